@@ -1,0 +1,321 @@
+//! The embedded table of processors, and what stands in for one that is not in it.
+
+use once_cell::sync::Lazy;
+use serde::Serialize;
+
+use super::curve::{CLIENT, LARGE_SERVER, SINGLE_BOARD, SMALL_SERVER, SMALL_SOCKET_CORES, Shape};
+
+const CSV: &str = include_str!("cpus.csv");
+
+static TABLE: Lazy<Vec<CpuSpec>> = Lazy::new(|| CSV.lines().filter_map(parse_row).collect());
+
+/// Kind of processor, which decides the shape of its power curve.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Class {
+    /// x86 server.
+    Server,
+    /// Arm server.
+    ArmServer,
+    /// Desktop.
+    Desktop,
+    /// Laptop.
+    Laptop,
+    /// Single-board computer; its watts are those of the board.
+    SingleBoard,
+}
+
+impl Class {
+    /// The shape of the curve for a socket with so many cores.
+    pub(crate) fn shape(self, cores: Option<u32>) -> Shape {
+        match self {
+            Self::Server | Self::ArmServer
+                if cores.is_some_and(|cores| cores <= SMALL_SOCKET_CORES) =>
+            {
+                SMALL_SERVER
+            }
+            Self::Server | Self::ArmServer => LARGE_SERVER,
+            Self::Desktop | Self::Laptop => CLIENT,
+            Self::SingleBoard => SINGLE_BOARD,
+        }
+    }
+
+    /// The name used in sources and in [`super::PowerModel::describe`].
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Server => "server-x86_64",
+            Self::ArmServer => "server-arm64",
+            Self::Desktop => "desktop",
+            Self::Laptop => "laptop",
+            Self::SingleBoard => "single-board",
+        }
+    }
+}
+
+/// How sure it is that a row speaks of the processor that carries the name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Certainty {
+    /// The name is the part's own.
+    Exact,
+    /// The name hides the part; the row is its most plausible one.
+    Likely,
+}
+
+/// One row of the table: public facts of one processor, per socket.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct CpuSpec {
+    /// Name pattern: words that must follow each other in the processor's name, compared without
+    /// case, trademarks and the words "CPU" and "processor". A leading `=` asks for the whole name.
+    pub pattern: String,
+    /// Maker.
+    pub maker: String,
+    /// Microarchitecture.
+    pub microarchitecture: String,
+    /// Kind of processor.
+    pub class: Class,
+    /// Year of launch.
+    pub year: Option<u32>,
+    /// Cores per socket.
+    pub cores: Option<u32>,
+    /// Threads per socket.
+    pub threads: Option<u32>,
+    /// Thermal design power (W) per socket.
+    #[doc(alias = "TDP")]
+    pub tdp_w: Option<f64>,
+    /// Measured idle power (W) per socket.
+    pub idle_w: Option<f64>,
+    /// Measured power (W) per socket at full load.
+    pub full_w: Option<f64>,
+    /// Whether the name pins the part.
+    pub certainty: Certainty,
+    /// Where the figures come from.
+    pub source: String,
+}
+
+/// Every processor of the table, specific names before generic ones.
+///
+/// ```
+/// assert!(lithowatt::source::model::table::processors().len() >= 80);
+/// ```
+pub fn processors() -> &'static [CpuSpec] {
+    &TABLE
+}
+
+/// The first row whose pattern the name contains.
+///
+/// ```
+/// use lithowatt::source::model::table::find;
+/// let row = find("Intel(R) Xeon(R) Platinum 8259CL CPU @ 2.50GHz").expect("in the table");
+/// assert_eq!(row.tdp_w, Some(210.0));
+/// assert!(find("Imaginary 9000").is_none());
+/// ```
+pub fn find(name: &str) -> Option<&'static CpuSpec> {
+    let name = normalise(name);
+    TABLE.iter().find(|row| matches(&name, &row.pattern))
+}
+
+/// Lower case, no trademarks, no "cpu" and "processor", single spaces; parentheses become spaces.
+pub(crate) fn normalise(name: &str) -> String {
+    let lower = name.to_lowercase();
+    let lower = ["(r)", "(tm)", "®", "™", "(", ")"]
+        .iter()
+        .fold(lower, |text, mark| text.replace(mark, " "));
+    lower
+        .split_whitespace()
+        .filter(|word| !matches!(*word, "cpu" | "processor"))
+        .collect::<Vec<_>>()
+        .join(" ")
+}
+
+/// `pattern` is normalised already (at parse time).
+fn matches(name: &str, pattern: &str) -> bool {
+    if let Some(whole) = pattern.strip_prefix('=') {
+        return name == whole;
+    }
+    let boundary = |c: Option<char>| c.is_none_or(|c| !c.is_alphanumeric() && c != '+');
+    name.match_indices(pattern).any(|(at, found)| {
+        boundary(name[..at].chars().next_back())
+            && boundary(name[at + found.len()..].chars().next())
+    })
+}
+
+/// A slug such as `xeon-platinum-8259cl` for the method's name.
+pub(crate) fn slug(name: &str) -> String {
+    let mut out = String::with_capacity(name.len());
+    for c in normalise(name).chars() {
+        if c.is_ascii_alphanumeric() || c == '.' {
+            out.push(c);
+        } else if c == '+' {
+            out.push_str("plus");
+        } else if !out.ends_with('-') && !out.is_empty() {
+            out.push('-');
+        }
+    }
+    out.trim_end_matches('-').to_owned()
+}
+
+fn parse_row(line: &str) -> Option<CpuSpec> {
+    if line.starts_with('#') || line.starts_with("pattern,") {
+        return None;
+    }
+    let mut field = line.splitn(12, ',').map(str::trim);
+    let mut next = || field.next();
+    let pattern = next()?;
+    let maker = next()?.to_owned();
+    let microarchitecture = next()?.to_owned();
+    let class = match next()? {
+        "server" => Class::Server,
+        "arm-server" => Class::ArmServer,
+        "desktop" => Class::Desktop,
+        "laptop" => Class::Laptop,
+        "single-board" => Class::SingleBoard,
+        _ => return None,
+    };
+    let year = next()?.parse().ok();
+    let cores = next()?.parse().ok().filter(|n| *n > 0);
+    let threads = next()?.parse().ok().filter(|n| *n > 0);
+    let watts = |text: &str| {
+        text.parse::<f64>()
+            .ok()
+            .filter(|w| w.is_finite() && *w > 0.0)
+    };
+    let tdp_w = watts(next()?);
+    let idle_w = watts(next()?);
+    let full_w = watts(next()?);
+    let certainty = match next()? {
+        "exact" => Certainty::Exact,
+        "likely" => Certainty::Likely,
+        _ => return None,
+    };
+    let source = next()?.to_owned();
+    let pattern = match pattern.strip_prefix('=') {
+        Some(whole) => format!("={}", normalise(whole)),
+        None => normalise(pattern),
+    };
+    Some(CpuSpec {
+        pattern,
+        maker,
+        microarchitecture,
+        class,
+        year,
+        cores,
+        threads,
+        tdp_w,
+        idle_w,
+        full_w,
+        certainty,
+        source,
+    })
+}
+
+/// What stands in for a processor that nobody knows.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Default {
+    pub class: Class,
+    pub tdp_w: f64,
+    pub threads: u32,
+    pub reason: &'static str,
+}
+
+/// A class default from what is known of the machine: its name, its threads per socket (`None` when
+/// unknown or when they are only a guest's), whether it is a guest, and its architecture.
+pub(crate) fn class_default(
+    name: &str,
+    threads: Option<u32>,
+    guest: bool,
+    architecture: Option<&str>,
+) -> Default {
+    let name = normalise(name);
+    let has = |words: &[&str]| words.iter().any(|word| name.contains(word));
+    let arm = architecture.is_some_and(|a| a.starts_with("aarch64") || a.starts_with("arm"))
+        || has(&[
+            "graviton", "neoverse", "cortex", "ampere", "altra", "armv", "apple m", "kunpeng",
+            "thunderx",
+        ]);
+
+    if has(&[
+        "raspberry",
+        "cortex",
+        "rockchip",
+        "broadcom bcm",
+        "allwinner",
+    ]) && !guest
+    {
+        return Default {
+            class: Class::SingleBoard,
+            tdp_w: 6.0,
+            threads: threads.unwrap_or(4),
+            reason: "a Raspberry Pi 4 board takes 6.4 W at full load",
+        };
+    }
+    let client = has(&[
+        "core", "ryzen", "pentium", "celeron", "athlon", "apple m", "core ultra", "atom", "a10-", "fx-",
+    ]) && !has(&["xeon", "epyc", "opteron"])
+        // "AMD EPYC-Rome … 8-Core" and "… 16-Core Processor" are not Intel Core.
+        && (!name.contains("-core") || has(&["ryzen", "athlon", "fx-"]));
+    if client && !guest {
+        let laptop = has(&["apple m"])
+            || name.split_whitespace().any(|word| {
+                let digits = word.chars().filter(char::is_ascii_digit).count();
+                let tail: String = word
+                    .chars()
+                    .rev()
+                    .take_while(char::is_ascii_alphabetic)
+                    .collect();
+                digits >= 3
+                    && (matches!(
+                        tail.as_str(),
+                        "u" | "h" | "y" | "p" | "m" | "qm" | "mq" | "kh" | "xh" | "sh" | "qh"
+                    ) || word.starts_with('i') && word.contains('g'))
+            });
+        return if laptop {
+            Default {
+                class: Class::Laptop,
+                tdp_w: 28.0,
+                threads: threads.unwrap_or(8),
+                reason: "laptop parts of 15 to 45 W",
+            }
+        } else {
+            Default {
+                class: Class::Desktop,
+                tdp_w: 65.0,
+                threads: threads.unwrap_or(12),
+                reason: "desktop parts of 65 W",
+            }
+        };
+    }
+    let known_server = has(&[
+        "xeon", "epyc", "opteron", "graviton", "neoverse", "ampere", "altra", "kunpeng", "thunderx",
+    ]);
+    if !guest && !known_server && !arm && threads.is_some_and(|threads| threads <= 16) {
+        return Default {
+            class: Class::Desktop,
+            tdp_w: 65.0,
+            threads: threads.unwrap_or(12),
+            reason: "desktop parts of 65 W",
+        };
+    }
+    if arm {
+        let threads = threads.unwrap_or(64);
+        return Default {
+            class: Class::ArmServer,
+            tdp_w: server_tdp(threads),
+            threads,
+            reason: "TDP grows with threads as in the table: 70 W + 1.7 W per thread",
+        };
+    }
+    // Guests see a slice: take the host of the vendor's common cloud part.
+    let threads = threads.unwrap_or(if has(&["amd", "epyc"]) { 128 } else { 56 });
+    Default {
+        class: Class::Server,
+        tdp_w: server_tdp(threads),
+        threads,
+        reason: "TDP grows with threads as in the table: 70 W + 1.7 W per thread",
+    }
+}
+
+/// TDP (W) of a server socket by its threads; checked against the table by a test.
+fn server_tdp(threads: u32) -> f64 {
+    (70.0 + 1.7 * f64::from(threads)).min(500.0)
+}
