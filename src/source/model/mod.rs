@@ -24,7 +24,7 @@ use serde::Serialize;
 
 use crate::machine::cpu::CpuIdentity;
 use crate::units::{Estimate, Joules, Seconds, Watts};
-use curve::{Curve, HOST_LOAD, Spread};
+use curve::{Curve, Spread};
 use table::{Certainty, Class, CpuSpec};
 
 /// Memory (MiB) that buys one vCPU on AWS Lambda,
@@ -112,8 +112,6 @@ pub struct Assumptions {
     pub idle_share: f64,
     /// Exponent of the load in the curve.
     pub gamma: f64,
-    /// Load (0..1) that the rest of a shared host is taken to have.
-    pub other_load: f64,
     /// 95 % band of a small share (or of the whole, unless shared) as factors.
     pub band: Spread,
     /// vCPUs that were bought (Lambda), else `None`.
@@ -274,7 +272,7 @@ impl PowerModel {
             .unwrap_or_else(|| match (table_threads, logical) {
                 (Some(threads), Some(logical)) => logical < threads,
                 // A server-class machine with a handful of CPUs is a guest.
-                (None, Some(logical)) => logical <= 8 && server_name(name),
+                (None, Some(logical)) => virtual_name(name) || logical <= 8 && server_name(name),
                 _ => false,
             });
         let fallback = table::class_default(
@@ -374,8 +372,9 @@ impl PowerModel {
     /// Package power (W) of the whole host, all sockets, at `load_percent` of its CPUs (0..100;
     /// more counts as 100), with the 95 % band.
     ///
-    /// `cores_used` and `frequency_mhz` are checked and not yet used: on the machines in our data
-    /// neither made the error on an unseen machine smaller (`docs/power-model.md`).
+    /// `cores_used` and `frequency_mhz` do not move the answer yet (the clock is only checked): with
+    /// the two machines in our data, what one teaches about either barely helps on the other
+    /// (`docs/power-model.md`).
     ///
     /// # Errors
     ///
@@ -410,9 +409,9 @@ impl PowerModel {
 
     /// Power (W) of `vcpus` hardware threads of the host, `busy_vcpus` of them busy, as bare numbers.
     ///
-    /// The idle part is the host's idle watts per thread. The active part is our part, by CPU time,
-    /// of what the host uses above idle, where the threads that are not ours are [`HOST_LOAD`] busy;
-    /// with all threads ours this is [`PowerModel::watts`]. It never falls when `busy_vcpus` grows.
+    /// The host's watts per thread for each of `vcpus`, at the load `busy_vcpus / vcpus`: the rest
+    /// of the host is taken to be as busy as we are, and the band covers that it is not. With all
+    /// threads ours this is [`PowerModel::watts`]. It never falls when `busy_vcpus` grows.
     ///
     /// Inputs that are negative or NaN count as 0, more busy than `vcpus` counts as all, and an
     /// infinite `vcpus` counts as the whole host: a sampler must not stop over a bad sample.
@@ -423,18 +422,16 @@ impl PowerModel {
             at_least_zero(vcpus)
         };
         let busy = at_least_zero(busy_vcpus).min(vcpus);
-        let threads = self.host_threads.max(vcpus);
-        let per_thread = 1.0 / self.host_threads;
+        let share = vcpus / self.host_threads;
 
-        let idle = self.curve.idle_w * per_thread * vcpus;
-        let host_load = (busy + (threads - vcpus) * HOST_LOAD) / threads;
+        let idle = self.curve.idle_w * share;
         let active = if busy > 0.0 {
-            self.curve.active(host_load) / host_load * busy * per_thread
+            self.curve.active(busy / vcpus) * share
         } else {
             0.0
         };
         // The rest of the host matters in proportion to how much of it is not ours.
-        let others = 1.0 - vcpus / threads;
+        let others = 1.0 - share;
         let spread = if others > 0.0 {
             self.spread.and(Spread::SHARE_OF_HOST.scaled(others))
         } else {
@@ -517,7 +514,6 @@ impl PowerModel {
             full_w: self.curve.full_w,
             idle_share: self.curve.idle_w / self.curve.full_w,
             gamma: self.curve.gamma,
-            other_load: HOST_LOAD,
             band,
             allotted_vcpus: self.allotted_vcpus,
             memory_w_per_gb: MEMORY_W_PER_GB,
@@ -552,6 +548,14 @@ pub fn tdp_energy(cpu_percent: f64, seconds: f64, tdp_watts: f64) -> Joules {
 
 fn at_least_zero(value: f64) -> f64 {
     if value > 0.0 { value } else { 0.0 } // NaN too
+}
+
+/// Names that hypervisors make up.
+fn virtual_name(name: &str) -> bool {
+    let name = name.to_lowercase();
+    ["qemu", "kvm", "virtual", "lambda"]
+        .iter()
+        .any(|word| name.contains(word))
 }
 
 fn server_name(name: &str) -> bool {
