@@ -1,0 +1,94 @@
+"""Energy in the stats of every Lithops call, with no change to the user's code.
+
+Installing lithowatt is all there is to do: a `.pth` file of the wheel makes
+each interpreter watch for the import of Lithops' worker, and a worker then
+adds `worker_func_energy_consumption` and its companions to the stats of each
+call. It works in whichever interpreter runs the workers, so that is the one
+lithowatt has to be installed in; `lithowatt lithops status` says whether it is.
+
+Environment, read in the worker:
+
+* `ENERGY_MONITORING_ENABLED`: `false`, `0`, `no` or `off` leave Lithops alone.
+* `ENERGY_METHODS`, `ENERGY_COLLECTION_INTERVAL` (ms), `ENERGY_STATS`: as for
+  any `lithowatt.EnergyMeter`.
+
+On the localhost backend a worker inherits the client's environment. On every
+backend `FunctionExecutor.map(..., extra_env={...})` and `call_async` set it
+for one job, for which lithowatt may then be loaded, but does nothing.
+
+A call that ends without a word of its own (killed, timed out, `os._exit`)
+carries the energy of its whole task in the worker instead, with ` (task
+window)` in `worker_func_energy_method` and the reason in
+`worker_func_energy_warnings`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ._status import HookStatus, add_cli, main_status, status
+
+__all__ = [
+    "HookStatus",
+    "add_cli",
+    "install_hook",
+    "main_status",
+    "status",
+    "uninstall_hook",
+]
+
+_HANDLER = "lithops.worker.handler"
+
+
+def __getattr__(name: str) -> Any:
+    # The status command needs modules that a worker, which imports this
+    # package for each call, has no use for.
+    if name in ("HookStatus", "add_cli", "main_status", "status"):
+        from . import _status
+
+        return getattr(_status, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def install_hook() -> bool:
+    """Meters the Lithops calls that this process will run.
+
+    Only needed where the wheel's `.pth` is not in a site directory, as with
+    `PYTHONPATH` or `pip install --target`: call it where the worker starts,
+    before or after Lithops is imported. Calling it again changes nothing.
+
+    Returns False, and logs why, if the environment switches metering off or
+    the layout of the Lithops found is unknown.
+
+    Raises:
+        ImportError: Lithops is not installed.
+
+    Example:
+        >>> from lithowatt.lithops import install_hook
+        >>> install_hook()  # doctest: +SKIP
+        True
+    """
+    from . import _worker
+
+    if not _worker.enabled():
+        return False
+    return _worker.patch(importlib.import_module(_HANDLER))
+
+
+def uninstall_hook() -> None:
+    """Leaves Lithops in this process as upstream wrote it.
+
+    Undoes `install_hook` and, for this process, the `.pth`. Calls that are
+    under way still report their energy. Calling it again changes nothing.
+    """
+    bootstrap = sys.modules.get("_lithowatt_hook")
+    if bootstrap is not None:
+        bootstrap.uninstall()
+    handler = sys.modules.get(_HANDLER)
+    if handler is not None:
+        from . import _worker
+
+        _worker.unpatch(handler)

@@ -1,0 +1,22 @@
+"""`python -m lithowatt.lithops status`, for an interpreter whose script is not at hand."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from ._status import add_commands
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs the command line; returns the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m lithowatt.lithops", description="lithowatt inside Lithops workers"
+    )
+    add_commands(parser)
+    arguments = parser.parse_args(argv)
+    return int(arguments.func(arguments))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,227 @@
+"""Whether Lithops calls are metered in this interpreter, and if not, why not."""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import importlib.util
+import json
+import os
+import platform
+import re
+import site
+import sys
+import sysconfig
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    # argparse's own name for what add_subparsers() returns; not subscriptable at run time.
+    SubParsers = argparse._SubParsersAction[argparse.ArgumentParser]
+
+PTH_NAME = "lithowatt-hook.pth"
+_HANDLER = "lithops.worker.handler"
+_OFF = ("false", "0", "no", "off")
+
+
+@dataclass(frozen=True)
+class HookStatus:
+    """What `status` found out about one interpreter."""
+
+    #: Calls run by workers of this interpreter will carry their energy.
+    active: bool
+    #: Why not, and what to do about it; None when active.
+    reason: str | None
+    #: The interpreter asked, `sys.executable`. Workers of another one have their own answer.
+    executable: str
+    #: Its version, such as "3.11.7".
+    python: str
+    #: Value of ENERGY_MONITORING_ENABLED here, None if unset.
+    environment: str | None
+    #: False if that value switches metering off.
+    enabled: bool
+    #: Path of the `.pth` in this interpreter's site directories, None if there is none.
+    pth: str | None
+    #: The finder that the `.pth` installs is in this process's `sys.meta_path`.
+    finder: bool
+    #: Version of the Lithops found, None if there is none.
+    lithops: str | None
+    #: Directory of the Lithops found.
+    lithops_path: str | None
+    #: "known", "unknown: …", "patched at its source", or None without Lithops.
+    layout: str | None
+    #: The handler is loaded in this very process and wrapped.
+    handler_patched: bool
+
+
+def status() -> HookStatus:
+    """Finds out whether Lithops calls run by this interpreter are metered.
+
+    Reads Lithops' files and imports none of them.
+
+    Example:
+        >>> from lithowatt.lithops import status
+        >>> status().executable == __import__("sys").executable
+        True
+    """
+    environment = os.environ.get("ENERGY_MONITORING_ENABLED")
+    enabled = (environment or "").strip().lower() not in _OFF
+    pth = _find_pth()
+    bootstrap = sys.modules.get("_lithowatt_hook")
+    finder = bootstrap is not None and bool(bootstrap.installed())
+    handler = sys.modules.get(_HANDLER)
+    handler_patched = handler is not None and hasattr(handler, "__lithowatt_hook__")
+    package = _find_lithops()
+    layout = None if package is None else _layout(package)
+
+    if package is None:
+        reason = "Lithops is not installed for this interpreter"
+    elif layout == "patched at its source":
+        reason = None
+    elif not enabled:
+        reason = f"switched off by ENERGY_MONITORING_ENABLED={environment}"
+    elif layout != "known":
+        reason = f"the layout of this Lithops is {layout}"
+    elif not finder and not handler_patched:
+        if pth is None:
+            reason = (
+                f"{PTH_NAME} is in no site directory of this interpreter: "
+                f"run {sys.executable} -m pip install lithowatt, "
+                "or call lithowatt.lithops.install_hook() in the worker"
+            )
+        else:
+            reason = f"{pth} is there, but was not executed (python -S, or installed since)"
+    else:
+        reason = None
+
+    return HookStatus(
+        active=reason is None,
+        reason=reason,
+        executable=sys.executable,
+        python=platform.python_version(),
+        environment=environment,
+        enabled=enabled,
+        pth=None if pth is None else str(pth),
+        finder=finder,
+        lithops=None if package is None else _version(package),
+        lithops_path=None if package is None else str(package),
+        layout=layout,
+        handler_patched=handler_patched,
+    )
+
+
+def _find_pth() -> Path | None:
+    directories = [sysconfig.get_path("platlib"), sysconfig.get_path("purelib")]
+    directories += site.getsitepackages()
+    if site.ENABLE_USER_SITE:
+        directories.append(site.getusersitepackages())
+    # Site directories added by other means (a Lambda layer, addsitedir) are on the path.
+    directories += sys.path
+    for directory in directories:
+        candidate = Path(directory or ".") / PTH_NAME
+        if candidate.is_file():
+            return candidate
+    return None
+
+
+def _find_lithops() -> Path | None:
+    try:
+        spec = importlib.util.find_spec("lithops")
+    except (ImportError, ValueError):
+        return None
+    locations = None if spec is None else spec.submodule_search_locations
+    return Path(next(iter(locations))) if locations else None
+
+
+def _version(package: Path) -> str:
+    text = _read(package / "version.py") or ""
+    match = re.search(r"__version__\s*=\s*['\"]([^'\"]+)", text)
+    return match.group(1) if match else "unknown"
+
+
+def _layout(package: Path) -> str:
+    """What the hook would make of this package's handler, from its source alone."""
+    text = _read(package / "worker" / "handler.py")
+    if text is None:
+        return "unknown: it has no worker/handler.py"
+    try:
+        tree = ast.parse(text)
+    except SyntaxError as error:
+        return f"unknown: worker/handler.py does not parse ({error.msg})"
+    names: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.Import, ast.ImportFrom)):
+            names.update(alias.asname or alias.name for alias in node.names)
+        elif isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            names.add(node.name)
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            names.add(node.id)
+    if names & {"__lithowatt_patch__", "EnergyManager"}:
+        return "patched at its source"
+    missing = {"create_call_status", "run_task", "JobRunner"} - names
+    if missing:
+        return f"unknown: worker/handler.py has no {', '.join(sorted(missing))}"
+    return "known"
+
+
+def _read(path: Path) -> str | None:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+
+
+def add_cli(subparsers: SubParsers) -> None:
+    """Adds `lithops status [--json]` to a command line.
+
+    The parsed arguments carry the function to call as `func`; it takes them
+    and returns the exit code.
+    """
+    parser = subparsers.add_parser("lithops", help="energy in the stats of Lithops calls")
+    add_commands(parser)
+
+
+def add_commands(parser: argparse.ArgumentParser) -> None:
+    """Adds the commands below `lithowatt lithops` to their parser."""
+    commands = parser.add_subparsers(dest="lithops_command", required=True)
+    command = commands.add_parser(
+        "status",
+        help="is the hook active, and in which interpreter",
+        description="Says whether Lithops calls run by this interpreter carry their energy. "
+        "Exit code 0 if they do, 1 if not.",
+    )
+    command.add_argument("--json", action="store_true", help="machine-readable")
+    command.set_defaults(func=main_status)
+
+
+def main_status(args: argparse.Namespace) -> int:
+    """Prints the status; returns 0 if calls are metered in this interpreter, else 1."""
+    found = status()
+    if getattr(args, "json", False):
+        print(json.dumps(asdict(found), indent=2))
+    else:
+        print(render(found))
+    return 0 if found.active else 1
+
+
+def render(found: HookStatus) -> str:
+    """The status as lines of text, without a newline at the end."""
+    switch = "not set" if found.environment is None else found.environment
+    rows = [
+        ("interpreter", f"{found.executable} (Python {found.python})"),
+        (".pth", found.pth or "not found"),
+        ("finder", "installed" if found.finder else "not installed"),
+        (
+            "environment",
+            f"ENERGY_MONITORING_ENABLED {switch} ({'on' if found.enabled else 'off'})",
+        ),
+        ("lithops", f"{found.lithops} at {found.lithops_path}" if found.lithops else "not found"),
+        ("handler", f"layout {found.layout}" if found.layout else "–"),
+    ]
+    verb = "are" if found.active else "are not"
+    lines = [f"Lithops calls run by this interpreter {verb} metered."]
+    lines += [f"  {name:<12} {text}" for name, text in rows]
+    if found.reason is not None:
+        lines.append(f"  {'why':<12} {found.reason}")
+    return "\n".join(lines)

@@ -1,0 +1,441 @@
+"""The hook's work inside a Lithops worker: what runs where, and when.
+
+Two processes take part in a call. The handler's process, H, prepares the call,
+forks the function's process, J, waits for it and reports the status; J loads
+the function and runs it.
+
+* H, when it makes the call's status object (`create_call_status`): a mapping
+  for J's values, and a meter over H's tree without a sampler thread, because a
+  process that is about to fork should have no thread more than upstream's.
+* J, round the user's function and nothing else: the meter whose values are
+  reported. `JobRunner.run` finds the function as pickled bytes, so those are
+  replaced by bytes that load to the same function with a meter round it.
+* H, when it reports the end (`send_finish_event`): J's values join the status.
+  Where J left none (killed, timed out, `os._exit`) H's own window is reported,
+  and says so.
+
+Nothing here may break, delay or change a call. Whatever fails is logged under
+`lithowatt` and the call goes on as upstream wrote it.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import json
+import logging
+import os
+import pickle
+import sys
+import time
+from collections.abc import Callable
+from types import CodeType, ModuleType, TracebackType
+from typing import Any
+
+import lithowatt
+
+from ._channel import Channel
+
+logger = logging.getLogger("lithowatt")
+logger.addHandler(logging.NullHandler())
+
+PREFIX = "worker_func_"
+
+#: Attributes of a handler that meters by itself: one patched at its source
+#: with lithowatt's own tool, and the seed's patched handler.
+SOURCE_PATCH_MARKS = ("__lithowatt_patch__", "EnergyManager")
+
+#: Set on a handler this module has wrapped.
+_WRAPPED = "__lithowatt_hook__"
+
+#: What is left of the values where a message service has little room.
+_HEADLINE = tuple(
+    PREFIX + key
+    for key in (
+        "energy_consumption",
+        "energy_low",
+        "energy_high",
+        "energy_quality",
+        "energy_method",
+        "energy_duration",
+        "energy_warnings",
+    )
+)
+
+_OFF = ("false", "0", "no", "off")
+
+
+def enabled() -> bool:
+    """Whether ENERGY_MONITORING_ENABLED leaves metering on (unset: on).
+
+    Read for every call, since Lithops sets a job's `extra_env` only then.
+    """
+    return os.environ.get("ENERGY_MONITORING_ENABLED", "").strip().lower() not in _OFF
+
+
+class _Harmless:
+    """Swallows what goes wrong inside, except an interrupt, which is the worker's."""
+
+    def __init__(self, doing: str) -> None:
+        self._doing = doing
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> bool:
+        # Not only Exception: a panic of the extension is a BaseException.
+        if kind is None or issubclass(kind, (KeyboardInterrupt, SystemExit)):
+            return False
+        logger.debug("%s failed", self._doing, exc_info=error)
+        return True
+
+
+# --- H: the handler's process ------------------------------------------------
+
+
+class _Task:
+    """One call, as its handler sees it."""
+
+    def __init__(self, job: Any, status: Any) -> None:
+        self.job = job
+        self.status = status
+        self.pid = os.getpid()
+        self.channel = Channel()
+        self.meter: Any = None
+        self.trouble: str | None = None
+        self.own_cpu = 0.0
+        self.children_cpu = 0.0
+        try:
+            self.meter = lithowatt.EnergyMeter(interval=None)
+            self.meter.start()
+            self.own_cpu = time.process_time()
+            self.children_cpu = _children_cpu_time()
+        except Exception as error:
+            self.trouble = f"{type(error).__name__}: {error}"
+
+    def values(self) -> dict[str, Any]:
+        """What this call's status shall carry, by stats key."""
+        values = self.channel.read()
+        started_by = self.channel.started_by()
+        self.channel.close()
+        if self.meter is not None:
+            self.meter.stop()
+        if values is not None:
+            return values
+        return self._task_window(started_by)
+
+    def _task_window(self, started_by: int | None) -> dict[str, Any]:
+        """The handler's window of this call: all that a function left that died silently."""
+        if self.meter is None:
+            reason = f"no energy: the meter could not start ({self.trouble})"
+            values: dict[str, Any] = dict.fromkeys(_HEADLINE)
+            values[PREFIX + "energy_warnings"] = [reason]
+            return values
+        values = json.loads(json.dumps(self.meter.stats()))
+        seconds = values.get(PREFIX + "energy_duration")
+        window = f"{seconds:.3f} s" if isinstance(seconds, (int, float)) else "its length unknown"
+        if started_by is None:
+            what = "the function did not start or could not be metered"
+        else:
+            what = "the function's process ended without reporting (killed, timed out or exited)"
+        warnings = values.get(PREFIX + "energy_warnings")
+        values[PREFIX + "energy_warnings"] = [
+            *(warnings if isinstance(warnings, list) else []),
+            f"{what}: these values are of the whole task in the worker, {window}, "
+            "Lithops' own work included",
+        ]
+        method = values.get(PREFIX + "energy_method")
+        if method is not None:
+            values[PREFIX + "energy_method"] = f"{method} (task window)"
+        # The machine may have been ours alone, but this function's part of the
+        # window is not a direct measurement.
+        if values.get(PREFIX + "energy_quality") == "measured":
+            values[PREFIX + "energy_quality"] = "attributed"
+        low = values.get(PREFIX + "energy_low")
+        if isinstance(low, (int, float)):
+            values[PREFIX + "energy_low"] = low * self._function_part(started_by)
+        return values
+
+    def _function_part(self, started_by: int | None) -> float:
+        """Share, 0..1, of the window's CPU time that was not the handler's own."""
+        own = time.process_time() - self.own_cpu
+        function = _children_cpu_time() - self.children_cpu
+        if started_by is not None:
+            function += _cpu_time_of(started_by)
+        return function / (own + function) if function > 0 else 0.0
+
+
+_current: _Task | None = None
+
+
+def _begin(job: Any, status: Any) -> None:
+    """Prepares one call in H; `status` is the object that will report it."""
+    global _current
+    _current = None
+    if not enabled():
+        return
+    if not hasattr(os, "fork"):
+        # The function runs in a thread of the handler: its process is not its own.
+        logger.debug("no fork on this system: calls are not metered")
+        return
+    if not isinstance(getattr(status, "status", None), dict):
+        _warn_once("calls are not metered: unknown status object %s", type(status).__name__)
+        return
+    send = status.send_finish_event
+    task = _Task(job, status)
+
+    def send_finish_event(*args: Any, **kwargs: Any) -> Any:
+        # Back to the class's method first, so that the status object and this
+        # function do not keep each other, and the job's data, alive.
+        status.__dict__.pop("send_finish_event", None)
+        with _Harmless("reporting the energy of a call"):
+            _finish(task)
+        return send(*args, **kwargs)
+
+    status.send_finish_event = send_finish_event
+    _current = task
+
+
+def _finish(task: _Task) -> None:
+    """Adds the call's values to its status, in H, just before it is sent."""
+    global _current
+    _current = None
+    if os.getpid() == task.pid:
+        _merge(task.status, task.values())
+
+
+def _merge(status: Any, values: dict[str, Any]) -> None:
+    """Adds values to the status; keys it has, and what a message can carry, come first."""
+    upstream: dict[str, Any] = status.status
+    ours = {key: value for key, value in values.items() if key not in upstream}
+    limit = getattr(status, "MAX_MESSAGE_SIZE", None)
+    if isinstance(limit, int):
+        # Over the limit Lithops drops the call's log and its result from the
+        # message: our values shall not be what pushes them out.
+        room = limit - _json_size({**upstream, "type": "__end__"})
+        if _json_size(ours) > room:
+            ours = {key: value for key, value in ours.items() if value is not None}
+        if _json_size(ours) > room:
+            ours = {key: ours[key] for key in _HEADLINE if key in ours}
+        if _json_size(ours) > room:
+            logger.debug("no room for the energy of a call in its status message")
+            return
+    upstream.update(ours)
+
+
+def _json_size(values: dict[str, Any]) -> int:
+    return len(json.dumps(values).encode())
+
+
+def _children_cpu_time() -> float:
+    """CPU seconds of the children this process has waited for."""
+    times = os.times()
+    return times.children_user + times.children_system
+
+
+def _cpu_time_of(pid: int) -> float:
+    """CPU seconds of a process that nobody has waited for yet, 0.0 once somebody has."""
+    try:
+        # The kernel's number for the CPU clock of a process, see clock_getcpuclockid(3).
+        return time.clock_gettime((~pid << 3) | 2)
+    except OSError:
+        return 0.0
+
+
+# --- J: the function's process -----------------------------------------------
+
+
+class _FunctionWindow:
+    """Meters the user's function, from its first instruction to its last, in J."""
+
+    def __init__(self, runner: Any, task: _Task) -> None:
+        self._channel = task.channel
+        self._runner = runner
+        self._pid = os.getpid()
+        self._running = False
+        self._ended = False
+        self._committed = False
+        self._frames: set[CodeType] = {_load_function.__code__}
+        self.pickled: bytes = runner.job.func
+        if not isinstance(self.pickled, bytes):
+            raise TypeError(f"the job's function is {type(self.pickled).__name__}, not bytes")
+        # Made here and started later: what a first start costs is not charged
+        # to the function.
+        self._meter = lithowatt.EnergyMeter()
+        write = runner.stats.write
+
+        def write_stat(*args: Any, **kwargs: Any) -> Any:
+            # Upstream's first line after the function, with its time already
+            # taken: early enough to survive a crash while the result is
+            # pickled or uploaded.
+            with _Harmless("recording the energy of a function"):
+                self.commit()
+            if args and args[0] == "exception":
+                with _Harmless("tidying a traceback"):
+                    self._forget_own_frames()
+            return write(*args, **kwargs)
+
+        runner.stats.write = write_stat
+        runner.job.func = pickle.dumps(_MeteredFunction())
+
+    def wrap(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """The function with the meter round it, looking the same to `inspect`."""
+
+        def metered(*args: Any, **kwargs: Any) -> Any:
+            self.begin()
+            try:
+                return function(*args, **kwargs)
+            finally:
+                self.end()
+
+        self._frames.add(metered.__code__)
+        plain = inspect.isfunction(function) or inspect.ismethod(function)
+        updated = functools.WRAPPER_UPDATES if inspect.isfunction(function) else ()
+        functools.update_wrapper(metered, function, updated=updated)
+        if not plain:
+            # Upstream logs a callable object by the name of its class.
+            metered.__name__ = type(function).__name__
+        return metered
+
+    def begin(self) -> None:
+        if self._running or self._ended:
+            return
+        with _Harmless("starting the meter of a function"):
+            self._channel.mark_started()
+            self._meter.start()
+            self._running = True
+
+    def end(self) -> None:
+        # A child that the function forked may come back through here.
+        if not self._running or os.getpid() != self._pid:
+            return
+        with _Harmless("stopping the meter of a function"):
+            self._running = False
+            self._meter.stop()
+            self._ended = True
+
+    def commit(self) -> None:
+        """Leaves the values to H, once, when the function has ended."""
+        if not self._ended or self._committed or os.getpid() != self._pid:
+            return
+        self._committed = True
+        values = self._meter.stats()
+        if not self._channel.write(values):
+            self._channel.write({key: value for key, value in values.items() if value is not None})
+
+    def _forget_own_frames(self) -> None:
+        """Takes our frames out of the traceback being handled: users see only theirs."""
+        error = sys.exc_info()[1]
+        trace = None if error is None else error.__traceback__
+        while trace is not None:
+            following = trace.tb_next
+            while following is not None and following.tb_frame.f_code in self._frames:
+                following = following.tb_next
+            if following is not trace.tb_next:
+                trace.tb_next = following
+            trace = following
+
+
+_window: _FunctionWindow | None = None
+
+
+class _MeteredFunction:
+    """Pickles to a few bytes that load to the job's function, metered."""
+
+    def __reduce__(self) -> tuple[Callable[[], Any], tuple[()]]:
+        return (_load_function, ())
+
+
+def _load_function() -> Any:
+    """Loads the job's own function; called by Lithops through the replaced bytes."""
+    window = _window
+    if window is None:
+        raise RuntimeError("a metered function can be loaded only in its own worker")
+    function = pickle.loads(window.pickled)  # noqa: S301 (the bytes Lithops would have loaded)
+    with _Harmless("wrapping a function"):
+        function = window.wrap(function)
+    return function
+
+
+# --- the two wraps -----------------------------------------------------------
+
+
+def layout_fault(handler: ModuleType) -> str | None:
+    """Why this handler cannot be wrapped, None where it can."""
+    if not callable(getattr(handler, "create_call_status", None)):
+        return "it has no create_call_status"
+    if not callable(getattr(handler, "run_task", None)):
+        return "it has no run_task"
+    runner = getattr(handler, "JobRunner", None)
+    if not inspect.isclass(runner) or not callable(getattr(runner, "run", None)):
+        return "it has no JobRunner with a run method"
+    return None
+
+
+def patch(handler: ModuleType) -> bool:
+    """Wraps a loaded `lithops.worker.handler`, once; False where it is left alone."""
+    if hasattr(handler, _WRAPPED):
+        return True
+    mark = next((name for name in SOURCE_PATCH_MARKS if hasattr(handler, name)), None)
+    if mark is not None:
+        logger.debug("%s meters by itself (%s): left alone", handler.__name__, mark)
+        return False
+    fault = layout_fault(handler)
+    if fault is not None:
+        _warn_once("%s is left alone, calls are not metered: %s", handler.__name__, fault)
+        return False
+
+    namespace: Any = handler
+    create = namespace.create_call_status
+    runner = namespace.JobRunner
+    run = runner.run
+
+    @functools.wraps(create)
+    def create_call_status(*args: Any, **kwargs: Any) -> Any:
+        status = create(*args, **kwargs)
+        with _Harmless("preparing to meter a call"):
+            _begin(args[0] if args else kwargs["job"], status)
+        return status
+
+    @functools.wraps(run)
+    def run_metered(self: Any, *args: Any, **kwargs: Any) -> Any:
+        global _window
+        task = _current
+        if task is not None and task.pid != os.getpid() and task.job is getattr(self, "job", None):
+            with _Harmless("preparing to meter a function"):
+                _window = _FunctionWindow(self, task)
+        try:
+            return run(self, *args, **kwargs)
+        finally:
+            if _window is not None:
+                with _Harmless("recording the energy of a function"):
+                    _window.commit()
+
+    namespace.create_call_status = create_call_status
+    runner.run = run_metered
+    setattr(namespace, _WRAPPED, (create, runner, run))
+    return True
+
+
+def unpatch(handler: ModuleType) -> None:
+    """Puts back what `patch` replaced."""
+    originals = handler.__dict__.pop(_WRAPPED, None)
+    if originals is not None:
+        namespace: Any = handler
+        namespace.create_call_status, runner, run = originals
+        runner.run = run
+
+
+_warned: set[str] = set()
+
+
+def _warn_once(text: str, *args: object) -> None:
+    message = text % args
+    if message not in _warned:
+        _warned.add(message)
+        logger.warning("%s", message)
