@@ -23,22 +23,32 @@ enum Request {
     Quit,
 }
 
-/// Answers every client in a thread of its own; `quit` is called once one asks for the end.
-pub fn serve(listener: UnixListener, plant: Arc<Plant>, quit: Arc<dyn Fn() + Send + Sync>) {
+/// What an answer brings about outside the plant.
+pub struct Hooks {
+    /// Names may have vanished or come back.
+    pub faulted: Box<dyn Fn() + Send + Sync>,
+    /// A client asks for the end.
+    pub quit: Box<dyn Fn() + Send + Sync>,
+}
+
+/// Answers every client in a thread of its own.
+pub fn serve(listener: &UnixListener, plant: &Arc<Plant>, hooks: Hooks) {
+    let hooks = Arc::new(hooks);
     for stream in listener.incoming().flatten() {
-        let (plant, quit) = (Arc::clone(&plant), Arc::clone(&quit));
+        let (plant, hooks) = (Arc::clone(plant), Arc::clone(&hooks));
         std::thread::spawn(move || {
             // A client that hangs up is no news.
-            let _ = converse(&stream, &plant, quit.as_ref());
+            let _ = converse(&stream, &plant, &hooks);
         });
     }
 }
 
-fn converse(stream: &UnixStream, plant: &Plant, quit: &dyn Fn()) -> io::Result<()> {
+fn converse(stream: &UnixStream, plant: &Plant, hooks: &Hooks) -> io::Result<()> {
     let mut out = stream;
     for line in BufReader::new(stream).lines() {
         let request = serde_json::from_str::<Request>(&line?).map_err(io::Error::from);
         let ends = matches!(request, Ok(Request::Quit));
+        let faulted = matches!(request, Ok(Request::Fault { .. }));
         let reply = match request.and_then(|r| answer(r, plant)) {
             Ok(mut reply) => {
                 reply["ok"] = json!(true);
@@ -46,9 +56,12 @@ fn converse(stream: &UnixStream, plant: &Plant, quit: &dyn Fn()) -> io::Result<(
             }
             Err(e) => json!({"ok": false, "error": e.to_string(), "errno": e.raw_os_error()}),
         };
+        if faulted {
+            (hooks.faulted)();
+        }
         out.write_all(format!("{reply}\n").as_bytes())?;
         if ends {
-            quit();
+            (hooks.quit)();
         }
     }
     Ok(())

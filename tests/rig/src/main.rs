@@ -17,12 +17,12 @@ mod tree;
 use config::Config;
 use plant::Plant;
 use std::ffi::OsString;
-use std::io::{self, PipeWriter, Write};
+use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 const USAGE: &str = "usage: lithowatt-rig serve FOLDER | lithowatt-rig exec FOLDER -- COMMAND...";
 
@@ -60,32 +60,31 @@ fn serve(base: &Path) -> io::Result<()> {
 
 fn run(base: &Path, config: &Config, termination: &OwnedFd, parent: &OwnedFd) -> io::Result<()> {
     let plant = Arc::new(Plant::new(config)?);
-    // The reader and the integrator inherit it: on a busy machine they must not wait their turn,
-    // as the hardware would not. Where it is not allowed, reads are late and steps longer.
-    let realtime = config.realtime && sys::realtime(true).is_ok();
-    let session = tree::Tree::new(Arc::clone(&plant), config.mode).mount(&base.join("live"))?;
+    // All threads inherit it: on a busy machine the counters must not wait their turn, as the
+    // hardware would not, nor must anyone who holds the lock. Where it is not allowed, reads are
+    // late and steps longer.
+    let realtime = config.realtime && sys::realtime().is_ok();
+    let tree = tree::Tree::new(Arc::clone(&plant), config.mode);
+    let (session, refresh) = tree.mount(&base.join("live"))?;
     if plant.follows_load() {
         let plant = Arc::clone(&plant);
         std::thread::Builder::new()
             .name("integrator".to_owned())
             .spawn(move || plant.integrate())?;
     }
-    if realtime {
-        sys::realtime(false)?;
-    }
     mounts::bind_all(base, &config.binds)?;
 
     let listener = UnixListener::bind(base.join("control"))?;
     let (asked, bell) = io::pipe()?;
-    let bell: Arc<Mutex<PipeWriter>> = Arc::new(Mutex::new(bell));
-    let quit = Arc::new(move || {
-        if let Ok(mut bell) = bell.lock() {
-            let _ = bell.write_all(b"q");
-        }
-    });
+    let hooks = control::Hooks {
+        faulted: Box::new(move || refresh.now()),
+        quit: Box::new(move || {
+            let _ = (&bell).write_all(b"q");
+        }),
+    };
     std::thread::Builder::new()
         .name("control".to_owned())
-        .spawn(move || control::serve(listener, plant, quit))?;
+        .spawn(move || control::serve(&listener, &plant, hooks))?;
 
     let mut out = io::stdout().lock();
     writeln!(

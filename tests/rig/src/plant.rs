@@ -389,8 +389,40 @@ impl Plant {
         if !(weight.is_finite() && weight >= 0.0) {
             return Err(invalid("weight must be 0 or more"));
         }
-        let state = &mut *self.lock();
-        let Drive::Load(load) = &mut state.drive else {
+        let registered = self.registered(pid)?;
+        let mut except: Vec<i32> = registered.iter().map(|(p, _)| *p).collect();
+        except.extend(i32::try_from(std::process::id()));
+        let mut up = cpu::parent(pid);
+        let inside = loop {
+            match up {
+                Some(p) if registered.contains(&(p, true)) => break Some(p),
+                Some(p) if p > 1 => up = cpu::parent(p),
+                _ => break None,
+            }
+        };
+        // Takes milliseconds on a machine with many processes: not under the lock.
+        let mut clock = Clock::start(pid, tree, &except)?;
+        let name = clock.name();
+        self.registered(pid)?;
+        if let Drive::Load(load) = &mut self.lock().drive {
+            self.step(load);
+            clock.advance();
+            load.tasks.push(Task {
+                pid,
+                tree,
+                weight,
+                account: load.ledger.open(pid),
+                clock,
+                inside,
+            });
+        }
+        Ok(name)
+    }
+
+    /// Who is registered, and whether with its tree; an error if `pid` cannot be.
+    fn registered(&self, pid: i32) -> io::Result<Vec<(i32, bool)>> {
+        let state = self.lock();
+        let Drive::Load(load) = &state.drive else {
             return Err(invalid(
                 "constant watts do not follow the load: there is nothing to register for",
             ));
@@ -398,34 +430,13 @@ impl Plant {
         if load.tasks.iter().any(|t| t.pid == pid) {
             return Err(invalid(format!("{pid} is registered already")));
         }
-        self.step(load);
-        let mut except: Vec<i32> = load.tasks.iter().map(|t| t.pid).collect();
-        except.extend(i32::try_from(std::process::id()));
-        let mut up = cpu::parent(pid);
-        let inside = loop {
-            match up {
-                Some(p) if load.tasks.iter().any(|t| t.pid == p && t.tree) => break Some(p),
-                Some(p) if p > 1 => up = cpu::parent(p),
-                _ => break None,
-            }
-        };
-        let clock = Clock::start(pid, tree, &except)
-            .map_err(|e| io::Error::new(e.kind(), format!("process {pid}: {e}")))?;
-        let name = clock.name();
-        load.tasks.push(Task {
-            pid,
-            tree,
-            weight,
-            account: load.ledger.open(pid),
-            clock,
-            inside,
-        });
-        Ok(name)
+        Ok(load.tasks.iter().map(|t| (t.pid, t.tree)).collect())
     }
 
     /// Ends a process's account; what it uses from now on is others'.
     pub fn unregister(&self, pid: i32) -> io::Result<()> {
-        let Drive::Load(load) = &mut self.lock().drive else {
+        let state = &mut *self.lock();
+        let Drive::Load(load) = &mut state.drive else {
             return Ok(());
         };
         self.step(load);

@@ -66,18 +66,11 @@ pub fn sleep_until(t_ns: u64) {
     }
 }
 
-/// Puts the calling thread, and those it creates from now on, ahead of ordinary work (or back).
-pub fn realtime(on: bool) -> io::Result<()> {
-    let (policy, priority) = if on {
-        (libc::SCHED_FIFO, 1)
-    } else {
-        (libc::SCHED_OTHER, 0)
-    };
-    let param = libc::sched_param {
-        sched_priority: priority,
-    };
+/// Puts the calling thread, and those it creates from now on, ahead of ordinary work.
+pub fn realtime() -> io::Result<()> {
+    let param = libc::sched_param { sched_priority: 1 };
     // SAFETY: `param` is valid; 0 is the calling thread.
-    check(unsafe { libc::sched_setscheduler(0, policy, &raw const param) }).map(drop)
+    check(unsafe { libc::sched_setscheduler(0, libc::SCHED_FIFO, &raw const param) }).map(drop)
 }
 
 /// Takes the lock of a file without waiting.

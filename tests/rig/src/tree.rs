@@ -7,13 +7,15 @@
 use crate::plant::{Plant, Shown};
 use fuser::{
     Config, Errno, FileAttr, FileHandle, FileType, Filesystem, FopenFlags, Generation, INodeNo,
-    LockOwner, MountOption, OpenFlags, ReplyAttr, ReplyData, ReplyDirectory, ReplyEntry, ReplyOpen,
-    Request, SessionACL,
+    InitFlags, KernelConfig, LockOwner, MountOption, Notifier, OpenFlags, ReplyAttr, ReplyData,
+    ReplyDirectory, ReplyEmpty, ReplyEntry, ReplyOpen, Request, SessionACL,
 };
+use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::io;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, UNIX_EPOCH};
 
 /// Name of the directory that holds the nested zones.
@@ -21,8 +23,8 @@ pub const DEVICES: &str = "devices";
 /// Name of the directory that holds the links.
 pub const CLASS: &str = "class";
 
-/// Faults come and go: the kernel keeps nothing.
-const TTL: Duration = Duration::ZERO;
+/// Names and attributes stay as they are until a [`Refresh`]; only contents move.
+const TTL: Duration = Duration::from_secs(3600);
 
 #[derive(Debug)]
 enum Kind {
@@ -48,6 +50,10 @@ pub struct Tree {
     mode: u16,
     /// Inode `n` is `nodes[n - 1]`; the root is inode 1.
     nodes: Vec<Node>,
+    next_handle: AtomicU64,
+    /// What each open file saw at offset 0. As in sysfs, whoever reads on reads the rest of that
+    /// text, not of a newer one.
+    seen: Mutex<HashMap<u64, Vec<u8>>>,
 }
 
 const CONTROL_TYPES: [&str; 2] = ["intel-rapl", "intel-rapl-mmio"];
@@ -64,6 +70,8 @@ impl Tree {
                 kind: Kind::Dir,
                 zone: None,
             }],
+            next_handle: AtomicU64::new(1),
+            seen: Mutex::new(HashMap::new()),
         };
         let devices = tree.add(1, DEVICES, Kind::Dir, None);
         let class = tree.add(1, CLASS, Kind::Dir, None);
@@ -125,7 +133,7 @@ impl Tree {
     }
 
     /// Mounts the tree at `at` and serves it in the background until the process ends.
-    pub fn mount(self, at: &Path) -> io::Result<fuser::BackgroundSession> {
+    pub fn mount(self, at: &Path) -> io::Result<(fuser::BackgroundSession, Refresh)> {
         let mut config = Config::default();
         config.mount_options = vec![
             MountOption::RO,
@@ -135,7 +143,11 @@ impl Tree {
             MountOption::FSName("lithowatt-rig".to_owned()),
         ];
         config.acl = SessionACL::All;
-        fuser::spawn_mount(self, at, &config)
+        let entries = self.nodes.iter().filter(|n| n.zone.is_some());
+        let entries = entries.map(|n| (n.parent, n.name.clone())).collect();
+        let session = fuser::spawn_mount(self, at, &config)?;
+        let notifier = session.notifier();
+        Ok((session, Refresh { notifier, entries }))
     }
 
     fn node(&self, ino: u64) -> Option<&Node> {
@@ -199,9 +211,54 @@ impl Tree {
             _ => Err(Errno::EISDIR),
         }
     }
+
+    fn text(&self, ino: u64, handle: u64, offset: usize) -> Result<Vec<u8>, Errno> {
+        let fresh = if offset == 0 {
+            Some(self.content(ino)?)
+        } else {
+            None
+        };
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        match fresh {
+            Some(text) => {
+                seen.insert(handle, text.clone());
+                Ok(text)
+            }
+            None => Ok(seen
+                .get(&handle)
+                .and_then(|text| text.get(offset..))
+                .unwrap_or_default()
+                .to_vec()),
+        }
+    }
+}
+
+/// Makes the kernel forget the names of all zones: some may have vanished or come back.
+#[derive(Debug)]
+pub struct Refresh {
+    notifier: Notifier,
+    entries: Vec<(u64, String)>,
+}
+
+impl Refresh {
+    /// Forgets; open files are not touched.
+    pub fn now(&self) {
+        for (parent, name) in &self.entries {
+            // What the kernel does not hold it cannot forget.
+            let _ = self
+                .notifier
+                .inval_entry(INodeNo(*parent), OsStr::new(name));
+        }
+    }
 }
 
 impl Filesystem for Tree {
+    fn init(&mut self, _: &Request, config: &mut KernelConfig) -> io::Result<()> {
+        // Where the kernel cannot, it asks each time.
+        let _ = config.add_capabilities(InitFlags::FUSE_CACHE_SYMLINKS);
+        Ok(())
+    }
+
     fn lookup(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
         let found = self
             .nodes
@@ -242,7 +299,10 @@ impl Filesystem for Tree {
                 zone: Some(zone),
                 ..
             }) if self.plant.denied(*zone) => reply.error(Errno::EACCES),
-            Ok(_) => reply.opened(FileHandle(0), FopenFlags::FOPEN_DIRECT_IO),
+            Ok(_) => {
+                let handle = FileHandle(self.next_handle.fetch_add(1, Relaxed));
+                reply.opened(handle, FopenFlags::FOPEN_DIRECT_IO);
+            }
             Err(e) => reply.error(e),
         }
     }
@@ -251,23 +311,33 @@ impl Filesystem for Tree {
         &self,
         _: &Request,
         ino: INodeNo,
-        _: FileHandle,
+        handle: FileHandle,
         offset: u64,
         size: u32,
         _: OpenFlags,
         _: Option<LockOwner>,
         reply: ReplyData,
     ) {
-        match self.content(ino.0) {
-            Ok(text) => {
-                let from = usize::try_from(offset)
-                    .unwrap_or(usize::MAX)
-                    .min(text.len());
-                let to = from.saturating_add(size as usize).min(text.len());
-                reply.data(&text[from..to]);
-            }
+        let offset = usize::try_from(offset).unwrap_or(usize::MAX);
+        match self.text(ino.0, handle.0, offset) {
+            Ok(text) => reply.data(&text[..text.len().min(size as usize)]),
             Err(e) => reply.error(e),
         }
+    }
+
+    fn release(
+        &self,
+        _: &Request,
+        _: INodeNo,
+        handle: FileHandle,
+        _: OpenFlags,
+        _: Option<LockOwner>,
+        _: bool,
+        reply: ReplyEmpty,
+    ) {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.remove(&handle.0);
+        reply.ok();
     }
 
     fn readdir(
