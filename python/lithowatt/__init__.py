@@ -1,0 +1,86 @@
+"""How many joules did this function use?
+
+>>> from lithowatt import EnergyMeter
+>>> with EnergyMeter() as m:
+...     total = sum(range(100_000))
+>>> m.duration > 0
+True
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False  # without importing typing, which costs more than all of this module
+if TYPE_CHECKING:
+    from lithowatt._core import __version__ as __version__
+    from lithowatt._errors import (
+        ConflictingOptionsError,
+        InvalidIntervalError,
+        LithowattError,
+        MalformedValueError,
+        MeterStateError,
+        ProcessNotFoundError,
+        UnknownMethodError,
+        UnknownScopeError,
+        UnreadableFileError,
+    )
+    from lithowatt._manager import EnergyManager
+    from lithowatt._measure import measure
+    from lithowatt._meter import EnergyMeter
+    from lithowatt._model import Estimate, PowerModel
+    from lithowatt._reading import Reading
+    from lithowatt._timeline import Timeline
+
+_HOMES = {
+    "EnergyMeter": "_meter",
+    "EnergyManager": "_manager",
+    "measure": "_measure",
+    "Reading": "_reading",
+    "Timeline": "_timeline",
+    "PowerModel": "_model",
+    "Estimate": "_model",
+    "__version__": "_core",
+    "LithowattError": "_errors",
+    "UnknownMethodError": "_errors",
+    "UnknownScopeError": "_errors",
+    "InvalidIntervalError": "_errors",
+    "ConflictingOptionsError": "_errors",
+    "ProcessNotFoundError": "_errors",
+    "UnreadableFileError": "_errors",
+    "MalformedValueError": "_errors",
+    "MeterStateError": "_errors",
+}
+
+__all__ = [
+    "ConflictingOptionsError",
+    "EnergyManager",
+    "EnergyMeter",
+    "Estimate",
+    "InvalidIntervalError",
+    "LithowattError",
+    "MalformedValueError",
+    "MeterStateError",
+    "PowerModel",
+    "ProcessNotFoundError",
+    "Reading",
+    "Timeline",
+    "UnknownMethodError",
+    "UnknownScopeError",
+    "UnreadableFileError",
+    "__version__",
+    "measure",
+]
+
+
+def __getattr__(name: str) -> object:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    value = getattr(import_module(f"{__name__}.{home}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,116 @@
+"""The Rust core. Its public faces are in :mod:`lithowatt`."""
+
+import os
+from collections.abc import Sequence
+from types import EllipsisType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+__version__: str
+STATS_SCHEMA: int
+TOLERANCE: float
+
+class Meter:
+    """The engine of :class:`lithowatt.EnergyMeter`, whose arguments these are."""
+
+    def __new__(
+        cls,
+        methods: str | Sequence[str] | None = None,
+        interval: float | EllipsisType | None = None,
+        pid: int | None = None,
+        children: bool = True,
+        scope: str = "process",
+        cgroup: str | os.PathLike[str] | None = None,
+        label: str | None = None,
+        root: str | os.PathLike[str] | None = None,
+        enabled: bool | None = None,
+    ) -> Meter: ...
+    label: str | None
+    @property
+    def running(self) -> bool:
+        """Whether it runs in this process."""
+    def start(self) -> None:
+        """Starts, or starts again.
+
+        Raises:
+            MeterStateError: If it runs.
+        """
+    def stop(self) -> None:
+        """Stops.
+
+        Raises:
+            MeterStateError: If it does not run.
+        """
+    def resume(self) -> None:
+        """The task (scope ``task``) goes on, on the calling thread."""
+    def suspend(self) -> None:
+        """The task waits."""
+    def enter_phase(self, name: str) -> bool:
+        """Marks the start of a phase; False where the meter does not run."""
+    def leave_phase(self, name: str) -> bool:
+        """Marks the end of a phase; False where the meter does not run."""
+    def raw_reading(self) -> dict[str, Any]: ...
+    def raw_stats(self, compact: bool) -> dict[str, Any]: ...
+    def raw_timeline(
+        self,
+    ) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.float64], list[str]] | None: ...
+
+class PowerModel:
+    """The engine of :class:`lithowatt.PowerModel`."""
+
+    @staticmethod
+    def raw_for_cpu(
+        name: str, logical_cpus: int | None = None, sockets: int | None = None
+    ) -> PowerModel: ...
+    @staticmethod
+    def raw_for_lambda(
+        memory_mb: int, architecture: str, cpu_name: str | None = None
+    ) -> PowerModel: ...
+    def raw_watts(
+        self,
+        load_percent: float,
+        cores_used: int | None = None,
+        frequency_mhz: float | None = None,
+    ) -> tuple[float, float, float, str]: ...
+    def raw_vcpus_watts(
+        self, vcpus: float, busy_vcpus: float
+    ) -> tuple[float, float, float, str]: ...
+    def describe(self) -> str: ...
+    def tdp(self) -> tuple[float | None, str]: ...
+    def assumptions(self) -> dict[str, Any]: ...
+
+def doctor(root: str | os.PathLike[str] | None = None) -> list[dict[str, Any]]:
+    """What can be measured below ``root``: one dict per method."""
+
+def cpu_identity(root: str | os.PathLike[str] | None = None) -> dict[str, Any]:
+    """The processor below ``root``."""
+
+def relative_difference(a: float, b: float) -> float | None:
+    """Relative difference of two energies, against the larger; None where one is not positive."""
+
+def integrate(
+    times_ns: Sequence[int], values: Sequence[float], t0_ns: int, t1_ns: int
+) -> float | None:
+    """Growth of a cumulative series between two times, interpolated; None outside of it."""
+
+def calibration_path() -> str | None:
+    """Where the calibration is stored."""
+
+def write_calibration(text: str, path: str | os.PathLike[str]) -> None:
+    """Writes a calibration (JSON) atomically, readable by its owner only.
+
+    Raises:
+        MalformedValueError, UnreadableFileError: naming the path.
+    """
+
+def read_calibration(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Reads a calibration.
+
+    Raises:
+        MalformedValueError, UnreadableFileError: naming the path.
+    """
+
+def tdp_energy(cpu_percent: float, seconds: float, tdp_watts: float) -> float:
+    """TDP × CPU percent × time, J: the seed's plain estimate."""

@@ -1,0 +1,39 @@
+"""Exceptions. Each names the value that was wrong and what is accepted."""
+
+from __future__ import annotations
+
+
+class LithowattError(Exception):
+    """Base of every exception that lithowatt raises itself."""
+
+
+class UnknownMethodError(LithowattError, ValueError):
+    """A method name that does not exist."""
+
+
+class UnknownScopeError(LithowattError, ValueError):
+    """A scope name that does not exist."""
+
+
+class InvalidIntervalError(LithowattError, ValueError):
+    """A sampler interval outside 0.001 s to 3600 s."""
+
+
+class ConflictingOptionsError(LithowattError, ValueError):
+    """Options that exclude each other."""
+
+
+class ProcessNotFoundError(LithowattError, ProcessLookupError):
+    """No process with that pid."""
+
+
+class UnreadableFileError(LithowattError, OSError):
+    """A file that must be there is not, or may not be read."""
+
+
+class MalformedValueError(LithowattError, ValueError):
+    """A value in a file or variable that is not what its format says."""
+
+
+class MeterStateError(LithowattError, RuntimeError):
+    """``stop`` of a meter that does not run, or ``start`` of one that does."""

@@ -1,0 +1,235 @@
+"""``EnergyMeter``: the joules of a stretch of code."""
+
+from __future__ import annotations
+
+from lithowatt._core import Meter
+from lithowatt._errors import MeterStateError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable, Sequence
+    from types import EllipsisType, TracebackType
+    from typing import Any, TypeVar
+
+    from lithowatt._reading import Reading
+    from lithowatt._timeline import Timeline
+
+    _F = TypeVar("_F", bound=Callable[..., Any])
+
+
+class EnergyMeter(Meter):
+    """Meters the energy between start and stop.
+
+    Use it as a context manager (``with``, or ``async with`` for the whole process), by ``start()``
+    and ``stop()``, or as a decorator; it may be used again and nested. Reading it later is where
+    the work is done: start and stop take microseconds.
+
+    Args:
+        methods: ``"auto"`` (all that work here; the environment's ``ENERGY_METHODS`` if set), or
+            names among ``rapl``, ``perf``, ``ebpf``, ``psutil``, ``tdp``/``model``.
+        interval: Seconds between samples of the background thread, 0.001 to 3600; by default
+            ``ENERGY_COLLECTION_INTERVAL`` (ms) or 0.1. ``None``: no thread, edges only.
+        pid: Process to meter instead of this one.
+        children: Count descendants too, those that die within the window included.
+        scope: ``"process"``, ``"thread"`` (the one that starts the meter) or ``"task"`` (one
+            coroutine or generator; ``@measure`` drives it).
+        cgroup: Directory of a cgroup to meter instead of a process.
+        label: A name of yours, kept in the reading.
+        root: Where ``/sys`` and ``/proc`` are, for tests and for containers that mount the host's;
+            ``LITHOWATT_ROOT`` or ``/`` by default.
+        enabled: ``False`` reads nothing; by default what ``ENERGY_MONITORING_ENABLED`` says.
+
+    Raises:
+        UnknownMethodError, UnknownScopeError, InvalidIntervalError, ConflictingOptionsError,
+        ProcessNotFoundError, UnreadableFileError: naming the value and what is accepted.
+
+    Example:
+        >>> with EnergyMeter() as m:
+        ...     with m.phase("compute"):
+        ...         total = sum(range(100_000))
+        >>> m.stats()["worker_func_energy_duration"] > 0
+        True
+    """
+
+    __slots__ = ("_options",)
+    _options: dict[str, Any]
+
+    def __new__(
+        cls,
+        methods: str | Sequence[str] = "auto",
+        interval: float | EllipsisType | None = ...,
+        pid: int | None = None,
+        children: bool = True,
+        scope: str = "process",
+        cgroup: str | os.PathLike[str] | None = None,
+        label: str | None = None,
+        root: str | os.PathLike[str] | None = None,
+        enabled: bool | None = None,
+    ) -> EnergyMeter:
+        self = Meter.__new__(
+            cls, methods, interval, pid, children, scope, cgroup, label, root, enabled
+        )
+        self._options = {
+            "methods": methods,
+            "interval": interval,
+            "pid": pid,
+            "children": children,
+            "scope": scope,
+            "cgroup": cgroup,
+            "label": label,
+            "root": root,
+            "enabled": enabled,
+        }
+        return self
+
+    def __enter__(self) -> EnergyMeter:
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._end()
+
+    async def __aenter__(self) -> EnergyMeter:
+        """Starts. Between here and the exit the *process* is metered, other coroutines included:
+        a coroutine alone is metered by ``@measure``, which sees where it waits."""
+        self.start()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._end()
+
+    def _end(self) -> None:
+        # Whoever stopped it inside the block has the reading already.
+        if self.running:
+            self.stop()
+        else:
+            try:
+                self.stop()
+            except MeterStateError:
+                pass
+
+    def __call__(self, function: _F) -> _F:
+        """As a decorator: every call is metered by a meter of its own with these options.
+
+        The last call's meter is ``function.meter``.
+        """
+        from lithowatt._measure import measure
+
+        decorated: _F = measure(**self._options)(function)
+        return decorated
+
+    def phase(self, name: str) -> Phase:
+        """Marks a phase of the window, e.g. ``read``, ``compute``, ``write``.
+
+        Phases may nest and repeat; those of one name are summed.
+
+        Args:
+            name: The phase's name, not empty.
+
+        Raises:
+            ValueError: For a name that is empty or no string.
+        """
+        if not isinstance(name, str) or not name:
+            raise ValueError(f"phase name must be a string that is not empty, not {name!r}")
+        return Phase(self, name)
+
+    @property
+    def reading(self) -> Reading:
+        """The last window, or the running one so far.
+
+        Raises:
+            MeterStateError: If the meter was never started.
+        """
+        from lithowatt._reading import Reading
+
+        return Reading(self.raw_reading())
+
+    @property
+    def joules(self) -> float | None:
+        """Best estimate of this window's energy in J, ``None`` where there is none.
+
+        See ``reading.headline`` for its band and quality.
+        """
+        return self.reading.joules
+
+    @property
+    def watts(self) -> float | None:
+        """Mean power of this window in W, ``None`` where there is none."""
+        return self.reading.watts
+
+    @property
+    def duration(self) -> float:
+        """Length of the window in s, on the monotonic clock."""
+        return self.reading.duration
+
+    def stats(self, compact: bool | None = None) -> dict[str, Any]:
+        """The flat dict that Lithops and FlexExecutor carry: ``worker_func_*``, J, W, s, MiB, %.
+
+        What is unavailable is ``None``; its ``*_source`` says why.
+
+        Args:
+            compact: Leave unavailable keys out; by default when ``ENERGY_STATS=compact``.
+
+        Raises:
+            MeterStateError: If the meter was never started.
+        """
+        if compact is None:
+            import os
+
+            compact = os.environ.get("ENERGY_STATS", "").strip().lower() == "compact"
+        return self.raw_stats(compact)
+
+    def timeline(self) -> Timeline:
+        """The samples of the window as NumPy arrays: times in s, power in W per domain.
+
+        Raises:
+            MeterStateError: If the meter was never started.
+        """
+        from lithowatt._timeline import Timeline
+
+        return Timeline.from_raw(self.raw_timeline())
+
+    def __repr__(self) -> str:
+        try:
+            return repr(self.reading).replace("Reading", "EnergyMeter", 1)
+        except MeterStateError:
+            return "<EnergyMeter: not started>"
+
+    def _repr_html_(self) -> str:
+        try:
+            return self.reading._repr_html_()
+        except MeterStateError:
+            return "<em>EnergyMeter: not started</em>"
+
+
+class Phase:
+    """A stretch of a window that has a name."""
+
+    __slots__ = ("_meter", "name")
+
+    def __init__(self, meter: Meter, name: str) -> None:
+        self._meter = meter
+        self.name = name
+
+    def __enter__(self) -> Phase:
+        self._meter.enter_phase(self.name)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._meter.leave_phase(self.name)

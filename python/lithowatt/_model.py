@@ -1,0 +1,82 @@
+"""``PowerModel``: watts where there is no counter."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lithowatt import _core
+from lithowatt._reading import Estimate
+
+__all__ = ["Estimate", "PowerModel"]
+
+
+class PowerModel:
+    """The power of a processor as a function of its load.
+
+    Example:
+        >>> model = PowerModel.for_cpu("AMD EPYC 8024P 8-Core Processor", logical_cpus=16)
+        >>> estimate = model.watts(50.0)
+        >>> estimate.low < estimate.value < estimate.high
+        True
+    """
+
+    __slots__ = ("_model",)
+
+    def __init__(self, model: _core.PowerModel) -> None:
+        self._model = model
+
+    @classmethod
+    def for_cpu(
+        cls, name: str, logical_cpus: int | None = None, sockets: int | None = None
+    ) -> PowerModel:
+        """The model of a processor by the name in ``/proc/cpuinfo``.
+
+        A name that is not in the table gets the default of its class with a wide band; the
+        source of every estimate says so.
+        """
+        return cls(_core.PowerModel.raw_for_cpu(name, logical_cpus, sockets))
+
+    @classmethod
+    def for_lambda(
+        cls, memory_mb: int, architecture: str, cpu_name: str | None = None
+    ) -> PowerModel:
+        """The model of an AWS Lambda sandbox: 1769 MB of memory are one vCPU."""
+        return cls(_core.PowerModel.raw_for_lambda(memory_mb, architecture, cpu_name))
+
+    def watts(
+        self,
+        load_percent: float,
+        cores_used: int | None = None,
+        frequency_mhz: float | None = None,
+    ) -> Estimate:
+        """Package power, all sockets, in W at a load of 0..100 % of all CPUs.
+
+        Raises:
+            ValueError: For a load or a frequency that is negative or no number.
+        """
+        return Estimate(*self._model.raw_watts(load_percent, cores_used, frequency_mhz))
+
+    def vcpus_watts(self, vcpus: float, busy_vcpus: float) -> Estimate:
+        """Power in W of ``vcpus`` hardware threads of the host with ``busy_vcpus`` of them busy."""
+        return Estimate(*self._model.raw_vcpus_watts(vcpus, busy_vcpus))
+
+    @property
+    def tdp_watts(self) -> float | None:
+        """Thermal design power of one package in W, ``None`` where it is not known."""
+        return self._model.tdp()[0]
+
+    @property
+    def source(self) -> str:
+        """Where the TDP is from."""
+        return self._model.tdp()[1]
+
+    def describe(self) -> str:
+        """The name of the model as stats carry it, e.g. ``model:lambda-arm64``."""
+        return self._model.describe()
+
+    def assumptions(self) -> dict[str, Any]:
+        """Everything that the model takes for granted, with units in the names."""
+        return self._model.assumptions()
+
+    def __repr__(self) -> str:
+        return f"<PowerModel {self.describe()}>"

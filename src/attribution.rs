@@ -1,0 +1,377 @@
+//! How much of a machine's energy is this function's: pure arithmetic on intervals.
+//!
+//! Over each interval the machine's energy is idle + active, and the active part is shared by CPU
+//! time: `share = own / (own + others)`. A [`Ledger`] sums share × energy and share × time, so
+//! that idle power, which may become known later, is taken off at the end without loss:
+//! `marginal = Σ share·E − P_idle · Σ share·t`. What is not marginal is idle or others', so the
+//! parts add up to the machine by construction.
+
+use serde::Serialize;
+
+use crate::source::procfs::IDLE_STEP_NS;
+
+/// How much more or less a CPU-second of one workload may cost than one of another on the same
+/// machine. Full-load package power between scalar loops and stress kernels differs by about this
+/// much (FIRESTARTER, Hackenberg et al., IGCC 2013). It only widens the band, and only as far as
+/// others were active.
+pub const WORKLOAD_SPREAD: f64 = 1.7;
+
+/// A function that had at least this share of the machine's busy time had it to itself.
+pub const ALONE_SHARE: f64 = 0.9;
+
+/// An interval shorter than this leans on what others used before, if that is known: /proc prints
+/// idle time in steps of 10 ms.
+const SURE_NS: f64 = 200e6;
+
+/// Idle steps that may be carried to the next interval.
+const RESIDUE_LIMIT_NS: f64 = 4.0 * IDLE_STEP_NS as f64;
+
+/// What was counted between two readings.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Interval {
+    /// Length, ns.
+    pub dt_ns: u64,
+    /// Logical CPUs of the machine.
+    pub cpus: u32,
+    /// CPU time nobody used, ns; `None` where the machine does not tell.
+    pub idle_ns: Option<u64>,
+    /// CPU time of the function, ns.
+    pub own_ns: u64,
+    /// CPU time of the function's process tree or cgroup, ns: at least `own_ns`, and exact.
+    pub inside_ns: u64,
+    /// CPUs that others outside the process used lately, if known.
+    pub outside_rate: Option<f64>,
+}
+
+/// The sums of one window, or of one phase of it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Ledger {
+    /// Length of what was added, ns.
+    pub dt_ns: f64,
+    /// CPU time of the function, ns.
+    pub own_ns: f64,
+    /// CPU time of everything else on the machine, ns.
+    pub others_ns: f64,
+    /// Whether the machine said how busy it was, always.
+    pub busy_known: bool,
+    /// Σ share × seconds.
+    pub share_seconds: f64,
+    /// Joules of the machine, one per slot.
+    pub joules: Vec<f64>,
+    /// Σ share × joules, one per slot.
+    pub shared_joules: Vec<f64>,
+    /// Lowest power of an interval of at least 50 ms, one per slot, W: idle power is not above it.
+    pub least_watts: Vec<f64>,
+    residue_ns: f64,
+}
+
+/// What [`Ledger::add`] found out about an interval.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Split {
+    /// Own share of the busy time, 0..1.
+    pub share: f64,
+    /// Everything but the function, ns.
+    pub others_ns: f64,
+    /// Busy CPUs of the machine, mean.
+    pub busy_cpus: f64,
+}
+
+impl Ledger {
+    /// An empty ledger of `slots` counters.
+    pub fn new(slots: usize) -> Self {
+        Self {
+            dt_ns: 0.0,
+            own_ns: 0.0,
+            others_ns: 0.0,
+            busy_known: true,
+            share_seconds: 0.0,
+            joules: vec![0.0; slots],
+            shared_joules: vec![0.0; slots],
+            least_watts: vec![f64::INFINITY; slots],
+            residue_ns: 0.0,
+        }
+    }
+
+    /// How the interval's busy time divides, before any energy is looked at.
+    pub fn split(&mut self, interval: &Interval) -> Split {
+        let dt = interval.dt_ns as f64;
+        let capacity = dt * f64::from(interval.cpus);
+        let own = interval.own_ns as f64;
+        let inside = (interval.inside_ns as f64).max(own);
+        let room = (capacity - inside).max(0.0);
+        let outside = match interval.idle_ns {
+            None => {
+                self.busy_known = false;
+                0.0
+            }
+            Some(idle) => {
+                let raw = capacity - idle as f64 - inside + self.residue_ns;
+                let sure = (dt / SURE_NS).min(1.0);
+                let believed = match interval.outside_rate {
+                    Some(rate) if sure < 1.0 => sure * raw + (1.0 - sure) * rate * dt,
+                    _ => raw,
+                };
+                let outside = believed.clamp(0.0, room);
+                // What was believed away comes back in a later interval, so sums stay true.
+                self.residue_ns = (raw - outside).clamp(-RESIDUE_LIMIT_NS, RESIDUE_LIMIT_NS);
+                outside
+            }
+        };
+        let others = (inside - own) + outside;
+        let busy = own + others;
+        Split {
+            share: if busy > 0.0 { own / busy } else { 0.0 },
+            others_ns: others,
+            busy_cpus: if dt > 0.0 { busy / dt } else { 0.0 },
+        }
+    }
+
+    /// Adds an interval: `joules` are what each slot counted in it.
+    pub fn add(&mut self, interval: &Interval, split: Split, joules: &[f64]) {
+        let seconds = interval.dt_ns as f64 * 1e-9;
+        self.dt_ns += interval.dt_ns as f64;
+        self.own_ns += interval.own_ns as f64;
+        self.others_ns += split.others_ns;
+        self.share_seconds += split.share * seconds;
+        let slots = self
+            .joules
+            .iter_mut()
+            .zip(&mut self.shared_joules)
+            .zip(&mut self.least_watts);
+        for (((sum, shared), least), joules) in slots.zip(joules) {
+            *sum += joules;
+            *shared += split.share * joules;
+            if seconds >= 0.05 {
+                *least = least.min(joules / seconds);
+            }
+        }
+    }
+
+    /// What was added since `earlier`, a copy of this ledger made before.
+    pub fn since(&self, earlier: &Self) -> Self {
+        let minus = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a - b).collect();
+        Self {
+            dt_ns: self.dt_ns - earlier.dt_ns,
+            own_ns: self.own_ns - earlier.own_ns,
+            others_ns: self.others_ns - earlier.others_ns,
+            busy_known: self.busy_known,
+            share_seconds: self.share_seconds - earlier.share_seconds,
+            joules: minus(&self.joules, &earlier.joules),
+            shared_joules: minus(&self.shared_joules, &earlier.shared_joules),
+            least_watts: self.least_watts.clone(),
+            residue_ns: 0.0,
+        }
+    }
+
+    /// Adds another ledger of the same slots to this one.
+    pub fn merge(&mut self, other: &Self) {
+        self.dt_ns += other.dt_ns;
+        self.own_ns += other.own_ns;
+        self.others_ns += other.others_ns;
+        self.busy_known &= other.busy_known;
+        self.share_seconds += other.share_seconds;
+        for (a, b) in self.joules.iter_mut().zip(&other.joules) {
+            *a += b;
+        }
+        for (a, b) in self.shared_joules.iter_mut().zip(&other.shared_joules) {
+            *a += b;
+        }
+        for (a, b) in self.least_watts.iter_mut().zip(&other.least_watts) {
+            *a = a.min(*b);
+        }
+    }
+
+    /// The function's share of all busy time, with the band that step size and unlike workloads
+    /// leave.
+    pub fn share(&self) -> Share {
+        let busy = self.own_ns + self.others_ns;
+        if busy <= 0.0 || self.own_ns <= 0.0 {
+            return Share::default();
+        }
+        // Two ends, each off by up to one step with equal chance: 95 % lie within 0.78 of a step.
+        let step = if self.busy_known {
+            0.78 * IDLE_STEP_NS as f64
+        } else {
+            f64::INFINITY
+        };
+        let (own, k) = (self.own_ns, WORKLOAD_SPREAD);
+        let most = k * (self.others_ns + step);
+        let least = (self.others_ns - step).max(0.0) / k;
+        Share {
+            value: own / busy,
+            low: if most.is_finite() {
+                own / (own + most)
+            } else {
+                0.0
+            },
+            high: own / (own + least),
+        }
+    }
+}
+
+/// A share of the machine's busy time, 0..1, with its 95 % band.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize)]
+pub struct Share {
+    /// Best estimate.
+    pub value: f64,
+    /// Lower end.
+    pub low: f64,
+    /// Upper end.
+    pub high: f64,
+}
+
+/// A machine's energy over a window, divided.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Division {
+    /// All of it, J.
+    pub machine: f64,
+    /// What it would have used doing nothing, J.
+    pub idle: f64,
+    /// The function's, above idle, J.
+    pub marginal: f64,
+    /// What other activity used above idle, J.
+    pub others: f64,
+    /// `marginal` with the function's share of idle, J.
+    pub amortised: f64,
+}
+
+/// Divides the energy of the `slots` in `ledger`. `idle_watts` is their idle power together;
+/// `allotted` the part of the machine's CPUs that the function may use, 0..1.
+///
+/// The parts add up: `idle + marginal + others == machine`.
+pub fn divide(ledger: &Ledger, slots: &[usize], idle_watts: f64, allotted: f64) -> Division {
+    let sum = |of: &[f64]| -> f64 { slots.iter().filter_map(|i| of.get(*i)).sum() };
+    let machine = sum(&ledger.joules);
+    let seconds = ledger.dt_ns * 1e-9;
+    let idle = (idle_watts * seconds).clamp(0.0, machine.max(0.0));
+    let active = machine - idle;
+    // Where idle was cut to what there was, the share is taken of the cut one.
+    let watts = if seconds > 0.0 { idle / seconds } else { 0.0 };
+    let shared = sum(&ledger.shared_joules) - watts * ledger.share_seconds;
+    let marginal = shared.clamp(0.0, active.max(0.0));
+    let share = ledger.share().value;
+    // Alone, the function owns the idle power of the CPUs that are kept for it. Beside others, its
+    // idle share is not more than its share of the work, so that shares never sum to over one.
+    let idle_share = if share >= ALONE_SHARE {
+        allotted
+    } else {
+        allotted.min(share)
+    };
+    Division {
+        machine,
+        idle,
+        marginal,
+        others: active - marginal,
+        amortised: marginal + idle * idle_share.clamp(0.0, 1.0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn interval(own_ms: u64, busy_ms: u64) -> Interval {
+        Interval {
+            dt_ns: 100_000_000,
+            cpus: 2,
+            idle_ns: Some((200 - busy_ms) * 1_000_000),
+            own_ns: own_ms * 1_000_000,
+            inside_ns: own_ms * 1_000_000,
+            outside_rate: None,
+        }
+    }
+
+    fn add(ledger: &mut Ledger, interval: &Interval, joules: &[f64]) {
+        let split = ledger.split(interval);
+        ledger.add(interval, split, joules);
+    }
+
+    #[test]
+    fn parts_add_up_to_the_machine_for_disjoint_functions() {
+        let mut ledgers: Vec<_> = (0..3).map(|_| Ledger::new(1)).collect();
+        for step in 0..50u64 {
+            let own = [10 + step % 40, 60, 20];
+            let busy = own.iter().sum::<u64>() + 7;
+            let joules = 2.0 + (busy as f64).powf(0.8) * 0.1;
+            for (ledger, own) in ledgers.iter_mut().zip(own) {
+                add(ledger, &interval(own, busy), &[joules]);
+            }
+        }
+        let parts: Vec<_> = ledgers.iter().map(|l| divide(l, &[0], 20.0, 1.0)).collect();
+        let marginal: f64 = parts.iter().map(|p| p.marginal).sum();
+        assert!(marginal + parts[0].idle < parts[0].machine);
+        for part in &parts {
+            let sum = part.idle + part.marginal + part.others;
+            assert!((sum - part.machine).abs() < 1e-9 * part.machine);
+        }
+        let seven = parts[0].machine - parts[0].idle - marginal;
+        assert!(seven > 0.0 && seven < parts[0].others);
+    }
+
+    #[test]
+    fn power_that_changes_is_charged_where_it_was_used() {
+        // The first half is ours and dear, the second is somebody else's and cheap.
+        let mut ledger = Ledger::new(1);
+        add(&mut ledger, &interval(100, 100), &[10.0]);
+        add(&mut ledger, &interval(0, 100), &[3.0]);
+        assert_eq!(divide(&ledger, &[0], 0.0, 1.0).marginal, 10.0);
+    }
+
+    #[test]
+    fn idle_printed_in_steps_does_not_bias_the_share() {
+        // 1 CPU of 2 busy, half of it ours, in intervals of 1 ms: idle shows 0 or 10 ms.
+        let mut ledger = Ledger::new(1);
+        let (mut idle, mut shown) = (0u64, 0u64);
+        for _ in 0..2000 {
+            idle += 1_000_000;
+            let now = idle / IDLE_STEP_NS * IDLE_STEP_NS;
+            let one = Interval {
+                dt_ns: 1_000_000,
+                cpus: 2,
+                idle_ns: Some(now - shown),
+                own_ns: 500_000,
+                inside_ns: 500_000,
+                outside_rate: Some(0.5),
+            };
+            shown = now;
+            add(&mut ledger, &one, &[0.05]);
+        }
+        let share = ledger.share();
+        assert!((share.value - 0.5).abs() < 0.02, "{share:?}");
+        assert!(share.low < 0.5 && share.high > 0.5);
+    }
+
+    #[test]
+    fn without_machine_cpu_the_band_is_open() {
+        let mut ledger = Ledger::new(1);
+        let unknown = Interval {
+            idle_ns: None,
+            ..interval(50, 50)
+        };
+        add(&mut ledger, &unknown, &[1.0]);
+        let share = ledger.share();
+        assert!(!ledger.busy_known && share.low == 0.0 && share.high == 1.0);
+    }
+
+    #[test]
+    fn idle_is_never_more_than_there_was() {
+        let mut ledger = Ledger::new(1);
+        add(&mut ledger, &interval(100, 100), &[1.0]);
+        let part = divide(&ledger, &[0], 1000.0, 1.0);
+        assert_eq!((part.idle, part.marginal, part.others), (1.0, 0.0, 0.0));
+    }
+
+    #[test]
+    fn the_band_covers_a_workload_that_costs_more() {
+        // 1 of 10 CPU-seconds, but 1.6 times as dear: its true share is 1.6/10.6.
+        let mut ledger = Ledger::new(1);
+        for _ in 0..30 {
+            add(&mut ledger, &interval(16, 160), &[5.0]);
+        }
+        let share = ledger.share();
+        assert!(
+            share.low < 1.6 / 10.6 && 1.6 / 10.6 < share.high,
+            "{share:?}"
+        );
+    }
+}

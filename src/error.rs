@@ -1,0 +1,116 @@
+//! One error type. Each variant maps to a named Python exception (`lithowatt._errors`).
+
+use std::io;
+use std::path::PathBuf;
+
+/// What can go wrong when a user asks for something that cannot be done.
+///
+/// A counter that cannot be read is *not* an error: it is an [`Unavailable`](crate::source::Unavailable)
+/// value with its reason, because a meter never breaks the function it watches.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A method name that does not exist.
+    #[error(
+        "unknown method {given:?}; accepted are \"auto\", \"rapl\", \"perf\", \"ebpf\", \"psutil\", \
+         \"tdp\" and \"model\" (\"estimation\" and \"curve\" are other names of \"model\")"
+    )]
+    UnknownMethod {
+        /// The name as it was given.
+        given: String,
+    },
+
+    /// A scope name that does not exist.
+    #[error("unknown scope {given:?}; accepted are \"process\", \"thread\" and \"task\"")]
+    UnknownScope {
+        /// The name as it was given.
+        given: String,
+    },
+
+    /// An interval outside what the sampler can keep.
+    #[error("interval must be a number of seconds from 0.001 to 3600, or None, not {given}")]
+    InvalidInterval {
+        /// The interval in seconds as it was given.
+        given: f64,
+    },
+
+    /// Options that exclude each other.
+    #[error("{given} cannot be combined: {accepted}")]
+    Conflict {
+        /// The options as they were given.
+        given: String,
+        /// What is accepted instead.
+        accepted: String,
+    },
+
+    /// The process to be metered does not exist.
+    #[error("no process with pid {pid}; accepted is the pid of a running process")]
+    NoSuchProcess {
+        /// The pid as it was given.
+        pid: i64,
+    },
+
+    /// A path that must exist does not, or cannot be read.
+    #[error("cannot read {}: {source}", path.display())]
+    Io {
+        /// The path.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+
+    /// A value in a file that is not what its format says.
+    #[error("malformed value {given:?} in {}; expected {expected}", path.display())]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// The text that was found, cut to 64 characters.
+        given: String,
+        /// What the format wants there.
+        expected: &'static str,
+    },
+
+    /// `stop` or a reading was asked of a meter that was never started, or `start` of one that runs.
+    #[error("the meter is {state}; {accepted}")]
+    State {
+        /// "not running", "running already", …
+        state: &'static str,
+        /// What is accepted in this state.
+        accepted: &'static str,
+    },
+}
+
+/// The result of the fallible calls of this crate.
+pub type Result<T> = std::result::Result<T, Error>;
+
+impl Error {
+    /// The name of the Python exception in `lithowatt._errors` that stands for this error.
+    pub fn python_name(&self) -> &'static str {
+        match self {
+            Self::UnknownMethod { .. } => "UnknownMethodError",
+            Self::UnknownScope { .. } => "UnknownScopeError",
+            Self::InvalidInterval { .. } => "InvalidIntervalError",
+            Self::Conflict { .. } => "ConflictingOptionsError",
+            Self::NoSuchProcess { .. } => "ProcessNotFoundError",
+            Self::Io { .. } => "UnreadableFileError",
+            Self::Malformed { .. } => "MalformedValueError",
+            Self::State { .. } => "MeterStateError",
+        }
+    }
+
+    pub(crate) fn malformed(path: &std::path::Path, given: &str, expected: &'static str) -> Self {
+        Self::Malformed {
+            path: path.to_owned(),
+            given: given.chars().take(64).collect(),
+            expected,
+        }
+    }
+
+    pub(crate) fn io(path: &std::path::Path, source: io::Error) -> Self {
+        Self::Io {
+            path: path.to_owned(),
+            source,
+        }
+    }
+}

@@ -1,0 +1,32 @@
+//! How many joules did this function use?
+//!
+//! The map of the crate; data goes one way, down:
+//!
+//! - [`source`]: read counters (RAPL, perf, /proc, the power model), nothing else.
+//! - [`sampler`]: one hub per process reads them, at the edges of a window and in between.
+//! - [`timeline`]: monotone, wrap-free, gap-aware; integrates any window.
+//! - [`attribution`]: the share of one function; idle and others kept apart.
+//! - [`reading`]: value + unit + method + quality + band, per method and domain.
+//! - [`stats`]: a reading as the flat dict that Lithops and FlexExecutor carry.
+//! - [`validate`]: methods against each other. [`calibration`]: a machine against a reference.
+//! - [`machine`]: what this machine is and what can be measured on it.
+//! - `python`: the bindings, with feature `python` only.
+
+#![deny(unsafe_op_in_unsafe_fn)]
+
+pub mod attribution;
+pub mod calibration;
+pub mod clock;
+pub mod error;
+pub mod machine;
+pub mod meter;
+#[cfg(feature = "python")]
+mod python;
+pub mod reading;
+pub mod sampler;
+pub mod source;
+pub mod stats;
+pub mod task;
+pub mod timeline;
+pub mod units;
+pub mod validate;

@@ -1,0 +1,16 @@
+//! What this machine is: processor, limits, container and cloud, and what can be measured on it.
+
+use std::path::Path;
+
+use crate::source::kept::Kept;
+
+pub mod cpu;
+pub mod doctor;
+pub mod environment;
+
+/// `vendor_id` of the first processor, without reading all of a long /proc/cpuinfo.
+pub fn cpu_vendor(root: &Path) -> Option<String> {
+    let mut buffer = [0u8; 1024];
+    let kept = Kept::open(&root.join("proc/cpuinfo")).ok()?;
+    cpu::parse_cpuinfo(kept.read(&mut buffer).ok()?).vendor_id
+}

@@ -1,0 +1,346 @@
+//! A meter: from start to stop, any number of times.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::clock;
+use crate::error::{Error, Result};
+use crate::reading::Reading;
+use crate::sampler::{Facts, Hub, Outcome, Subject};
+use crate::source::Methods;
+use crate::source::procfs::CgroupCpu;
+use crate::task::TaskClock;
+use crate::timeline::Timeline;
+
+/// Whose energy it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scope {
+    /// The process and, unless told otherwise, its descendants.
+    Process,
+    /// The thread that starts the meter.
+    Thread,
+    /// One coroutine or generator, driven by [`Meter::resume`] and [`Meter::suspend`].
+    Task,
+}
+
+impl Scope {
+    /// Reads a scope name.
+    ///
+    /// # Errors
+    /// [`Error::UnknownScope`].
+    pub fn parse(name: &str) -> Result<Self> {
+        match name {
+            "process" => Ok(Self::Process),
+            "thread" => Ok(Self::Thread),
+            "task" => Ok(Self::Task),
+            _ => Err(Error::UnknownScope {
+                given: name.chars().take(64).collect(),
+            }),
+        }
+    }
+}
+
+/// What a meter is asked to do.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Methods to use.
+    pub methods: Methods,
+    /// Sampler interval in s, 0.001 to 3600; `None` reads at the edges only and starts no thread.
+    pub interval: Option<f64>,
+    /// The process to meter; `None` is this one.
+    pub pid: Option<i64>,
+    /// Its descendants too.
+    pub children: bool,
+    /// Whose energy.
+    pub scope: Scope,
+    /// A cgroup directory instead of a process.
+    pub cgroup: Option<PathBuf>,
+    /// Where /sys and /proc are.
+    pub root: PathBuf,
+    /// Switched off, a meter reads nothing and its readings say so.
+    pub enabled: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            methods: Methods::AUTO,
+            interval: Some(0.1),
+            pid: None,
+            children: true,
+            scope: Scope::Process,
+            cgroup: None,
+            root: PathBuf::from("/"),
+            enabled: true,
+        }
+    }
+}
+
+#[derive(Debug)]
+enum State {
+    New,
+    Running {
+        hub: Arc<Hub>,
+        id: u64,
+    },
+    Stopped(Box<Outcome>),
+    /// It stopped, or runs, without anything to show: why.
+    Nothing {
+        reason: &'static str,
+        running: bool,
+    },
+}
+
+/// A meter that was running when its process forked, in the child.
+const FORKED: &str = "the meter was started in another process, before a fork";
+/// A meter that was told not to measure.
+const DISABLED: &str = "switched off by ENERGY_MONITORING_ENABLED or enabled=False";
+/// A bug of ours that must not be the user's.
+const BROKEN: &str = "the meter failed inside; please report it";
+
+/// An energy meter.
+///
+/// ```
+/// use lithowatt::meter::{Meter, Options};
+/// let mut meter = Meter::new(Options::default()).unwrap();
+/// meter.start().unwrap();
+/// let sum: u64 = (0..100_000).sum();
+/// meter.stop().unwrap();
+/// let reading = meter.reading(None).unwrap();
+/// assert!(reading.duration > 0.0 && sum > 0);
+/// ```
+#[derive(Debug)]
+pub struct Meter {
+    options: Options,
+    interval_ns: Option<u64>,
+    state: State,
+    hub: Option<Arc<Hub>>,
+    task: Option<Arc<TaskClock>>,
+}
+
+impl Meter {
+    /// A meter that does not run yet.
+    ///
+    /// # Errors
+    /// [`Error::InvalidInterval`], [`Error::Conflict`] or [`Error::NoSuchProcess`].
+    pub fn new(options: Options) -> Result<Self> {
+        let interval_ns = match options.interval {
+            None => None,
+            // The comparison is false for NaN, too.
+            Some(seconds) if (0.001..=3600.0).contains(&seconds) => {
+                Some((seconds * 1e9).round() as u64)
+            }
+            Some(given) => return Err(Error::InvalidInterval { given }),
+        };
+        let other = options.pid.is_some() || options.cgroup.is_some();
+        if other && options.scope != Scope::Process {
+            return Err(Error::Conflict {
+                given: "pid or cgroup with a scope of thread or task".into(),
+                accepted: "scope=\"process\" with pid or cgroup".into(),
+            });
+        }
+        if options.pid.is_some() && options.cgroup.is_some() {
+            return Err(Error::Conflict {
+                given: "pid and cgroup".into(),
+                accepted: "one of them".into(),
+            });
+        }
+        if let Some(pid) = options.pid {
+            let alive = i32::try_from(pid)
+                .ok()
+                .filter(|p| *p > 0)
+                .and_then(clock::process_cpu_ns);
+            if alive.is_none() {
+                return Err(Error::NoSuchProcess { pid });
+            }
+        }
+        if let Some(path) = &options.cgroup {
+            CgroupCpu::open(path)?;
+        }
+        Ok(Self {
+            options,
+            interval_ns,
+            state: State::New,
+            hub: None,
+            task: None,
+        })
+    }
+
+    /// Starts, or starts again.
+    ///
+    /// # Errors
+    /// [`Error::State`] if it runs; [`Error::Io`] if its cgroup is gone.
+    pub fn start(&mut self) -> Result<()> {
+        if self.is_running() {
+            return Err(Error::State {
+                state: "running already",
+                accepted: "call stop() first, or use another EnergyMeter",
+            });
+        }
+        if !self.options.enabled {
+            self.state = State::Nothing {
+                reason: DISABLED,
+                running: true,
+            };
+            return Ok(());
+        }
+        let subject = match (self.options.scope, &self.options.cgroup) {
+            (_, Some(path)) => Subject::Cgroup(CgroupCpu::open(path)?),
+            (Scope::Process, _) => Subject::Process {
+                // Checked by `new`.
+                pid: self.options.pid.and_then(|p| i32::try_from(p).ok()),
+                children: self.options.children,
+            },
+            (Scope::Thread, _) => Subject::Thread(clock::gettid()),
+            (Scope::Task, _) => {
+                let task = Arc::new(TaskClock::default());
+                self.task = Some(Arc::clone(&task));
+                Subject::Task(task)
+            }
+        };
+        let hub = match self.hub.take() {
+            Some(hub) if !hub.is_foreign() => hub,
+            _ => Hub::get(&self.options.root),
+        };
+        let (methods, interval) = (self.options.methods, self.interval_ns);
+        let started = contained(|| hub.start(methods, interval, subject));
+        self.state = match started {
+            Some(id) => State::Running {
+                hub: Arc::clone(&hub),
+                id,
+            },
+            None => State::Nothing {
+                reason: BROKEN,
+                running: true,
+            },
+        };
+        self.hub = Some(hub);
+        Ok(())
+    }
+
+    /// Stops.
+    ///
+    /// # Errors
+    /// [`Error::State`] if it does not run.
+    pub fn stop(&mut self) -> Result<()> {
+        let ended = match &self.state {
+            State::Running { hub, .. } if hub.is_foreign() => Err(FORKED),
+            State::Running { hub, id } => contained(|| hub.stop(*id)).flatten().ok_or(BROKEN),
+            State::Nothing {
+                reason,
+                running: true,
+            } => Err(*reason),
+            _ => return Err(NOT_RUNNING),
+        };
+        self.state = match ended {
+            Ok(outcome) => State::Stopped(Box::new(outcome)),
+            Err(reason) => State::Nothing {
+                reason,
+                running: false,
+            },
+        };
+        Ok(())
+    }
+
+    /// Whether it runs in this process.
+    pub fn is_running(&self) -> bool {
+        match &self.state {
+            State::Running { hub, .. } => !hub.is_foreign(),
+            State::Nothing { running, .. } => *running,
+            _ => false,
+        }
+    }
+
+    /// The task goes on, on the calling thread. Without effect on other scopes.
+    pub fn resume(&self) {
+        if let Some(task) = &self.task {
+            task.resume();
+        }
+    }
+
+    /// The task waits. Without effect on other scopes.
+    pub fn suspend(&self) {
+        if let Some(task) = &self.task {
+            task.suspend();
+        }
+    }
+
+    /// Marks the start of a phase. Without effect on a meter that does not run.
+    pub fn enter_phase(&self, name: &str) -> bool {
+        match &self.state {
+            State::Running { hub, id } if !hub.is_foreign() => hub.enter_phase(*id, name),
+            _ => false,
+        }
+    }
+
+    /// Marks the end of a phase. Without effect on a meter that does not run.
+    pub fn leave_phase(&self, name: &str) -> bool {
+        match &self.state {
+            State::Running { hub, id } if !hub.is_foreign() => hub.leave_phase(*id, name),
+            _ => false,
+        }
+    }
+
+    /// The reading of the last window, or of the running one so far.
+    ///
+    /// # Errors
+    /// [`Error::State`] if it was never started.
+    pub fn reading(&self, label: Option<&str>) -> Result<Reading> {
+        let facts = self.facts();
+        let absent = |reason| Ok(Reading::absent(reason, &facts, label));
+        match &self.state {
+            State::New => Err(NOT_RUNNING),
+            State::Stopped(outcome) => Ok(Reading::new(outcome, &facts, label)),
+            State::Running { hub, .. } if hub.is_foreign() => absent(FORKED),
+            State::Running { hub, id } => match contained(|| hub.peek(*id)).flatten() {
+                Some(outcome) => Ok(Reading::new(&outcome, &facts, label)),
+                None => absent(BROKEN),
+            },
+            State::Nothing { reason, .. } => absent(reason),
+        }
+    }
+
+    /// The samples of the last window, or of the running one so far, and the names of their
+    /// columns. `None` where none were taken.
+    ///
+    /// # Errors
+    /// [`Error::State`] if it was never started.
+    pub fn timeline(&self) -> Result<Option<(Timeline, Vec<String>)>> {
+        let of = |outcome: &Outcome| Some((outcome.timeline.clone()?, outcome.column_names()));
+        match &self.state {
+            State::New => Err(NOT_RUNNING),
+            State::Stopped(outcome) => Ok(of(outcome)),
+            State::Running { hub, id } if !hub.is_foreign() => {
+                Ok(hub.peek(*id).as_ref().and_then(of))
+            }
+            State::Running { .. } | State::Nothing { .. } => Ok(None),
+        }
+    }
+
+    /// The machine.
+    pub fn facts(&self) -> Arc<Facts> {
+        match &self.hub {
+            Some(hub) if !hub.is_foreign() => hub.facts(),
+            _ => Hub::get(&self.options.root).facts(),
+        }
+    }
+}
+
+impl Drop for Meter {
+    fn drop(&mut self) {
+        // A meter that is forgotten while it runs must not keep the sampler awake for ever.
+        if self.is_running() {
+            let _ = self.stop();
+        }
+    }
+}
+
+/// Runs `f` so that a panic in it stays here: the function being metered is not ours to break.
+fn contained<T>(f: impl FnOnce() -> T) -> Option<T> {
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(f)).ok()
+}
+
+const NOT_RUNNING: Error = Error::State {
+    state: "not running",
+    accepted: "call start() first, or use it in a with statement",
+};

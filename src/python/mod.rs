@@ -1,0 +1,340 @@
+//! The bindings: convert, map errors. What a number means is decided elsewhere.
+
+use std::path::PathBuf;
+
+use numpy::{IntoPyArray, PyArray1, PyArray2, PyArrayMethods};
+use pyo3::exceptions::{PyRuntimeError, PyTypeError};
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyList, PyString};
+use serde_json::Value;
+
+use crate::error::Error;
+use crate::meter::{Meter, Options, Scope};
+use crate::source::Methods;
+use crate::{calibration, machine, stats, timeline, validate};
+
+mod model;
+
+impl From<Error> for PyErr {
+    fn from(error: Error) -> Self {
+        Python::attach(|py| {
+            let class = py
+                .import("lithowatt._errors")
+                .and_then(|module| module.getattr(error.python_name()));
+            match class {
+                Ok(class) => class
+                    .call1((error.to_string(),))
+                    .map_or_else(|e| e, PyErr::from_value),
+                Err(_) => PyRuntimeError::new_err(error.to_string()),
+            }
+        })
+    }
+}
+
+/// JSON as Python objects.
+fn to_python<'py>(py: Python<'py>, value: &Value) -> PyResult<Bound<'py, PyAny>> {
+    Ok(match value {
+        Value::Null => py.None().into_bound(py),
+        Value::Bool(b) => b.into_pyobject(py)?.to_owned().into_any(),
+        Value::Number(n) => match n.as_u64() {
+            Some(u) => u.into_pyobject(py)?.into_any(),
+            None => match n.as_i64() {
+                Some(i) => i.into_pyobject(py)?.into_any(),
+                None => n.as_f64().unwrap_or(f64::NAN).into_pyobject(py)?.into_any(),
+            },
+        },
+        Value::String(s) => PyString::new(py, s).into_any(),
+        Value::Array(items) => {
+            let list = PyList::empty(py);
+            for item in items {
+                list.append(to_python(py, item)?)?;
+            }
+            list.into_any()
+        }
+        Value::Object(map) => dict(py, map)?.into_any(),
+    })
+}
+
+fn dict<'py>(
+    py: Python<'py>,
+    map: &serde_json::Map<String, Value>,
+) -> PyResult<Bound<'py, PyDict>> {
+    let dict = PyDict::new(py);
+    for (key, value) in map {
+        dict.set_item(key, to_python(py, value)?)?;
+    }
+    Ok(dict)
+}
+
+/// Any serialisable value as Python objects.
+fn serialised<'py>(py: Python<'py>, value: &impl serde::Serialize) -> PyResult<Bound<'py, PyAny>> {
+    let value = serde_json::to_value(value).map_err(|e| PyRuntimeError::new_err(e.to_string()))?;
+    to_python(py, &value)
+}
+
+/// `"auto"`, `"rapl,perf"` or a sequence of names.
+fn methods(given: Option<&Bound<'_, PyAny>>) -> PyResult<Methods> {
+    let Some(given) = given else {
+        return from_environment("ENERGY_METHODS");
+    };
+    if let Ok(text) = given.extract::<String>() {
+        if text == "auto" {
+            return from_environment("ENERGY_METHODS");
+        }
+        return Ok(Methods::parse(split(&text))?);
+    }
+    let names: Vec<String> = given.extract().map_err(|_| {
+        let shown = given
+            .repr()
+            .map_or_else(|_| "?".to_owned(), |r| r.to_string());
+        PyTypeError::new_err(format!(
+            "methods must be a string or a sequence of strings, not {shown}"
+        ))
+    })?;
+    Ok(Methods::parse(names)?)
+}
+
+fn split(text: &str) -> impl Iterator<Item = &str> {
+    text.split(',')
+        .map(str::trim)
+        .filter(|name| !name.is_empty())
+}
+
+fn from_environment(name: &str) -> PyResult<Methods> {
+    match std::env::var(name) {
+        Ok(text) => Ok(Methods::parse(split(&text))?),
+        Err(_) => Ok(Methods::AUTO),
+    }
+}
+
+/// `ENERGY_COLLECTION_INTERVAL`, milliseconds, in s.
+fn interval_from_environment() -> PyResult<Option<f64>> {
+    match std::env::var("ENERGY_COLLECTION_INTERVAL") {
+        Err(_) => Ok(Some(0.1)),
+        Ok(text) => match text.trim().parse::<f64>() {
+            Ok(ms) => Ok(Some(ms / 1000.0)),
+            Err(_) => Err(Error::Malformed {
+                path: PathBuf::from("$ENERGY_COLLECTION_INTERVAL"),
+                given: text.chars().take(64).collect(),
+                expected: "a number of milliseconds from 1 to 3600000",
+            }
+            .into()),
+        },
+    }
+}
+
+/// Whether `ENERGY_MONITORING_ENABLED` says no.
+fn enabled_by_environment() -> bool {
+    std::env::var("ENERGY_MONITORING_ENABLED").map_or(true, |text| {
+        !matches!(
+            text.trim().to_ascii_lowercase().as_str(),
+            "false" | "0" | "no" | "off"
+        )
+    })
+}
+
+fn root_or_environment(root: Option<PathBuf>) -> PathBuf {
+    root.or_else(|| std::env::var_os("LITHOWATT_ROOT").map(PathBuf::from))
+        .unwrap_or_else(|| PathBuf::from("/"))
+}
+
+/// The meter's engine; `lithowatt.EnergyMeter` is its Python face.
+#[pyclass(name = "Meter", module = "lithowatt._core", subclass)]
+struct PyMeter {
+    inner: Meter,
+    label: Option<String>,
+}
+
+#[pymethods]
+impl PyMeter {
+    #[new]
+    #[pyo3(signature = (
+        methods = None, interval = None, pid = None, children = true, scope = "process",
+        cgroup = None, label = None, root = None, enabled = None,
+    ))]
+    #[allow(clippy::too_many_arguments, reason = "they are keywords in Python")]
+    fn new(
+        methods: Option<&Bound<'_, PyAny>>,
+        interval: Option<&Bound<'_, PyAny>>,
+        pid: Option<i64>,
+        children: bool,
+        scope: &str,
+        cgroup: Option<PathBuf>,
+        label: Option<String>,
+        root: Option<PathBuf>,
+        enabled: Option<bool>,
+    ) -> PyResult<Self> {
+        let interval = match interval {
+            None => None,
+            Some(given) if given.is(given.py().Ellipsis()) => interval_from_environment()?,
+            Some(given) => Some(given.extract::<f64>()?),
+        };
+        let options = Options {
+            methods: self::methods(methods)?,
+            interval,
+            pid,
+            children,
+            scope: Scope::parse(scope)?,
+            cgroup,
+            root: root_or_environment(root),
+            enabled: enabled.unwrap_or_else(enabled_by_environment),
+        };
+        Ok(Self {
+            inner: Meter::new(options)?,
+            label,
+        })
+    }
+
+    // The GIL is kept on purpose: start and stop take microseconds, and giving it up could cost a
+    // busy program one of its 5 ms switch intervals to get it back.
+    fn start(&mut self) -> PyResult<()> {
+        Ok(self.inner.start()?)
+    }
+
+    fn stop(&mut self) -> PyResult<()> {
+        Ok(self.inner.stop()?)
+    }
+
+    #[getter]
+    fn running(&self) -> bool {
+        self.inner.is_running()
+    }
+
+    #[getter]
+    fn label(&self) -> Option<&str> {
+        self.label.as_deref()
+    }
+
+    #[setter]
+    fn set_label(&mut self, label: Option<String>) {
+        self.label = label;
+    }
+
+    fn resume(&self) {
+        self.inner.resume();
+    }
+
+    fn suspend(&self) {
+        self.inner.suspend();
+    }
+
+    fn enter_phase(&self, name: &str) -> bool {
+        self.inner.enter_phase(name)
+    }
+
+    fn leave_phase(&self, name: &str) -> bool {
+        self.inner.leave_phase(name)
+    }
+
+    fn raw_reading<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        serialised(py, &self.inner.reading(self.label.as_deref())?)
+    }
+
+    fn raw_stats<'py>(&self, py: Python<'py>, compact: bool) -> PyResult<Bound<'py, PyDict>> {
+        let reading = self.inner.reading(self.label.as_deref())?;
+        dict(py, &stats::stats(&reading, compact))
+    }
+
+    #[allow(clippy::type_complexity, reason = "a tuple of arrays")]
+    fn raw_timeline<'py>(
+        &self,
+        py: Python<'py>,
+    ) -> PyResult<
+        Option<(
+            Bound<'py, PyArray1<u64>>,
+            Bound<'py, PyArray2<f64>>,
+            Vec<String>,
+        )>,
+    > {
+        let Some((line, names)) = self.inner.timeline()? else {
+            return Ok(None);
+        };
+        let times = line.times_ns().to_vec();
+        let rows = times.len();
+        let mut values = Vec::with_capacity(rows * names.len());
+        for column in 0..names.len() {
+            values.extend(line.column(column));
+        }
+        let values = values.into_pyarray(py).reshape([names.len(), rows])?;
+        Ok(Some((times.into_pyarray(py), values, names)))
+    }
+}
+
+/// What can be measured below `root`: one dict per method.
+#[pyfunction]
+#[pyo3(signature = (root = None))]
+fn doctor(py: Python<'_>, root: Option<PathBuf>) -> PyResult<Bound<'_, PyAny>> {
+    let root = root_or_environment(root);
+    let findings = py.detach(|| machine::doctor::examine(&root));
+    serialised(py, &findings)
+}
+
+/// The processor below `root`.
+#[pyfunction]
+#[pyo3(signature = (root = None))]
+fn cpu_identity(py: Python<'_>, root: Option<PathBuf>) -> PyResult<Bound<'_, PyAny>> {
+    let root = root_or_environment(root);
+    serialised(py, &machine::cpu::CpuIdentity::read(&root))
+}
+
+/// Relative difference of two energies, against the larger.
+#[pyfunction]
+fn relative_difference(a: f64, b: f64) -> Option<f64> {
+    validate::relative_difference(a, b)
+}
+
+/// Growth of a cumulative series between two times, interpolated; `None` outside of it.
+#[pyfunction]
+fn integrate(times_ns: Vec<u64>, values: Vec<f64>, t0_ns: u64, t1_ns: u64) -> Option<f64> {
+    if times_ns.len() != values.len() {
+        return None;
+    }
+    let mut line = timeline::Timeline::new(1, times_ns.len().saturating_add(1));
+    for (t, value) in times_ns.iter().zip(&values) {
+        line.push_last(*t, &[*value]);
+    }
+    line.integrate(0, t0_ns, t1_ns)
+}
+
+/// Where the calibration is stored, or `None` where no directory is known.
+#[pyfunction]
+fn calibration_path() -> Option<PathBuf> {
+    calibration::Calibration::path()
+}
+
+/// Writes a calibration (a JSON text) to `path` atomically.
+#[pyfunction]
+fn write_calibration(text: &str, path: PathBuf) -> PyResult<()> {
+    let stored: calibration::Calibration = serde_json::from_str(text).map_err(|e| {
+        PyErr::from(Error::Malformed {
+            path: path.clone(),
+            given: e.to_string(),
+            expected: "a lithowatt calibration",
+        })
+    })?;
+    Ok(stored.write(&path)?)
+}
+
+/// Reads a calibration.
+#[pyfunction]
+fn read_calibration(py: Python<'_>, path: PathBuf) -> PyResult<Bound<'_, PyAny>> {
+    serialised(py, &calibration::Calibration::read(&path)?)
+}
+
+#[pymodule]
+fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+    module.add("STATS_SCHEMA", stats::SCHEMA)?;
+    module.add("TOLERANCE", validate::TOLERANCE)?;
+    module.add_class::<PyMeter>()?;
+    module.add_class::<model::PyPowerModel>()?;
+    module.add_function(wrap_pyfunction!(doctor, module)?)?;
+    module.add_function(wrap_pyfunction!(cpu_identity, module)?)?;
+    module.add_function(wrap_pyfunction!(relative_difference, module)?)?;
+    module.add_function(wrap_pyfunction!(integrate, module)?)?;
+    module.add_function(wrap_pyfunction!(calibration_path, module)?)?;
+    module.add_function(wrap_pyfunction!(write_calibration, module)?)?;
+    module.add_function(wrap_pyfunction!(read_calibration, module)?)?;
+    module.add_function(wrap_pyfunction!(model::tdp_energy, module)?)?;
+    Ok(())
+}

@@ -1,0 +1,70 @@
+//! The power model for Python.
+
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+
+use crate::source::model::{self, PowerModel};
+
+/// The curve from load to watts of one processor, or of a Lambda sandbox's share of one.
+#[pyclass(name = "PowerModel", module = "lithowatt._core", frozen, subclass)]
+pub struct PyPowerModel {
+    inner: PowerModel,
+}
+
+type Parts = (f64, f64, f64, String);
+
+#[pymethods]
+impl PyPowerModel {
+    #[staticmethod]
+    #[pyo3(signature = (name, logical_cpus = None, sockets = None))]
+    fn raw_for_cpu(name: &str, logical_cpus: Option<u32>, sockets: Option<u32>) -> Self {
+        Self {
+            inner: PowerModel::for_cpu(name, logical_cpus, sockets),
+        }
+    }
+
+    #[staticmethod]
+    #[pyo3(signature = (memory_mb, architecture, cpu_name = None))]
+    fn raw_for_lambda(memory_mb: u32, architecture: &str, cpu_name: Option<&str>) -> Self {
+        Self {
+            inner: PowerModel::for_lambda(memory_mb, architecture, cpu_name),
+        }
+    }
+
+    #[pyo3(signature = (load_percent, cores_used = None, frequency_mhz = None))]
+    fn raw_watts(
+        &self,
+        load_percent: f64,
+        cores_used: Option<u32>,
+        frequency_mhz: Option<f64>,
+    ) -> PyResult<Parts> {
+        let estimate = self
+            .inner
+            .watts(load_percent, cores_used, frequency_mhz)
+            .map_err(|e| PyValueError::new_err(e.to_string()))?;
+        Ok((estimate.value, estimate.low, estimate.high, estimate.source))
+    }
+
+    fn raw_vcpus_watts(&self, vcpus: f64, busy_vcpus: f64) -> Parts {
+        let total = self.inner.vcpus_watts(vcpus, busy_vcpus).total;
+        (total.value, total.low, total.high, total.source)
+    }
+
+    fn describe(&self) -> String {
+        self.inner.describe()
+    }
+
+    fn tdp(&self) -> (Option<f64>, String) {
+        self.inner.tdp()
+    }
+
+    fn assumptions<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        super::serialised(py, &self.inner.assumptions())
+    }
+}
+
+/// The seed's estimate: TDP × CPU percent × time, J.
+#[pyfunction]
+pub fn tdp_energy(cpu_percent: f64, seconds: f64, tdp_watts: f64) -> f64 {
+    model::tdp_energy(cpu_percent, seconds, tdp_watts).0
+}

@@ -1,0 +1,426 @@
+//! perf_event_open: the `power` PMU of the machine, and cycles, instructions and task clock of a
+//! process tree.
+//!
+//! The power PMU counts whole packages, one CPU per package (`cpumask`), in 2^-32 J steps that
+//! sysfs states as scale and unit; it is system-wide, so it wants CAP_PERFMON or
+//! `perf_event_paranoid` ≤ 0. Counters of a process are opened once per existing thread and
+//! inherited by later threads and children, so that a tree is complete without its help.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use perf_event::events::{Dynamic, Hardware, Software};
+use perf_event::{Builder, Counter, ReadFormat};
+
+use super::{Domain, Method, ReadFault, Unavailable, Zone};
+
+/// Events of the `power` PMU and the domain that each counts.
+const POWER_EVENTS: [(&str, Domain); 5] = [
+    ("energy-pkg", Domain::Package),
+    ("energy-cores", Domain::Core),
+    ("energy-gpu", Domain::Uncore),
+    ("energy-ram", Domain::Dram),
+    ("energy-psys", Domain::Psys),
+];
+
+/// AMD counts each core by itself in `power_core`. A read on another CPU is an interrupt there, so
+/// above this many cores the sum is left out: it would cost more than it tells.
+const MOST_CORE_COUNTERS: usize = 16;
+
+/// The command that opens the power PMU to everybody until the next boot.
+pub const POWER_FIX: &str = "sudo sysctl kernel.perf_event_paranoid=0";
+/// The command that opens a process's own counters until the next boot.
+pub const TREE_FIX: &str = "sudo sysctl kernel.perf_event_paranoid=2";
+
+/// Reads a CPU list as sysfs writes it: `0-3,8`.
+///
+/// ```
+/// use lithowatt::source::perf::cpu_list;
+/// assert_eq!(cpu_list("0-2,8\n"), Some(vec![0, 1, 2, 8]));
+/// assert_eq!(cpu_list("3-1"), None);
+/// assert_eq!(cpu_list("0-99999999"), None);
+/// ```
+pub fn cpu_list(text: &str) -> Option<Vec<u32>> {
+    let mut cpus = Vec::new();
+    for part in text.trim().split(',').filter(|p| !p.is_empty()) {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        let (first, last): (u32, u32) = (first.trim().parse().ok()?, last.trim().parse().ok()?);
+        // The kernel's largest NR_CPUS is 8192.
+        if last < first || last >= 8192 {
+            return None;
+        }
+        cpus.extend(first..=last);
+    }
+    Some(cpus)
+}
+
+/// The counters of one CPU, read together with one system call.
+#[derive(Debug)]
+struct CpuGroup {
+    leader: Counter,
+    members: Vec<Counter>,
+    /// Index in `PowerPmu::zones` of the leader and of each member.
+    zones: Vec<usize>,
+}
+
+/// The open power PMU.
+#[derive(Debug)]
+pub struct PowerPmu {
+    zones: Vec<Zone>,
+    groups: Vec<CpuGroup>,
+    notes: Vec<String>,
+}
+
+impl PowerPmu {
+    /// Opens every energy event on every package.
+    ///
+    /// # Errors
+    /// [`Unavailable`] where there is no such PMU or where it may not be opened.
+    pub fn open(root: &Path) -> Result<Self, Unavailable> {
+        let mut pmu = Self {
+            zones: Vec::new(),
+            groups: Vec::new(),
+            notes: Vec::new(),
+        };
+        let devices = root.join("sys/bus/event_source/devices");
+        let power = devices.join("power");
+        if !power.join("type").exists() {
+            return Err(Unavailable::absent(format!(
+                "{} does not exist: no power PMU (a virtual machine, or a processor or kernel \
+                 without one)",
+                power.display()
+            ))
+            .with_fix("sudo modprobe rapl"));
+        }
+        let cpus = mask(&power);
+        let mut refused = None;
+        for (package, cpu) in cpus.iter().enumerate() {
+            let mut group: Option<CpuGroup> = None;
+            for (event, domain) in POWER_EVENTS {
+                // The platform has one counter, whichever package it is read on.
+                if domain == Domain::Psys && package > 0 {
+                    continue;
+                }
+                if !power.join("events").join(event).exists() {
+                    continue;
+                }
+                let zone = |unit_joules| Zone {
+                    method: Method::Perf,
+                    domain,
+                    package: package as u32,
+                    name: format!("power/{event}/ on cpu {cpu}"),
+                    unit_joules,
+                    modulus: None,
+                };
+                match open_energy(&power, event, *cpu, &mut group) {
+                    Ok(scale) => {
+                        if let Some(group) = &mut group {
+                            group.zones.push(pmu.zones.len());
+                        }
+                        pmu.zones.push(zone(scale));
+                    }
+                    Err(why) => {
+                        pmu.notes.push(format!("{event}: {why}"));
+                        refused = Some(why);
+                    }
+                }
+            }
+            pmu.groups.extend(group);
+        }
+        pmu.add_core_pmu(&devices.join("power_core"));
+        if pmu
+            .zones
+            .iter()
+            .any(|z| z.domain == Domain::Package || z.domain == Domain::Psys)
+        {
+            Ok(pmu)
+        } else {
+            Err(refused.unwrap_or_else(|| {
+                Unavailable::absent(format!("{} has no energy event", power.display()))
+            }))
+        }
+    }
+
+    /// AMD's per-core PMU: the sum over its cpumask is the core domain.
+    fn add_core_pmu(&mut self, device: &Path) {
+        if !device.join("events/energy-core").exists() {
+            return;
+        }
+        let cpus = mask(device);
+        if cpus.len() > MOST_CORE_COUNTERS {
+            self.notes.push(format!(
+                "energy-core: {} cores would take an interrupt each at every reading, so the core \
+                 domain is left out",
+                cpus.len()
+            ));
+            return;
+        }
+        for cpu in cpus {
+            let mut group = None;
+            match open_energy(device, "energy-core", cpu, &mut group) {
+                Ok(scale) => {
+                    if let Some(group) = &mut group {
+                        group.zones.push(self.zones.len());
+                    }
+                    self.zones.push(Zone {
+                        method: Method::Perf,
+                        domain: Domain::Core,
+                        package: 0,
+                        name: format!("power_core/energy-core/ on cpu {cpu}"),
+                        unit_joules: scale,
+                        modulus: None,
+                    });
+                    self.groups.extend(group);
+                }
+                Err(why) => self.notes.push(format!("energy-core: {why}")),
+            }
+        }
+    }
+
+    /// The counters, in the order of [`PowerPmu::read`].
+    pub fn zones(&self) -> &[Zone] {
+        &self.zones
+    }
+
+    /// What was left out, and why.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
+    /// Reads every counter; appends one result per zone to `out`.
+    pub fn read(&mut self, out: &mut Vec<Result<u64, ReadFault>>) {
+        let base = out.len();
+        out.resize(base + self.zones.len(), Err(ReadFault::Failed));
+        for group in &mut self.groups {
+            let Ok(data) = group.leader.read_group() else {
+                continue;
+            };
+            let counters = std::iter::once(&group.leader).chain(&group.members);
+            for (counter, zone) in counters.zip(&group.zones) {
+                if let Some(entry) = data.get(counter) {
+                    out[base + zone] = Ok(entry.value());
+                }
+            }
+        }
+    }
+}
+
+fn mask(device: &Path) -> Vec<u32> {
+    fs::read_to_string(device.join("cpumask"))
+        .ok()
+        .and_then(|text| cpu_list(&text))
+        .filter(|cpus| !cpus.is_empty())
+        .unwrap_or_else(|| vec![0])
+}
+
+fn open_energy(
+    device: &Path,
+    event: &str,
+    cpu: u32,
+    group: &mut Option<CpuGroup>,
+) -> Result<f64, Unavailable> {
+    let broken = |e: &dyn std::fmt::Display| {
+        Unavailable::absent(format!("{}/events/{event}: {e}", device.display()))
+    };
+    let mut dynamic = Dynamic::builder(device).map_err(|e| broken(&e))?;
+    dynamic.event(event).map_err(|e| broken(&e))?;
+    let unit = dynamic.unit().map_err(|e| broken(&e))?;
+    if unit.as_deref() != Some("Joules") {
+        return Err(broken(&format!(
+            "its unit is {:?}, expected \"Joules\"",
+            unit.as_deref().unwrap_or("missing")
+        )));
+    }
+    let scale = dynamic.scale().map_err(|e| broken(&e))?;
+    let scale = scale
+        .filter(|s| s.is_finite() && *s > 0.0)
+        .ok_or_else(|| broken(&"its scale is not a positive number"))?;
+    let built = dynamic.build().map_err(|e| broken(&e))?;
+    let mut builder = Builder::new(built);
+    builder
+        .any_pid()
+        .one_cpu(cpu as usize)
+        .include_kernel()
+        .include_hv()
+        .enabled(true)
+        .read_format(ReadFormat::GROUP | ReadFormat::ID);
+    let opened = match group.as_mut() {
+        None => builder.build().map(|leader| {
+            *group = Some(CpuGroup {
+                leader,
+                members: Vec::new(),
+                zones: Vec::new(),
+            });
+        }),
+        Some(group) => builder
+            .build_with_group(&mut group.leader)
+            .map(|member| group.members.push(member)),
+    };
+    opened.map_err(|e| refusal(&e, &format!("power/{event}/"), POWER_FIX))?;
+    Ok(scale)
+}
+
+/// What the kernel's refusal means, in a line.
+fn refusal(error: &io::Error, what: &str, fix: &str) -> Unavailable {
+    let paranoid = fs::read_to_string("/proc/sys/kernel/perf_event_paranoid");
+    let paranoid = paranoid.as_deref().unwrap_or("unknown").trim();
+    match error.raw_os_error() {
+        Some(libc::EACCES) => Unavailable::denied(
+            format!("{what} may not be opened: perf_event_paranoid is {paranoid}"),
+            fix,
+        ),
+        Some(libc::EPERM) => Unavailable::denied(
+            format!(
+                "{what} may not be opened: refused by a seccomp filter or by \
+                 perf_event_paranoid {paranoid}"
+            ),
+            fix,
+        ),
+        Some(libc::ENOSYS) => Unavailable::absent(format!(
+            "{what}: this kernel or sandbox has no perf_event_open"
+        )),
+        Some(libc::ENOENT | libc::EOPNOTSUPP | libc::ENODEV) => Unavailable::absent(format!(
+            "{what}: this machine has no such hardware counter (often so in a virtual machine)"
+        )),
+        _ => Unavailable::absent(format!("{what}: {error}")),
+    }
+}
+
+/// Sums over a process tree since its counters were opened.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct TreeCount {
+    /// On-CPU time in ns.
+    pub task_clock_ns: Option<u64>,
+    /// CPU cycles.
+    pub cycles: Option<u64>,
+    /// Instructions retired.
+    pub instructions: Option<u64>,
+}
+
+/// The counters of one process tree.
+#[derive(Debug)]
+pub struct TreeCounters {
+    task_clock: Vec<Counter>,
+    cycles: Vec<Counter>,
+    instructions: Vec<Counter>,
+    /// Why there are no hardware counters, if there are none.
+    pub hardware: Option<Unavailable>,
+}
+
+impl TreeCounters {
+    /// Opens one group for each of `tids`, inherited by what they start later.
+    ///
+    /// # Errors
+    /// [`Unavailable`] where not even the software clock may be opened.
+    pub fn open(tids: &[i32]) -> Result<Self, Unavailable> {
+        let mut tree = Self {
+            task_clock: Vec::new(),
+            cycles: Vec::new(),
+            instructions: Vec::new(),
+            hardware: None,
+        };
+        for &tid in tids {
+            let build = |builder: &mut Builder<'_>, leader: Option<&mut Counter>| {
+                builder
+                    .observe_pid(tid)
+                    .any_cpu()
+                    .inherit(true)
+                    .enabled(true);
+                match leader {
+                    Some(leader) => builder.build_with_group(leader),
+                    None => builder.build(),
+                }
+            };
+            let mut leader = None;
+            if tree.hardware.is_none() {
+                match build(&mut Builder::new(Hardware::CPU_CYCLES), None) {
+                    Ok(mut cycles) => {
+                        match build(&mut Builder::new(Hardware::INSTRUCTIONS), Some(&mut cycles)) {
+                            Ok(counter) => tree.instructions.push(counter),
+                            Err(e) => {
+                                tree.hardware = Some(refusal(&e, "instructions", TREE_FIX));
+                            }
+                        }
+                        leader = Some(cycles);
+                    }
+                    Err(e) => tree.hardware = Some(refusal(&e, "cycles", TREE_FIX)),
+                }
+            }
+            match build(&mut Builder::new(Software::TASK_CLOCK), leader.as_mut()) {
+                Ok(counter) => tree.task_clock.push(counter),
+                // A thread may end between being listed and being opened.
+                Err(e) if e.raw_os_error() == Some(libc::ESRCH) => {}
+                Err(e) => return Err(refusal(&e, "task-clock", TREE_FIX)),
+            }
+            tree.cycles.extend(leader);
+        }
+        if tree.task_clock.is_empty() {
+            return Err(Unavailable::absent("no thread of the process is left"));
+        }
+        if tree.hardware.is_some() {
+            // Some threads counted and some not would be a wrong number, not a partial one.
+            tree.cycles.clear();
+            tree.instructions.clear();
+        }
+        Ok(tree)
+    }
+
+    /// Reads the sums.
+    pub fn read(&mut self) -> TreeCount {
+        TreeCount {
+            task_clock_ns: sum(&mut self.task_clock),
+            cycles: sum(&mut self.cycles),
+            instructions: sum(&mut self.instructions),
+        }
+    }
+}
+
+fn sum(counters: &mut [Counter]) -> Option<u64> {
+    if counters.is_empty() {
+        return None;
+    }
+    let mut total = 0u64;
+    for counter in counters {
+        let read = counter.read_count_and_time().ok()?;
+        // Where counters take turns on the hardware, the count stands for the part that ran.
+        total += if read.time_running > 0 && read.time_running < read.time_enabled {
+            (u128::from(read.count) * u128::from(read.time_enabled) / u128::from(read.time_running))
+                as u64
+        } else {
+            read.count
+        };
+    }
+    Some(total)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn own_task_clock_counts_where_perf_may_be_opened() {
+        // SAFETY: gettid has no preconditions.
+        let tid = unsafe { libc::gettid() };
+        let mut tree = match TreeCounters::open(&[tid]) {
+            Ok(tree) => tree,
+            Err(why) => {
+                eprintln!("skipped: {why}");
+                return;
+            }
+        };
+        let before = tree.read().task_clock_ns.unwrap();
+        let mut x = 1u64;
+        for i in 0..3_000_000u64 {
+            x = std::hint::black_box(x.wrapping_mul(i | 1));
+        }
+        assert!(tree.read().task_clock_ns.unwrap() > before, "{x}");
+    }
+
+    #[test]
+    fn no_pmu_is_absent_not_denied() {
+        let tmp = tempfile::tempdir().unwrap();
+        let why = PowerPmu::open(tmp.path()).unwrap_err();
+        assert!(!why.denied);
+    }
+}

@@ -1,0 +1,258 @@
+//! A reading as the flat dict that Lithops carries in `future.stats` and FlexExecutor in its
+//! profiles: one key per value, `worker_func_` in front, J, W, s, MiB, percent 0..100.
+//!
+//! What is not available is `null` with `*_available` false and `*_source` =
+//! `unavailable: <reason>`; the keys are always there, unless the compact form is asked for.
+
+use serde_json::{Map, Value, json};
+
+use crate::reading::{Headline, MethodReading, Reading};
+use crate::source::Domain;
+
+/// Version of the table below.
+pub const SCHEMA: u32 = 1;
+
+/// Prefix of a function's keys.
+pub const PREFIX: &str = "worker_func_";
+
+struct Table {
+    map: Map<String, Value>,
+}
+
+impl Table {
+    fn put(&mut self, key: &str, value: impl Into<Value>) {
+        self.map.insert(format!("{PREFIX}{key}"), value.into());
+    }
+
+    fn number(&mut self, key: &str, value: Option<f64>) {
+        // JSON has no NaN and no infinity; neither has an honest reading.
+        let value = value.filter(|v| v.is_finite());
+        self.put(key, value.map_or(Value::Null, Value::from));
+    }
+}
+
+/// The stats of a reading. With `compact`, keys without a value are left out.
+pub fn stats(reading: &Reading, compact: bool) -> Map<String, Value> {
+    let mut t = Table { map: Map::new() };
+    headline(&mut t, reading);
+    domains(
+        &mut t,
+        "rapl",
+        &reading.rapl,
+        &["pkg", "cores", "uncore", "dram", "psys"],
+    );
+    domains(
+        &mut t,
+        "perf",
+        &reading.perf,
+        &["pkg", "cores", "dram", "psys"],
+    );
+    t.put("machine_scope", true);
+    t.put("perf_cycles", reading.perf_cycles);
+    t.put("perf_instructions", reading.perf_instructions);
+    t.number("perf_task_clock", reading.perf_task_clock);
+    t.put(
+        "perf_hardware_source",
+        reading.perf_hardware_reason.as_ref().map_or_else(
+            || {
+                Value::from(if reading.perf_cycles.is_some() {
+                    "measured: cycles, instructions"
+                } else {
+                    "unavailable: not asked for"
+                })
+            },
+            |why| Value::from(format!("unavailable: {why}")),
+        ),
+    );
+    for key in [
+        "ebpf_energy_pkg",
+        "ebpf_energy_cores",
+        "ebpf_energy_total",
+        "ebpf_cpu_time",
+        "ebpf_cpu_cycles",
+        "ebpf_energy_from_cycles",
+        "ebpf_freq_changes",
+        "ebpf_idle_transitions",
+        "ebpf_idle_time",
+        "ebpf_thermal_events",
+    ] {
+        t.put(key, Value::Null);
+    }
+    t.put("ebpf_available", reading.ebpf.available);
+    t.put("ebpf_source", reading.ebpf.source.clone());
+    model(&mut t, reading);
+    system(&mut t, reading);
+    processor(&mut t, reading);
+    surroundings(&mut t, reading);
+    t.put("energy_schema", SCHEMA);
+    if compact {
+        t.map.retain(|_, value| !value.is_null());
+    }
+    t.map
+}
+
+fn headline(t: &mut Table, reading: &Reading) {
+    let h = reading.headline.as_ref();
+    let of = |f: fn(&Headline) -> f64| h.map(f);
+    t.number("energy_consumption", of(|h| h.energy.joules));
+    t.number("energy_low", of(|h| h.energy.low));
+    t.number("energy_high", of(|h| h.energy.high));
+    t.put("energy_quality", h.map(|h| h.quality.name()));
+    t.put("energy_method", h.map(|h| h.method.clone()));
+    t.put(
+        "energy_source",
+        match (h, &reading.headline_reason) {
+            (Some(h), _) => format!("{}: {}", h.quality.name(), h.method),
+            (None, why) => format!("unavailable: {}", why.as_deref().unwrap_or("no reading")),
+        },
+    );
+    let used = |available: bool, name: &'static str| if available { name } else { "null" };
+    t.put(
+        "energy_method_used",
+        [
+            used(reading.perf.available, "perf"),
+            used(reading.rapl.available, "rapl"),
+            used(reading.ebpf.available, "ebpf"),
+            used(reading.system.is_some(), "psutil"),
+        ]
+        .join(", "),
+    );
+    t.put("energy_duration", reading.duration);
+    t.put("energy_scope", reading.scope);
+    t.number("energy_cpu_time", reading.cpu_seconds);
+    t.number("energy_marginal", of(|h| h.division.marginal));
+    t.number("energy_amortised", of(|h| h.division.amortised));
+    t.put("energy_definition", h.map(|h| h.definition));
+    t.number("energy_machine", of(|h| h.division.machine));
+    t.number("energy_idle", of(|h| h.division.idle));
+    t.number("energy_others", of(|h| h.division.others));
+    t.put("energy_idle_source", h.map(|h| h.idle_source.clone()));
+    t.number("energy_watts", reading.watts());
+    for name in ["read", "compute", "write"] {
+        let phase = reading.phases.iter().find(|p| p.name == name);
+        t.number(
+            &format!("energy_phase_{name}"),
+            phase.and_then(|p| p.joules),
+        );
+    }
+    t.put("energy_validated", reading.verdict.validated);
+    t.number("energy_discrepancy", reading.verdict.discrepancy);
+    t.put("energy_warnings", reading.warnings.clone());
+    let usage = reading.cpu_seconds.and_then(|cpu| {
+        let capacity = reading.duration * reading.allotted_cpus;
+        (capacity > 0.0).then(|| 100.0 * cpu / capacity)
+    });
+    t.number("avg_cpu_usage", usage);
+}
+
+fn domains(t: &mut Table, method: &str, reading: &MethodReading, keys: &[&str]) {
+    for key in keys {
+        let domain = match *key {
+            "pkg" => Domain::Package,
+            "cores" => Domain::Core,
+            "uncore" => Domain::Uncore,
+            "dram" => Domain::Dram,
+            _ => Domain::Psys,
+        };
+        let joules = reading.domains.get(&domain).map(|e| e.joules);
+        t.number(&format!("{method}_energy_{key}"), joules);
+    }
+    t.number(
+        &format!("{method}_energy_total"),
+        reading.total.map(|e| e.joules),
+    );
+    t.put(&format!("{method}_available"), reading.available);
+    t.put(&format!("{method}_source"), reading.source.clone());
+}
+
+fn model(t: &mut Table, reading: &Reading) {
+    t.number(
+        "tdp_energy",
+        reading.model.as_ref().map(|m| m.energy.joules),
+    );
+    t.number("tdp_watts", reading.tdp_watts);
+    t.put("tdp_available", reading.model.is_some());
+    t.put(
+        "tdp_source",
+        if reading.model.is_some() {
+            format!("{}; TDP: {}", reading.model_source, reading.tdp_source)
+        } else {
+            reading.model_source.clone()
+        },
+    );
+}
+
+fn system(t: &mut Table, reading: &Reading) {
+    let system = reading.system.clone().unwrap_or_default();
+    t.number("psutil_cpu_percent", system.cpu_percent);
+    t.number("psutil_memory_percent", system.memory_percent);
+    t.number("psutil_memory_used_mb", system.memory_used_mb);
+    t.number("psutil_load_1m", system.load_1m);
+    t.number("psutil_disk_io_read_mb", system.disk_io_read_mb);
+    t.number("psutil_disk_io_write_mb", system.disk_io_write_mb);
+    t.number("psutil_network_sent_mb", system.network_sent_mb);
+    t.number("psutil_network_recv_mb", system.network_recv_mb);
+    t.number("psutil_process_cpu_percent", system.process_cpu_percent);
+    t.number("psutil_process_memory_mb", system.process_memory_mb);
+    t.number(
+        "psutil_process_memory_peak_mb",
+        system.process_memory_peak_mb,
+    );
+    t.number("psutil_cpu_freq_current", system.cpu_freq_current);
+    t.number("psutil_cpu_temp_celsius", system.cpu_temp_celsius);
+    t.put("psutil_available", reading.system.is_some());
+    t.put(
+        "psutil_source",
+        match (&reading.system, &reading.system_reason) {
+            (Some(_), _) => "measured: /proc".to_owned(),
+            (None, why) => format!("unavailable: {}", why.as_deref().unwrap_or("no reading")),
+        },
+    );
+}
+
+fn processor(t: &mut Table, reading: &Reading) {
+    let cpu = &reading.cpu;
+    t.put("psutil_cpu_name", cpu.name.clone());
+    t.put("psutil_cpu_brand", cpu.brand.clone());
+    t.put("psutil_cpu_architecture", cpu.architecture.clone());
+    t.put("psutil_cpu_cores_physical", cpu.physical_cores);
+    t.put("psutil_cpu_cores_logical", cpu.logical_cpus);
+    t.number("psutil_cpu_frequency", cpu.max_mhz.or(cpu.base_mhz));
+    let mut put = |key: &str, value: Value| {
+        t.map.insert(format!("worker_processor_{key}"), value);
+    };
+    put("name", cpu.name.clone().into());
+    put("brand", cpu.brand.clone().into());
+    put("cores", cpu.physical_cores.into());
+    put("threads", cpu.logical_cpus.into());
+    put(
+        "info",
+        json!({
+            "architecture": cpu.architecture,
+            "vendor": cpu.vendor,
+            "sockets": cpu.sockets,
+            "base_mhz": cpu.base_mhz,
+            "max_mhz": cpu.max_mhz,
+            "hypervisor": cpu.hypervisor,
+        }),
+    );
+}
+
+fn surroundings(t: &mut Table, reading: &Reading) {
+    let environment = &reading.environment;
+    let lambda = environment.is_lambda();
+    t.put(
+        "aws_instance_type",
+        if lambda {
+            Some("lambda".to_owned())
+        } else {
+            environment.instance_type.clone()
+        },
+    );
+    t.put("aws_architecture", reading.cpu.architecture.clone());
+    t.put("aws_is_lambda", lambda);
+    t.put("aws_memory_size", environment.lambda_memory_mb);
+    t.put("container_runtime", environment.container_runtime.clone());
+    t.put("k8s_pod", environment.k8s_pod.clone());
+    t.put("k8s_node", environment.k8s_node.clone());
+}

@@ -1,0 +1,286 @@
+//! From raw counters to a monotone, wrap-free, gap-aware record that integrates any window.
+
+use serde::Serialize;
+
+/// More than any socket, memory or platform domain can draw, in W. A step that would need more was
+/// a reset, not a wrap. (The largest published package power in 2026 is 500 W; psys covers all.)
+const IMPLAUSIBLE_WATTS: f64 = 5_000.0;
+
+/// What one new raw value of a counter meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// The first value: there is no difference yet.
+    First,
+    /// The counter went on.
+    Forward(u64),
+    /// It passed its end and began again: the difference with the wrap put right.
+    Wrapped(u64),
+    /// It began again for another reason. At least this many units were counted since.
+    Reset(u64),
+}
+
+/// One counter that only ever goes up, made from one that wraps and may be reset.
+#[derive(Debug, Clone)]
+pub struct Counter {
+    modulus: Option<u64>,
+    unit_joules: f64,
+    last: Option<(u64, u64)>,
+    /// Units counted so far.
+    pub total: u64,
+    /// Times it wrapped.
+    pub wraps: u32,
+    /// Times it was reset.
+    pub resets: u32,
+    /// Gaps so long that more than one wrap may hide in them.
+    pub ambiguous: u32,
+    /// When the counter last changed, ns.
+    pub changed_ns: u64,
+}
+
+impl Counter {
+    /// A counter of `unit_joules` per unit that wraps at `modulus`, if it wraps.
+    pub fn new(unit_joules: f64, modulus: Option<u64>) -> Self {
+        Self {
+            modulus,
+            unit_joules,
+            last: None,
+            total: 0,
+            wraps: 0,
+            resets: 0,
+            ambiguous: 0,
+            changed_ns: 0,
+        }
+    }
+
+    /// Takes the raw value read at `t_ns`.
+    ///
+    /// ```
+    /// use lithowatt::timeline::{Counter, Step};
+    /// let mut counter = Counter::new(1e-6, Some(1_000_001));
+    /// assert_eq!(counter.advance(0, 999_990), Step::First);
+    /// assert_eq!(counter.advance(1_000_000_000, 9), Step::Wrapped(20));
+    /// assert_eq!(counter.total, 20);
+    /// ```
+    pub fn advance(&mut self, t_ns: u64, raw: u64) -> Step {
+        let step = match self.last {
+            None => {
+                self.changed_ns = t_ns;
+                Step::First
+            }
+            Some((last_ns, last)) => {
+                let seconds = t_ns.saturating_sub(last_ns) as f64 * 1e-9;
+                // One counter update of slack, or a short interval could forbid an honest wrap.
+                let most = IMPLAUSIBLE_WATTS * (seconds + 0.002) / self.unit_joules;
+                if let Some(modulus) = self.modulus
+                    && most > modulus as f64
+                {
+                    // Only sure when even a plausible machine could not go round twice.
+                    if seconds * 1_000.0 / self.unit_joules > modulus as f64 {
+                        self.ambiguous += 1;
+                    }
+                }
+                if raw >= last {
+                    Step::Forward(raw - last)
+                } else {
+                    let wrapped = self
+                        .modulus
+                        .filter(|m| last < *m)
+                        .map(|m| m - last + raw)
+                        .filter(|delta| *delta as f64 <= most);
+                    match wrapped {
+                        Some(delta) => Step::Wrapped(delta),
+                        None => Step::Reset(raw),
+                    }
+                }
+            }
+        };
+        if self.last.is_none_or(|(_, last)| last != raw) {
+            self.changed_ns = t_ns;
+        }
+        self.last = Some((t_ns, raw));
+        match step {
+            Step::First => {}
+            Step::Forward(delta) => self.total += delta,
+            Step::Wrapped(delta) => {
+                self.total += delta;
+                self.wraps += 1;
+            }
+            Step::Reset(since) => {
+                self.total += since;
+                self.resets += 1;
+            }
+        }
+        step
+    }
+
+    /// Units as joules.
+    pub fn joules(&self, units: u64) -> f64 {
+        units as f64 * self.unit_joules
+    }
+}
+
+/// Samples of several cumulative series that share their times.
+///
+/// When it is full every other sample is dropped: the series are cumulative, so this costs
+/// resolution and no energy.
+#[derive(Debug, Clone, Serialize)]
+pub struct Timeline {
+    width: usize,
+    capacity: usize,
+    /// Only every `stride`-th sample is kept.
+    stride: u32,
+    skipped: u32,
+    times_ns: Vec<u64>,
+    values: Vec<f64>,
+}
+
+impl Timeline {
+    /// A timeline of `width` series that keeps at most `capacity` samples (at least 4).
+    pub fn new(width: usize, capacity: usize) -> Self {
+        Self {
+            width,
+            capacity: capacity.max(4),
+            stride: 1,
+            skipped: 0,
+            times_ns: Vec::new(),
+            values: Vec::new(),
+        }
+    }
+
+    /// Adds the cumulative `values` at `t_ns`. Times that do not advance are left out.
+    pub fn push(&mut self, t_ns: u64, values: &[f64]) {
+        self.skipped += 1;
+        if self.skipped < self.stride && !self.times_ns.is_empty() {
+            return;
+        }
+        self.push_last(t_ns, values);
+        if self.times_ns.len() >= self.capacity {
+            let width = self.width;
+            let mut kept = 0;
+            for i in (0..self.times_ns.len()).step_by(2) {
+                self.times_ns[kept] = self.times_ns[i];
+                self.values
+                    .copy_within(i * width..(i + 1) * width, kept * width);
+                kept += 1;
+            }
+            self.times_ns.truncate(kept);
+            self.values.truncate(kept * width);
+            self.stride = self.stride.saturating_mul(2);
+        }
+    }
+
+    /// Adds the start of a window: zero everywhere.
+    pub fn push_zeros(&mut self, t_ns: u64) {
+        let zeros = vec![0.0; self.width];
+        self.push(t_ns, &zeros);
+    }
+
+    /// Adds a sample whatever the stride: the last one of a window.
+    pub fn push_last(&mut self, t_ns: u64, values: &[f64]) {
+        if self.times_ns.last().is_some_and(|last| t_ns <= *last) || values.len() != self.width {
+            return;
+        }
+        self.skipped = 0;
+        self.times_ns.push(t_ns);
+        self.values.extend_from_slice(values);
+    }
+
+    /// Times of the samples, ns on `CLOCK_MONOTONIC`.
+    pub fn times_ns(&self) -> &[u64] {
+        &self.times_ns
+    }
+
+    /// The cumulative values of series `column`.
+    pub fn column(&self, column: usize) -> impl Iterator<Item = f64> + '_ {
+        self.values
+            .iter()
+            .skip(column)
+            .step_by(self.width.max(1))
+            .copied()
+    }
+
+    /// How much series `column` grew from `t0_ns` to `t1_ns`, interpolated between samples.
+    /// `None` where the window is not inside the record.
+    ///
+    /// ```
+    /// use lithowatt::timeline::Timeline;
+    /// let mut line = Timeline::new(1, 8);
+    /// line.push(0, &[0.0]);
+    /// line.push(10, &[5.0]);
+    /// line.push(20, &[25.0]);
+    /// assert_eq!(line.integrate(0, 5, 15), Some(12.5));
+    /// assert_eq!(line.integrate(0, 5, 21), None);
+    /// ```
+    pub fn integrate(&self, column: usize, t0_ns: u64, t1_ns: u64) -> Option<f64> {
+        if column >= self.width || t1_ns < t0_ns {
+            return None;
+        }
+        Some(self.at(column, t1_ns)? - self.at(column, t0_ns)?)
+    }
+
+    fn at(&self, column: usize, t_ns: u64) -> Option<f64> {
+        let value = |i: usize| self.values[i * self.width + column];
+        match self.times_ns.binary_search(&t_ns) {
+            Ok(i) => Some(value(i)),
+            Err(i) => {
+                if i == 0 || i == self.times_ns.len() {
+                    return None;
+                }
+                let (t0, t1) = (self.times_ns[i - 1], self.times_ns[i]);
+                let part = (t_ns - t0) as f64 / (t1 - t0) as f64;
+                Some(value(i - 1) + (value(i) - value(i - 1)) * part)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RANGE: u64 = 262_143_328_850;
+
+    #[test]
+    fn the_modulus_is_one_more_than_the_range() {
+        let mut counter = Counter::new(1e-6, Some(RANGE + 1));
+        counter.advance(0, RANGE);
+        assert_eq!(counter.advance(1_000_000, 0), Step::Wrapped(1));
+    }
+
+    #[test]
+    fn a_step_back_that_no_machine_could_draw_is_a_reset() {
+        let mut counter = Counter::new(1e-6, Some(RANGE + 1));
+        counter.advance(0, 1_000_000);
+        assert_eq!(counter.advance(100_000_000, 5), Step::Reset(5));
+        assert_eq!((counter.total, counter.resets, counter.wraps), (5, 1, 0));
+    }
+
+    #[test]
+    fn a_64_bit_counter_that_steps_back_was_reset() {
+        let mut counter = Counter::new(1e-9, None);
+        counter.advance(0, 100);
+        assert_eq!(counter.advance(1, 10), Step::Reset(10));
+    }
+
+    #[test]
+    fn a_long_gap_is_said_to_be_ambiguous() {
+        // 65.5 kJ wraps after 65 s at 1 kW.
+        let mut counter = Counter::new(1e-6, Some(65_532_610_988));
+        counter.advance(0, 0);
+        counter.advance(120_000_000_000, 10);
+        assert_eq!(counter.ambiguous, 1);
+    }
+
+    #[test]
+    fn a_full_timeline_keeps_its_energy() {
+        let mut line = Timeline::new(2, 16);
+        for i in 0..1000u64 {
+            line.push(i * 10, &[i as f64, 2.0 * i as f64]);
+        }
+        line.push_last(10_000, &[1000.0, 2000.0]);
+        assert!(line.times_ns().len() <= 17);
+        assert_eq!(line.integrate(0, 0, 10_000), Some(1000.0));
+        assert_eq!(line.integrate(1, 0, 10_000), Some(2000.0));
+        assert!((line.integrate(0, 0, 5_000).unwrap() - 500.0).abs() < 1e-9);
+    }
+}
