@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,37 @@ def cpu_seconds(pid: int) -> float:
     return time.clock_gettime(((~pid) << 3) | 2)  # clock_getcpuclockid(3)
 
 
+@dataclass(frozen=True)
+class Look:
+    """A process's CPU clock, and two times between which it was read."""
+
+    pid: int
+    before: int
+    cpu: float
+    after: int
+
+    @classmethod
+    def at(cls, pid: int) -> Look:
+        before = now()
+        cpu = cpu_seconds(pid)
+        return cls(pid, before, cpu, now())
+
+
+def accounts_for(rig: Rig, first: Look, last: Look, joules_per_cpu_second: float) -> None:
+    """The rig's joules of a process are those of the CPU time its own clock shows.
+
+    On a busy machine the test is kept waiting between clock and time: hence two windows. As seen
+    from outside the clock moves in scheduler ticks of up to 10 ms; 1 % and one such tick are given.
+    """
+    pid = first.pid
+    least = rig.energy(first.after, last.before).pids[pid]
+    most = rig.energy(first.before, last.after).pids[pid]
+    used = last.cpu - first.cpu
+    slack = 0.01 * used + 0.01
+    assert least <= joules_per_cpu_second * (used + slack)
+    assert most >= joules_per_cpu_second * (used - slack)
+
+
 def window(rig: Rig, seconds: float) -> Truth:
     begun = now()
     time.sleep(seconds)
@@ -67,12 +99,13 @@ def mounts() -> str:
 @live
 def test_constant_watts_are_what_the_file_gains() -> None:
     with Rig(watts=60.0) as rig:
-        first, begun = rig.read_uj(), now()
+        a, first, begun = now(), rig.read_uj(), now()
         time.sleep(0.3)
-        last, ended = rig.read_uj(), now()
+        ended, last, b = now(), rig.read_uj(), now()
         truth = rig.energy(begun, ended)
-        # An update of 1 ms at each edge, and the read itself.
-        assert (last - first) * 1e-6 == pytest.approx(truth.package, abs=60 * 0.004)
+        # An update of 1 ms at each edge, and the reads themselves.
+        longest = rig.energy(a, b).package
+        assert truth.package - 0.061 <= (last - first) * 1e-6 <= longest + 0.061
         assert truth.package == pytest.approx(60.0 * truth.seconds, rel=1e-9)
         assert truth.core == pytest.approx(0.7 * truth.package)
         assert truth.machine == pytest.approx(1.15 * truth.package)
@@ -173,21 +206,24 @@ def test_permissions_are_the_kernels() -> None:
 
 @live
 def test_the_counter_wraps_at_its_range_and_one() -> None:
-    with Rig(watts=100.0, max_range_uj=999_999, start_uj=900_000, tick_us=0) as rig:
+    modulus = 50_000_000
+    with Rig(watts=500.0, max_range_uj=modulus - 1, start_uj=modulus - 1000, tick_us=0) as rig:
         fd = os.open(rig.zone_dir("package-0") / "energy_uj", os.O_RDONLY)
         try:
-            begun, values = now(), []
-            while now() - begun < 50_000_000:
-                values.append(int(os.pread(fd, 64, 0)))
+            samples: list[tuple[int, int, int]] = []
+            while not samples or samples[-1][0] - samples[0][0] < 250_000_000:
+                samples.append((now(), int(os.pread(fd, 64, 0)), now()))
         finally:
             os.close(fd)
-        wraps = [(a, b) for a, b in itertools.pairwise(values) if b < a]
-        assert max(values) <= 999_999
-        # 5 J on a counter of 1 J.
-        assert len(wraps) in (4, 5)
-        spent = sum((b - a) % 1_000_000 for a, b in itertools.pairwise(values)) * 1e-6
-        assert spent == pytest.approx(5.0, rel=0.05)
-        assert (rig.zone_dir("package-0") / "max_energy_range_uj").read_text() == "999999\n"
+        values = [value for _, value, _ in samples]
+        # More than 125 J on a counter of 50 J that was about to wrap.
+        assert max(values) < modulus
+        assert sum(b < a for a, b in itertools.pairwise(values)) >= 2
+        spent = sum((b - a) % modulus for a, b in itertools.pairwise(values)) * 1e-6
+        least = rig.energy(samples[0][2], samples[-1][0]).package
+        most = rig.energy(samples[0][0], samples[-1][2]).package
+        assert least - 1e-5 <= spent <= most + 1e-5
+        assert (rig.zone_dir("package-0") / "max_energy_range_uj").read_text() == "49999999\n"
 
 
 @live
@@ -285,18 +321,18 @@ def test_two_processes_weighted_two_to_one() -> None:
     with Rig(idle_watts=10.0, gain=30.0, gamma=1.0) as rig, busy() as heavy, busy() as light:
         assert rig.register(heavy.pid, 2.0) == rig.register(light.pid, 1.0)
         time.sleep(0.05)
-        before = cpu_seconds(heavy.pid), cpu_seconds(light.pid), rig.read_uj(), now()
+        first, value, begun = (Look.at(heavy.pid), Look.at(light.pid)), rig.read_uj(), now()
         time.sleep(1.0)
-        after = cpu_seconds(heavy.pid), cpu_seconds(light.pid), rig.read_uj(), now()
-        truth = rig.energy(before[3], after[3])
+        ended, gained = now(), rig.read_uj() - value
+        last = Look.at(heavy.pid), Look.at(light.pid)
+        truth = rig.energy(begun, ended)
         adds_up(truth)
-        # gamma is 1: each CPU second costs its weight times 30 J, memory on top. The clocks read
-        # here move in scheduler ticks of up to 10 ms.
-        for pid, weight, k in ((heavy.pid, 2.0, 0), (light.pid, 1.0, 1)):
-            joules = 1.15 * 30.0 * weight * (after[k] - before[k])
-            assert truth.pids[pid] == pytest.approx(joules, rel=0.02, abs=0.5)
+        # gamma is 1: each CPU second costs its weight times 30 J, memory on top.
+        accounts_for(rig, first[0], last[0], 1.15 * 30.0 * 2.0)
+        accounts_for(rig, first[1], last[1], 1.15 * 30.0 * 1.0)
+        assert truth.pids[heavy.pid] > truth.pids[light.pid] > 0
         assert truth.idle == pytest.approx(11.5 * truth.seconds, rel=1e-6)
-        assert (after[2] - before[2]) * 1e-6 == pytest.approx(truth.package, rel=0.01)
+        assert gained * 1e-6 >= truth.package - 0.2
         assert truth.others >= 0
 
 
@@ -365,12 +401,11 @@ def test_a_registered_child_is_counted_once() -> None:
         rig.register(os.getpid())
         with busy() as child:
             rig.register(child.pid)
-            before, begun = cpu_seconds(child.pid), now()
+            first = Look.at(child.pid)
             time.sleep(0.3)
-            truth = rig.energy(begun, now())
-            used = cpu_seconds(child.pid) - before
-            expected = pytest.approx(1.15 * 30.0 * used, rel=0.05, abs=0.4)
-            assert truth.pids[child.pid] == expected
+            last = Look.at(child.pid)
+            accounts_for(rig, first, last, 1.15 * 30.0)
+            truth = rig.energy(first.after, last.before)
             assert truth.pids[os.getpid()] < 0.2 * truth.pids[child.pid]
             rig.unregister(child.pid)
             later = window(rig, 0.2)
@@ -465,13 +500,11 @@ def test_a_program_started_by_the_rig_keeps_its_pid() -> None:
             assert process.stdout is not None
             process.stdout.readline()
             rig.register(process.pid)
-            before, begun = cpu_seconds(process.pid), now()
+            first = Look.at(process.pid)
             time.sleep(0.3)
-            truth = rig.energy(begun, now())
-            used = cpu_seconds(process.pid) - before
+            accounts_for(rig, first, Look.at(process.pid), 1.15 * 30.0)
         finally:
             process.kill()
-        assert truth.pids[process.pid] == pytest.approx(1.15 * 30.0 * used, rel=0.05, abs=0.5)
 
 
 @live
