@@ -7,9 +7,12 @@ the function and runs it.
 * H, when it makes the call's status object (`create_call_status`): a mapping
   for J's values, and a meter over H's tree without a sampler thread, because a
   process that is about to fork should have no thread more than upstream's.
+* H, when it makes the `JobRunner` that J will run: the job's function is pickled
+  bytes, so those are replaced by bytes that load to the same function with a
+  meter round it. `JobRunner.run` itself stays as it is, so that no frame of
+  ours appears in what is printed when an exception leaves it.
 * J, round the user's function and nothing else: the meter whose values are
-  reported. `JobRunner.run` finds the function as pickled bytes, so those are
-  replaced by bytes that load to the same function with a meter round it.
+  reported.
 * H, when it reports the end (`send_finish_event`): J's values join the status.
   Where J left none (killed, timed out, `os._exit`) H's own window is reported,
   and says so.
@@ -32,7 +35,8 @@ from collections.abc import Callable
 from types import CodeType, ModuleType, TracebackType
 from typing import Any
 
-import lithowatt
+# At import, so that the extension is loaded before the first task and before any fork.
+from lithowatt import EnergyMeter
 
 from ._channel import Channel
 
@@ -106,13 +110,15 @@ class _Task:
         self.status = status
         self.pid = os.getpid()
         self.channel = Channel()
+        self.window: _FunctionWindow | None = None
         self.meter: Any = None
         self.trouble: str | None = None
         self.own_cpu = 0.0
         self.children_cpu = 0.0
         try:
-            self.meter = lithowatt.EnergyMeter(interval=None)
-            self.meter.start()
+            meter = EnergyMeter(interval=None)
+            meter.start()
+            self.meter = meter
             self.own_cpu = time.process_time()
             self.children_cpu = _children_cpu_time()
         except Exception as error:
@@ -176,6 +182,8 @@ _current: _Task | None = None
 def _begin(job: Any, status: Any) -> None:
     """Prepares one call in H; `status` is the object that will report it."""
     global _current
+    if _current is not None and _current.window is not None:
+        _current.window.restore()  # an interrupted call reports no end
     _current = None
     if not enabled():
         return
@@ -204,9 +212,12 @@ def _begin(job: Any, status: Any) -> None:
 def _finish(task: _Task) -> None:
     """Adds the call's values to its status, in H, just before it is sent."""
     global _current
+    if os.getpid() != task.pid:
+        return
     _current = None
-    if os.getpid() == task.pid:
-        _merge(task.status, task.values())
+    if task.window is not None:
+        task.window.restore()
+    _merge(task.status, task.values())
 
 
 def _merge(status: Any, values: dict[str, Any]) -> None:
@@ -251,23 +262,25 @@ def _cpu_time_of(pid: int) -> float:
 
 
 class _FunctionWindow:
-    """Meters the user's function, from its first instruction to its last, in J."""
+    """Meters the user's function, from its first instruction to its last.
 
-    def __init__(self, runner: Any, task: _Task) -> None:
-        self._channel = task.channel
-        self._runner = runner
-        self._pid = os.getpid()
+    Set up in H, so that J inherits it ready; all but `restore` happens in J.
+    """
+
+    def __init__(self, runner: Any, channel: Channel) -> None:
+        self._channel = channel
+        self._job = runner.job
+        self._stats = runner.stats
+        self._meter: Any = None
+        self._pid = 0
         self._running = False
         self._ended = False
         self._committed = False
-        self._frames: set[CodeType] = {_load_function.__code__}
-        self.pickled: bytes = runner.job.func
-        if not isinstance(self.pickled, bytes):
-            raise TypeError(f"the job's function is {type(self.pickled).__name__}, not bytes")
-        # Made here and started later: what a first start costs is not charged
-        # to the function.
-        self._meter = lithowatt.EnergyMeter()
-        write = runner.stats.write
+        self._frames: set[CodeType] = {_load_function.__code__, _FunctionWindow.load.__code__}
+        self._pickled: bytes = runner.job.func
+        if not isinstance(self._pickled, bytes):
+            raise TypeError(f"the job's function is {type(self._pickled).__name__}, not bytes")
+        write = self._stats.write
 
         def write_stat(*args: Any, **kwargs: Any) -> Any:
             # Upstream's first line after the function, with its time already
@@ -275,13 +288,28 @@ class _FunctionWindow:
             # pickled or uploaded.
             with _Harmless("recording the energy of a function"):
                 self.commit()
-            if args and args[0] == "exception":
-                with _Harmless("tidying a traceback"):
-                    self._forget_own_frames()
+            with _Harmless("tidying a traceback"):
+                self._forget_own_frames()
             return write(*args, **kwargs)
 
-        runner.stats.write = write_stat
-        runner.job.func = pickle.dumps(_MeteredFunction())
+        self._stats.write = write_stat
+        self._job.func = pickle.dumps(_MeteredFunction())
+
+    def restore(self) -> None:
+        """Gives the runner back what was replaced; a job may have more calls to come."""
+        self._stats.__dict__.pop("write", None)
+        self._job.func = self._pickled
+
+    def load(self) -> Any:
+        """The job's function, metered; in J, where Lithops loads it."""
+        function = pickle.loads(self._pickled)  # noqa: S301 (what Lithops would have loaded)
+        with _Harmless("preparing to meter a function"):
+            self._pid = os.getpid()
+            # Made here and started later: what a first start costs is not
+            # charged to the function.
+            self._meter = EnergyMeter()
+            function = self.wrap(function)
+        return function
 
     def wrap(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """The function with the meter round it, looking the same to `inspect`."""
@@ -329,7 +357,7 @@ class _FunctionWindow:
             self._channel.write({key: value for key, value in values.items() if value is not None})
 
     def _forget_own_frames(self) -> None:
-        """Takes our frames out of the traceback being handled: users see only theirs."""
+        """Takes our frames out of the traceback being handled, if any: users see only theirs."""
         error = sys.exc_info()[1]
         trace = None if error is None else error.__traceback__
         while trace is not None:
@@ -341,9 +369,6 @@ class _FunctionWindow:
             trace = following
 
 
-_window: _FunctionWindow | None = None
-
-
 class _MeteredFunction:
     """Pickles to a few bytes that load to the job's function, metered."""
 
@@ -352,14 +377,11 @@ class _MeteredFunction:
 
 
 def _load_function() -> Any:
-    """Loads the job's own function; called by Lithops through the replaced bytes."""
-    window = _window
-    if window is None:
+    """What the replaced bytes call when Lithops loads them."""
+    task = _current
+    if task is None or task.window is None:
         raise RuntimeError("a metered function can be loaded only in its own worker")
-    function = pickle.loads(window.pickled)  # noqa: S301 (the bytes Lithops would have loaded)
-    with _Harmless("wrapping a function"):
-        function = window.wrap(function)
-    return function
+    return task.window.load()
 
 
 # --- the two wraps -----------------------------------------------------------
@@ -393,7 +415,7 @@ def patch(handler: ModuleType) -> bool:
     namespace: Any = handler
     create = namespace.create_call_status
     runner = namespace.JobRunner
-    run = runner.run
+    init = runner.__init__
 
     @functools.wraps(create)
     def create_call_status(*args: Any, **kwargs: Any) -> Any:
@@ -402,23 +424,17 @@ def patch(handler: ModuleType) -> bool:
             _begin(args[0] if args else kwargs["job"], status)
         return status
 
-    @functools.wraps(run)
-    def run_metered(self: Any, *args: Any, **kwargs: Any) -> Any:
-        global _window
+    @functools.wraps(init)
+    def prepare(self: Any, *args: Any, **kwargs: Any) -> None:
+        init(self, *args, **kwargs)
         task = _current
-        if task is not None and task.pid != os.getpid() and task.job is getattr(self, "job", None):
+        if task is not None and task.pid == os.getpid() and task.job is getattr(self, "job", None):
             with _Harmless("preparing to meter a function"):
-                _window = _FunctionWindow(self, task)
-        try:
-            return run(self, *args, **kwargs)
-        finally:
-            if _window is not None:
-                with _Harmless("recording the energy of a function"):
-                    _window.commit()
+                task.window = _FunctionWindow(self, task.channel)
 
     namespace.create_call_status = create_call_status
-    runner.run = run_metered
-    setattr(namespace, _WRAPPED, (create, runner, run))
+    runner.__init__ = prepare
+    setattr(namespace, _WRAPPED, (create, runner, init))
     return True
 
 
@@ -427,8 +443,8 @@ def unpatch(handler: ModuleType) -> None:
     originals = handler.__dict__.pop(_WRAPPED, None)
     if originals is not None:
         namespace: Any = handler
-        namespace.create_call_status, runner, run = originals
-        runner.run = run
+        namespace.create_call_status, runner, init = originals
+        runner.__init__ = init
 
 
 _warned: set[str] = set()

@@ -1,0 +1,224 @@
+"""Real Lithops jobs on localhost: each call carries its energy and is otherwise untouched.
+
+A job is run once with Lithops alone and once with lithowatt installed; what
+the client saw of both is compared call by call.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from lithops_environments import RELEASES, metered, plain, run_python, run_scenarios
+
+Seen = dict[str, Any]
+ENERGY = "worker_func_energy_"
+
+#: Calls whose function comes to an end that Python sees, however bad.
+REPORTING = [
+    "success",
+    "returns_none",
+    "raises",
+    "raises_unpicklable",
+    "returns_unpicklable",
+    "big_result",
+    "system_exit",
+    "keyboard_interrupt",
+    "injected",
+    "takes_object",
+    "prints",
+    "child_returns_too",
+    "child_does_the_work",
+    "callable_object",
+    "method",
+    "partial",
+    "map-0",
+    "map-1",
+    "map-2",
+    "map-3",
+]
+#: Calls whose process is gone before it can say anything.
+SILENT = ["os_exit", "killed", "timed_out"]
+
+SCENARIOS = [name for name in REPORTING if not name.startswith("map-")]
+SCENARIOS += [*SILENT, "handler_threads", "lithowatt_loaded", "map"]
+
+#: Release of Lithops and generation of its localhost backend. Both releases
+#: run with two worker processes: v2 starts an interpreter per call, v1 one per
+#: job, which forks where the job has more than one call.
+CONFIGURATIONS = [(release, version) for release in RELEASES for version in (2, 1)]
+
+
+def plan(version: int, scenarios: list[str] = SCENARIOS, **more: Any) -> Seen:
+    if version == 1:
+        # v1 runs job after job, so each would wait for the one that hangs.
+        scenarios = [name for name in scenarios if name != "timed_out"]
+    localhost = {"version": version, "worker_processes": 2}
+    return {"scenarios": scenarios, "localhost": localhost, **more}
+
+
+@pytest.fixture(scope="module")
+def pythons(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The metered interpreter of each release."""
+    home = tmp_path_factory.mktemp("metered")
+    return {release: metered(release, home / release) for release in RELEASES}
+
+
+@pytest.fixture(scope="module")
+def jobs(
+    pythons: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
+) -> dict[tuple[str, int], Seen]:
+    """What the client saw of every scenario with lithowatt installed."""
+    return {
+        (release, version): run_scenarios(
+            pythons[release], plan(version), tmp_path_factory.mktemp(f"hook-{release}-v{version}")
+        )
+        for release, version in CONFIGURATIONS
+    }
+
+
+@pytest.fixture(scope="module")
+def plain_jobs(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, int], Seen]:
+    """The same with Lithops alone."""
+    return {
+        (release, version): run_scenarios(
+            plain(release), plan(version), tmp_path_factory.mktemp(f"plain-{release}-v{version}")
+        )
+        for release, version in CONFIGURATIONS
+    }
+
+
+pytestmark = pytest.mark.timeout(300)
+each_configuration = pytest.mark.parametrize("configuration", CONFIGURATIONS, ids=str)
+
+
+@each_configuration
+@pytest.mark.parametrize("scenario", REPORTING)
+def test_a_function_that_ends_reports_its_own_window(jobs, configuration, scenario):
+    stats = jobs[configuration][scenario]["stats"]
+
+    assert stats[ENERGY + "consumption"] > 0
+    assert stats[ENERGY + "low"] <= stats[ENERGY + "consumption"] <= stats[ENERGY + "high"]
+    assert stats[ENERGY + "quality"] in ("measured", "attributed", "modelled")
+    assert "task window" not in stats[ENERGY + "method"]
+    assert stats[ENERGY + "duration"] >= 0.05
+    upstream = stats.get("worker_func_exec_time")
+    if upstream is not None:
+        # The function's window lies within upstream's, and fills it but for
+        # what starting and stopping the meter takes.
+        assert upstream - 0.05 < stats[ENERGY + "duration"] <= upstream + 0.001
+
+
+@each_configuration
+@pytest.mark.parametrize("scenario", SILENT)
+def test_a_function_that_dies_is_covered_by_the_task_window(jobs, configuration, scenario):
+    if scenario not in jobs[configuration]:
+        pytest.skip("v1 runs jobs one after another")
+    stats = jobs[configuration][scenario]["stats"]
+
+    # 0.3 s of one CPU were burnt, under any model more than a hundredth of a joule.
+    assert stats[ENERGY + "consumption"] > 0.01
+    assert 0 <= stats[ENERGY + "low"] <= stats[ENERGY + "consumption"]
+    assert stats[ENERGY + "method"].endswith("(task window)")
+    assert stats[ENERGY + "quality"] in ("attributed", "modelled")
+    assert stats[ENERGY + "duration"] >= (2.0 if scenario == "timed_out" else 0.3)
+    assert any("ended without reporting" in text for text in stats[ENERGY + "warnings"])
+
+
+@each_configuration
+def test_the_client_sees_the_same_outcome(jobs, plain_jobs, configuration):
+    for name, expected in plain_jobs[configuration].items():
+        if name == "lithowatt_loaded":
+            continue
+        seen = jobs[configuration][name]
+        for part in ("result", "error", "frames"):
+            assert seen[part] == expected[part], name
+        assert portable(seen["message"]) == portable(expected["message"]), name
+        assert portable(seen["log"]) == portable(expected["log"]), name
+
+
+def portable(text: str | None) -> str | None:
+    """A message without what differs from one run to the next: paths and numbers."""
+    return None if text is None else re.sub(r'"/[^"]*"|/\S+|\d+', "#", text)
+
+
+@each_configuration
+def test_upstreams_stats_are_all_there_and_ours_are_apart(jobs, plain_jobs, configuration):
+    for name, expected in plain_jobs[configuration].items():
+        seen = jobs[configuration][name]["stats"]
+        assert expected["stats"].keys() <= seen.keys(), name
+        ours = seen.keys() - expected["stats"].keys()
+        assert all(key.startswith(("worker_func_", "worker_processor_")) for key in ours), name
+        for key, value in expected["stats"].items():
+            assert type(seen[key]) is type(value), (name, key)
+
+
+@each_configuration
+def test_values_keep_their_types(jobs, configuration):
+    stats = jobs[configuration]["success"]["stats"]
+
+    assert isinstance(stats[ENERGY + "warnings"], list)
+    assert any(value is None for value in stats.values())
+    assert isinstance(stats["worker_func_rapl_available"], bool)
+
+
+@each_configuration
+def test_the_handler_gets_no_thread_before_the_fork(jobs, plain_jobs, configuration):
+    threads = jobs[configuration]["handler_threads"]["result"]
+    assert threads == plain_jobs[configuration]["handler_threads"]["result"]
+
+
+@each_configuration
+def test_calls_of_one_job_have_values_of_their_own(jobs, configuration):
+    stats = [jobs[configuration][f"map-{index}"]["stats"] for index in range(4)]
+
+    assert len({call[ENERGY + "consumption"] for call in stats}) == 4
+    assert len({call[ENERGY + "duration"] for call in stats}) == 4
+
+
+def test_the_work_of_the_functions_children_counts(jobs):
+    for configuration in CONFIGURATIONS:
+        seen = jobs[configuration]
+        # 0.4 s of CPU in a child against 0.05 s in the function itself.
+        child = seen["child_does_the_work"]["stats"][ENERGY + "consumption"]
+        assert child > 2 * seen["returns_none"]["stats"][ENERGY + "consumption"]
+
+
+SWITCH = ["success", "raises", "killed", "lithowatt_loaded"]
+
+
+@pytest.mark.parametrize("release", RELEASES)
+@pytest.mark.parametrize("word", ["false", "OFF"])
+def test_switched_off_the_stats_are_upstreams(pythons, plain_jobs, tmp_path, release, word):
+    seen = run_scenarios(
+        pythons[release], plan(2, SWITCH), tmp_path, ENERGY_MONITORING_ENABLED=word
+    )
+
+    assert seen["lithowatt_loaded"]["result"] is False
+    for name in SWITCH:
+        assert seen[name]["stats"].keys() == plain_jobs[release, 2][name]["stats"].keys()
+
+
+@pytest.mark.parametrize("release", RELEASES)
+def test_switched_off_for_one_job_by_extra_env(pythons, plain_jobs, tmp_path, release):
+    off = {"ENERGY_MONITORING_ENABLED": "no"}
+    seen = run_scenarios(pythons[release], plan(1, SWITCH, extra_env=off), tmp_path)
+
+    for name in SWITCH:
+        assert seen[name]["stats"].keys() == plain_jobs[release, 1][name]["stats"].keys()
+
+
+@pytest.mark.parametrize("release", RELEASES)
+def test_the_example_prints_joules_per_call(pythons, tmp_path, release):
+    example = Path(__file__).resolve().parent.parent / "examples" / "monte_carlo_pi.py"
+    arguments = ("--calls", "3", "--samples", "200000")
+    done = run_python(pythons[release], str(example), *arguments, directory=tmp_path)
+
+    assert done.returncode == 0, done.stderr
+    assert "pi is about 3.1" in done.stdout
+    rows = [line for line in done.stdout.splitlines() if re.match(r" +\d+ +0\.\d{3} ", line)]
+    assert len(rows) == 3
+    assert all(float(row.split()[3]) > 0 for row in rows)
+    assert "J in all for 3 of 3 calls" in done.stdout
