@@ -373,9 +373,9 @@ def test_an_interrupt_in_our_part_is_the_workers(monkeypatch):
         def stop(self) -> None:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(_worker, "EnergyMeter", Interrupted)
     module = handler()
     _worker.patch(module)
+    monkeypatch.setattr(_worker, "EnergyMeter", Interrupted)
     status = module.create_call_status(job(), None)
     with pytest.raises(KeyboardInterrupt):
         status.send_finish_event()
@@ -389,9 +389,9 @@ def test_a_panic_of_the_extension_is_swallowed(monkeypatch):
         def stop(self) -> None:
             raise Panic
 
-    monkeypatch.setattr(_worker, "EnergyMeter", Panicking)
     module = handler()
     _worker.patch(module)
+    monkeypatch.setattr(_worker, "EnergyMeter", Panicking)
     task = job()
     status = module.create_call_status(task, None)
     assert module.JobRunner(task).run() == 40

@@ -103,7 +103,8 @@ def test_a_function_that_ends_reports_its_own_window(jobs, configuration, scenar
     assert stats[ENERGY + "low"] <= stats[ENERGY + "consumption"] <= stats[ENERGY + "high"]
     assert stats[ENERGY + "quality"] in ("measured", "attributed", "modelled")
     assert "task window" not in stats[ENERGY + "method"]
-    assert stats[ENERGY + "duration"] >= 0.05
+    # All of them burn 0.05 s of CPU time, some of which the sampler's thread uses.
+    assert stats[ENERGY + "duration"] >= 0.045
     upstream = stats.get("worker_func_exec_time")
     if upstream is not None:
         # The function's window lies within upstream's, and fills it but for
@@ -181,9 +182,10 @@ def test_calls_of_one_job_have_values_of_their_own(jobs, configuration):
 def test_the_work_of_the_functions_children_counts(jobs):
     for configuration in CONFIGURATIONS:
         seen = jobs[configuration]
-        # 0.4 s of CPU in a child against 0.05 s in the function itself.
-        child = seen["child_does_the_work"]["stats"][ENERGY + "consumption"]
-        assert child > 2 * seen["returns_none"]["stats"][ENERGY + "consumption"]
+        # 0.4 s of CPU in a child against 0.05 s in the function itself; above
+        # idle, because the share of idle power goes by the clock.
+        child = seen["child_does_the_work"]["stats"][ENERGY + "marginal"]
+        assert child > 3 * seen["returns_none"]["stats"][ENERGY + "marginal"]
 
 
 SWITCH = ["success", "raises", "killed", "lithowatt_loaded"]

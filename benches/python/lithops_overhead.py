@@ -1,0 +1,204 @@
+"""What metering adds to a Lithops call: the same trivial calls with and without.
+
+    python benches/python/lithops_overhead.py [--calls 30] [--rounds 3] [--json]
+
+Needs Lithops and the lithowatt wheel in this interpreter. "Without" is the same
+interpreter with ENERGY_MONITORING_ENABLED=false, or one that has never heard of
+lithowatt if you name it with --plain. With and without take turns, so that a
+machine that gets busier slows both.
+
+    worker_exec_time       from the start of a task to its end in the worker, which
+                           holds all that the hook does in a call except merging
+                           the values (counted apart, see below)
+    worker_func_exec_time  the function's own time as upstream takes it
+
+v1 runs all calls of a job in one warm worker, v2 starts an interpreter for each.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import venv
+from pathlib import Path
+from typing import Any
+
+TIMES = ("worker_exec_time", "worker_func_exec_time")
+
+#: Run by the interpreter under test; prints the stats of its calls as JSON.
+JOB = """
+import json, os, sys
+import lithops
+
+def nothing(x):
+    return x
+
+version, calls = int(sys.argv[1]), int(sys.argv[2])
+executor = lithops.FunctionExecutor(config={
+    "lithops": {"backend": "localhost", "storage": "localhost", "log_level": "ERROR",
+                "data_cleaner": False},
+    "localhost": {"runtime": sys.executable, "version": version, "worker_processes": 1},
+})
+futures = executor.map(nothing, list(range(calls)))
+executor.get_result(futures)
+print(json.dumps([future.stats for future in futures]))
+sys.stdout.flush()
+os._exit(0)
+"""
+
+
+def run_job(python: str, version: int, calls: int, metered: bool) -> list[dict[str, Any]]:
+    """Runs one job in directories of its own; returns the stats of its calls."""
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
+        env = {**os.environ, "HOME": scratch, "TMPDIR": scratch}
+        env["ENERGY_MONITORING_ENABLED"] = "true" if metered else "false"
+        done = subprocess.run(
+            [python, "-c", JOB, str(version), str(calls)],
+            env=env,
+            cwd=scratch,
+            check=True,
+            stdout=subprocess.PIPE,
+            text=True,
+            timeout=600,
+        )
+    stats: list[dict[str, Any]] = json.loads(done.stdout.splitlines()[-1])
+    if metered != ("worker_func_energy_consumption" in stats[0]):
+        raise SystemExit(f"{python}: metering is {'not ' if metered else ''}active")
+    return stats
+
+
+def start_of_python(times: int) -> tuple[float, float]:
+    """Median seconds of an interpreter's start and end, without and with the hook's files."""
+    import _lithowatt_hook
+
+    source = Path(_lithowatt_hook.__file__).parent
+    with tempfile.TemporaryDirectory() as scratch:
+        pythons = []
+        for name, files in (
+            ("without", ()),
+            ("with", ("lithowatt-hook.pth", "_lithowatt_hook.py")),
+        ):
+            home = Path(scratch) / name
+            venv.create(home, with_pip=False, symlinks=True)
+            [packages] = home.glob("lib/python*/site-packages")
+            for file in files:
+                shutil.copy(source / file, packages)
+            pythons.append(str(home / "bin" / "python"))
+        seconds: list[list[float]] = [[], []]
+        for _ in range(times):
+            for python, sample in zip(pythons, seconds, strict=True):
+                began = time.perf_counter()
+                subprocess.run([python, "-c", "pass"], check=True)
+                sample.append(time.perf_counter() - began)
+        return statistics.median(seconds[0]), statistics.median(seconds[1])
+
+
+def import_time(python: str) -> float:
+    """Seconds to import and warm up what a worker needs, in a new interpreter; median of 9."""
+    script = (
+        "import time; t = time.perf_counter();"
+        "from lithowatt.lithops import _worker;"
+        "_worker._warm(_worker.EnergyMeter(interval=None)); print(time.perf_counter() - t)"
+    )
+    return statistics.median(
+        float(subprocess.run([python, "-c", script], check=True, capture_output=True).stdout)
+        for _ in range(9)
+    )
+
+
+def merge_time() -> float:
+    """Seconds from the sending of a call's end to its being sent; median of 200."""
+    from lithowatt.lithops import _worker
+
+    class Status:
+        def __init__(self) -> None:
+            self.status: dict[str, Any] = {}
+
+        def send_finish_event(self) -> None: ...
+
+    class Job:
+        func = b""
+
+    seconds = []
+    for _ in range(200):
+        status = Status()
+        _worker._begin(Job(), status)
+        task = _worker._current
+        assert task is not None
+        assert task.channel.write(task.meter.stats())
+        began = time.perf_counter()
+        status.send_finish_event()
+        seconds.append(time.perf_counter() - began)
+    return statistics.median(seconds)
+
+
+def main() -> int:
+    """Runs the comparison and prints medians in milliseconds."""
+    parser = argparse.ArgumentParser(description="time that metering adds to a Lithops call")
+    parser.add_argument("--calls", type=int, default=30, help="calls per job (default 30)")
+    parser.add_argument("--rounds", type=int, default=3, help="jobs of each kind (default 3)")
+    parser.add_argument("--plain", metavar="PYTHON", help="an interpreter without lithowatt")
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    plain = options.plain or sys.executable
+
+    rows = []
+    for version in (1, 2):
+        samples: dict[bool, list[dict[str, Any]]] = {False: [], True: []}
+        for _ in range(options.rounds):
+            for metered in (False, True):
+                python = sys.executable if metered else plain
+                samples[metered] += run_job(python, version, options.calls, metered)
+        for name in TIMES:
+            without, with_hook = (
+                statistics.median(float(call[name]) for call in samples[metered]) * 1e3
+                for metered in (False, True)
+            )
+            rows.append(
+                {
+                    "backend": f"localhost v{version}",
+                    "time": name,
+                    "without_ms": without,
+                    "with_ms": with_hook,
+                    "added_ms": with_hook - without,
+                }
+            )
+    starts = [seconds * 1e3 for seconds in start_of_python(100)]
+    rows.append(
+        {
+            "backend": "any interpreter",
+            "time": "start (.pth)",
+            "without_ms": starts[0],
+            "with_ms": starts[1],
+            "added_ms": starts[1] - starts[0],
+        }
+    )
+    for name, seconds in (
+        ("import and warm-up, once", import_time(sys.executable)),
+        ("merging the values", merge_time()),
+    ):
+        row = {"backend": "worker", "time": name, "added_ms": seconds * 1e3}
+        rows.append({**row, "without_ms": 0.0, "with_ms": seconds * 1e3})
+
+    if options.json:
+        print(json.dumps(rows, indent=2))
+        return 0
+    print(f"medians of {options.calls * options.rounds} calls, ms")
+    print(f"{'':<16} {'':<26} {'without':>9} {'with':>9} {'added':>9}")
+    for row in rows:
+        print(
+            f"{row['backend']:<16} {row['time']:<26} {row['without_ms']:>9.3f} "
+            f"{row['with_ms']:>9.3f} {row['added_ms']:>9.3f}"
+        )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
