@@ -13,10 +13,9 @@ use crate::validate::{Pair, TOLERANCE, Verdict, compare};
 /// window is off by up to this, s.
 pub const UPDATE_SECONDS: f64 = 1e-3;
 
-/// Half-width of the 95 % band from the two edges, in updates. The difference of two uniform
-/// delays is triangular: 0.78 covers 95 %. A little more, because the power that it is multiplied
-/// with is itself read from the same window.
-const EDGE_UPDATES: f64 = 0.9;
+/// Half-width of the band from the two edges, in updates. The difference of two uniform delays is
+/// triangular: 0.78 covers 95 %, this 98 %, as updates are not exactly one millisecond apart.
+const EDGE_UPDATES: f64 = 0.86;
 
 /// Wall clock and monotonic clock apart by more than this part of the window is said.
 const DRIFT: f64 = 0.01;
@@ -36,14 +35,6 @@ pub struct Energy {
 }
 
 impl Energy {
-    fn around(joules: f64, half: f64) -> Self {
-        Self {
-            joules,
-            low: (joules - half).max(0.0),
-            high: joules + half,
-        }
-    }
-
     fn half(self) -> f64 {
         (self.high - self.low) / 2.0
     }
@@ -231,13 +222,7 @@ impl Reading {
         let mut warnings = Vec::new();
         let rapl = method_reading(outcome, Method::Rapl, duration);
         let perf = method_reading(outcome, Method::Perf, duration);
-        let missing = |method: Method| {
-            outcome
-                .missing
-                .iter()
-                .find(|(m, _)| *m == method)
-                .map(|(_, why)| why.reason.clone())
-        };
+        let missing = |method: Method| outcome.missing(method).map(str::to_owned);
         let ebpf = MethodReading {
             source: unavailable(missing(Method::Ebpf)),
             ..MethodReading::default()
@@ -310,10 +295,7 @@ impl Reading {
             perf_task_clock: count.and_then(|c| Some(c.task_clock_ns? as f64 * 1e-9)),
             perf_cycles: count.and_then(|c| c.cycles),
             perf_instructions: count.and_then(|c| c.instructions),
-            perf_hardware_reason: outcome
-                .hardware_missing
-                .as_ref()
-                .map(|why| why.reason.clone()),
+            perf_hardware_reason: outcome.hardware_missing().map(str::to_owned),
             system,
             system_reason,
             phases,
@@ -383,7 +365,7 @@ impl Outcome {
     /// Names of the timeline's columns: `cpu_seconds`, one per zone, then the model's two.
     pub fn column_names(&self) -> Vec<String> {
         let zones = self
-            .zones
+            .zones()
             .iter()
             .map(|z| format!("{}:{}", z.method.name(), z.name));
         std::iter::once("cpu_seconds".to_owned())
@@ -393,9 +375,21 @@ impl Outcome {
     }
 
     fn slots_of(&self, method: Method, domain: Domain) -> Vec<usize> {
-        (0..self.zones.len())
-            .filter(|i| self.zones[*i].method == method && self.zones[*i].domain == domain)
+        (0..self.width)
+            .filter(|i| self.zones()[*i].method == method && self.zones()[*i].domain == domain)
             .collect()
+    }
+
+    /// The band that the two edges of the window leave: the counter shows the energy of a window
+    /// that began and ended up to one update earlier, so its length is off by `a` either way.
+    fn edge_band(&self, joules: f64, seconds: f64) -> Energy {
+        let update = EDGE_UPDATES * UPDATE_SECONDS;
+        let a = (rss(&[update, self.slack_ns as f64 * 1e-9]) / seconds).min(0.9);
+        Energy {
+            joules,
+            low: joules / (1.0 + a),
+            high: joules / (1.0 - a),
+        }
     }
 
     /// One domain of one method, all packages; or why not.
@@ -404,9 +398,13 @@ impl Outcome {
         if slots.is_empty() {
             return Err(format!("this machine has no {domain} counter"));
         }
-        let mut sum = Energy::around(0.0, 0.0);
+        let mut sum = Energy {
+            joules: 0.0,
+            low: 0.0,
+            high: 0.0,
+        };
         for i in slots {
-            let zone = &self.zones[i];
+            let zone = &self.zones()[i];
             if let Some(fault) = self.faults[i] {
                 return Err(format!("{}: {fault} within the window", zone.name));
             }
@@ -422,8 +420,9 @@ impl Outcome {
                 });
             }
             let watts = joules / seconds;
-            let half = EDGE_UPDATES * UPDATE_SECONDS * watts + zone.unit_joules;
-            let mut energy = Energy::around(joules, half);
+            let mut energy = self.edge_band(joules, seconds);
+            energy.low = (energy.low - zone.unit_joules).max(0.0);
+            energy.high += zone.unit_joules;
             if self.resets[i] > 0 {
                 let Some(interval) = self.interval_ns else {
                     return Err(format!(
@@ -442,10 +441,9 @@ impl Outcome {
 }
 
 fn method_reading(outcome: &Outcome, method: Method, seconds: f64) -> MethodReading {
-    let missing = outcome.missing.iter().find(|(m, _)| *m == method);
-    if let Some((_, why)) = missing {
+    if let Some(why) = outcome.missing(method) {
         return MethodReading {
-            source: unavailable(Some(why.reason.clone())),
+            source: unavailable(Some(why.to_owned())),
             ..MethodReading::default()
         };
     }
@@ -468,7 +466,7 @@ fn method_reading(outcome: &Outcome, method: Method, seconds: f64) -> MethodRead
     reading.available = !reading.domains.is_empty();
     reading.source = if reading.available {
         let names: Vec<_> = outcome
-            .zones
+            .zones()
             .iter()
             .filter(|z| z.method == method)
             .map(|z| z.name.as_str())
@@ -496,8 +494,8 @@ fn idle_of(outcome: &Outcome, facts: &Facts, slots: &[usize]) -> Idle {
         source: "unknown".into(),
     };
     for i in slots {
-        let zone = &outcome.zones[*i];
-        let Some(power) = facts.idle_of(zone, &outcome.zones, outcome.learned[*i]) else {
+        let zone = &outcome.zones()[*i];
+        let Some(power) = facts.idle_of(zone, outcome.zones(), outcome.learned[*i]) else {
             continue;
         };
         // Idle power is not above the least power that was seen.
@@ -626,7 +624,7 @@ fn modelled(outcome: &Outcome, facts: &Facts) -> Option<Headline> {
         return None;
     }
     let ledger = &outcome.ledger;
-    let width = outcome.zones.len();
+    let width = outcome.width;
     let slots = [width, width + 1];
     let raw = facts.model.vcpus_watts_raw(facts.modelled_cpus(), 0.0);
     let idle_watts = raw.idle + facts.memory_watts();
@@ -671,7 +669,7 @@ fn phase_joules(
     if seconds <= 0.0 {
         return None;
     }
-    let width = outcome.zones.len();
+    let width = outcome.width;
     let slots: Vec<usize> = match headline.quality {
         Quality::Modelled => vec![width, width + 1],
         _ => {
@@ -723,12 +721,12 @@ fn verify(rapl: &MethodReading, perf: &MethodReading, warnings: &mut Vec<String>
 }
 
 fn note_faults(outcome: &Outcome, seconds: f64, warnings: &mut Vec<String>) {
-    for (zone, fault) in outcome.zones.iter().zip(&outcome.faults) {
+    for (zone, fault) in outcome.zones().iter().zip(&outcome.faults) {
         if let Some(fault) = fault {
             warnings.push(format!("{}: {fault} within the window", zone.name));
         }
     }
-    for (zone, resets) in outcome.zones.iter().zip(&outcome.resets) {
+    for (zone, resets) in outcome.zones().iter().zip(&outcome.resets) {
         if *resets > 0 {
             warnings.push(format!(
                 "{}: the counter was reset {resets} time(s); up to one interval of its energy is \

@@ -33,6 +33,10 @@ const TIMELINE_SAMPLES: usize = 2048;
 /// Without meters the thread goes on waiting this long before it parks, so that a loop of short
 /// meters does not wake it every time.
 const LINGER: Duration = Duration::from_secs(2);
+/// A window this long is worth counters of the process tree for the windows after it, ns.
+const TREE_AFTER_NS: u64 = 1_000_000_000;
+/// Reading all counters takes microseconds; if it took this long, something came between, ns.
+const INTERRUPTED_NS: u64 = 500_000;
 /// Idle power is learned from windows with at least this much capacity, ns of CPU: 1 % resolution.
 const IDLE_CAPACITY_NS: u64 = 1_000_000_000;
 /// … in which the machine was less busy than this.
@@ -79,6 +83,8 @@ type Opened<T> = Option<Result<T, Unavailable>>;
 pub struct Edge {
     /// `CLOCK_MONOTONIC`, ns.
     pub t_ns: u64,
+    /// The counters were read at most this long before or after `t_ns`, ns.
+    pub slack_ns: u64,
     /// Counter totals, one per zone, in its units.
     pub totals: Vec<u64>,
     /// Resets of each counter so far.
@@ -113,6 +119,13 @@ struct Follow {
     subject: Subject,
     tree: Option<Tree>,
     last_own_ns: u64,
+}
+
+/// When the counters were read, and how far off that may be.
+#[derive(Debug, Clone, Copy)]
+struct Moment {
+    t_ns: u64,
+    slack_ns: u64,
 }
 
 /// What a meter has written down so far.
@@ -155,11 +168,26 @@ impl Record {
     }
 }
 
+/// What the sources turned out to be. Made when one is opened, shared by the outcomes after it.
+#[derive(Debug, Default)]
+pub struct Catalog {
+    /// Counters, in the order of a ledger's slots.
+    pub zones: Vec<Zone>,
+    /// Why a method is not there.
+    missing: Vec<(Method, Unavailable)>,
+    /// Why hardware counters of the tree are not there.
+    pub hardware_missing: Option<Unavailable>,
+    /// What sources left out.
+    pub notes: Vec<String>,
+}
+
 /// Everything known about a window when it ends, before it is made into a reading.
 #[derive(Debug, Clone)]
 pub struct Outcome {
     /// Start and end on `CLOCK_MONOTONIC`, ns.
     pub window_ns: (u64, u64),
+    /// How far off the two ends may be together, ns.
+    pub slack_ns: u64,
     /// The meter still runs.
     pub running: bool,
     /// Asked for.
@@ -170,8 +198,10 @@ pub struct Outcome {
     pub samples: u64,
     /// "process", "thread", "task" or "cgroup".
     pub scope: &'static str,
-    /// Counters, in the order of the ledger's slots.
-    pub zones: Vec<Zone>,
+    /// Counters that were known when the window began: the first so many of the catalog's.
+    pub width: usize,
+    /// The sources.
+    pub catalog: Arc<Catalog>,
     /// What each zone's last reading ran into, if it failed at an edge.
     pub faults: Vec<Option<ReadFault>>,
     /// Resets of each counter within the window.
@@ -200,13 +230,38 @@ pub struct Outcome {
     pub rss: (Option<u64>, Option<u64>),
     /// How far wall clock and monotonic clock drifted apart within the window, ns.
     pub drift_ns: i128,
-    /// Why a method is not there.
-    pub missing: Vec<(Method, Unavailable)>,
-    /// Why hardware counters of the tree are not there.
-    pub hardware_missing: Option<Unavailable>,
-    /// What sources left out.
-    pub notes: Vec<String>,
 }
+
+impl Outcome {
+    /// The counters, in the order of the ledger's slots.
+    pub fn zones(&self) -> &[Zone] {
+        &self.catalog.zones[..self.width]
+    }
+
+    /// Why `method` gave nothing; `None` where it is there.
+    pub fn missing(&self, method: Method) -> Option<&str> {
+        if !self.methods.has(method) {
+            return Some("not asked for");
+        }
+        let known = self.catalog.missing.iter().find(|(m, _)| *m == method);
+        known.map(|(_, why)| why.reason.as_str())
+    }
+
+    /// Why the process tree was not counted in hardware.
+    pub fn hardware_missing(&self) -> Option<&str> {
+        if !self.methods.has(Method::Perf) {
+            return Some("not asked for");
+        }
+        if let Some(why) = &self.catalog.hardware_missing {
+            return Some(&why.reason);
+        }
+        self.tree_count.is_none().then_some(OPENED_LATE)
+    }
+}
+
+/// Why the first window of a process has no counts of its tree.
+const OPENED_LATE: &str = "counters of the process tree are opened in the background, for later \
+                           windows, unless \"perf\" is named in methods";
 
 /// Idle power of one slot.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -271,6 +326,7 @@ struct State {
     system: Option<System>,
     tree: Tree,
     zones: Vec<Zone>,
+    catalog: Arc<Catalog>,
     counters: Vec<Counter>,
     faults: Vec<Option<ReadFault>>,
     raw: Vec<Result<u64, ReadFault>>,
@@ -279,9 +335,9 @@ struct State {
     outside_rate: Option<f64>,
     idle_since: Option<(u64, u64, Vec<u64>)>,
     learned: Vec<Option<f64>>,
-    last_count: Option<u64>,
+    tree_count: Option<TreeCount>,
+    last_count: Option<(u64, u64)>,
     extra_cpu_ns: u64,
-    last_tree_ns: u64,
     thread: bool,
     parked: bool,
 }
@@ -363,6 +419,7 @@ impl Hub {
             system: None,
             tree: Tree::new(None),
             zones: Vec::new(),
+            catalog: Arc::default(),
             counters: Vec::new(),
             faults: Vec::new(),
             raw: Vec::new(),
@@ -371,9 +428,9 @@ impl Hub {
             outside_rate: None,
             idle_since: None,
             learned: Vec::new(),
+            tree_count: None,
             last_count: None,
             extra_cpu_ns: 0,
-            last_tree_ns: 0,
             thread: false,
             parked: false,
         };
@@ -425,7 +482,7 @@ impl Hub {
         let mut state = lock(&self.state);
         let mut active = state.take(id)?;
         let edge = state.edge(&active.record, &mut active.follow);
-        Some(state.close(&active.follow, active.record, edge, false))
+        Some(state.close(&mut active.follow, active.record, edge, false))
     }
 
     /// What a meter has so far, while it runs.
@@ -433,7 +490,7 @@ impl Hub {
         let mut state = lock(&self.state);
         let mut active = state.take(id)?;
         let edge = state.edge(&active.record, &mut active.follow);
-        let outcome = state.close(&active.follow, active.record.clone(), edge, true);
+        let outcome = state.close(&mut active.follow, active.record.clone(), edge, true);
         state.active.push(active);
         Some(outcome)
     }
@@ -536,6 +593,14 @@ impl Hub {
                     .0;
             }
             state.tick();
+            if let Some(tids) = state.wants_tree() {
+                // Without the lock: this may take the kernel tens of milliseconds.
+                drop(state);
+                let opened = TreeCounters::open(&tids);
+                state = lock(&self.state);
+                state.tree_counters = Some(opened);
+                state.publish();
+            }
         }
     }
 
@@ -543,26 +608,27 @@ impl Hub {
     pub fn probe(&self, methods: Methods) -> Vec<(Method, Result<Vec<Zone>, Unavailable>)> {
         let mut state = lock(&self.state);
         state.open(methods);
-        let of = |state: &State, method: Method| -> Vec<Zone> {
-            state
-                .zones
-                .iter()
-                .filter(|z| z.method == method)
-                .cloned()
-                .collect()
+        if methods.has(Method::Perf) {
+            state.open_tree();
+        }
+        let catalog = &state.catalog;
+        let of = |method: Method| match catalog.missing.iter().find(|(m, _)| *m == method) {
+            Some((_, why)) => Err(why.clone()),
+            None => {
+                let zones = catalog.zones.iter().filter(|z| z.method == method);
+                Ok(zones.cloned().collect())
+            }
         };
         Method::ALL
-            .iter()
-            .filter(|m| methods.has(**m))
-            .map(|m| {
-                (
-                    *m,
-                    state
-                        .why_missing(*m)
-                        .map_or_else(|| Ok(of(&state, *m)), Err),
-                )
-            })
+            .into_iter()
+            .filter(|m| methods.has(*m))
+            .map(|m| (m, of(m)))
             .collect()
+    }
+
+    /// The sources as they are now.
+    pub fn catalog(&self) -> Arc<Catalog> {
+        Arc::clone(&lock(&self.state).catalog)
     }
 
     /// Which counters of the process tree are open.
@@ -580,12 +646,6 @@ impl Hub {
         .iter()
         .filter_map(|(value, name)| value.map(|_| *name))
         .collect()
-    }
-
-    /// What the sources left out, and why the tree's hardware counters are missing.
-    pub fn notes(&self) -> (Vec<String>, Option<Unavailable>) {
-        let state = lock(&self.state);
-        (state.notes(), state.hardware_missing())
     }
 }
 
@@ -740,39 +800,105 @@ impl Facts {
 impl State {
     /// Opens each source that `methods` ask for and that was not tried before.
     fn open(&mut self, methods: Methods) {
+        let mut news = false;
         if methods.has(Method::Rapl) && self.rapl.is_none() {
             let vendor = crate::machine::cpu_vendor(&self.root);
-            let opened = Rapl::open(&self.root, vendor.as_deref());
-            if let Ok(rapl) = &opened {
-                self.add_zones(rapl.zones().to_vec());
+            self.rapl = Some(Rapl::open(&self.root, vendor.as_deref()));
+            if let Some(Ok(rapl)) = &self.rapl {
+                self.zones.extend_from_slice(rapl.zones());
             }
-            self.rapl = Some(opened);
+            news = true;
         }
         if methods.has(Method::Perf) && self.perf.is_none() {
-            let opened = PowerPmu::open(&self.root);
-            if let Ok(perf) = &opened {
-                self.add_zones(perf.zones().to_vec());
+            self.perf = Some(PowerPmu::open(&self.root));
+            if let Some(Ok(perf)) = &self.perf {
+                self.zones.extend_from_slice(perf.zones());
             }
-            self.perf = Some(opened);
-            self.tree_counters = Some(TreeCounters::open(&self.tree.tids()));
+            news = true;
         }
         if methods.has(Method::Psutil) && self.system.is_none() {
             self.system = Some(System::open(&self.root));
+            news = true;
+        }
+        if methods.wants_tree_at_once() && self.tree_counters.is_none() {
+            self.open_tree();
+        } else if news {
+            self.publish();
         }
     }
 
-    fn add_zones(&mut self, zones: Vec<Zone>) {
-        for zone in zones {
+    /// Opens the counters of the process tree, now.
+    ///
+    /// The first per-task event on a machine that had none for a second makes the kernel wait for
+    /// an RCU grace period, 5 to 25 ms: not a thing to do to a function that did not ask for it.
+    fn open_tree(&mut self) {
+        if self.tree_counters.is_none() {
+            let tids = self.tree.tids();
+            self.tree_counters = Some(TreeCounters::open(&tids));
+            self.publish();
+        }
+    }
+
+    /// The threads whose counters are to be opened in the background, once that is worth it.
+    fn wants_tree(&mut self) -> Option<Vec<i32>> {
+        let now = clock::monotonic_ns();
+        let long = |active: &Active| {
+            active.record.methods.has(Method::Perf)
+                && now.saturating_sub(active.record.start.t_ns) > TREE_AFTER_NS
+        };
+        (self.tree_counters.is_none() && self.active.iter().any(long)).then(|| self.tree.tids())
+    }
+
+    /// Makes the catalog anew.
+    fn publish(&mut self) {
+        for zone in &self.zones[self.counters.len()..] {
             self.counters
                 .push(Counter::new(zone.unit_joules, zone.modulus));
             self.faults.push(None);
             self.learned.push(None);
-            self.zones.push(zone);
         }
+        let mut missing = Vec::new();
+        let mut notes = Vec::new();
+        match &self.rapl {
+            Some(Ok(rapl)) => notes.extend(rapl.notes().iter().map(|n| format!("rapl: {n}"))),
+            Some(Err(why)) => missing.push((Method::Rapl, why.clone())),
+            None => {}
+        }
+        match &self.perf {
+            Some(Ok(perf)) => notes.extend(perf.notes().iter().map(|n| format!("perf: {n}"))),
+            Some(Err(why)) => missing.push((Method::Perf, why.clone())),
+            None => {}
+        }
+        missing.push((Method::Ebpf, crate::source::ebpf::unavailable()));
+        if !self.machine.has_stat() {
+            let why = Unavailable::absent("/proc/stat cannot be read");
+            missing.push((Method::Psutil, why));
+        }
+        let hardware_missing = match &self.tree_counters {
+            Some(Ok(counters)) => counters.hardware.clone(),
+            Some(Err(why)) => Some(why.clone()),
+            None => None,
+        };
+        self.catalog = Arc::new(Catalog {
+            zones: self.zones.clone(),
+            missing,
+            hardware_missing,
+            notes,
+        });
     }
 
-    /// Reads the energy counters of `methods` and advances their totals.
-    fn read_counters(&mut self, methods: Methods) -> u64 {
+    /// Reads the energy counters of `methods` and advances their totals. Once more where the
+    /// first try was interrupted: at the edge of a window, time is energy.
+    fn read_counters(&mut self, methods: Methods) -> Moment {
+        let first = self.read_counters_once(methods);
+        if first.slack_ns <= INTERRUPTED_NS {
+            return first;
+        }
+        self.read_counters_once(methods)
+    }
+
+    fn read_counters_once(&mut self, methods: Methods) -> Moment {
+        let before = clock::monotonic_ns();
         for method in [Method::Rapl, Method::Perf] {
             if !methods.has(method) {
                 continue;
@@ -801,34 +927,45 @@ impl State {
                 }
             }
         }
-        clock::monotonic_ns()
+        let after = clock::monotonic_ns();
+        Moment {
+            t_ns: before + (after - before) / 2,
+            slack_ns: (after - before) / 2,
+        }
     }
 
     /// CPU time of this process's tree, ns; perf's count where it saw more.
-    fn own_tree_ns(&mut self) -> Option<u64> {
+    fn own_tree_ns(&mut self, methods: Methods) -> Option<u64> {
         let tree = self.tree.cpu_ns()?;
-        if let Some(Ok(counters)) = &mut self.tree_counters {
-            let count = counters.read().task_clock_ns;
-            if let (Some(now), Some(before)) = (count, self.last_count) {
-                // Children that nobody waited for are missing from the clocks and not from perf.
-                let by_perf = now.saturating_sub(before);
-                let by_clock = tree.saturating_sub(self.last_tree_ns);
-                self.extra_cpu_ns += by_perf.saturating_sub(by_clock);
+        if methods.has(Method::Perf)
+            && let Some(Ok(counters)) = &mut self.tree_counters
+        {
+            self.tree_count = Some(counters.read());
+            if let Some(count) = self.tree_count.and_then(|c| c.task_clock_ns) {
+                if let Some((count_then, tree_then)) = self.last_count {
+                    // Children that nobody waited for are missing from the clocks, not from perf.
+                    let by_perf = count.saturating_sub(count_then);
+                    let by_clock = tree.saturating_sub(tree_then);
+                    self.extra_cpu_ns += by_perf.saturating_sub(by_clock);
+                }
+                self.last_count = Some((count, tree));
             }
-            self.last_count = count.or(self.last_count);
         }
-        self.last_tree_ns = tree;
         Some(tree + self.extra_cpu_ns)
     }
 
-    fn own_and_inside(&mut self, follow: &mut Follow) -> (Option<u64>, Option<u64>) {
+    fn own_and_inside(
+        &mut self,
+        methods: Methods,
+        follow: &mut Follow,
+    ) -> (Option<u64>, Option<u64>) {
         let (own, inside) = match &follow.subject {
             Subject::Process {
                 pid: None,
                 children,
             } => {
                 let own = if *children {
-                    self.own_tree_ns()
+                    self.own_tree_ns(methods)
                 } else {
                     Some(clock::own_process_cpu_ns())
                 };
@@ -864,25 +1001,39 @@ impl State {
         (own, inside)
     }
 
+    /// The counts that were just read for this process's tree, if that is what is followed.
+    fn count_of(&self, methods: Methods, follow: &Follow) -> Option<TreeCount> {
+        let ours = matches!(
+            follow.subject,
+            Subject::Process {
+                pid: None,
+                children: true
+            }
+        );
+        self.tree_count
+            .filter(|_| ours && methods.has(Method::Perf))
+    }
+
     /// Reads everything that a meter follows: counters first, as this ends a window.
     fn edge(&mut self, record: &Record, follow: &mut Follow) -> Edge {
-        let t_ns = self.read_counters(record.methods);
-        let (own_ns, inside_ns) = self.own_and_inside(follow);
-        self.edge_from(t_ns, own_ns, inside_ns, record.start.totals.len())
+        let moment = self.read_counters(record.methods);
+        let (own_ns, inside_ns) = self.own_and_inside(record.methods, follow);
+        self.edge_from(moment, own_ns, inside_ns, record.start.totals.len())
     }
 
     fn edge_from(
         &mut self,
-        t_ns: u64,
+        moment: Moment,
         own_ns: Option<u64>,
         inside_ns: Option<u64>,
         width: usize,
     ) -> Edge {
         Edge {
-            t_ns,
+            t_ns: moment.t_ns,
+            slack_ns: moment.slack_ns,
             totals: self.counters.iter().take(width).map(|c| c.total).collect(),
             resets: self.counters.iter().take(width).map(|c| c.resets).collect(),
-            idle_ns: self.machine.idle_ns(t_ns),
+            idle_ns: self.machine.idle_ns(moment.t_ns),
             own_ns,
             inside_ns,
         }
@@ -908,24 +1059,27 @@ impl State {
         let mut system = None;
         let mut high_water = None;
         if methods.has(Method::Psutil) {
-            let stat = self.machine.stat_line();
+            let stat = self.machine.stat_line(clock::monotonic_ns());
             system = self.system.as_mut().map(|s| s.edge(stat));
             high_water = clock::own_peak_rss_bytes();
         }
-        let tree_count = match &mut self.tree_counters {
-            Some(Ok(counters)) if methods.has(Method::Perf) => Some(counters.read()),
-            _ => None,
-        };
         let realtime_offset = clock_offset();
         let ambiguous = self.counters.iter().map(|c| c.ambiguous).sum();
         let wraps = self.counters.iter().map(|c| c.wraps).sum();
         let mut timeline =
             interval_ns.map(|_| Timeline::new(TIMELINE_CPU_COLUMNS + width + 2, TIMELINE_SAMPLES));
         let ledger = Ledger::new(width + 2);
-        let (own_ns, inside_ns) = self.own_and_inside(&mut follow);
-        let mut start = self.edge_from(clock::monotonic_ns(), own_ns, inside_ns, width);
+        let (own_ns, inside_ns) = self.own_and_inside(methods, &mut follow);
+        let tree_count = self.count_of(methods, &follow);
+        let now = Moment {
+            t_ns: clock::monotonic_ns(),
+            slack_ns: 0,
+        };
+        let mut start = self.edge_from(now, own_ns, inside_ns, width);
         // The counters come last, so that nothing of the meter's own is inside the window.
-        start.t_ns = self.read_counters(methods);
+        let moment = self.read_counters(methods);
+        start.t_ns = moment.t_ns;
+        start.slack_ns = moment.slack_ns;
         for (i, counter) in self.counters.iter().enumerate() {
             start.totals[i] = counter.total;
             start.resets[i] = counter.resets;
@@ -967,18 +1121,19 @@ impl State {
             .iter()
             .filter(|a| a.record.interval_ns.is_some())
             .fold(Methods::none(), |m, a| m.union(a.record.methods));
-        let t_ns = self.read_counters(union);
+        let moment = self.read_counters(union);
         let mut running = std::mem::take(&mut self.active);
         for active in running
             .iter_mut()
             .filter(|a| a.record.interval_ns.is_some())
         {
-            let (own_ns, inside_ns) = self.own_and_inside(&mut active.follow);
+            let (own_ns, inside_ns) =
+                self.own_and_inside(active.record.methods, &mut active.follow);
             let record = &mut active.record;
-            let edge = self.edge_from(t_ns, own_ns, inside_ns, record.start.totals.len());
+            let edge = self.edge_from(moment, own_ns, inside_ns, record.start.totals.len());
             record.samples += 1;
             if record.methods.has(Method::Psutil) {
-                let rss = self.rss_of(&active.follow);
+                let rss = self.rss_of(&mut active.follow);
                 record.rss_peak = record.rss_peak.max(rss);
             }
             self.push_timeline(record, &edge, false);
@@ -994,11 +1149,11 @@ impl State {
             }
         }
         self.active = running;
-        self.learn_idle(t_ns);
+        self.learn_idle(moment.t_ns);
     }
 
-    fn rss_of(&self, follow: &Follow) -> Option<u64> {
-        follow.tree.as_ref().unwrap_or(&self.tree).rss_bytes()
+    fn rss_of(&mut self, follow: &mut Follow) -> Option<u64> {
+        follow.tree.as_mut().unwrap_or(&mut self.tree).rss_bytes()
     }
 
     fn push_timeline(&self, record: &mut Record, edge: &Edge, last: bool) {
@@ -1105,21 +1260,18 @@ impl State {
         self.idle_since = Some((t_ns, idle_ns, totals(self)));
     }
 
-    fn close(&mut self, follow: &Follow, mut record: Record, edge: Edge, running: bool) -> Outcome {
-        let tree_count = record.tree_count.and_then(|start| {
-            let Some(Ok(counters)) = &mut self.tree_counters else {
-                return None;
-            };
-            let now = counters.read();
+    fn close(&mut self, follow: &mut Follow, mut record: Record, edge: Edge, running: bool) -> Outcome {
+        let now = self.count_of(record.methods, follow);
+        let tree_count = record.tree_count.zip(now).map(|(then, now)| {
             let since = |a: Option<u64>, b: Option<u64>| Some(a?.saturating_sub(b?));
-            Some(TreeCount {
-                task_clock_ns: since(now.task_clock_ns, start.task_clock_ns),
-                cycles: since(now.cycles, start.cycles),
-                instructions: since(now.instructions, start.instructions),
-            })
+            TreeCount {
+                task_clock_ns: since(now.task_clock_ns, then.task_clock_ns),
+                cycles: since(now.cycles, then.cycles),
+                instructions: since(now.instructions, then.instructions),
+            }
         });
         let system = record.system.take().and_then(|start| {
-            let stat = self.machine.stat_line();
+            let stat = self.machine.stat_line(clock::monotonic_ns());
             let system = self.system.as_mut()?;
             Some((start, system.edge(stat), system.state()))
         });
@@ -1141,6 +1293,7 @@ impl State {
             .map(|(now, then)| now - then)
             .collect();
         let window_ns = (record.start.t_ns, edge.t_ns);
+        let slack_ns = record.start.slack_ns + edge.slack_ns;
         let own_known = edge.own_ns.is_some() && record.start.own_ns.is_some();
         let width = edge.totals.len();
         let last = edge.clone();
@@ -1152,6 +1305,7 @@ impl State {
         let sum = |of: fn(&Counter) -> u32| self.counters.iter().map(of).sum::<u32>();
         Outcome {
             window_ns,
+            slack_ns,
             running,
             methods: record.methods,
             interval_ns: record.interval_ns,
@@ -1162,7 +1316,8 @@ impl State {
                 .zip(&self.faults)
                 .map(|(zone, fault)| fault.filter(|_| record.methods.has(zone.method)))
                 .collect(),
-            zones: self.zones[..width].to_vec(),
+            width,
+            catalog: Arc::clone(&self.catalog),
             resets,
             wraps: sum(|c| c.wraps) - record.wraps,
             ambiguous: sum(|c| c.ambiguous) - record.ambiguous,
@@ -1176,60 +1331,6 @@ impl State {
             system,
             rss,
             drift_ns: clock_offset() - record.realtime_offset,
-            missing: Method::ALL
-                .iter()
-                .filter_map(|m| {
-                    let why = if record.methods.has(*m) {
-                        self.why_missing(*m)?
-                    } else {
-                        Unavailable::absent("not asked for")
-                    };
-                    Some((*m, why))
-                })
-                .collect(),
-            hardware_missing: self.hardware_missing(),
-            notes: self.notes(),
-        }
-    }
-
-    fn why_missing(&self, method: Method) -> Option<Unavailable> {
-        let not_tried = || Some(Unavailable::absent("not asked for"));
-        match method {
-            Method::Rapl => match &self.rapl {
-                Some(Ok(_)) => None,
-                Some(Err(why)) => Some(why.clone()),
-                None => not_tried(),
-            },
-            Method::Perf => match &self.perf {
-                Some(Ok(_)) => None,
-                Some(Err(why)) => Some(why.clone()),
-                None => not_tried(),
-            },
-            Method::Ebpf => Some(crate::source::ebpf::unavailable()),
-            Method::Psutil => match &self.machine.stat_line() {
-                Some(_) => None,
-                None => Some(Unavailable::absent("/proc/stat cannot be read")),
-            },
-            Method::Tdp => None,
-        }
-    }
-
-    fn notes(&self) -> Vec<String> {
-        let mut notes = Vec::new();
-        if let Some(Ok(rapl)) = &self.rapl {
-            notes.extend(rapl.notes().iter().map(|n| format!("rapl: {n}")));
-        }
-        if let Some(Ok(perf)) = &self.perf {
-            notes.extend(perf.notes().iter().map(|n| format!("perf: {n}")));
-        }
-        notes
-    }
-
-    fn hardware_missing(&self) -> Option<Unavailable> {
-        match &self.tree_counters {
-            Some(Ok(counters)) => counters.hardware.clone(),
-            Some(Err(why)) => Some(why.clone()),
-            None => None,
         }
     }
 }

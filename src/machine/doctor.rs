@@ -28,7 +28,8 @@ pub fn examine(root: &Path) -> Vec<Finding> {
     let facts = hub.facts();
     let mut findings = Vec::new();
     for (method, result) in hub.probe(Methods::AUTO) {
-        let (notes, hardware) = hub.notes();
+        let catalog = hub.catalog();
+        let (notes, hardware) = (&catalog.notes, catalog.hardware_missing.as_ref());
         let prefix = format!("{}: ", method.name());
         let mut finding = Finding {
             method,
@@ -64,9 +65,9 @@ pub fn examine(root: &Path) -> Vec<Finding> {
                     let known = finding.reason.take();
                     finding.reason = Some(match known {
                         Some(known) => format!("{known}; {why}"),
-                        None => why.reason,
+                        None => why.reason.clone(),
                     });
-                    finding.fix = finding.fix.or(why.fix);
+                    finding.fix = finding.fix.or_else(|| why.fix.clone());
                 }
             }
             Method::Psutil => {

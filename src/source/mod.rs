@@ -104,6 +104,9 @@ impl Method {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Methods(u8);
 
+/// perf was asked for by name.
+const PERF_BY_NAME: u8 = 1 << 7;
+
 impl Methods {
     /// Every method there is.
     pub const AUTO: Self = Self(0b1_1111);
@@ -111,6 +114,11 @@ impl Methods {
     /// Whether `method` was asked for.
     pub fn has(self, method: Method) -> bool {
         self.0 & (1 << method as u8) != 0
+    }
+
+    /// Whether counters of the process tree are wanted at any price, for perf was named.
+    pub fn wants_tree_at_once(self) -> bool {
+        self.0 & PERF_BY_NAME != 0
     }
 
     /// What either of the two asks for.
@@ -138,7 +146,7 @@ impl Methods {
             bits |= match given.trim().to_ascii_lowercase().as_str() {
                 "auto" | "all" => Self::AUTO.0,
                 "rapl" => 1 << Method::Rapl as u8,
-                "perf" => 1 << Method::Perf as u8,
+                "perf" => (1 << Method::Perf as u8) | PERF_BY_NAME,
                 "ebpf" => 1 << Method::Ebpf as u8,
                 "psutil" | "procfs" => 1 << Method::Psutil as u8,
                 "tdp" | "model" | "estimation" | "curve" => 1 << Method::Tdp as u8,

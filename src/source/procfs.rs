@@ -112,6 +112,8 @@ pub struct MachineCpu {
     /// iowait + steal as last read, ns: they are outside /proc/uptime's idle.
     waiting_ns: u64,
     waiting_read_at: u64,
+    /// When idle time was last read, and what it was.
+    last: Option<(u64, u64)>,
 }
 
 /// The step in which /proc prints idle time, ns: the resolution of [`MachineCpu::idle_ns`].
@@ -136,11 +138,22 @@ impl MachineCpu {
             }),
             waiting_ns: 0,
             waiting_read_at: 0,
+            last: None,
         }
     }
 
     /// CPU time not used since boot: idle, waiting for I/O, or stolen; ns, all CPUs.
+    ///
+    /// Within the step in which it is printed it is not read again.
     pub fn idle_ns(&mut self, now_ns: u64) -> Option<u64> {
+        if let Some((at, idle)) = self.last
+            && now_ns
+                .saturating_sub(at)
+                .saturating_mul(u64::from(self.cpus))
+                < IDLE_STEP_NS
+        {
+            return Some(idle);
+        }
         let mut buffer = [0u8; 64];
         let idle = self
             .uptime
@@ -149,20 +162,27 @@ impl MachineCpu {
             .ok()
             .and_then(uptime_idle_ns)?;
         if now_ns.saturating_sub(self.waiting_read_at) >= WAITING_EVERY_NS {
-            self.waiting_read_at = now_ns;
-            if let Some(line) = self.stat_line() {
-                self.waiting_ns = (line.iowait + line.steal) * TICK_NS;
-            }
+            self.stat_line(now_ns);
         }
-        Some(idle + self.waiting_ns)
+        let idle = idle + self.waiting_ns;
+        self.last = Some((now_ns, idle));
+        Some(idle)
     }
 
     /// The machine's CPU line, for psutil's percentages.
-    pub fn stat_line(&self) -> Option<StatLine> {
+    pub fn stat_line(&mut self, now_ns: u64) -> Option<StatLine> {
         // Only the first line is wanted; it is below 256 bytes.
         let mut buffer = [0u8; 256];
         let text = self.stat.as_ref()?.read(&mut buffer).ok()?;
-        StatLine::parse(text)
+        let line = StatLine::parse(text)?;
+        self.waiting_ns = (line.iowait + line.steal) * TICK_NS;
+        self.waiting_read_at = now_ns;
+        Some(line)
+    }
+
+    /// Whether /proc/stat could be opened.
+    pub fn has_stat(&self) -> bool {
+        self.stat.is_some()
     }
 }
 
@@ -186,6 +206,7 @@ pub struct Tree {
     known: HashMap<i32, Known>,
     lost_ns: u64,
     total_ns: u64,
+    statm: Option<Kept>,
 }
 
 /// The fields of /proc/<pid>/stat that the tree needs.
@@ -238,6 +259,7 @@ impl Tree {
             known: HashMap::new(),
             lost_ns: 0,
             total_ns: 0,
+            statm: None,
         }
     }
 
@@ -362,8 +384,12 @@ impl Tree {
     }
 
     /// Resident memory of the tree now, bytes.
-    pub fn rss_bytes(&self) -> Option<u64> {
-        let root = rss_of(self.pid)?;
+    pub fn rss_bytes(&mut self) -> Option<u64> {
+        if self.statm.is_none() {
+            self.statm = Kept::open(Path::new(&format!("/proc/{}/statm", self.pid))).ok();
+        }
+        let mut buffer = [0u8; 128];
+        let root = statm_bytes(self.statm.as_ref()?.read(&mut buffer).ok()?)?;
         Some(
             root + self
                 .known
@@ -410,7 +436,10 @@ fn children_of(pid: i32) -> Vec<i32> {
 }
 
 fn rss_of(pid: i32) -> Option<u64> {
-    let text = fs::read_to_string(format!("/proc/{pid}/statm")).ok()?;
+    statm_bytes(&fs::read_to_string(format!("/proc/{pid}/statm")).ok()?)
+}
+
+fn statm_bytes(text: &str) -> Option<u64> {
     let pages: u64 = text.split_ascii_whitespace().nth(1)?.parse().ok()?;
     Some(pages * page_size())
 }
