@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use crate::clock;
 use crate::error::{Error, Result};
+use crate::machine::facts::Facts;
 use crate::reading::Reading;
-use crate::sampler::{Facts, Hub, Outcome, Subject};
+use crate::sampler::{Hub, Outcome, Subject};
 use crate::source::Methods;
 use crate::source::procfs::CgroupCpu;
 use crate::task::TaskClock;

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use crate::attribution::{ALONE_SHARE, Division, Ledger, Share, divide};
-use crate::sampler::{Facts, IdlePower, Outcome};
+use crate::machine::facts::{Facts, IdlePower};
+use crate::sampler::Outcome;
 use crate::source::{Domain, Method};
 use crate::validate::{Pair, TOLERANCE, Verdict, compare};
 

@@ -22,6 +22,15 @@ pub struct Finding {
     pub fix: Option<String>,
 }
 
+impl Finding {
+    fn advise(&mut self, text: &str) {
+        self.reason = Some(match self.reason.take() {
+            Some(reason) => format!("{reason}; {text}"),
+            None => text.to_owned(),
+        });
+    }
+}
+
 /// Looks at every method below `root`.
 pub fn examine(root: &Path) -> Vec<Finding> {
     let hub = Hub::get(root);
@@ -54,6 +63,23 @@ pub fn examine(root: &Path) -> Vec<Finding> {
                 finding.fix = why.fix;
             }
         }
+        let counter = matches!(method, Method::Rapl | Method::Perf);
+        if counter
+            && !finding.available
+            && finding.fix.as_ref().is_some_and(|f| f.contains("modprobe"))
+        {
+            // Loading a driver helps only where there is hardware for it.
+            if facts.cpu.hypervisor {
+                finding.fix = None;
+                finding.advise("this is a virtual machine: only its host has the counter");
+            } else if !facts.cpu.architecture.starts_with("x86") {
+                finding.fix = None;
+                finding.advise("processors of this architecture have no such counter");
+            } else if facts.environment.container_runtime.is_some() {
+                finding.fix = None;
+                finding.advise("mount the host's /sys and pass root=");
+            }
+        }
         match method {
             Method::Perf => {
                 let counters = hub.tree_counters();
@@ -62,11 +88,7 @@ pub fn examine(root: &Path) -> Vec<Finding> {
                     .gives
                     .extend(counters.iter().map(|c| (*c).to_owned()));
                 if let Some(why) = hardware {
-                    let known = finding.reason.take();
-                    finding.reason = Some(match known {
-                        Some(known) => format!("{known}; {why}"),
-                        None => why.reason.clone(),
-                    });
+                    finding.advise(&why.reason);
                     finding.fix = finding.fix.or_else(|| why.fix.clone());
                 }
             }

@@ -7,6 +7,7 @@ use crate::source::kept::Kept;
 pub mod cpu;
 pub mod doctor;
 pub mod environment;
+pub mod facts;
 
 /// `vendor_id` of the first processor, without reading all of a long /proc/cpuinfo.
 pub fn cpu_vendor(root: &Path) -> Option<String> {

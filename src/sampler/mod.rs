@@ -1,0 +1,310 @@
+//! One hub per process and root: the open sources, the meters that run, and the background thread
+//! that samples for them.
+//!
+//! The thread never touches Python, blocks all signals, and exists only from the first meter that
+//! wants samples. A forked child has no thread and perhaps a locked mutex, so it gets a new hub.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicPtr, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
+
+use crate::clock;
+use crate::machine::facts::Facts;
+use crate::source::perf::TreeCounters;
+use crate::source::{Method, Methods, Unavailable, Zone};
+
+mod state;
+mod window;
+
+use state::State;
+pub use state::TIMELINE_CPU_COLUMNS;
+use window::Record;
+pub use window::{Catalog, Edge, Outcome, Phase, Subject};
+
+/// Without meters the thread goes on waiting this long before it parks, so that a loop of short
+/// meters does not wake it every time.
+const LINGER: Duration = Duration::from_secs(2);
+
+/// The shared state of all meters of one root in one process.
+pub struct Hub {
+    pid: i32,
+    root: PathBuf,
+    facts: OnceLock<Arc<Facts>>,
+    state: Mutex<State>,
+    wake: Condvar,
+}
+
+struct Registry {
+    pid: i32,
+    hubs: Mutex<HashMap<PathBuf, Arc<Hub>>>,
+}
+
+static REGISTRY: AtomicPtr<Registry> = AtomicPtr::new(std::ptr::null_mut());
+
+fn registry() -> &'static Registry {
+    let pid = clock::getpid();
+    loop {
+        let current = REGISTRY.load(Ordering::Acquire);
+        // SAFETY: the pointer is null or came from Box::leak below and is never freed.
+        if let Some(registry) = unsafe { current.as_ref() }
+            && registry.pid == pid
+        {
+            return registry;
+        }
+        let fresh = Box::into_raw(Box::new(Registry {
+            pid,
+            hubs: Mutex::new(HashMap::new()),
+        }));
+        if REGISTRY
+            .compare_exchange(current, fresh, Ordering::AcqRel, Ordering::Acquire)
+            .is_err()
+        {
+            // SAFETY: `fresh` was made above and never shared, as the exchange failed.
+            drop(unsafe { Box::from_raw(fresh) });
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // A panic while sampling must not take the user's function down with it.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl std::fmt::Debug for Hub {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Hub")
+            .field("pid", &self.pid)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Hub {
+    /// The hub of this process for `root`.
+    pub fn get(root: &Path) -> Arc<Self> {
+        let registry = registry();
+        let mut hubs = lock(&registry.hubs);
+        if let Some(hub) = hubs.get(root) {
+            return Arc::clone(hub);
+        }
+        let hub = Arc::new(Self::new(root, registry.pid));
+        hubs.insert(root.to_owned(), Arc::clone(&hub));
+        hub
+    }
+
+    fn new(root: &Path, pid: i32) -> Self {
+        Self {
+            pid,
+            root: root.to_owned(),
+            facts: OnceLock::new(),
+            state: Mutex::new(State::new(root)),
+            wake: Condvar::new(),
+        }
+    }
+
+    /// Whether this hub belongs to another process: the meter was started before a fork.
+    pub fn is_foreign(&self) -> bool {
+        self.pid != clock::getpid()
+    }
+
+    /// The machine, found out once.
+    pub fn facts(&self) -> Arc<Facts> {
+        Arc::clone(self.facts.get_or_init(|| Facts::of(&self.root)))
+    }
+
+    /// Starts a meter and returns its id.
+    pub fn start(
+        self: &Arc<Self>,
+        methods: Methods,
+        interval_ns: Option<u64>,
+        subject: Subject,
+    ) -> u64 {
+        // Found out before the lock is taken: it reads files.
+        let facts = methods.has(Method::Tdp).then(|| self.facts());
+        let mut state = lock(&self.state);
+        if state.facts.is_none() {
+            state.facts = facts;
+        }
+        state.open(methods);
+        if interval_ns.is_some() {
+            if !state.thread {
+                state.thread = self.spawn();
+            } else if state.parked {
+                self.wake.notify_one();
+            }
+        }
+        state.begin(methods, interval_ns, subject)
+    }
+
+    /// Ends a meter. `None` if there is none of that id.
+    pub fn stop(&self, id: u64) -> Option<Outcome> {
+        let mut state = lock(&self.state);
+        let mut active = state.take(id)?;
+        let edge = state.edge(&active.record, &mut active.follow);
+        Some(state.close(&mut active.follow, active.record, edge, false))
+    }
+
+    /// What a meter has so far, while it runs.
+    pub fn peek(&self, id: u64) -> Option<Outcome> {
+        let mut state = lock(&self.state);
+        let mut active = state.take(id)?;
+        let edge = state.edge(&active.record, &mut active.follow);
+        let outcome = state.close(&mut active.follow, active.record.clone(), edge, true);
+        state.active.push(active);
+        Some(outcome)
+    }
+
+    /// Marks the start of a phase.
+    pub fn enter_phase(&self, id: u64, name: &str) -> bool {
+        self.at_edge(id, |record| {
+            let so_far = record.ledger.clone();
+            record.open_phases.push((name.to_owned(), so_far));
+        })
+    }
+
+    /// Marks the end of the phase `name` that was entered last.
+    pub fn leave_phase(&self, id: u64, name: &str) -> bool {
+        self.at_edge(id, |record| {
+            if let Some(at) = record.open_phases.iter().rposition(|(n, _)| n == name) {
+                let (name, before) = record.open_phases.remove(at);
+                record.end_phase(name, &before);
+            }
+        })
+    }
+
+    fn at_edge(&self, id: u64, then: impl FnOnce(&mut Record)) -> bool {
+        let mut state = lock(&self.state);
+        let Some(mut active) = state.take(id) else {
+            return false;
+        };
+        let edge = state.edge(&active.record, &mut active.follow);
+        state.settle_all(&mut active.record, edge);
+        then(&mut active.record);
+        state.active.push(active);
+        true
+    }
+
+    fn spawn(self: &Arc<Self>) -> bool {
+        let hub = Arc::clone(self);
+        // Signals are the user's: with all of them blocked here they reach the threads they reach
+        // without us. The mask is inherited, so it is set round the spawn.
+        // SAFETY: both sets live on this stack; sigfillset and pthread_sigmask only write to them.
+        let old = unsafe {
+            let mut all: libc::sigset_t = std::mem::zeroed();
+            let mut old: libc::sigset_t = std::mem::zeroed();
+            libc::sigfillset(&mut all);
+            libc::pthread_sigmask(libc::SIG_SETMASK, &all, &mut old);
+            old
+        };
+        let spawned = std::thread::Builder::new()
+            .name("lithowatt".into())
+            .stack_size(128 * 1024)
+            .spawn(move || hub.run());
+        // SAFETY: `old` was filled by the call above.
+        unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &old, std::ptr::null_mut()) };
+        spawned.is_ok()
+    }
+
+    fn run(&self) {
+        let mut state = lock(&self.state);
+        let mut next = clock::monotonic_ns();
+        let mut lingering = Duration::ZERO;
+        loop {
+            let wanted = state
+                .active
+                .iter()
+                .filter_map(|a| a.record.interval_ns)
+                .min();
+            let Some(interval) = wanted else {
+                let pause = Duration::from_millis(100);
+                if lingering >= LINGER {
+                    state.parked = true;
+                    state.idle_since = None;
+                    state = self
+                        .wake
+                        .wait(state)
+                        .unwrap_or_else(PoisonError::into_inner);
+                    state.parked = false;
+                    lingering = Duration::ZERO;
+                } else {
+                    lingering += pause;
+                    state = self
+                        .wake
+                        .wait_timeout(state, pause)
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .0;
+                }
+                next = clock::monotonic_ns();
+                continue;
+            };
+            lingering = Duration::ZERO;
+            let now = clock::monotonic_ns();
+            next = (next + interval).max(now);
+            if next > now + interval {
+                next = now + interval;
+            }
+            while clock::monotonic_ns() < next {
+                let left = Duration::from_nanos(next - clock::monotonic_ns().min(next));
+                state = self
+                    .wake
+                    .wait_timeout(state, left)
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .0;
+            }
+            state.tick();
+            if let Some(tids) = state.wants_tree() {
+                // Without the lock: this may take the kernel tens of milliseconds.
+                drop(state);
+                let opened = TreeCounters::open(&tids);
+                state = lock(&self.state);
+                state.tree_counters = Some(opened);
+                state.publish();
+            }
+        }
+    }
+
+    /// Opens what `methods` need and tells which of them there are.
+    pub fn probe(&self, methods: Methods) -> Vec<(Method, Result<Vec<Zone>, Unavailable>)> {
+        let mut state = lock(&self.state);
+        state.open(methods);
+        if methods.has(Method::Perf) {
+            state.open_tree();
+        }
+        let catalog = &state.catalog;
+        let of = |method: Method| match catalog.missing.iter().find(|(m, _)| *m == method) {
+            Some((_, why)) => Err(why.clone()),
+            None => {
+                let zones = catalog.zones.iter().filter(|z| z.method == method);
+                Ok(zones.cloned().collect())
+            }
+        };
+        Method::ALL
+            .into_iter()
+            .filter(|m| methods.has(*m))
+            .map(|m| (m, of(m)))
+            .collect()
+    }
+
+    /// The sources as they are now.
+    pub fn catalog(&self) -> Arc<Catalog> {
+        Arc::clone(&lock(&self.state).catalog)
+    }
+
+    /// Which counters of the process tree are open.
+    pub fn tree_counters(&self) -> Vec<&'static str> {
+        let mut state = lock(&self.state);
+        let Some(Ok(counters)) = &mut state.tree_counters else {
+            return Vec::new();
+        };
+        let now = counters.read();
+        [
+            (now.task_clock_ns, "task-clock"),
+            (now.cycles, "cycles"),
+            (now.instructions, "instructions"),
+        ]
+        .iter()
+        .filter_map(|(value, name)| value.map(|_| *name))
+        .collect()
+    }
+}

@@ -1,0 +1,657 @@
+//! The sources of one hub and the windows that run: reading, attributing, closing.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::window::{Active, Catalog, Edge, Follow, Moment, Outcome, Record, Subject};
+use crate::attribution::{Interval, Ledger};
+use crate::clock;
+use crate::machine::facts::{Facts, Modelled};
+use crate::source::perf::{PowerPmu, TreeCount, TreeCounters};
+use crate::source::procfs::{MachineCpu, System, Tree};
+use crate::source::rapl::Rapl;
+use crate::source::{Method, Methods, ReadFault, Unavailable, Zone};
+use crate::timeline::{Counter, Step, Timeline};
+
+/// Attribution works on intervals of at least this length, ns: the machine's idle time is printed
+/// in steps of 10 ms.
+const ATTRIBUTION_NS: u64 = 100_000_000;
+
+/// A rest shorter than this joins the interval before it.
+const SHORT_REST_NS: u64 = 50_000_000;
+
+/// Samples that a meter keeps for its timeline.
+const TIMELINE_SAMPLES: usize = 2048;
+
+/// A window this long is worth counters of the process tree for the windows after it, ns.
+const TREE_AFTER_NS: u64 = 1_000_000_000;
+
+/// Reading all counters takes microseconds; if it took this long, something came between, ns.
+const INTERRUPTED_NS: u64 = 500_000;
+
+/// Idle power is learned from windows with at least this much capacity, ns of CPU: 1 % resolution.
+const IDLE_CAPACITY_NS: u64 = 1_000_000_000;
+
+/// … in which the machine was less busy than this.
+const IDLE_BUSY: f64 = 0.05;
+
+/// Columns of a timeline before the energy slots: CPU seconds of the function, and of others.
+pub const TIMELINE_CPU_COLUMNS: usize = 1;
+
+/// A source that was tried.
+type Opened<T> = Option<Result<T, Unavailable>>;
+
+pub(super) struct State {
+    pub(super) root: PathBuf,
+    pub(super) facts: Option<Arc<Facts>>,
+    pub(super) rapl: Opened<Rapl>,
+    pub(super) perf: Opened<PowerPmu>,
+    pub(super) tree_counters: Opened<TreeCounters>,
+    pub(super) machine: MachineCpu,
+    pub(super) system: Option<System>,
+    pub(super) tree: Tree,
+    pub(super) zones: Vec<Zone>,
+    pub(super) catalog: Arc<Catalog>,
+    pub(super) counters: Vec<Counter>,
+    pub(super) faults: Vec<Option<ReadFault>>,
+    pub(super) raw: Vec<Result<u64, ReadFault>>,
+    pub(super) active: Vec<Active>,
+    pub(super) next_id: u64,
+    pub(super) outside_rate: Option<f64>,
+    pub(super) idle_since: Option<(u64, u64, Vec<u64>)>,
+    pub(super) learned: Vec<Option<f64>>,
+    pub(super) tree_count: Option<TreeCount>,
+    pub(super) last_count: Option<(u64, u64)>,
+    pub(super) extra_cpu_ns: u64,
+    pub(super) thread: bool,
+    pub(super) parked: bool,
+}
+
+impl State {
+    /// Nothing is opened yet but what every window needs.
+    pub(super) fn new(root: &Path) -> Self {
+        Self {
+            root: root.to_owned(),
+            facts: None,
+            rapl: None,
+            perf: None,
+            tree_counters: None,
+            machine: MachineCpu::open(root),
+            system: None,
+            tree: Tree::new(None),
+            zones: Vec::new(),
+            catalog: Arc::default(),
+            counters: Vec::new(),
+            faults: Vec::new(),
+            raw: Vec::new(),
+            active: Vec::new(),
+            next_id: 0,
+            outside_rate: None,
+            idle_since: None,
+            learned: Vec::new(),
+            tree_count: None,
+            last_count: None,
+            extra_cpu_ns: 0,
+            thread: false,
+            parked: false,
+        }
+    }
+
+    /// Opens each source that `methods` ask for and that was not tried before.
+    pub(super) fn open(&mut self, methods: Methods) {
+        let mut news = false;
+        if methods.has(Method::Rapl) && self.rapl.is_none() {
+            let vendor = crate::machine::cpu_vendor(&self.root);
+            self.rapl = Some(Rapl::open(&self.root, vendor.as_deref()));
+            if let Some(Ok(rapl)) = &self.rapl {
+                self.zones.extend_from_slice(rapl.zones());
+            }
+            news = true;
+        }
+        if methods.has(Method::Perf) && self.perf.is_none() {
+            self.perf = Some(PowerPmu::open(&self.root));
+            if let Some(Ok(perf)) = &self.perf {
+                self.zones.extend_from_slice(perf.zones());
+            }
+            news = true;
+        }
+        if methods.has(Method::Psutil) && self.system.is_none() {
+            self.system = Some(System::open(&self.root));
+            news = true;
+        }
+        if methods.wants_tree_at_once() && self.tree_counters.is_none() {
+            self.open_tree();
+        } else if news {
+            self.publish();
+        }
+    }
+
+    /// Opens the counters of the process tree, now.
+    ///
+    /// The first per-task event on a machine that had none for a second makes the kernel wait for
+    /// an RCU grace period, 5 to 25 ms: not a thing to do to a function that did not ask for it.
+    pub(super) fn open_tree(&mut self) {
+        if self.tree_counters.is_none() {
+            let tids = self.tree.tids();
+            self.tree_counters = Some(TreeCounters::open(&tids));
+            self.publish();
+        }
+    }
+
+    /// The threads whose counters are to be opened in the background, once that is worth it.
+    pub(super) fn wants_tree(&mut self) -> Option<Vec<i32>> {
+        let now = clock::monotonic_ns();
+        let long = |active: &Active| {
+            active.record.methods.has(Method::Perf)
+                && now.saturating_sub(active.record.start.t_ns) > TREE_AFTER_NS
+        };
+        (self.tree_counters.is_none() && self.active.iter().any(long)).then(|| self.tree.tids())
+    }
+
+    /// Makes the catalog anew.
+    pub(super) fn publish(&mut self) {
+        for zone in &self.zones[self.counters.len()..] {
+            self.counters
+                .push(Counter::new(zone.unit_joules, zone.modulus));
+            self.faults.push(None);
+            self.learned.push(None);
+        }
+        let mut missing = Vec::new();
+        let mut notes = Vec::new();
+        match &self.rapl {
+            Some(Ok(rapl)) => notes.extend(rapl.notes().iter().map(|n| format!("rapl: {n}"))),
+            Some(Err(why)) => missing.push((Method::Rapl, why.clone())),
+            None => {}
+        }
+        match &self.perf {
+            Some(Ok(perf)) => notes.extend(perf.notes().iter().map(|n| format!("perf: {n}"))),
+            Some(Err(why)) => missing.push((Method::Perf, why.clone())),
+            None => {}
+        }
+        missing.push((Method::Ebpf, crate::source::ebpf::unavailable()));
+        if !self.machine.has_stat() {
+            let why = Unavailable::absent("/proc/stat cannot be read");
+            missing.push((Method::Psutil, why));
+        }
+        let hardware_missing = match &self.tree_counters {
+            Some(Ok(counters)) => counters.hardware.clone(),
+            Some(Err(why)) => Some(why.clone()),
+            None => None,
+        };
+        self.catalog = Arc::new(Catalog {
+            zones: self.zones.clone(),
+            missing,
+            hardware_missing,
+            notes,
+        });
+    }
+
+    /// Reads the energy counters of `methods` and advances their totals. Once more where the
+    /// first try was interrupted: at the edge of a window, time is energy.
+    pub(super) fn read_counters(&mut self, methods: Methods) -> Moment {
+        let first = self.read_counters_once(methods);
+        if first.slack_ns <= INTERRUPTED_NS {
+            return first;
+        }
+        self.read_counters_once(methods)
+    }
+
+    pub(super) fn read_counters_once(&mut self, methods: Methods) -> Moment {
+        let before = clock::monotonic_ns();
+        for method in [Method::Rapl, Method::Perf] {
+            if !methods.has(method) {
+                continue;
+            }
+            self.raw.clear();
+            let t_ns = clock::monotonic_ns();
+            match (method, &mut self.rapl, &mut self.perf) {
+                (Method::Rapl, Some(Ok(rapl)), _) => rapl.read(&mut self.raw),
+                (Method::Perf, _, Some(Ok(perf))) => perf.read(&mut self.raw),
+                _ => continue,
+            }
+            let mut raw = self.raw.iter();
+            for (i, zone) in self.zones.iter().enumerate() {
+                if zone.method != method {
+                    continue;
+                }
+                match raw.next() {
+                    Some(Ok(value)) => {
+                        self.faults[i] = None;
+                        if let Step::Reset(_) = self.counters[i].advance(t_ns, *value) {
+                            self.learned[i] = None;
+                        }
+                    }
+                    Some(Err(fault)) => self.faults[i] = Some(*fault),
+                    None => {}
+                }
+            }
+        }
+        let after = clock::monotonic_ns();
+        Moment {
+            t_ns: before + (after - before) / 2,
+            slack_ns: (after - before) / 2,
+        }
+    }
+
+    /// CPU time of this process's tree, ns; perf's count where it saw more.
+    pub(super) fn own_tree_ns(&mut self, methods: Methods) -> Option<u64> {
+        let tree = self.tree.cpu_ns()?;
+        if methods.has(Method::Perf)
+            && let Some(Ok(counters)) = &mut self.tree_counters
+        {
+            self.tree_count = Some(counters.read());
+            if let Some(count) = self.tree_count.and_then(|c| c.task_clock_ns) {
+                if let Some((count_then, tree_then)) = self.last_count {
+                    // Children that nobody waited for are missing from the clocks, not from perf.
+                    let by_perf = count.saturating_sub(count_then);
+                    let by_clock = tree.saturating_sub(tree_then);
+                    self.extra_cpu_ns += by_perf.saturating_sub(by_clock);
+                }
+                self.last_count = Some((count, tree));
+            }
+        }
+        Some(tree + self.extra_cpu_ns)
+    }
+
+    pub(super) fn own_and_inside(
+        &mut self,
+        methods: Methods,
+        follow: &mut Follow,
+    ) -> (Option<u64>, Option<u64>) {
+        let (own, inside) = match &follow.subject {
+            Subject::Process {
+                pid: None,
+                children,
+            } => {
+                let own = if *children {
+                    self.own_tree_ns(methods)
+                } else {
+                    Some(clock::own_process_cpu_ns())
+                };
+                (own, own)
+            }
+            Subject::Process {
+                pid: Some(_),
+                children,
+            } => {
+                let own = follow.tree.as_mut().and_then(|t| {
+                    if *children {
+                        t.cpu_ns()
+                    } else {
+                        t.root_cpu_ns()
+                    }
+                });
+                // A process that ended keeps what it had used.
+                let own = own.or(Some(follow.last_own_ns));
+                (own, own)
+            }
+            Subject::Thread(tid) => (
+                clock::thread_cpu_ns(*tid).or(Some(follow.last_own_ns)),
+                Some(clock::own_process_cpu_ns()),
+            ),
+            Subject::Task(task) => (Some(task.cpu_ns()), Some(clock::own_process_cpu_ns())),
+            Subject::Cgroup(group) => {
+                let own = group.cpu_ns();
+                (own, own)
+            }
+        };
+        let own = own.map(|ns| ns.max(follow.last_own_ns));
+        follow.last_own_ns = own.unwrap_or(follow.last_own_ns);
+        (own, inside)
+    }
+
+    /// The counts that were just read for this process's tree, if that is what is followed.
+    pub(super) fn count_of(&self, methods: Methods, follow: &Follow) -> Option<TreeCount> {
+        let ours = matches!(
+            follow.subject,
+            Subject::Process {
+                pid: None,
+                children: true
+            }
+        );
+        self.tree_count
+            .filter(|_| ours && methods.has(Method::Perf))
+    }
+
+    /// Reads everything that a meter follows: counters first, as this ends a window.
+    pub(super) fn edge(&mut self, record: &Record, follow: &mut Follow) -> Edge {
+        let moment = self.read_counters(record.methods);
+        let (own_ns, inside_ns) = self.own_and_inside(record.methods, follow);
+        self.edge_from(moment, own_ns, inside_ns, record.start.totals.len())
+    }
+
+    pub(super) fn edge_from(
+        &mut self,
+        moment: Moment,
+        own_ns: Option<u64>,
+        inside_ns: Option<u64>,
+        width: usize,
+    ) -> Edge {
+        Edge {
+            t_ns: moment.t_ns,
+            slack_ns: moment.slack_ns,
+            totals: self.counters.iter().take(width).map(|c| c.total).collect(),
+            resets: self.counters.iter().take(width).map(|c| c.resets).collect(),
+            idle_ns: self.machine.idle_ns(moment.t_ns),
+            own_ns,
+            inside_ns,
+        }
+    }
+
+    pub(super) fn take(&mut self, id: u64) -> Option<Active> {
+        let position = self.active.iter().position(|a| a.id == id)?;
+        Some(self.active.swap_remove(position))
+    }
+
+    pub(super) fn begin(
+        &mut self,
+        methods: Methods,
+        interval_ns: Option<u64>,
+        subject: Subject,
+    ) -> u64 {
+        self.next_id += 1;
+        let id = self.next_id;
+        let width = self.zones.len();
+        let mut follow = Follow {
+            tree: match subject {
+                Subject::Process { pid: Some(pid), .. } => Some(Tree::new(Some(pid))),
+                _ => None,
+            },
+            subject,
+            last_own_ns: 0,
+        };
+        let mut system = None;
+        let mut high_water = None;
+        if methods.has(Method::Psutil) {
+            let stat = self.machine.stat_line(clock::monotonic_ns());
+            system = self.system.as_mut().map(|s| s.edge(stat));
+            high_water = clock::own_peak_rss_bytes();
+        }
+        let realtime_offset = clock_offset();
+        let ambiguous = self.counters.iter().map(|c| c.ambiguous).sum();
+        let wraps = self.counters.iter().map(|c| c.wraps).sum();
+        let mut timeline =
+            interval_ns.map(|_| Timeline::new(TIMELINE_CPU_COLUMNS + width + 2, TIMELINE_SAMPLES));
+        let ledger = Ledger::new(width + 2);
+        let (own_ns, inside_ns) = self.own_and_inside(methods, &mut follow);
+        let tree_count = self.count_of(methods, &follow);
+        let now = Moment {
+            t_ns: clock::monotonic_ns(),
+            slack_ns: 0,
+        };
+        let mut start = self.edge_from(now, own_ns, inside_ns, width);
+        // The counters come last, so that nothing of the meter's own is inside the window.
+        let moment = self.read_counters(methods);
+        start.t_ns = moment.t_ns;
+        start.slack_ns = moment.slack_ns;
+        for (i, counter) in self.counters.iter().enumerate() {
+            start.totals[i] = counter.total;
+            start.resets[i] = counter.resets;
+        }
+        if let Some(line) = &mut timeline {
+            line.push_zeros(start.t_ns);
+        }
+        self.active.push(Active {
+            id,
+            follow,
+            record: Record {
+                methods,
+                interval_ns,
+                group: start.clone(),
+                start,
+                candidate: None,
+                ledger,
+                phases: Vec::new(),
+                open_phases: Vec::new(),
+                timeline,
+                samples: 0,
+                system,
+                tree_count,
+                rss_peak: None,
+                high_water,
+                model_joules: [0.0; 3],
+                realtime_offset,
+                ambiguous,
+                wraps,
+            },
+        });
+        id
+    }
+
+    /// One round of the background thread.
+    pub(super) fn tick(&mut self) {
+        let union = self
+            .active
+            .iter()
+            .filter(|a| a.record.interval_ns.is_some())
+            .fold(Methods::none(), |m, a| m.union(a.record.methods));
+        let moment = self.read_counters(union);
+        let mut running = std::mem::take(&mut self.active);
+        for active in running
+            .iter_mut()
+            .filter(|a| a.record.interval_ns.is_some())
+        {
+            let (own_ns, inside_ns) =
+                self.own_and_inside(active.record.methods, &mut active.follow);
+            let record = &mut active.record;
+            let edge = self.edge_from(moment, own_ns, inside_ns, record.start.totals.len());
+            record.samples += 1;
+            if record.methods.has(Method::Psutil) {
+                let rss = self.rss_of(&mut active.follow);
+                record.rss_peak = record.rss_peak.max(rss);
+            }
+            self.push_timeline(record, &edge, false);
+            let since = |earlier: &Edge| edge.t_ns.saturating_sub(earlier.t_ns);
+            match &record.candidate {
+                None if since(&record.group) >= ATTRIBUTION_NS => record.candidate = Some(edge),
+                Some(candidate) if since(candidate) >= ATTRIBUTION_NS => {
+                    if let Some(settled) = record.candidate.replace(edge) {
+                        self.settle(record, settled);
+                    }
+                }
+                _ => {}
+            }
+        }
+        self.active = running;
+        self.learn_idle(moment.t_ns);
+    }
+
+    pub(super) fn rss_of(&mut self, follow: &mut Follow) -> Option<u64> {
+        follow.tree.as_mut().unwrap_or(&mut self.tree).rss_bytes()
+    }
+
+    pub(super) fn push_timeline(&self, record: &mut Record, edge: &Edge, last: bool) {
+        let Some(line) = &mut record.timeline else {
+            return;
+        };
+        let width = edge.totals.len();
+        let mut row = Vec::with_capacity(TIMELINE_CPU_COLUMNS + width + 2);
+        row.push(difference(edge.own_ns, record.start.own_ns) as f64 * 1e-9);
+        for (i, counter) in self.counters.iter().take(width).enumerate() {
+            let units = edge.totals[i].saturating_sub(record.start.totals[i]);
+            row.push(counter.joules(units));
+        }
+        // The model's energy is known up to the last settled interval.
+        row.extend_from_slice(&record.ledger.joules[width..]);
+        if last {
+            line.push_last(edge.t_ns, &row);
+        } else {
+            line.push(edge.t_ns, &row);
+        }
+    }
+
+    /// Adds the interval from the last settled edge to `edge` to the ledger.
+    pub(super) fn settle(&mut self, record: &mut Record, edge: Edge) {
+        let from = &record.group;
+        let dt_ns = edge.t_ns.saturating_sub(from.t_ns);
+        if dt_ns == 0 {
+            return;
+        }
+        let own_ns = difference(edge.own_ns, from.own_ns);
+        let interval = Interval {
+            dt_ns,
+            cpus: self.machine.cpus,
+            idle_ns: match (edge.idle_ns, from.idle_ns) {
+                (Some(a), Some(b)) => Some(a.saturating_sub(b)),
+                _ => None,
+            },
+            own_ns,
+            inside_ns: difference(edge.inside_ns, from.inside_ns).max(own_ns),
+            outside_rate: self.outside_rate,
+        };
+        let split = record.ledger.split(&interval);
+        let mut joules: Vec<f64> = edge
+            .totals
+            .iter()
+            .zip(&from.totals)
+            .zip(&self.counters)
+            .map(|((now, before), counter)| counter.joules(now.saturating_sub(*before)))
+            .collect();
+        let modelled = match &self.facts {
+            Some(facts) if record.methods.has(Method::Tdp) => {
+                facts.model_joules(split.busy_cpus, dt_ns as f64 * 1e-9)
+            }
+            _ => Modelled::default(),
+        };
+        joules.extend([modelled.package, modelled.memory]);
+        for (sum, part) in record.model_joules.iter_mut().zip(modelled.band()) {
+            *sum += part;
+        }
+        record.ledger.add(&interval, split, &joules);
+        record.group = edge;
+        if dt_ns >= SHORT_REST_NS && interval.idle_ns.is_some() {
+            let outside = (split.busy_cpus * dt_ns as f64 - interval.inside_ns as f64).max(0.0);
+            let rate = outside / dt_ns as f64;
+            self.outside_rate = Some(self.outside_rate.map_or(rate, |old| 0.5 * (old + rate)));
+        }
+    }
+
+    /// Settles everything up to `edge`; a short rest joins the interval before it.
+    pub(super) fn settle_all(&mut self, record: &mut Record, edge: Edge) {
+        if let Some(candidate) = record.candidate.take()
+            && edge.t_ns.saturating_sub(candidate.t_ns) >= SHORT_REST_NS
+        {
+            self.settle(record, candidate);
+        }
+        self.settle(record, edge);
+    }
+
+    pub(super) fn learn_idle(&mut self, t_ns: u64) {
+        let Some(idle_ns) = self.machine.idle_ns(t_ns) else {
+            return;
+        };
+        let totals = |state: &Self| state.counters.iter().map(|c| c.total).collect::<Vec<_>>();
+        let Some((since, idle_then, before)) = self.idle_since.take() else {
+            self.idle_since = Some((t_ns, idle_ns, totals(self)));
+            return;
+        };
+        let capacity = (t_ns - since) * u64::from(self.machine.cpus);
+        if capacity < IDLE_CAPACITY_NS {
+            self.idle_since = Some((since, idle_then, before));
+            return;
+        }
+        let busy = 1.0 - idle_ns.saturating_sub(idle_then) as f64 / capacity as f64;
+        if busy < IDLE_BUSY {
+            let seconds = (t_ns - since) as f64 * 1e-9;
+            for (i, then) in before.iter().enumerate() {
+                let counter = &self.counters[i];
+                let watts = counter.joules(counter.total.saturating_sub(*then)) / seconds;
+                if watts > 0.0 && self.faults[i].is_none() {
+                    self.learned[i] = Some(self.learned[i].map_or(watts, |w| w.min(watts)));
+                }
+            }
+        }
+        self.idle_since = Some((t_ns, idle_ns, totals(self)));
+    }
+
+    pub(super) fn close(
+        &mut self,
+        follow: &mut Follow,
+        mut record: Record,
+        edge: Edge,
+        running: bool,
+    ) -> Outcome {
+        let now = self.count_of(record.methods, follow);
+        let tree_count = record.tree_count.zip(now).map(|(then, now)| {
+            let since = |a: Option<u64>, b: Option<u64>| Some(a?.saturating_sub(b?));
+            TreeCount {
+                task_clock_ns: since(now.task_clock_ns, then.task_clock_ns),
+                cycles: since(now.cycles, then.cycles),
+                instructions: since(now.instructions, then.instructions),
+            }
+        });
+        let system = record.system.take().and_then(|start| {
+            let stat = self.machine.stat_line(clock::monotonic_ns());
+            let system = self.system.as_mut()?;
+            Some((start, system.edge(stat), system.state()))
+        });
+        let mut rss = (None, None);
+        if record.methods.has(Method::Psutil) {
+            let now = self.rss_of(follow);
+            let mut peak = now.max(record.rss_peak);
+            let high_water = clock::own_peak_rss_bytes();
+            // The high-water mark is this window's only if it moved within it.
+            if follow.tree.is_none() && high_water > record.high_water {
+                peak = peak.max(high_water);
+            }
+            rss = (now, peak);
+        }
+        let resets = edge
+            .resets
+            .iter()
+            .zip(&record.start.resets)
+            .map(|(now, then)| now - then)
+            .collect();
+        let window_ns = (record.start.t_ns, edge.t_ns);
+        let slack_ns = record.start.slack_ns + edge.slack_ns;
+        let own_known = edge.own_ns.is_some() && record.start.own_ns.is_some();
+        let width = edge.totals.len();
+        let last = edge.clone();
+        self.settle_all(&mut record, edge);
+        self.push_timeline(&mut record, &last, true);
+        for (name, before) in std::mem::take(&mut record.open_phases).into_iter().rev() {
+            record.end_phase(name, &before);
+        }
+        let sum = |of: fn(&Counter) -> u32| self.counters.iter().map(of).sum::<u32>();
+        Outcome {
+            window_ns,
+            slack_ns,
+            running,
+            methods: record.methods,
+            interval_ns: record.interval_ns,
+            samples: record.samples,
+            scope: follow.subject.name(),
+            faults: self.zones[..width]
+                .iter()
+                .zip(&self.faults)
+                .map(|(zone, fault)| fault.filter(|_| record.methods.has(zone.method)))
+                .collect(),
+            width,
+            catalog: Arc::clone(&self.catalog),
+            resets,
+            wraps: sum(|c| c.wraps) - record.wraps,
+            ambiguous: sum(|c| c.ambiguous) - record.ambiguous,
+            ledger: record.ledger,
+            phases: record.phases,
+            own_known,
+            timeline: record.timeline,
+            learned: self.learned[..width].to_vec(),
+            model_joules: record.model_joules,
+            tree_count,
+            system,
+            rss,
+            drift_ns: clock_offset() - record.realtime_offset,
+        }
+    }
+}
+
+/// Wall clock minus monotonic clock, ns.
+fn clock_offset() -> i128 {
+    i128::from(clock::realtime_ns()) - i128::from(clock::monotonic_ns())
+}
+
+/// `now - then`, or 0 where either is unknown.
+fn difference(now: Option<u64>, then: Option<u64>) -> u64 {
+    now.zip(then)
+        .map_or(0, |(now, then)| now.saturating_sub(then))
+}

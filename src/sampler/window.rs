@@ -1,0 +1,225 @@
+//! What a meter follows, what it writes down, and what is left when its window ends.
+
+use std::sync::Arc;
+
+use crate::attribution::Ledger;
+use crate::source::perf::TreeCount;
+use crate::source::procfs::{CgroupCpu, SystemEdge, SystemState, Tree};
+use crate::source::{Method, Methods, ReadFault, Unavailable, Zone};
+use crate::task::TaskClock;
+use crate::timeline::Timeline;
+
+/// Whose CPU time is weighed.
+#[derive(Debug)]
+pub enum Subject {
+    /// This process or another, with its descendants or alone.
+    Process {
+        /// `None`: this process.
+        pid: Option<i32>,
+        /// Descendants too.
+        children: bool,
+    },
+    /// One thread of this process.
+    Thread(i32),
+    /// One coroutine or generator.
+    Task(Arc<TaskClock>),
+    /// Everything in a cgroup.
+    Cgroup(CgroupCpu),
+}
+
+impl Subject {
+    /// The word for it in readings.
+    pub(super) fn name(&self) -> &'static str {
+        match self {
+            Self::Process { .. } => "process",
+            Self::Thread(_) => "thread",
+            Self::Task(_) => "task",
+            Self::Cgroup(_) => "cgroup",
+        }
+    }
+}
+
+/// A pending or settled reading of everything that a meter follows.
+#[derive(Debug, Clone)]
+pub struct Edge {
+    /// `CLOCK_MONOTONIC`, ns.
+    pub t_ns: u64,
+    /// The counters were read at most this long before or after `t_ns`, ns.
+    pub slack_ns: u64,
+    /// Counter totals, one per zone, in its units.
+    pub totals: Vec<u64>,
+    /// Resets of each counter so far.
+    pub resets: Vec<u32>,
+    pub(super) idle_ns: Option<u64>,
+    pub(super) own_ns: Option<u64>,
+    pub(super) inside_ns: Option<u64>,
+}
+
+/// A phase of a meter.
+#[derive(Debug, Clone)]
+pub struct Phase {
+    /// Its name.
+    pub name: String,
+    /// What was summed in it.
+    pub ledger: Ledger,
+    /// Times it was entered.
+    pub entries: u32,
+}
+
+/// A meter that runs.
+#[derive(Debug)]
+pub(super) struct Active {
+    pub(super) id: u64,
+    pub(super) follow: Follow,
+    pub(super) record: Record,
+}
+
+/// How the function's CPU time is found.
+#[derive(Debug)]
+pub(super) struct Follow {
+    pub(super) subject: Subject,
+    pub(super) tree: Option<Tree>,
+    pub(super) last_own_ns: u64,
+}
+
+/// When the counters were read, and how far off that may be.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Moment {
+    pub(super) t_ns: u64,
+    pub(super) slack_ns: u64,
+}
+
+/// What a meter has written down so far.
+#[derive(Debug, Clone)]
+pub(super) struct Record {
+    pub(super) methods: Methods,
+    pub(super) interval_ns: Option<u64>,
+    pub(super) start: Edge,
+    pub(super) group: Edge,
+    pub(super) candidate: Option<Edge>,
+    pub(super) ledger: Ledger,
+    pub(super) phases: Vec<Phase>,
+    pub(super) open_phases: Vec<(String, Ledger)>,
+    pub(super) timeline: Option<Timeline>,
+    pub(super) samples: u64,
+    pub(super) system: Option<SystemEdge>,
+    pub(super) tree_count: Option<TreeCount>,
+    pub(super) rss_peak: Option<u64>,
+    pub(super) high_water: Option<u64>,
+    pub(super) model_joules: [f64; 3],
+    pub(super) realtime_offset: i128,
+    pub(super) ambiguous: u32,
+    pub(super) wraps: u32,
+}
+
+impl Record {
+    pub(super) fn end_phase(&mut self, name: String, before: &Ledger) {
+        let within = self.ledger.since(before);
+        match self.phases.iter_mut().find(|p| p.name == name) {
+            Some(phase) => {
+                phase.ledger.merge(&within);
+                phase.entries += 1;
+            }
+            None => self.phases.push(Phase {
+                name,
+                ledger: within,
+                entries: 1,
+            }),
+        }
+    }
+}
+
+/// What the sources turned out to be. Made when one is opened, shared by the outcomes after it.
+#[derive(Debug, Default)]
+pub struct Catalog {
+    /// Counters, in the order of a ledger's slots.
+    pub zones: Vec<Zone>,
+    /// Why a method is not there.
+    pub(super) missing: Vec<(Method, Unavailable)>,
+    /// Why hardware counters of the tree are not there.
+    pub hardware_missing: Option<Unavailable>,
+    /// What sources left out.
+    pub notes: Vec<String>,
+}
+
+/// Everything known about a window when it ends, before it is made into a reading.
+#[derive(Debug, Clone)]
+pub struct Outcome {
+    /// Start and end on `CLOCK_MONOTONIC`, ns.
+    pub window_ns: (u64, u64),
+    /// How far off the two ends may be together, ns.
+    pub slack_ns: u64,
+    /// The meter still runs.
+    pub running: bool,
+    /// Asked for.
+    pub methods: Methods,
+    /// Sampler interval, if it sampled.
+    pub interval_ns: Option<u64>,
+    /// Samples taken by the background thread within the window.
+    pub samples: u64,
+    /// "process", "thread", "task" or "cgroup".
+    pub scope: &'static str,
+    /// Counters that were known when the window began: the first so many of the catalog's.
+    pub width: usize,
+    /// The sources.
+    pub catalog: Arc<Catalog>,
+    /// What each zone's last reading ran into, if it failed at an edge.
+    pub faults: Vec<Option<ReadFault>>,
+    /// Resets of each counter within the window.
+    pub resets: Vec<u32>,
+    /// Wraps of all counters within the window.
+    pub wraps: u32,
+    /// Readings so far apart that wraps may be missing.
+    pub ambiguous: u32,
+    /// Sums over the window: one slot per zone, then model package, then model memory.
+    pub ledger: Ledger,
+    /// Phases, in the order of their first entry.
+    pub phases: Vec<Phase>,
+    /// The function's CPU time could be followed.
+    pub own_known: bool,
+    /// Samples: CPU columns, then the slots.
+    pub timeline: Option<Timeline>,
+    /// Idle watts of each zone as this process saw them, where it saw the machine at rest.
+    pub learned: Vec<Option<f64>>,
+    /// Model energy with its band: best, low, high, J, of the machine over the window.
+    pub model_joules: [f64; 3],
+    /// perf counts of the tree in the window.
+    pub tree_count: Option<TreeCount>,
+    /// Edges of the system metrics and the state at the end.
+    pub system: Option<(SystemEdge, SystemEdge, SystemState)>,
+    /// Resident memory of the tree at the end and its peak within the window, bytes.
+    pub rss: (Option<u64>, Option<u64>),
+    /// How far wall clock and monotonic clock drifted apart within the window, ns.
+    pub drift_ns: i128,
+}
+
+impl Outcome {
+    /// The counters, in the order of the ledger's slots.
+    pub fn zones(&self) -> &[Zone] {
+        &self.catalog.zones[..self.width]
+    }
+
+    /// Why `method` gave nothing; `None` where it is there.
+    pub fn missing(&self, method: Method) -> Option<&str> {
+        if !self.methods.has(method) {
+            return Some("not asked for");
+        }
+        let known = self.catalog.missing.iter().find(|(m, _)| *m == method);
+        known.map(|(_, why)| why.reason.as_str())
+    }
+
+    /// Why the process tree was not counted in hardware.
+    pub fn hardware_missing(&self) -> Option<&str> {
+        if !self.methods.has(Method::Perf) {
+            return Some("not asked for");
+        }
+        if let Some(why) = &self.catalog.hardware_missing {
+            return Some(&why.reason);
+        }
+        self.tree_count.is_none().then_some(OPENED_LATE)
+    }
+}
+
+/// Why the first window of a process has no counts of its tree.
+const OPENED_LATE: &str = "counters of the process tree are opened in the background, for later \
+                           windows, unless \"perf\" is named in methods";
