@@ -71,22 +71,35 @@ impl Calibration {
         let text = fs::read_to_string(path).map_err(|e| Error::io(path, e))?;
         let stored: Self = serde_json::from_str(&text)
             .map_err(|e| Error::malformed(path, &e.to_string(), "a lithowatt calibration"))?;
-        let sane = |map: &BTreeMap<String, f64>| map.values().all(|v| v.is_finite() && *v >= 0.0);
-        if stored.schema != SCHEMA || !sane(&stored.idle_watts) || !sane(&stored.factors) {
-            return Err(Error::malformed(
-                path,
-                &format!("schema {}", stored.schema),
-                "schema 1 with finite, non-negative values",
-            ));
-        }
+        stored.check(path)?;
         Ok(stored)
+    }
+
+    fn check(&self, path: &Path) -> Result<()> {
+        let all = || self.idle_watts.iter().chain(&self.factors);
+        let wrong = if self.schema != SCHEMA {
+            Some(format!("schema {}", self.schema))
+        } else {
+            all()
+                .find(|(_, value)| !(value.is_finite() && **value >= 0.0))
+                .map(|(name, value)| format!("{name}: {value}"))
+        };
+        match wrong {
+            None => Ok(()),
+            Some(given) => Err(Error::malformed(
+                path,
+                &given,
+                "schema 1 with finite, non-negative values",
+            )),
+        }
     }
 
     /// Writes the file atomically, readable by its owner only.
     ///
     /// # Errors
-    /// [`Error::Io`] naming the path; the old file, if any, is untouched then.
+    /// [`Error::Io`] or [`Error::Malformed`] naming the path; the old file, if any, is untouched.
     pub fn write(&self, path: &Path) -> Result<()> {
+        self.check(path)?;
         let failed = |e| Error::io(path, e);
         let dir = path.parent().unwrap_or(Path::new("."));
         fs::DirBuilder::new()

@@ -44,11 +44,6 @@ pub fn reaped_children_cpu_ns() -> u64 {
         .unwrap_or(0)
 }
 
-/// Largest resident set of this process so far, in bytes.
-pub fn own_peak_rss_bytes() -> Option<u64> {
-    usage(libc::RUSAGE_SELF).map(|u| u.ru_maxrss as u64 * 1024)
-}
-
 /// Whether this process has any child, living or not yet waited for.
 pub fn has_children() -> bool {
     // SAFETY: waitid only writes to `info`; WNOWAIT leaves every child as it is.

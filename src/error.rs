@@ -28,7 +28,7 @@ pub enum Error {
     },
 
     /// An interval outside what the sampler can keep.
-    #[error("interval must be a number of seconds from 0.001 to 3600, or None, not {given}")]
+    #[error("interval must be a number of seconds from 0.001 to 3600, or None, not {given:?}")]
     InvalidInterval {
         /// The interval in seconds as it was given.
         given: f64,
@@ -48,6 +48,19 @@ pub enum Error {
     NoSuchProcess {
         /// The pid as it was given.
         pid: i64,
+    },
+
+    /// A directory that is no cgroup, or keeps no CPU time.
+    #[error(
+        "{} is no cgroup with CPU accounting ({source}); accepted is a directory with cpu.stat or \
+         cpuacct.usage", path.display()
+    )]
+    NoCgroup {
+        /// The directory.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
     },
 
     /// A path that must exist does not, or cannot be read.
@@ -93,7 +106,7 @@ impl Error {
             Self::InvalidInterval { .. } => "InvalidIntervalError",
             Self::Conflict { .. } => "ConflictingOptionsError",
             Self::NoSuchProcess { .. } => "ProcessNotFoundError",
-            Self::Io { .. } => "UnreadableFileError",
+            Self::Io { .. } | Self::NoCgroup { .. } => "UnreadableFileError",
             Self::Malformed { .. } => "MalformedValueError",
             Self::State { .. } => "MeterStateError",
         }

@@ -155,7 +155,20 @@ impl Meter {
                 return Err(Error::NoSuchProcess { pid });
             }
         }
+        if options.root.as_os_str().is_empty() {
+            return Err(Error::Conflict {
+                given: "an empty root".into(),
+                accepted: "a directory that holds sys and proc".into(),
+            });
+        }
         if let Some(path) = &options.cgroup {
+            if path.as_os_str().is_empty() {
+                let source = std::io::ErrorKind::NotFound.into();
+                return Err(Error::NoCgroup {
+                    path: path.clone(),
+                    source,
+                });
+            }
             CgroupCpu::open(path)?;
         }
         Ok(Self {

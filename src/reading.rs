@@ -397,7 +397,16 @@ impl Outcome {
     fn domain(&self, method: Method, domain: Domain, seconds: f64) -> Result<Energy, String> {
         let slots = self.slots_of(method, domain);
         if slots.is_empty() {
-            return Err(format!("this machine has no {domain} counter"));
+            let prefix = format!("{}: {domain}: ", method.name());
+            let left_out = self
+                .catalog
+                .notes
+                .iter()
+                .find_map(|n| n.strip_prefix(&prefix));
+            return Err(match left_out {
+                Some(why) => why.to_owned(),
+                None => format!("this machine has no {domain} counter"),
+            });
         }
         let mut sum = Energy {
             joules: 0.0,

@@ -6,7 +6,7 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::reading::{Headline, MethodReading, Reading};
+use crate::reading::{Headline, MethodReading, Reading, SystemReading};
 use crate::source::Domain;
 
 /// Version of the table below.
@@ -204,10 +204,36 @@ fn system(t: &mut Table, reading: &Reading) {
     t.put(
         "psutil_source",
         match (&reading.system, &reading.system_reason) {
-            (Some(_), _) => "measured: /proc".to_owned(),
+            (Some(system), _) => psutil_source(system),
             (None, why) => format!("unavailable: {}", why.as_deref().unwrap_or("no reading")),
         },
     );
+}
+
+/// Where the metrics are from, and why one is missing.
+fn psutil_source(system: &SystemReading) -> String {
+    let without: Vec<&str> = [
+        (system.cpu_percent, "cpu_percent (no clock tick passed)"),
+        (system.memory_percent, "memory (no /proc/meminfo)"),
+        (system.load_1m, "load_1m (no /proc/loadavg)"),
+        (system.disk_io_read_mb, "disk_io (no /proc/diskstats)"),
+        (system.network_sent_mb, "network (no /proc/net/dev)"),
+        (
+            system.process_memory_mb,
+            "process_memory (the process is gone)",
+        ),
+        (system.cpu_freq_current, "cpu_freq_current (no cpufreq)"),
+        (system.cpu_temp_celsius, "cpu_temp_celsius (no sensor)"),
+    ]
+    .iter()
+    .filter(|(value, _)| value.is_none())
+    .map(|(_, why)| *why)
+    .collect();
+    if without.is_empty() {
+        "measured: /proc".to_owned()
+    } else {
+        format!("measured: /proc; without {}", without.join(", "))
+    }
 }
 
 fn processor(t: &mut Table, reading: &Reading) {

@@ -65,6 +65,8 @@ def measure(
         return type(function)(measure(function.__func__, on_result=on_result, **options))
     if not callable(function):
         raise TypeError(f"measure decorates functions, not {function!r}")
+    # What is wrong with the options is said here, not in the first call far away.
+    EnergyMeter(**options)
     options.setdefault("label", getattr(function, "__qualname__", None) or repr(function))
     wrapper = _WRAPPERS[_kind(function)](function, on_result, options)
     functools.update_wrapper(wrapper, function)

@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 
 use numpy::{IntoPyArray, PyArray1, PyArray2, PyArrayMethods};
-use pyo3::exceptions::{PyRuntimeError, PyTypeError};
+use pyo3::exceptions::{PyOverflowError, PyRuntimeError, PyTypeError};
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyList, PyString};
+use pyo3::types::{PyBool, PyDict, PyList, PyString};
 use serde_json::Value;
 
 use crate::error::Error;
@@ -83,14 +83,9 @@ fn methods(given: Option<&Bound<'_, PyAny>>) -> PyResult<Methods> {
         }
         return Ok(Methods::parse(split(&text))?);
     }
-    let names: Vec<String> = given.extract().map_err(|_| {
-        let shown = given
-            .repr()
-            .map_or_else(|_| "?".to_owned(), |r| r.to_string());
-        PyTypeError::new_err(format!(
-            "methods must be a string or a sequence of strings, not {shown}"
-        ))
-    })?;
+    let names: Vec<String> = given
+        .extract()
+        .map_err(|_| wrong_type("methods", "a string or a sequence of strings", given))?;
     Ok(Methods::parse(names)?)
 }
 
@@ -100,26 +95,88 @@ fn split(text: &str) -> impl Iterator<Item = &str> {
         .filter(|name| !name.is_empty())
 }
 
-fn from_environment(name: &str) -> PyResult<Methods> {
-    match std::env::var(name) {
-        Ok(text) => Ok(Methods::parse(split(&text))?),
-        Err(_) => Ok(Methods::AUTO),
+fn from_environment(name: &'static str) -> PyResult<Methods> {
+    match variable(name)? {
+        Some(text) => Ok(Methods::parse(split(&text))?),
+        None => Ok(Methods::AUTO),
     }
+}
+
+/// A `TypeError` that names the option, what is accepted and what was given.
+fn wrong_type(option: &str, accepted: &str, given: &Bound<'_, PyAny>) -> PyErr {
+    let shown: String = given
+        .repr()
+        .map_or_else(|_| "?".to_owned(), |r| r.to_string())
+        .chars()
+        .take(80)
+        .collect();
+    PyTypeError::new_err(format!("{option} must be {accepted}, not {shown}"))
+}
+
+const INTERVALS: &str = "a number of seconds from 0.001 to 3600, or None";
+
+fn interval_of(given: Option<&Bound<'_, PyAny>>) -> PyResult<Option<f64>> {
+    let Some(given) = given else { return Ok(None) };
+    if given.is(given.py().Ellipsis()) {
+        return interval_from_environment();
+    }
+    match given.extract::<f64>() {
+        Ok(seconds) if !given.is_instance_of::<PyBool>() => Ok(Some(seconds)),
+        Err(e) if e.is_instance_of::<PyOverflowError>(given.py()) => Err(Error::InvalidInterval {
+            given: f64::INFINITY,
+        }
+        .into()),
+        _ => Err(wrong_type("interval", INTERVALS, given)),
+    }
+}
+
+fn pid_of(given: Option<&Bound<'_, PyAny>>) -> PyResult<Option<i64>> {
+    let Some(given) = given else { return Ok(None) };
+    match given.extract::<i64>() {
+        Ok(pid) if !given.is_instance_of::<PyBool>() => Ok(Some(pid)),
+        Err(e) if e.is_instance_of::<PyOverflowError>(given.py()) => {
+            Err(Error::NoSuchProcess { pid: i64::MAX }.into())
+        }
+        _ => Err(wrong_type("pid", "a whole number or None", given)),
+    }
+}
+
+fn text_of(option: &str, given: &Bound<'_, PyAny>) -> PyResult<String> {
+    given
+        .extract()
+        .map_err(|_| wrong_type(option, "a string", given))
+}
+
+/// A variable that is set to something; empty counts as not set, as in YAML.
+fn variable(name: &'static str) -> PyResult<Option<String>> {
+    match std::env::var_os(name) {
+        None => Ok(None),
+        Some(text) if text.is_empty() => Ok(None),
+        Some(text) => match text.into_string() {
+            Ok(text) => Ok(Some(text)),
+            Err(raw) => Err(bad_variable(name, &raw.to_string_lossy(), "text in UTF-8")),
+        },
+    }
+}
+
+fn bad_variable(name: &str, given: &str, expected: &'static str) -> PyErr {
+    let path = PathBuf::from(format!("${name}"));
+    Error::malformed(&path, given, expected).into()
 }
 
 /// `ENERGY_COLLECTION_INTERVAL`, milliseconds, in s.
 fn interval_from_environment() -> PyResult<Option<f64>> {
-    match std::env::var("ENERGY_COLLECTION_INTERVAL") {
-        Err(_) => Ok(Some(0.1)),
-        Ok(text) => match text.trim().parse::<f64>() {
-            Ok(ms) => Ok(Some(ms / 1000.0)),
-            Err(_) => Err(Error::Malformed {
-                path: PathBuf::from("$ENERGY_COLLECTION_INTERVAL"),
-                given: text.chars().take(64).collect(),
-                expected: "a number of milliseconds from 1 to 3600000",
-            }
-            .into()),
-        },
+    let name = "ENERGY_COLLECTION_INTERVAL";
+    let Some(text) = variable(name)? else {
+        return Ok(Some(0.1));
+    };
+    match text.trim().parse::<f64>() {
+        Ok(ms) if (1.0..=3_600_000.0).contains(&ms) => Ok(Some(ms / 1000.0)),
+        _ => Err(bad_variable(
+            name,
+            &text,
+            "a number of milliseconds from 1 to 3600000",
+        )),
     }
 }
 
@@ -149,32 +206,32 @@ struct PyMeter {
 impl PyMeter {
     #[new]
     #[pyo3(signature = (
-        methods = None, interval = None, pid = None, children = true, scope = "process",
+        methods = None, interval = None, pid = None, children = true, scope = None,
         cgroup = None, label = None, root = None, enabled = None,
     ))]
     #[allow(clippy::too_many_arguments, reason = "they are keywords in Python")]
     fn new(
         methods: Option<&Bound<'_, PyAny>>,
         interval: Option<&Bound<'_, PyAny>>,
-        pid: Option<i64>,
+        pid: Option<&Bound<'_, PyAny>>,
         children: bool,
-        scope: &str,
+        scope: Option<&Bound<'_, PyAny>>,
         cgroup: Option<PathBuf>,
-        label: Option<String>,
+        label: Option<&Bound<'_, PyAny>>,
         root: Option<PathBuf>,
         enabled: Option<bool>,
     ) -> PyResult<Self> {
-        let interval = match interval {
-            None => None,
-            Some(given) if given.is(given.py().Ellipsis()) => interval_from_environment()?,
-            Some(given) => Some(given.extract::<f64>()?),
+        let scope = match scope {
+            Some(given) => Scope::parse(&text_of("scope", given)?)?,
+            None => Scope::Process,
         };
+        let label = label.map(|given| text_of("label", given)).transpose()?;
         let options = Options {
             methods: self::methods(methods)?,
-            interval,
-            pid,
+            interval: interval_of(interval)?,
+            pid: pid_of(pid)?,
             children,
-            scope: Scope::parse(scope)?,
+            scope,
             cgroup,
             root: root_or_environment(root),
             enabled: enabled.unwrap_or_else(enabled_by_environment),

@@ -169,7 +169,7 @@ impl State {
             None => {}
         }
         missing.push((Method::Ebpf, crate::source::ebpf::unavailable()));
-        if !self.machine.has_stat() {
+        if self.machine.stat_line(clock::monotonic_ns()).is_none() {
             let why = Unavailable::absent("/proc/stat cannot be read");
             missing.push((Method::Psutil, why));
         }
@@ -364,8 +364,16 @@ impl State {
         let mut high_water = None;
         if methods.has(Method::Psutil) {
             let stat = self.machine.stat_line(clock::monotonic_ns());
-            system = self.system.as_mut().map(|s| s.edge(stat));
-            high_water = clock::own_peak_rss_bytes();
+            system = self
+                .system
+                .as_mut()
+                .filter(|_| stat.is_some())
+                .map(|s| s.edge(stat));
+            high_water = follow
+                .tree
+                .as_mut()
+                .unwrap_or(&mut self.tree)
+                .root_peak_bytes();
         }
         let realtime_offset = clock_offset();
         let ambiguous = self.counters.iter().map(|c| c.ambiguous).sum();
@@ -373,6 +381,8 @@ impl State {
         let mut timeline =
             interval_ns.map(|_| Timeline::new(TIMELINE_CPU_COLUMNS + width + 2, TIMELINE_SAMPLES));
         let ledger = Ledger::new(width + 2);
+        // CPU time is read next to the counters, so that both see the same window.
+        self.machine.idle_ns(clock::monotonic_ns());
         let (own_ns, inside_ns) = self.own_and_inside(methods, &mut follow);
         let tree_count = self.count_of(methods, &follow);
         let now = Moment {
@@ -487,7 +497,9 @@ impl State {
         if dt_ns == 0 {
             return;
         }
-        let own_ns = difference(edge.own_ns, from.own_ns);
+        // The clocks are read within microseconds of each other, not at once.
+        let capacity = dt_ns.saturating_mul(u64::from(self.machine.cpus));
+        let own_ns = difference(edge.own_ns, from.own_ns).min(capacity);
         let interval = Interval {
             dt_ns,
             cpus: self.machine.cpus,
@@ -589,9 +601,13 @@ impl State {
         if record.methods.has(Method::Psutil) {
             let now = self.rss_of(follow);
             let mut peak = now.max(record.rss_peak);
-            let high_water = clock::own_peak_rss_bytes();
+            let high_water = follow
+                .tree
+                .as_mut()
+                .unwrap_or(&mut self.tree)
+                .root_peak_bytes();
             // The high-water mark is this window's only if it moved within it.
-            if follow.tree.is_none() && high_water > record.high_water {
+            if high_water > record.high_water {
                 peak = peak.max(high_water);
             }
             rss = (now, peak);

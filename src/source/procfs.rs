@@ -207,6 +207,7 @@ pub struct Tree {
     lost_ns: u64,
     total_ns: u64,
     statm: Option<Kept>,
+    status: Option<Kept>,
 }
 
 /// The fields of /proc/<pid>/stat that the tree needs.
@@ -260,6 +261,7 @@ impl Tree {
             lost_ns: 0,
             total_ns: 0,
             statm: None,
+            status: None,
         }
     }
 
@@ -383,6 +385,15 @@ impl Tree {
         pids.iter().flat_map(|pid| tids_of(*pid)).collect()
     }
 
+    /// Peak of the root's resident memory since its last exec, bytes.
+    pub fn root_peak_bytes(&mut self) -> Option<u64> {
+        if self.status.is_none() {
+            self.status = Kept::open(Path::new(&format!("/proc/{}/status", self.pid))).ok();
+        }
+        let mut buffer = [0u8; 4096];
+        peak_bytes(self.status.as_ref()?.read(&mut buffer).ok()?)
+    }
+
     /// Resident memory of the tree now, bytes.
     pub fn rss_bytes(&mut self) -> Option<u64> {
         if self.statm.is_none() {
@@ -398,6 +409,22 @@ impl Tree {
                 .sum::<u64>(),
         )
     }
+}
+
+/// `VmHWM` of /proc/<pid>/status: the peak of resident memory since the last exec, bytes.
+///
+/// (`ru_maxrss` survives an exec, so a small process would show the peak of its large parent.)
+///
+/// ```
+/// use lithowatt::source::procfs::peak_bytes;
+/// assert_eq!(peak_bytes("Name:\tx\nVmHWM:\t    2048 kB\n"), Some(2_097_152));
+/// ```
+pub fn peak_bytes(status: &str) -> Option<u64> {
+    let kib = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kib: u64 = kib.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    kib.checked_mul(1024)
 }
 
 fn tids_of(pid: i32) -> Vec<i32> {
@@ -458,7 +485,7 @@ impl CgroupCpu {
     /// Opens the CPU accounting of the cgroup directory `path`.
     ///
     /// # Errors
-    /// [`Error::Io`](crate::error::Error::Io) naming the path where it has none.
+    /// [`Error::NoCgroup`](crate::error::Error::NoCgroup) naming the path where it has none.
     pub fn open(path: &Path) -> crate::error::Result<Self> {
         if let Ok(kept) = Kept::open(&path.join("cpu.stat")) {
             let group = Self(kept, true);
@@ -466,10 +493,12 @@ impl CgroupCpu {
                 return Ok(group);
             }
         }
-        let v1 = path.join("cpuacct.usage");
-        Kept::open(&v1)
+        Kept::open(&path.join("cpuacct.usage"))
             .map(|kept| Self(kept, false))
-            .map_err(|e| crate::error::Error::io(&v1, e))
+            .map_err(|e| crate::error::Error::NoCgroup {
+                path: path.to_owned(),
+                source: e,
+            })
     }
 
     /// CPU time since the cgroup was made, ns.
@@ -615,6 +644,8 @@ pub struct System {
     meminfo: Option<Kept>,
     loadavg: Option<Kept>,
     frequency: Vec<Kept>,
+    /// Where there is no cpufreq: mean `cpu MHz` of /proc/cpuinfo, as psutil falls back to.
+    fixed_mhz: Option<f64>,
     temperature: Option<Kept>,
     block: PathBuf,
     disks: HashMap<String, bool>,
@@ -636,12 +667,21 @@ impl System {
     /// Opens what there is below `root`.
     pub fn open(root: &Path) -> Self {
         let proc = |name: &str| Kept::open(&root.join("proc").join(name)).ok();
+        let frequency = open_frequencies(root);
+        let fixed_mhz = if frequency.is_empty() {
+            fs::read_to_string(root.join("proc/cpuinfo"))
+                .ok()
+                .and_then(|text| mean_mhz(&text))
+        } else {
+            None
+        };
         Self {
+            fixed_mhz,
+            frequency,
             disk: proc("diskstats"),
             net: proc("net/dev"),
             meminfo: proc("meminfo"),
             loadavg: proc("loadavg"),
-            frequency: open_frequencies(root),
             temperature: open_temperature(root),
             block: root.join("sys/block"),
             disks: HashMap::new(),
@@ -700,10 +740,28 @@ impl System {
             memory,
             load_1m,
             frequency_mhz: (!khz.is_empty())
-                .then(|| khz.iter().sum::<f64>() / khz.len() as f64 / 1000.0),
+                .then(|| khz.iter().sum::<f64>() / khz.len() as f64 / 1000.0)
+                .or(self.fixed_mhz),
             temperature_celsius,
         }
     }
+}
+
+/// Mean of the `cpu MHz` lines of /proc/cpuinfo.
+fn mean_mhz(cpuinfo: &str) -> Option<f64> {
+    let mhz: Vec<f64> = cpuinfo
+        .lines()
+        .filter_map(|line| {
+            line.strip_prefix("cpu MHz")?
+                .split_once(':')?
+                .1
+                .trim()
+                .parse()
+                .ok()
+        })
+        .filter(|mhz: &f64| mhz.is_finite() && *mhz > 0.0)
+        .collect();
+    (!mhz.is_empty()).then(|| mhz.iter().sum::<f64>() / mhz.len() as f64)
 }
 
 fn sorted_entries(dir: &Path) -> Vec<PathBuf> {

@@ -1,0 +1,7 @@
+"""``python -m lithowatt``: the command line."""
+
+import sys
+
+from lithowatt.cli import main
+
+sys.exit(main())

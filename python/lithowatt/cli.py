@@ -1,0 +1,349 @@
+"""``lithowatt``: what can be measured here, and the joules of a command.
+
+``lithowatt doctor``, ``lithowatt run -- CMD``, ``lithowatt calibrate``, ``lithowatt lithops status``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+from lithowatt import _core
+from lithowatt._errors import LithowattError
+from lithowatt._meter import EnergyMeter
+from lithowatt._reading import format_number
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from lithowatt._reading import Reading
+
+DOMAINS = ("package", "core", "uncore", "dram", "psys", "total")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command line; returns the exit code."""
+    parser = _parser()
+    arguments = parser.parse_args(argv)
+    try:
+        code: int = arguments.func(arguments)
+    except LithowattError as error:
+        print(f"lithowatt: {error}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:
+        # Whoever read our output had enough. Python would complain once more at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="lithowatt", description="How many joules did this function use?"
+    )
+    parser.add_argument("--version", action="version", version=f"lithowatt {_core.__version__}")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+    doctor = commands.add_parser(
+        "doctor", help="what this machine can measure, why not, and the command that fixes it"
+    )
+    doctor.add_argument("--json", action="store_true", help="as JSON")
+    doctor.add_argument("--root", help="look for /sys and /proc below this directory")
+    doctor.set_defaults(func=_doctor)
+
+    run = commands.add_parser(
+        "run",
+        help="run a command and tell its joules, like perf stat",
+        description="Runs CMD and tells its joules on standard error. With --json or --csv they go "
+        "to standard output, after CMD's own. The exit code is CMD's (128 + n for signal n).",
+    )
+    form = run.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="as one JSON object")
+    form.add_argument("--csv", action="store_true", help="as CSV: a row per method and domain")
+    run.add_argument("-o", "--output", help="write to this file instead")
+    run.add_argument("--methods", default="auto", help="comma-separated (default: %(default)s)")
+    run.add_argument("--interval", type=float, help="seconds between samples (default: 0.1)")
+    run.add_argument("--root", help="look for /sys and /proc below this directory")
+    run.add_argument("command", nargs="+", metavar="CMD", help="the command, after --")
+    run.set_defaults(func=_run)
+
+    calibrate = commands.add_parser(
+        "calibrate",
+        help="measure this machine's idle power once, for all later readings",
+        description="Measures idle power while the machine is less than 5 % busy, and perf against "
+        "powercap where both are there, and stores them with their date.",
+    )
+    calibrate.add_argument(
+        "--seconds", type=float, default=5.0, help="how long (default: %(default)s)"
+    )
+    calibrate.add_argument("--root", help="look for /sys and /proc below this directory")
+    calibrate.set_defaults(func=_calibrate)
+
+    from lithowatt.lithops import add_cli
+
+    add_cli(commands)
+    return parser
+
+
+# -- doctor -----------------------------------------------------------------------------------
+
+
+def _doctor(arguments: argparse.Namespace) -> int:
+    root = arguments.root
+    findings = _core.doctor(root)
+    cpu = _core.cpu_identity(root)
+    calibration = _calibration()
+    if arguments.json:
+        report = {"cpu": cpu, "methods": findings, "calibration": calibration}
+        print(json.dumps(report, indent=2))
+        return 0
+    cores = cpu["physical_cores"] or "?"
+    print(f"{cpu['name']} ({cpu['architecture']}, {cores} cores, {cpu['logical_cpus']} threads)")
+    print()
+    rows = [("method", "available", "gives / why not")]
+    for finding in findings:
+        gives = ", ".join(finding["gives"])
+        why = finding["reason"] or ""
+        text = "; ".join(part for part in (gives, why) if part)
+        rows.append((finding["method"], "yes" if finding["available"] else "no", text))
+        if finding["fix"]:
+            rows.append(("", "", f"fix: {finding['fix']}"))
+    left = max(len(row[0]) for row in rows)
+    middle = max(len(row[1]) for row in rows)
+    for name, available, text in rows:
+        print(f"{name:<{left}}  {available:<{middle}}  {text}".rstrip())
+    print()
+    print(f"idle power: {_idle_line(calibration)}")
+    return 0
+
+
+def _calibration() -> dict[str, Any]:
+    """The stored calibration, or why there is none."""
+    path = _core.calibration_path()
+    if path is None:
+        return {"path": None, "problem": "no home directory and no LITHOWATT_STATE_DIR"}
+    if not Path(path).exists():
+        return {"path": str(path), "problem": None, "stored": None}
+    try:
+        return {"path": str(path), "problem": None, "stored": _core.read_calibration(path)}
+    except LithowattError as error:
+        return {"path": str(path), "problem": str(error), "stored": None}
+
+
+def _idle_line(calibration: dict[str, Any]) -> str:
+    if calibration.get("problem"):
+        return f"modelled; {calibration['problem']}"
+    stored = calibration.get("stored")
+    if stored and stored["idle_watts"]:
+        day = time.strftime("%Y-%m-%d", time.gmtime(stored["date"]))
+        watts = ", ".join(f"{k} {format_number(v)} W" for k, v in stored["idle_watts"].items())
+        return f"calibrated on {day}: {watts}"
+    if os.environ.get("LITHOWATT_IDLE_WATTS"):
+        return f"configured: {os.environ['LITHOWATT_IDLE_WATTS']} W"
+    return "modelled until the machine is seen at rest; measure it once: lithowatt calibrate"
+
+
+# -- run --------------------------------------------------------------------------------------
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    meter = EnergyMeter(
+        methods=arguments.methods,
+        interval=... if arguments.interval is None else arguments.interval,
+        label=" ".join(arguments.command),
+        root=arguments.root,
+    )
+    # An output that cannot be written is said before anything runs.
+    output = Path(arguments.output) if arguments.output else None
+    if output is not None and not os.access(output.parent, os.W_OK):
+        print(f"lithowatt: cannot write to {output.parent}", file=sys.stderr)
+        return 2
+    meter.start()
+    try:
+        child = subprocess.Popen(arguments.command)  # noqa: S603 - running it is the purpose
+    except OSError as error:
+        meter.stop()
+        print(f"lithowatt: {arguments.command[0]}: {error.strerror}", file=sys.stderr)
+        return 127 if isinstance(error, FileNotFoundError) else 126
+    code = _wait(child)
+    meter.stop()
+    reading = meter.reading
+    if output is None:
+        sys.stdout.flush()
+        machine_readable = arguments.json or arguments.csv
+        _report(reading, arguments, code, sys.stdout if machine_readable else sys.stderr)
+    else:
+        temporary = output.with_name(f".{output.name}.{os.getpid()}")
+        with temporary.open("w", encoding="utf-8", newline="") as file:
+            _report(reading, arguments, code, file)
+        temporary.replace(output)
+    return code
+
+
+def _wait(child: subprocess.Popen[bytes]) -> int:
+    """Waits as a shell would: an interrupt is the child's business, a request to end is passed on."""
+
+    def forward(number: int, _frame: object) -> None:
+        child.send_signal(number)
+
+    old = {
+        signal.SIGINT: signal.signal(signal.SIGINT, signal.SIG_IGN),
+        signal.SIGTERM: signal.signal(signal.SIGTERM, forward),
+        signal.SIGHUP: signal.signal(signal.SIGHUP, forward),
+    }
+    try:
+        code = child.wait()
+    finally:
+        for number, handler in old.items():
+            signal.signal(number, handler)
+    return 128 - code if code < 0 else code
+
+
+def _report(reading: Reading, arguments: argparse.Namespace, code: int, to: TextIO) -> None:
+    if arguments.json:
+        json.dump(_as_json(reading, arguments.command, code), to, indent=2)
+        to.write("\n")
+    elif arguments.csv:
+        writer = csv.writer(to)
+        writer.writerow(["method", "domain", "joules", "low", "high", "watts", "seconds", "source"])
+        for row in _as_rows(reading):
+            writer.writerow(["" if value is None else value for value in row])
+    else:
+        to.write(f"\n Energy of {reading.label!r} (exit code {code}):\n\n{reading}\n")
+
+
+def _as_json(reading: Reading, command: list[str], code: int) -> dict[str, Any]:
+    headline = reading.headline
+    methods: dict[str, Any] = {}
+    for name, domains in (("rapl", reading.rapl), ("perf", reading.perf)):
+        methods[name] = {
+            "available": domains.available,
+            "source": domains.source,
+            "joules": {domain: _value(domains.estimate(domain)) for domain in DOMAINS},
+        }
+    model = reading.model
+    methods["model"] = {
+        "available": model is not None,
+        "source": reading.raw["model_source"],
+        "joules": None if model is None else model.value,
+    }
+    return {
+        "command": command,
+        "exit_code": code,
+        "joules": reading.joules,
+        "low": None if headline is None else headline.low,
+        "high": None if headline is None else headline.high,
+        "watts": reading.watts,
+        "seconds": reading.duration,
+        "cpu_seconds": reading.cpu_seconds,
+        "quality": reading.quality,
+        "method": reading.method,
+        "definition": reading.definition,
+        "reason": reading.raw["headline_reason"],
+        "marginal": reading.marginal,
+        "amortised": reading.amortised,
+        "idle": reading.idle,
+        "others": reading.others,
+        "machine": reading.machine,
+        "methods": methods,
+        "warnings": reading.warnings,
+    }
+
+
+def _value(estimate: Any) -> float | None:
+    return None if estimate is None else estimate.value
+
+
+def _as_rows(reading: Reading) -> list[list[Any]]:
+    seconds = reading.duration
+
+    def row(method: str, domain: str, estimate: Any, source: str) -> list[Any]:
+        if estimate is None:
+            return [method, domain, None, None, None, None, seconds, source]
+        watts = estimate.value / seconds if seconds > 0 else None
+        return [method, domain, *estimate[:3], watts, seconds, source]
+
+    headline = reading.headline
+    rows = [
+        row(
+            "headline",
+            "function",
+            headline,
+            headline.source if headline else f"unavailable: {reading.raw['headline_reason']}",
+        )
+    ]
+    for name, domains in (("rapl", reading.rapl), ("perf", reading.perf)):
+        for domain in DOMAINS:
+            reason = domains.reasons.get(domain)
+            source = f"unavailable: {reason}" if reason else domains.source
+            rows.append(row(name, domain, domains.estimate(domain), source))
+    rows.append(row("model", "function", reading.model, reading.raw["model_source"]))
+    return rows
+
+
+# -- calibrate --------------------------------------------------------------------------------
+
+
+def _calibrate(arguments: argparse.Namespace) -> int:
+    seconds = arguments.seconds
+    if not 0.5 <= seconds <= 3600:
+        print(f"lithowatt: --seconds must be from 0.5 to 3600, not {seconds}", file=sys.stderr)
+        return 2
+    path = _core.calibration_path()
+    if path is None:
+        print("lithowatt: set LITHOWATT_STATE_DIR: there is no home directory", file=sys.stderr)
+        return 1
+    meter = EnergyMeter(methods=["rapl", "perf", "psutil"], root=arguments.root)
+    with meter:
+        time.sleep(seconds)
+    reading = meter.reading
+    if not (reading.rapl.available or reading.perf.available):
+        print(
+            "lithowatt: there is no energy counter to calibrate; lithowatt doctor says why",
+            file=sys.stderr,
+        )
+        return 1
+    busy = meter.stats()["worker_func_psutil_cpu_percent"]
+    if busy is None or busy >= 5.0:
+        shown = "unknown" if busy is None else f"{busy:.1f} %"
+        print(
+            f"lithowatt: the machine was not at rest (busy: {shown}, wanted: below 5 %); "
+            "nothing was stored",
+            file=sys.stderr,
+        )
+        return 1
+    joules = {
+        name.split(":", 1)[1]: column[-1] for name, column in meter.timeline().joules.items()
+    }
+    factors = {}
+    for domain in DOMAINS[:-1]:
+        rapl, perf = reading.rapl.estimate(domain), reading.perf.estimate(domain)
+        if rapl is not None and perf is not None and perf.value > 0:
+            factors[domain] = rapl.value / perf.value
+    stored = {
+        "schema": 1,
+        "machine": _core.cpu_identity(arguments.root)["name"],
+        "date": time.time(),
+        "idle_watts": {name: float(value) / reading.duration for name, value in joules.items()},
+        "factors": factors,
+        "reference": "powercap per perf" if factors else None,
+    }
+    _core.write_calibration(json.dumps(stored), path)
+    for name, watts in stored["idle_watts"].items():
+        print(f"{name}: {format_number(watts)} W idle")
+    for domain, factor in factors.items():
+        print(f"{domain}: powercap reads {format_number(factor)} times what perf reads")
+    print(f"stored in {path}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
