@@ -202,7 +202,11 @@ impl Meter {
             (_, Some(path)) => Subject::Cgroup(CgroupCpu::open(path)?),
             (Scope::Process, _) => Subject::Process {
                 // Checked by `new`.
-                pid: self.options.pid.and_then(|p| i32::try_from(p).ok()),
+                pid: self
+                    .options
+                    .pid
+                    .and_then(|p| i32::try_from(p).ok())
+                    .filter(|p| *p != clock::getpid()),
                 children: self.options.children,
             },
             (Scope::Thread, _) => Subject::Thread(clock::gettid()),

@@ -21,13 +21,49 @@ struct Table {
 
 impl Table {
     fn put(&mut self, key: &str, value: impl Into<Value>) {
-        self.map.insert(format!("{PREFIX}{key}"), value.into());
+        self.put_as(format!("{PREFIX}{key}"), value.into());
+    }
+
+    fn put_as(&mut self, key: String, value: Value) {
+        let value = match value {
+            Value::String(text) => clean(&text),
+            Value::Array(items) => Value::Array(
+                items
+                    .into_iter()
+                    .map(|item| match item {
+                        Value::String(text) => clean(&text),
+                        other => other,
+                    })
+                    .collect(),
+            ),
+            other => other,
+        };
+        self.map.insert(key, value);
     }
 
     fn number(&mut self, key: &str, value: Option<f64>) {
         // JSON has no NaN and no infinity; neither has an honest reading.
         let value = value.filter(|v| v.is_finite());
         self.put(key, value.map_or(Value::Null, Value::from));
+    }
+}
+
+/// Longest text that a value may be, characters.
+const LONGEST: usize = 400;
+
+/// A text that may come from outside (a pod's name, a path, a processor's name), made fit for one
+/// line of somebody's log or stats file: no control characters, no end, never empty.
+fn clean(text: &str) -> Value {
+    let forged =
+        |c: char| c.is_control() || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let line: String = text
+        .chars()
+        .map(|c| if forged(c) { ' ' } else { c })
+        .take(LONGEST)
+        .collect();
+    match line.trim() {
+        "" => Value::Null,
+        line => Value::from(line),
     }
 }
 
@@ -117,7 +153,8 @@ fn headline(t: &mut Table, reading: &Reading) {
         ]
         .join(", "),
     );
-    t.put("energy_duration", reading.duration);
+    let measured = reading.window_ns.1 > reading.window_ns.0;
+    t.number("energy_duration", measured.then_some(reading.duration));
     t.put("energy_scope", reading.scope);
     t.number("energy_cpu_time", reading.cpu_seconds);
     t.number("energy_marginal", of(|h| h.division.marginal));
@@ -244,9 +281,7 @@ fn processor(t: &mut Table, reading: &Reading) {
     t.put("psutil_cpu_cores_physical", cpu.physical_cores);
     t.put("psutil_cpu_cores_logical", cpu.logical_cpus);
     t.number("psutil_cpu_frequency", cpu.max_mhz.or(cpu.base_mhz));
-    let mut put = |key: &str, value: Value| {
-        t.map.insert(format!("worker_processor_{key}"), value);
-    };
+    let mut put = |key: &str, value: Value| t.put_as(format!("worker_processor_{key}"), value);
     put("name", cpu.name.clone().into());
     put("brand", cpu.brand.clone().into());
     put("cores", cpu.physical_cores.into());
@@ -255,7 +290,7 @@ fn processor(t: &mut Table, reading: &Reading) {
         "info",
         json!({
             "architecture": cpu.architecture,
-            "vendor": cpu.vendor,
+            "vendor": cpu.vendor.as_deref().map(clean),
             "sockets": cpu.sockets,
             "base_mhz": cpu.base_mhz,
             "max_mhz": cpu.max_mhz,

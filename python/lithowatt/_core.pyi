@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from typing_extensions import Self
 
 __version__: str
 STATS_SCHEMA: int
@@ -26,7 +27,7 @@ class Meter:
         label: str | None = None,
         root: str | os.PathLike[str] | None = None,
         enabled: bool | None = None,
-    ) -> Meter: ...
+    ) -> Self: ...
     label: str | None
     @property
     def running(self) -> bool:
@@ -93,7 +94,11 @@ def relative_difference(a: float, b: float) -> float | None:
 def integrate(
     times_ns: Sequence[int], values: Sequence[float], t0_ns: int, t1_ns: int
 ) -> float | None:
-    """Growth of a cumulative series between two times, interpolated; None outside of it."""
+    """Growth of a cumulative series between two times, interpolated; None outside of it.
+
+    Raises:
+        ValueError: For times that do not ascend or values that are not finite.
+    """
 
 def calibration_path() -> str | None:
     """Where the calibration is stored."""

@@ -62,7 +62,8 @@ def measure(
     if function is None:
         return functools.partial(measure, on_result=on_result, **options)
     if isinstance(function, (staticmethod, classmethod)):
-        return type(function)(measure(function.__func__, on_result=on_result, **options))
+        inner: Any = functools.partial(measure, on_result=on_result, **options)
+        return type(function)(inner(function.__func__))
     if not callable(function):
         raise TypeError(f"measure decorates functions, not {function!r}")
     # What is wrong with the options is said here, not in the first call far away.

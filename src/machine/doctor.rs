@@ -33,7 +33,7 @@ impl Finding {
 
 /// Looks at every method below `root`.
 pub fn examine(root: &Path) -> Vec<Finding> {
-    let hub = Hub::get(root);
+    let hub = Hub::apart(root);
     let facts = hub.facts();
     let mut findings = Vec::new();
     for (method, result) in hub.probe(Methods::AUTO) {

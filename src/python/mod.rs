@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use numpy::{IntoPyArray, PyArray1, PyArray2, PyArrayMethods};
-use pyo3::exceptions::{PyOverflowError, PyRuntimeError, PyTypeError};
+use pyo3::exceptions::{PyOverflowError, PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyDict, PyList, PyString};
 use serde_json::Value;
@@ -342,15 +342,28 @@ fn relative_difference(a: f64, b: f64) -> Option<f64> {
 
 /// Growth of a cumulative series between two times, interpolated; `None` outside of it.
 #[pyfunction]
-fn integrate(times_ns: Vec<u64>, values: Vec<f64>, t0_ns: u64, t1_ns: u64) -> Option<f64> {
-    if times_ns.len() != values.len() {
-        return None;
+fn integrate(
+    times_ns: Vec<i64>,
+    values: Vec<f64>,
+    t0_ns: i64,
+    t1_ns: i64,
+) -> PyResult<Option<f64>> {
+    let ascending = times_ns.windows(2).all(|w| w[0] < w[1]);
+    if times_ns.len() != values.len() || !ascending || !values.iter().all(|v| v.is_finite()) {
+        return Err(PyValueError::new_err(
+            "times must ascend and values be finite numbers, one for each time",
+        ));
     }
+    let first = times_ns.first().copied().unwrap_or(0);
+    let since = |t: i64| u64::try_from(t.checked_sub(first)?).ok();
     let mut line = timeline::Timeline::new(1, times_ns.len().saturating_add(1));
     for (t, value) in times_ns.iter().zip(&values) {
-        line.push_last(*t, &[*value]);
+        line.push_last(since(*t).unwrap_or(0), &[*value]);
     }
-    line.integrate(0, t0_ns, t1_ns)
+    Ok(match (since(t0_ns), since(t1_ns)) {
+        (Some(t0), Some(t1)) => line.integrate(0, t0, t1),
+        _ => None,
+    })
 }
 
 /// Where the calibration is stored, or `None` where no directory is known.

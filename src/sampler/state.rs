@@ -376,8 +376,6 @@ impl State {
                 .root_peak_bytes();
         }
         let realtime_offset = clock_offset();
-        let ambiguous = self.counters.iter().map(|c| c.ambiguous).sum();
-        let wraps = self.counters.iter().map(|c| c.wraps).sum();
         let mut timeline =
             interval_ns.map(|_| Timeline::new(TIMELINE_CPU_COLUMNS + width + 2, TIMELINE_SAMPLES));
         let ledger = Ledger::new(width + 2);
@@ -398,6 +396,9 @@ impl State {
             start.totals[i] = counter.total;
             start.resets[i] = counter.resets;
         }
+        // What the counters did between windows is no concern of this one.
+        let ambiguous = self.counters.iter().map(|c| c.ambiguous).sum();
+        let wraps = self.counters.iter().map(|c| c.wraps).sum();
         if let Some(line) = &mut timeline {
             line.push_zeros(start.t_ns);
         }
@@ -637,6 +638,7 @@ impl State {
             interval_ns: record.interval_ns,
             samples: record.samples,
             scope: follow.subject.name(),
+            other_process: follow.tree.is_some(),
             faults: self.zones[..width]
                 .iter()
                 .zip(&self.faults)

@@ -159,6 +159,8 @@ pub struct Outcome {
     pub samples: u64,
     /// "process", "thread", "task" or "cgroup".
     pub scope: &'static str,
+    /// The process is not this one.
+    pub other_process: bool,
     /// Counters that were known when the window began: the first so many of the catalog's.
     pub width: usize,
     /// The sources.
@@ -212,6 +214,11 @@ impl Outcome {
     pub fn hardware_missing(&self) -> Option<&str> {
         if !self.methods.has(Method::Perf) {
             return Some("not asked for");
+        }
+        if self.scope != "process" || self.other_process {
+            return Some(
+                "counted for this process's own tree only, not for a part of it or others",
+            );
         }
         if let Some(why) = &self.catalog.hardware_missing {
             return Some(&why.reason);
