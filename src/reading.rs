@@ -745,6 +745,11 @@ fn note_faults(outcome: &Outcome, seconds: f64, warnings: &mut Vec<String>) {
             ));
         }
     }
+    if outcome.sampler_refused {
+        warnings.push(
+            "no sampler thread could be started: counters were read at the edges only".into(),
+        );
+    }
     if outcome.ambiguous > 0 {
         warnings.push(
             "readings were so far apart that a counter may have wrapped more than once".into(),

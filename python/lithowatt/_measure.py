@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
@@ -90,7 +91,9 @@ def _kind(function: Any) -> str:
     return "function"
 
 
-def _done(wrapper: Any, meter: EnergyMeter, on_result: Callable[[EnergyMeter], object] | None) -> None:
+def _done(
+    wrapper: Any, meter: EnergyMeter, on_result: Callable[[EnergyMeter], object] | None
+) -> None:
     if meter.running:
         meter.stop()
     wrapper.meter = meter
@@ -159,10 +162,8 @@ class _Task:
 
     def __del__(self) -> None:
         # A generator that is dropped half-way was still metered up to here.
-        try:
+        with contextlib.suppress(RuntimeError):
             self.close()
-        except RuntimeError:
-            pass
 
 
 def _task_options(options: dict[str, Any]) -> dict[str, Any]:
@@ -173,7 +174,9 @@ def _task_options(options: dict[str, Any]) -> dict[str, Any]:
     return options
 
 
-def _started(wrapper: Any, on_result: Any, options: dict[str, Any]) -> tuple[EnergyMeter, Callable[[], None]]:
+def _started(
+    wrapper: Any, on_result: Any, options: dict[str, Any]
+) -> tuple[EnergyMeter, Callable[[], None]]:
     meter = EnergyMeter(**_task_options(options))
     meter.start()
     finished = False

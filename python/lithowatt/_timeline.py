@@ -95,7 +95,9 @@ class Timeline:
             raise ImportError(
                 "to_pandas needs pandas: pip install 'lithowatt[pandas]'"
             ) from error
-        return pd.DataFrame({**self.watts, "cpu": self.cpu}, index=pd.Index(self.t, name="t"))
+        index = pd.Index(self.t, name="t")
+        frame: pd.DataFrame = pd.DataFrame({**self.watts, "cpu": self.cpu}, index=index)
+        return frame
 
     def __repr__(self) -> str:
         if not len(self):

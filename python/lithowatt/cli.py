@@ -1,6 +1,6 @@
 """``lithowatt``: what can be measured here, and the joules of a command.
 
-``lithowatt doctor``, ``lithowatt run -- CMD``, ``lithowatt calibrate``, ``lithowatt lithops status``.
+``lithowatt doctor``, ``run -- CMD``, ``calibrate``, ``lithops status``.
 """
 
 from __future__ import annotations
@@ -130,11 +130,12 @@ def _calibration() -> dict[str, Any]:
     path = _core.calibration_path()
     if path is None:
         return {"path": None, "problem": "no home directory and no LITHOWATT_STATE_DIR"}
-    if not Path(path).exists():
-        return {"path": str(path), "problem": None, "stored": None}
     try:
+        os.stat(path)
         return {"path": str(path), "problem": None, "stored": _core.read_calibration(path)}
-    except LithowattError as error:
+    except FileNotFoundError:
+        return {"path": str(path), "problem": None, "stored": None}
+    except (LithowattError, OSError) as error:
         return {"path": str(path), "problem": str(error), "stored": None}
 
 
@@ -176,20 +177,27 @@ def _run(arguments: argparse.Namespace) -> int:
     code = _wait(child)
     meter.stop()
     reading = meter.reading
-    if output is None:
-        sys.stdout.flush()
-        machine_readable = arguments.json or arguments.csv
-        _report(reading, arguments, code, sys.stdout if machine_readable else sys.stderr)
-    else:
-        temporary = output.with_name(f".{output.name}.{os.getpid()}")
-        with temporary.open("w", encoding="utf-8", newline="") as file:
-            _report(reading, arguments, code, file)
-        temporary.replace(output)
+    # Whatever becomes of the report, the exit code is the command's.
+    try:
+        if output is not None:
+            temporary = output.with_name(f".{output.name}.{os.getpid()}")
+            with temporary.open("w", encoding="utf-8", newline="") as file:
+                _report(reading, arguments, code, file)
+            temporary.replace(output)
+        else:
+            stream = sys.stdout if arguments.json or arguments.csv else sys.stderr
+            # A stream that was closed before we started is None.
+            if stream is not None:
+                _report(reading, arguments, code, stream)
+                stream.flush()
+    except OSError as error:
+        if sys.stderr is not None:
+            print(f"lithowatt: the report could not be written: {error}", file=sys.stderr)
     return code
 
 
 def _wait(child: subprocess.Popen[bytes]) -> int:
-    """Waits as a shell would: an interrupt is the child's business, a request to end is passed on."""
+    """Waits as a shell would: an interrupt is the child's business, other signals are passed on."""
 
     def forward(number: int, _frame: object) -> None:
         child.send_signal(number)

@@ -133,8 +133,10 @@ impl Hub {
         }
         state.open(methods);
         if interval_ns.is_some() {
-            if !state.thread {
+            if !state.thread && !state.thread_refused {
+                // Once is enough: a process that may not have threads will not have one later.
                 state.thread = self.spawn();
+                state.thread_refused = !state.thread;
             } else if state.parked {
                 self.wake.notify_one();
             }

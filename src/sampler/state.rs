@@ -64,6 +64,7 @@ pub(super) struct State {
     pub(super) last_count: Option<(u64, u64)>,
     pub(super) extra_cpu_ns: u64,
     pub(super) thread: bool,
+    pub(super) thread_refused: bool,
     pub(super) parked: bool,
 }
 
@@ -93,6 +94,7 @@ impl State {
             last_count: None,
             extra_cpu_ns: 0,
             thread: false,
+            thread_refused: false,
             parked: false,
         }
     }
@@ -637,6 +639,7 @@ impl State {
             methods: record.methods,
             interval_ns: record.interval_ns,
             samples: record.samples,
+            sampler_refused: self.thread_refused && record.interval_ns.is_some(),
             scope: follow.subject.name(),
             other_process: follow.tree.is_some(),
             faults: self.zones[..width]

@@ -157,6 +157,8 @@ pub struct Outcome {
     pub interval_ns: Option<u64>,
     /// Samples taken by the background thread within the window.
     pub samples: u64,
+    /// The system did not let us have a thread to sample with.
+    pub sampler_refused: bool,
     /// "process", "thread", "task" or "cgroup".
     pub scope: &'static str,
     /// The process is not this one.

@@ -13,6 +13,7 @@ use std::path::Path;
 use perf_event::events::{Dynamic, Hardware, Software};
 use perf_event::{Builder, Counter, ReadFormat};
 
+use super::kept::StandardStreams;
 use super::{Domain, Method, ReadFault, Unavailable, Zone};
 
 /// Events of the `power` PMU and the domain that each counts.
@@ -78,6 +79,7 @@ impl PowerPmu {
     /// # Errors
     /// [`Unavailable`] where there is no such PMU or where it may not be opened.
     pub fn open(root: &Path) -> Result<Self, Unavailable> {
+        let _spared = StandardStreams::spared();
         let mut pmu = Self {
             zones: Vec::new(),
             groups: Vec::new(),
@@ -314,6 +316,7 @@ impl TreeCounters {
     /// # Errors
     /// [`Unavailable`] where not even the software clock may be opened.
     pub fn open(tids: &[i32]) -> Result<Self, Unavailable> {
+        let _spared = StandardStreams::spared();
         let mut tree = Self {
             task_clock: Vec::new(),
             cycles: Vec::new(),

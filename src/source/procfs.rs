@@ -14,7 +14,7 @@ const TICK_NS: u64 = 10_000_000;
 /// The first line of /proc/stat, in clock ticks of 10 ms.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct StatLine {
-    /// user + nice, guest time taken out as psutil does.
+    /// user + nice; guest time is in them, once.
     pub user: u64,
     /// system + irq + softirq.
     pub system: u64,
@@ -55,12 +55,12 @@ impl StatLine {
             irq,
             softirq,
             steal,
-            guest,
-            guest_nice,
+            _guest,
+            _guest_nice,
         ] = v;
         (seen >= 4).then(|| Self {
-            user: (user + nice).saturating_sub(guest + guest_nice),
-            system: system + irq + softirq,
+            user: user.saturating_add(nice),
+            system: system.saturating_add(irq).saturating_add(softirq),
             idle,
             iowait,
             steal,
@@ -532,8 +532,10 @@ pub struct InOut {
 }
 
 /// Sums /proc/diskstats over whole disks, as `psutil.disk_io_counters()` does; sectors are 512 B.
-pub fn disk_bytes(text: &str, is_disk: &mut dyn FnMut(&str) -> bool) -> InOut {
+/// `None` where no disk is to be seen.
+pub fn disk_bytes(text: &str, is_disk: &mut dyn FnMut(&str) -> bool) -> Option<InOut> {
     let mut sum = InOut::default();
+    let mut seen = false;
     for line in text.lines() {
         let mut fields = line.split_ascii_whitespace();
         let Some(name) = fields.nth(2) else { continue };
@@ -543,16 +545,19 @@ pub fn disk_bytes(text: &str, is_disk: &mut dyn FnMut(&str) -> bool) -> InOut {
         let read = fields.nth(2).and_then(|f| f.parse::<u64>().ok());
         let written = fields.nth(3).and_then(|f| f.parse::<u64>().ok());
         if let (Some(read), Some(written)) = (read, written) {
+            seen = true;
             sum.input = sum.input.saturating_add(read.saturating_mul(512));
             sum.output = sum.output.saturating_add(written.saturating_mul(512));
         }
     }
-    sum
+    seen.then_some(sum)
 }
 
-/// Sums /proc/net/dev over all interfaces, loopback too, as `psutil.net_io_counters()` does.
-pub fn net_bytes(text: &str) -> InOut {
+/// Sums /proc/net/dev over all interfaces, loopback too, as `psutil.net_io_counters()` does;
+/// `None` where there is no interface.
+pub fn net_bytes(text: &str) -> Option<InOut> {
     let mut sum = InOut::default();
+    let mut seen = false;
     for line in text.lines().skip(2) {
         let Some((_, counters)) = line.rsplit_once(':') else {
             continue;
@@ -561,11 +566,12 @@ pub fn net_bytes(text: &str) -> InOut {
         let received = fields.next().and_then(|f| f.parse::<u64>().ok());
         let sent = fields.nth(7).and_then(|f| f.parse::<u64>().ok());
         if let (Some(received), Some(sent)) = (received, sent) {
+            seen = true;
             sum.input = sum.input.saturating_add(received);
             sum.output = sum.output.saturating_add(sent);
         }
     }
-    sum
+    seen.then_some(sum)
 }
 
 /// Machine memory in bytes.
@@ -705,12 +711,12 @@ impl System {
             .disk
             .as_ref()
             .and_then(|kept| kept.read(&mut buffer).ok())
-            .map(|text| disk_bytes(text, &mut is_disk));
+            .and_then(|text| disk_bytes(text, &mut is_disk));
         let net = self
             .net
             .as_ref()
             .and_then(|kept| kept.read(&mut buffer).ok())
-            .map(net_bytes);
+            .and_then(net_bytes);
         SystemEdge { stat, disk, net }
     }
 
@@ -730,7 +736,8 @@ impl System {
         let mut number = |kept: &Kept| -> Option<f64> {
             kept.read(&mut buffer).ok()?.trim().parse::<f64>().ok()
         };
-        let khz: Vec<f64> = self.frequency.iter().filter_map(&mut number).collect();
+        let mut khz: Vec<f64> = self.frequency.iter().filter_map(&mut number).collect();
+        khz.retain(|khz| khz.is_finite() && *khz > 0.0);
         let temperature_celsius = self
             .temperature
             .as_ref()
@@ -818,12 +825,12 @@ mod tests {
         let sum = disk_bytes(text, &mut |name| name == "vda");
         assert_eq!(
             sum,
-            InOut {
+            Some(InOut {
                 input: 51_200,
                 output: 102_400
-            }
+            })
         );
-        assert_eq!(disk_bytes("garbage", &mut |_| true), InOut::default());
+        assert_eq!(disk_bytes("garbage", &mut |_| true), None);
     }
 
     #[test]
@@ -832,10 +839,10 @@ mod tests {
                     eth0:1 1 0 0 0 0 0 0 2 1 0 0 0 0 0 0\n";
         assert_eq!(
             net_bytes(text),
-            InOut {
+            Some(InOut {
                 input: 101,
                 output: 202
-            }
+            })
         );
     }
 

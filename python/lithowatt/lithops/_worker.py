@@ -31,6 +31,7 @@ import os
 import pickle
 import sys
 import time
+import warnings
 from collections.abc import Callable
 from types import CodeType, ModuleType, TracebackType
 from typing import Any
@@ -156,9 +157,9 @@ class _Task:
             what = "the function did not start or could not be metered"
         else:
             what = "the function's process ended without reporting (killed, timed out or exited)"
-        warnings = values.get(PREFIX + "energy_warnings")
+        others = values.get(PREFIX + "energy_warnings")
         values[PREFIX + "energy_warnings"] = [
-            *(warnings if isinstance(warnings, list) else []),
+            *(others if isinstance(others, list) else []),
             f"{what}: these values are of the whole task in the worker, {window}, "
             "Lithops' own work included",
         ]
@@ -310,6 +311,8 @@ class _FunctionWindow:
     def load(self) -> Any:
         """The job's function, metered; in J, where Lithops loads it."""
         function = pickle.loads(self._pickled)  # noqa: S301 (what Lithops would have loaded)
+        with _Harmless("silencing a warning about our own thread"):
+            _expect_sampler_thread()
         with _Harmless("preparing to meter a function"):
             self._pid = os.getpid()
             # What a first start in a process costs (1 ms) comes before the
@@ -374,6 +377,21 @@ class _FunctionWindow:
             if following is not trace.tb_next:
                 trace.tb_next = following
             trace = following
+
+
+#: What CPython 3.12 and later say to a process that forks while it has threads.
+_FORK_WARNING = r"This process \(pid=\d+\) is multi-threaded, use of fork"
+
+
+def _expect_sampler_thread() -> None:
+    """Keeps a function that forks from being warned of the meter's thread, in J.
+
+    The sampler does not run in a forked child and holds nothing that one needs,
+    so in a process whose only other thread it is the warning is no news; where
+    there are more threads it is, and stays.
+    """
+    if sys.version_info >= (3, 12) and len(os.listdir("/proc/self/task")) == 1:  # noqa: PTH208
+        warnings.filterwarnings("ignore", message=_FORK_WARNING, category=DeprecationWarning)
 
 
 class _MeteredFunction:
