@@ -223,7 +223,7 @@ impl Reading {
         let mut warnings = Vec::new();
         let rapl = method_reading(outcome, Method::Rapl, duration);
         let perf = method_reading(outcome, Method::Perf, duration);
-        let missing = |method: Method| outcome.missing(method).map(str::to_owned);
+        let missing = |method: Method| outcome.missing(method);
         let ebpf = MethodReading {
             source: unavailable(missing(Method::Ebpf)),
             ..MethodReading::default()
@@ -248,7 +248,9 @@ impl Reading {
         if headline.is_none() {
             headline_reason = Some(format!(
                 "no counter ({}) and the model was not asked for",
-                missing(Method::Rapl).unwrap_or_else(|| "no reading".into())
+                missing(Method::Rapl)
+                    .or_else(|| rapl.reasons.get(&Domain::Package).cloned())
+                    .unwrap_or_else(|| "no reading".into())
             ));
         }
         let verdict = verify(&rapl, &perf, &mut warnings);
@@ -393,6 +395,12 @@ impl Outcome {
         }
     }
 
+    /// A live counter changes within a millisecond, and is looked at once in an interval.
+    fn standstill_ns(&self) -> u64 {
+        let interval = self.interval_ns.unwrap_or(0);
+        (interval * 5 / 2).max(50_000_000)
+    }
+
     /// One domain of one method, all packages; or why not.
     fn domain(&self, method: Method, domain: Domain, seconds: f64) -> Result<Energy, String> {
         let slots = self.slots_of(method, domain);
@@ -407,6 +415,10 @@ impl Outcome {
                 Some(why) => why.to_owned(),
                 None => format!("this machine has no {domain} counter"),
             });
+        }
+        let hole = self.catalog.holes.iter().find(|(d, _)| *d == domain);
+        if let Some((_, why)) = hole.filter(|_| method == Method::Rapl) {
+            return Err(why.clone());
         }
         let mut sum = Energy {
             joules: 0.0,
@@ -428,6 +440,14 @@ impl Outcome {
                 } else {
                     format!("{}: the counter did not move", zone.name)
                 });
+            }
+            // Graphics may truly rest; nothing else draws no power at all.
+            if domain != Domain::Uncore && self.stood_ns[i] > self.standstill_ns() {
+                return Err(format!(
+                    "{}: the counter stood still for the last {:.2} s",
+                    zone.name,
+                    self.stood_ns[i] as f64 * 1e-9
+                ));
             }
             let watts = joules / seconds;
             let mut energy = self.edge_band(joules, seconds);
@@ -453,7 +473,7 @@ impl Outcome {
 fn method_reading(outcome: &Outcome, method: Method, seconds: f64) -> MethodReading {
     if let Some(why) = outcome.missing(method) {
         return MethodReading {
-            source: unavailable(Some(why.to_owned())),
+            source: unavailable(Some(why)),
             ..MethodReading::default()
         };
     }
@@ -736,6 +756,19 @@ fn note_faults(outcome: &Outcome, seconds: f64, warnings: &mut Vec<String>) {
             warnings.push(format!("{}: {fault} within the window", zone.name));
         }
     }
+    // A domain that is missing in part is missed more than one that never was.
+    for (domain, why) in &outcome.catalog.holes {
+        warnings.push(format!("{domain}: {why}"));
+    }
+    for (i, zone) in outcome.zones().iter().enumerate() {
+        if outcome.stood_ns[i] > outcome.standstill_ns() && zone.domain != Domain::Uncore {
+            warnings.push(format!(
+                "{}: the counter stood still for the last {:.2} s",
+                zone.name,
+                outcome.stood_ns[i] as f64 * 1e-9
+            ));
+        }
+    }
     for (zone, resets) in outcome.zones().iter().zip(&outcome.resets) {
         if *resets > 0 {
             warnings.push(format!(
@@ -787,7 +820,8 @@ fn system_reading(
         disk_io_write_mb: disk.map(|(now, then)| mib(now.output, then.output)),
         network_sent_mb: net.map(|(now, then)| mib(now.output, then.output)),
         network_recv_mb: net.map(|(now, then)| mib(now.input, then.input)),
-        process_cpu_percent: (outcome.own_known && seconds > 0.0)
+        // Within microseconds the CPU clock and the window's edges do not quite belong together.
+        process_cpu_percent: (outcome.own_known && seconds >= UPDATE_SECONDS)
             .then(|| 100.0 * outcome.ledger.own_ns * 1e-9 / seconds),
         process_memory_mb: outcome.rss.0.map(|b| b as f64 / MIB),
         process_memory_peak_mb: outcome.rss.1.map(|b| b as f64 / MIB),

@@ -194,7 +194,18 @@ def _wrap_generator(function: Any, on_result: Any, options: dict[str, Any]) -> A
     def metered(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
         meter, finish = _started(metered, on_result, options)
         task = _Task(function(*args, **kwargs), meter, finish)
-        return (yield from task)
+        # Not `yield from`: it would turn a GeneratorExit thrown in into a close().
+        try:
+            item = task.send(None)
+            while True:
+                try:
+                    sent = yield item
+                except BaseException as error:
+                    item = task.throw(error)
+                else:
+                    item = task.send(sent)
+        except StopIteration as stop:
+            return stop.value
 
     return metered
 

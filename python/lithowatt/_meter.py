@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+# Everything that metering and reading need is imported here and now: an import within a call could
+# hold a module's lock just when another thread forks, and the child would wait for it for ever.
+import os
+
 from lithowatt._core import Meter
 from lithowatt._errors import MeterStateError
+from lithowatt._reading import Reading
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import os
     from collections.abc import Callable, Sequence
     from types import EllipsisType, TracebackType
     from typing import Any, TypeVar
 
-    from lithowatt._reading import Reading
     from lithowatt._timeline import Timeline
 
     _F = TypeVar("_F", bound=Callable[..., Any])
@@ -114,7 +117,7 @@ class EnergyMeter(Meter):
         if self.running:
             self.stop()
             return
-        try:  # noqa: SIM105 - contextlib would double the time of the import
+        try:  # noqa: SIM105 - contextlib is one more import
             self.stop()
         except MeterStateError:
             pass
@@ -151,8 +154,6 @@ class EnergyMeter(Meter):
         Raises:
             MeterStateError: If the meter was never started.
         """
-        from lithowatt._reading import Reading
-
         return Reading(self.raw_reading())
 
     @property
@@ -185,8 +186,6 @@ class EnergyMeter(Meter):
             MeterStateError: If the meter was never started.
         """
         if compact is None:
-            import os
-
             compact = os.environ.get("ENERGY_STATS", "").strip().lower() == "compact"
         return self.raw_stats(compact)
 
@@ -195,9 +194,12 @@ class EnergyMeter(Meter):
 
         Raises:
             MeterStateError: If the meter was never started.
+            ImportError: Where NumPy is missing: ``pip install numpy``.
         """
-        from lithowatt._timeline import Timeline
-
+        try:
+            from lithowatt._timeline import Timeline
+        except ImportError as error:
+            raise ImportError("timeline needs NumPy: pip install numpy") from error
         return Timeline.from_raw(self.raw_timeline())
 
     def __repr__(self) -> str:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 if TYPE_CHECKING:
-    import numpy as np
     import numpy.typing as npt
     import pandas as pd
 
@@ -32,8 +33,6 @@ class Timeline:
         joules: dict[str, npt.NDArray[np.float64]],
         cpu_seconds: npt.NDArray[np.float64],
     ) -> None:
-        import numpy as np
-
         self.times_ns = times_ns
         self.joules = joules
         edges = (times_ns - times_ns[0]).astype(np.float64) * 1e-9 if len(times_ns) else times_ns
@@ -47,8 +46,6 @@ class Timeline:
     @classmethod
     def from_raw(cls, raw: tuple[Any, Any, list[str]] | None) -> Timeline:
         """From what the core hands over: times, a matrix of cumulative columns, their names."""
-        import numpy as np
-
         if raw is None:
             return cls(np.empty(0, np.uint64), {}, np.empty(0, np.float64))
         times_ns, matrix, names = raw

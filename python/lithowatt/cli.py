@@ -131,7 +131,7 @@ def _calibration() -> dict[str, Any]:
     if path is None:
         return {"path": None, "problem": "no home directory and no LITHOWATT_STATE_DIR"}
     try:
-        os.stat(path)
+        Path(path).stat()
         return {"path": str(path), "problem": None, "stored": _core.read_calibration(path)}
     except FileNotFoundError:
         return {"path": str(path), "problem": None, "stored": None}
@@ -156,10 +156,12 @@ def _idle_line(calibration: dict[str, Any]) -> str:
 
 
 def _run(arguments: argparse.Namespace) -> int:
+    # An argument need not be text; a label and a report are.
+    shown = " ".join(arguments.command).encode("utf-8", "replace").decode("utf-8")
     meter = EnergyMeter(
         methods=arguments.methods,
         interval=... if arguments.interval is None else arguments.interval,
-        label=" ".join(arguments.command),
+        label=shown,
         root=arguments.root,
     )
     # An output that cannot be written is said before anything runs.

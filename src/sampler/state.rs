@@ -180,7 +180,12 @@ impl State {
             Some(Err(why)) => Some(why.clone()),
             None => None,
         };
+        let holes = match &self.rapl {
+            Some(Ok(rapl)) => rapl.holes().to_vec(),
+            _ => Vec::new(),
+        };
         self.catalog = Arc::new(Catalog {
+            holes,
             zones: self.zones.clone(),
             missing,
             hardware_missing,
@@ -622,6 +627,14 @@ impl State {
             .map(|(now, then)| now - then)
             .collect();
         let window_ns = (record.start.t_ns, edge.t_ns);
+        let stood_ns = self.counters[..edge.totals.len()]
+            .iter()
+            .map(|counter| {
+                let moved = counter.changed_ns > window_ns.0;
+                let stood = window_ns.1.saturating_sub(counter.changed_ns);
+                if moved { stood } else { 0 }
+            })
+            .collect();
         let slack_ns = record.start.slack_ns + edge.slack_ns;
         let own_known = edge.own_ns.is_some() && record.start.own_ns.is_some();
         let width = edge.totals.len();
@@ -650,6 +663,7 @@ impl State {
             width,
             catalog: Arc::clone(&self.catalog),
             resets,
+            stood_ns,
             wraps: sum(|c| c.wraps) - record.wraps,
             ambiguous: sum(|c| c.ambiguous) - record.ambiguous,
             ledger: record.ledger,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::attribution::Ledger;
 use crate::source::perf::TreeCount;
 use crate::source::procfs::{CgroupCpu, SystemEdge, SystemState, Tree};
-use crate::source::{Method, Methods, ReadFault, Unavailable, Zone};
+use crate::source::{Domain, Method, Methods, ReadFault, Unavailable, Zone};
 use crate::task::TaskClock;
 use crate::timeline::Timeline;
 
@@ -140,6 +140,8 @@ pub struct Catalog {
     pub hardware_missing: Option<Unavailable>,
     /// What sources left out.
     pub notes: Vec<String>,
+    /// Domains of powercap of which a part cannot be read, and why.
+    pub holes: Vec<(Domain, String)>,
 }
 
 /// Everything known about a window when it ends, before it is made into a reading.
@@ -171,6 +173,8 @@ pub struct Outcome {
     pub faults: Vec<Option<ReadFault>>,
     /// Resets of each counter within the window.
     pub resets: Vec<u32>,
+    /// For how long each counter had not changed when the window ended, though it did before, ns.
+    pub stood_ns: Vec<u64>,
     /// Wraps of all counters within the window.
     pub wraps: u32,
     /// Readings so far apart that wraps may be missing.
@@ -204,12 +208,15 @@ impl Outcome {
     }
 
     /// Why `method` gave nothing; `None` where it is there.
-    pub fn missing(&self, method: Method) -> Option<&str> {
+    pub fn missing(&self, method: Method) -> Option<String> {
         if !self.methods.has(method) {
-            return Some("not asked for");
+            return Some("not asked for".into());
         }
-        let known = self.catalog.missing.iter().find(|(m, _)| *m == method);
-        known.map(|(_, why)| why.reason.as_str())
+        let (_, why) = self.catalog.missing.iter().find(|(m, _)| *m == method)?;
+        Some(match &why.fix {
+            Some(fix) if why.denied => format!("{}; fix: {fix}", why.reason),
+            _ => why.reason.clone(),
+        })
     }
 
     /// Why the process tree was not counted in hardware.

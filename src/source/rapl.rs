@@ -73,12 +73,23 @@ struct Candidate {
     name: String,
 }
 
+impl Candidate {
+    /// Its name with its package's, so that it is unlike all others.
+    fn title(&self) -> String {
+        match self.domain {
+            Domain::Package | Domain::Psys => self.name.clone(),
+            _ => format!("package-{}/{}", self.package.0, self.name),
+        }
+    }
+}
+
 /// The open counters.
 #[derive(Debug)]
 pub struct Rapl {
     zones: Vec<Zone>,
     kept: Vec<Kept>,
     notes: Vec<String>,
+    holes: Vec<(Domain, String)>,
 }
 
 impl Rapl {
@@ -94,6 +105,7 @@ impl Rapl {
             zones: Vec::new(),
             kept: Vec::new(),
             notes: Vec::new(),
+            holes: Vec::new(),
         };
         let mut refused: Option<Unavailable> = None;
         for candidate in candidates {
@@ -110,6 +122,10 @@ impl Rapl {
                 }
                 Err(why) => {
                     rapl.notes.push(format!("{}: {why}", candidate.name));
+                    rapl.holes.push((
+                        candidate.domain,
+                        format!("{} cannot be read: {why}", candidate.title()),
+                    ));
                     if refused.as_ref().is_none_or(|r| !r.denied) {
                         refused = Some(why);
                     }
@@ -133,6 +149,11 @@ impl Rapl {
     /// The zones, in the order of [`Rapl::read`].
     pub fn zones(&self) -> &[Zone] {
         &self.zones
+    }
+
+    /// Domains of which a part cannot be read, and why: what is left is not the machine.
+    pub fn holes(&self) -> &[(Domain, String)] {
+        &self.holes
     }
 
     /// What was left out, and why.
@@ -297,11 +318,7 @@ fn open_zone(candidate: &Candidate) -> Result<(Zone, Kept), Unavailable> {
             method: Method::Rapl,
             domain: candidate.domain,
             package: candidate.package.0,
-            name: if candidate.domain == Domain::Package || candidate.domain == Domain::Psys {
-                candidate.name.clone()
-            } else {
-                format!("package-{}/{}", candidate.package.0, candidate.name)
-            },
+            name: candidate.title(),
             unit_joules: MICROJOULE,
             modulus: Some(modulus),
         },
