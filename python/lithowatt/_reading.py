@@ -2,10 +2,31 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from collections import namedtuple
+
+TYPE_CHECKING = False  # typing would be half of what importing EnergyMeter costs
+if TYPE_CHECKING:
+    from typing import Any, NamedTuple
+
+    class _Estimate(NamedTuple):
+        value: float
+        low: float
+        high: float
+        source: str
+
+    class _Phase(NamedTuple):
+        name: str
+        duration: float
+        cpu_seconds: float
+        joules: float | None
+        entries: int
+
+else:
+    _Estimate = namedtuple("Estimate", "value low high source")
+    _Phase = namedtuple("Phase", "name duration cpu_seconds joules entries")
 
 
-class Estimate(NamedTuple):
+class Estimate(_Estimate):
     """A value with its 95 % band.
 
     Attributes:
@@ -15,10 +36,7 @@ class Estimate(NamedTuple):
         source: How it was obtained.
     """
 
-    value: float
-    low: float
-    high: float
-    source: str
+    __slots__ = ()
 
 
 class Domains:
@@ -96,7 +114,7 @@ class Domains:
         return f"<{', '.join(parts)}>"
 
 
-class Phase(NamedTuple):
+class Phase(_Phase):
     """A phase of a window.
 
     Attributes:
@@ -107,11 +125,7 @@ class Phase(NamedTuple):
         entries: How often it was entered.
     """
 
-    name: str
-    duration: float
-    cpu_seconds: float
-    joules: float | None
-    entries: int
+    __slots__ = ()
 
 
 class Reading:
