@@ -570,8 +570,11 @@ def test_switched_off_reads_nothing_and_has_no_thread(value: str) -> None:
 
 def test_switched_on_has_a_thread_with_a_name() -> None:
     code = (
-        "import os\nfrom lithowatt import EnergyMeter\n"
-        "with EnergyMeter() as m:\n    " + THREADS + "assert 'lithowatt\\n' in names, names\n"
+        "import os, time\nfrom lithowatt import EnergyMeter\n"
+        # The thread gives itself its name, once it runs.
+        "with EnergyMeter() as m:\n    time.sleep(0.3); "
+        + THREADS
+        + "assert 'lithowatt\\n' in names, names\n"
     )
     done = python(code, ENERGY_MONITORING_ENABLED="true")
     assert (done.returncode, done.stderr) == (0, "")

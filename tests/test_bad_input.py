@@ -14,10 +14,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import lithowatt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+import lithowatt
 from lithowatt import EnergyMeter, _core, measure
 from rig import StaticTree
 
@@ -171,10 +172,10 @@ def test_a_process_that_ends_within_the_window() -> None:
 
 @pytest.mark.parametrize("cgroup", ["nothing/here", "a\0b"])
 def test_a_cgroup_that_is_not_there(cgroup: str, tmp_path: Path) -> None:
-    with pytest.raises(lithowatt.UnreadableFileError, match="cannot read") as caught:
+    with pytest.raises(lithowatt.UnreadableFileError, match=tmp_path.name) as caught:
         EnergyMeter(cgroup=f"{tmp_path}/{cgroup}")
     assert isinstance(caught.value, OSError)
-    assert tmp_path.name in str(caught.value)
+    assert "cpu.stat" in str(caught.value)
 
 
 def test_a_directory_that_is_no_cgroup(tmp_path: Path) -> None:
@@ -398,10 +399,10 @@ def test_a_name_in_a_terminal_is_one_line_without_escapes() -> None:
     assert "\n" not in repr(m)
 
 
-def test_text_that_utf_8_cannot_hold_is_a_value_error() -> None:
-    with pytest.raises(ValueError):
+def test_text_that_utf_8_cannot_hold_is_refused() -> None:
+    with pytest.raises((TypeError, ValueError)):
         EnergyMeter(label="\ud800")
-    with EnergyMeter() as m, pytest.raises(ValueError), m.phase("\ud800"):
+    with EnergyMeter() as m, pytest.raises((TypeError, ValueError)), m.phase("\ud800"):
         pass
     check(m)
 
@@ -600,11 +601,12 @@ def test_a_calibration_is_read_back_as_written(tmp_path: Path) -> None:
     assert os.listdir(path.parent) == ["calibration.json"]
 
 
-@pytest.mark.parametrize("kind", HOSTILE_CALIBRATIONS)
+@pytest.mark.parametrize(
+    "kind", [k for k, text in HOSTILE_CALIBRATIONS.items() if text is not None]
+)
 def test_what_cannot_be_read_is_not_written(kind: str, tmp_path: Path) -> None:
     text = HOSTILE_CALIBRATIONS[kind]
-    if text is None:
-        pytest.skip("text is UTF-8 in Python")
+    assert text is not None
     path = tmp_path / "calibration.json"
     path.write_text("as it was")
     with pytest.raises(lithowatt.MalformedValueError):
