@@ -1,0 +1,179 @@
+//! What the meter's parts cost: `cargo bench --bench meter`.
+//!
+//! Four static RAPL zones (two sockets, package and DRAM) in memory: what is timed is the meter and
+//! its system calls. Real zones add a register read each.
+
+#![allow(missing_docs, reason = "criterion's macros make public items")]
+
+use std::fs;
+use std::hint::black_box;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::time::Duration;
+
+use criterion::{Criterion, criterion_group, criterion_main};
+use lithowatt::attribution::{Interval, Ledger};
+use lithowatt::meter::{Meter, Options};
+use lithowatt::source::Methods;
+use lithowatt::source::procfs::{MachineCpu, Tree};
+use lithowatt::source::rapl::Rapl;
+use lithowatt::timeline::Counter;
+use tempfile::TempDir;
+
+/// `max_energy_range_uj` of most Intel packages.
+const RANGE_UJ: &str = "262143328850\n";
+const ZONES: [(&str, &str); 4] = [
+    ("intel-rapl:0", "package-0"),
+    ("intel-rapl:0:0", "dram"),
+    ("intel-rapl:1", "package-1"),
+    ("intel-rapl:1:0", "dram"),
+];
+
+/// A root with four zones; the rest is the machine's own.
+fn static_root() -> TempDir {
+    let shm = Path::new("/dev/shm");
+    let dir = if shm.is_dir() {
+        tempfile::tempdir_in(shm)
+    } else {
+        tempfile::tempdir()
+    };
+    let dir = dir.expect("a temporary directory");
+    let root = dir.path();
+    for (id, name) in ZONES {
+        let zone = root.join("sys/class/powercap").join(id);
+        fs::create_dir_all(&zone).expect("a zone directory");
+        for (file, text) in [
+            ("name", format!("{name}\n")),
+            ("energy_uj", "123456789\n".into()),
+            ("max_energy_range_uj", RANGE_UJ.into()),
+        ] {
+            fs::write(zone.join(file), text).expect("a zone file");
+        }
+    }
+    for (real, here) in [
+        ("/proc", "proc"),
+        ("/sys/devices", "sys/devices"),
+        ("/sys/block", "sys/block"),
+        ("/sys/fs", "sys/fs"),
+        ("/sys/bus", "sys/bus"),
+    ] {
+        symlink(real, root.join(here)).expect("a link to the machine");
+    }
+    dir
+}
+
+fn parts(c: &mut Criterion) {
+    c.bench_function("counter advance", |b| {
+        let mut counter = Counter::new(1e-6, Some(262_143_328_851));
+        let (mut t_ns, mut raw) = (0u64, 0u64);
+        b.iter(|| {
+            t_ns += 1_000_000;
+            raw = (raw + 50_000) % 262_143_328_851;
+            black_box(counter.advance(black_box(t_ns), black_box(raw)))
+        });
+    });
+
+    c.bench_function("ledger add, 4 zones and the model", |b| {
+        let mut ledger = Ledger::new(6);
+        let interval = Interval {
+            dt_ns: 100_000_000,
+            cpus: 2,
+            idle_ns: Some(90_000_000),
+            own_ns: 80_000_000,
+            inside_ns: 80_000_000,
+            outside_rate: Some(0.3),
+        };
+        let joules = [2.5, 0.4, 2.5, 0.4, 3.0, 0.5];
+        b.iter(|| {
+            let split = ledger.split(black_box(&interval));
+            ledger.add(&interval, split, black_box(&joules));
+        });
+    });
+
+    let root = static_root();
+    c.bench_function("rapl read, 4 zones", |b| {
+        let rapl = Rapl::open(root.path(), Some("GenuineIntel")).expect("four zones");
+        assert_eq!(rapl.zones().len(), ZONES.len());
+        let mut out = Vec::with_capacity(ZONES.len());
+        b.iter(|| {
+            out.clear();
+            rapl.read(black_box(&mut out));
+        });
+    });
+    c.bench_function("rapl open, 4 zones", |b| {
+        b.iter(|| Rapl::open(black_box(root.path()), Some("GenuineIntel")));
+    });
+
+    c.bench_function("process tree cpu, no children", |b| {
+        let mut tree = Tree::new(None);
+        b.iter(|| black_box(tree.cpu_ns()));
+    });
+    c.bench_function("process tree cpu, one child", |b| {
+        let mut child = std::process::Command::new("sleep")
+            .arg("600")
+            .spawn()
+            .expect("sleep");
+        let mut tree = Tree::new(None);
+        b.iter(|| black_box(tree.cpu_ns()));
+        child.kill().expect("the child to end");
+        child.wait().expect("the child's status");
+    });
+    c.bench_function("machine idle time", |b| {
+        let mut machine = MachineCpu::open(Path::new("/"));
+        // Time stands still, so /proc/stat is not read: it is read every 50 ms at most.
+        b.iter(|| black_box(machine.idle_ns(1)));
+    });
+}
+
+fn meters(c: &mut Criterion) {
+    let root = static_root();
+    let meter = |methods: Methods, interval: Option<f64>| {
+        Meter::new(Options {
+            methods,
+            interval,
+            root: root.path().to_owned(),
+            ..Options::default()
+        })
+        .expect("a meter")
+    };
+    let rapl = Methods::parse(["rapl"]).expect("a method");
+    // In this order: what a later one opens in the hub is then no cost of an earlier one.
+    for (name, methods, interval) in [
+        ("start and stop, rapl, edges only", rapl, None),
+        ("start and stop, rapl, 0.1 s sampler", rapl, Some(0.1)),
+        (
+            "start and stop, all methods, edges only",
+            Methods::AUTO,
+            None,
+        ),
+        (
+            "start and stop, all methods, 0.1 s sampler",
+            Methods::AUTO,
+            Some(0.1),
+        ),
+    ] {
+        let mut meter = meter(methods, interval);
+        c.bench_function(name, |b| {
+            b.iter(|| {
+                meter.start().expect("a start");
+                meter.stop().expect("a stop");
+            });
+        });
+    }
+    let mut all = meter(Methods::AUTO, None);
+    all.start().expect("a start");
+    all.stop().expect("a stop");
+    c.bench_function("reading of a stopped meter, all methods", |b| {
+        b.iter(|| black_box(all.reading(None)));
+    });
+}
+
+criterion_group! {
+    name = benches;
+    config = Criterion::default()
+        .warm_up_time(Duration::from_millis(500))
+        .measurement_time(Duration::from_secs(2))
+        .sample_size(50);
+    targets = parts, meters
+}
+criterion_main!(benches);
