@@ -23,6 +23,10 @@ pub const ALONE_SHARE: f64 = 0.9;
 /// idle time in steps of 10 ms.
 const SURE_NS: f64 = 200e6;
 
+/// Error of the idle time of a window, ns: both ends are off by up to one step with equal chance,
+/// and 95 % of the differences of two such lie within 0.78 of a step.
+const STEP_NS: f64 = 0.78 * IDLE_STEP_NS as f64;
+
 /// Idle steps that may be carried to the next interval.
 const RESIDUE_LIMIT_NS: f64 = 4.0 * IDLE_STEP_NS as f64;
 
@@ -181,6 +185,13 @@ impl Ledger {
         }
     }
 
+    /// Whether the function surely had the machine to itself: in a window of few idle steps that
+    /// cannot be told, and like calls should not be told apart by chance.
+    pub fn alone(&self) -> bool {
+        let least = self.own_ns / (self.own_ns + self.others_ns + STEP_NS);
+        self.busy_known && least >= ALONE_SHARE
+    }
+
     /// The function's share of all busy time, with the band that step size and unlike workloads
     /// leave.
     pub fn share(&self) -> Share {
@@ -188,9 +199,8 @@ impl Ledger {
         if busy <= 0.0 || self.own_ns <= 0.0 {
             return Share::default();
         }
-        // Two ends, each off by up to one step with equal chance: 95 % lie within 0.78 of a step.
         let step = if self.busy_known {
-            0.78 * IDLE_STEP_NS as f64
+            STEP_NS
         } else {
             f64::INFINITY
         };
@@ -249,13 +259,12 @@ pub fn divide(ledger: &Ledger, slots: &[usize], idle_watts: f64, allotted: f64) 
     let watts = if seconds > 0.0 { idle / seconds } else { 0.0 };
     let shared = sum(&ledger.shared_joules) - watts * ledger.share_seconds;
     let marginal = shared.clamp(0.0, active.max(0.0));
-    let share = ledger.share().value;
     // Alone, the function owns the idle power of the CPUs that are kept for it. Beside others, its
     // idle share is not more than its share of the work, so that shares never sum to over one.
-    let idle_share = if share >= ALONE_SHARE {
+    let idle_share = if ledger.alone() {
         allotted
     } else {
-        allotted.min(share)
+        allotted.min(ledger.share().value)
     };
     Division {
         machine,

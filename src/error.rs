@@ -47,7 +47,7 @@ pub enum Error {
     #[error("no process with pid {pid}; accepted is the pid of a running process")]
     NoSuchProcess {
         /// The pid as it was given.
-        pid: i64,
+        pid: String,
     },
 
     /// A directory that is no cgroup, or keeps no CPU time.

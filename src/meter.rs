@@ -152,7 +152,9 @@ impl Meter {
                 .filter(|p| *p > 0)
                 .and_then(clock::process_cpu_ns);
             if alive.is_none() {
-                return Err(Error::NoSuchProcess { pid });
+                return Err(Error::NoSuchProcess {
+                    pid: pid.to_string(),
+                });
             }
         }
         if options.root.as_os_str().is_empty() {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::attribution::{ALONE_SHARE, Division, Ledger, Share, divide};
+use crate::attribution::{Division, Ledger, Share, divide};
 use crate::machine::facts::{Facts, IdlePower};
 use crate::sampler::Outcome;
 use crate::source::{Domain, Method};
@@ -576,7 +576,7 @@ fn measured(
     let allotted = allotted(outcome, facts);
     let division = divide(ledger, &slots, idle.watts, allotted);
     let share = ledger.share();
-    let alone = share.value >= ALONE_SHARE && ledger.busy_known && outcome.scope != "task";
+    let alone = ledger.alone() && outcome.scope != "task";
     let (value, idle_share, definition) = if alone {
         (division.amortised, Some(allotted), "amortised")
     } else {
@@ -661,7 +661,7 @@ fn modelled(outcome: &Outcome, facts: &Facts) -> Option<Headline> {
     let allotted = allotted(outcome, facts);
     let division = divide(ledger, &slots, idle_watts, allotted);
     let share = ledger.share();
-    let alone = share.value >= ALONE_SHARE && ledger.busy_known && outcome.scope != "task";
+    let alone = ledger.alone() && outcome.scope != "task";
     let value = if alone {
         division.amortised
     } else {

@@ -134,9 +134,10 @@ fn pid_of(given: Option<&Bound<'_, PyAny>>) -> PyResult<Option<i64>> {
     let Some(given) = given else { return Ok(None) };
     match given.extract::<i64>() {
         Ok(pid) if !given.is_instance_of::<PyBool>() => Ok(Some(pid)),
-        Err(e) if e.is_instance_of::<PyOverflowError>(given.py()) => {
-            Err(Error::NoSuchProcess { pid: i64::MAX }.into())
+        Err(e) if e.is_instance_of::<PyOverflowError>(given.py()) => Err(Error::NoSuchProcess {
+            pid: given.to_string().chars().take(64).collect(),
         }
+        .into()),
         _ => Err(wrong_type("pid", "a whole number or None", given)),
     }
 }
@@ -144,7 +145,7 @@ fn pid_of(given: Option<&Bound<'_, PyAny>>) -> PyResult<Option<i64>> {
 fn text_of(option: &str, given: &Bound<'_, PyAny>) -> PyResult<String> {
     given
         .extract()
-        .map_err(|_| wrong_type(option, "a string", given))
+        .map_err(|_| wrong_type(option, "a string without lone surrogates", given))
 }
 
 /// A variable that is set to something; empty counts as not set, as in YAML.

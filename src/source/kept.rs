@@ -46,8 +46,8 @@ impl Kept {
         if file.as_raw_fd() > LAST_STANDARD {
             return Ok(Self(file));
         }
-        let _spared = StandardStreams::spared();
         drop(file);
+        let _spared = StandardStreams::spared();
         File::open(path).map(Self)
     }
 

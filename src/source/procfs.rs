@@ -732,7 +732,8 @@ impl System {
             .loadavg
             .as_ref()
             .and_then(|kept| kept.read(&mut buffer).ok())
-            .and_then(|text| text.split_ascii_whitespace().next()?.parse().ok());
+            .and_then(|text| text.split_ascii_whitespace().next()?.parse().ok())
+            .filter(|load: &f64| load.is_finite() && *load >= 0.0);
         let mut number = |kept: &Kept| -> Option<f64> {
             kept.read(&mut buffer).ok()?.trim().parse::<f64>().ok()
         };
