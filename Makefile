@@ -20,6 +20,7 @@ demo: $(VENV)/installed
 
 test: $(VENV)/installed
 	cargo test --quiet
+	$(BIN)/python -m pytest --quiet --doctest-modules --pyargs lithowatt
 	$(BIN)/python -m pytest
 
 lint: $(VENV)/installed

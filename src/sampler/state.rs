@@ -23,6 +23,10 @@ const SHORT_REST_NS: u64 = 50_000_000;
 /// Samples that a meter keeps for its timeline.
 const TIMELINE_SAMPLES: usize = 2048;
 
+/// Counters of the process tree serve the windows after the one in which they are opened, so they
+/// are for processes that meter again and again: a worker that is forked for one call never does.
+const TREE_AFTER_WINDOWS: u64 = 3;
+
 /// A window this long is worth counters of the process tree for the windows after it, ns.
 const TREE_AFTER_NS: u64 = 1_000_000_000;
 
@@ -147,7 +151,9 @@ impl State {
             active.record.methods.has(Method::Perf)
                 && now.saturating_sub(active.record.start.t_ns) > TREE_AFTER_NS
         };
-        (self.tree_counters.is_none() && self.active.iter().any(long)).then(|| self.tree.tids())
+        let again = self.next_id >= TREE_AFTER_WINDOWS;
+        let wanted = again && self.tree_counters.is_none() && self.active.iter().any(long);
+        wanted.then(|| self.tree.tids())
     }
 
     /// Makes the catalog anew.
