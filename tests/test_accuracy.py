@@ -13,6 +13,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from accuracy_report import (
     DUTIES,
     Share,
@@ -25,11 +28,8 @@ from accuracy_report import (
     truth_of,
     windows,
 )
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from rig import Rig, StaticTree
-
 from lithowatt import EnergyMeter
+from rig import Rig, StaticTree
 
 FULL = os.environ.get("LITHOWATT_FULL") == "1"
 Steady = Callable[[Callable[[], None]], None]
@@ -387,11 +387,11 @@ def test_a_peak_is_seen_where_it_was(live: None, steady: Steady) -> None:
                     rig.set_watts(watts)
                     time.sleep(0.3)
             line = meter.timeline()
-            watts = line.watts["rapl:package-0"]
+            power = line.watts["rapl:package-0"]
             # One update of 1 ms in an interval of 20 ms is 5 %.
-            assert watts.max() == pytest.approx(120.0, rel=0.12)
-            assert 0.28 < line.t[int(watts.argmax())] < 0.65
-            assert np.median(watts) == pytest.approx(40.0, rel=0.12)
+            assert power.max() == pytest.approx(120.0, rel=0.12)
+            assert 0.28 < line.t[int(power.argmax())] < 0.65
+            assert np.median(power) == pytest.approx(40.0, rel=0.12)
             truth = truth_of(rig, meter.reading).package
             assert meter.reading.rapl.package == pytest.approx(truth, rel=0.01)
 
