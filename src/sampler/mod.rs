@@ -26,6 +26,8 @@ pub use window::{Catalog, Edge, Outcome, Phase, Subject};
 /// Without meters the thread goes on waiting this long before it parks, so that a loop of short
 /// meters does not wake it every time.
 const LINGER: Duration = Duration::from_secs(2);
+/// … in naps of this length, so that a meter that comes meanwhile need not wake it.
+const LINGER_STEP: Duration = Duration::from_millis(100);
 
 /// The shared state of all meters of one root in one process.
 pub struct Hub {
@@ -137,7 +139,7 @@ impl Hub {
                 // Once is enough: a process that may not have threads will not have one later.
                 state.thread = self.spawn();
                 state.thread_refused = !state.thread;
-            } else if state.parked {
+            } else if state.parked || interval_ns < state.pace {
                 self.wake.notify_one();
             }
         }
@@ -216,16 +218,12 @@ impl Hub {
     fn run(&self) {
         let mut state = lock(&self.state);
         let mut next = clock::monotonic_ns();
-        let mut lingering = Duration::ZERO;
+        let mut lingered = Duration::ZERO;
         loop {
-            let wanted = state
-                .active
-                .iter()
-                .filter_map(|a| a.record.interval_ns)
-                .min();
-            let Some(interval) = wanted else {
-                let pause = Duration::from_millis(100);
-                if lingering >= LINGER {
+            let now = clock::monotonic_ns();
+            state.pace = state.shortest_interval();
+            let Some(interval) = state.pace else {
+                if lingered >= LINGER {
                     state.parked = true;
                     state.idle_since = None;
                     state = self
@@ -233,33 +231,29 @@ impl Hub {
                         .wait(state)
                         .unwrap_or_else(PoisonError::into_inner);
                     state.parked = false;
-                    lingering = Duration::ZERO;
+                    lingered = Duration::ZERO;
                 } else {
-                    lingering += pause;
-                    state = self
-                        .wake
-                        .wait_timeout(state, pause)
-                        .unwrap_or_else(PoisonError::into_inner)
-                        .0;
+                    lingered += LINGER_STEP;
+                    state.pace = u64::try_from(LINGER_STEP.as_nanos()).ok();
+                    state = self.pause(state, LINGER_STEP);
                 }
                 next = clock::monotonic_ns();
                 continue;
             };
-            lingering = Duration::ZERO;
-            let now = clock::monotonic_ns();
-            next = (next + interval).max(now);
+            lingered = Duration::ZERO;
             if next > now + interval {
+                // A meter with a shorter interval has come.
                 next = now + interval;
             }
-            while clock::monotonic_ns() < next {
-                let left = Duration::from_nanos(next - clock::monotonic_ns().min(next));
-                state = self
-                    .wake
-                    .wait_timeout(state, left)
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .0;
+            if now < next {
+                state = self.pause(state, Duration::from_nanos(next - now));
+                continue;
             }
             state.tick();
+            // After a stall the rhythm goes on from here. There is always a pause, for in it others
+            // get the lock.
+            let now = clock::monotonic_ns();
+            next = (next + interval).max(now + interval / 4);
             if let Some(tids) = state.wants_tree() {
                 // Without the lock: this may take the kernel tens of milliseconds.
                 drop(state);
@@ -269,6 +263,13 @@ impl Hub {
                 state.publish();
             }
         }
+    }
+
+    fn pause<'s>(&self, state: MutexGuard<'s, State>, time: Duration) -> MutexGuard<'s, State> {
+        self.wake
+            .wait_timeout(state, time)
+            .unwrap_or_else(PoisonError::into_inner)
+            .0
     }
 
     /// Opens what `methods` need and tells which of them there are.

@@ -70,6 +70,8 @@ pub(super) struct State {
     pub(super) thread: bool,
     pub(super) thread_refused: bool,
     pub(super) parked: bool,
+    /// The interval that the thread keeps, ns.
+    pub(super) pace: Option<u64>,
 }
 
 impl State {
@@ -100,6 +102,7 @@ impl State {
             thread: false,
             thread_refused: false,
             parked: false,
+            pace: None,
         }
     }
 
@@ -442,6 +445,14 @@ impl State {
         id
     }
 
+    /// The interval that serves every meter that runs, ns.
+    pub(super) fn shortest_interval(&self) -> Option<u64> {
+        self.active
+            .iter()
+            .filter_map(|a| a.record.interval_ns)
+            .min()
+    }
+
     /// One round of the background thread.
     pub(super) fn tick(&mut self) {
         let union = self
@@ -493,7 +504,9 @@ impl State {
         row.push(difference(edge.own_ns, record.start.own_ns) as f64 * 1e-9);
         for (i, counter) in self.counters.iter().take(width).enumerate() {
             let units = edge.totals[i].saturating_sub(record.start.totals[i]);
-            row.push(counter.joules(units));
+            // Another meter may have had a counter read that this one did not ask for.
+            let asked = record.methods.has(self.zones[i].method);
+            row.push(if asked { counter.joules(units) } else { 0.0 });
         }
         // The model's energy is known up to the last settled interval.
         row.extend_from_slice(&record.ledger.joules[width..]);
