@@ -25,10 +25,9 @@ from typing import Any
 HERE = Path(__file__).resolve()
 sys.path.insert(0, str(HERE.parent / "rig"))
 
-from rig import Rig, Truth  # noqa: E402
-
 from lithowatt import EnergyMeter  # noqa: E402
 from lithowatt._reading import Reading  # noqa: E402
+from rig import Rig, Truth  # noqa: E402
 
 DUTIES = (0.64, 0.48, 0.32, 0.16)
 """CPUs that the four concurrent processes use: 4:3:2:1."""
@@ -230,7 +229,8 @@ def share_table(shares: Sequence[Share]) -> Iterator[str]:
         name = f"{n} {'x1.6' if s.odd else ''}"
         yield (
             f"{name:<10} {s.cpu_seconds:7.3f} {s.marginal:10.2f} {s.truth:10.2f} "
-            f"{100 * s.error:+8.2f} % [{s.low:6.2f} .. {s.high:6.2f}]   {'yes' if s.inside else 'NO'}"
+            f"{100 * s.error:+8.2f} % [{s.low:6.2f} .. {s.high:6.2f}]"
+            f"   {'yes' if s.inside else 'NO'}"
         )
     c = conservation(shares)
     busy = sum(s.truth / (ODD_WEIGHT if s.odd else 1.0) for s in shares)
@@ -239,12 +239,12 @@ def share_table(shares: Sequence[Share]) -> Iterator[str]:
     if odd is not None:
         part = odd.truth / ODD_WEIGHT / weighed
         yield (
-            f"the odd one had {100 * part:.1f} % of all busy time: split by CPU time, the alike are "
-            f"up to {100 * 0.6 * part:+.1f} % off by its dearness alone"
+            f"the odd one had {100 * part:.1f} % of all busy time: split by CPU time, the alike "
+            f"are up to {100 * 0.6 * part:+.1f} % off by its dearness alone"
         )
     yield (
-        f"machine {shares[0].machine:.2f} J (truth {c.machine:.2f}, worst {100 * c.machine_error:.3f}"
-        f" %), others that nobody metered {c.rest:.2f} J (truth by CPU time {c.rest_truth:.2f}, "
+        f"machine {shares[0].machine:.2f} J (truth {c.machine:.2f}, worst "
+        f"{100 * c.machine_error:.3f} %), others that nobody metered {c.rest:.2f} J (truth by CPU time {c.rest_truth:.2f}, "
         f"{100 * c.rest_error:+.2f} % of the machine)"
     )
 

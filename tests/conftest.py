@@ -1,4 +1,4 @@
-"""What all tests share: the simulated machine, and an environment without settings of the user's."""
+"""What all tests share: the simulated machine, and no settings from outside."""
 
 from __future__ import annotations
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from accuracy_report import truth_of
 from lithowatt import EnergyMeter
 from lithowatt._core import doctor
