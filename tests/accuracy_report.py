@@ -244,8 +244,8 @@ def share_table(shares: Sequence[Share]) -> Iterator[str]:
         )
     yield (
         f"machine {shares[0].machine:.2f} J (truth {c.machine:.2f}, worst "
-        f"{100 * c.machine_error:.3f} %), others that nobody metered {c.rest:.2f} J (truth by CPU time {c.rest_truth:.2f}, "
-        f"{100 * c.rest_error:+.2f} % of the machine)"
+        f"{100 * c.machine_error:.3f} %), others that nobody metered {c.rest:.2f} J (truth by "
+        f"CPU time {c.rest_truth:.2f}, {100 * c.rest_error:+.2f} % of the machine)"
     )
 
 

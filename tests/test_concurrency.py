@@ -1,4 +1,4 @@
-"""Threads, coroutines, generators, forks, signals: each gets its own, and nothing is disturbed."""
+"""Threads, coroutines, generators, forks, signals: each its own, and nothing is disturbed."""
 
 from __future__ import annotations
 
