@@ -1,9 +1,9 @@
-# Verbs: demo, test, lint, bench, clean. Each installs what it needs into .venv.
+# Verbs: demo, test, lint, wheel, bench, clean. Each installs what it needs into .venv.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test lint wheel bench clean
 .DEFAULT_GOAL := demo
 
 # The wheel with its optional parts, built from this checkout whenever a source changed.
@@ -30,6 +30,12 @@ lint: $(VENV)/installed
 	cargo clippy --all-targets --manifest-path tests/rig/Cargo.toml -- -D warnings
 	$(BIN)/ruff check .
 	$(BIN)/mypy python/lithowatt tests/rig/rig.py
+
+# For glibc 2.17 and later (manylinux2014), whatever this machine has: zig brings the old symbols.
+WHEELS ?= dist
+wheel: $(VENV)/installed
+	$(BIN)/pip install --quiet --disable-pip-version-check ziglang
+	$(BIN)/maturin build --release --quiet --zig --compatibility manylinux2014 --out $(WHEELS)
 
 bench: $(VENV)/installed
 	cargo bench
