@@ -525,10 +525,13 @@ def test_processes_differ_as_their_cpu_does(loaded: Rig, steady: Steady) -> None
         assert a.marginal / b.marginal == pytest.approx(by_cpu, rel=0.05)
 
 
-def test_work_in_short_lived_children_is_not_lost(loaded: Rig, steady: Steady) -> None:
+@pytest.mark.parametrize("orphan", [False, True], ids=["children", "and an orphan"])
+def test_work_in_short_lived_children_is_not_lost(
+    loaded: Rig, steady: Steady, orphan: bool
+) -> None:
     @steady
     def check() -> None:
-        seen = children(loaded)
+        seen = children(loaded, orphan)
         assert seen.cpu_seconds >= 0.95 * seen.cpu_truth
         assert seen.cpu_seconds <= 1.05 * seen.cpu_truth + 0.02
         assert seen.marginal >= 0.95 * seen.truth
@@ -598,16 +601,17 @@ def idle_seen(machine: Machine, seconds: float) -> tuple[float, str]:
 
 
 def test_idle_power_is_learned_while_the_machine_rests(tmp_path: Path) -> None:
-    # 2 % busy: 20 + 60 · 0.02 · cpus.
     with Machine(tmp_path, 0.02 * len(os.sched_getaffinity(0))) as machine:
+        # Really 20 W; what was used at 2 % load may be in it.
+        least, most = 0.95 * 20, 1.05 * (20 + 60 * machine.busy_cpus)
         watts, source = idle_seen(machine, 2.0)
         assert source == "learned"
-        assert watts == pytest.approx(20 + 60 * machine.busy_cpus, rel=0.05)
+        assert least <= watts <= most
         # It is kept for later windows, however busy and short.
         machine.busy_cpus = 1.0
         watts, source = idle_seen(machine, 0.2)
         assert source == "learned"
-        assert watts == pytest.approx(21.5, abs=2.0)
+        assert least <= watts <= most
 
 
 def test_idle_power_is_not_learned_from_a_busy_machine(tmp_path: Path) -> None:
