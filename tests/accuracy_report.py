@@ -414,14 +414,14 @@ def report_concurrent() -> Iterator[str]:
 
 
 def report_children() -> Iterator[str]:
-    yield "200 x true, a child of 1 s, an orphan of 0.3 s"
+    yield "200 x true and a child of 1 s; with an orphan of 0.3 s as well"
     with Rig(domains=("package",)) as rig:
-        for _ in range(3):
-            c = children(rig)
+        for orphan in (False, False, True, True):
+            c = children(rig, orphan)
             yield (
-                f"cpu {c.cpu_seconds:.3f} s of {c.cpu_truth:.3f} s "
-                f"({100 * c.cpu_seconds / c.cpu_truth:.1f} %), energy {c.marginal:.2f} J "
-                f"[{c.low:.2f} .. {c.high:.2f}], truth {c.truth:.2f} J"
+                f"{'with' if orphan else 'no'} orphan: cpu {c.cpu_seconds:.3f} s of "
+                f"{c.cpu_truth:.3f} s ({100 * c.cpu_seconds / c.cpu_truth:.1f} %), "
+                f"energy {c.marginal:.2f} J [{c.low:.2f} .. {c.high:.2f}], truth {c.truth:.2f} J"
             )
 
 
