@@ -785,8 +785,8 @@ def test_fork_with_a_running_meter(tree: StaticTree) -> None:
         # It can meter itself anew, with this meter and with another.
         for meter in (m, EnergyMeter(root=root, interval=0.001)):
             with meter:
-                end = time.process_time() + 0.05
-                while time.process_time() < end: pass
+                end = time.thread_time() + 0.05
+                while time.thread_time() < end: pass
             r = meter.reading
             ok = ok and 0.045 < r.cpu_seconds < 0.08 and r.samples > 3
         os._exit(0 if ok else 9)
@@ -885,8 +885,8 @@ def test_multiprocessing(tree: StaticTree, tmp_path: Path, method: str) -> None:
 
             @measure(root=sys.argv[1], interval=0.005)
             def work(cpu):
-                end = time.process_time() + cpu
-                while time.process_time() < end: pass
+                end = time.thread_time() + cpu
+                while time.thread_time() < end: pass
                 return cpu
 
             def job(cpu):
@@ -903,7 +903,7 @@ def test_multiprocessing(tree: StaticTree, tmp_path: Path, method: str) -> None:
                 for cpu, metered in answers:
                     assert cpu - 0.002 <= metered <= cpu + 0.05, (cpu, metered)
                 # A forkserver's workers are the forkserver's children: they are ours, too.
-                assert whole.reading.cpu_seconds >= 0.3, whole.reading.cpu_seconds
+                assert whole.reading.cpu_seconds >= 0.295, whole.reading.cpu_seconds
                 print("fine")
             """
         )
@@ -915,7 +915,8 @@ def test_multiprocessing(tree: StaticTree, tmp_path: Path, method: str) -> None:
         timeout=60,
         check=False,
     )
-    assert (done.returncode, done.stdout, done.stderr) == (0, "fine\n", "")
+    assert done.stderr == ""
+    assert (done.returncode, done.stdout) == (0, "fine\n")
 
 
 def test_another_process_by_its_pid(rig: Rig, steady: Steady) -> None:
