@@ -123,7 +123,7 @@ fn parts(c: &mut Criterion) {
         let mut t_ns = 0;
         b.iter(|| {
             t_ns += 10_000_000;
-            black_box(machine.idle_ns(t_ns))
+            black_box(machine.idle_ns(t_ns, None))
         });
     });
 }

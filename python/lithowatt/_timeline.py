@@ -51,6 +51,10 @@ class Timeline:
         times_ns, matrix, names = raw
         columns = dict(zip(names, matrix, strict=True))
         cpu_seconds = columns.pop("cpu_seconds")
+        # CPU time is read every 100 ms, whatever the sampler's rhythm.
+        known = ~np.isnan(cpu_seconds)
+        if known.any():
+            cpu_seconds = np.interp(times_ns, times_ns[known], cpu_seconds[known])
         # A column that never moved has nothing to show: a counter that was not asked for.
         moved = {n: c for n, c in columns.items() if len(c) and c[-1] > 0}
         return cls(times_ns, moved, cpu_seconds)

@@ -127,12 +127,7 @@ impl Hub {
         interval_ns: Option<u64>,
         subject: Subject,
     ) -> u64 {
-        // Found out before the lock is taken: it reads files.
-        let facts = methods.has(Method::Tdp).then(|| self.facts());
         let mut state = lock(&self.state);
-        if state.facts.is_none() {
-            state.facts = facts;
-        }
         state.open(methods);
         if interval_ns.is_some() {
             if !state.thread && !state.thread_refused {
@@ -151,6 +146,7 @@ impl Hub {
         let mut state = lock(&self.state);
         let mut active = state.take(id)?;
         let edge = state.edge(&active.record, &mut active.follow);
+        self.inform(&mut state);
         Some(state.close(&mut active.follow, active.record, edge, false))
     }
 
@@ -159,6 +155,7 @@ impl Hub {
         let mut state = lock(&self.state);
         let mut active = state.take(id)?;
         let edge = state.edge(&active.record, &mut active.follow);
+        self.inform(&mut state);
         let outcome = state.close(&mut active.follow, active.record.clone(), edge, true);
         state.active.push(active);
         Some(outcome)
@@ -182,12 +179,21 @@ impl Hub {
         })
     }
 
+    /// The facts are found out when an interval is first settled, not when a window starts: they
+    /// take a millisecond of reading files.
+    fn inform(&self, state: &mut State) {
+        if state.facts.is_none() {
+            state.facts = Some(self.facts());
+        }
+    }
+
     fn at_edge(&self, id: u64, then: impl FnOnce(&mut Record)) -> bool {
         let mut state = lock(&self.state);
         let Some(mut active) = state.take(id) else {
             return false;
         };
         let edge = state.edge(&active.record, &mut active.follow);
+        self.inform(&mut state);
         state.settle_all(&mut active.record, edge);
         then(&mut active.record);
         state.active.push(active);
@@ -247,6 +253,13 @@ impl Hub {
             }
             if now < next {
                 state = self.pause(state, Duration::from_nanos(next - now));
+                continue;
+            }
+            if state.facts.is_none() {
+                drop(state);
+                let facts = self.facts();
+                state = lock(&self.state);
+                state.facts = Some(facts);
                 continue;
             }
             state.tick();

@@ -67,6 +67,10 @@ pub(super) struct State {
     pub(super) tree_count: Option<TreeCount>,
     pub(super) last_count: Option<(u64, u64)>,
     pub(super) extra_cpu_ns: u64,
+    /// CPU time of the sampler thread so far, ns: in this process, and not the function's.
+    pub(super) sampler_cpu_ns: u64,
+    /// A row of a timeline in the making.
+    pub(super) row: Vec<f64>,
     pub(super) thread: bool,
     pub(super) thread_refused: bool,
     pub(super) parked: bool,
@@ -99,6 +103,8 @@ impl State {
             tree_count: None,
             last_count: None,
             extra_cpu_ns: 0,
+            sampler_cpu_ns: 0,
+            row: Vec::new(),
             thread: false,
             thread_refused: false,
             parked: false,
@@ -249,7 +255,7 @@ impl State {
         }
     }
 
-    /// CPU time of this process's tree, ns; perf's count where it saw more.
+    /// CPU time of this process's tree without the sampler, ns; perf's count where it saw more.
     pub(super) fn own_tree_ns(&mut self, methods: Methods) -> Option<u64> {
         let tree = self.tree.cpu_ns()?;
         if methods.has(Method::Perf)
@@ -266,7 +272,7 @@ impl State {
                 self.last_count = Some((count, tree));
             }
         }
-        Some(tree + self.extra_cpu_ns)
+        Some((tree + self.extra_cpu_ns).saturating_sub(self.sampler_cpu_ns))
     }
 
     pub(super) fn own_and_inside(
@@ -282,9 +288,10 @@ impl State {
                 let own = if *children {
                     self.own_tree_ns(methods)
                 } else {
-                    Some(clock::own_process_cpu_ns())
+                    Some(clock::own_process_cpu_ns().saturating_sub(self.sampler_cpu_ns))
                 };
-                (own, own)
+                // The sampler's time is known exactly and is not the function's.
+                (own, own.map(|ns| ns + self.sampler_cpu_ns))
             }
             Subject::Process {
                 pid: Some(_),
@@ -348,7 +355,7 @@ impl State {
             slack_ns: moment.slack_ns,
             totals: self.counters.iter().take(width).map(|c| c.total).collect(),
             resets: self.counters.iter().take(width).map(|c| c.resets).collect(),
-            idle_ns: self.machine.idle_ns(moment.t_ns),
+            idle_ns: self.machine.idle_ns(moment.t_ns, inside_ns),
             own_ns,
             inside_ns,
         }
@@ -395,8 +402,9 @@ impl State {
         let mut timeline =
             interval_ns.map(|_| Timeline::new(TIMELINE_CPU_COLUMNS + width + 2, TIMELINE_SAMPLES));
         let ledger = Ledger::new(width + 2);
-        // CPU time is read next to the counters, so that both see the same window.
-        self.machine.idle_ns(clock::monotonic_ns());
+        // CPU time is read next to the counters, so that both see the same window; what this
+        // reads again below it has read already.
+        self.machine.idle_ns(clock::monotonic_ns(), None);
         let (own_ns, inside_ns) = self.own_and_inside(methods, &mut follow);
         let tree_count = self.count_of(methods, &follow);
         let now = Moment {
@@ -437,6 +445,7 @@ impl State {
                 rss_peak: None,
                 high_water,
                 model_joules: [0.0; 3],
+                model_watts: [0.0; 2],
                 realtime_offset,
                 ambiguous,
                 wraps,
@@ -453,7 +462,7 @@ impl State {
             .min()
     }
 
-    /// One round of the background thread.
+    /// One round of the background thread: counters always, the rest where an interval ends.
     pub(super) fn tick(&mut self) {
         let union = self
             .active
@@ -466,54 +475,66 @@ impl State {
             .iter_mut()
             .filter(|a| a.record.interval_ns.is_some())
         {
-            let (own_ns, inside_ns) =
-                self.own_and_inside(active.record.methods, &mut active.follow);
-            let record = &mut active.record;
-            let edge = self.edge_from(moment, own_ns, inside_ns, record.start.totals.len());
-            record.samples += 1;
-            if record.methods.has(Method::Psutil) {
-                let rss = self.rss_of(&mut active.follow);
-                record.rss_peak = record.rss_peak.max(rss);
-            }
-            self.push_timeline(record, &edge, false);
-            let since = |earlier: &Edge| edge.t_ns.saturating_sub(earlier.t_ns);
-            match &record.candidate {
-                None if since(&record.group) >= ATTRIBUTION_NS => record.candidate = Some(edge),
-                Some(candidate) if since(candidate) >= ATTRIBUTION_NS => {
-                    if let Some(settled) = record.candidate.replace(edge) {
-                        self.settle(record, settled);
-                    }
-                }
-                _ => {}
+            active.record.samples += 1;
+            let from = active.record.candidate.as_ref();
+            let from = from.unwrap_or(&active.record.group).t_ns;
+            if moment.t_ns.saturating_sub(from) >= ATTRIBUTION_NS {
+                self.end_interval(active, moment);
+            } else {
+                self.push_timeline(&mut active.record, moment.t_ns, None, false);
             }
         }
         self.active = running;
         self.learn_idle(moment.t_ns);
     }
 
+    /// An interval of attribution ends; the one before it is settled.
+    fn end_interval(&mut self, active: &mut Active, moment: Moment) {
+        self.sampler_cpu_ns = clock::own_thread_cpu_ns();
+        let (own_ns, inside_ns) = self.own_and_inside(active.record.methods, &mut active.follow);
+        let record = &mut active.record;
+        let edge = self.edge_from(moment, own_ns, inside_ns, record.start.totals.len());
+        if record.methods.has(Method::Psutil) {
+            let rss = self.rss_of(&mut active.follow);
+            record.rss_peak = record.rss_peak.max(rss);
+        }
+        self.push_timeline(record, edge.t_ns, edge.own_ns, false);
+        if let Some(before) = record.candidate.replace(edge) {
+            self.settle(record, before);
+        }
+    }
+
     pub(super) fn rss_of(&mut self, follow: &mut Follow) -> Option<u64> {
         follow.tree.as_mut().unwrap_or(&mut self.tree).rss_bytes()
     }
 
-    pub(super) fn push_timeline(&self, record: &mut Record, edge: &Edge, last: bool) {
+    fn push_timeline(&mut self, record: &mut Record, t_ns: u64, own_ns: Option<u64>, last: bool) {
         let Some(line) = &mut record.timeline else {
             return;
         };
-        let width = edge.totals.len();
-        let mut row = Vec::with_capacity(TIMELINE_CPU_COLUMNS + width + 2);
-        row.push(difference(edge.own_ns, record.start.own_ns) as f64 * 1e-9);
+        let width = record.start.totals.len();
+        let row = &mut self.row;
+        row.clear();
+        // CPU time is read where intervals end; in between readers interpolate.
+        row.push(match own_ns {
+            Some(_) => difference(own_ns, record.start.own_ns) as f64 * 1e-9,
+            None => f64::NAN,
+        });
         for (i, counter) in self.counters.iter().take(width).enumerate() {
-            let units = edge.totals[i].saturating_sub(record.start.totals[i]);
+            let units = counter.total.saturating_sub(record.start.totals[i]);
             // Another meter may have had a counter read that this one did not ask for.
             let asked = record.methods.has(self.zones[i].method);
             row.push(if asked { counter.joules(units) } else { 0.0 });
         }
-        // The model's energy is known up to the last settled interval.
-        row.extend_from_slice(&record.ledger.joules[width..]);
+        // The model's energy is known up to the last settled interval, and goes on as in it.
+        let ahead = t_ns.saturating_sub(record.group.t_ns) as f64 * 1e-9;
+        for (known, watts) in record.ledger.joules[width..].iter().zip(record.model_watts) {
+            row.push(known + watts * ahead);
+        }
         if last {
-            line.push_last(edge.t_ns, &row);
+            line.push_last(t_ns, row);
         } else {
-            line.push(edge.t_ns, &row);
+            line.push(t_ns, row);
         }
     }
 
@@ -553,6 +574,8 @@ impl State {
             _ => Modelled::default(),
         };
         joules.extend([modelled.package, modelled.memory]);
+        let seconds = dt_ns as f64 * 1e-9;
+        record.model_watts = [modelled.package / seconds, modelled.memory / seconds];
         for (sum, part) in record.model_joules.iter_mut().zip(modelled.band()) {
             *sum += part;
         }
@@ -576,7 +599,16 @@ impl State {
     }
 
     pub(super) fn learn_idle(&mut self, t_ns: u64) {
-        let Some(idle_ns) = self.machine.idle_ns(t_ns) else {
+        let cpus = u64::from(self.machine.cpus);
+        let early = |since: u64| t_ns.saturating_sub(since) * cpus < IDLE_CAPACITY_NS;
+        if self
+            .idle_since
+            .as_ref()
+            .is_some_and(|(since, ..)| early(*since))
+        {
+            return;
+        }
+        let Some(idle_ns) = self.machine.idle_ns(t_ns, None) else {
             return;
         };
         let totals = |state: &Self| state.counters.iter().map(|c| c.total).collect::<Vec<_>>();
@@ -584,11 +616,7 @@ impl State {
             self.idle_since = Some((t_ns, idle_ns, totals(self)));
             return;
         };
-        let capacity = (t_ns - since) * u64::from(self.machine.cpus);
-        if capacity < IDLE_CAPACITY_NS {
-            self.idle_since = Some((since, idle_then, before));
-            return;
-        }
+        let capacity = (t_ns - since) * cpus;
         let busy = 1.0 - idle_ns.saturating_sub(idle_then) as f64 / capacity as f64;
         if busy < IDLE_BUSY {
             let seconds = (t_ns - since) as f64 * 1e-9;
@@ -657,9 +685,9 @@ impl State {
         let slack_ns = record.start.slack_ns + edge.slack_ns;
         let own_known = edge.own_ns.is_some() && record.start.own_ns.is_some();
         let width = edge.totals.len();
-        let last = edge.clone();
+        let (end_ns, end_own_ns) = (edge.t_ns, edge.own_ns);
         self.settle_all(&mut record, edge);
-        self.push_timeline(&mut record, &last, true);
+        self.push_timeline(&mut record, end_ns, end_own_ns, true);
         for (name, before) in std::mem::take(&mut record.open_phases).into_iter().rev() {
             record.end_phase(name, &before);
         }

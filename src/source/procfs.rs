@@ -112,8 +112,10 @@ pub struct MachineCpu {
     /// iowait + steal as last read, ns: they are outside /proc/uptime's idle.
     waiting_ns: u64,
     waiting_read_at: u64,
-    /// When idle time was last read, and what it was.
+    /// When idle time was last read, and what it was with iowait and steal.
     last: Option<(u64, u64)>,
+    /// When it was last read, idle time alone, and the process's CPU time then.
+    seen: Option<(u64, u64, Option<u64>)>,
 }
 
 /// The step in which /proc prints idle time, ns: the resolution of [`MachineCpu::idle_ns`].
@@ -139,13 +141,16 @@ impl MachineCpu {
             waiting_ns: 0,
             waiting_read_at: 0,
             last: None,
+            seen: None,
         }
     }
 
     /// CPU time not used since boot: idle, waiting for I/O, or stolen; ns, all CPUs.
     ///
-    /// Within the step in which it is printed it is not read again.
-    pub fn idle_ns(&mut self, now_ns: u64) -> Option<u64> {
+    /// Within the step in which it is printed it is not read again. iowait and steal come from the
+    /// long /proc/stat, which is left alone while idle time and the CPU time of this process's
+    /// tree, `inside_ns`, explain where the capacity went.
+    pub fn idle_ns(&mut self, now_ns: u64, inside_ns: Option<u64>) -> Option<u64> {
         if let Some((at, idle)) = self.last
             && now_ns
                 .saturating_sub(at)
@@ -161,12 +166,30 @@ impl MachineCpu {
             .read(&mut buffer)
             .ok()
             .and_then(uptime_idle_ns)?;
-        if now_ns.saturating_sub(self.waiting_read_at) >= WAITING_EVERY_NS {
+        if now_ns.saturating_sub(self.waiting_read_at) >= WAITING_EVERY_NS
+            && !self.explained(now_ns, idle, inside_ns)
+        {
             self.stat_line(now_ns);
         }
+        self.seen = Some((now_ns, idle, inside_ns));
         let idle = idle + self.waiting_ns;
         self.last = Some((now_ns, idle));
         Some(idle)
+    }
+
+    /// Whether idle time and the process's own since the last look make up all the capacity.
+    fn explained(&self, now_ns: u64, idle_ns: u64, inside_ns: Option<u64>) -> bool {
+        let Some((at, idle_then, Some(inside_then))) = self.seen else {
+            return false;
+        };
+        let Some(inside_ns) = inside_ns else {
+            return false;
+        };
+        let capacity = now_ns
+            .saturating_sub(at)
+            .saturating_mul(u64::from(self.cpus));
+        let known = idle_ns.saturating_sub(idle_then) + inside_ns.saturating_sub(inside_then);
+        capacity <= known + 2 * IDLE_STEP_NS
     }
 
     /// The machine's CPU line, for psutil's percentages.
@@ -208,6 +231,12 @@ pub struct Tree {
     total_ns: u64,
     statm: Option<Kept>,
     status: Option<Kept>,
+    /// Before this a tree is not walked again, ns.
+    rest_until_ns: u64,
+    /// CPU time of the living descendants when it was last walked, ns.
+    living_ns: u64,
+    /// CPU time of children that had been waited for then, ns.
+    reaped_ns: u64,
 }
 
 /// The fields of /proc/<pid>/stat that the tree needs.
@@ -262,6 +291,9 @@ impl Tree {
             total_ns: 0,
             statm: None,
             status: None,
+            rest_until_ns: 0,
+            living_ns: 0,
+            reaped_ns: 0,
         }
     }
 
@@ -282,13 +314,22 @@ impl Tree {
             self.total_ns = self.total_ns.max(total);
             return Some(self.total_ns);
         }
-        let living = self.scan();
+        // Read before the living are: a child that is reaped in between is missing for a moment,
+        // which the maximum below bridges. The other way round it would be counted twice for good.
         let reaped = if self.own {
             clock::reaped_children_cpu_ns()
         } else {
             PidStat::read(self.pid).map_or(0, |s| s.children_ticks * TICK_NS)
         };
-        let total = root? + reaped + living + self.lost_ns;
+        // Walking a large tree takes its time: at most a tenth of it is spent on that.
+        let began = clock::monotonic_ns();
+        if began >= self.rest_until_ns || reaped != self.reaped_ns {
+            self.living_ns = self.scan();
+            self.reaped_ns = reaped;
+            let ended = clock::monotonic_ns();
+            self.rest_until_ns = ended + 10 * (ended - began);
+        }
+        let total = root? + reaped + self.living_ns + self.lost_ns;
         self.total_ns = self.total_ns.max(total);
         Some(self.total_ns)
     }
