@@ -13,8 +13,9 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import lithowatt
 import pytest
+
+import lithowatt
 from lithowatt import EnergyManager, EnergyMeter, _manager
 from lithowatt._manager import absent_stats, add_energy_metrics, function_name_from_stats
 from test_monitors import TWO_SOCKETS, FakeMachine, advance

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
+
 from lithowatt import MeterStateError, ProcessNotFoundError
 from lithowatt.monitors import (
     LocalhostEnergyMonitor,

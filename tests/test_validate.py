@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from lithowatt import EnergyMeter, Timeline
 from lithowatt.validate import (
     TOLERANCE,

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
 from rig import AMD_CORES, Rig, StaticTree, Truth, main
 
 REASON = Rig.unavailable_reason()
