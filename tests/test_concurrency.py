@@ -642,18 +642,26 @@ def test_results_and_exceptions_are_the_function_s_own(quiet_root: Path) -> None
 
 
 @pytest.mark.parametrize("function", [coroutine, echo, async_echo])
-def test_wrong_arguments_are_refused_where_they_are_given(quiet_root: Path, function: Any) -> None:
+def test_wrong_arguments_are_refused_at_the_first_step(quiet_root: Path, function: Any) -> None:
+    """With the same words; not at the call, so that the decorated function stays of its kind."""
     with pytest.raises(TypeError) as theirs:
         function()
-    made = None
-    try:
-        made = measure(root=quiet_root)(function)()
-    except TypeError as ours:
-        assert str(ours) == str(theirs.value)
-    else:
-        if inspect.iscoroutine(made):
-            made.close()
-        pytest.fail("wrong arguments were taken")
+    decorated = measure(root=quiet_root)(function)
+    for kind in (
+        inspect.iscoroutinefunction,
+        inspect.isgeneratorfunction,
+        inspect.isasyncgenfunction,
+    ):
+        assert kind(decorated) == kind(function)
+    made = decorated()
+    with pytest.raises(TypeError) as ours:
+        if inspect.isgenerator(made):
+            next(made)
+        elif inspect.iscoroutine(made):
+            made.send(None)
+        else:
+            made.__anext__().send(None)
+    assert str(ours.value) == str(theirs.value)
 
 
 def test_methods_of_every_kind(quiet_root: Path) -> None:
