@@ -17,6 +17,7 @@ from lithowatt._errors import (
     UnknownScopeError,
     UnreadableFileError,
 )
+from lithowatt._harmless import Harmless
 from lithowatt._meter import EnergyMeter
 from lithowatt.validate import shown
 
@@ -24,7 +25,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import os
     from collections.abc import Mapping
-    from types import TracebackType
     from typing import Any, TextIO
 
     StrPath = str | os.PathLike[str]
@@ -457,28 +457,11 @@ def _is_mistake(error: Exception, options: dict[str, Any]) -> bool:
     return isinstance(error, (ConflictingOptionsError, UnknownScopeError))
 
 
-class _Harmless:
-    """Keeps what goes wrong inside, except an interrupt, which is the worker's."""
+class _Harmless(Harmless):
+    """Says each kind of trouble once aloud."""
 
-    def __init__(self, doing: str) -> None:
-        self._doing = doing
-        self.trouble = ""
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> bool:
-        # Not only Exception: a panic of the extension is a BaseException.
-        if error is None or isinstance(error, (KeyboardInterrupt, SystemExit)):
-            return False
-        self.trouble = f"{type(error).__name__}: {error}"
-        _report(self._doing, error)
-        return True
+    def report(self, error: BaseException) -> None:
+        _report(self.doing, error)
 
 
 def _report(doing: str, error: BaseException) -> None:

@@ -33,12 +33,13 @@ import sys
 import time
 import warnings
 from collections.abc import Callable
-from types import CodeType, ModuleType, TracebackType
+from types import CodeType, ModuleType
 from typing import Any
 
 # At import, so that the extension is loaded before the first task and before any fork.
 from lithowatt import EnergyMeter
 
+from .._harmless import Harmless
 from ._channel import Channel
 
 logger = logging.getLogger("lithowatt")
@@ -83,28 +84,6 @@ def _warm(meter: EnergyMeter) -> EnergyMeter:
     meter.start()
     meter.stop()
     return meter
-
-
-class _Harmless:
-    """Swallows what goes wrong inside, except an interrupt, which is the worker's."""
-
-    def __init__(self, doing: str) -> None:
-        self._doing = doing
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> bool:
-        # Not only Exception: a panic of the extension is a BaseException.
-        if kind is None or issubclass(kind, (KeyboardInterrupt, SystemExit)):
-            return False
-        logger.debug("%s failed", self._doing, exc_info=error)
-        return True
 
 
 # --- H: the handler's process ------------------------------------------------
@@ -209,7 +188,7 @@ def _begin(job: Any, status: Any) -> None:
         # Back to the class's method first, so that the status object and this
         # function do not keep each other, and the job's data, alive.
         status.__dict__.pop("send_finish_event", None)
-        with _Harmless("reporting the energy of a call"):
+        with Harmless("reporting the energy of a call"):
             _finish(task)
         return send(*args, **kwargs)
 
@@ -294,9 +273,9 @@ class _FunctionWindow:
             # Upstream's first line after the function, with its time already
             # taken: early enough to survive a crash while the result is
             # pickled or uploaded.
-            with _Harmless("recording the energy of a function"):
+            with Harmless("recording the energy of a function"):
                 self.commit()
-            with _Harmless("tidying a traceback"):
+            with Harmless("tidying a traceback"):
                 self._forget_own_frames()
             return write(*args, **kwargs)
 
@@ -311,9 +290,9 @@ class _FunctionWindow:
     def load(self) -> Any:
         """The job's function, metered; in J, where Lithops loads it."""
         function = pickle.loads(self._pickled)  # noqa: S301 (what Lithops would have loaded)
-        with _Harmless("silencing a warning about our own thread"):
+        with Harmless("silencing a warning about our own thread"):
             _expect_sampler_thread()
-        with _Harmless("preparing to meter a function"):
+        with Harmless("preparing to meter a function"):
             self._pid = os.getpid()
             # What a first start in a process costs (1 ms) comes before the
             # function's time, upstream's and ours.
@@ -343,7 +322,7 @@ class _FunctionWindow:
     def begin(self) -> None:
         if self._running or self._ended:
             return
-        with _Harmless("starting the meter of a function"):
+        with Harmless("starting the meter of a function"):
             self._channel.mark_started()
             self._meter.start()
             self._running = True
@@ -352,7 +331,7 @@ class _FunctionWindow:
         # A child that the function forked may come back through here.
         if not self._running or os.getpid() != self._pid:
             return
-        with _Harmless("stopping the meter of a function"):
+        with Harmless("stopping the meter of a function"):
             self._running = False
             self._meter.stop()
             self._ended = True
@@ -445,7 +424,7 @@ def patch(handler: ModuleType) -> bool:
     @functools.wraps(create)
     def create_call_status(*args: Any, **kwargs: Any) -> Any:
         status = create(*args, **kwargs)
-        with _Harmless("preparing to meter a call"):
+        with Harmless("preparing to meter a call"):
             _begin(args[0] if args else kwargs["job"], status)
         return status
 
@@ -454,13 +433,13 @@ def patch(handler: ModuleType) -> bool:
         init(self, *args, **kwargs)
         task = _current
         if task is not None and task.pid == os.getpid() and task.job is getattr(self, "job", None):
-            with _Harmless("preparing to meter a function"):
+            with Harmless("preparing to meter a function"):
                 task.window = _FunctionWindow(self, task.channel)
 
     namespace.create_call_status = create_call_status
     runner.__init__ = prepare
     setattr(namespace, _WRAPPED, (create, runner, init))
-    with _Harmless("warming up"):
+    with Harmless("warming up"):
         # The first start on an idle machine takes the kernel some 13 ms (it
         # patches itself to count): while the worker starts, not in a call.
         _warm(EnergyMeter(interval=None))
