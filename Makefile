@@ -35,7 +35,7 @@ lint: $(VENV)/installed
 WHEELS ?= dist
 wheel: $(VENV)/installed
 	$(BIN)/pip install --quiet --disable-pip-version-check ziglang
-	$(BIN)/maturin build --release --quiet --zig --compatibility manylinux2014 --out $(WHEELS)
+	PATH="$(abspath $(BIN)):$$PATH" maturin build --release --quiet --zig --compatibility manylinux2014 --out $(WHEELS)
 
 bench: $(VENV)/installed
 	cargo bench
