@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use crate::attribution::{Division, Ledger, Share, divide};
-use crate::machine::facts::{Facts, IdlePower};
+use crate::machine::facts::{Facts, IdleSource};
 use crate::sampler::Outcome;
 use crate::source::{Domain, Method};
 use crate::validate::{Pair, TOLERANCE, Verdict, compare};
@@ -20,6 +20,9 @@ const EDGE_UPDATES: f64 = 0.86;
 
 /// Wall clock and monotonic clock apart by more than this part of the window is said.
 const DRIFT: f64 = 0.01;
+
+/// A window from which idle power matters enough to be talked about, ns.
+const LONG_NS: f64 = 100e6;
 
 /// MiB in bytes.
 const MIB: f64 = 1_048_576.0;
@@ -523,26 +526,41 @@ fn idle_of(outcome: &Outcome, facts: &Facts, slots: &[usize]) -> Idle {
         high: 0.0,
         source: "unknown".into(),
     };
+    let mut source = None;
+    let mut ceilings = 0.0;
     for i in slots {
         let zone = &outcome.zones()[*i];
+        // Idle power is not above the least power that was seen.
+        let ceiling = outcome.ledger.least_watts[*i];
+        ceilings += ceiling;
         let Some(power) = facts.idle_of(zone, outcome.zones(), outcome.learned[*i]) else {
             continue;
         };
-        // Idle power is not above the least power that was seen.
-        let ceiling = outcome.ledger.least_watts[*i];
-        let IdlePower {
-            watts,
-            low,
-            high,
-            source,
-        } = power;
-        idle.watts += watts.min(ceiling);
-        idle.low += low.min(ceiling);
-        idle.high += high.min(ceiling);
+        idle.watts += power.watts.min(ceiling);
+        idle.low += power.low.min(ceiling);
+        idle.high += match power.source {
+            // A guess: the machine may rest at nearly all of the least power that was seen.
+            IdleSource::Modelled if ceiling.is_finite() => {
+                power.high.max(MOST_IDLE * ceiling).min(ceiling)
+            }
+            _ => power.high.min(ceiling),
+        };
+        source = Some(power.source);
+    }
+    // What the user set is for all of them together, however the model would split it.
+    if let (Some(IdleSource::Configured), Some(watts)) = (source, facts.environment.idle_watts) {
+        idle.watts = watts.min(ceilings);
+        idle.low = (0.95 * watts).min(ceilings);
+        idle.high = (1.05 * watts).min(ceilings);
+    }
+    if let Some(source) = source {
         idle.source = source.name().into();
     }
     idle
 }
+
+/// Machines at rest take up to this part of what they take at the lowest load of a busy window.
+const MOST_IDLE: f64 = 0.75;
 
 /// The energy of the call as a function of machine energy, idle energy and share.
 fn energy_of(machine: f64, idle: f64, share: f64, idle_share: Option<f64>) -> f64 {
@@ -573,6 +591,13 @@ fn measured(
         .collect();
     let idle = idle_of(outcome, facts, &slots);
     let ledger = &outcome.ledger;
+    if idle.source == IdleSource::Modelled.name() && ledger.dt_ns >= LONG_NS {
+        warnings.push(
+            "idle power is the model's guess and marginal energy depends on it: `lithowatt \
+             calibrate` measures it once"
+                .into(),
+        );
+    }
     let allotted = allotted(outcome, facts);
     let division = divide(ledger, &slots, idle.watts, allotted);
     let share = ledger.share();

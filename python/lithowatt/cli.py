@@ -121,7 +121,8 @@ def _doctor(arguments: argparse.Namespace) -> int:
     for name, available, text in rows:
         print(f"{name:<{left}}  {available:<{middle}}  {text}".rstrip())
     print()
-    print(f"idle power: {_idle_line(calibration)}")
+    counted = any(f["available"] for f in findings if f["method"] in ("rapl", "perf"))
+    print(f"idle power: {_idle_line(calibration, counted)}")
     return 0
 
 
@@ -139,7 +140,7 @@ def _calibration() -> dict[str, Any]:
         return {"path": str(path), "problem": str(error), "stored": None}
 
 
-def _idle_line(calibration: dict[str, Any]) -> str:
+def _idle_line(calibration: dict[str, Any], counted: bool) -> str:
     if calibration.get("problem"):
         return f"modelled; {calibration['problem']}"
     stored = calibration.get("stored")
@@ -149,6 +150,8 @@ def _idle_line(calibration: dict[str, Any]) -> str:
         return f"calibrated on {day}: {watts}"
     if os.environ.get("LITHOWATT_IDLE_WATTS"):
         return f"configured: {os.environ['LITHOWATT_IDLE_WATTS']} W"
+    if not counted:
+        return "modelled: there is no counter to measure it with"
     return "modelled until the machine is seen at rest; measure it once: lithowatt calibrate"
 
 
@@ -166,9 +169,11 @@ def _run(arguments: argparse.Namespace) -> int:
     )
     # An output that cannot be written is said before anything runs.
     output = Path(arguments.output) if arguments.output else None
-    if output is not None and not os.access(output.parent, os.W_OK):
-        print(f"lithowatt: cannot write to {output.parent}", file=sys.stderr)
-        return 2
+    if output is not None:
+        problem = _no_output(output)
+        if problem:
+            print(f"lithowatt: {problem}", file=sys.stderr)
+            return 2
     meter.start()
     try:
         child = subprocess.Popen(arguments.command)  # noqa: S603 - running it is the purpose
@@ -196,6 +201,17 @@ def _run(arguments: argparse.Namespace) -> int:
         if sys.stderr is not None:
             print(f"lithowatt: the report could not be written: {error}", file=sys.stderr)
     return code
+
+
+def _no_output(output: Path) -> str | None:
+    """Why a report cannot be written there, ``None`` where it can."""
+    if output.is_dir():
+        return f"{output} is a directory; --output takes a file"
+    if not output.parent.is_dir():
+        return f"there is no directory {output.parent} to write {output.name} in"
+    if not os.access(output.parent, os.W_OK):
+        return f"{output.parent} is not writable"
+    return None
 
 
 def _wait(child: subprocess.Popen[bytes]) -> int:

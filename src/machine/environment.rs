@@ -61,7 +61,7 @@ impl Environment {
             k8s_node: kubernetes.then(|| var("NODE_NAME")).flatten(),
             instance_type: var("LITHOWATT_INSTANCE_TYPE"),
             idle_watts: var("LITHOWATT_IDLE_WATTS")
-                .and_then(|v| v.parse::<f64>().ok())
+                .and_then(|v| v.trim().parse::<f64>().ok())
                 .filter(|w| w.is_finite() && *w >= 0.0),
         }
     }

@@ -181,6 +181,18 @@ fn interval_from_environment() -> PyResult<Option<f64>> {
     }
 }
 
+/// Refuses a `LITHOWATT_IDLE_WATTS` that is no power.
+fn check_idle_watts() -> PyResult<()> {
+    let name = "LITHOWATT_IDLE_WATTS";
+    let Some(text) = variable(name)? else {
+        return Ok(());
+    };
+    match text.trim().parse::<f64>() {
+        Ok(watts) if watts.is_finite() && watts >= 0.0 => Ok(()),
+        _ => Err(bad_variable(name, &text, "a number of watts, 0 or more")),
+    }
+}
+
 /// Whether `ENERGY_MONITORING_ENABLED` says no.
 fn enabled_by_environment() -> bool {
     std::env::var("ENERGY_MONITORING_ENABLED").map_or(true, |text| {
@@ -227,6 +239,7 @@ impl PyMeter {
             None => Scope::Process,
         };
         let label = label.map(|given| text_of("label", given)).transpose()?;
+        check_idle_watts()?;
         let options = Options {
             methods: self::methods(methods)?,
             interval: interval_of(interval)?,
@@ -323,6 +336,10 @@ impl PyMeter {
 #[pyo3(signature = (root = None))]
 fn doctor(py: Python<'_>, root: Option<PathBuf>) -> PyResult<Bound<'_, PyAny>> {
     let root = root_or_environment(root);
+    if !root.is_dir() {
+        let source = std::io::ErrorKind::NotFound.into();
+        return Err(Error::Io { path: root, source }.into());
+    }
     let findings = py.detach(|| machine::doctor::examine(&root));
     serialised(py, &findings)
 }

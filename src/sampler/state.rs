@@ -446,6 +446,7 @@ impl State {
                 high_water,
                 model_joules: [0.0; 3],
                 model_watts: [0.0; 2],
+                model_shown: [0.0; 2],
                 realtime_offset,
                 ambiguous,
                 wraps,
@@ -528,8 +529,14 @@ impl State {
         }
         // The model's energy is known up to the last settled interval, and goes on as in it.
         let ahead = t_ns.saturating_sub(record.group.t_ns) as f64 * 1e-9;
-        for (known, watts) in record.ledger.joules[width..].iter().zip(record.model_watts) {
-            row.push(known + watts * ahead);
+        for ((known, watts), shown) in record.ledger.joules[width..]
+            .iter()
+            .zip(record.model_watts)
+            .zip(&mut record.model_shown)
+        {
+            // What was shown too early is not taken back: energy does not run backwards.
+            *shown = shown.max(known + watts * ahead);
+            row.push(*shown);
         }
         if last {
             line.push_last(t_ns, row);

@@ -108,6 +108,7 @@ pub(super) struct Record {
     pub(super) high_water: Option<u64>,
     pub(super) model_joules: [f64; 3],
     pub(super) model_watts: [f64; 2],
+    pub(super) model_shown: [f64; 2],
     pub(super) realtime_offset: i128,
     pub(super) ambiguous: u32,
     pub(super) wraps: u32,
