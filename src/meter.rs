@@ -163,13 +163,6 @@ impl Meter {
                 accepted: "a directory that holds sys and proc".into(),
             });
         }
-        std::fs::read_dir(&options.root)
-            .map(drop)
-            .or_else(|e| match e.kind() {
-                // A directory that may be entered need not be readable.
-                std::io::ErrorKind::PermissionDenied => Ok(()),
-                _ => Err(Error::io(&options.root, e)),
-            })?;
         if let Some(path) = &options.cgroup {
             if path.as_os_str().is_empty() {
                 let source = std::io::ErrorKind::NotFound.into();

@@ -223,7 +223,7 @@ impl Reading {
     pub fn new(outcome: &Outcome, facts: &Facts, label: Option<&str>) -> Self {
         let ledger = &outcome.ledger;
         let duration = ledger.dt_ns * 1e-9;
-        let mut warnings = Vec::new();
+        let mut warnings = facts.environment.problems.clone();
         let rapl = method_reading(outcome, Method::Rapl, duration);
         let perf = method_reading(outcome, Method::Perf, duration);
         let missing = |method: Method| outcome.missing(method);

@@ -148,8 +148,15 @@ def _idle_line(calibration: dict[str, Any], counted: bool) -> str:
         day = time.strftime("%Y-%m-%d", time.gmtime(stored["date"]))
         watts = ", ".join(f"{k} {format_number(v)} W" for k, v in stored["idle_watts"].items())
         return f"calibrated on {day}: {watts}"
-    if os.environ.get("LITHOWATT_IDLE_WATTS"):
-        return f"configured: {os.environ['LITHOWATT_IDLE_WATTS']} W"
+    configured = os.environ.get("LITHOWATT_IDLE_WATTS")
+    if configured:
+        try:
+            usable = 0 <= float(configured) < float("inf")
+        except ValueError:
+            usable = False
+        if usable:
+            return f"configured: {configured} W"
+        return f"modelled; LITHOWATT_IDLE_WATTS={configured!r} is no number of watts, 0 or more"
     if not counted:
         return "modelled: there is no counter to measure it with"
     return "modelled until the machine is seen at rest; measure it once: lithowatt calibrate"

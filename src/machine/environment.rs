@@ -30,6 +30,8 @@ pub struct Environment {
     pub instance_type: Option<String>,
     /// Idle power of packages and memory together, W, set by the user (`LITHOWATT_IDLE_WATTS`).
     pub idle_watts: Option<f64>,
+    /// What was set and cannot be used, for the warnings of a reading.
+    pub problems: Vec<String>,
 }
 
 impl Environment {
@@ -42,6 +44,23 @@ impl Environment {
             .ok()
             .and_then(|text| crate::source::procfs::Memory::parse(&text))
             .map(|m| m.total as f64 / f64::from(1u32 << 30));
+        let mut problems = Vec::new();
+        if !root.join("proc").is_dir() {
+            problems.push(format!(
+                "{} holds no proc: nothing is known of the machine below it",
+                root.display()
+            ));
+        }
+        let idle_watts = var("LITHOWATT_IDLE_WATTS").and_then(|text| {
+            let watts = text.trim().parse::<f64>().ok();
+            let watts = watts.filter(|w| w.is_finite() && *w >= 0.0);
+            if watts.is_none() {
+                problems.push(
+                    "LITHOWATT_IDLE_WATTS is ignored: it is no number of watts, 0 or more".into(),
+                );
+            }
+            watts
+        });
         Self {
             allotted_cpus: allotted(root),
             memory_gib,
@@ -60,9 +79,8 @@ impl Environment {
                 .flatten(),
             k8s_node: kubernetes.then(|| var("NODE_NAME")).flatten(),
             instance_type: var("LITHOWATT_INSTANCE_TYPE"),
-            idle_watts: var("LITHOWATT_IDLE_WATTS")
-                .and_then(|v| v.trim().parse::<f64>().ok())
-                .filter(|w| w.is_finite() && *w >= 0.0),
+            idle_watts,
+            problems,
         }
     }
 

@@ -181,18 +181,6 @@ fn interval_from_environment() -> PyResult<Option<f64>> {
     }
 }
 
-/// Refuses a `LITHOWATT_IDLE_WATTS` that is no power.
-fn check_idle_watts() -> PyResult<()> {
-    let name = "LITHOWATT_IDLE_WATTS";
-    let Some(text) = variable(name)? else {
-        return Ok(());
-    };
-    match text.trim().parse::<f64>() {
-        Ok(watts) if watts.is_finite() && watts >= 0.0 => Ok(()),
-        _ => Err(bad_variable(name, &text, "a number of watts, 0 or more")),
-    }
-}
-
 /// Whether `ENERGY_MONITORING_ENABLED` says no.
 fn enabled_by_environment() -> bool {
     std::env::var("ENERGY_MONITORING_ENABLED").map_or(true, |text| {
@@ -239,7 +227,6 @@ impl PyMeter {
             None => Scope::Process,
         };
         let label = label.map(|given| text_of("label", given)).transpose()?;
-        check_idle_watts()?;
         let options = Options {
             methods: self::methods(methods)?,
             interval: interval_of(interval)?,
