@@ -38,7 +38,7 @@ pub struct Calibration {
 pub const SCHEMA: u32 = 1;
 
 impl Calibration {
-    /// The file for `root`: `$LITHOWATT_STATE_DIR`, else `$XDG_STATE_HOME/lithowatt`, else
+    /// The file: `$LITHOWATT_STATE_DIR`, else `$XDG_STATE_HOME/lithowatt`, else
     /// `~/.local/state/lithowatt`; `/var/lib/lithowatt` is read where none of them has one.
     pub fn path() -> Option<PathBuf> {
         let var = |name: &str| {
@@ -54,7 +54,7 @@ impl Calibration {
 
     /// The stored calibration, if there is one for this processor. A file that cannot be read or
     /// understood counts as none: `lithowatt doctor` reads it again and says what is wrong.
-    pub fn load(_root: &Path, cpu: &CpuIdentity) -> Option<Self> {
+    pub fn load(cpu: &CpuIdentity) -> Option<Self> {
         let system = PathBuf::from("/var/lib/lithowatt/calibration.json");
         Self::path()
             .into_iter()

@@ -8,7 +8,7 @@ use crate::calibration::Calibration;
 use crate::machine::cpu::CpuIdentity;
 use crate::machine::environment::Environment;
 use crate::source::model::PowerModel;
-use crate::source::procfs::MachineCpu;
+use crate::source::procfs::online_cpus;
 use crate::source::{Domain, Zone};
 
 /// Idle power of one slot.
@@ -112,8 +112,8 @@ fn find_facts(root: &Path) -> Facts {
     let cpu = CpuIdentity::read(root);
     let environment = Environment::read(root);
     let model = environment.model(&cpu);
-    let cpus = MachineCpu::open(root).cpus;
-    let calibration = Calibration::load(root, &cpu);
+    let cpus = online_cpus(root);
+    let calibration = Calibration::load(&cpu);
     Facts {
         cpu,
         environment,

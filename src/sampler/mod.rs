@@ -19,7 +19,6 @@ mod state;
 mod window;
 
 use state::State;
-pub use state::TIMELINE_CPU_COLUMNS;
 use window::Record;
 pub use window::{Catalog, Edge, Outcome, Phase, Subject};
 

@@ -39,8 +39,8 @@ const IDLE_CAPACITY_NS: u64 = 1_000_000_000;
 /// … in which the machine was less busy than this.
 const IDLE_BUSY: f64 = 0.05;
 
-/// Columns of a timeline before the energy slots: CPU seconds of the function, and of others.
-pub const TIMELINE_CPU_COLUMNS: usize = 1;
+/// Columns of a timeline before the energy slots: CPU seconds of the function.
+const TIMELINE_CPU_COLUMNS: usize = 1;
 
 /// A source that was tried.
 type Opened<T> = Option<Result<T, Unavailable>>;

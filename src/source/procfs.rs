@@ -99,6 +99,16 @@ pub fn uptime_idle_ns(text: &str) -> Option<u64> {
         .checked_add(hundredths * TICK_NS)
 }
 
+/// Logical CPUs online below `root`; where it does not tell, those this process may use.
+pub fn online_cpus(root: &Path) -> u32 {
+    fs::read_to_string(root.join("sys/devices/system/cpu/online"))
+        .ok()
+        .and_then(|text| super::perf::cpu_list(&text))
+        .map(|cpus| cpus.len() as u32)
+        .filter(|n| *n > 0)
+        .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, |n| n.get() as u32))
+}
+
 /// How much CPU time the machine did not use.
 ///
 /// Idle time is kept by the kernel in ns and only printed in 10 ms, while busy time is sampled at
@@ -127,17 +137,10 @@ const WAITING_EVERY_NS: u64 = 50_000_000;
 impl MachineCpu {
     /// Opens /proc/uptime and /proc/stat below `root`.
     pub fn open(root: &Path) -> Self {
-        let online = fs::read_to_string(root.join("sys/devices/system/cpu/online"))
-            .ok()
-            .and_then(|text| super::perf::cpu_list(&text))
-            .map(|cpus| cpus.len() as u32)
-            .filter(|n| *n > 0);
         Self {
             uptime: Kept::open(&root.join("proc/uptime")).ok(),
             stat: Kept::open(&root.join("proc/stat")).ok(),
-            cpus: online.unwrap_or_else(|| {
-                std::thread::available_parallelism().map_or(1, |n| n.get() as u32)
-            }),
+            cpus: online_cpus(root),
             waiting_ns: 0,
             waiting_read_at: 0,
             last: None,
