@@ -71,9 +71,10 @@ def install_hook() -> bool:
         >>> install_hook()  # doctest: +SKIP
         True
     """
+    from .._environment import enabled
     from . import _worker
 
-    if not _worker.enabled():
+    if not enabled():
         return False
     return _worker.patch(importlib.import_module(_HANDLER))
 

@@ -16,13 +16,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .._environment import enabled as metering_enabled
+
 if TYPE_CHECKING:
     # argparse's own name for what add_subparsers() returns; not subscriptable at run time.
     SubParsers = argparse._SubParsersAction[argparse.ArgumentParser]
 
 PTH_NAME = "lithowatt-hook.pth"
 _HANDLER = "lithops.worker.handler"
-_OFF = ("false", "0", "no", "off")
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ def status() -> HookStatus:
         True
     """
     environment = os.environ.get("ENERGY_MONITORING_ENABLED")
-    enabled = (environment or "").strip().lower() not in _OFF
+    enabled = metering_enabled()
     pth = _find_pth()
     bootstrap = sys.modules.get("_lithowatt_hook")
     finder = bootstrap is not None and bool(bootstrap.installed())

@@ -24,6 +24,7 @@ Nothing here may break, delay or change a call. Whatever fails is logged under
 from __future__ import annotations
 
 import functools
+import importlib
 import inspect
 import json
 import logging
@@ -39,6 +40,7 @@ from typing import Any
 # At import, so that the extension is loaded before the first task and before any fork.
 from lithowatt import EnergyMeter
 
+from .._environment import enabled
 from .._harmless import Harmless
 from ._channel import Channel
 
@@ -50,6 +52,10 @@ PREFIX = "worker_func_"
 #: Attributes of a handler that meters by itself: one patched at its source
 #: with lithowatt's own tool, and the seed's patched handler.
 SOURCE_PATCH_MARKS = ("__lithowatt_patch__", "EnergyManager")
+
+#: Attribute of a function that `lithowatt.flexecutor.metered_stage` made; its
+#: name is in the bytes of the pickled function.
+STAGE_MARK = "__lithowatt_stage__"
 
 #: Set on a handler this module has wrapped.
 _WRAPPED = "__lithowatt_hook__"
@@ -67,16 +73,6 @@ _HEADLINE = tuple(
         "energy_warnings",
     )
 )
-
-_OFF = ("false", "0", "no", "off")
-
-
-def enabled() -> bool:
-    """Whether ENERGY_MONITORING_ENABLED leaves metering on (unset: on).
-
-    Read for every call, since Lithops sets a job's `extra_env` only then.
-    """
-    return os.environ.get("ENERGY_MONITORING_ENABLED", "").strip().lower() not in _OFF
 
 
 def _warm(meter: EnergyMeter) -> EnergyMeter:
@@ -267,6 +263,10 @@ class _FunctionWindow:
         self._pickled: bytes = runner.job.func
         if not isinstance(self._pickled, bytes):
             raise TypeError(f"the job's function is {type(self._pickled).__name__}, not bytes")
+        if STAGE_MARK.encode() in self._pickled:
+            # A stage of FlexExecutor: what meters its phases is loaded here, once
+            # for all calls of a worker, and not within the function's time.
+            importlib.import_module("lithowatt.flexecutor._worker")
         write = self._stats.write
 
         def write_stat(*args: Any, **kwargs: Any) -> Any:
@@ -336,6 +336,12 @@ class _FunctionWindow:
             self._meter.stop()
             self._ended = True
 
+    def running_meter(self) -> EnergyMeter | None:
+        """The meter, while the function runs and only in its own process."""
+        running = self._running and os.getpid() == self._pid
+        meter: EnergyMeter | None = self._meter if running else None
+        return meter
+
     def commit(self) -> None:
         """Leaves the values to H, once, when the function has ended."""
         if not self._ended or self._committed or os.getpid() != self._pid:
@@ -371,6 +377,12 @@ def _expect_sampler_thread() -> None:
     """
     if sys.version_info >= (3, 12) and len(os.listdir("/proc/self/task")) == 1:  # noqa: PTH208
         warnings.filterwarnings("ignore", message=_FORK_WARNING, category=DeprecationWarning)
+
+
+def current_meter() -> EnergyMeter | None:
+    """The running meter of the function that this process runs, None where there is none."""
+    window = None if _current is None else _current.window
+    return None if window is None else window.running_meter()
 
 
 class _MeteredFunction:

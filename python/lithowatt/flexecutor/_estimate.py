@@ -1,0 +1,114 @@
+"""An estimate from the client, for calls whose worker had no lithowatt.
+
+All that is known then is how long the call and its phases took, what was asked
+for, and on which backend it ran; not how busy the processor was. So the best
+estimate supposes one busy vCPU while the function computed and the band goes
+from none to all. It is marked `modelled`, with method `model:client`.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+#: What `energy_method` says of such an estimate.
+METHOD = "model:client"
+
+
+class Place(NamedTuple):
+    """Where a stage ran, as far as the client knows.
+
+    Attributes:
+        backend: Lithops' backend, e.g. `localhost`, `aws_lambda`, `k8s`.
+        architecture: `x86_64` or `arm64` where the configuration says so.
+        memory_mb: Memory asked for, MiB; None if unknown.
+        cpu: vCPUs asked for; None if unknown.
+    """
+
+    backend: str | None
+    architecture: str | None = None
+    memory_mb: float | None = None
+    cpu: float | None = None
+
+
+def place_of(executor: Any, resources: Any) -> Place:
+    """The place of a stage: from the executor's configuration and the stage's resources."""
+    config = getattr(executor, "config", None)
+    config = config if isinstance(config, Mapping) else {}
+    backend = getattr(executor, "backend", None)
+    if not isinstance(backend, str):
+        lithops = config.get("lithops")
+        backend = lithops.get("backend") if isinstance(lithops, Mapping) else None
+    section = config.get(backend) if isinstance(backend, str) else None
+    architecture = section.get("architecture") if isinstance(section, Mapping) else None
+    return Place(
+        backend if isinstance(backend, str) else None,
+        architecture if isinstance(architecture, str) else None,
+        _positive(getattr(resources, "memory", None)),
+        _positive(getattr(resources, "cpu", None)),
+    )
+
+
+def estimate(times: Any, stats: Mapping[str, Any], place: Place) -> dict[str, Any]:
+    """The energy columns of one call, J; an empty dict where its length is unknown.
+
+    Args:
+        times: FunctionTimes with `read`, `compute`, `write` in s.
+        stats: Lithops' own stats of the call.
+        place: Where it ran.
+    """
+    phases = [_positive(getattr(times, name, None)) or 0.0 for name in ("read", "compute", "write")]
+    seconds = (
+        _positive(stats.get("worker_func_exec_time"))
+        or _positive(math.fsum(phases))
+        or _positive(stats.get("worker_exec_time"))
+    )
+    if seconds is None:
+        return {}
+    busy_seconds = min(phases[1] or seconds, seconds)
+    model, vcpus, whole = _model(place)
+    idle, one, full = (model.vcpus_watts(vcpus, busy) for busy in (0.0, min(1.0, vcpus), vcpus))
+    active = (one.value - idle.value) * busy_seconds
+    amortised = idle.value * seconds + active
+    if whole:
+        # The sandbox was this call's alone, its idle power too.
+        energy, low, high = amortised, idle.low * seconds, full.high * seconds
+        definition = "amortised"
+    else:
+        energy, low, high = active, 0.0, max(full.high - idle.low, 0.0) * seconds
+        definition = "marginal"
+    return {
+        "energy": energy,
+        "energy_low": min(low, energy),
+        "energy_high": max(high, energy),
+        "energy_quality": "modelled",
+        "energy_method": METHOD,
+        "energy_definition": definition,
+        "energy_marginal": active,
+        "energy_amortised": amortised,
+        "measurement_energy": "null, null, null, null",
+    }
+
+
+def _model(place: Place) -> tuple[Any, float, bool]:
+    """The power model, the vCPUs of the call's surroundings, and whether those are its own."""
+    from lithowatt import PowerModel, _core
+
+    if place.backend == "localhost":
+        logical = os.cpu_count() or 1
+        name = str(_core.cpu_identity(os.environ.get("LITHOWATT_ROOT"))["name"])
+        return PowerModel.for_cpu(name, logical_cpus=logical), float(logical), False
+    if place.backend == "aws_lambda":
+        memory = place.memory_mb or 1769.0
+        model = PowerModel.for_lambda(round(memory), place.architecture or "x86_64")
+        return model, memory / 1769.0, True
+    # A container of a machine that nobody here has seen: the class default.
+    return PowerModel.for_cpu("unknown"), place.cpu or 1.0, True
+
+
+def _positive(value: Any) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    return float(value) if math.isfinite(value) and value > 0 else None

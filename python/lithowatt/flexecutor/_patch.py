@@ -1,0 +1,549 @@
+"""What `install` changes in FlexExecutor, and how it is taken back.
+
+FlexExecutor is used with its checkout and the folder in it both on the path, so
+its modules exist twice, as `flexecutor.workflow.executor` and as
+`workflow.executor`: each is patched by itself, and nothing goes by class.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import importlib.util
+import logging
+import sys
+import threading
+from collections.abc import Callable, MutableMapping
+from types import SimpleNamespace
+from typing import Any
+
+from .._environment import enabled
+from .._harmless import Harmless
+from . import _profile
+from ._columns import apply_energy, energy_values, has_energy
+from ._estimate import Place, estimate, place_of
+from ._proxy import Failure, MeteredExecutor, meter, working_on
+
+logger = logging.getLogger("lithowatt")
+
+#: The names that FlexExecutor's executor module goes by.
+MODULES = ("flexecutor.workflow.executor", "workflow.executor")
+
+#: In a patched module's globals: what was replaced.
+_ORIGINALS = "__lithowatt_originals__"
+
+_NEEDED = (
+    "AssetType",
+    "DAGExecutor",
+    "FunctionTimes",
+    "ThreadPoolProcessor",
+    "load_profiling_results",
+    "save_profiling_results",
+)
+
+#: Values that only the worker's marks give.
+_PHASES = ("energy_read", "energy_compute", "energy_write")
+
+_lock = threading.RLock()
+
+
+# --- the pieces ---------------------------------------------------------------
+
+
+class _View:
+    """A processor whose executor meters; everything else is the processor's own."""
+
+    def __init__(self, processor: Any, executor: Any) -> None:
+        self.__dict__["_lithowatt_processor"] = processor
+        self.__dict__["_executor"] = executor
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.__dict__["_lithowatt_processor"], name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        setattr(self.__dict__["_lithowatt_processor"], name, value)
+
+
+def process_stage(
+    processor: Any,
+    stage: Any,
+    original: Callable[..., Any],
+    *args: Any,
+    **kwargs: Any,
+) -> Any:
+    """FlexExecutor's `_process_stage` of a stage, its calls metered and its timings complete."""
+    view: Any = None
+    inner = getattr(processor, "_executor", None)
+    with Harmless("metering a stage"):
+        if enabled() and inner is not None:
+            if type(inner) is MeteredExecutor:
+                inner = inner._lithowatt_inner
+            view = _View(processor, meter(inner, functools.partial(_note_failure, stage)))
+    if view is None:
+        return original(processor, stage, *args, **kwargs)
+    with working_on(stage):
+        future = original(view, stage, *args, **kwargs)
+    with Harmless("completing the timings of a stage"):
+        complete_timings(future, place_of(inner, getattr(stage, "resource_config", None)))
+    return future
+
+
+def complete_timings(future: Any, place: Place) -> None:
+    """Has a StageFuture's `get_timings` fill in the energy of each call."""
+    original = future.get_timings
+    if getattr(original, "__lithowatt_timings__", False):
+        return
+
+    def get_timings() -> Any:
+        timings = original()
+        with Harmless("filling in the energy of a stage's calls"):
+            for times, stats in zip(timings, future.stats, strict=False):
+                with Harmless("filling in the energy of a call"):
+                    _complete(times, stats, place)
+        return timings
+
+    get_timings.__lithowatt_timings__ = True  # type: ignore[attr-defined]
+    future.get_timings = get_timings
+
+
+def _complete(times: Any, stats: Any, place: Place) -> None:
+    stats = stats if isinstance(stats, dict) else {}
+    if has_energy(stats):
+        phases = {name: getattr(times, name, None) for name in _PHASES}
+        apply_energy(times, stats)
+        for name, value in phases.items():
+            if getattr(times, name) is None:
+                setattr(times, name, value)
+        return
+    # The worker's own values, if it had lithowatt but no hook, are there already.
+    if getattr(times, "energy_quality", None) is None:
+        apply_energy(times, stats)  # no left-overs, such as zeros that mean nothing
+        for name, value in estimate(times, stats, place).items():
+            setattr(times, name, value)
+    values = energy_values(stats)
+    for name in ("time_consumption", "worker_time_execution"):
+        if values[name] is not None:
+            setattr(times, name, values[name])
+
+
+def _note_failure(stage: Any, failure: Failure) -> None:
+    """Writes what a failed stage used beside the profile that it would have been in."""
+    from lithowatt.profiles import _sidecar
+
+    resources = getattr(stage, "resource_config", None)
+    name = str(getattr(stage, "stage_id", "unknown"))
+    key = str(resources.key) if resources is not None else None
+    error = f"{type(failure.error).__name__}: {failure.error}"
+    record = _sidecar.failure(name, key, error, failure.calls)
+    logger.info(
+        "stage %s failed; its calls used %s J", name, record["energy"] or "an unknown number of"
+    )
+    stage.__dict__["_lithowatt_failure"] = record
+
+
+def _keep_failures(executor: Any, asset: Any) -> None:
+    """Moves what failed stages used into the sidecars of their profiles."""
+    for stage in executor._dag.stages:
+        record = stage.__dict__.pop("_lithowatt_failure", None)
+        if record is not None:
+            path = executor._get_asset_path(stage, asset)
+            _profile.record_failure(path, record)
+
+
+def _context(executor: Any) -> dict[str, Any]:
+    inner = getattr(executor, "_executor", None)
+    lithops = sys.modules.get("lithops")
+    return {
+        "dag": str(getattr(getattr(executor, "_dag", None), "dag_id", "")) or None,
+        "backend": place_of(inner, None).backend,
+        "lithops": getattr(lithops, "__version__", None),
+    }
+
+
+def store_profiling(
+    executor: Any, original: Callable[..., None], core: list[str], *args: Any, **kwargs: Any
+) -> None:
+    """FlexExecutor's `_store_profiling(profile_data, new_profile_data, resource_config)`."""
+
+    def own() -> None:
+        original(executor, *args, **kwargs)
+
+    names = ("profile_data", "new_profile_data", "resource_config")
+    given = dict(zip(names, args, strict=False)) | kwargs
+    if not enabled() or set(given) != set(names):
+        return own()
+    _profile.store(
+        given["profile_data"],
+        given["new_profile_data"],
+        given["resource_config"],
+        own,
+        core,
+        lambda: _context(executor),
+    )
+
+
+def execute_with_profiling(
+    executor: Any,
+    namespace: MutableMapping[str, Any],
+    num_workers: int | None = None,
+    configurations: list[dict[str, Any]] | None = None,
+    num_reps: int = 1,
+) -> dict[str, Any]:
+    """Runs a DAG and writes the profile of each of its stages.
+
+    Args:
+        executor: A DAGExecutor that meters.
+        namespace: The globals of its module.
+        num_workers: Workers for every stage, as `DAGExecutor.execute` takes it.
+        configurations: Run these instead, `num_reps` times each; as
+            `DAGExecutor.profile` takes them.
+        num_reps: Repetitions.
+
+    Returns:
+        The StageFuture of each stage's last run, by stage id.
+    """
+    futures: dict[str, Any] = {}
+    if configurations is not None:
+        executor.profile(configurations, num_reps)
+        futures = executor._futures
+        return futures
+    asset = namespace["AssetType"].PROFILE
+    for _ in range(num_reps):
+        futures = executor.execute(num_workers)
+        for stage in executor._dag.stages:
+            future = futures.get(stage.stage_id)
+            if future is None or future.error():
+                continue
+            path = executor._get_asset_path(stage, asset)
+            profile = namespace["load_profiling_results"](path)
+            executor._store_profiling(profile, future.get_timings(), stage.resource_config)
+            namespace["save_profiling_results"](path, profile)
+    return futures
+
+
+# --- patching a module --------------------------------------------------------
+
+
+def fault(namespace: MutableMapping[str, Any]) -> str | None:
+    """Why a module is not FlexExecutor's executor as we know it, None where it is."""
+    missing = [name for name in _NEEDED if not callable(namespace.get(name))]
+    if missing:
+        return f"it has no {', '.join(missing)}"
+    methods = {
+        "DAGExecutor": ("_store_profiling", "_get_asset_path", "execute", "profile"),
+        "ThreadPoolProcessor": ("_process_stage",),
+    }
+    for owner, names in methods.items():
+        for name in names:
+            if not callable(getattr(namespace[owner], name, None)):
+                return f"its {owner} has no {name}"
+    return None
+
+
+def patch_executor(namespace: MutableMapping[str, Any]) -> bool:
+    """Meters FlexExecutor's executor module whose globals these are, once.
+
+    The last lines of a vendored copy may call it with `globals()`. Never raises;
+    returns False, and logs why, where metering is switched off or the module
+    is not as we know it.
+    """
+    trouble = Harmless("patching FlexExecutor")
+    done = False
+    with trouble:
+        done = _patch(namespace)
+    if trouble.trouble:
+        logger.warning("FlexExecutor is left alone: %s", trouble.trouble)
+    return done
+
+
+def _patch(namespace: MutableMapping[str, Any]) -> bool:
+    if not enabled():
+        return False
+    with _lock:
+        if _ORIGINALS in namespace:
+            return True
+        why = fault(namespace)
+        if why is not None:
+            logger.warning("%s is left alone: %s", namespace.get("__name__"), why)
+            return False
+        dag, processor = namespace["DAGExecutor"], namespace["ThreadPoolProcessor"]
+        originals: dict[str, Any] = {
+            "load_profiling_results": namespace["load_profiling_results"],
+            "save_profiling_results": namespace["save_profiling_results"],
+            "_process_stage": (processor, processor.__dict__.get("_process_stage")),
+            "_store_profiling": (dag, dag.__dict__.get("_store_profiling")),
+            "execute": (dag, dag.__dict__.get("execute")),
+            "execute_with_profiling": (dag, dag.__dict__.get("execute_with_profiling")),
+        }
+        namespace[_ORIGINALS] = originals
+        namespace["load_profiling_results"] = _loader(namespace["load_profiling_results"])
+        namespace["save_profiling_results"] = _saver(namespace["save_profiling_results"])
+        processor._process_stage = _process_stage_of(processor._process_stage)
+        for name, value in _methods(dag, namespace).items():
+            setattr(dag, name, value)
+    return True
+
+
+def _loader(original: Callable[[str], Any]) -> Callable[[str], Any]:
+    @functools.wraps(original)
+    def load_profiling_results(file: str) -> Any:
+        return _profile.load(file, original) if enabled() else original(file)
+
+    return load_profiling_results
+
+
+def _saver(original: Callable[[str, Any], None]) -> Callable[[str, Any], None]:
+    @functools.wraps(original)
+    def save_profiling_results(file: str, profile_data: Any) -> None:
+        _profile.save(file, profile_data, original)
+
+    return save_profiling_results
+
+
+def _process_stage_of(original: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(original)
+    def _process_stage(self: Any, stage: Any, *args: Any, **kwargs: Any) -> Any:
+        return process_stage(self, stage, original, *args, **kwargs)
+
+    return _process_stage
+
+
+def _methods(dag: Any, namespace: MutableMapping[str, Any]) -> dict[str, Any]:
+    """The methods of a DAGExecutor that meters, on top of those of `dag`."""
+    plain_store, plain_execute = dag._store_profiling, dag.execute
+
+    @functools.wraps(plain_store)
+    def _store_profiling(self: Any, *args: Any, **kwargs: Any) -> None:
+        core = list(namespace["FunctionTimes"].profile_keys())
+        store_profiling(self, plain_store, core, *args, **kwargs)
+
+    @functools.wraps(plain_execute)
+    def execute(self: Any, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return plain_execute(self, *args, **kwargs)
+        except Exception:
+            with Harmless("keeping what failed stages used"):
+                _keep_failures(self, namespace["AssetType"].PROFILE)
+            raise
+
+    def with_profiling(
+        self: Any,
+        num_workers: int | None = None,
+        configurations: list[dict[str, Any]] | None = None,
+        num_reps: int = 1,
+    ) -> dict[str, Any]:
+        return execute_with_profiling(self, namespace, num_workers, configurations, num_reps)
+
+    with_profiling.__name__ = "execute_with_profiling"
+    with_profiling.__doc__ = execute_with_profiling.__doc__
+    return {
+        "_store_profiling": _store_profiling,
+        "execute": execute,
+        "execute_with_profiling": with_profiling,
+    }
+
+
+def unpatch_executor(namespace: MutableMapping[str, Any]) -> None:
+    """Puts back what `patch_executor` replaced."""
+    with _lock:
+        originals = namespace.pop(_ORIGINALS, None)
+        if originals is None:
+            return
+        for name, value in originals.items():
+            if not isinstance(value, tuple):
+                namespace[name] = value
+                continue
+            owner, method = value
+            if method is None:
+                if name in owner.__dict__:
+                    delattr(owner, name)
+            else:
+                setattr(owner, name, method)
+
+
+# --- installing ---------------------------------------------------------------
+
+
+class _Watcher:
+    """Patches FlexExecutor's executor modules that are imported later."""
+
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
+        if name not in MODULES:
+            return None
+        for finder in sys.meta_path:
+            find = None if isinstance(finder, _Watcher) else getattr(finder, "find_spec", None)
+            spec = None if find is None else find(name, path, target)
+            if spec is None:
+                continue
+            with Harmless("watching the import of FlexExecutor"):
+                _patch_when_executed(spec.loader)
+            return spec
+        return None
+
+
+def _patch_when_executed(loader: Any) -> None:
+    execute = loader.exec_module
+
+    def exec_module(module: Any) -> None:
+        loader.__dict__.pop("exec_module", None)
+        execute(module)
+        patch_executor(module.__dict__)
+
+    loader.exec_module = exec_module
+
+
+def install() -> bool:
+    """Meters every FlexExecutor workflow of this process: joules in times and profiles.
+
+    Each stage call's FunctionTimes get the fields of `PROFILE_COLUMNS`, and the
+    profile files their columns and a sidecar; executors that exist already
+    included. Calling it again changes nothing; FlexExecutor may be imported
+    before or after. `uninstall` takes it back.
+
+    Returns:
+        False where `ENERGY_MONITORING_ENABLED` switches metering off, or the
+        FlexExecutor found is not as we know it (which is logged); else True.
+
+    Raises:
+        ImportError: FlexExecutor is not on the path.
+
+    Example:
+        >>> import lithowatt.flexecutor
+        >>> lithowatt.flexecutor.install()  # doctest: +SKIP
+        True
+    """
+    if not enabled():
+        return False
+    with _lock:
+        loaded = [name for name in MODULES if name in sys.modules]
+        if not loaded and _spec(MODULES[0]) is None:
+            raise ImportError(
+                "FlexExecutor is not on the path: add its checkout, and the folder flexecutor "
+                "in it, to PYTHONPATH"
+            )
+        watch()
+        done = [patch_executor(sys.modules[name].__dict__) for name in loaded]
+    return all(done)
+
+
+def watch() -> None:
+    """Patches FlexExecutor when it is imported, should it be; once."""
+    with _lock:
+        if not any(isinstance(finder, _Watcher) for finder in sys.meta_path):
+            sys.meta_path.insert(0, _Watcher())
+
+
+def _spec(name: str) -> Any:
+    try:
+        return importlib.util.find_spec(name.split(".")[0])
+    except (ImportError, ValueError):
+        return None
+
+
+def uninstall() -> None:
+    """Leaves FlexExecutor in this process as it was written. Calling it again changes nothing."""
+    with _lock:
+        sys.meta_path[:] = [f for f in sys.meta_path if not isinstance(f, _Watcher)]
+        for name in MODULES:
+            module = sys.modules.get(name)
+            if module is not None:
+                unpatch_executor(module.__dict__)
+
+
+def installed() -> bool:
+    """Whether a FlexExecutor that is loaded in this process meters."""
+    return any(name in sys.modules and _ORIGINALS in sys.modules[name].__dict__ for name in MODULES)
+
+
+# --- EnergyDAGExecutor --------------------------------------------------------
+
+
+@functools.cache
+def energy_dag_executor() -> type:
+    """FlexExecutor's DAGExecutor that meters, whatever is installed.
+
+    Raises:
+        ImportError: FlexExecutor is not on the path.
+    """
+    module = importlib.import_module(MODULES[0])
+    namespace = module.__dict__
+    why = fault(namespace)
+    if why is not None:
+        raise ImportError(f"{module.__name__} is not FlexExecutor as lithowatt knows it: {why}")
+    base = namespace["DAGExecutor"]
+
+    def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
+        base.__init__(self, *args, **kwargs)
+        original = type(self._processor)._process_stage
+
+        def _process_stage(stage: Any, *more: Any, **named: Any) -> Any:
+            return process_stage(self._processor, stage, original, *more, **named)
+
+        self._processor._process_stage = _process_stage
+
+    def profile(self: Any, *args: Any, **kwargs: Any) -> Any:
+        with _metered_files(namespace):
+            return base.profile(self, *args, **kwargs)
+
+    # On top of FlexExecutor's own methods, also where those are replaced by `install`.
+    plain = namespace.get(_ORIGINALS, {})
+    original = SimpleNamespace(
+        **{
+            name: plain[name][1] if name in plain else getattr(base, name)
+            for name in ("_store_profiling", "execute")
+        }
+    )
+    methods = _methods(original, namespace)
+    with_files = methods["execute_with_profiling"]
+
+    @functools.wraps(with_files)
+    def with_profiling(self: Any, *args: Any, **kwargs: Any) -> Any:
+        with _metered_files(namespace):
+            return with_files(self, *args, **kwargs)
+
+    body = {
+        "__doc__": (
+            "FlexExecutor's DAGExecutor whose stages carry their energy.\n\n"
+            "Takes what DAGExecutor takes and does what it does; FunctionTimes and profile\n"
+            "files get the fields of `PROFILE_COLUMNS`. `execute_with_profiling(num_workers=None,\n"
+            "configurations=None, num_reps=1)` runs the DAG, or each of the configurations,\n"
+            "and writes the profile of every stage."
+        ),
+        "__module__": "lithowatt.flexecutor",
+        "__init__": __init__,
+        "profile": profile,
+        **methods,
+        "execute_with_profiling": with_profiling,
+    }
+    return type("EnergyDAGExecutor", (base,), body)
+
+
+_files_in_use: dict[int, list[Any]] = {}
+
+
+class _metered_files:
+    """While it lasts, a module reads and writes profiles our way, for all of its threads."""
+
+    def __init__(self, namespace: MutableMapping[str, Any]) -> None:
+        self._namespace = namespace
+
+    def __enter__(self) -> None:
+        namespace = self._namespace
+        with _lock:
+            use = _files_in_use.setdefault(id(namespace), [0, None, None])
+            use[0] += 1
+            if use[0] == 1 and _ORIGINALS not in namespace and enabled():
+                use[1] = namespace["load_profiling_results"]
+                use[2] = namespace["save_profiling_results"]
+                namespace["load_profiling_results"] = _loader(use[1])
+                namespace["save_profiling_results"] = _saver(use[2])
+
+    def __exit__(self, *error: Any) -> None:
+        with _lock:
+            use = _files_in_use[id(self._namespace)]
+            use[0] -= 1
+            if use[0] == 0:
+                if use[1] is not None and _ORIGINALS not in self._namespace:
+                    self._namespace["load_profiling_results"] = use[1]
+                    self._namespace["save_profiling_results"] = use[2]
+                del _files_in_use[id(self._namespace)]

@@ -1,0 +1,140 @@
+"""A stage call, metered in the worker that runs it.
+
+FlexExecutor's function for a stage downloads its inputs, runs the user's
+function and uploads the outputs, through `download_files` and `upload_files`
+of its context: their beginnings and ends are the phases read, compute and
+write.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+# At import: an import within the call would be part of what is metered.
+from lithowatt import EnergyMeter
+
+from .._environment import enabled
+from .._harmless import Harmless
+from ._columns import apply_energy
+
+
+def run_stage(
+    function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[Any, ...] | Any:
+    """Calls `function`, metered; what it returns and raises is its own.
+
+    If it returns `(result, times)`, as FlexExecutor's do, `times` gets the
+    energy of the call as attributes.
+    """
+    session: _Session | None = None
+    with Harmless("preparing to meter a stage"):
+        if enabled():
+            session = _Session(args, kwargs)
+    if session is None:
+        return function(*args, **kwargs)
+    try:
+        result = function(*args, **kwargs)
+    except BaseException:
+        session.close()
+        raise
+    session.finish(result)
+    return result
+
+
+class _Session:
+    """One stage call."""
+
+    def __init__(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        meter = _meter_of_call()
+        self._own = meter is None
+        self._meter: Any = EnergyMeter() if meter is None else meter
+        self._phase: str | None = None
+        self._context = next(
+            (
+                value
+                for value in (*args, *kwargs.values())
+                if callable(getattr(value, "download_files", None))
+                and callable(getattr(value, "upload_files", None))
+            ),
+            None,
+        )
+        if self._own:
+            self._meter.start()
+        if self._context is None:
+            # Not FlexExecutor's own: all of it is compute.
+            self.enter("compute")
+            return
+        for name, before, after in (
+            ("download_files", "read", "compute"),
+            ("upload_files", "write", None),
+        ):
+            marked = _Marked(self, self._context, name, before, after)
+            setattr(self._context, name, marked)
+
+    def enter(self, phase: str | None) -> None:
+        """Ends the phase that is on, and begins another unless it is None."""
+        with Harmless("marking a phase"):
+            if self._phase is not None:
+                self._meter.leave_phase(self._phase)
+            self._phase = phase
+            if phase is not None:
+                self._meter.enter_phase(phase)
+
+    def finish(self, result: Any) -> None:
+        """Leaves the energy on the times that the call returned."""
+        with Harmless("reading the energy of a stage"):
+            self.enter(None)
+            if self._own:
+                self._meter.stop()
+            times = result[1] if isinstance(result, tuple) and len(result) == 2 else None
+            if hasattr(times, "compute") and hasattr(times, "read"):
+                apply_energy(times, self._meter.stats())
+        self._unmark()
+
+    def close(self) -> None:
+        """Ends a call that raised."""
+        with Harmless("closing the meter of a stage"):
+            self.enter(None)
+            if self._own:
+                self._meter.stop()
+        self._unmark()
+
+    def _unmark(self) -> None:
+        with Harmless("giving a stage's context its methods back"):
+            if self._context is not None:
+                for name in ("download_files", "upload_files"):
+                    self._context.__dict__.pop(name, None)
+
+
+class _Marked:
+    """A method of the context that marks where phases begin and end."""
+
+    def __init__(
+        self, session: _Session, context: Any, name: str, before: str, after: str | None
+    ) -> None:
+        self._session = session
+        self._context = context
+        self._name = name
+        self._phases = before, after
+        self._method = getattr(context, name)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        before, after = self._phases
+        self._session.enter(before)
+        try:
+            return self._method(*args, **kwargs)
+        finally:
+            self._session.enter(after)
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, str]]:
+        # A context that the user's function sends to another process arrives
+        # as FlexExecutor made it.
+        return getattr, (self._context, self._name)
+
+
+def _meter_of_call() -> EnergyMeter | None:
+    """The meter that the Lithops hook has put round this very call, if there is one."""
+    hook = sys.modules.get("lithowatt.lithops._worker")
+    return None if hook is None else hook.current_meter()
