@@ -16,7 +16,7 @@ $(VENV)/installed: $(SOURCES)
 	touch $@
 
 demo: $(VENV)/installed
-	$(BIN)/python examples/monte_carlo_pi.py
+	$(BIN)/python -m examples.monte_carlo_pi
 
 test: $(VENV)/installed
 	cargo test --quiet

@@ -1,0 +1,8 @@
+"""A workload on FlexExecutor."""
+
+from __future__ import annotations
+
+
+def unavailable() -> str | None:
+    """Why FlexExecutor cannot be used here, or None."""
+    return "not yet"

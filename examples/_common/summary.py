@@ -1,0 +1,156 @@
+"""Tables for people: a line per configuration and stage, a line per run for the machine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from examples._common.records import PHASES, CallRecord, RunRecord, common, mean, total
+
+DASH = "–"
+
+
+def number(value: float | None, width: int = 0, digits: int = 3) -> str:
+    """A number with that many decimals, or a dash; right-aligned."""
+    return f"{DASH if value is None else f'{value:.{digits}f}':>{width}}"
+
+
+def text(runs: Sequence[RunRecord]) -> str:
+    """Everything about these runs."""
+    parts = [results(runs), stages(runs), machine(runs)]
+    found = remarks(runs)
+    if found:
+        parts.append("\n".join(f"  {remark}" for remark in found))
+    return "\n\n".join(parts)
+
+
+def results(runs: Sequence[RunRecord]) -> str:
+    """What the workload came to, once where all runs agree."""
+    outcomes = list(dict.fromkeys(run.outcome for run in runs))
+    if len(outcomes) == 1:
+        return outcomes[0]
+    lines = [f"{run.workers:>3} workers, run {run.repetition}: {run.outcome}" for run in runs]
+    return "\n".join(lines)
+
+
+def stages(runs: Sequence[RunRecord]) -> str:
+    """A line per configuration and stage: sums over the workers, means over the repetitions."""
+    width = max((len(stage) for run in runs for stage in run.stages), default=5)
+    lines = [
+        f"{'workers':>7} {'MB':>5}  {'stage':<{width}} {'calls':>5} {'s':>8} {'CPU s':>8} "
+        f"{'J':>9} {'95 % band':>20} {'above idle':>10} {'read J':>8} {'compute J':>9} "
+        f"{'write J':>8}  {'quality':<10}  method"
+    ]
+    for workers, memory in dict.fromkeys((run.workers, run.memory) for run in runs):
+        same = [run for run in runs if (run.workers, run.memory) == (workers, memory)]
+        for stage in same[0].stages:
+            repetitions = [run.stages[stage] for run in same]
+            lines.append(
+                f"{workers:>7} {memory:>5}  {stage:<{width}} {sum(map(len, repetitions)):>5} "
+                + _columns(repetitions)
+            )
+        if len(same[0].stages) > 1:
+            everything = [[call for calls in run.stages.values() for call in calls] for run in same]
+            lines.append(
+                f"{'':>7} {'':>5}  {'all':<{width}} {sum(map(len, everything)):>5} "
+                + _columns(everything)
+            )
+    lines.append(
+        "Sums over the workers of a run, means over its repetitions. J holds a call's share of the "
+        "idle power\nwhere it had the machine to itself; the column after the band never does."
+    )
+    return "\n".join(lines)
+
+
+def _columns(repetitions: Sequence[Sequence[CallRecord]]) -> str:
+    def over(attribute: str) -> float | None:
+        return mean([total(getattr(call, attribute) for call in calls) for calls in repetitions])
+
+    def phase(name: str) -> float | None:
+        return mean([total(call.phase_joules(name) for call in calls) for calls in repetitions])
+
+    low, high = over("low"), over("high")
+    band = DASH if low is None or high is None else f"{low:.3f} to {high:.3f}"
+    calls = [call for repetition in repetitions for call in repetition]
+    read, compute, write = (phase(name) for name in PHASES)
+    return (
+        f"{number(over('seconds'), 8)} {number(over('cpu_seconds'), 8)} "
+        f"{number(over('joules'), 9)} {band:>20} {number(over('marginal'), 10)} "
+        f"{number(read, 8)} {number(compute, 9)} {number(write, 8)}  "
+        f"{common(call.quality for call in calls):<10}  {common(call.method for call in calls)}"
+    )
+
+
+def machine(runs: Sequence[RunRecord]) -> str:
+    """A line per run: where the machine's joules went."""
+    lines = [
+        f"{'workers':>7} {'MB':>5} {'run':>4} {'s':>8} {'machine J':>10} {'idle J':>10} "
+        f"{'functions J':>11} {'driver+Lithops J':>16} {'others J':>10}"
+    ]
+    for run in runs:
+        lines.append(
+            f"{run.workers:>7} {run.memory:>5} {run.repetition:>4} {run.seconds:>8.3f} "
+            f"{number(run.machine.machine, 10)} {number(run.machine.idle, 10)} "
+            f"{number(run.functions('marginal'), 11)} {number(run.rest(), 16)} "
+            f"{number(run.machine.others, 10)}"
+        )
+    reasons = dict.fromkeys(run.machine.reason for run in runs if run.machine.reason is not None)
+    if reasons:
+        lines += [f"The machine's total is not known: {reason}" for reason in reasons]
+    else:
+        lines.append(
+            "machine = idle + functions + driver and Lithops + others, the last three above idle."
+        )
+    return "\n".join(lines)
+
+
+def calls(records: Iterable[CallRecord]) -> str:
+    """A line per call."""
+    lines = [
+        f"{'call':>4} {'s':>7} {'CPU s':>7} {'J':>8} {'95 % band':>17} {'W':>7}  quality     method"
+    ]
+    reasons: list[str] = []
+    joules: list[float] = []
+    count = 0
+    for count, call in enumerate(records, start=1):
+        seconds, energy = call.seconds, call.joules
+        watts = None if energy is None or not seconds else energy / seconds
+        band = (
+            DASH if call.low is None or call.high is None else f"{call.low:.3f} to {call.high:.3f}"
+        )
+        lines.append(
+            f"{count - 1:>4} {number(seconds, 7)} {number(call.cpu_seconds, 7)} "
+            f"{number(energy, 8)} {band:>17} {number(watts, 7)}  "
+            f"{call.quality or DASH:<10}  {call.method or DASH}"
+        )
+        reasons += [f"call {count - 1}: {reason}" for reason in call.reasons()]
+        joules += [] if energy is None else [energy]
+    # What all calls say is said once.
+    heard: dict[str, int] = {}
+    for reason in reasons:
+        heard[reason.split(": ", 1)[1]] = heard.get(reason.split(": ", 1)[1], 0) + 1
+    for reason in dict.fromkeys(reasons):
+        words = reason.split(": ", 1)[1]
+        if heard.get(words) == count:
+            lines.append(f"  {words}")
+            heard[words] = -1
+        elif heard.get(words, 0) > 0:
+            lines.append(f"  {reason}")
+    if joules:
+        lines.append(f"\n{sum(joules):.3f} J in all for {len(joules)} of {count} calls")
+    return "\n".join(lines)
+
+
+def remarks(runs: Sequence[RunRecord]) -> list[str]:
+    """Warnings and reasons of all calls, each once, with how many said it."""
+    heard: dict[str, int] = {}
+    count = 0
+    for run in runs:
+        for records in run.stages.values():
+            for call in records:
+                count += 1
+                for reason in dict.fromkeys(call.reasons()):
+                    heard[reason] = heard.get(reason, 0) + 1
+    return [
+        reason if said == count else f"{reason} ({said} of {count} calls)"
+        for reason, said in heard.items()
+    ]
