@@ -434,8 +434,8 @@ def test_switched_off_no_finder_is_added(site, tmp_path):
     script = "import sys; print([type(f).__name__ for f in sys.meta_path])"
     off = run_python(site, "-c", script, directory=tmp_path, ENERGY_MONITORING_ENABLED="0")
     on = run_python(site, "-c", script, directory=tmp_path)
-    assert "HandlerFinder" in on.stdout
-    assert "HandlerFinder" not in off.stdout
+    assert "ImportWatcher" in on.stdout
+    assert "ImportWatcher" not in off.stdout
 
 
 @pytest.mark.parametrize("broken", ["missing", "raises", "syntax"])

@@ -15,6 +15,10 @@ from typing import Any, NamedTuple
 PREFIX = "worker_func_"
 
 
+#: Attribute of a FunctionTimes that came from a worker: its values as they were there.
+RIDING = "_lithowatt_values"
+
+
 class Column(NamedTuple):
     """A metric that lithowatt adds to FunctionTimes and profiles.
 

@@ -20,7 +20,7 @@ from typing import Any
 from .._environment import enabled
 from .._harmless import Harmless
 from . import _profile
-from ._columns import apply_energy, energy_values, has_energy
+from ._columns import RIDING, apply_energy, energy_values, has_energy
 from ._estimate import Place, estimate, place_of
 from ._proxy import Failure, MeteredExecutor, meter, working_on
 
@@ -43,6 +43,9 @@ _NEEDED = (
 
 #: Values that only the worker's marks give.
 _PHASES = ("energy_read", "energy_compute", "energy_write")
+
+#: Values that only Lithops' own stats give.
+_TASK_TIMES = ("time_consumption", "worker_time_execution")
 
 _lock = threading.RLock()
 
@@ -108,22 +111,22 @@ def complete_timings(future: Any, place: Place) -> None:
 
 def _complete(times: Any, stats: Any, place: Place) -> None:
     stats = stats if isinstance(stats, dict) else {}
+    # What the worker left on the times itself: FlexExecutor may have written
+    # zeros over the fields that it knows, for what the stats do not have.
+    riding = times.__dict__.get(RIDING)
     if has_energy(stats):
-        phases = {name: getattr(times, name, None) for name in _PHASES}
         apply_energy(times, stats)
-        for name, value in phases.items():
-            if getattr(times, name) is None:
-                setattr(times, name, value)
-        return
-    # The worker's own values, if it had lithowatt but no hook, are there already.
-    if getattr(times, "energy_quality", None) is None:
-        apply_energy(times, stats)  # no left-overs, such as zeros that mean nothing
-        for name, value in estimate(times, stats, place).items():
+        missing = {name for name in _PHASES if getattr(times, name) is None}
+        values = {name: riding[name] for name in missing} if riding else {}
+    elif riding:
+        values = riding
+    else:
+        apply_energy(times, stats)
+        values = estimate(times, stats, place)
+    of_stats = energy_values(stats)
+    for name, value in {**values, **{name: of_stats[name] for name in _TASK_TIMES}}.items():
+        if value is not None or name not in _TASK_TIMES:
             setattr(times, name, value)
-    values = energy_values(stats)
-    for name in ("time_consumption", "worker_time_execution"):
-        if values[name] is not None:
-            setattr(times, name, values[name])
 
 
 def _note_failure(stage: Any, failure: Failure) -> None:
@@ -364,34 +367,6 @@ def unpatch_executor(namespace: MutableMapping[str, Any]) -> None:
 # --- installing ---------------------------------------------------------------
 
 
-class _Watcher:
-    """Patches FlexExecutor's executor modules that are imported later."""
-
-    def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
-        if name not in MODULES:
-            return None
-        for finder in sys.meta_path:
-            find = None if isinstance(finder, _Watcher) else getattr(finder, "find_spec", None)
-            spec = None if find is None else find(name, path, target)
-            if spec is None:
-                continue
-            with Harmless("watching the import of FlexExecutor"):
-                _patch_when_executed(spec.loader)
-            return spec
-        return None
-
-
-def _patch_when_executed(loader: Any) -> None:
-    execute = loader.exec_module
-
-    def exec_module(module: Any) -> None:
-        loader.__dict__.pop("exec_module", None)
-        execute(module)
-        patch_executor(module.__dict__)
-
-    loader.exec_module = exec_module
-
-
 def install() -> bool:
     """Meters every FlexExecutor workflow of this process: joules in times and profiles.
 
@@ -427,10 +402,22 @@ def install() -> bool:
 
 
 def watch() -> None:
-    """Patches FlexExecutor when it is imported, should it be; once."""
-    with _lock:
-        if not any(isinstance(finder, _Watcher) for finder in sys.meta_path):
-            sys.meta_path.insert(0, _Watcher())
+    """Patches FlexExecutor when it is imported, should it be.
+
+    The module behind the wheel's `.pth` does that, which a bare copy of the
+    package lacks: then only what is loaded already is patched.
+    """
+    with Harmless("watching for FlexExecutor"):
+        hook = importlib.import_module("_lithowatt_hook")
+        for name in MODULES:
+            hook.watch(name, hook.patch_flexecutor)
+
+
+def unwatch() -> None:
+    """Ends `watch`."""
+    hook = sys.modules.get("_lithowatt_hook")
+    if hook is not None:
+        hook.unwatch(*MODULES)
 
 
 def _spec(name: str) -> Any:
@@ -443,7 +430,7 @@ def _spec(name: str) -> Any:
 def uninstall() -> None:
     """Leaves FlexExecutor in this process as it was written. Calling it again changes nothing."""
     with _lock:
-        sys.meta_path[:] = [f for f in sys.meta_path if not isinstance(f, _Watcher)]
+        unwatch()
         for name in MODULES:
             module = sys.modules.get(name)
             if module is not None:

@@ -17,7 +17,7 @@ from lithowatt import EnergyMeter
 
 from .._environment import enabled
 from .._harmless import Harmless
-from ._columns import apply_energy
+from ._columns import RIDING, apply_energy, energy_values
 
 
 def run_stage(
@@ -90,7 +90,9 @@ class _Session:
                 self._meter.stop()
             times = result[1] if isinstance(result, tuple) and len(result) == 2 else None
             if hasattr(times, "compute") and hasattr(times, "read"):
-                apply_energy(times, self._meter.stats())
+                stats = self._meter.stats()
+                apply_energy(times, stats)
+                setattr(times, RIDING, energy_values(stats))
         self._unmark()
 
     def close(self) -> None:
