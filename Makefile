@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 .DEFAULT_GOAL := demo
 
 # The wheel with its optional parts, built from this checkout whenever a source changed.
-SOURCES := $(shell find src python lithowatt.data -type f -not -name '*.pyc' 2>/dev/null) Cargo.toml Cargo.lock pyproject.toml
+SOURCES := $(shell find src python lithops_patch lithowatt.data -type f -not -name '*.pyc' 2>/dev/null) Cargo.toml Cargo.lock pyproject.toml
 $(VENV)/installed: $(SOURCES)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check --upgrade pip
@@ -20,7 +20,7 @@ demo: $(VENV)/installed
 
 test: $(VENV)/installed
 	cargo test --quiet
-	$(BIN)/python -m pytest --quiet --doctest-modules --pyargs lithowatt
+	$(BIN)/python -m pytest --quiet --doctest-modules --pyargs lithowatt lithops_patch
 	$(BIN)/python -m pytest
 
 lint: $(VENV)/installed
@@ -29,7 +29,7 @@ lint: $(VENV)/installed
 	cargo fmt --check --manifest-path tests/rig/Cargo.toml
 	cargo clippy --all-targets --manifest-path tests/rig/Cargo.toml -- -D warnings
 	$(BIN)/ruff check .
-	$(BIN)/mypy python/lithowatt tests/rig/rig.py
+	$(BIN)/mypy python/lithowatt lithops_patch tests/rig/rig.py
 
 # For glibc 2.17 and later (manylinux2014), whatever this machine has: zig brings the old symbols.
 WHEELS ?= dist
