@@ -23,54 +23,59 @@ class CallRecord:
     times: Any
     stats: dict[str, Any]
 
-    def _stat(self, key: str) -> float | None:
-        return finite(self.stats.get(f"worker_func_{key}"))
+    def _number(self, name: str, key: str) -> float | None:
+        """The worker's own value, else that of the stats."""
+        value = finite(getattr(self.times, name, None))
+        return finite(self.stats.get(f"worker_func_{key}")) if value is None else value
+
+    def _text(self, name: str) -> str | None:
+        value = text(getattr(self.times, name, None))
+        return text(self.stats.get(f"worker_func_{name}")) if value is None else value
 
     @property
     def seconds(self) -> float | None:
         """Length of the call as the meter saw it, else read + compute + write, s."""
-        return self._stat("energy_duration") or finite(self.times.total)
+        metered = finite(self.stats.get("worker_func_energy_duration"))
+        return finite(self.times.total) if metered is None else metered
 
     @property
     def cpu_seconds(self) -> float | None:
         """CPU time of the call's process tree, s."""
-        percent, seconds = self._stat("psutil_process_cpu_percent"), self._stat("energy_duration")
-        return None if percent is None or seconds is None else percent / 100 * seconds
+        return self._number("cpu_time", "energy_cpu_time")
 
     @property
     def joules(self) -> float | None:
         """Best estimate, J."""
-        return self._stat("energy_consumption")
+        return self._number("energy", "energy_consumption")
 
     @property
     def low(self) -> float | None:
         """Lower end of the 95 % band, J."""
-        return self._stat("energy_low")
+        return self._number("energy_low", "energy_low")
 
     @property
     def high(self) -> float | None:
         """Upper end of the 95 % band, J."""
-        return self._stat("energy_high")
+        return self._number("energy_high", "energy_high")
 
     @property
     def marginal(self) -> float | None:
         """Above idle, J: these may be added up over calls that overlap."""
-        return self._stat("energy_marginal")
+        return self._number("energy_marginal", "energy_marginal")
 
     @property
     def quality(self) -> str | None:
         """measured, attributed or modelled."""
-        return text(self.stats.get("worker_func_energy_quality"))
+        return self._text("energy_quality")
 
     @property
     def method(self) -> str | None:
         """How the energy was obtained."""
-        return text(self.stats.get("worker_func_energy_method"))
+        return self._text("energy_method")
 
     def phase_joules(self, phase: str) -> float | None:
         """Energy of one phase, J."""
-        value = finite(getattr(self.times, f"energy_phase_{phase}", None))
-        return self._stat(f"energy_phase_{phase}") if value is None else value
+        return self._number(f"energy_{phase}", f"energy_phase_{phase}")
 
     def phase_seconds(self, phase: str) -> float | None:
         """Length of one phase, s."""
@@ -79,6 +84,8 @@ class CallRecord:
     def reasons(self) -> list[str]:
         """What a careful reader wants to know: warnings, and why something is missing."""
         if "worker_func_energy_consumption" not in self.stats:
+            if self.joules is not None:
+                return []
             return [f"no energy in the stats: {_why_not_metered()}"]
         found = [str(warning) for warning in self.stats.get("worker_func_energy_warnings") or []]
         for method in ("rapl", "perf", "ebpf", "psutil", "tdp"):

@@ -28,7 +28,7 @@ def results(runs: Sequence[RunRecord]) -> str:
     outcomes = list(dict.fromkeys(run.outcome for run in runs))
     if len(outcomes) == 1:
         return outcomes[0]
-    lines = [f"{run.workers:>3} workers, run {run.repetition}: {run.outcome}" for run in runs]
+    lines = [f"workers {run.workers}, run {run.repetition}: {run.outcome}" for run in runs]
     return "\n".join(lines)
 
 
