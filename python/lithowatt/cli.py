@@ -1,6 +1,6 @@
 """``lithowatt``: what can be measured here, and the joules of a command.
 
-``lithowatt doctor``, ``run -- CMD``, ``calibrate``, ``lithops status``.
+``lithowatt doctor``, ``run -- CMD``, ``calibrate``, ``lithops status``, ``profile recommend``.
 """
 
 from __future__ import annotations
@@ -88,8 +88,10 @@ def _parser() -> argparse.ArgumentParser:
     calibrate.set_defaults(func=_calibrate)
 
     from lithowatt.lithops import add_cli
+    from lithowatt.profiles._cli import add_cli as add_profile_cli
 
     add_cli(commands)
+    add_profile_cli(commands)
     return parser
 
 
@@ -353,9 +355,7 @@ def _calibrate(arguments: argparse.Namespace) -> int:
             file=sys.stderr,
         )
         return 1
-    joules = {
-        name.split(":", 1)[1]: column[-1] for name, column in meter.timeline().joules.items()
-    }
+    joules = {name.split(":", 1)[1]: column[-1] for name, column in meter.timeline().joules.items()}
     factors = {}
     for domain in DOMAINS[:-1]:
         rapl, perf = reading.rapl.estimate(domain), reading.perf.estimate(domain)

@@ -24,28 +24,42 @@ if TYPE_CHECKING:
         read_profile,
         write_profile,
     )
+    from lithowatt.profiles._predict import Band, HeldOut, PerformanceModel, Prediction
+    from lithowatt.profiles._recommend import Recommendation, recommend
     from lithowatt.profiles._sidecar import read_sidecar, sidecar_path
 
 _HOMES = {
+    "Band": "_predict",
     "Configuration": "_file",
+    "HeldOut": "_predict",
     "Metrics": "_file",
+    "PerformanceModel": "_predict",
+    "Prediction": "_predict",
     "ProfileData": "_file",
+    "Recommendation": "_recommend",
     "append_repetition": "_file",
     "merge_profiles": "_file",
     "read_profile": "_file",
     "write_profile": "_file",
     "read_sidecar": "_sidecar",
+    "recommend": "_recommend",
     "sidecar_path": "_sidecar",
 }
 
 __all__ = [
+    "Band",
     "Configuration",
+    "HeldOut",
     "Metrics",
+    "PerformanceModel",
+    "Prediction",
     "ProfileData",
+    "Recommendation",
     "append_repetition",
     "merge_profiles",
     "read_profile",
     "read_sidecar",
+    "recommend",
     "sidecar_path",
     "write_profile",
 ]
