@@ -123,7 +123,6 @@ class Session:
 
     def close(self) -> None:
         """Ends Lithops."""
-        self.executor.clean(clean_cloudobjects=False)
         self.executor.__exit__(None, None, None)
 
 
