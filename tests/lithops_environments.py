@@ -32,12 +32,12 @@ PATIENCE = 100
 
 
 @functools.cache
-def plain(release: str) -> Path:
-    """The interpreter of an environment with this Lithops and without lithowatt."""
+def plain(release: str, *more: str) -> Path:
+    """The interpreter of an environment with this Lithops, `more`, and without lithowatt."""
     python = f"py{sys.version_info.major}.{sys.version_info.minor}"
     uid = os.getuid() if hasattr(os, "getuid") else 0
     cache = Path(tempfile.gettempdir()) / f"lithowatt-test-environments-{uid}"
-    home = cache / f"{python}-lithops-{release}"
+    home = cache / "-".join([f"{python}-lithops-{release}", *more])
     if not home.exists():
         cache.mkdir(mode=0o700, exist_ok=True)
         # Built under another name, so that an interrupted build is never used.
@@ -45,7 +45,7 @@ def plain(release: str) -> Path:
         venv.create(building, with_pip=False, symlinks=True)
         command = [sys.executable, "-m", "pip", "--python", str(building / "bin" / "python")]
         command += ["install", "--quiet", "--disable-pip-version-check"]
-        subprocess.run([*command, f"lithops=={release}", "numpy"], check=True, timeout=600)
+        subprocess.run([*command, f"lithops=={release}", "numpy", *more], check=True, timeout=600)
         try:
             building.rename(home)
         except OSError:  # another session was faster
