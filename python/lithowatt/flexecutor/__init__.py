@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from lithowatt.flexecutor._proxy import Failure, meter, metered_stage
 
     EnergyDAGExecutor: Any
+    EnergyJolteon: Any
 
 _HOMES = {
     "COLUMN_NAMES": "_columns",
@@ -58,6 +59,7 @@ __all__ = [
     "PROFILE_COLUMNS",
     "Column",
     "EnergyDAGExecutor",
+    "EnergyJolteon",
     "Failure",
     "FunctionTimes",
     "apply_energy",
@@ -77,6 +79,8 @@ def __getattr__(name: str) -> object:
     if name == "EnergyDAGExecutor":
         # Made when it is asked for: its base is FlexExecutor's.
         return import_module(f"{__name__}._patch").energy_dag_executor()
+    if name == "EnergyJolteon":
+        return import_module(f"{__name__}._scheduling").energy_jolteon()
     home = _HOMES.get(name)
     if home is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -99,10 +99,11 @@ class Observation:
         return self.workers, self.memory_mb, self.architecture
 
 
-@lru_cache(maxsize=256)
-def lambda_model(memory_mb: float, architecture: str) -> PowerModel:
-    """The power model of a Lambda sandbox."""
-    return PowerModel.for_lambda(round(memory_mb), architecture)
+@lru_cache(maxsize=1024)
+def _lambda_model(memory_mb: int, architecture: str) -> tuple[PowerModel, float]:
+    """The power model of a Lambda sandbox, and its watts per GB of memory."""
+    model = PowerModel.for_lambda(memory_mb, architecture)
+    return model, float(model.assumptions()["memory_w_per_gb"])
 
 
 def sandbox_watts(
@@ -112,10 +113,9 @@ def sandbox_watts(
 
     ``busy_vcpus`` counts up to what the memory buys: a guest cannot use more.
     """
-    model = lambda_model(memory_mb, architecture)
+    model, per_gb = _lambda_model(round(memory_mb), architecture)
     vcpus = memory_mb / MB_PER_VCPU
     cpu = model.vcpus_watts(vcpus, min(max(busy_vcpus, 0.0), vcpus))
-    per_gb = float(model.assumptions()["memory_w_per_gb"])
     gb = memory_mb / 1024
     low, high = MEMORY_WATTS_PER_GB
     return cpu.value + per_gb * gb, cpu.low + low * gb, cpu.high + high * gb

@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lithowatt.cost import lambda_cost, normalise_architecture
+from lithowatt.cost import lambda_cost, lambda_price, normalise_architecture
 from lithowatt.profiles._observe import (
     MB_PER_VCPU,
     PHASES,
@@ -372,7 +372,9 @@ class _Fit:
         result: Floats = running + self.waiting(points)
         return result
 
-    def predict(self, points: Floats, joules: bool = True) -> dict[str, Floats]:
+    def predict(
+        self, points: Floats, joules: bool = True, phases: bool = True
+    ) -> dict[str, Floats]:
         """Best estimates at these points: totals, ``time``, and phases per worker."""
         worker_time = self.worker_time(points)
         if self.waiting is not None:
@@ -380,9 +382,8 @@ class _Fit:
         mean = worker_time / points[:, 0]
         result = {"worker_time": worker_time, "time": self.straggling(points) * mean}
         if self.cpu is not None:
-            # No more than the quota gives: a sandbox cannot use more than it has.
             result["cpu_seconds"] = self.cpu(points)
-        for phase, surface in self.phases.items():
+        for phase, surface in self.phases.items() if phases else ():
             if surface is None:
                 result[phase] = np.zeros(len(points))
             elif phase == "compute":
@@ -544,7 +545,7 @@ class PerformanceModel:
             for memory in memories:
                 rest = [o for o in self.observations if o.memory_mb != memory]
                 out = [o for o in self.observations if o.memory_mb == memory]
-                predicted = _Fit(rest, structure).predict(_points(out), joules=False)
+                predicted = _Fit(rest, structure).predict(_points(out), joules=False, phases=False)
                 actual = np.array([o.figures["worker_time"].value for o in out])
                 missed += np.abs(np.log(predicted["worker_time"] / actual)).tolist()
             errors.append(float(np.median(missed)))
@@ -646,24 +647,28 @@ class PerformanceModel:
             for index, each in enumerate(checked)
         ]
 
-    def joules(self, workers: float, memory_mb: float, architecture: str) -> float:
-        """Joules alone, for optimisers: any real number of workers, no range checked.
+    def estimates(self, workers: float, memory_mb: float, architecture: str) -> dict[str, float]:
+        """Best estimates alone, fast and smooth, for optimisers.
 
-        Raises:
-            ValueError: Where the profiles have neither joules nor CPU seconds.
+        Args:
+            workers: Any number above 0, not only a whole one.
+            memory_mb: Any number above 0: no range is checked.
+            architecture: ``x86_64`` or ``arm64``.
+
+        Returns:
+            ``time`` (s), ``worker_time`` (s, all workers), ``cost`` (USD, without rounding to
+            ms), and where the profiles tell them ``cpu_seconds`` (s), ``energy`` (J) and
+            ``edp`` (J·s).
         """
         points = np.array([[workers, memory_mb / MB_PER_VCPU, float(architecture == "arm64")]])
-        values = self._fit.predict(points)
-        if "energy" not in values:
-            raise ValueError(NO_ENERGY)
-        return float(values["energy"][0])
-
-    def dollars(self, workers: float, memory_mb: float, architecture: str) -> float:
-        """Dollars alone, for optimisers: not rounded to milliseconds, no range checked."""
-        points = np.array([[workers, memory_mb / MB_PER_VCPU, float(architecture == "arm64")]])
-        seconds = float(self._fit.predict(points, joules=False)["worker_time"][0])
-        price = lambda_cost(0, 128, architecture, self.region).price
-        return seconds * memory_mb / 1024 * price.gb_second + workers * price.request
+        values = self._fit.predict(points, phases=False)
+        found = {name: float(column[0]) for name, column in values.items()}
+        price = lambda_price(architecture, self.region)
+        gb_seconds = found["worker_time"] * memory_mb / 1024
+        found["cost"] = gb_seconds * price.gb_second + workers * price.request
+        if "energy" in found:
+            found["edp"] = found["energy"] * found["time"]
+        return found
 
     def _checked(
         self, workers: int, memory_mb: float, architecture: str | None, extrapolate: bool
