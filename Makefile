@@ -1,9 +1,9 @@
-# Verbs: demo, test, lint, wheel, bench, clean. Each installs what it needs into .venv.
+# Verbs: demo, examples, test, lint, wheel, bench, clean. Each installs what it needs into .venv.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint wheel bench clean
+.PHONY: demo examples test lint wheel bench clean
 .DEFAULT_GOAL := demo
 
 # The wheel with its optional parts, built from this checkout whenever a source changed.
@@ -17,6 +17,20 @@ $(VENV)/installed: $(SOURCES)
 
 demo: $(VENV)/installed
 	$(BIN)/python -m examples.monte_carlo_pi
+
+# All five workloads in a quick form; docs/workloads.md has the real sizes.
+$(VENV)/examples: $(VENV)/installed
+	$(BIN)/pip install --quiet --disable-pip-version-check '.[examples]'
+	touch $@
+
+EXAMPLE := $(BIN)/python -m examples
+QUICK := --workers 1,2 --reps 1
+examples: $(VENV)/examples
+	$(EXAMPLE).monte_carlo_pi $(QUICK) --points 4000000
+	$(EXAMPLE).ml_pipeline $(QUICK) --rows 2000 --models 4 --trees 10
+	$(EXAMPLE).titanic $(QUICK) --trees 40
+	$(EXAMPLE).video $(QUICK) --every 12
+	$(EXAMPLE).data_analytics $(QUICK) --megabytes 20
 
 test: $(VENV)/installed
 	cargo test --quiet

@@ -36,8 +36,8 @@ MODELS = Data("models", ".joblib")
 ENSEMBLE = Data("ensemble", ".joblib")
 ACCURACY = Data("accuracy", ".json")
 
-#: Chance is 0.1, one small forest on the plain images reaches 0.9.
-LEAST_ACCURACY = 0.85
+#: Chance is 0.1; what is below this is broken rather than small.
+LEAST_ACCURACY = 0.4
 
 
 def pca(ctx: StageContext) -> None:

@@ -66,6 +66,7 @@ def main(
                 workload.name,
                 f"needs {distribution}, which is not installed: pip install 'lithowatt[examples]'",
             )
+    _known_backends(parser, options)
     try:
         options.output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -107,6 +108,30 @@ def main(
     shown = None if show is None else show(runs)
     print(summary.text(runs) if shown is None else shown)
     return 0
+
+
+def _known_backends(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    """Refuses backends that Lithops does not have, without importing it: it is too early."""
+    lithops = importlib.util.find_spec("lithops")
+    if lithops is None or lithops.origin is None:
+        return
+    home = Path(lithops.origin).parent
+    for option, folders in (
+        ("backend", ("serverless/backends", "standalone/backends")),
+        ("storage", ("storage/backends",)),
+    ):
+        name = getattr(options, option)
+        known = sorted(
+            {"localhost"}
+            | {
+                entry.name
+                for folder in folders
+                for entry in (home / folder).glob("*")
+                if entry.is_dir() and not entry.name.startswith("_")
+            }
+        )
+        if name is not None and name not in known:
+            parser.error(f"--{option} {name}: this Lithops has {', '.join(known)}")
 
 
 def _run_all(workload: Workload, options: argparse.Namespace, scratch: Path) -> list[RunRecord]:
