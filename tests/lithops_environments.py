@@ -37,7 +37,9 @@ def plain(release: str, *more: str) -> Path:
     python = f"py{sys.version_info.major}.{sys.version_info.minor}"
     uid = os.getuid() if hasattr(os, "getuid") else 0
     cache = Path(tempfile.gettempdir()) / f"lithowatt-test-environments-{uid}"
-    home = cache / "-".join([f"{python}-lithops-{release}", *more])
+    # Lithops takes a runtime's path in letters, digits and a few signs only.
+    parts = [part.replace("==", "-") for part in (f"{python}-lithops-{release}", *more)]
+    home = cache / "-".join(parts)
     if not home.exists():
         cache.mkdir(mode=0o700, exist_ok=True)
         # Built under another name, so that an interrupted build is never used.

@@ -108,7 +108,8 @@ def test_profiles_have_the_energy_of_every_call(profiled, stage):
         for repetition in range(3):
             for worker in range(actual):
                 call = {name: column[repetition][worker] for name, column in metrics.items()}
-                assert 0 < call["energy_low"] <= call["energy"] <= call["energy_high"]
+                assert 0 <= call["energy_low"] <= call["energy"] <= call["energy_high"]
+                assert call["energy"] > 0
                 assert call["energy_quality"] in ("measured", "attributed", "modelled")
                 phases = [call[f"energy_{phase}"] for phase in ("read", "compute", "write")]
                 assert all(phase is not None and phase >= 0 for phase in phases)
@@ -183,7 +184,9 @@ def test_other_ways_in_give_the_same_profile(source, mode, tmp_path):
 @pytest.mark.parametrize("mode", ["install", "class"])
 def test_execute_with_profiling(source, mode, tmp_path):
     run(source, tmp_path, {"mode": mode, "with_profiling": 2})
-    metrics = read_profile(profile_of(tmp_path, "map"))[Configuration(1, 1024, 2)]
+    # The memory is FlexExecutor's choice, and not the same in each.
+    [(configuration, metrics)] = read_profile(profile_of(tmp_path, "map")).items()
+    assert configuration.workers == 2
     assert all(value > 0 for value in metrics["energy"][0])
     assert len(metrics["read"]) == 1
 
