@@ -47,12 +47,12 @@ class MeteredProfile(dict[Any, Metrics]):
         }
         self.records = {}
 
-    def added(self) -> ProfileData:
-        """The repetitions that the file does not hold yet."""
+    def since(self, stored: Mapping[Configuration, int]) -> ProfileData:
+        """The repetitions beyond those that are `stored`."""
         result: ProfileData = {}
         for key, metrics in self.items():
             configuration = Configuration.of(key)
-            before = self.stored.get(configuration, 0)
+            before = stored.get(configuration, 0)
             if _file.repetitions_of(metrics) > before:
                 new = result.setdefault(configuration, {})
                 new.update({name: column[before:] for name, column in metrics.items()})
@@ -146,18 +146,21 @@ def save(file: str, profile: Any, original: Callable[[str, Any], None]) -> None:
 
 
 def _save_merged(file: str, profile: MeteredProfile) -> None:
-    added = profile.added()
     merged = _on_disk(file)
-    records: dict[Configuration, tuple[int, list[dict[str, Any]]]] = {}
-    for key, new in added.items():
+    if merged is None:
+        # There is none to merge with: all that is known goes into a new one.
+        merged = {}
+        stored: dict[Configuration, int] = {}
+    else:
+        stored = profile.stored
+    records: dict[Configuration, dict[int, dict[str, Any]]] = {}
+    for key, new in profile.since(stored).items():
         metrics = merged.setdefault(key, {})
-        before = _file.repetitions_of(metrics)
-        first = profile.stored.get(key, 0)
-        known = profile.records.get(key, {})
+        shift = _file.repetitions_of(metrics) - stored.get(key, 0)
         _file.append(metrics, new)
-        count = _file.repetitions_of(new)
+        known = profile.records.get(key)
         if known:
-            records[key] = before, [known.get(first + index) or {} for index in range(count)]
+            records[key] = {index + shift: record for index, record in known.items()}
     _file.write_profile(file, merged)
     if records:
         with Harmless("writing the sidecar of a profile"):
@@ -171,13 +174,17 @@ def _save_merged(file: str, profile: MeteredProfile) -> None:
     profile.note_stored()
 
 
-def _on_disk(file: str) -> ProfileData:
+def _on_disk(file: str) -> ProfileData | None:
+    """What the file holds now; None where it is gone, or damaged, and then moved aside."""
+    path = Path(file)
+    if not path.exists():
+        return None
     try:
-        return _file.read_if_there(file)
+        return _file.read_profile(path)
     except MalformedValueError as error:
-        aside = _sidecar.move_aside(Path(file))
+        aside = _sidecar.move_aside(path)
         logger.warning("%s; it is now %s and a new one begins", error, aside)
-        return {}
+        return None
 
 
 def record_failure(file: str, failure: dict[str, Any]) -> None:

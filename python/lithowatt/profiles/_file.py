@@ -379,4 +379,4 @@ def append_repetition(
         append(metrics, repetition(times, CORE_COLUMNS))
         write_profile(path, data)
         record = _sidecar.record(times, key.workers)
-        _sidecar.append_records(path, {key: (before, [record])})
+        _sidecar.append_records(path, {key: {before: record}})

@@ -157,15 +157,14 @@ def failure(stage: str, key: str | None, error: str, calls: Sequence[Any]) -> di
 
 def append_records(
     profile: str | os.PathLike[str],
-    records: Mapping[Configuration, tuple[int, Sequence[dict[str, Any]]]],
+    records: Mapping[Configuration, Mapping[int, dict[str, Any]]],
     failures: Sequence[dict[str, Any]] = (),
 ) -> None:
     """Adds records to the sidecar of a profile; the caller holds the lock.
 
     Args:
         profile: The profile's path.
-        records: By configuration, how many repetitions the profile held before,
-            and one record per repetition that was added.
+        records: By configuration and repetition, as the profile counts them.
         failures: Records of runs that failed.
 
     A sidecar that is damaged or of a later schema is moved aside, never
@@ -186,11 +185,11 @@ def append_records(
         data = {}
     configurations: dict[str, list[Any]] = data.get("configurations", {})
     known = {Configuration.parse(key): key for key in configurations if _is_key(key)}
-    for configuration, (before, added) in records.items():
+    for configuration, added in records.items():
         column = configurations.setdefault(known.get(configuration, configuration.key), [])
-        del column[before:]
-        column.extend([None] * (before - len(column)))
-        column.extend(added)
+        for index, one in sorted(added.items()):
+            column.extend([None] * (index + 1 - len(column)))
+            column[index] = one
     document = {
         "schema": SCHEMA,
         "units": {column.name: f"{column.unit}: {column.meaning}" for column in PROFILE_COLUMNS},

@@ -1,0 +1,500 @@
+"""lithowatt in FlexExecutor, piece by piece: columns, proxy, worker, estimate, patch."""
+
+from __future__ import annotations
+
+import json
+import logging
+import pickle
+import subprocess
+import sys
+import types
+from typing import Any
+
+import pytest
+
+import lithowatt.flexecutor as flexecutor
+from lithowatt import EnergyMeter
+from lithowatt.flexecutor import (
+    COLUMN_NAMES,
+    PROFILE_COLUMNS,
+    FunctionTimes,
+    apply_energy,
+    energy_values,
+    meter,
+    metered_stage,
+    patch_executor,
+)
+from lithowatt.flexecutor import _profile as profile_files
+from lithowatt.flexecutor._estimate import METHOD, Place, estimate, place_of
+from lithowatt.flexecutor._patch import unpatch_executor
+from lithowatt.profiles import Configuration, read_profile, read_sidecar
+
+# --- columns ------------------------------------------------------------------
+
+
+def test_columns_and_fields_are_the_same_names():
+    fields = set(FunctionTimes.__dataclass_fields__)
+    assert set(COLUMN_NAMES) | {"read", "compute", "write", "cold_start", "total"} == fields
+    assert all(column.unit in ("J", "s", "%", "text", "count") for column in PROFILE_COLUMNS)
+    assert len(set(COLUMN_NAMES)) == len(COLUMN_NAMES)
+
+
+def stats(**more: Any) -> dict[str, Any]:
+    return {f"worker_func_{key}": value for key, value in more.items()}
+
+
+def test_a_share_of_the_machine_sums_to_the_machine():
+    machine = {"energy_machine": 100.0, "rapl_energy_pkg": 80.0, "rapl_energy_total": 100.0}
+    shares = [20.0, 30.0, 50.0]
+    calls = [energy_values(stats(energy_consumption=part, **machine)) for part in shares]
+    assert sum(call["rapl_energy_pkg"] for call in calls) == pytest.approx(80.0)
+    assert sum(call["rapl_energy_total"] for call in calls) == pytest.approx(100.0)
+    assert all(call["rapl_energy_cores"] is None for call in calls)
+    assert all(call["machine_energy"] == 100.0 for call in calls)
+
+
+@pytest.mark.parametrize(
+    ("consumption", "machine"),
+    [(None, 10.0), (1.0, None), (1.0, 0.0), (1.0, float("nan")), (True, 10.0), ("1", 10.0)],
+)
+def test_without_a_share_there_is_no_reading(consumption, machine):
+    values = energy_values(
+        stats(energy_consumption=consumption, energy_machine=machine, rapl_energy_pkg=5.0)
+    )
+    assert values["rapl_energy_pkg"] is None
+
+
+def test_a_share_never_exceeds_the_machine():
+    values = energy_values(stats(energy_consumption=11.0, energy_machine=10.0, perf_energy_pkg=5.0))
+    assert values["perf_energy_pkg"] == 5.0
+
+
+def test_values_are_what_a_profile_can_hold():
+    hostile = stats(energy_consumption=float("inf"), energy_quality="", psutil_cpu_percent=[1])
+    hostile |= {"worker_processor_info": "x", "worker_start_tstamp": 9, "worker_end_tstamp": 1}
+    values = energy_values(hostile)
+    assert set(values) == set(COLUMN_NAMES)
+    assert all(value is None for value in values.values())
+    json.dumps(values, allow_nan=False)
+
+
+def test_the_seeds_fields_have_the_values_of_the_stats():
+    seen = {
+        "worker_exec_time": 2.5,
+        "worker_start_tstamp": 10.0,
+        "worker_end_tstamp": 12.75,
+        "worker_processor_name": "AMD EPYC",
+        "worker_processor_cores": 1,
+        "worker_processor_threads": 2,
+        "worker_processor_info": {"architecture": "x86_64"},
+        **stats(
+            energy_method_used="null, rapl, null, psutil",
+            psutil_cpu_percent=41.0,
+            tdp_energy=3.25,
+            aws_instance_type="lambda-function",
+            aws_architecture="x86_64",
+            aws_is_lambda=True,
+            aws_memory_size=1024,
+        ),
+    }
+    times = apply_energy(FunctionTimes(), seen)
+    assert times.time_consumption == 2.5
+    assert times.worker_time_execution == 2.75
+    assert times.measurement_energy == "null, rapl, null, psutil"
+    assert times.TDP == 3.25
+    assert (times.cpu_name, times.cpu_architecture) == ("AMD EPYC", "x86_64")
+    assert (times.cpu_cores_physical, times.cpu_cores_logical) == (1, 2)
+    assert times.aws_cpu == "type:lambda-function|arch:x86_64|lambda:True|mem:1024"
+
+
+def test_off_aws_nothing_claims_to_be_there():
+    with EnergyMeter() as m:
+        sum(range(1000))
+    values = energy_values(m.stats())
+    assert values["aws_cpu"] is None
+    assert values["energy"] == m.joules
+
+
+# --- worker -------------------------------------------------------------------
+
+
+class Context:
+    """What a stage's function gets, as far as metering is concerned."""
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+
+    def download_files(self) -> str:
+        self.calls.append("download")
+        burn(2)
+        return "downloaded"
+
+    def upload_files(self) -> None:
+        self.calls.append("upload")
+        burn(2)
+
+
+def burn(thousands: int) -> int:
+    return sum(i * i for i in range(1000 * thousands * 10))
+
+
+def stage(ctx: Any) -> Any:
+    assert ctx.download_files() == "downloaded"
+    burn(6)
+    ctx.upload_files()
+    return "result", FunctionTimes(read=0.1, compute=0.2, write=0.3)
+
+
+def test_a_stage_call_gets_its_energy_by_phase():
+    context = Context()
+    result, times = metered_stage(stage)(context)
+    assert result == "result" and context.calls == ["download", "upload"]
+    assert times.energy > 0 and times.energy_low <= times.energy <= times.energy_high
+    assert 0 < times.energy_read < times.energy_compute
+    assert times.energy_read + times.energy_compute + times.energy_write <= times.energy * 1.001
+    # The context is FlexExecutor's own again.
+    assert vars(context) == {"calls": ["download", "upload"]}
+
+
+def test_a_context_sent_elsewhere_is_as_it_was_made():
+    class Seen(Exception):
+        pass
+
+    def function(ctx: Any) -> Any:
+        ctx.download_files()
+        copy = pickle.loads(pickle.dumps(ctx))
+        assert isinstance(copy.upload_files, types.MethodType)
+        raise Seen
+
+    context = Context()
+    with pytest.raises(Seen):
+        metered_stage(function)(context)
+    assert vars(context) == {"calls": ["download"]}
+
+
+def test_a_context_by_name_and_other_arguments():
+    def function(first: int, *, context: Any, more: int = 2) -> Any:
+        context.download_files()
+        return first + more, FunctionTimes(read=0.1)
+
+    (result, times) = metered_stage(function)(1, context=Context())
+    assert result == 3 and times.energy_read > 0
+
+
+@pytest.mark.parametrize("value", [None, 7, "text", (1, 2), (1, 2, 3), [1, FunctionTimes()]])
+def test_what_is_not_a_result_with_times_comes_back_as_it_is(value):
+    assert metered_stage(lambda ctx: value)(Context()) is value
+
+
+def test_exceptions_are_the_functions_own():
+    class Odd(BaseException):
+        pass
+
+    def function(ctx: Any) -> Any:
+        raise Odd("no")
+
+    for error in (Odd, KeyboardInterrupt, SystemExit):
+        with pytest.raises(error):
+            metered_stage(lambda ctx, error=error: (_ for _ in ()).throw(error))(Context())
+
+
+def test_whatever_fails_in_metering_the_call_goes_on(monkeypatch):
+    def broken(*args: Any, **kwargs: Any) -> Any:
+        raise RuntimeError("the meter is broken")
+
+    monkeypatch.setattr("lithowatt.flexecutor._worker.EnergyMeter", broken)
+    assert metered_stage(stage)(Context())[0] == "result"
+    monkeypatch.undo()
+    for method in ("enter_phase", "leave_phase", "stop", "stats"):
+        monkeypatch.setattr(EnergyMeter, method, broken, raising=False)
+        assert metered_stage(stage)(Context())[0] == "result"
+        monkeypatch.undo()
+
+
+def test_times_that_take_no_attributes_are_left_alone():
+    class Closed:
+        __slots__ = ("compute", "read")
+
+        def __init__(self) -> None:
+            self.read = self.compute = 1.0
+
+    _, times = metered_stage(lambda ctx: (None, Closed()))(Context())
+    assert (times.read, times.compute) == (1.0, 1.0)
+
+
+def test_switched_off_nothing_is_touched(monkeypatch):
+    monkeypatch.setenv("ENERGY_MONITORING_ENABLED", "off")
+    _, times = metered_stage(stage)(Context())
+    assert times == FunctionTimes(read=0.1, compute=0.2, write=0.3)
+
+
+def test_metering_twice_is_metering_once():
+    once = metered_stage(stage)
+    assert metered_stage(once) is once
+
+
+def test_the_function_runs_where_lithowatt_is_not_installed(tmp_path):
+    cloudpickle = pytest.importorskip("cloudpickle")
+
+    def alone(ctx):
+        ctx.download_files()
+        return "fine", ctx
+
+    (tmp_path / "function").write_bytes(cloudpickle.dumps(metered_stage(alone)))
+    script = (
+        "import sys, pickle\n"
+        "class Nothing:\n"
+        "    def find_spec(self, name, *more):\n"
+        "        if name.split('.')[0] == 'lithowatt': raise ImportError('not here')\n"
+        "sys.meta_path.insert(0, Nothing())\n"
+        "class Context:\n"
+        "    def download_files(self): pass\n"
+        "    def upload_files(self): pass\n"
+        "c = Context()\n"
+        "r = pickle.load(open('function', 'rb'))(c)\n"
+        "print(r[0], r[1] is c, 'lithowatt' in sys.modules, vars(c))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=60
+    )
+    assert (done.stdout, done.stderr) == ("fine True False {}\n", "")
+
+
+def test_lithops_packs_nothing_of_ours_with_the_function():
+    serialize = pytest.importorskip("lithops.job.serialize")
+
+    def alone(ctx):
+        return ctx
+
+    with_, without = (
+        serialize.SerializeIndependent([])._module_inspect(function)
+        for function in (metered_stage(alone), alone)
+    )
+    assert with_ == without
+
+
+# --- proxy --------------------------------------------------------------------
+
+
+class Executor:
+    """A FunctionExecutor that runs its calls in place."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        self.config = {"lithops": {"backend": "localhost"}}
+        self.error = error
+        self.mapped: Any = None
+
+    def map(self, map_function: Any, map_iterdata: Any, runtime_memory: int = 0) -> Any:
+        self.mapped = map_function
+        return [types.SimpleNamespace(value=map_function(item), stats={}) for item in map_iterdata]
+
+    def wait(self, fs: Any = None, timeout: float | None = None) -> Any:
+        if self.error:
+            raise self.error
+        return fs, []
+
+
+def test_the_proxy_is_the_executor_in_all_else():
+    inner = Executor()
+    proxy = meter(inner)
+    assert isinstance(proxy, Executor)
+    assert proxy.config is inner.config
+    proxy.extra = 5
+    assert inner.extra == 5  # type: ignore[attr-defined]
+    del proxy.extra
+    assert not hasattr(inner, "extra")
+    assert meter(proxy) is proxy and meter(None) is None
+    futures = proxy.map(map_function=stage, map_iterdata=[Context()], runtime_memory=512)
+    assert futures[0].value[1].energy > 0
+    assert proxy.wait(futures) == (futures, [])
+
+
+def test_a_failed_wait_is_told_and_raised():
+    error = ValueError("call failed")
+    failures: list[Any] = []
+    proxy = meter(Executor(error), failures.append)
+    futures = [types.SimpleNamespace(stats={"a": 1}), types.SimpleNamespace(), None]
+    with pytest.raises(ValueError, match="call failed"):
+        proxy.wait(futures)
+    assert failures[0].error is error and failures[0].calls == [{"a": 1}, None]
+
+    def broken(failure: Any) -> None:
+        raise RuntimeError("no disk")
+
+    with pytest.raises(ValueError, match="call failed"):
+        meter(Executor(error), broken).wait(futures)
+
+
+# --- estimate -----------------------------------------------------------------
+
+
+def test_the_place_of_a_stage_comes_from_configuration_and_resources():
+    executor = types.SimpleNamespace(
+        config={"lithops": {"backend": "aws_lambda"}, "aws_lambda": {"architecture": "arm64"}}
+    )
+    resources = types.SimpleNamespace(cpu=1, memory=1024)
+    assert place_of(executor, resources) == Place("aws_lambda", "arm64", 1024.0, 1.0)
+    assert place_of(object(), None) == Place(None)
+    assert place_of(types.SimpleNamespace(config="x", backend=3), None) == Place(None)
+
+
+@pytest.mark.parametrize(
+    ("place", "definition", "watts"),
+    [
+        (Place("localhost"), "marginal", (0.5, 30)),
+        (Place("aws_lambda", "arm64", 1024.0), "amortised", (0.3, 3)),
+        (Place("aws_lambda", None, None), "amortised", (0.5, 8)),
+        (Place("k8s", None, 512.0, 2.0), "amortised", (1, 12)),
+        (Place(None), "amortised", (1, 8)),
+    ],
+)
+def test_an_estimate_has_a_band_and_says_what_it_is(place, definition, watts):
+    times = FunctionTimes(read=0.5, compute=9.0, write=0.5)
+    values = estimate(times, {"worker_func_exec_time": 10.0}, place)
+    assert values["energy_method"] == METHOD and values["energy_quality"] == "modelled"
+    assert values["energy_definition"] == definition
+    assert watts[0] < values["energy"] / 10.0 < watts[1]
+    assert values["energy_low"] < values["energy"] < values["energy_high"]
+    twice = estimate(
+        FunctionTimes(read=1.0, compute=18.0, write=1.0), {"worker_func_exec_time": 20.0}, place
+    )
+    assert twice["energy"] == pytest.approx(2 * values["energy"])
+
+
+def test_a_call_of_unknown_length_gets_no_estimate():
+    assert estimate(FunctionTimes(), {}, Place("localhost")) == {}
+    assert estimate(FunctionTimes(read=-1.0, compute=float("nan")), {}, Place(None)) == {}
+
+
+# --- profile in memory --------------------------------------------------------
+
+
+class Resources:
+    key = (1, 512, 2)
+
+
+def load(path: Any) -> Any:
+    def refused(file: str) -> Any:
+        raise ValueError("upstream cannot read it either")
+
+    return profile_files.load(str(path), refused)
+
+
+def store(profile: Any, energies: list[float]) -> None:
+    def own() -> None:
+        metrics = profile.setdefault(Resources.key, {})
+        metrics.setdefault("read", []).append([0.1] * len(energies))
+
+    times = [FunctionTimes(read=0.1, energy=energy) for energy in energies]
+    profile_files.store(profile, times, Resources, own, ["read"], dict)
+
+
+def upstream(file: str, data: Any) -> None:
+    raise AssertionError("not to be needed")
+
+
+def test_two_profiles_of_one_file_are_merged_when_saved(tmp_path):
+    file = str(tmp_path / "stage.json")
+    one, two = load(file), load(file)
+    store(one, [1.0, 2.0])
+    profile_files.save(file, one, upstream)
+    store(two, [3.0, 4.0])
+    store(two, [5.0, 6.0])
+    profile_files.save(file, two, upstream)
+    store(one, [7.0, 8.0])
+    profile_files.save(file, one, upstream)
+    profile_files.save(file, two, upstream)  # nothing new: nothing twice
+    expected = [[1.0, 2.0], [3.0, 4.0], [5.0, 6.0], [7.0, 8.0]]
+    assert read_profile(file)[Configuration(1, 512, 2)]["energy"] == expected
+    assert one[1, 512, 2]["energy"] == expected
+    records = read_sidecar(file)["configurations"]["(1, 512, 2)"]
+    assert [record["energy"] for record in records] == [3.0, 7.0, 11.0, 15.0]
+
+
+def test_a_file_damaged_meanwhile_is_moved_aside(tmp_path, caplog):
+    file = tmp_path / "stage.json"
+    profile = load(file)
+    store(profile, [1.0])
+    profile_files.save(str(file), profile, upstream)
+    file.write_text('{"(1, 512')
+    store(profile, [2.0])
+    with caplog.at_level(logging.WARNING, logger="lithowatt"):
+        profile_files.save(str(file), profile, upstream)
+    assert "damaged-1" in caplog.text
+    assert (tmp_path / "stage.json.damaged-1").read_text() == '{"(1, 512'
+    # Whole again: what was there before is in memory, too.
+    assert read_profile(file)[Configuration(1, 512, 2)]["energy"] == [[1.0], [2.0]]
+    records = read_sidecar(file)["configurations"]["(1, 512, 2)"]
+    assert [record["energy"] for record in records] == [1.0, 2.0]
+
+
+def test_what_cannot_be_merged_is_written_upstreams_way(tmp_path):
+    file = str(tmp_path / "stage.json")
+    profile = load(file)
+    store(profile, [1.0])
+    profile[1, 512, 2]["odd"] = [[object()]]
+    seen: list[Any] = []
+
+    def write(name: str, data: Any) -> None:
+        seen.append((name, data))
+        plain = {str(key): {**metrics, "odd": [[1]]} for key, metrics in data.items()}
+        (tmp_path / "stage.json").write_text(json.dumps(plain))
+
+    profile_files.save(file, profile, write)
+    assert seen == [(file, profile)]
+    # It is taken for written: nothing comes twice.
+    profile[1, 512, 2]["odd"] = [[1]]
+    profile_files.save(file, profile, upstream)
+    assert read_profile(file)[Configuration(1, 512, 2)]["energy"] == [[1.0]]
+
+
+def test_what_upstream_can_read_is_read(tmp_path):
+    file = tmp_path / "stage.json"
+    file.write_text('{"(1, 2)": {}}')
+    assert profile_files.load(str(file), lambda name: {"its": "own"}) == {"its": "own"}
+
+
+# --- patch --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "namespace",
+    [
+        {},
+        {"DAGExecutor": object, "ThreadPoolProcessor": object},
+        {
+            **dict.fromkeys(("AssetType", "FunctionTimes", "DAGExecutor"), object),
+            **dict.fromkeys(("load_profiling_results", "save_profiling_results"), print),
+            "ThreadPoolProcessor": object,
+        },
+    ],
+)
+def test_a_module_that_is_not_flexecutors_is_left_alone(namespace, caplog):
+    before = dict(namespace)
+    with caplog.at_level(logging.WARNING, logger="lithowatt"):
+        assert patch_executor(namespace) is False
+    assert namespace == before
+    assert "is left alone" in caplog.text
+    unpatch_executor(namespace)  # and taking back nothing is fine
+
+
+def test_without_flexecutor_install_says_what_to_do(monkeypatch):
+    monkeypatch.setattr("lithowatt.flexecutor._patch._spec", lambda name: None)
+    with pytest.raises(ImportError, match="PYTHONPATH"):
+        flexecutor.install()
+    assert flexecutor.installed() is False
+    flexecutor.uninstall()
+    monkeypatch.setenv("ENERGY_MONITORING_ENABLED", "0")
+    assert flexecutor.install() is False
+
+
+def test_the_package_is_light_to_import():
+    script = (
+        "import sys, lithowatt.flexecutor, lithowatt.flexecutor.auto\n"
+        "heavy = {'numpy', 'pandas', 'scipy', 'lithops', 'flexecutor'} & set(sys.modules)\n"
+        "print(sorted(heavy))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert done.stdout == "[]\n"
