@@ -169,7 +169,7 @@ def test_uninstall_leaves_nothing(profiled):
 
 
 @pytest.mark.parametrize("source", SOURCES)
-@pytest.mark.parametrize("mode", ["auto", "class", "environment"])
+@pytest.mark.parametrize("mode", ["auto", "class", "both", "copy", "environment"])
 def test_other_ways_in_give_the_same_profile(source, mode, tmp_path):
     plan = {"mode": mode, "configurations": [[1, 512, 2]], "repetitions": 1}
     extra = {"LITHOWATT_FLEXECUTOR": "1"} if mode == "environment" else {}
