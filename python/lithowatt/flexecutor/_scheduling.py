@@ -15,6 +15,7 @@ import logging
 import os
 import sys
 from collections.abc import Iterable, Mapping
+from itertools import combinations, product
 from pathlib import Path
 from typing import Any
 
@@ -239,30 +240,58 @@ def _make(base: type) -> type:
             """Jolteon's probing, and then what it leaves.
 
             Its steps go towards slower configurations only, as cheaper ones are; fewer joules can
-            be faster, too. So each stage in turn is set to the best of all its configurations
-            that keep the bound, by Jolteon's samples and by our prediction, until none gets
-            better.
+            be faster, too. So one stage after the other is set to its best configuration that
+            keeps the bound, by Jolteon's samples and by our prediction, and two stages at a time
+            trade seconds, until nothing gets better.
             """
             workers, cpus = super()._probe(num_workers, num_cpu)
             x = np.empty(2 * len(self._dag.stages))
             x[0::2], x[1::2] = workers, cpus
             best = self._judged(x)
+            every = [self._options(index) for index in range(len(self._models))]
+            worth = [self._worth(index, options) for index, options in enumerate(every)]
+            moves = [[(i, option)] for i, options in enumerate(every) for option in options]
+            for i, j in combinations(range(len(self._models)), 2):
+                moves += [[(i, one), (j, other)] for one in worth[i] for other in worth[j]]
             improved = True
             while improved:
                 improved = False
-                for index, stage in enumerate(self._dag.stages):
-                    parallel = getattr(stage.perf_model, "allow_parallel", True)
-                    counts = self.workers_search_space[1:] if parallel else [1]
-                    for count in counts:
-                        for cpu in self.cpu_search_space:
-                            other = x.copy()
-                            other[2 * index], other[2 * index + 1] = count, cpu
-                            judged = self._judged(other)
-                            if judged < best:
-                                x, best, improved = other, judged, True
+                for move in moves:
+                    other = x.copy()
+                    for index, option in move:
+                        other[2 * index : 2 * index + 2] = option
+                    if best[0] <= 0 and self.total(other) >= best[1]:
+                        continue  # spares the samples
+                    judged = self._judged(other)
+                    if judged < best:
+                        x, best, improved = other, judged, True
             if best[0] > 0:
                 logger.warning("no configuration in the search space keeps the latency bound")
             return [int(w) for w in x[0::2]], [float(c) for c in x[1::2]]
+
+        def _options(self, index: int) -> list[tuple[float, float]]:
+            """All that a stage can be set to: workers and vCPUs."""
+            parallel = getattr(self._dag.stages[index].perf_model, "allow_parallel", True)
+            counts = self.workers_search_space[1:].tolist() if parallel else [1]
+            return list(product(counts or [1], self.cpu_search_space.tolist()))
+
+        def _worth(
+            self, index: int, options: list[tuple[float, float]]
+        ) -> list[tuple[float, float]]:
+            """Those of a stage's options than which no other is faster and takes less."""
+            x = np.zeros(2 * len(self._models))
+            name = "cost" if self.minimise == "cost" else "energy"
+            judged = []
+            for option in options:
+                x[2 * index : 2 * index + 2] = option
+                found = self._estimates(x, index)
+                judged.append((found["time"], found[name], option))
+            front, least = [], float("inf")
+            for _, takes, option in sorted(judged):
+                if takes < least:
+                    front.append(option)
+                    least = takes
+            return front
 
         def _judged(self, x: Any) -> tuple[float, float]:
             """How far the bound is missed, by Jolteon's samples or by us, then the objective."""
