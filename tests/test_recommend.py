@@ -17,6 +17,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import prediction_report
 from lithowatt import MalformedValueError, PowerModel, UnreadableFileError
@@ -296,6 +298,34 @@ def test_nothing_to_learn_from() -> None:
         PerformanceModel({(1, 0, 4): profile(workers=(4,))[Configuration(1, 1024, 4)]})
 
 
+CELL = st.one_of(
+    st.floats(0.01, 60),
+    st.sampled_from([None, 0, -1, math.nan, math.inf, "x", True, 10**400, 1e-300]),
+)
+COLUMNS = ("cold_start", "read", "compute", "write", "worker_time_execution", "cpu_time", "TDP")
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_whatever_cells_hold_it_is_a_prediction_or_a_clear_error(data: st.DataObject) -> None:
+    cells = profile(workers=(1, 2, 4, 8, 16), repetitions=2)
+    for _ in range(data.draw(st.integers(0, 12))):
+        columns = cells[data.draw(st.sampled_from(list(cells)))]
+        row = data.draw(st.sampled_from(COLUMNS))
+        columns[row] = columns.get(row, [[1.0]])
+        repetitions = data.draw(st.lists(st.lists(CELL, max_size=4), max_size=3))
+        columns[row] = repetitions or columns[row]
+    try:
+        found = recommend(cells, minimise="time", extrapolate=True)
+    except ValueError as error:
+        assert str(error)
+        return
+    for one in found:
+        for band in (one.time, one.cost, one.energy, one.cpu_seconds, one.edp):
+            if band is not None:
+                assert 0 <= band.low <= band.value <= band.high < math.inf
+
+
 # --- joules and architectures of profiles -------------------------------------
 
 
@@ -331,8 +361,32 @@ def test_no_joules_are_not_zero_joules() -> None:
     assert one.energy is not None
     assert one.energy.value == pytest.approx(1000 + 80, rel=0.03)
     text = " ".join(model.warnings)
-    assert "1 configurations have no joules" in text
+    assert "configurations without joules: 1" in text
     assert "without joules" in text
+
+
+def test_joules_of_one_architecture_are_not_those_of_another() -> None:
+    x86 = with_joules("measured", lambda n: 1000.0 / n + 20)
+    model = PerformanceModel([x86, profile(architecture="arm64")])
+    assert model.quality("x86_64") == "measured"
+    assert model.quality("arm64") == "modelled"
+    assert model.energy_quality == "modelled"
+    one = model.predict(8, 1024, "arm64")
+    assert one.energy_quality == "modelled"
+    alone = PerformanceModel(profile(architecture="arm64")).predict(8, 1024)
+    assert one.energy is not None
+    assert alone.energy is not None
+    assert one.energy.value == pytest.approx(alone.energy.value, rel=0.03)
+    assert any("between architectures" in w for w in recommend(model).warnings)
+    bare = PerformanceModel([x86, profile(architecture="arm64", drop=["cpu_time"])])
+    assert bare.predict(8, 1024, "arm64").energy is None
+    assert bare.predict(8, 1024, "arm64").cpu_seconds is None
+    found = recommend(bare)
+    assert {p.architecture for p in found} == {"x86_64"}
+    assert "arm64: neither joules nor CPU seconds; left out" in found.warnings
+    assert {p.architecture for p in recommend(bare, minimise="time")} == {"arm64", "x86_64"}
+    with pytest.raises(ValueError, match="energy cannot be predicted"):
+        recommend(bare, architecture="arm64")
 
 
 def test_the_worst_quality_is_what_counts() -> None:
@@ -824,6 +878,8 @@ def test_what_a_scheduler_refuses(profiling: Path, tmp_path: Path) -> None:
         stage_models(dag, {"map": [profile(), profile(architecture="arm64")]})
     with pytest.raises(ValueError, match="energy cannot be predicted"):
         make(dag, 10.0, profiles={"map": profile(drop=["cpu_time"])}).schedule()
+    with pytest.raises(ValueError, match="7 vCPUs are 12383 MB"):
+        make(dag, 10.0, cpu_search_space=[1, 7]).schedule()
     assert make(
         dag, 100.0, minimise="cost", profiles={"map": profile(drop=["cpu_time"])}
     ).schedule()

@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from lithowatt.cost import MEMORY_MB
 from lithowatt.profiles._observe import MB_PER_VCPU, Profile
 from lithowatt.profiles._predict import NO_ENERGY, PerformanceModel, Prediction
 
@@ -190,6 +191,13 @@ def _make(base: type) -> type:
             if "workers_search_space" not in self._given:
                 counts = {o.workers for model in self._models for o in model.observations}
                 self.workers_search_space = np.array(sorted(counts))
+            least, most = MEMORY_MB
+            for cpu in self.cpu_search_space:
+                if not least <= round(cpu * MB_PER_VCPU) <= most:
+                    raise ValueError(
+                        f"cpu_search_space: {cpu:g} vCPUs are {cpu * MB_PER_VCPU:.0f} MB, "
+                        f"not from {least} to {most}"
+                    )
             # Jolteon looks a stage without parallelism up as 1, and never probes the first.
             if self.workers_search_space[0] != 1:
                 self.workers_search_space = np.concatenate([[1], self.workers_search_space])

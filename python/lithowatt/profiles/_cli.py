@@ -24,7 +24,7 @@ def add_cli(commands: Any) -> None:
         help="the configuration that takes the fewest joules, dollars or seconds",
         description="Learns from profiles of one stage what a configuration (workers, memory, "
         "architecture) takes, and ranks those that keep the bounds. Give all profiles of the "
-        "stage that there are.",
+        "stage that there are. Exit code 1: no configuration keeps the bounds.",
     )
     recommend.add_argument("profile", nargs="+", metavar="PROFILE", help="<stage>.json")
     recommend.add_argument(

@@ -229,6 +229,10 @@ def _row_architecture(value: Any) -> str | None:
     return None
 
 
+#: More seconds or joules than any call took.
+_MOST = 1e12
+
+
 # --- repetitions --------------------------------------------------------------
 
 
@@ -239,7 +243,8 @@ def _numbers(repetition: Sequence[Any], positive: bool) -> list[float] | None:
         # What could not be measured is None or, in files of others, text or a zero.
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             return None
-        if not math.isfinite(value) or value < 0 or (positive and value == 0):
+        # Not NaN, not infinite, and not 10^400, which JSON can hold and a float cannot.
+        if not 0 <= value <= _MOST or (positive and value == 0):
             return None
         values.append(float(value))
     return values or None

@@ -21,6 +21,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from lithowatt._errors import MalformedValueError
 from lithowatt.cost import lambda_cost, lambda_price, normalise_architecture
 from lithowatt.profiles._observe import (
     MB_PER_VCPU,
@@ -32,9 +33,6 @@ from lithowatt.profiles._observe import (
     observe,
     sandbox_watts,
 )
-
-#: What a held-out check compares.
-QUANTITIES = ("time", "cpu_seconds", "energy", "cost")
 
 
 class Band(NamedTuple):
@@ -312,6 +310,7 @@ class _Fit:
 
         with_cpu = [o for o in observations if "cpu_seconds" in o.figures]
         self.cpu = self._surface(with_cpu, "cpu_seconds") if with_cpu else None
+        self.cpu_architectures = {o.architecture for o in with_cpu}
         self.waiting: _Surface | None = None
         if structure.quota and self.cpu is not None:
             vcpus = np.minimum(self.points[:, 1], structure.capacity)
@@ -345,6 +344,11 @@ class _Fit:
 
         with_joules = [o for o in having if "energy" in o.figures]
         self.watts = self._ratio(with_joules, "energy", per_worker=False) if with_joules else None
+        # Joules of one architecture say nothing of another's.
+        self.own_joules = _with_own_joules(having)
+        spreads = [o.spread for o in with_joules if o.spread is not None]
+        lows, highs = zip(*spreads, strict=True) if spreads else ((1.0,), (1.0,))
+        self.spread = max(float(np.median(lows)), 1e-3), float(np.median(highs))
 
     @staticmethod
     def _values(observations: Sequence[Observation], quantity: str) -> Floats:
@@ -388,7 +392,8 @@ class _Fit:
         mean = worker_time / points[:, 0]
         result = {"worker_time": worker_time, "time": self.straggling(points) * mean}
         if self.cpu is not None:
-            result["cpu_seconds"] = self.cpu(points)
+            told = [_architecture_of(point) in self.cpu_architectures for point in points]
+            result["cpu_seconds"] = np.where(told, self.cpu(points), np.nan)
         for phase, surface in self.phases.items() if phases else ():
             if surface is None:
                 result[phase] = np.zeros(len(points))
@@ -396,18 +401,41 @@ class _Fit:
                 result[phase] = surface(points) * mean
             else:
                 result[phase] = surface(points)
-        if joules and self.watts is not None:
-            result["energy"] = self.watts(points) * worker_time
-        elif joules and self.cpu is not None:
-            watts = [
-                sandbox_watts(vcpus * MB_PER_VCPU, "arm64" if arm else "x86_64", busy)
-                for (_, vcpus, arm), busy in zip(
-                    points.tolist(), (result["cpu_seconds"] / worker_time).tolist(), strict=True
-                )
-            ]
-            triple = np.array(watts).T * worker_time
-            result["energy"], result["energy_low"], result["energy_high"] = triple
+        if joules and (self.watts is not None or self.cpu is not None):
+            self._add_energy(points, result)
         return result
+
+    def _add_energy(self, points: Floats, result: dict[str, Floats]) -> None:
+        """``energy``, and how low and how high it may be for all that is known of the power."""
+        worker_time = result["worker_time"]
+        energy: Floats = np.full((3, len(points)), np.nan)
+        own = np.array([_architecture_of(point) in self.own_joules for point in points])
+        if self.watts is not None and own.any():
+            low, high = self.spread
+            watts = self.watts(points[own])
+            energy[:, own] = np.array([watts, low * watts, high * watts])
+        if self.cpu is not None:
+            busy = result["cpu_seconds"] / worker_time
+            for index in np.flatnonzero(~own & np.isfinite(busy)):
+                point = points[index]
+                memory = float(point[1]) * MB_PER_VCPU
+                energy[:, index] = sandbox_watts(memory, _architecture_of(point), busy[index])
+        if np.isfinite(energy).any():
+            result["energy"], result["energy_low"], result["energy_high"] = energy * worker_time
+
+
+def _architecture_of(point: Floats) -> str:
+    return "arm64" if point[2] else "x86_64"
+
+
+def _with_own_joules(observations: Sequence[Observation]) -> dict[str, str]:
+    """Architectures whose profiles hold joules, and the worst quality of these."""
+    found: dict[str, str] = {}
+    for one in observations:
+        if one.quality is not None:
+            worst = max(one.quality, found.get(one.architecture, QUALITIES[0]), key=QUALITIES.index)
+            found[one.architecture] = worst
+    return found
 
 
 # --- the model ----------------------------------------------------------------
@@ -426,8 +454,8 @@ class PerformanceModel:
         observations: What the profiles say, one for each configuration.
         warnings: What was left out and why, and what was assumed.
         structure: In words, how times depend on memory here.
-        energy_quality: ``measured``, ``attributed``, ``modelled``, or ``None``: no joules and no
-            CPU seconds.
+        energy_quality: ``measured``, ``attributed``, ``modelled``, the worst of the
+            architectures' `quality`, or ``None``: no joules and no CPU seconds.
 
     Raises:
         UnreadableFileError, MalformedValueError: From reading the profiles.
@@ -469,24 +497,24 @@ class PerformanceModel:
         if len(self.observations) < len(observations):
             left = len(observations) - len(self.observations)
             self.warnings.append(f"{left} configurations without worker times left out")
+        if not self.observations:
+            raise MalformedValueError("no configuration has worker times; nothing to learn from")
         self.region = region
         self._places = {o.place for o in self.observations}
         self._structure = self._choose_structure()
         self._fit = _Fit(self.observations, self._structure)
         self._left_out = self._leave_one_out()
         self._factors: dict[str, float] = {}
-        qualities = [o.quality for o in self.observations if o.quality is not None]
-        self.energy_quality: str | None
-        if qualities:
-            self.energy_quality = max(qualities, key=QUALITIES.index)
-            missing = len(self.observations) - len(qualities)
-            if missing:
-                self.warnings.append(
-                    f"{missing} configurations have no joules; energy rests on the other "
-                    f"{len(qualities)}"
-                )
-        else:
-            self.energy_quality = "modelled" if self._fit.cpu is not None else None
+        qualities = [self.quality(architecture) for architecture in self.architectures]
+        known = [quality for quality in qualities if quality is not None]
+        self.energy_quality = max(known, key=QUALITIES.index) if known else None
+        missing = sum(
+            o.quality is None for o in self.observations if o.architecture in self._fit.own_joules
+        )
+        if missing:
+            self.warnings.append(
+                f"configurations without joules: {missing}; their energy rests on the others'"
+            )
         if len(self._places) < _FEW:
             self.warnings.append(
                 f"only {len(self._places)} profiled configuration(s): bands are guesses"
@@ -496,6 +524,13 @@ class PerformanceModel:
     def structure(self) -> str:
         """In words, how times depend on memory here."""
         return str(self._structure)
+
+    def quality(self, architecture: str) -> str | None:
+        """What the joules of an architecture are; ``None``: there are none to be had."""
+        found = self._fit.own_joules.get(architecture)
+        if found is None and architecture in self._fit.cpu_architectures:
+            return "modelled"
+        return found
 
     @property
     def architectures(self) -> list[str]:
@@ -583,7 +618,7 @@ class PerformanceModel:
         for out in self._left_out:
             if out.observation.place == without:
                 continue
-            targets = _targets(out.observation)
+            targets = self._targets(out.observation)
             parts = {"edp": ("energy", "time"), "cost": ("worker_time",)}.get(quantity, (quantity,))
             if all(targets.get(p, 0) > 0 and out.values.get(p, 0) > 0 for p in parts):
                 error = sum(math.log(targets[p] / out.values[p]) for p in parts)
@@ -674,6 +709,7 @@ class PerformanceModel:
         price = lambda_price(architecture, self.region)
         gb_seconds = found["worker_time"] * memory_mb / 1024
         found["cost"] = gb_seconds * price.gb_second + workers * price.request
+        found = {name: value for name, value in found.items() if math.isfinite(value)}
         if "energy" in found:
             found["edp"] = found["energy"] * found["time"]
         return found
@@ -721,10 +757,10 @@ class PerformanceModel:
         worker = values["worker_time"] / workers
         dollars = lambda_cost(worker, memory, architecture, self.region, workers)
         energy = fit = edp = None
-        if "energy" in values:
+        if "energy" in values and math.isfinite(values["energy"]):
             joules = values["energy"]
             fit = band(joules, widths["energy"])
-            low, high = self._power_spread(values)
+            low, high = values["energy_low"] / joules, values["energy_high"] / joules
             # Independent errors: logarithms add in quadrature.
             down = math.hypot(math.log(joules / fit.low), math.log(low))
             up = math.hypot(math.log(fit.high / joules), math.log(high))
@@ -737,12 +773,12 @@ class PerformanceModel:
             time=band(values["time"], widths["time"]),
             cpu_seconds=(
                 band(values["cpu_seconds"], widths["cpu_seconds"])
-                if "cpu_seconds" in values
+                if math.isfinite(values.get("cpu_seconds", math.nan))
                 else None
             ),
             energy=energy,
             energy_fit=fit,
-            energy_quality=self.energy_quality,
+            energy_quality=None if energy is None else self.quality(architecture),
             cost=band(float(dollars), widths["cost"]),
             edp=edp,
             worker_time=band(worker, widths["worker_time"]),
@@ -751,21 +787,6 @@ class PerformanceModel:
             },
             profiled=(workers, memory, architecture) in self._places,
             inside=inside,
-        )
-
-    def _power_spread(self, values: Mapping[str, float]) -> tuple[float, float]:
-        """Low and high joules over the best estimate, as far as watts are unsure."""
-        if "energy_low" in values:
-            return (
-                values["energy_low"] / values["energy"],
-                values["energy_high"] / values["energy"],
-            )
-        spreads = [o.spread for o in self.observations if o.spread is not None]
-        if not spreads:
-            return 1.0, 1.0
-        return (
-            max(float(np.median([s[0] for s in spreads])), 1e-3),
-            float(np.median([s[1] for s in spreads])),
         )
 
     # -- checking --------------------------------------------------------------
@@ -819,7 +840,7 @@ class PerformanceModel:
         return found
 
     def _compared(self, observation: Observation, prediction: Prediction) -> list[HeldOut]:
-        actual = _targets(observation) | {"cost": self.actual_cost(observation)}
+        actual = self._targets(observation) | {"cost": self.actual_cost(observation)}
         predicted = {
             "time": prediction.time,
             "cpu_seconds": prediction.cpu_seconds,
@@ -831,6 +852,19 @@ class PerformanceModel:
             for quantity, band in predicted.items()
             if band is not None and quantity in actual
         ]
+
+    def _targets(self, observation: Observation) -> dict[str, float]:
+        """What a profile says of a configuration, by definition: means over all repetitions."""
+        found = {
+            name: observation.figures[name].mean
+            for name in ("time", "cpu_seconds", "worker_time", *PHASES)
+            if name in observation.figures
+        }
+        own = observation.architecture in self._fit.own_joules
+        joules = observation.figures.get("energy" if own else "energy_modelled")
+        if joules is not None:
+            found["energy"] = joules.mean
+        return found
 
     def actual_cost(self, observation: Observation) -> float:
         """Dollars of a profiled configuration, from its mean worker time."""
@@ -850,16 +884,3 @@ NO_ENERGY = (
     "the profiles have neither joules (energy) nor CPU seconds (cpu_time, TDP): "
     "energy cannot be predicted"
 )
-
-
-def _targets(observation: Observation) -> dict[str, float]:
-    """What a profile says of a configuration, by definition: means over all repetitions."""
-    found = {
-        name: observation.figures[name].mean
-        for name in ("time", "cpu_seconds", "worker_time", *PHASES)
-        if name in observation.figures
-    }
-    joules = observation.figures.get("energy") or observation.figures.get("energy_modelled")
-    if joules is not None:
-        found["energy"] = joules.mean
-    return found

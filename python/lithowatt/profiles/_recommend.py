@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any, overload
 
 from lithowatt.cost import normalise_architecture
 from lithowatt.profiles._observe import Profile
@@ -12,8 +13,6 @@ from lithowatt.profiles._predict import NO_ENERGY, Band, PerformanceModel, Predi
 
 #: What can be minimised.
 OBJECTIVES = ("energy", "cost", "edp", "time")
-
-_UNITS = {"energy": "J", "cost": "USD", "edp": "J·s", "time": "s"}
 
 #: More candidates than these are thinned out, evenly on a logarithmic scale.
 _MOST_WORKERS = 256
@@ -51,7 +50,13 @@ class Recommendation(Sequence[Prediction]):
     def __len__(self) -> int:
         return len(self.ranked)
 
-    def __getitem__(self, index):  # type: ignore[no-untyped-def]
+    @overload
+    def __getitem__(self, index: int) -> Prediction: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Prediction, ...]: ...
+
+    def __getitem__(self, index: int | slice) -> Prediction | tuple[Prediction, ...]:
         return self.ranked[index]
 
     def __iter__(self) -> Iterator[Prediction]:
@@ -113,7 +118,8 @@ def recommend(
         model = profiles
     else:
         model = PerformanceModel(profiles, architecture, region)
-    if model.energy_quality is None and (minimise in ("energy", "edp") or "energy" in bounds):
+    needs_energy = minimise in ("energy", "edp") or "energy" in bounds
+    if needs_energy and model.energy_quality is None:
         raise ValueError(NO_ENERGY)
     wanted = model.architectures
     if architecture is not None:
@@ -123,6 +129,10 @@ def recommend(
         wanted = [only]
     places = _candidates(model, wanted, workers, memory, extrapolate)
     predictions = model.predict_all(places, extrapolate)
+    left_out = [a for a in wanted if needs_energy and model.quality(a) is None]
+    predictions = [p for p in predictions if p.architecture not in left_out]
+    if not predictions:
+        raise ValueError(NO_ENERGY)
     predictions.sort(key=lambda p: (_objective(p, minimise), p.workers, p.memory_mb))
     ranked = tuple(p for p in predictions if _violation(p, bounds) <= 0)
     closest = reason = None
@@ -136,7 +146,11 @@ def recommend(
         candidates=len(predictions),
         closest=closest,
         reason=reason,
-        warnings=(*model.warnings, *_warnings(model, ranked, minimise)),
+        warnings=(
+            *model.warnings,
+            *(f"{a}: neither joules nor CPU seconds; left out" for a in left_out),
+            *_warnings(ranked, minimise),
+        ),
     )
 
 
@@ -188,7 +202,7 @@ def _candidates(
     return found
 
 
-def _listed(values: object, name: str) -> list:  # type: ignore[type-arg]
+def _listed(values: object, name: str) -> list[Any]:
     listed = list(values) if isinstance(values, Iterable) else [values]
     if not listed or isinstance(values, str):
         raise ValueError(f"{name} {values!r:.80} is no number and no list of numbers")
@@ -246,11 +260,9 @@ def _reason(
     return f"no configuration keeps {asked} at once: the closest is {_name(closest)}"
 
 
-def _warnings(
-    model: PerformanceModel, ranked: Sequence[Prediction], minimise: str
-) -> Iterator[str]:
+def _warnings(ranked: Sequence[Prediction], minimise: str) -> Iterator[str]:
     if (
-        model.energy_quality == "modelled"
+        any(p.energy_quality == "modelled" for p in ranked)
         and minimise in ("energy", "edp")
         and len({p.architecture for p in ranked}) > 1
     ):
