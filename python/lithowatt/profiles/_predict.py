@@ -446,7 +446,7 @@ class PerformanceModel:
 
     Args:
         profiles: Paths of profiles of *one* stage, or what `read_profile` returned: any memories
-            and architectures. More of them predict better than each for itself.
+            and architectures. Only several memories say what another memory would do.
         architecture: ``x86_64`` or ``arm64``, of profiles that do not name it.
         region: For dollars.
 
