@@ -395,6 +395,32 @@ def test_the_worst_quality_is_what_counts() -> None:
     assert PerformanceModel(data).energy_quality == "attributed"
 
 
+def test_calls_charged_in_two_ways_are_compared_above_idle() -> None:
+    def definition(workers: int) -> str:
+        return "amortised" if workers == 2 else "marginal"
+
+    data = profile(
+        energy=lambda n: 1000.0 / n + (400.0 if definition(n) == "amortised" else 0.0),
+        energy_marginal=lambda n: 1000.0 / n,
+        energy_definition=definition,
+        energy_quality=lambda n: "attributed",
+    )
+    model = PerformanceModel(data)
+    alone = model.predict(2, 1024)
+    assert alone.energy is not None
+    assert alone.energy.value == pytest.approx(1000.0, rel=0.03)
+    assert any("above idle" in text for text in model.warnings)
+    # With one definition throughout it is the headline that counts.
+    same = profile(
+        energy=lambda n: 1400.0 / n,
+        energy_marginal=lambda n: 1000.0 / n,
+        energy_definition=lambda n: "amortised",
+    )
+    one = PerformanceModel(same).predict(4, 1024)
+    assert one.energy is not None
+    assert one.energy.value == pytest.approx(1400.0, rel=0.03)
+
+
 def test_cpu_seconds_of_older_profiles() -> None:
     # TDP there is worker time × mean load of the guest's CPUs; where lithowatt wrote, joules.
     data = profile(drop=["cpu_time"])

@@ -174,6 +174,12 @@ def observe(
             result.warnings.append(
                 f"the profiles say {', '.join(sorted(known))}; they are taken for {wanted} as asked"
             )
+    energy = _energy_column([metrics for _, data in named for metrics in data.values()])
+    if energy != "energy":
+        result.warnings.append(
+            "some calls were charged with idle power and some, beside others, without: "
+            "all are compared above idle (energy_marginal)"
+        )
     for (name, data), architectures in zip(named, said, strict=True):
         skipped: Counter[str] = Counter()
         for key, metrics in data.items():
@@ -183,7 +189,7 @@ def observe(
                     f"{name} does not say its architecture (column cpu_architecture): "
                     "pass x86_64 or arm64"
                 )
-            observation = _observation(key, metrics, found, override, name, skipped)
+            observation = _observation(key, metrics, found, override, energy, name, skipped)
             if observation is not None:
                 result.observations.append(observation)
         result.warnings += [
@@ -197,6 +203,19 @@ def observe(
             + ("; ".join(result.warnings) or "there is no configuration in it")
         )
     return result
+
+
+def _energy_column(profiled: Iterable[Metrics]) -> str:
+    """The column to compare joules by.
+
+    `energy` counts a call's share of idle power only where the call had the machine
+    to itself; where profiles hold both kinds, one definition must do for all.
+    """
+    definitions: set[Any] = set()
+    for metrics in profiled:
+        for repetition in metrics.get("energy_definition", ()):
+            definitions.update(value for value in repetition if value is not None)
+    return "energy_marginal" if len(definitions) > 1 else "energy"
 
 
 def _short(path: str | os.PathLike[str]) -> str:
@@ -285,6 +304,7 @@ def _observation(
     metrics: Metrics,
     architecture: str,
     override: bool,
+    energy_column: str,
     name: str,
     skipped: Counter[str],
 ) -> Observation | None:
@@ -306,7 +326,7 @@ def _observation(
     if billed is None:
         skipped["no worker time in a configuration, read + compute + write taken for it"] += 1
     cpu_of = _cpu_reader(rows)
-    own_energy = rows.has("energy")
+    own_energy = rows.has(energy_column)
 
     runs: dict[str, list[float]] = {}
     lows, highs, qualities = [], [], []
@@ -343,15 +363,16 @@ def _observation(
             skipped["a repetition without CPU time left out of CPU seconds"] += 1
         if own_energy:
             # 0 J in a column of joules is what could not be measured, not a measurement.
-            energy = rows.get("energy", index, positive=True)
+            energy = rows.get(energy_column, index, positive=True)
             if energy is None:
                 skipped["a repetition without joules left out of energy"] += 1
                 continue
             runs.setdefault("energy", []).append(float(energy.sum()))
             low, high = rows.get("energy_low", index), rows.get("energy_high", index)
-            if low is not None and high is not None:
-                lows.append(float(low.sum() / energy.sum()))
-                highs.append(float(high.sum() / energy.sum()))
+            whole = rows.get("energy", index, positive=True)
+            if low is not None and high is not None and whole is not None:
+                lows.append(float(low.sum() / whole.sum()))
+                highs.append(float(high.sum() / whole.sum()))
             qualities += _qualities(metrics, index)
     if "time" not in runs:
         return None
