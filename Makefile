@@ -56,4 +56,4 @@ bench: $(VENV)/installed
 	$(BIN)/python benches/python/compare.py
 
 clean:
-	rm -rf $(VENV) target tests/rig/target
+	rm -rf $(VENV) target tests/rig/target lithowatt-results
