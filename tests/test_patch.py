@@ -304,6 +304,10 @@ def round_trip(original: bytes) -> bytes:
     assert len(again.blocks) == 1
     assert again.is_whole(again.blocks[0], INSERTIONS[0])
     assert again.remove(again.blocks) == original
+    if b"\r" not in original:
+        assert b"\r" not in patched
+    if b"\n" not in original.replace(b"\r\n", b""):
+        assert b"\n" not in patched.replace(b"\r\n", b"")
     compile(patched, "executor.py", "exec", dont_inherit=True)
     return patched
 
