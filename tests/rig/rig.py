@@ -792,6 +792,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--tick-us", type=int, default=1000)
     parser.add_argument("--max-range-uj", type=int, default=INTEL_RANGE_UJ)
     parser.add_argument("--mode", type=lambda s: int(s, 8), default=0o444, help="octal")
+    parser.add_argument(
+        "--history-s",
+        type=int,
+        default=1800,
+        help="s of truth that is kept, so how long a command may take (default: %(default)s)",
+    )
     parser.add_argument("--psys", action="store_true")
     parser.add_argument("--mmio", action="store_true")
     parser.add_argument("--amd", action="store_true")
