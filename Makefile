@@ -43,7 +43,7 @@ lint: $(VENV)/installed
 	cargo fmt --check --manifest-path tests/rig/Cargo.toml
 	cargo clippy --all-targets --manifest-path tests/rig/Cargo.toml -- -D warnings
 	$(BIN)/ruff check .
-	$(BIN)/mypy python/lithowatt lithops_patch tests/rig/rig.py
+	$(BIN)/mypy python/lithowatt lithops_patch examples tests/rig/rig.py
 
 # For glibc 2.17 and later (manylinux2014), whatever this machine has: zig brings the old symbols.
 WHEELS ?= dist

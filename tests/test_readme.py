@@ -14,7 +14,7 @@ README = Path(__file__).parent.parent / "README.md"
 SNIPPETS = re.findall(r"^```python\n(.*?)^```", README.read_text("utf-8"), re.DOTALL | re.MULTILINE)
 
 
-@pytest.mark.parametrize("snippet", SNIPPETS, ids=["python", "lithops"])
+@pytest.mark.parametrize("snippet", SNIPPETS, ids=["python", "lithops", "flexecutor"])
 def test_a_snippet_of_the_readme_runs(snippet: str, tmp_path: Path) -> None:
     if "lithops" in snippet:
         pytest.importorskip("lithops")
@@ -31,5 +31,7 @@ def test_a_snippet_of_the_readme_runs(snippet: str, tmp_path: Path) -> None:
         [sys.executable, str(script)], env=env, cwd=tmp_path, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
+    if "print(" not in snippet:
+        return
     assert re.search(r"\d\.\d+", done.stdout), done.stdout
     assert "None" not in done.stdout.splitlines()[0]
