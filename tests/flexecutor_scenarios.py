@@ -59,6 +59,11 @@ def killed(ctx):
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+def exits(ctx):
+    count(ctx)
+    sys.exit(3)
+
+
 def sends_its_context_away(ctx):
     """As functions do that start processes of their own."""
     import pickle
@@ -73,6 +78,7 @@ FUNCTIONS = {
     "nothing": count_and_say_nothing,
     "raises": raises,
     "killed": killed,
+    "exits": exits,
     "sends": sends_its_context_away,
 }
 
@@ -210,7 +216,7 @@ def main():
                     ]
                     for name, future in futures.items()
                 }
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             seen["error"] = [type(error).__name__, str(error)]
         finally:
             dag_executor.shutdown()

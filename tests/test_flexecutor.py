@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import logging
 import pickle
+import random
 import subprocess
 import sys
 import types
+import typing
 from typing import Any
 
 import pytest
@@ -26,7 +29,7 @@ from lithowatt.flexecutor import (
 )
 from lithowatt.flexecutor import _profile as profile_files
 from lithowatt.flexecutor._estimate import METHOD, Place, estimate, place_of
-from lithowatt.flexecutor._patch import unpatch_executor
+from lithowatt.flexecutor._patch import complete_timings, unpatch_executor
 from lithowatt.profiles import Configuration, read_profile, read_sidecar
 
 # --- columns ------------------------------------------------------------------
@@ -67,6 +70,14 @@ def test_without_a_share_there_is_no_reading(consumption, machine):
 def test_a_share_never_exceeds_the_machine():
     values = energy_values(stats(energy_consumption=11.0, energy_machine=10.0, perf_energy_pkg=5.0))
     assert values["perf_energy_pkg"] == 5.0
+
+
+def test_numbers_of_numpy_are_numbers():
+    numpy = pytest.importorskip("numpy")
+    seen = stats(energy_consumption=numpy.float32(1.5), energy_quality=numpy.array([1.0]))
+    values = energy_values({**seen, "worker_processor_threads": numpy.int64(3)})
+    assert (values["energy"], values["cpu_cores_logical"]) == (1.5, 3)
+    assert values["energy_quality"] is None
 
 
 def test_values_are_what_a_profile_can_hold():
@@ -383,7 +394,8 @@ def load(path: Any) -> Any:
 def store(profile: Any, energies: list[float]) -> None:
     def own() -> None:
         metrics = profile.setdefault(Resources.key, {})
-        metrics.setdefault("read", []).append([0.1] * len(energies))
+        # No two runs take the same times.
+        metrics.setdefault("read", []).append([random.random() for _ in energies])
 
     times = [FunctionTimes(read=0.1, energy=energy) for energy in energies]
     profile_files.store(profile, times, Resources, own, ["read"], dict)
@@ -409,6 +421,48 @@ def test_two_profiles_of_one_file_are_merged_when_saved(tmp_path):
     assert one[1, 512, 2]["energy"] == expected
     records = read_sidecar(file)["configurations"]["(1, 512, 2)"]
     assert [record["energy"] for record in records] == [3.0, 7.0, 11.0, 15.0]
+
+
+def test_what_others_take_away_or_add_moves_no_record(tmp_path):
+    file = tmp_path / "stage.json"
+    profile = load(file)
+    for energy in (1.0, 2.0, 3.0):
+        store(profile, [energy])
+        profile_files.save(str(file), profile, upstream)
+    # Somebody without lithowatt writes what it knew, and something of its own.
+    plain = json.loads(file.read_text())
+    reads = plain["(1, 512, 2)"]["read"]
+    plain["(1, 512, 2)"] = {"read": [reads[0], reads[1], [0.123]]}
+    file.write_text(json.dumps(plain))
+    store(profile, [4.0])
+    profile_files.save(str(file), profile, upstream)
+    metrics = read_profile(file)[Configuration(1, 512, 2)]
+    assert metrics["read"][:3] == [*reads[:2], [0.123]] and len(metrics["read"]) == 5
+    assert metrics["energy"] == [[None], [None], [None], [3.0], [4.0]]
+    records = read_sidecar(file)["configurations"]["(1, 512, 2)"]
+    assert [record and record["energy"] for record in records] == [1.0, 2.0, None, 3.0, 4.0]
+
+
+def test_profiles_and_futures_can_be_copied_and_sent(tmp_path):
+    profile = load(tmp_path / "stage.json")
+    store(profile, [1.0])
+    for other in (copy.deepcopy(profile), pickle.loads(pickle.dumps(profile))):
+        assert other == profile and other.records == profile.records
+    future = Future()
+    complete_timings(future, Place("localhost"))
+    assert future.get_timings()[0].energy_method == METHOD
+    for other in (copy.deepcopy(future), pickle.loads(pickle.dumps(future))):
+        # As FlexExecutor made it, for a place that need not have lithowatt.
+        assert type(other.get_timings).__name__ == "method"
+
+
+class Future:
+    """A StageFuture of one call, whose worker had no lithowatt."""
+
+    stats: typing.ClassVar = [{"worker_func_exec_time": 2.0, "worker_exec_time": 2.5}]
+
+    def get_timings(self) -> Any:
+        return [FunctionTimes(read=0.5, compute=1.0, write=0.5)]
 
 
 def test_a_file_damaged_meanwhile_is_moved_aside(tmp_path, caplog):

@@ -222,13 +222,14 @@ def test_functions_that_say_nothing_or_send_their_context_away(source, tmp_path)
 
 
 @pytest.mark.parametrize("source", SOURCES)
-@pytest.mark.parametrize("function", ["raises", "killed"])
+@pytest.mark.parametrize("function", ["raises", "killed", "exits"])
 def test_a_failed_stage_fails_as_without_and_loses_nothing(source, function, tmp_path):
     good = {"configurations": [[1, 512, 2]], "repetitions": 1}
     run(source, tmp_path, good)
     before = profile_of(tmp_path, "map").read_bytes()
     bad = {**good, "function": function}
     seen = run(source, tmp_path, bad)
+    assert seen["error"]
     plainly = run(source, tmp_path / "plain", {**bad, "mode": "none"})
     assert seen["error"][0] == plainly["error"][0]
     if function == "raises":
@@ -238,7 +239,9 @@ def test_a_failed_stage_fails_as_without_and_loses_nothing(source, function, tmp
     assert [f["stage"] for f in failures] == ["map"]
     assert failures[0]["configuration"] == "(1, 512, 2)"
     assert failures[0]["calls"] == 2
-    assert failures[0]["calls_with_energy"] >= 1 and failures[0]["energy"] > 0
+    known = failures[0]["calls_with_energy"]
+    assert known >= 1 and failures[0]["energy_known"] > 0
+    assert failures[0]["energy"] == (failures[0]["energy_known"] if known == 2 else None)
     assert failures[0]["error"].startswith(seen["error"][0])
     # The repetition before is still told of.
     assert len(read_sidecar(profile_of(tmp_path, "map"))["configurations"]["(1, 512, 2)"]) == 1

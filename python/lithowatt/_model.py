@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from lithowatt import _core
@@ -35,6 +36,19 @@ class PowerModel:
         source of every estimate says so.
         """
         return cls(_core.PowerModel.raw_for_cpu(name, logical_cpus, sockets))
+
+    @classmethod
+    def for_machine(cls, root: str | os.PathLike[str] | None = None) -> PowerModel:
+        """The model of this machine, or of the one whose ``/proc`` is below ``root``.
+
+        Unlike a name alone this knows whether the machine is a guest, whose CPUs are a share of
+        a host. It is what a meter uses here where there is no counter.
+
+        Example:
+            >>> PowerModel.for_machine().watts(100.0).value > 0
+            True
+        """
+        return cls(_core.PowerModel.raw_for_machine(root))
 
     @classmethod
     def for_lambda(

@@ -1,8 +1,11 @@
 //! The power model for Python.
 
+use std::path::PathBuf;
+
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
+use crate::machine::cpu::CpuIdentity;
 use crate::source::model::{self, PowerModel};
 
 /// The curve from load to watts of one processor, or of a Lambda sandbox's share of one.
@@ -20,6 +23,15 @@ impl PyPowerModel {
     fn raw_for_cpu(name: &str, logical_cpus: Option<u32>, sockets: Option<u32>) -> Self {
         Self {
             inner: PowerModel::for_cpu(name, logical_cpus, sockets),
+        }
+    }
+
+    #[staticmethod]
+    #[pyo3(signature = (root = None))]
+    fn raw_for_machine(root: Option<PathBuf>) -> Self {
+        let identity = CpuIdentity::read(&super::root_or_environment(root));
+        Self {
+            inner: PowerModel::for_identity(&identity),
         }
     }
 

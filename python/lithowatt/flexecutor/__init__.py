@@ -29,11 +29,10 @@ if TYPE_CHECKING:
         PROFILE_COLUMNS,
         Column,
         FunctionTimes,
-        apply_energy,
-        energy_values,
     )
     from lithowatt.flexecutor._patch import install, installed, patch_executor, uninstall
     from lithowatt.flexecutor._proxy import Failure, meter, metered_stage
+    from lithowatt.flexecutor._values import apply_energy, energy_values
 
     EnergyDAGExecutor: Any
     EnergyJolteon: Any
@@ -43,8 +42,8 @@ _HOMES = {
     "PROFILE_COLUMNS": "_columns",
     "Column": "_columns",
     "FunctionTimes": "_columns",
-    "apply_energy": "_columns",
-    "energy_values": "_columns",
+    "apply_energy": "_values",
+    "energy_values": "_values",
     "install": "_patch",
     "installed": "_patch",
     "patch_executor": "_patch",

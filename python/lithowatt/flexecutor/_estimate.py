@@ -94,12 +94,10 @@ def estimate(times: Any, stats: Mapping[str, Any], place: Place) -> dict[str, An
 
 def _model(place: Place) -> tuple[Any, float, bool]:
     """The power model, the vCPUs of the call's surroundings, and whether those are its own."""
-    from lithowatt import PowerModel, _core
+    from lithowatt import PowerModel
 
     if place.backend == "localhost":
-        logical = os.cpu_count() or 1
-        name = str(_core.cpu_identity(os.environ.get("LITHOWATT_ROOT"))["name"])
-        return PowerModel.for_cpu(name, logical_cpus=logical), float(logical), False
+        return PowerModel.for_machine(), float(os.cpu_count() or 1), False
     if place.backend == "aws_lambda":
         memory = place.memory_mb or 1769.0
         model = PowerModel.for_lambda(round(memory), place.architecture or "x86_64")

@@ -17,12 +17,14 @@ from collections.abc import Callable, MutableMapping
 from types import SimpleNamespace
 from typing import Any
 
+from lithowatt.profiles._file import Configuration
+
 from .._environment import enabled
 from .._harmless import Harmless
 from . import _profile
-from ._columns import RIDING, apply_energy, energy_values, has_energy
 from ._estimate import Place, estimate, place_of
 from ._proxy import Failure, MeteredExecutor, meter, working_on
+from ._values import RIDING, TASK_TIMES, energy_values, has_energy, set_values
 
 logger = logging.getLogger("lithowatt")
 
@@ -43,9 +45,6 @@ _NEEDED = (
 
 #: Values that only the worker's marks give.
 _PHASES = ("energy_read", "energy_compute", "energy_write")
-
-#: Values that only Lithops' own stats give.
-_TASK_TIMES = ("time_consumption", "worker_time_execution")
 
 _lock = threading.RLock()
 
@@ -91,66 +90,86 @@ def process_stage(
     return future
 
 
+class _Timings:
+    """A StageFuture's `get_timings` that fills in the energy of each call."""
+
+    def __init__(self, original: Callable[[], Any], future: Any, place: Place) -> None:
+        self._original = original
+        self._future = future
+        self._place = place
+
+    def __call__(self) -> Any:
+        timings = self._original()
+        with Harmless("filling in the energy of a stage's calls"):
+            for times, stats in zip(timings, self._future.stats, strict=False):
+                with Harmless("filling in the energy of a call"):
+                    _complete(times, stats, self._place)
+        return timings
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, str]]:
+        # A copy of the future, here or elsewhere, is as FlexExecutor made it.
+        return getattr, (self._future, "get_timings")
+
+
 def complete_timings(future: Any, place: Place) -> None:
     """Has a StageFuture's `get_timings` fill in the energy of each call."""
     original = future.get_timings
-    if getattr(original, "__lithowatt_timings__", False):
-        return
-
-    def get_timings() -> Any:
-        timings = original()
-        with Harmless("filling in the energy of a stage's calls"):
-            for times, stats in zip(timings, future.stats, strict=False):
-                with Harmless("filling in the energy of a call"):
-                    _complete(times, stats, place)
-        return timings
-
-    get_timings.__lithowatt_timings__ = True  # type: ignore[attr-defined]
-    future.get_timings = get_timings
+    if not isinstance(original, _Timings):
+        future.get_timings = _Timings(original, future, place)
 
 
 def _complete(times: Any, stats: Any, place: Place) -> None:
     stats = stats if isinstance(stats, dict) else {}
     # What the worker left on the times itself: FlexExecutor may have written
     # zeros over the fields that it knows, for what the stats do not have.
-    riding = times.__dict__.get(RIDING)
+    riding = times.__dict__.get(RIDING) or {}
+    values = energy_values(stats)
     if has_energy(stats):
-        apply_energy(times, stats)
-        missing = {name for name in _PHASES if getattr(times, name) is None}
-        values = {name: riding[name] for name in missing} if riding else {}
-    elif riding:
-        values = riding
+        for name in _PHASES:
+            if values[name] is None:
+                values[name] = riding.get(name)
     else:
-        apply_energy(times, stats)
-        values = estimate(times, stats, place)
-    of_stats = energy_values(stats)
-    for name, value in {**values, **{name: of_stats[name] for name in _TASK_TIMES}}.items():
-        if value is not None or name not in _TASK_TIMES:
-            setattr(times, name, value)
+        known = riding or estimate(times, stats, place)
+        values.update({name: known[name] for name in known if name not in TASK_TIMES})
+    set_values(times, values)
+
+
+#: Attribute of a stage: the record of what it used when its run failed.
+_FAILURE = "_lithowatt_failure"
 
 
 def _note_failure(stage: Any, failure: Failure) -> None:
-    """Writes what a failed stage used beside the profile that it would have been in."""
+    """Keeps what a failed stage used, until its run has ended."""
+    error = f"{type(failure.error).__name__}: {failure.error}"
+    stage.__dict__[_FAILURE] = _record(stage, error, failure.calls)
+
+
+def _record(stage: Any, error: str, calls: list[Any]) -> dict[str, Any]:
     from lithowatt.profiles import _sidecar
 
     resources = getattr(stage, "resource_config", None)
     name = str(getattr(stage, "stage_id", "unknown"))
-    key = str(resources.key) if resources is not None else None
-    error = f"{type(failure.error).__name__}: {failure.error}"
-    record = _sidecar.failure(name, key, error, failure.calls)
-    logger.info(
-        "stage %s failed; its calls used %s J", name, record["energy"] or "an unknown number of"
-    )
-    stage.__dict__["_lithowatt_failure"] = record
+    key = None if resources is None else Configuration.of(resources.key).key
+    return _sidecar.failure(name, key, error, calls)
 
 
 def _keep_failures(executor: Any, asset: Any) -> None:
-    """Moves what failed stages used into the sidecars of their profiles."""
+    """Writes what a failed run used into the sidecars of its stages' profiles.
+
+    The stages that had ended well are among them: FlexExecutor profiles a run
+    when all of it is done, so this one is in no profile.
+    """
+    done = getattr(executor, "_futures", {})
+    failed = [stage.stage_id for stage in executor._dag.stages if _FAILURE in stage.__dict__]
     for stage in executor._dag.stages:
-        record = stage.__dict__.pop("_lithowatt_failure", None)
-        if record is not None:
-            path = executor._get_asset_path(stage, asset)
-            _profile.record_failure(path, record)
+        with Harmless("keeping what a stage of a failed run used"):
+            record = stage.__dict__.pop(_FAILURE, None)
+            if record is None and stage.stage_id in done:
+                error = f"not in the profile: stage {', '.join(failed) or 'unknown'} failed"
+                record = _record(stage, error, list(done[stage.stage_id].stats))
+            if record is not None:
+                path = executor._get_asset_path(stage, asset)
+                _profile.record_failure(path, record)
 
 
 def _context(executor: Any) -> dict[str, Any]:
@@ -324,7 +343,7 @@ def _methods(dag: Any, namespace: MutableMapping[str, Any]) -> dict[str, Any]:
     def execute(self: Any, *args: Any, **kwargs: Any) -> Any:
         try:
             return plain_execute(self, *args, **kwargs)
-        except Exception:
+        except (Exception, SystemExit):  # Lithops raises what a call raised
             with Harmless("keeping what failed stages used"):
                 _keep_failures(self, namespace["AssetType"].PROFILE)
             raise
@@ -397,20 +416,25 @@ def install() -> bool:
                 "in it, to PYTHONPATH"
             )
         watch()
-        done = [patch_executor(sys.modules[name].__dict__) for name in loaded]
+        done = [
+            patch_executor(sys.modules[name].__dict__) for name in MODULES if name in sys.modules
+        ]
     return all(done)
 
 
 def watch() -> None:
     """Patches FlexExecutor when it is imported, should it be.
 
-    The module behind the wheel's `.pth` does that, which a bare copy of the
-    package lacks: then only what is loaded already is patched.
+    The module behind the wheel's `.pth` does that. Where only the package is on
+    the path, as a bare copy, FlexExecutor is imported here and now.
     """
-    with Harmless("watching for FlexExecutor"):
+    try:
         hook = importlib.import_module("_lithowatt_hook")
-        for name in MODULES:
-            hook.watch(name, hook.patch_flexecutor)
+    except ImportError:
+        patch_executor(importlib.import_module(MODULES[0]).__dict__)
+        return
+    for name in MODULES:
+        hook.watch(name, hook.patch_flexecutor)
 
 
 def unwatch() -> None:

@@ -103,7 +103,7 @@ class MeteredExecutor:
         """As Lithops' `wait`; what the calls of a failed stage used is kept."""
         try:
             return self._lithowatt_inner.wait(fs, *args, **kwargs)
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # Lithops raises what a call raised
             with Harmless("keeping the energy of failed calls"):
                 self._keep(fs, error)
             raise

@@ -17,7 +17,7 @@ from lithowatt import EnergyMeter
 
 from .._environment import enabled
 from .._harmless import Harmless
-from ._columns import RIDING, apply_energy, energy_values
+from ._values import RIDING, energy_values, set_values
 
 
 def run_stage(
@@ -47,9 +47,10 @@ class _Session:
     """One stage call."""
 
     def __init__(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        meter = _meter_of_call()
-        self._own = meter is None
-        self._meter: Any = EnergyMeter() if meter is None else meter
+        # Where the Lithops hook meters this very call, its meter gets the phases.
+        hook = sys.modules.get("lithowatt.lithops._worker")
+        self._window: Any = None if hook is None else hook.current_window()
+        self._meter: Any = _warm() if self._window is None else self._window.meter
         self._phase: str | None = None
         self._context = next(
             (
@@ -60,7 +61,7 @@ class _Session:
             ),
             None,
         )
-        if self._own:
+        if self._window is None:
             self._meter.start()
         if self._context is None:
             # Not FlexExecutor's own: all of it is compute.
@@ -84,22 +85,23 @@ class _Session:
 
     def finish(self, result: Any) -> None:
         """Leaves the energy on the times that the call returned."""
+        self.close()
+        times = result[1] if isinstance(result, tuple) and len(result) == 2 else None
+        if not (hasattr(times, "compute") and hasattr(times, "read")):
+            return
         with Harmless("reading the energy of a stage"):
-            self.enter(None)
-            if self._own:
-                self._meter.stop()
-            times = result[1] if isinstance(result, tuple) and len(result) == 2 else None
-            if hasattr(times, "compute") and hasattr(times, "read"):
-                stats = self._meter.stats()
-                apply_energy(times, stats)
-                setattr(times, RIDING, energy_values(stats))
-        self._unmark()
+            if self._window is None:
+                _leave(times, self._meter.stats())
+            else:
+                # The call is not over; its final values are known before its
+                # result is sent, and cost the call nothing then.
+                self._window.on_commit(lambda stats: _leave(times, stats))
 
     def close(self) -> None:
-        """Ends a call that raised."""
+        """Ends the last phase, and the meter if it is our own."""
         with Harmless("closing the meter of a stage"):
             self.enter(None)
-            if self._own:
+            if self._window is None:
                 self._meter.stop()
         self._unmark()
 
@@ -136,7 +138,19 @@ class _Marked:
         return getattr, (self._context, self._name)
 
 
-def _meter_of_call() -> EnergyMeter | None:
-    """The meter that the Lithops hook has put round this very call, if there is one."""
-    hook = sys.modules.get("lithowatt.lithops._worker")
-    return None if hook is None else hook.current_meter()
+def _leave(times: Any, stats: dict[str, Any]) -> None:
+    """Puts a call's energy on its times, for the client to find."""
+    values = energy_values(stats)
+    set_values(times, values)
+    # Once more, as FlexExecutor may overwrite the fields that it knows.
+    setattr(times, RIDING, values)
+
+
+def _warm() -> EnergyMeter:
+    """A meter whose first start, which opens everything, is over."""
+    meter = EnergyMeter()
+    meter.start()
+    with meter.phase("warm"):
+        pass
+    meter.stop()
+    return meter

@@ -254,7 +254,8 @@ class _FunctionWindow:
         self._channel = channel
         self._job = runner.job
         self._stats = runner.stats
-        self._meter: Any = None
+        self.meter: Any = None
+        self._callbacks: list[Callable[[dict[str, Any]], object]] = []
         self._pid = 0
         self._running = False
         self._ended = False
@@ -296,7 +297,7 @@ class _FunctionWindow:
             self._pid = os.getpid()
             # What a first start in a process costs (1 ms) comes before the
             # function's time, upstream's and ours.
-            self._meter = _warm(EnergyMeter())
+            self.meter = _warm(EnergyMeter())
             function = self.wrap(function)
         return function
 
@@ -324,7 +325,7 @@ class _FunctionWindow:
             return
         with Harmless("starting the meter of a function"):
             self._channel.mark_started()
-            self._meter.start()
+            self.meter.start()
             self._running = True
 
     def end(self) -> None:
@@ -333,23 +334,32 @@ class _FunctionWindow:
             return
         with Harmless("stopping the meter of a function"):
             self._running = False
-            self._meter.stop()
+            self.meter.stop()
             self._ended = True
 
-    def running_meter(self) -> EnergyMeter | None:
-        """The meter, while the function runs and only in its own process."""
-        running = self._running and os.getpid() == self._pid
-        meter: EnergyMeter | None = self._meter if running else None
-        return meter
+    def running(self) -> bool:
+        """Whether the function runs, and in this process."""
+        return self._running and os.getpid() == self._pid
+
+    def on_commit(self, callback: Callable[[dict[str, Any]], object]) -> None:
+        """Has `callback` called with the call's stats, when the function has ended.
+
+        That is before Lithops takes the result to pieces, so a callback may still
+        put something into it.
+        """
+        self._callbacks.append(callback)
 
     def commit(self) -> None:
         """Leaves the values to H, once, when the function has ended."""
         if not self._ended or self._committed or os.getpid() != self._pid:
             return
         self._committed = True
-        values = self._meter.stats()
+        values = self.meter.stats()
         if not self._channel.write(values):
             self._channel.write({key: value for key, value in values.items() if value is not None})
+        for callback in self._callbacks:
+            with Harmless("handing a call's energy over"):
+                callback(values)
 
     def _forget_own_frames(self) -> None:
         """Takes our frames out of the traceback being handled, if any: users see only theirs."""
@@ -379,10 +389,10 @@ def _expect_sampler_thread() -> None:
         warnings.filterwarnings("ignore", message=_FORK_WARNING, category=DeprecationWarning)
 
 
-def current_meter() -> EnergyMeter | None:
-    """The running meter of the function that this process runs, None where there is none."""
+def current_window() -> _FunctionWindow | None:
+    """The window of the function that this process runs, None where there is none."""
     window = None if _current is None else _current.window
-    return None if window is None else window.running_meter()
+    return window if window is not None and window.running() else None
 
 
 class _MeteredFunction:

@@ -11,6 +11,7 @@ import re
 import secrets
 import stat
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,6 +24,9 @@ except ImportError:  # no such locks on this system
     fcntl = None  # type: ignore[assignment]
 
 logger = logging.getLogger("lithowatt")
+
+#: What to do about a file that is no profile.
+ADVICE = "it was left as it is: restore it, or move it away to begin a new one"
 
 #: One configuration's metrics: name to repetitions to one value per worker.
 Metrics = dict[str, list[list[Any]]]
@@ -131,10 +135,10 @@ def parse_profile(text: str, name: str = "profile") -> ProfileData:
     try:
         top = json.loads(text, object_pairs_hook=_no_duplicates)
     except json.JSONDecodeError as error:
-        cut = "is cut off" if error.pos >= len(text.rstrip()) - 1 else "is not JSON"
+        ended = error.pos >= len(text.rstrip()) - 1 or error.msg.startswith("Unterminated")
         raise MalformedValueError(
-            f"{name} {cut} at line {error.lineno}, column {error.colno} ({error.msg}); "
-            "it was left as it is: restore it, or move it away to begin a new one"
+            f"{name} {'is cut off' if ended else 'is not JSON'} at line {error.lineno}, "
+            f"column {error.colno} ({error.msg})"
         ) from error
     except RecursionError as error:
         raise MalformedValueError(f"{name} is nested too deeply to be a profile") from error
@@ -246,6 +250,34 @@ def append(base: Metrics, more: Metrics) -> None:
         column.extend([None] * _width(more, index) for index in range(len(new), added))
 
 
+def prints(metrics: Mapping[str, list[list[Any]]]) -> list[str]:
+    """What tells repetitions apart: the times of all their workers, in full."""
+    columns = [metrics.get(name, []) for name in CORE_COLUMNS]
+    return [
+        json.dumps([col[index] if index < len(col) else None for col in columns], default=_number)
+        for index in range(repetitions_of(metrics))
+    ]
+
+
+def missing(metrics: Metrics, other: Metrics) -> Metrics:
+    """The repetitions of `metrics` that `other` does not hold."""
+    there = Counter(prints(other))
+    left = []
+    for index, one in enumerate(prints(metrics)):
+        if there[one] > 0:
+            there[one] -= 1
+        else:
+            left.append(index)
+    return {
+        name: [
+            column[index] if index < len(column) else [None] * _width(metrics, index)
+            for index in left
+        ]
+        for name, column in metrics.items()
+        if left
+    }
+
+
 def merge_profiles(*profiles: Mapping[Any, Metrics]) -> ProfileData:
     """One profile with the repetitions of all, those of the first first.
 
@@ -275,8 +307,21 @@ def write_profile(path: str | os.PathLike[str], data: Mapping[Any, Metrics]) -> 
         MalformedValueError: For a key that is no configuration.
         TypeError: For a value that JSON cannot carry.
     """
-    plain = {Configuration.of(key).key: metrics for key, metrics in data.items()}
-    write_atomically(path, json.dumps(plain, indent=4, default=_number))
+    write_atomically(path, _text(data))
+
+
+def _text(data: Mapping[Any, Metrics]) -> str:
+    """A profile as JSON, a line per metric."""
+    # json's own indentation gives each value a line, and takes ten times as long.
+    configurations = []
+    for key, metrics in data.items():
+        lines = [
+            f"        {json.dumps(name)}: {json.dumps(column, default=_number)}"
+            for name, column in metrics.items()
+        ]
+        body = ",\n".join(lines)
+        configurations.append(f"    {json.dumps(Configuration.of(key).key)}: {{\n{body}\n    }}")
+    return "{\n" + ",\n".join(configurations) + "\n}\n"
 
 
 def _number(value: Any) -> Any:
@@ -296,7 +341,7 @@ def write_atomically(path: str | os.PathLike[str], text: str) -> None:
     target = Path(os.path.realpath(path))  # a link stays a link
     temporary = target.with_name(f".{target.name}.{os.getpid()}.{secrets.token_hex(4)}")
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
-    descriptor = os.open(temporary, flags, 0o644)
+    descriptor = os.open(temporary, flags, 0o666)  # less the umask, as for any file
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             with contextlib.suppress(OSError):
@@ -326,8 +371,8 @@ def locked(path: str | os.PathLike[str]) -> Iterator[bool]:
             with contextlib.suppress(OSError):
                 descriptor = os.open(directory, os.O_RDONLY)
                 held = _lock(descriptor)
-        if not held:
-            logger.debug("no lock on %s: going on without", directory)
+        if not held and directory.exists():
+            logger.warning("no lock to be had on %s: going on without it", directory)
         yield held
     finally:
         if descriptor >= 0:
@@ -373,10 +418,12 @@ def append_repetition(
     key = Configuration.of(configuration)
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     with locked(path):
-        data = read_if_there(path)
+        try:
+            data = read_if_there(path)
+        except MalformedValueError as error:
+            raise MalformedValueError(f"{error}; {ADVICE}") from None
         metrics = data.setdefault(key, {})
-        before = repetitions_of(metrics)
         append(metrics, repetition(times, CORE_COLUMNS))
         write_profile(path, data)
-        record = _sidecar.record(times, key.workers)
-        _sidecar.append_records(path, {key: {before: record}})
+        new = prints(metrics)[-1]
+        _sidecar.append_records(path, data, [(key, new, _sidecar.record(times, key.workers))])

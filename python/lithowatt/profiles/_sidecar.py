@@ -8,6 +8,7 @@ by those who train on it, so such things live in a file beside it,
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import math
@@ -19,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from lithowatt._errors import MalformedValueError, UnreadableFileError
-from lithowatt.profiles._file import Configuration, write_atomically
+from lithowatt.profiles._file import Configuration, Metrics, prints, write_atomically
 
 logger = logging.getLogger("lithowatt")
 
@@ -39,7 +40,8 @@ def sidecar_path(profile: str | os.PathLike[str]) -> Path:
         >>> sidecar_path("profiling/titanic/train.json").name
         'train.json.energy'
     """
-    path = Path(profile)
+    # Beside the file itself, if that is reached through a link.
+    path = Path(os.path.realpath(profile)) if Path(profile).is_symlink() else Path(profile)
     return path.with_name(path.name + ".energy")
 
 
@@ -49,7 +51,8 @@ def read_sidecar(profile: str | os.PathLike[str]) -> dict[str, Any]:
     Returns:
         `schema` (int), `units` (column to unit and meaning), `configurations`
         (key to one record per repetition, `None` for one that was recorded
-        without lithowatt) and `failures`.
+        without lithowatt; `repetition` tells which it belongs to, by its times)
+        and `failures`.
 
     Raises:
         UnreadableFileError: There is none, or it may not be read.
@@ -71,7 +74,10 @@ def read_sidecar(profile: str | os.PathLike[str]) -> dict[str, Any]:
         and isinstance(data.get("schema"), int)
         and isinstance(data.get("units"), dict)
         and isinstance(data.get("configurations"), dict)
-        and all(isinstance(records, list) for records in data["configurations"].values())
+        and all(
+            isinstance(records, list) and _is_key(key)
+            for key, records in data["configurations"].items()
+        )
         and isinstance(data.get("failures", []), list)
     )
     if not good:
@@ -136,7 +142,9 @@ def _version() -> str:
 def failure(stage: str, key: str | None, error: str, calls: Sequence[Any]) -> dict[str, Any]:
     """A failed run's record: the joules of its calls, which the profile does not hold.
 
-    `calls` are their stats dicts, `None` for a call that left none.
+    `calls` are their stats dicts, `None` for a call that left none. `energy` is
+    the J of all calls, `None` unless each is known; `energy_known` is the sum of
+    those that are, `None` if none is.
     """
     energies = [
         value
@@ -151,22 +159,28 @@ def failure(stage: str, key: str | None, error: str, calls: Sequence[Any]) -> di
         "error": error[:400],
         "calls": len(calls),
         "calls_with_energy": len(energies),
-        "energy": math.fsum(energies) if energies else None,
+        "energy": math.fsum(energies) if energies and len(energies) == len(calls) else None,
+        "energy_known": math.fsum(energies) if energies else None,
     }
 
 
 def append_records(
     profile: str | os.PathLike[str],
-    records: Mapping[Configuration, Mapping[int, dict[str, Any]]],
+    data: Mapping[Configuration, Metrics] | None,
+    records: Sequence[tuple[Configuration, str, dict[str, Any]]],
     failures: Sequence[dict[str, Any]] = (),
 ) -> None:
     """Adds records to the sidecar of a profile; the caller holds the lock.
 
     Args:
         profile: The profile's path.
-        records: By configuration and repetition, as the profile counts them.
+        data: What the profile holds now; None leaves the records as they are.
+        records: Configuration, print (see `_file.prints`) and record of each
+            repetition that was added.
         failures: Records of runs that failed.
 
+    A record belongs to a repetition by its times, not by its place: others, who
+    know nothing of the sidecar, may have added or removed some in between.
     A sidecar that is damaged or of a later schema is moved aside, never
     overwritten. Raises OSError where it cannot be written.
     """
@@ -174,29 +188,55 @@ def append_records(
 
     path = sidecar_path(profile)
     try:
-        data = read_sidecar(profile)
+        before = read_sidecar(profile)
     except UnreadableFileError:
         if path.exists():
             raise
-        data = {}
+        before = {}
     except MalformedValueError as error:
         aside = move_aside(path)
         logger.warning("%s; it is now %s and a new one begins", error, aside)
-        data = {}
-    configurations: dict[str, list[Any]] = data.get("configurations", {})
-    known = {Configuration.parse(key): key for key in configurations if _is_key(key)}
-    for configuration, added in records.items():
-        column = configurations.setdefault(known.get(configuration, configuration.key), [])
-        for index, one in sorted(added.items()):
-            column.extend([None] * (index + 1 - len(column)))
-            column[index] = one
+        before = {}
+    configurations: dict[str, list[Any]] = before.get("configurations", {})
+    if data is not None:
+        configurations = _arranged(configurations, data, records)
     document = {
         "schema": SCHEMA,
         "units": {column.name: f"{column.unit}: {column.meaning}" for column in PROFILE_COLUMNS},
         "configurations": configurations,
-        "failures": [*data.get("failures", []), *failures][-MOST_FAILURES:],
+        "failures": [*before.get("failures", []), *failures][-MOST_FAILURES:],
     }
     write_atomically(path, json.dumps(document, indent=1, default=str))
+
+
+def _arranged(
+    configurations: Mapping[str, list[Any]],
+    data: Mapping[Configuration, Metrics],
+    records: Sequence[tuple[Configuration, str, dict[str, Any]]],
+) -> dict[str, list[Any]]:
+    """Each record at the place of its repetition, `None` where there is none."""
+    pool: dict[tuple[Configuration, str], list[Any]] = {}
+    for key, column in configurations.items():
+        for one in column:
+            if isinstance(one, dict) and isinstance(one.get("repetition"), str):
+                pool.setdefault((Configuration.parse(key), one["repetition"]), []).append(one)
+    for configuration, print_, one in records:
+        digest = _digest(print_)
+        pool.setdefault((configuration, digest), []).append({**one, "repetition": digest})
+    arranged: dict[str, list[Any]] = {}
+    for configuration, metrics in data.items():
+        column = []
+        # From the end: of repetitions that nothing tells apart the latest has the record.
+        for print_ in reversed(prints(metrics)):
+            found = pool.get((configuration, _digest(print_)))
+            column.append(found.pop() if found else None)
+        if any(one is not None for one in column):
+            arranged[configuration.key] = column[::-1]
+    return arranged
+
+
+def _digest(print_: str) -> str:
+    return hashlib.blake2s(print_.encode(), digest_size=8).hexdigest()
 
 
 def _is_key(key: str) -> bool:
