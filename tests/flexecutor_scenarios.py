@@ -93,6 +93,11 @@ def total(ctx):
     return words
 
 
+def raises_at_last(ctx):
+    total(ctx)
+    raise ValueError("nothing adds up")
+
+
 def main():
     with open(sys.argv[1]) as file:
         plan = json.load(file)
@@ -168,7 +173,7 @@ def main():
         )
         last = Stage(
             "reduce",
-            func=total,
+            func=raises_at_last if plan.get("reduce") else total,
             inputs=[counts],
             outputs=[data("total", suffix=".total")],
             max_concurrency=1,
@@ -255,13 +260,19 @@ def main():
 
         before = installed()
         uninstall()
-        names = ("_store_profiling", "execute")
+        names = ("_store_profiling", "execute", "profile")
+
+        # functools.wraps keeps the name of the module, the code does not lie.
+        def home(function):
+            return function.__globals__["__name__"]
+
         seen["uninstalled"] = [
             before,
             installed(),
-            module.load_profiling_results.__module__,
-            *[getattr(module.DAGExecutor, name).__module__ for name in names],
-            module.ThreadPoolProcessor._process_stage.__module__,
+            home(module.load_profiling_results),
+            home(module.save_profiling_results),
+            *[home(getattr(module.DAGExecutor, name)) for name in names],
+            home(module.ThreadPoolProcessor._process_stage),
         ]
     with open(sys.argv[2], "w") as file:
         json.dump(seen, file, default=str)

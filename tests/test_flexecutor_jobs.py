@@ -171,9 +171,11 @@ def test_uninstall_leaves_nothing(profiled):
 @pytest.mark.parametrize("source", SOURCES)
 @pytest.mark.parametrize("mode", ["auto", "class", "both", "copy", "environment"])
 def test_other_ways_in_give_the_same_profile(source, mode, tmp_path):
-    plan = {"mode": mode, "configurations": [[1, 512, 2]], "repetitions": 1}
+    plan = {"mode": mode, "configurations": [[1, 512, 2]], "repetitions": 1, "uninstall": True}
     extra = {"LITHOWATT_FLEXECUTOR": "1"} if mode == "environment" else {}
-    run(source, tmp_path, plan, **extra)
+    seen = run(source, tmp_path, plan, **extra)
+    _, after, *modules = seen["uninstalled"]
+    assert not after and not any(module.startswith("lithowatt") for module in modules)
     metrics = read_profile(profile_of(tmp_path, "map"))[Configuration(1, 512, 2)]
     assert set(CORE) | set(COLUMN_NAMES) <= set(metrics)
     assert all(value > 0 for value in metrics["energy"][0])
@@ -245,6 +247,25 @@ def test_a_failed_stage_fails_as_without_and_loses_nothing(source, function, tmp
     assert failures[0]["error"].startswith(seen["error"][0])
     # The repetition before is still told of.
     assert len(read_sidecar(profile_of(tmp_path, "map"))["configurations"]["(1, 512, 2)"]) == 1
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_a_failed_run_that_is_for_no_profile_leaves_no_files(source, tmp_path):
+    seen = run(source, tmp_path, {"function": "raises", "workers": 1})
+    assert seen["error"] == ["ValueError", "no more words"]
+    assert not (tmp_path / "profiling").exists()
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_what_earlier_stages_of_a_failed_run_used_is_kept(source, tmp_path):
+    plan = {"configurations": [[1, 512, 2]], "repetitions": 1, "reduce": "raises_at_last"}
+    run(source, tmp_path, plan)
+    [first] = read_sidecar(profile_of(tmp_path, "map"))["failures"]
+    [last] = read_sidecar(profile_of(tmp_path, "reduce"))["failures"]
+    assert first["error"] == "not in the profile: stage reduce failed"
+    assert (first["calls"], first["calls_with_energy"]) == (2, 2) and first["energy"] > 0
+    assert last["error"] == "ValueError: nothing adds up" and last["energy"] > 0
+    assert not profile_of(tmp_path, "map").exists()
 
 
 @pytest.mark.parametrize("source", SOURCES)

@@ -7,13 +7,15 @@ its modules exist twice, as `flexecutor.workflow.executor` and as
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib
 import importlib.util
 import logging
 import sys
 import threading
-from collections.abc import Callable, MutableMapping
+from collections import Counter
+from collections.abc import Callable, Iterator, MutableMapping
 from types import SimpleNamespace
 from typing import Any
 
@@ -137,6 +139,9 @@ def _complete(times: Any, stats: Any, place: Place) -> None:
 #: Attribute of a stage: the record of what it used when its run failed.
 _FAILURE = "_lithowatt_failure"
 
+#: Attribute of a DAGExecutor: what it runs is for a profile.
+_PROFILING = "_lithowatt_profiling"
+
 
 def _note_failure(stage: Any, failure: Failure) -> None:
     """Keeps what a failed stage used, until its run has ended."""
@@ -167,7 +172,13 @@ def _keep_failures(executor: Any, asset: Any) -> None:
             if record is None and stage.stage_id in done:
                 error = f"not in the profile: stage {', '.join(failed) or 'unknown'} failed"
                 record = _record(stage, error, list(done[stage.stage_id].stats))
-            if record is not None:
+            if record is None:
+                continue
+            logger.info(
+                "%s of a failed run used %s J", record["stage"], record["energy_known"] or "unknown"
+            )
+            # A run that is for no profile shall not leave files.
+            if executor.__dict__.get(_PROFILING):
                 path = executor._get_asset_path(stage, asset)
                 _profile.record_failure(path, record)
 
@@ -289,37 +300,53 @@ def _patch(namespace: MutableMapping[str, Any]) -> bool:
             logger.warning("%s is left alone: %s", namespace.get("__name__"), why)
             return False
         dag, processor = namespace["DAGExecutor"], namespace["ThreadPoolProcessor"]
+        methods = _methods(dag, namespace)
         originals: dict[str, Any] = {
-            "load_profiling_results": namespace["load_profiling_results"],
-            "save_profiling_results": namespace["save_profiling_results"],
-            "_process_stage": (processor, processor.__dict__.get("_process_stage")),
-            "_store_profiling": (dag, dag.__dict__.get("_store_profiling")),
-            "execute": (dag, dag.__dict__.get("execute")),
-            "execute_with_profiling": (dag, dag.__dict__.get("execute_with_profiling")),
+            name: _plain(namespace[name])
+            for name in ("load_profiling_results", "save_profiling_results")
         }
+        originals.update({name: (dag, dag.__dict__.get(name)) for name in methods})
+        # The module's other copy has the same processor, perhaps patched already.
+        if not hasattr(processor._process_stage, _ORIGINAL):
+            originals["_process_stage"] = (processor, processor.__dict__["_process_stage"])
         namespace[_ORIGINALS] = originals
-        namespace["load_profiling_results"] = _loader(namespace["load_profiling_results"])
-        namespace["save_profiling_results"] = _saver(namespace["save_profiling_results"])
-        processor._process_stage = _process_stage_of(processor._process_stage)
-        for name, value in _methods(dag, namespace).items():
-            setattr(dag, name, value)
+        try:
+            _use_our_files(namespace)
+            if "_process_stage" in originals:
+                processor._process_stage = _process_stage_of(processor._process_stage)
+            for name, value in methods.items():
+                setattr(dag, name, value)
+        except BaseException:
+            unpatch_executor(namespace)
+            raise
     return True
 
 
-def _loader(original: Callable[[str], Any]) -> Callable[[str], Any]:
-    @functools.wraps(original)
+#: Attribute of a function of ours: the one of FlexExecutor's that it stands for.
+_ORIGINAL = "__lithowatt_original__"
+
+
+def _plain(function: Any) -> Any:
+    """FlexExecutor's own function behind ours."""
+    return getattr(function, _ORIGINAL, function)
+
+
+def _use_our_files(namespace: MutableMapping[str, Any]) -> None:
+    load = _plain(namespace["load_profiling_results"])
+    save = _plain(namespace["save_profiling_results"])
+
+    @functools.wraps(load)
     def load_profiling_results(file: str) -> Any:
-        return _profile.load(file, original) if enabled() else original(file)
+        return _profile.load(file, load) if enabled() else load(file)
 
-    return load_profiling_results
-
-
-def _saver(original: Callable[[str, Any], None]) -> Callable[[str, Any], None]:
-    @functools.wraps(original)
+    @functools.wraps(save)
     def save_profiling_results(file: str, profile_data: Any) -> None:
-        _profile.save(file, profile_data, original)
+        _profile.save(file, profile_data, save)
 
-    return save_profiling_results
+    setattr(load_profiling_results, _ORIGINAL, load)
+    setattr(save_profiling_results, _ORIGINAL, save)
+    namespace["load_profiling_results"] = load_profiling_results
+    namespace["save_profiling_results"] = save_profiling_results
 
 
 def _process_stage_of(original: Callable[..., Any]) -> Callable[..., Any]:
@@ -327,12 +354,24 @@ def _process_stage_of(original: Callable[..., Any]) -> Callable[..., Any]:
     def _process_stage(self: Any, stage: Any, *args: Any, **kwargs: Any) -> Any:
         return process_stage(self, stage, original, *args, **kwargs)
 
+    setattr(_process_stage, _ORIGINAL, original)
     return _process_stage
+
+
+@contextlib.contextmanager
+def _profiling(executor: Any) -> Iterator[None]:
+    """Says that what `execute` does is for a profile."""
+    before = executor.__dict__.get(_PROFILING, False)
+    executor.__dict__[_PROFILING] = True
+    try:
+        yield
+    finally:
+        executor.__dict__[_PROFILING] = before
 
 
 def _methods(dag: Any, namespace: MutableMapping[str, Any]) -> dict[str, Any]:
     """The methods of a DAGExecutor that meters, on top of those of `dag`."""
-    plain_store, plain_execute = dag._store_profiling, dag.execute
+    plain_store, plain_execute, plain_profile = dag._store_profiling, dag.execute, dag.profile
 
     @functools.wraps(plain_store)
     def _store_profiling(self: Any, *args: Any, **kwargs: Any) -> None:
@@ -348,19 +387,26 @@ def _methods(dag: Any, namespace: MutableMapping[str, Any]) -> dict[str, Any]:
                 _keep_failures(self, namespace["AssetType"].PROFILE)
             raise
 
+    @functools.wraps(plain_profile)
+    def profile(self: Any, *args: Any, **kwargs: Any) -> Any:
+        with _profiling(self):
+            return plain_profile(self, *args, **kwargs)
+
     def with_profiling(
         self: Any,
         num_workers: int | None = None,
         configurations: list[dict[str, Any]] | None = None,
         num_reps: int = 1,
     ) -> dict[str, Any]:
-        return execute_with_profiling(self, namespace, num_workers, configurations, num_reps)
+        with _profiling(self):
+            return execute_with_profiling(self, namespace, num_workers, configurations, num_reps)
 
     with_profiling.__name__ = "execute_with_profiling"
     with_profiling.__doc__ = execute_with_profiling.__doc__
     return {
         "_store_profiling": _store_profiling,
         "execute": execute,
+        "profile": profile,
         "execute_with_profiling": with_profiling,
     }
 
@@ -492,25 +538,26 @@ def energy_dag_executor() -> type:
 
         self._processor._process_stage = _process_stage
 
-    def profile(self: Any, *args: Any, **kwargs: Any) -> Any:
-        with _metered_files(namespace):
-            return base.profile(self, *args, **kwargs)
-
     # On top of FlexExecutor's own methods, also where those are replaced by `install`.
     plain = namespace.get(_ORIGINALS, {})
     original = SimpleNamespace(
         **{
             name: plain[name][1] if name in plain else getattr(base, name)
-            for name in ("_store_profiling", "execute")
+            for name in ("_store_profiling", "execute", "profile")
         }
     )
-    methods = _methods(original, namespace)
-    with_files = methods["execute_with_profiling"]
 
-    @functools.wraps(with_files)
-    def with_profiling(self: Any, *args: Any, **kwargs: Any) -> Any:
-        with _metered_files(namespace):
-            return with_files(self, *args, **kwargs)
+    def with_files(method: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(method)
+        def metered(self: Any, *args: Any, **kwargs: Any) -> Any:
+            with _metered_files(namespace):
+                return method(self, *args, **kwargs)
+
+        return metered
+
+    methods = _methods(original, namespace)
+    for name in ("profile", "execute_with_profiling"):
+        methods[name] = with_files(methods[name])
 
     body = {
         "__doc__": (
@@ -522,39 +569,26 @@ def energy_dag_executor() -> type:
         ),
         "__module__": "lithowatt.flexecutor",
         "__init__": __init__,
-        "profile": profile,
         **methods,
-        "execute_with_profiling": with_profiling,
     }
     return type("EnergyDAGExecutor", (base,), body)
 
 
-_files_in_use: dict[int, list[Any]] = {}
+_files_in_use: Counter[int] = Counter()
 
 
-class _metered_files:
+@contextlib.contextmanager
+def _metered_files(namespace: MutableMapping[str, Any]) -> Iterator[None]:
     """While it lasts, a module reads and writes profiles our way, for all of its threads."""
-
-    def __init__(self, namespace: MutableMapping[str, Any]) -> None:
-        self._namespace = namespace
-
-    def __enter__(self) -> None:
-        namespace = self._namespace
+    with _lock:
+        _files_in_use[id(namespace)] += 1
+        if enabled():
+            _use_our_files(namespace)
+    try:
+        yield
+    finally:
         with _lock:
-            use = _files_in_use.setdefault(id(namespace), [0, None, None])
-            use[0] += 1
-            if use[0] == 1 and _ORIGINALS not in namespace and enabled():
-                use[1] = namespace["load_profiling_results"]
-                use[2] = namespace["save_profiling_results"]
-                namespace["load_profiling_results"] = _loader(use[1])
-                namespace["save_profiling_results"] = _saver(use[2])
-
-    def __exit__(self, *error: Any) -> None:
-        with _lock:
-            use = _files_in_use[id(self._namespace)]
-            use[0] -= 1
-            if use[0] == 0:
-                if use[1] is not None and _ORIGINALS not in self._namespace:
-                    self._namespace["load_profiling_results"] = use[1]
-                    self._namespace["save_profiling_results"] = use[2]
-                del _files_in_use[id(self._namespace)]
+            _files_in_use[id(namespace)] -= 1
+            if _files_in_use[id(namespace)] == 0 and _ORIGINALS not in namespace:
+                for name in ("load_profiling_results", "save_profiling_results"):
+                    namespace[name] = _plain(namespace[name])
