@@ -7,7 +7,24 @@ use super::curve::{CLIENT, LARGE_SERVER, SINGLE_BOARD, SMALL_SERVER, SMALL_SOCKE
 
 const CSV: &str = include_str!("cpus.csv");
 
-static TABLE: Lazy<Vec<CpuSpec>> = Lazy::new(|| CSV.lines().filter_map(parse_row).collect());
+const NODES_CSV: &str = include_str!("microarchitectures.csv");
+
+/// The rows that parse; the tests of this file see to it that all of them do.
+static TABLE: Lazy<Vec<CpuSpec>> =
+    Lazy::new(|| rows(CSV).filter_map(|row| parse_row(row).ok()).collect());
+
+static NODES: Lazy<Vec<Node>> = Lazy::new(|| {
+    rows(NODES_CSV)
+        .filter_map(|row| parse_node(row).ok())
+        .collect()
+});
+
+/// The lines of a table that are neither comment nor header nor empty.
+fn rows(csv: &'static str) -> impl Iterator<Item = &'static str> {
+    csv.lines()
+        .filter(|line| !line.trim().is_empty() && !line.starts_with('#'))
+        .skip(1)
+}
 
 /// Kind of processor, which decides the shape of its power curve.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
@@ -80,6 +97,17 @@ pub struct CpuSpec {
     pub cores: Option<u32>,
     /// Threads per socket.
     pub threads: Option<u32>,
+    /// Base clock (MHz), as rated; of a hybrid part that of its fastest kind of core.
+    pub base_mhz: Option<f64>,
+    /// Highest clock (MHz) of a single core. Equals the base clock where there is no turbo.
+    #[doc(alias = "turbo")]
+    pub boost_mhz: Option<f64>,
+    /// Highest clock (MHz) with all cores busy, where the maker or the cloud publishes it.
+    pub allcore_mhz: Option<f64>,
+    /// Process node (nm) as the foundry calls it, from the microarchitecture: a generation's name,
+    /// not a length. Of several dies that of the cores.
+    #[doc(alias = "lithography")]
+    pub node_nm: Option<f64>,
     /// Thermal design power (W) per socket.
     #[doc(alias = "TDP")]
     pub tdp_w: Option<f64>,
@@ -155,45 +183,23 @@ pub(crate) fn slug(name: &str) -> String {
     out.trim_end_matches('-').to_owned()
 }
 
-fn parse_row(line: &str) -> Option<CpuSpec> {
-    if line.starts_with('#') || line.starts_with("pattern,") {
-        return None;
+/// A number that is there must be one: a slip of the pen is an error, not an unknown.
+fn number<T: std::str::FromStr + PartialOrd + std::default::Default>(
+    column: &str,
+    text: &str,
+) -> Result<Option<T>, String> {
+    if text.is_empty() {
+        return Ok(None);
     }
-    let mut field = line.splitn(12, ',').map(str::trim);
-    let mut next = || field.next();
-    let pattern = next()?;
-    let maker = next()?.to_owned();
-    let microarchitecture = next()?.to_owned();
-    let class = match next()? {
-        "server" => Class::Server,
-        "arm-server" => Class::ArmServer,
-        "desktop" => Class::Desktop,
-        "laptop" => Class::Laptop,
-        "single-board" => Class::SingleBoard,
-        _ => return None,
-    };
-    let year = next()?.parse().ok();
-    let cores = next()?.parse().ok().filter(|n| *n > 0);
-    let threads = next()?.parse().ok().filter(|n| *n > 0);
-    let watts = |text: &str| {
-        text.parse::<f64>()
-            .ok()
-            .filter(|w| w.is_finite() && *w > 0.0)
-    };
-    let tdp_w = watts(next()?);
-    let idle_w = watts(next()?);
-    let full_w = watts(next()?);
-    let certainty = match next()? {
-        "exact" => Certainty::Exact,
-        "likely" => Certainty::Likely,
-        _ => return None,
-    };
-    let source = next()?.to_owned();
-    let pattern = match pattern.strip_prefix('=') {
-        Some(whole) => format!("={}", normalise(whole)),
-        None => normalise(pattern),
-    };
-    Some(CpuSpec {
+    match text.parse::<T>() {
+        Ok(value) if value > T::default() => Ok(Some(value)),
+        _ => Err(format!("{column} is not a positive number: {text:?}")),
+    }
+}
+
+fn parse_row(line: &str) -> Result<CpuSpec, String> {
+    let fields: Vec<&str> = line.splitn(15, ',').map(str::trim).collect();
+    let [
         pattern,
         maker,
         microarchitecture,
@@ -201,10 +207,80 @@ fn parse_row(line: &str) -> Option<CpuSpec> {
         year,
         cores,
         threads,
+        base_mhz,
+        boost_mhz,
+        allcore_mhz,
         tdp_w,
         idle_w,
         full_w,
         certainty,
+        source,
+    ] = fields[..]
+    else {
+        return Err(format!("{} fields, not 15", fields.len()));
+    };
+    let pattern = match pattern.strip_prefix('=') {
+        Some(whole) => format!("={}", normalise(whole)),
+        None => normalise(pattern),
+    };
+    if pattern.trim_start_matches('=').is_empty() || maker.is_empty() || source.is_empty() {
+        return Err("pattern, maker and source must be there".to_owned());
+    }
+    let class = match class {
+        "server" => Class::Server,
+        "arm-server" => Class::ArmServer,
+        "desktop" => Class::Desktop,
+        "laptop" => Class::Laptop,
+        "single-board" => Class::SingleBoard,
+        other => return Err(format!("unknown class {other:?}")),
+    };
+    let certainty = match certainty {
+        "exact" => Certainty::Exact,
+        "likely" => Certainty::Likely,
+        other => return Err(format!("unknown certainty {other:?}")),
+    };
+    Ok(CpuSpec {
+        pattern,
+        maker: maker.to_owned(),
+        microarchitecture: microarchitecture.to_owned(),
+        class,
+        year: number("year", year)?,
+        cores: number("cores", cores)?,
+        threads: number("threads", threads)?,
+        base_mhz: number("base_mhz", base_mhz)?,
+        boost_mhz: number("boost_mhz", boost_mhz)?,
+        allcore_mhz: number("allcore_mhz", allcore_mhz)?,
+        node_nm: node_nm(microarchitecture),
+        tdp_w: number("tdp_w", tdp_w)?,
+        idle_w: number("idle_w", idle_w)?,
+        full_w: number("full_w", full_w)?,
+        certainty,
+        source: source.to_owned(),
+    })
+}
+
+/// One row of `microarchitectures.csv`.
+struct Node {
+    microarchitecture: &'static str,
+    node_nm: Option<f64>,
+    source: &'static str,
+}
+
+fn node_nm(microarchitecture: &str) -> Option<f64> {
+    NODES
+        .iter()
+        .find(|node| node.microarchitecture == microarchitecture)?
+        .node_nm
+}
+
+fn parse_node(line: &'static str) -> Result<Node, String> {
+    let fields: Vec<&str> = line.splitn(3, ',').map(str::trim).collect();
+    let [microarchitecture, node_nm, source] = fields[..] else {
+        return Err(format!("{} fields, not 3", fields.len()));
+    };
+    Ok(Node {
+        microarchitecture,
+        node_nm: number("node_nm", node_nm)?,
         source,
     })
 }
@@ -319,4 +395,91 @@ pub(crate) fn class_default(
 /// they scatter by a quarter (standard deviation of the logarithm); a test keeps it so.
 fn server_tdp(threads: u32) -> f64 {
     (110.0 + 1.4 * f64::from(threads)).min(500.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn every_row_parses() {
+        for row in rows(CSV) {
+            if let Err(error) = parse_row(row) {
+                panic!("{error}: {row}");
+            }
+        }
+        for row in rows(NODES_CSV) {
+            match parse_node(row) {
+                Ok(node) => assert!(node.source.len() > 10, "no source: {row}"),
+                Err(error) => panic!("{error}: {row}"),
+            }
+        }
+        assert_eq!(processors().len(), rows(CSV).count());
+    }
+
+    #[test]
+    fn a_slip_of_the_pen_is_an_error() {
+        let good = "X 1,Intel,Skylake,server,2017,4,8,2000,3000,,80,,,exact,a page";
+        assert!(parse_row(good).is_ok());
+        for (from, to) in [
+            ("2000", "2.0GHz"),
+            ("2017", "20l7"),
+            (",80,", ",-80,"),
+            (",80,", ",NaN,"),
+            (",80,", ",0,"),
+            ("exact", "sure"),
+            ("server", "mainframe"),
+            (",,exact", ",exact"),
+            ("a page", ""),
+            ("X 1", "CPU"),
+        ] {
+            assert!(parse_row(&good.replacen(from, to, 1)).is_err(), "{to}");
+        }
+    }
+
+    #[test]
+    fn patterns_are_unique_and_clocks_plausible() {
+        let mut seen = BTreeSet::new();
+        for row in processors() {
+            assert!(seen.insert(&row.pattern), "twice: {}", row.pattern);
+            for mhz in [row.base_mhz, row.boost_mhz, row.allcore_mhz]
+                .into_iter()
+                .flatten()
+            {
+                assert!((600.0..=6300.0).contains(&mhz), "{row:?}");
+            }
+            if let (Some(base), Some(boost)) = (row.base_mhz, row.boost_mhz) {
+                assert!(base <= boost && boost <= 4.2 * base, "{row:?}");
+            }
+            if let (Some(allcore), Some(boost)) = (row.allcore_mhz, row.boost_mhz) {
+                assert!(allcore <= boost, "{row:?}");
+            }
+            if let (Some(base), Some(allcore)) = (row.base_mhz, row.allcore_mhz) {
+                assert!(base <= allcore, "{row:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_microarchitecture_is_in_its_table_once() {
+        let mut seen = BTreeSet::new();
+        for node in NODES.iter() {
+            assert!(
+                seen.insert(node.microarchitecture),
+                "{}",
+                node.microarchitecture
+            );
+            if let Some(nm) = node.node_nm {
+                assert!((2.0..=65.0).contains(&nm), "{}", node.microarchitecture);
+            }
+        }
+        for row in processors() {
+            assert!(
+                row.microarchitecture.is_empty() || seen.contains(row.microarchitecture.as_str()),
+                "{row:?}"
+            );
+        }
+    }
 }
