@@ -1,65 +1,281 @@
-//! Package power against load: the shape, its coefficients and how far to trust them.
+//! Package power against load: its parts, their coefficients and how far to trust them.
 //!
-//! `watts(u) = idle + (full - idle) * u^gamma` for a load `u` between 0 and 1. Power rises steeply
-//! with the first busy core (the uncore wakes, the idle cores lose their deep sleep) and flattens
-//! afterwards, hence `gamma < 1`. How the numbers below were found is told in
-//! `docs/power-model.md`.
+//! Package power has three parts, and all three can be told from public facts of a processor:
+//!
+//! - *idle*, which is always there;
+//! - *wake*: as soon as any core of a socket runs, its uncore (mesh, caches, memory controllers,
+//!   I/O die) leaves its sleep. It is there in the share of time in which at least one core is
+//!   awake, so a load of 10 % on all cores costs much more than a tenth;
+//! - *cores*: so many watts for each, by microarchitecture and clock.
+//!
+//! How the numbers were found, and how far they are off, is told in `docs/power-model.md`.
 
 use serde::Serialize;
 
-/// Coefficients of a class of processors, as shares of the TDP.
+use super::table::Class;
+
+/// What all processors have in common.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Shape {
-    /// Idle package power as a share of the TDP (0..1).
-    pub idle_share: f64,
-    /// Package power at full load as a share of the TDP; above 1 is possible.
-    pub full_share: f64,
-    /// Exponent of the load, between 0 and 1.
-    pub gamma: f64,
+    /// Power of an awake uncore above idle, as a part of idle power.
+    pub wake: f64,
+    /// How evenly two threads share a core's power: at 0 the first one takes all of it, at 1 each
+    /// takes half.
+    pub sharing: f64,
+    /// Exponent of the clock in a core's power, within one machine (voltage falls with it, but
+    /// not in proportion, and leakage stays).
+    pub clock_exponent: f64,
+    /// Clock at no load as a part of the clock at full load, where a machine's governor lowers it
+    /// and nobody says what it is.
+    pub low_clock: f64,
 }
 
-/// Servers with more than [`SMALL_SOCKET_CORES`] cores per socket.
-///
-/// Geometric means over the Intel hosts of AWS that Teads Engineering measured with turbostat
-/// (Xeon E5-2686 v4, 8124M, 8151, 8175M, 8252C, 8259CL, 8275CL: idle 0.10 to 0.13, full 0.88 to
-/// 1.31 of TDP, gamma 0.46 to 0.65), <https://medium.com/teads-engineering/building-an-aws-ec2-carbon-emissions-dataset-3f0fd76c98ac>.
-pub const LARGE_SERVER: Shape = Shape {
-    idle_share: 0.116,
-    full_share: 1.01,
-    gamma: 0.57,
-};
+impl Shape {
+    /// Between the best of either measured machine, and of both with and without the clock.
+    pub const SHIPPED: Self = Self {
+        wake: 0.9,
+        sharing: 0.5,
+        clock_exponent: 1.4,
+        low_clock: 0.5,
+    };
+}
 
-/// Servers with few cores per socket, whose sockets have more thermal room than they use.
-///
-/// Geometric mean of the two machines in our data (2 × Xeon E5-2620 v3: 0.09, 0.60, 0.75; EPYC
-/// 8024P: 0.18, 0.58, 0.30) with [`LARGE_SERVER`] at a quarter of a machine's weight.
-pub const SMALL_SERVER: Shape = Shape {
-    idle_share: 0.126,
-    full_share: 0.626,
-    gamma: 0.484,
-};
+/// Clock (MHz) at which [`Family::core_w`] holds.
+pub const REFERENCE_MHZ: f64 = 2600.0;
 
-/// Desktop and laptop parts: the TDP (PL1) is what they settle at under sustained load.
-///
-/// No machine of this class is in our data: an assumption with a wider band.
-pub const CLIENT: Shape = Shape {
-    idle_share: 0.10,
-    full_share: 1.0,
-    gamma: 0.55,
-};
+/// Exponent of the clock between parts: a part that is rated for a higher clock runs it at a
+/// higher voltage. From the 24-core Cascade Lakes of AWS that Teads measured (8259CL at 3.1 GHz
+/// and 8275CL at 3.6 GHz with all cores busy) and between dynamic power's f·V² limits of 1 and 3.
+const RATED_CLOCK_EXPONENT: f64 = 2.4;
 
-/// Single-board computers: figures are of the board, whose parts hardly sleep.
-///
-/// Raspberry Pi 3 B, 3 B+ and 4 B idle at 0.38 to 0.42 of their full-load board power
-/// (<https://www.pidramble.com/wiki/benchmarks/power-consumption>); nearly linear between.
-pub const SINGLE_BOARD: Shape = Shape {
-    idle_share: 0.40,
-    full_share: 1.0,
-    gamma: 0.9,
-};
+/// Most power (of the TDP) that a part takes for longer than its turbo lasts. Package watts of AWS
+/// metal hosts at full load lie between 0.88 and 1.31 of it (Teads Engineering, turbostat).
+pub const LIMIT: f64 = 1.1;
 
-/// Up to this many cores per socket a server counts as small.
-pub const SMALL_SOCKET_CORES: u32 = 8;
+/// What the processors of one microarchitecture have in common.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Family {
+    /// Idle package power as a part of the TDP.
+    pub idle_share: f64,
+    /// Power (W) of one busy core, both its threads, at [`REFERENCE_MHZ`].
+    pub core_w: f64,
+}
+
+const fn family(idle_share: f64, core_w: f64) -> Family {
+    Family { idle_share, core_w }
+}
+
+impl Family {
+    /// The family of a microarchitecture as the table names it; `None` where nothing is known
+    /// but its class.
+    ///
+    /// Idle shares: Intel servers 0.116, the mean of seven hosts of AWS that Teads Engineering put
+    /// through turbostat (0.10 to 0.13). AMD servers with an I/O die: 65 W of 225 W (Rome) and
+    /// 100 W of 280 W (Milan) in AnandTech's review of Milan, without deep sleep of the fabric;
+    /// with it a good deal less: 0.25. Siena has half the I/O: 0.22. Desktop parts idle at a few W.
+    ///
+    /// Watts per core: what is left of a part's TDP (or measured full power) above idle and wake,
+    /// over its cores, at its all-core clock, taken to 2.6 GHz: Haswell and Broadwell from
+    /// E5-2690 v3, 2699 v3 and 2699 v4 (4.3 to 5.8, of which the upper, as parts at their limit
+    /// lower their clock), Skylake to Cascade Lake from Teads' full power of 8275CL (4.9), Ice Lake
+    /// and later from 8380 and 8480+, Zen from the cores' part of a Ryzen 7 1700X (62 of 82 W,
+    /// AnandTech), Zen 2 to Zen 5 from the flagships and Bergamo (9754: 128 cores in 360 W).
+    pub fn of(microarchitecture: &str, class: Class) -> Option<Self> {
+        let name = microarchitecture.trim();
+        let server = class == Class::Server;
+        let client_idle = 0.08;
+        let known = match name {
+            "Sandy Bridge" | "Ivy Bridge" => family(if server { 0.116 } else { client_idle }, 6.0),
+            "Haswell" | "Broadwell" if server => family(0.116, 5.8),
+            "Haswell" | "Broadwell" => family(client_idle, 5.8),
+            "Skylake"
+            | "Skylake-SP"
+            | "Cascade Lake"
+            | "Cascade Lake-SP"
+            | "Skylake or Cascade Lake"
+            | "Cooper Lake"
+                if server =>
+            {
+                family(0.116, 4.9)
+            }
+            "Skylake" | "Kaby Lake" | "Kaby Lake R" | "Coffee Lake" | "Comet Lake"
+            | "Whiskey Lake" => family(client_idle, 4.9),
+            "Ice Lake" | "Ice Lake-SP" if server => family(0.116, 4.0),
+            "Sapphire Rapids" | "Emerald Rapids" if server => family(0.116, 3.8),
+            "Naples" => family(0.25, 3.0),
+            "Zen" | "Zen+" => family(0.12, 4.2),
+            "Rome" | "Milan" | "Milan-X" => family(0.25, 1.6),
+            "Genoa" | "Genoa-X" | "Bergamo" | "Turin" | "Turin Dense" => family(0.25, 1.5),
+            "Siena" => family(0.22, 1.5),
+            _ => return None,
+        };
+        Some(known)
+    }
+}
+
+/// Idle power and power at full load as parts of the TDP, for a class of which no more is known.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct ClassShares {
+    /// Idle package power as a part of the TDP.
+    pub idle: f64,
+    /// Package power at full load as a part of the TDP.
+    pub full: f64,
+}
+
+impl ClassShares {
+    /// Of a class.
+    ///
+    /// Servers: the geometric mean of Teads' seven hosts (full 0.88 to 1.31). Desktop and laptop:
+    /// the TDP is what they settle at under sustained load; an assumption. Single-board computers
+    /// (watts of the board): Raspberry Pi 3 B, 3 B+ and 4 B idle at 0.38 to 0.42 of their full
+    /// load (<https://www.pidramble.com/wiki/benchmarks/power-consumption>).
+    pub fn of(class: Class) -> Self {
+        let (idle, full) = match class {
+            Class::Server | Class::ArmServer => (0.116, 1.01),
+            Class::Desktop | Class::Laptop => (0.08, 1.0),
+            Class::SingleBoard => (0.40, 1.0),
+        };
+        Self { idle, full }
+    }
+}
+
+/// Facts of a processor from which its curve is made, per socket.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Facts {
+    /// Kind of processor.
+    pub class: Class,
+    /// Its family, where that is known.
+    pub family: Option<Family>,
+    /// Thermal design power (W).
+    pub tdp_w: f64,
+    /// Measured idle and full power (W), where somebody published them.
+    pub measured: Option<(f64, f64)>,
+    /// Cores, where known.
+    pub cores: Option<u32>,
+    /// Clock (MHz) with all cores busy, where it is known or can be told from the others.
+    pub full_mhz: Option<f64>,
+    /// Whether the host keeps its clock up at low load, as clouds do.
+    pub steady_clock: bool,
+}
+
+/// Clock (MHz) with all cores busy: as published, else between base and boost clock.
+///
+/// Intel's servers reach a quarter (E5-2620 v3) to two thirds (8380) of the way by Intel's turbo
+/// tables, AMD's nearly all of it while power allows, and desktop parts too.
+pub fn full_clock(
+    class: Class,
+    maker: &str,
+    base_mhz: Option<f64>,
+    boost_mhz: Option<f64>,
+    allcore_mhz: Option<f64>,
+) -> Option<f64> {
+    let part = match (class, maker) {
+        (Class::Server, "Intel") => 0.45,
+        _ => 0.9,
+    };
+    allcore_mhz.or_else(|| match (base_mhz, boost_mhz) {
+        (Some(base), Some(boost)) if boost >= base => Some(base + part * (boost - base)),
+        (Some(base), _) => Some(base * 1.1),
+        (None, Some(boost)) => Some(boost * 0.9),
+        _ => None,
+    })
+}
+
+/// Power (W) of all packages of a host against load.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Curve {
+    /// Idle power (W) of all sockets.
+    pub idle_w: f64,
+    /// What awake uncores add (W), all sockets.
+    pub wake_w: f64,
+    /// What all cores add at full load (W), all sockets.
+    pub core_w: f64,
+    /// Cores of one socket, any of which wakes it.
+    pub cores_per_socket: f64,
+    /// Clock (MHz) at full load, where known.
+    pub full_mhz: Option<f64>,
+    /// What all processors have in common.
+    pub shape: Shape,
+}
+
+impl Curve {
+    /// The curve of `sockets` such processors.
+    pub fn new(facts: &Facts, sockets: u32, shape: Shape) -> Self {
+        let shares = ClassShares::of(facts.class);
+        let tdp = facts.tdp_w;
+        let idle = match (facts.measured, facts.family) {
+            (Some((idle, _)), _) => idle,
+            (None, Some(family)) => family.idle_share * tdp,
+            (None, None) => shares.idle * tdp,
+        };
+        let board = facts.class == Class::SingleBoard;
+        let full = match (facts.measured, facts.family, facts.cores, facts.full_mhz) {
+            (Some((_, full)), ..) => full,
+            (None, Some(family), Some(cores), Some(mhz)) => {
+                let rated = (mhz / REFERENCE_MHZ).powf(RATED_CLOCK_EXPONENT);
+                let cores = f64::from(cores) * family.core_w * rated;
+                (idle * (1.0 + shape.wake) + cores).min(tdp * LIMIT)
+            }
+            _ => shares.full * tdp,
+        }
+        .max(idle);
+        // A board's uncore never sleeps; of others the wake is at most half of what there is.
+        let wake = if board {
+            0.0
+        } else {
+            (shape.wake * idle).min(0.5 * (full - idle))
+        };
+        let sockets = f64::from(sockets);
+        Self {
+            idle_w: idle * sockets,
+            wake_w: wake * sockets,
+            core_w: (full - idle - wake) * sockets,
+            cores_per_socket: f64::from(facts.cores.unwrap_or(8).max(1)),
+            full_mhz: facts.full_mhz,
+            shape: Shape {
+                low_clock: if facts.steady_clock || board {
+                    1.0
+                } else {
+                    shape.low_clock
+                },
+                ..shape
+            },
+        }
+    }
+
+    /// Power (W) of all sockets at full load and clock.
+    pub fn full_w(&self) -> f64 {
+        self.idle_w + self.wake_w + self.core_w
+    }
+
+    /// Watts above idle at load `u`, which is clamped to 0..1; never falls when it grows.
+    pub fn active(&self, u: f64) -> f64 {
+        self.active_at(u, 1.0, None)
+    }
+
+    /// [`Curve::active`] where more is known: the part of the CPUs on which the load runs
+    /// (`spread`, 0..1; at 1 it runs on all), and the mean clock of all CPUs.
+    ///
+    /// Some CPUs that are always busy keep their socket awake all the time; the same load spread
+    /// over all of them leaves it moments of sleep.
+    pub fn active_at(&self, u: f64, spread: f64, mhz: Option<f64>) -> f64 {
+        let u = u.clamp(0.0, 1.0);
+        if u == 0.0 {
+            return 0.0;
+        }
+        let spread = spread.clamp(u, 1.0);
+        let cores = (self.cores_per_socket * spread).max(1.0);
+        let asleep = (1.0 - u / spread).powf(cores);
+        // Of two threads on a core the second adds less.
+        let sharing = self.shape.sharing;
+        let busy = (1.0 - (1.0 - u) * (1.0 - u)) * (1.0 - sharing) + sharing * u;
+        let clock = match (mhz, self.full_mhz) {
+            (Some(mhz), Some(full)) => (mhz / full).clamp(0.2, 1.2),
+            _ => self.shape.low_clock + (1.0 - self.shape.low_clock) * u,
+        };
+        self.wake_w * (1.0 - asleep) + self.core_w * busy * clock.powf(self.shape.clock_exponent)
+    }
+}
 
 /// Factors by which the truth may lie above or below, for 95 % of cases.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
@@ -71,9 +287,14 @@ pub struct Spread {
 }
 
 impl Spread {
-    /// Only the TDP is known. Chosen as the smallest pair (in steps of 0.1, least product) that
-    /// covers 42 of the 44 measured rows when the coefficients come from the other machine and the
-    /// literature alone.
+    /// A processor of a known family. Chosen so that it covers 42 of the 44 measured rows when
+    /// the shape comes from the other machine alone, without and with cores and clock; within
+    /// ±45 % at any load.
+    pub const FAMILY: Self = Self {
+        idle: 1.45,
+        active: 1.42,
+    };
+    /// Only the class and the TDP are known.
     pub const FROM_TDP: Self = Self {
         idle: 2.2,
         active: 1.9,
@@ -81,8 +302,8 @@ impl Spread {
     /// Idle and full watts of this very part were measured by somebody: what remains is the
     /// difference between boards and between workloads.
     pub const MEASURED: Self = Self {
-        idle: 1.6,
-        active: 1.5,
+        idle: 1.35,
+        active: 1.35,
     };
     /// The name only hints at the part (`Intel(R) Xeon(R) Processor @ 2.50GHz`).
     pub const LIKELY_PART: Self = Self {
@@ -126,39 +347,101 @@ impl Spread {
     }
 }
 
-/// Power (W) of all packages of a host against load.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-pub struct Curve {
-    /// Idle power (W) of all sockets.
-    pub idle_w: f64,
-    /// Power (W) of all sockets at full load.
-    pub full_w: f64,
-    /// Exponent of the load.
-    pub gamma: f64,
-}
-
-impl Curve {
-    /// Watts above idle at load `u`, which is clamped to 0..1.
-    pub fn active(&self, u: f64) -> f64 {
-        (self.full_w - self.idle_w) * u.clamp(0.0, 1.0).powf(self.gamma)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn curve() -> Curve {
+        let facts = Facts {
+            class: Class::Server,
+            family: Family::of("Haswell", Class::Server),
+            tdp_w: 85.0,
+            measured: None,
+            cores: Some(6),
+            full_mhz: Some(2600.0),
+            steady_clock: false,
+        };
+        Curve::new(&facts, 2, Shape::SHIPPED)
+    }
+
     #[test]
     fn concave_and_anchored() {
-        let curve = Curve {
-            idle_w: 20.0,
-            full_w: 100.0,
-            gamma: 0.5,
-        };
+        let curve = curve();
         assert_eq!(curve.active(0.0), 0.0);
-        assert_eq!(curve.active(1.0), 80.0);
-        assert_eq!(curve.active(7.0), 80.0);
-        assert!(curve.active(0.5) > 40.0);
+        assert!((curve.active(1.0) - (curve.full_w() - curve.idle_w)).abs() < 1e-9);
+        assert_eq!(curve.active(7.0), curve.active(1.0));
+        assert!(curve.active(0.5) > 0.5 * curve.active(1.0));
+        let mut last = 0.0;
+        for step in 1..=1000 {
+            let now = curve.active(f64::from(step) / 1000.0);
+            assert!(now > last);
+            last = now;
+        }
+    }
+
+    #[test]
+    fn one_busy_core_wakes_the_socket() {
+        let curve = curve();
+        let one = curve.active_at(1.0 / 24.0, 1.0 / 24.0, None);
+        assert!(one > curve.wake_w && one < curve.wake_w + 0.1 * curve.core_w);
+        assert!(curve.active(1.0 / 24.0) < one);
+    }
+
+    #[test]
+    fn a_slower_clock_costs_less() {
+        let curve = curve();
+        let fast = curve.active_at(0.7, 1.0, Some(2600.0));
+        let slow = curve.active_at(0.7, 1.0, Some(1300.0));
+        assert!(slow < fast && slow > curve.wake_w);
+        assert!(curve.active_at(0.7, 1.0, Some(1e9)).is_finite());
+    }
+
+    #[test]
+    fn measured_power_is_taken_as_it_is() {
+        let facts = Facts {
+            class: Class::Server,
+            family: Family::of("Cascade Lake", Class::Server),
+            tdp_w: 240.0,
+            measured: Some((29.0, 313.0)),
+            cores: Some(24),
+            full_mhz: Some(3600.0),
+            steady_clock: true,
+        };
+        let curve = Curve::new(&facts, 1, Shape::SHIPPED);
+        assert_eq!(curve.idle_w, 29.0);
+        assert!((curve.full_w() - 313.0).abs() < 1e-9);
+    }
+
+    /// Full power of AWS hosts (one socket; cores, all-core clock in GHz, TDP, measured idle and
+    /// full W by Teads Engineering): none but 8275CL went into the families.
+    #[test]
+    fn families_tell_the_full_power_of_measured_hosts() {
+        for (name, family, cores, ghz, tdp, idle, full) in [
+            ("8259CL", "Cascade Lake", 24, 3.1, 210.0, 27.36, 222.69),
+            ("8124M", "Skylake", 18, 3.4, 240.0, 25.33, 211.84),
+            ("8175M", "Skylake", 24, 3.1, 240.0, 28.94, 238.99),
+            ("8252C", "Cascade Lake", 12, 4.3, 240.0, 28.5, 235.88),
+            ("8151", "Skylake", 12, 4.0, 240.0, 24.0, 220.5),
+        ] {
+            let facts = Facts {
+                class: Class::Server,
+                family: Family::of(family, Class::Server),
+                tdp_w: tdp,
+                measured: None,
+                cores: Some(cores),
+                full_mhz: Some(ghz * 1000.0),
+                steady_clock: true,
+            };
+            let curve = Curve::new(&facts, 1, Shape::SHIPPED);
+            let off = |found: f64, truth: f64| found / truth - 1.0;
+            println!(
+                "{name}: idle {:+.0} %, full {:+.0} %",
+                100.0 * off(curve.idle_w, idle),
+                100.0 * off(curve.full_w(), full)
+            );
+            assert!(off(curve.idle_w, idle).abs() < 0.2, "{name}");
+            assert!(off(curve.full_w(), full).abs() < 0.1, "{name}");
+        }
     }
 
     #[test]

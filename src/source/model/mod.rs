@@ -24,7 +24,7 @@ use serde::Serialize;
 
 use crate::machine::cpu::CpuIdentity;
 use crate::units::{Estimate, Joules, Seconds, Watts};
-use curve::{Curve, Spread};
+use curve::{Curve, Facts, Family, Shape, Spread, full_clock};
 use table::{Certainty, Class, CpuSpec};
 
 /// Memory (MiB) that buys one vCPU on AWS Lambda,
@@ -110,8 +110,12 @@ pub struct Assumptions {
     pub full_w: f64,
     /// Idle power over full power.
     pub idle_share: f64,
-    /// Exponent of the load in the curve.
-    pub gamma: f64,
+    /// What awake uncores add (W), all packages.
+    pub wake_w: f64,
+    /// What the cores add at full load (W), all packages.
+    pub core_w: f64,
+    /// Clock (MHz) at full load, where it is known.
+    pub full_mhz: Option<f64>,
     /// 95 % band of a small share (or of the whole, unless shared) as factors.
     pub band: Spread,
     /// vCPUs that were bought (Lambda), else `None`.
@@ -133,6 +137,7 @@ pub struct PowerModel {
     sockets: u32,
     threads_per_socket: u32,
     host_threads: f64,
+    facts: Facts,
     curve: Curve,
     spread: Spread,
     shared: bool,
@@ -243,16 +248,16 @@ impl PowerModel {
             (parts.iter().map(|part| of(part).ln()).sum::<f64>() / parts.len() as f64).exp()
         };
         let threads = mean(|part| part.host_threads).round();
-        let idle_w = mean(|part| part.curve.idle_w / part.host_threads) * threads;
-        let full_w = mean(|part| part.curve.full_w / part.host_threads) * threads;
         model.curve = Curve {
-            idle_w,
-            full_w,
-            gamma: mean(|part| part.curve.gamma),
+            idle_w: mean(|part| part.curve.idle_w / part.host_threads) * threads,
+            wake_w: mean(|part| part.curve.wake_w / part.host_threads) * threads,
+            core_w: mean(|part| part.curve.core_w / part.host_threads) * threads,
+            cores_per_socket: mean(|part| part.curve.cores_per_socket),
+            ..parts[0].curve
         };
         model.host_threads = threads;
         model.threads_per_socket = threads as u32;
-        model.tdp_w = Some(mean(|part| part.tdp_w.unwrap_or(part.curve.full_w)));
+        model.tdp_w = Some(mean(|part| part.tdp_w.unwrap_or(part.curve.full_w())));
         model.source = "Lambda x86_64, processor unknown: geometric mean of Xeon Platinum 8259CL, \
                         8375C, 8124M and EPYC 7R13 class"
             .to_owned();
@@ -307,17 +312,33 @@ impl PowerModel {
             let seen = host.cores.filter(|_| !guest)?;
             Some(seen.div_ceil(sockets))
         });
-        let shape = class.shape(cores);
         let tdp_w = spec.and_then(|spec| spec.tdp_w);
         let measured = spec.and_then(|spec| spec.idle_w.zip(spec.full_w));
-        let (idle_w, full_w) = measured.unwrap_or_else(|| {
-            let tdp = tdp_w.unwrap_or(fallback.tdp_w);
-            (tdp * shape.idle_share, tdp * shape.full_share)
-        });
         let known = measured.is_some() || tdp_w.is_some();
+        let family = spec.and_then(|spec| Family::of(&spec.microarchitecture, class));
+        let facts = Facts {
+            class,
+            family,
+            tdp_w: tdp_w.unwrap_or(fallback.tdp_w),
+            measured,
+            cores,
+            full_mhz: spec.and_then(|spec| {
+                full_clock(
+                    class,
+                    &spec.maker,
+                    spec.base_mhz,
+                    spec.boost_mhz,
+                    spec.allcore_mhz,
+                )
+            }),
+            // Clouds keep the clock up; so does whoever made a host for guests.
+            steady_clock: guest,
+        };
 
         let mut spread = if measured.is_some() {
             Spread::MEASURED
+        } else if family.is_some() && tdp_w.is_some() {
+            Spread::FAMILY
         } else {
             Spread::FROM_TDP
         };
@@ -357,11 +378,8 @@ impl PowerModel {
             sockets,
             threads_per_socket,
             host_threads,
-            curve: Curve {
-                idle_w: idle_w * f64::from(sockets),
-                full_w: full_w.max(idle_w) * f64::from(sockets),
-                gamma: shape.gamma,
-            },
+            facts,
+            curve: Curve::new(&facts, sockets, Shape::SHIPPED),
             spread,
             shared: guest,
             allotted_vcpus: None,
@@ -369,12 +387,21 @@ impl PowerModel {
         }
     }
 
+    /// The same processor with another shape of the curve, for validation.
+    pub fn with_shape(&self, shape: Shape) -> Self {
+        Self {
+            curve: Curve::new(&self.facts, self.sockets, shape),
+            ..self.clone()
+        }
+    }
+
     /// Package power (W) of the whole host, all sockets, at `load_percent` of its CPUs (0..100;
     /// more counts as 100), with the 95 % band.
     ///
-    /// `cores_used` and `frequency_mhz` do not move the answer yet (the clock is only checked): with
-    /// the two machines in our data, what one teaches about either barely helps on the other
-    /// (`docs/power-model.md`).
+    /// `cores_used` is the number of logical CPUs on which the load runs: two that are always busy
+    /// cost more than the same load spread over all. `frequency_mhz` is the mean clock of all CPUs;
+    /// it counts where the clock at full load is known from the table. Both make the answer better
+    /// (`docs/power-model.md`), not the band narrower.
     ///
     /// # Errors
     ///
@@ -395,7 +422,6 @@ impl PowerModel {
         cores_used: Option<u32>,
         frequency_mhz: Option<f64>,
     ) -> Result<Estimate, ModelError> {
-        let _ = cores_used;
         if load_percent.is_nan() || load_percent < 0.0 {
             return Err(ModelError::Load(load_percent));
         }
@@ -403,7 +429,12 @@ impl PowerModel {
             return Err(ModelError::Frequency(mhz));
         }
         let load = (load_percent / 100.0).min(1.0);
-        let raw = self.vcpus_watts_raw(self.host_threads, load * self.host_threads);
+        // No CPU used and yet a load: the number is of no use.
+        let spread = cores_used
+            .filter(|cores| *cores > 0)
+            .map_or(1.0, |cores| f64::from(cores) / self.host_threads);
+        let active = self.curve.active_at(load, spread, frequency_mhz);
+        let raw = self.banded(self.curve.idle_w, active, self.spread);
         Ok(self.estimate(raw.total, raw.low, raw.high))
     }
 
@@ -437,6 +468,10 @@ impl PowerModel {
         } else {
             self.spread
         };
+        self.banded(idle, active, spread)
+    }
+
+    fn banded(&self, idle: f64, active: f64, spread: Spread) -> RawPower {
         RawPower {
             total: idle + active,
             low: idle / spread.idle + active / spread.active,
@@ -511,9 +546,11 @@ impl PowerModel {
             host_threads: self.host_threads as u32,
             shared_host: self.shared,
             idle_w: self.curve.idle_w,
-            full_w: self.curve.full_w,
-            idle_share: self.curve.idle_w / self.curve.full_w,
-            gamma: self.curve.gamma,
+            full_w: self.curve.full_w(),
+            idle_share: self.curve.idle_w / self.curve.full_w(),
+            wake_w: self.curve.wake_w,
+            core_w: self.curve.core_w,
+            full_mhz: self.curve.full_mhz,
             band,
             allotted_vcpus: self.allotted_vcpus,
             memory_w_per_gb: MEMORY_W_PER_GB,

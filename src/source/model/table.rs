@@ -3,8 +3,6 @@
 use once_cell::sync::Lazy;
 use serde::Serialize;
 
-use super::curve::{CLIENT, LARGE_SERVER, SINGLE_BOARD, SMALL_SERVER, SMALL_SOCKET_CORES, Shape};
-
 const CSV: &str = include_str!("cpus.csv");
 
 const NODES_CSV: &str = include_str!("microarchitectures.csv");
@@ -43,20 +41,6 @@ pub enum Class {
 }
 
 impl Class {
-    /// The shape of the curve for a socket with so many cores.
-    pub(crate) fn shape(self, cores: Option<u32>) -> Shape {
-        match self {
-            Self::Server | Self::ArmServer
-                if cores.is_some_and(|cores| cores <= SMALL_SOCKET_CORES) =>
-            {
-                SMALL_SERVER
-            }
-            Self::Server | Self::ArmServer => LARGE_SERVER,
-            Self::Desktop | Self::Laptop => CLIENT,
-            Self::SingleBoard => SINGLE_BOARD,
-        }
-    }
-
     /// The name used in sources and in [`super::PowerModel::describe`].
     pub fn label(self) -> &'static str {
         match self {

@@ -236,11 +236,18 @@ fn a_share_is_host_watts_per_thread() {
     let host = PowerModel::for_cpu(name, Some(96), Some(1));
     let guest = PowerModel::for_cpu(name, Some(2), None);
     assert!(guest.is_share() && !host.is_share());
-    for load in [0.0, 30.0, 100.0] {
+    let of = |load: f64| {
         let whole = host.watts(load, None, None).unwrap().value;
         let part = guest.vcpus_watts_raw(2.0, 2.0 * load / 100.0).total;
-        assert!((part - whole * 2.0 / 96.0).abs() < 1e-9);
+        (part, whole * 2.0 / 96.0)
+    };
+    for load in [0.0, 100.0] {
+        let (part, thread) = of(load);
+        assert!((part - thread).abs() < 1e-9);
     }
+    // In between, whoever rents a host out keeps its clock up.
+    let (part, thread) = of(30.0);
+    assert!(part > thread && part < 2.0 * thread);
 }
 
 #[test]
