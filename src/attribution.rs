@@ -80,6 +80,44 @@ pub struct Split {
     pub busy_cpus: f64,
 }
 
+impl Split {
+    /// The same interval in a sandbox of `cpus`, of which everything together used `used_ns`.
+    ///
+    /// Where that is unknown, others on the machine are taken to be in the sandbox, as far as its
+    /// quota leaves them room.
+    ///
+    /// ```
+    /// use lithowatt::attribution::{Interval, Split};
+    /// let interval = Interval {
+    ///     dt_ns: 1_000_000_000, cpus: 64, idle_ns: Some(0), own_ns: 300_000_000,
+    ///     inside_ns: 300_000_000, outside_rate: None,
+    /// };
+    /// let machine = Split { share: 0.005, others_ns: 63.7e9, busy_cpus: 64.0 };
+    /// let alone = Split::within(0.5, Some(300_000_000), &interval, machine);
+    /// assert_eq!((alone.share, alone.busy_cpus), (1.0, 0.3));
+    /// let unknown = Split::within(0.5, None, &interval, machine);
+    /// assert_eq!((unknown.share, unknown.busy_cpus), (0.6, 0.5));
+    /// ```
+    pub fn within(cpus: f64, used_ns: Option<u64>, interval: &Interval, machine: Self) -> Self {
+        let own = interval.own_ns as f64;
+        let tree = (interval.inside_ns as f64 - own).max(0.0);
+        let dt = interval.dt_ns as f64;
+        let others = match used_ns {
+            Some(used) => (used as f64 - own).max(tree),
+            None => {
+                let room = (cpus * dt - own - tree).max(0.0);
+                tree + (machine.others_ns - tree).clamp(0.0, room)
+            }
+        };
+        let busy = own + others;
+        Self {
+            share: if busy > 0.0 { own / busy } else { 0.0 },
+            others_ns: others,
+            busy_cpus: if dt > 0.0 { busy / dt } else { 0.0 },
+        }
+    }
+}
+
 impl Ledger {
     /// An empty ledger of `slots` counters.
     pub fn new(slots: usize) -> Self {

@@ -20,6 +20,13 @@ pub enum Error {
         given: String,
     },
 
+    /// A way to make the model's watts that does not exist.
+    #[error("unknown estimation {given:?}; accepted are \"curve\", \"tdp_based\" and \"vcpu\"")]
+    UnknownEstimation {
+        /// The name as it was given.
+        given: String,
+    },
+
     /// A scope name that does not exist.
     #[error("unknown scope {given:?}; accepted are \"process\", \"thread\" and \"task\"")]
     UnknownScope {
@@ -101,7 +108,7 @@ impl Error {
     /// The name of the Python exception in `lithowatt._errors` that stands for this error.
     pub fn python_name(&self) -> &'static str {
         match self {
-            Self::UnknownMethod { .. } => "UnknownMethodError",
+            Self::UnknownMethod { .. } | Self::UnknownEstimation { .. } => "UnknownMethodError",
             Self::UnknownScope { .. } => "UnknownScopeError",
             Self::InvalidInterval { .. } => "InvalidIntervalError",
             Self::Conflict { .. } => "ConflictingOptionsError",

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::clock;
 use crate::error::{Error, Result};
+use crate::machine::estimation::Estimation;
 use crate::machine::facts::Facts;
 use crate::reading::Reading;
 use crate::sampler::{Hub, Outcome, Subject};
@@ -60,6 +61,8 @@ pub struct Options {
     pub root: PathBuf,
     /// Switched off, a meter reads nothing and its readings say so.
     pub enabled: bool,
+    /// How the model's watts are made; `None` is by `ENERGY_ESTIMATION_METHOD`.
+    pub estimation: Option<Estimation>,
 }
 
 impl Default for Options {
@@ -73,6 +76,7 @@ impl Default for Options {
             cgroup: None,
             root: PathBuf::from("/"),
             enabled: true,
+            estimation: None,
         }
     }
 }
@@ -113,6 +117,9 @@ const BROKEN: &str = "the meter failed inside; please report it";
 #[derive(Debug)]
 pub struct Meter {
     options: Options,
+    estimation: Estimation,
+    /// Why it is not the one that is set in the environment.
+    estimation_problem: Option<String>,
     interval_ns: Option<u64>,
     state: State,
     hub: Option<Arc<Hub>>,
@@ -173,8 +180,14 @@ impl Meter {
             }
             CgroupCpu::open(path)?;
         }
+        let (estimation, estimation_problem) = match options.estimation {
+            Some(asked) => (asked, None),
+            None => Estimation::from_environment(),
+        };
         Ok(Self {
             options,
+            estimation,
+            estimation_problem,
             interval_ns,
             state: State::New,
             hub: None,
@@ -223,7 +236,8 @@ impl Meter {
             _ => Hub::get(&self.options.root),
         };
         let (methods, interval) = (self.options.methods, self.interval_ns);
-        let started = contained(|| hub.start(methods, interval, subject));
+        let estimation = self.estimation;
+        let started = contained(|| hub.start(methods, interval, subject, estimation));
         self.state = match started {
             Some(id) => State::Running {
                 hub: Arc::clone(&hub),
@@ -310,14 +324,20 @@ impl Meter {
         let absent = |reason| Ok(Reading::absent(reason, &facts, label));
         match &self.state {
             State::New => Err(NOT_RUNNING),
-            State::Stopped(outcome) => Ok(Reading::new(outcome, &facts, label)),
+            State::Stopped(outcome) => Ok(self.read(outcome, &facts, label)),
             State::Running { hub, .. } if hub.is_foreign() => absent(FORKED),
             State::Running { hub, id } => match contained(|| hub.peek(*id)).flatten() {
-                Some(outcome) => Ok(Reading::new(&outcome, &facts, label)),
+                Some(outcome) => Ok(self.read(&outcome, &facts, label)),
                 None => absent(BROKEN),
             },
             State::Nothing { reason, .. } => absent(reason),
         }
+    }
+
+    fn read(&self, outcome: &Outcome, facts: &Facts, label: Option<&str>) -> Reading {
+        let mut reading = Reading::new(outcome, facts, label);
+        reading.warnings.extend(self.estimation_problem.clone());
+        reading
     }
 
     /// The samples of the last window, or of the running one so far, and the names of their

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use crate::attribution::{Division, Ledger, Share, divide};
+use crate::machine::estimation::Estimation;
 use crate::machine::facts::{Facts, IdleSource};
+use crate::machine::share::Limit;
 use crate::sampler::Outcome;
 use crate::source::{Domain, Method};
 use crate::validate::{Pair, TOLERANCE, Verdict, compare};
@@ -23,6 +25,12 @@ const DRIFT: f64 = 0.01;
 
 /// A window from which idle power matters enough to be talked about, ns.
 const LONG_NS: f64 = 100e6;
+
+/// Being kept from running for more than this part of the window is said.
+const HELD_BACK: f64 = 0.10;
+
+/// /proc/stat counts in this, s.
+const TICK_SECONDS: f64 = 0.01;
 
 /// MiB in bytes.
 const MIB: f64 = 1_048_576.0;
@@ -107,6 +115,21 @@ pub struct Headline {
     pub idle_source: String,
     /// Share of the machine's busy time.
     pub share: Share,
+}
+
+/// The cgroup that limits this process, over the window.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct SandboxReading {
+    /// CPUs that it may use.
+    pub cpus: f64,
+    /// CPU time of everything in it, s.
+    pub cpu_seconds: Option<f64>,
+    /// Periods of its quota in which something ran.
+    pub periods: u64,
+    /// Periods in which the quota was used up.
+    pub throttled_periods: u64,
+    /// Time that run queues waited for the next period, s, summed over CPUs.
+    pub throttled_seconds: f64,
 }
 
 /// psutil's metrics over the window.
@@ -202,6 +225,10 @@ pub struct Reading {
     pub system: Option<SystemReading>,
     /// Why there are no system metrics.
     pub system_reason: Option<String>,
+    /// The cgroup that limits this process, where one does.
+    pub sandbox: Option<SandboxReading>,
+    /// CPU time that the hypervisor took from the machine, s, all CPUs.
+    pub steal_seconds: Option<f64>,
     /// Phases.
     pub phases: Vec<PhaseReading>,
     /// Methods against each other.
@@ -216,6 +243,8 @@ pub struct Reading {
     pub tdp_watts: Option<f64>,
     /// Where the TDP is from.
     pub tdp_source: String,
+    /// The part of the machine that the model charges, in words.
+    pub model_share: String,
 }
 
 impl Reading {
@@ -263,6 +292,9 @@ impl Reading {
             .as_ref()
             .map(|s| system_reading(outcome, s, duration));
         note_faults(outcome, duration, &mut warnings);
+        let sandbox = sandbox_reading(outcome, facts);
+        let steal_seconds = steal_seconds(outcome);
+        note_held_back(facts, sandbox, steal_seconds, duration, &mut warnings);
         let phases = outcome
             .phases
             .iter()
@@ -270,9 +302,13 @@ impl Reading {
                 name: phase.name.clone(),
                 duration: phase.ledger.dt_ns * 1e-9,
                 cpu_seconds: phase.ledger.own_ns * 1e-9,
-                joules: headline
-                    .as_ref()
-                    .and_then(|h| phase_joules(outcome, facts, h, &phase.ledger)),
+                joules: headline.as_ref().and_then(|h| {
+                    let ledger = match (h.quality, &phase.sandbox) {
+                        (Quality::Modelled, Some(sandbox)) => sandbox,
+                        _ => &phase.ledger,
+                    };
+                    phase_joules(outcome, facts, h, ledger)
+                }),
                 entries: phase.entries,
             })
             .collect();
@@ -287,14 +323,14 @@ impl Reading {
             samples: outcome.samples,
             interval: outcome.interval_ns.map(|ns| ns as f64 * 1e-9),
             cpu_seconds,
-            allotted_cpus: facts.environment.allotted_cpus,
+            allotted_cpus: facts.environment.share.cpus,
             headline,
             headline_reason,
             rapl,
             perf,
             ebpf,
             model_source: match (&model, missing(Method::Tdp)) {
-                (Some(_), _) => facts.model.describe(),
+                (Some(_), _) => outcome.estimation.method(&facts.model),
                 (None, why) => unavailable(why.or_else(|| Some("CPU time is unknown".into()))),
             },
             model,
@@ -304,6 +340,8 @@ impl Reading {
             perf_hardware_reason: outcome.hardware_missing().map(str::to_owned),
             system,
             system_reason,
+            sandbox,
+            steal_seconds,
             phases,
             verdict,
             warnings,
@@ -311,6 +349,7 @@ impl Reading {
             environment: facts.environment.clone(),
             tdp_watts,
             tdp_source,
+            model_share: facts.environment.share.describe(),
         }
     }
 
@@ -329,7 +368,7 @@ impl Reading {
             samples: 0,
             interval: None,
             cpu_seconds: None,
-            allotted_cpus: facts.environment.allotted_cpus,
+            allotted_cpus: facts.environment.share.cpus,
             headline: None,
             headline_reason: Some(reason.into()),
             rapl: none.clone(),
@@ -343,6 +382,8 @@ impl Reading {
             perf_hardware_reason: Some(reason.into()),
             system: None,
             system_reason: Some(reason.into()),
+            sandbox: None,
+            steal_seconds: None,
             phases: Vec::new(),
             verdict: Verdict::default(),
             warnings: vec![reason.into()],
@@ -350,6 +391,7 @@ impl Reading {
             environment: facts.environment.clone(),
             tdp_watts: None,
             tdp_source: String::new(),
+            model_share: String::new(),
         }
     }
 
@@ -674,16 +716,28 @@ fn allotted(outcome: &Outcome, facts: &Facts) -> f64 {
     }
 }
 
+/// The part of what the model charges that the metered thing may use, 0..1.
+fn allotted_of_model(outcome: &Outcome, facts: &Facts) -> f64 {
+    let what = facts.modelling(outcome.estimation, outcome.ours);
+    let cpus = facts.environment.share.cpus;
+    let may = match outcome.scope {
+        // A thread or a coroutine runs on one CPU at a time.
+        "thread" | "task" => cpus.min(1.0),
+        _ => cpus,
+    };
+    (may / what.vcpus).clamp(0.0, 1.0)
+}
+
 fn modelled(outcome: &Outcome, facts: &Facts) -> Option<Headline> {
     if !outcome.own_known {
         return None;
     }
-    let ledger = &outcome.ledger;
+    let ledger = outcome.sandbox.as_ref().unwrap_or(&outcome.ledger);
     let width = outcome.width;
     let slots = [width, width + 1];
-    let raw = facts.model.vcpus_watts_raw(facts.modelled_cpus(), 0.0);
-    let idle_watts = raw.idle + facts.memory_watts();
-    let allotted = allotted(outcome, facts);
+    let what = facts.modelling(outcome.estimation, outcome.ours);
+    let idle_watts = facts.model_power(what, 0.0).idle;
+    let allotted = allotted_of_model(outcome, facts);
     let division = divide(ledger, &slots, idle_watts, allotted);
     let share = ledger.share();
     let alone = ledger.alone() && outcome.scope != "task";
@@ -693,20 +747,23 @@ fn modelled(outcome: &Outcome, facts: &Facts) -> Option<Headline> {
         division.marginal
     };
     let [best, low, high] = outcome.model_joules;
-    if best <= 0.0 {
+    // By the TDP a machine at rest takes nothing.
+    if best < 0.0 || best == 0.0 && outcome.estimation != Estimation::TdpBased {
         return None;
     }
     let relative = |end: f64, of: f64| if of > 0.0 { end / of - 1.0 } else { 0.0 };
     let down = rss(&[relative(low, best), relative(share.low, share.value)]);
     let up = rss(&[relative(high, best), relative(share.high, share.value)]);
+    // Nothing by the TDP is something by the curve.
+    let least_high = if best > 0.0 { 0.0 } else { high * allotted };
     Some(Headline {
         energy: Energy {
             joules: value,
             low: (value * (1.0 - down)).max(0.0),
-            high: value * (1.0 + up),
+            high: (value * (1.0 + up)).max(least_high),
         },
         quality: Quality::Modelled,
-        method: facts.model.describe(),
+        method: outcome.estimation.method(&facts.model),
         definition: if alone { "amortised" } else { "marginal" },
         division,
         idle_source: "modelled".into(),
@@ -742,10 +799,10 @@ fn phase_joules(
     // the window sum to its headline.
     let idle_watts = headline.division.idle / seconds;
     let division = divide(ledger, &slots, idle_watts, 0.0);
-    let idle_share = if headline.definition == "amortised" {
-        allotted(outcome, facts)
-    } else {
-        0.0
+    let idle_share = match (headline.definition, headline.quality) {
+        ("amortised", Quality::Modelled) => allotted_of_model(outcome, facts),
+        ("amortised", _) => allotted(outcome, facts),
+        _ => 0.0,
     };
     Some(division.marginal + idle_share * division.idle)
 }
@@ -817,6 +874,56 @@ fn note_faults(outcome: &Outcome, seconds: f64, warnings: &mut Vec<String>) {
     if drift.abs() > 0.001 && drift.abs() > DRIFT * seconds {
         warnings.push(format!(
             "the wall clock moved {drift:+.3} s against the monotonic clock within the window"
+        ));
+    }
+}
+
+fn sandbox_reading(outcome: &Outcome, facts: &Facts) -> Option<SandboxReading> {
+    let count = outcome.sandbox_count?;
+    Some(SandboxReading {
+        cpus: facts.environment.share.cpus,
+        cpu_seconds: count.used_ns.map(|ns| ns as f64 * 1e-9),
+        periods: count.periods,
+        throttled_periods: count.throttled_periods,
+        throttled_seconds: count.throttled_ns as f64 * 1e-9,
+    })
+}
+
+/// CPU time that the hypervisor gave to others though this machine wanted it, s.
+fn steal_seconds(outcome: &Outcome) -> Option<f64> {
+    let (start, end, _) = outcome.system.as_ref()?;
+    let (then, now) = (start.stat?, end.stat?);
+    Some(now.steal.saturating_sub(then.steal) as f64 * TICK_SECONDS)
+}
+
+/// A function that was kept from running says nothing of its own by its duration.
+fn note_held_back(
+    facts: &Facts,
+    sandbox: Option<SandboxReading>,
+    steal_seconds: Option<f64>,
+    seconds: f64,
+    warnings: &mut Vec<String>,
+) {
+    let share = &facts.environment.share;
+    if let Some(s) = sandbox
+        && share.set_by == Limit::Quota
+        && s.throttled_seconds > HELD_BACK * seconds
+    {
+        warnings.push(format!(
+            "throttled: the quota of {:.2} CPUs was used up in {} of {} periods; run queues waited \
+             {:.2} s in a window of {seconds:.2} s",
+            s.cpus, s.throttled_periods, s.periods, s.throttled_seconds
+        ));
+    }
+    if let Some(stolen) = steal_seconds
+        // A step of the clock is no steal.
+        && stolen > HELD_BACK * seconds * f64::from(facts.cpus.max(1))
+        && stolen > 2.0 * TICK_SECONDS
+    {
+        warnings.push(format!(
+            "steal: the hypervisor took {stolen:.2} s of CPU time from this machine's {} CPUs in a \
+             window of {seconds:.2} s",
+            facts.cpus
         ));
     }
 }

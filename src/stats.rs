@@ -212,7 +212,10 @@ fn model(t: &mut Table, reading: &Reading) {
     t.put(
         "tdp_source",
         if reading.model.is_some() {
-            format!("{}; TDP: {}", reading.model_source, reading.tdp_source)
+            format!(
+                "{}; {}; TDP: {}",
+                reading.model_source, reading.model_share, reading.tdp_source
+            )
         } else {
             reading.model_source.clone()
         },

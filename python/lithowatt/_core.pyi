@@ -27,6 +27,7 @@ class Meter:
         label: str | None = None,
         root: str | os.PathLike[str] | None = None,
         enabled: bool | None = None,
+        estimation: str | None = None,
     ) -> Self: ...
     label: str | None
     @property
@@ -80,6 +81,9 @@ class PowerModel:
     def raw_vcpus_watts(
         self, vcpus: float, busy_vcpus: float
     ) -> tuple[float, float, float, str]: ...
+    def raw_estimation(
+        self, estimation: str, vcpus: float, busy_vcpus: float, memory_gib: float
+    ) -> tuple[float, float, float, str]: ...
     def describe(self) -> str: ...
     def tdp(self) -> tuple[float | None, str]: ...
     def assumptions(self) -> dict[str, Any]: ...
@@ -89,6 +93,9 @@ def doctor(root: str | os.PathLike[str] | None = None) -> list[dict[str, Any]]:
 
 def cpu_identity(root: str | os.PathLike[str] | None = None) -> dict[str, Any]:
     """The processor below ``root``."""
+
+def surroundings(root: str | os.PathLike[str] | None = None) -> dict[str, Any]:
+    """Container, limits and instance type below ``root``, looked at anew."""
 
 def relative_difference(a: float, b: float) -> float | None:
     """Relative difference of two energies, against the larger; None where one is not positive."""

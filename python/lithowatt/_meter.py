@@ -42,6 +42,9 @@ class EnergyMeter(Meter):
         root: Where ``/sys`` and ``/proc`` are, for tests and for containers that mount the host's;
             ``LITHOWATT_ROOT`` or ``/`` by default.
         enabled: ``False`` reads nothing; by default what ``ENERGY_MONITORING_ENABLED`` says.
+        estimation: How the model's watts are made where there is no counter: ``"curve"``,
+            ``"tdp_based"`` (TDP of the share × utilisation) or ``"vcpu"`` (a straight line from
+            idle to full per vCPU); by default ``ENERGY_ESTIMATION_METHOD`` or ``"curve"``.
 
     Raises:
         UnknownMethodError, UnknownScopeError, InvalidIntervalError, ConflictingOptionsError,
@@ -69,9 +72,10 @@ class EnergyMeter(Meter):
         label: str | None = None,
         root: str | os.PathLike[str] | None = None,
         enabled: bool | None = None,
+        estimation: str | None = None,
     ) -> EnergyMeter:
         self = Meter.__new__(
-            cls, methods, interval, pid, children, scope, cgroup, label, root, enabled
+            cls, methods, interval, pid, children, scope, cgroup, label, root, enabled, estimation
         )
         self._options = {
             "methods": methods,
@@ -83,6 +87,7 @@ class EnergyMeter(Meter):
             "label": label,
             "root": root,
             "enabled": enabled,
+            "estimation": estimation,
         }
         return self
 

@@ -9,24 +9,25 @@ use std::path::Path;
 use serde::Serialize;
 
 use super::cpu::CpuIdentity;
+use super::share::Share;
 use crate::source::model::PowerModel;
 
 /// The surroundings of this process.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Environment {
-    /// CPUs that this process may use: affinity and cgroup quota, at least 0.01.
-    pub allotted_cpus: f64,
+    /// The part of the machine that this process may use.
+    pub share: Share,
     /// Memory of the machine, GiB.
     pub memory_gib: Option<f64>,
     /// AWS Lambda's memory size, MB.
     pub lambda_memory_mb: Option<u32>,
-    /// "docker", "podman", "kubernetes", "lambda", …
+    /// "lambda", "ecs", "kubernetes", "docker", "podman", "containerd", "lxc", …
     pub container_runtime: Option<String>,
     /// Pod name.
     pub k8s_pod: Option<String>,
     /// Node name, from the downward API.
     pub k8s_node: Option<String>,
-    /// EC2 instance type, where the environment names it.
+    /// Instance type: `LITHOWATT_INSTANCE_TYPE`, else what the firmware of an EC2 instance says.
     pub instance_type: Option<String>,
     /// Idle power of packages and memory together, W, set by the user (`LITHOWATT_IDLE_WATTS`).
     pub idle_watts: Option<f64>,
@@ -35,10 +36,12 @@ pub struct Environment {
 }
 
 impl Environment {
-    /// Looks round. Never fails: what is not known is `None`.
-    pub fn read(root: &Path) -> Self {
+    /// Looks round on a machine of `cpus`. Never fails: what is not known is `None`.
+    pub fn read(root: &Path, cpus: u32) -> Self {
         let var = |name: &str| env::var(name).ok().filter(|v| !v.is_empty());
         let lambda = var("AWS_LAMBDA_FUNCTION_NAME").is_some();
+        let ecs = var("ECS_CONTAINER_METADATA_URI_V4").is_some()
+            || var("AWS_EXECUTION_ENV").is_some_and(|v| v.starts_with("AWS_ECS"));
         let kubernetes = var("KUBERNETES_SERVICE_HOST").is_some();
         let memory_gib = fs::read_to_string(root.join("proc/meminfo"))
             .ok()
@@ -61,14 +64,22 @@ impl Environment {
             }
             watts
         });
+        let lambda_memory_mb = lambda
+            .then(|| var("AWS_LAMBDA_FUNCTION_MEMORY_SIZE")?.parse().ok())
+            .flatten()
+            .filter(|mb| *mb > 0);
+        let share = Share::read(root, cpus);
         Self {
-            allotted_cpus: allotted(root),
+            share: match lambda_memory_mb {
+                Some(mb) => share.with_lambda(mb),
+                None => share,
+            },
             memory_gib,
-            lambda_memory_mb: lambda
-                .then(|| var("AWS_LAMBDA_FUNCTION_MEMORY_SIZE")?.parse().ok())
-                .flatten(),
+            lambda_memory_mb,
             container_runtime: if lambda {
                 Some("lambda".into())
+            } else if ecs {
+                Some("ecs".into())
             } else if kubernetes {
                 Some("kubernetes".into())
             } else {
@@ -78,7 +89,8 @@ impl Environment {
                 .then(|| var("POD_NAME").or_else(|| var("HOSTNAME")))
                 .flatten(),
             k8s_node: kubernetes.then(|| var("NODE_NAME")).flatten(),
-            instance_type: var("LITHOWATT_INSTANCE_TYPE"),
+            instance_type: var("LITHOWATT_INSTANCE_TYPE")
+                .or_else(|| (!lambda).then(|| ec2_type(root)).flatten()),
             idle_watts,
             problems,
         }
@@ -108,44 +120,51 @@ fn container_runtime(root: &Path) -> Option<String> {
     if root.join("run/.containerenv").exists() {
         return Some("podman".into());
     }
-    None
+    let groups = fs::read_to_string(root.join("proc/self/cgroup")).unwrap_or_default();
+    runtime_of_cgroup(&groups).map(str::to_owned)
 }
 
-/// CPUs by affinity, cut to the cgroup's quota.
-fn allotted(root: &Path) -> f64 {
-    let affinity = std::thread::available_parallelism().map_or(1.0, |n| n.get() as f64);
-    // std already looks at cgroup quotas, rounded down to whole CPUs; a fraction needs the file.
-    let quota = fs::read_to_string(root.join("sys/fs/cgroup/cpu.max"))
-        .ok()
-        .and_then(|text| cpu_max(&text));
-    quota
-        .map_or(affinity, |q| q.min(affinity_only().unwrap_or(affinity)))
-        .max(0.01)
-}
-
-fn affinity_only() -> Option<f64> {
-    // SAFETY: the set lives on this stack and its true size is passed; CPU_COUNT only reads it.
-    unsafe {
-        let mut set: libc::cpu_set_t = std::mem::zeroed();
-        let size = std::mem::size_of::<libc::cpu_set_t>();
-        if libc::sched_getaffinity(0, size, &mut set) == 0 {
-            let count = libc::CPU_COUNT(&set);
-            return (count > 0).then(|| f64::from(count));
-        }
-    }
-    None
-}
-
-/// CPUs by a cgroup v2 `cpu.max`: quota over period, `None` where it is `max`.
+/// The container runtime by the text of /proc/self/cgroup: container managers name their groups.
 ///
 /// ```
-/// use lithowatt::machine::environment::cpu_max;
-/// assert_eq!(cpu_max("150000 100000\n"), Some(1.5));
-/// assert_eq!(cpu_max("max 100000\n"), None);
+/// use lithowatt::machine::environment::runtime_of_cgroup;
+/// assert_eq!(runtime_of_cgroup("4:cpu,cpuacct:/docker/3f2a\n"), Some("docker"));
+/// assert_eq!(runtime_of_cgroup("0::/kubepods.slice/kubepods-pod1.slice/x\n"), Some("kubernetes"));
+/// assert_eq!(runtime_of_cgroup("0::/user.slice/user-1000.slice\n"), None);
 /// ```
-pub fn cpu_max(text: &str) -> Option<f64> {
-    let mut fields = text.split_ascii_whitespace();
-    let quota: f64 = fields.next()?.parse().ok()?;
-    let period: f64 = fields.next()?.parse().ok()?;
-    (quota > 0.0 && period > 0.0).then(|| quota / period)
+pub fn runtime_of_cgroup(text: &str) -> Option<&'static str> {
+    const NAMES: [(&str, &str); 8] = [
+        ("kubepods", "kubernetes"),
+        ("ecs", "ecs"),
+        ("docker", "docker"),
+        ("libpod", "podman"),
+        ("containerd", "containerd"),
+        ("cri-", "containerd"),
+        ("crio", "cri-o"),
+        ("lxc", "lxc"),
+    ];
+    let parts = || {
+        text.lines()
+            .filter_map(|line| line.splitn(3, ':').nth(2))
+            .flat_map(|path| path.split('/'))
+    };
+    NAMES.iter().find_map(|(start, name)| {
+        // The services that run containers are no containers: docker.service, containerd.service.
+        parts()
+            .any(|part| part.starts_with(start) && !part.ends_with(".service"))
+            .then_some(*name)
+    })
+}
+
+/// The instance type that the firmware of an EC2 instance (Nitro) shows as its product.
+fn ec2_type(root: &Path) -> Option<String> {
+    let of = |name: &str| fs::read_to_string(root.join("sys/class/dmi/id").join(name)).ok();
+    if of("sys_vendor")?.trim() != "Amazon EC2" {
+        return None;
+    }
+    let product = of("product_name")?;
+    // "HVM domU" on Xen.
+    let word = product.trim();
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-');
+    (word.contains('.') && word.len() <= 32 && word.chars().all(plain)).then(|| word.to_owned())
 }

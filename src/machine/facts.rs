@@ -7,6 +7,8 @@ use std::sync::atomic::{AtomicPtr, Ordering};
 use crate::calibration::Calibration;
 use crate::machine::cpu::CpuIdentity;
 use crate::machine::environment::Environment;
+use crate::machine::estimation::{Estimation, Power};
+use crate::machine::share::SandboxCpu;
 use crate::source::model::PowerModel;
 use crate::source::procfs::online_cpus;
 use crate::source::{Domain, Zone};
@@ -62,6 +64,8 @@ pub struct Facts {
     pub cpus: u32,
     /// Stored calibration of this machine, if any.
     pub calibration: Option<Calibration>,
+    /// CPU accounting of the cgroup that limits this process, if one does.
+    pub sandbox: Option<SandboxCpu>,
 }
 
 /// Energy of one interval by the model, J.
@@ -71,6 +75,16 @@ pub(crate) struct Modelled {
     pub(crate) memory: f64,
     low: f64,
     high: f64,
+}
+
+/// What the model is asked about: vCPUs and memory of the machine, or of the part that is ours.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Modelling {
+    pub(crate) estimation: Estimation,
+    /// Hardware threads of the host.
+    pub(crate) vcpus: f64,
+    /// Memory, GiB.
+    pub(crate) gib: f64,
 }
 
 impl Modelled {
@@ -84,15 +98,20 @@ impl Modelled {
 static FOUND: AtomicPtr<(PathBuf, Arc<Facts>)> = AtomicPtr::new(std::ptr::null_mut());
 
 impl Facts {
+    /// The facts below `root`, if they were found out before, by this process or by the one it was
+    /// forked from.
+    pub fn known(root: &Path) -> Option<Arc<Self>> {
+        // SAFETY: the pointer is null or came from Box::into_raw below and is never freed.
+        let (known, facts) = unsafe { FOUND.load(Ordering::Acquire).as_ref() }?;
+        (known == root).then(|| Arc::clone(facts))
+    }
+
     /// The facts below `root`, found out once.
     pub fn of(root: &Path) -> Arc<Self> {
-        let found = FOUND.load(Ordering::Acquire);
-        // SAFETY: the pointer is null or came from Box::into_raw below and is never freed.
-        if let Some((known, facts)) = unsafe { found.as_ref() }
-            && known == root
-        {
-            return Arc::clone(facts);
+        if let Some(facts) = Self::known(root) {
+            return facts;
         }
+        let found = FOUND.load(Ordering::Acquire);
         let facts = Arc::new(find_facts(root));
         if found.is_null() {
             let fresh = Box::into_raw(Box::new((root.to_owned(), Arc::clone(&facts))));
@@ -110,9 +129,10 @@ impl Facts {
 
 fn find_facts(root: &Path) -> Facts {
     let cpu = CpuIdentity::read(root);
-    let environment = Environment::read(root);
-    let model = environment.model(&cpu);
     let cpus = online_cpus(root);
+    let environment = Environment::read(root, cpus);
+    let model = environment.model(&cpu);
+    let sandbox = environment.share.open();
     let calibration = Calibration::load(&cpu);
     Facts {
         cpu,
@@ -120,30 +140,61 @@ fn find_facts(root: &Path) -> Facts {
         model,
         cpus,
         calibration,
+        sandbox,
     }
 }
 
 impl Facts {
     /// The part of the machine's CPUs that this function may use, 0..1.
     pub fn allotted_share(&self) -> f64 {
-        (self.environment.allotted_cpus / f64::from(self.cpus.max(1))).clamp(0.0, 1.0)
+        let machine = f64::from(self.cpus.max(1));
+        (self.environment.share.cpus / machine).clamp(0.0, 1.0)
     }
 
-    /// Energy of the machine (in a virtual machine: of its CPUs) with `busy_cpus` busy, J.
-    pub(crate) fn model_joules(&self, busy_cpus: f64, seconds: f64) -> Modelled {
-        let watts = self.model.vcpus_watts_raw(self.modelled_cpus(), busy_cpus);
-        let memory = self.memory_watts();
-        Modelled {
-            package: watts.total * seconds,
-            memory: memory * seconds,
-            low: (watts.low + 0.5 * memory) * seconds,
-            high: (watts.high + 1.5 * memory) * seconds,
+    /// CPUs of the sandbox that the model takes for the whole, where a quota, a cpuset or Lambda
+    /// divides the machine.
+    pub fn sandbox_cpus(&self) -> Option<f64> {
+        self.environment.share.sandbox_cpus()
+    }
+
+    /// What the model is asked about: the sandbox where there is one and `ours` is in it, else the
+    /// machine (in a virtual machine: its CPUs).
+    pub(crate) fn modelling(&self, estimation: Estimation, ours: bool) -> Modelling {
+        let share = &self.environment.share;
+        let machine_gib = self.environment.memory_gib.unwrap_or(0.0);
+        // Lambda shows two CPUs whatever it allots, so there the machine is the sandbox.
+        let inside = ours || self.environment.lambda_memory_mb.is_some();
+        match self.sandbox_cpus().filter(|_| inside) {
+            Some(vcpus) => Modelling {
+                estimation,
+                vcpus,
+                gib: share
+                    .memory_gib
+                    .unwrap_or(machine_gib * self.allotted_share()),
+            },
+            None => Modelling {
+                estimation,
+                vcpus: f64::from(self.cpus),
+                gib: machine_gib,
+            },
         }
     }
 
-    /// CPUs that the model counts: Lambda shows two whatever it allots.
-    pub fn modelled_cpus(&self) -> f64 {
-        self.model.allotted_vcpus().unwrap_or(f64::from(self.cpus))
+    /// Power with `busy_cpus` busy.
+    pub(crate) fn model_power(&self, what: Modelling, busy_cpus: f64) -> Power {
+        what.estimation
+            .power(&self.model, what.vcpus, busy_cpus, what.gib)
+    }
+
+    /// Energy of `seconds` with `busy_cpus` busy, J.
+    pub(crate) fn model_joules(&self, what: Modelling, busy_cpus: f64, seconds: f64) -> Modelled {
+        let watts = self.model_power(what, busy_cpus);
+        Modelled {
+            package: watts.package * seconds,
+            memory: watts.memory * seconds,
+            low: watts.low * seconds,
+            high: watts.high * seconds,
+        }
     }
 
     /// Modelled memory power of the machine, W.
@@ -173,7 +224,7 @@ impl Facts {
                 source: IdleSource::Calibrated,
             });
         }
-        let raw = self.model.vcpus_watts_raw(self.modelled_cpus(), 0.0);
+        let raw = self.model.vcpus_watts_raw(f64::from(self.cpus), 0.0);
         let memory = self.memory_watts();
         let packages = zones
             .iter()

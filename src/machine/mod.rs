@@ -7,7 +7,9 @@ use crate::source::kept::Kept;
 pub mod cpu;
 pub mod doctor;
 pub mod environment;
+pub mod estimation;
 pub mod facts;
+pub mod share;
 
 /// `vendor_id` of the first processor, without reading all of a long /proc/cpuinfo.
 pub fn cpu_vendor(root: &Path) -> Option<String> {

@@ -9,6 +9,7 @@ use pyo3::types::{PyBool, PyDict, PyList, PyString};
 use serde_json::Value;
 
 use crate::error::Error;
+use crate::machine::estimation::Estimation;
 use crate::meter::{Meter, Options, Scope};
 use crate::source::Methods;
 use crate::{calibration, machine, stats, timeline, validate};
@@ -130,6 +131,19 @@ fn interval_of(given: Option<&Bound<'_, PyAny>>) -> PyResult<Option<f64>> {
     }
 }
 
+fn estimation_of(given: Option<&Bound<'_, PyAny>>) -> PyResult<Option<Estimation>> {
+    let Some(given) = given else { return Ok(None) };
+    let name = text_of("estimation", given)?;
+    Ok(Some(named_estimation(&name)?))
+}
+
+fn named_estimation(name: &str) -> PyResult<Estimation> {
+    Estimation::parse(name).ok_or_else(|| {
+        let given = name.chars().take(64).collect();
+        Error::UnknownEstimation { given }.into()
+    })
+}
+
 fn pid_of(given: Option<&Bound<'_, PyAny>>) -> PyResult<Option<i64>> {
     let Some(given) = given else { return Ok(None) };
     match given.extract::<i64>() {
@@ -208,7 +222,7 @@ impl PyMeter {
     #[new]
     #[pyo3(signature = (
         methods = None, interval = None, pid = None, children = true, scope = None,
-        cgroup = None, label = None, root = None, enabled = None,
+        cgroup = None, label = None, root = None, enabled = None, estimation = None,
     ))]
     #[allow(clippy::too_many_arguments, reason = "they are keywords in Python")]
     fn new(
@@ -221,6 +235,7 @@ impl PyMeter {
         label: Option<&Bound<'_, PyAny>>,
         root: Option<PathBuf>,
         enabled: Option<bool>,
+        estimation: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Self> {
         let scope = match scope {
             Some(given) => Scope::parse(&text_of("scope", given)?)?,
@@ -236,6 +251,7 @@ impl PyMeter {
             cgroup,
             root: root_or_environment(root),
             enabled: enabled.unwrap_or_else(enabled_by_environment),
+            estimation: estimation_of(estimation)?,
         };
         Ok(Self {
             inner: Meter::new(options)?,
@@ -339,6 +355,15 @@ fn cpu_identity(py: Python<'_>, root: Option<PathBuf>) -> PyResult<Bound<'_, PyA
     serialised(py, &machine::cpu::CpuIdentity::read(&root))
 }
 
+/// Container, limits and instance type below `root`, looked at anew.
+#[pyfunction]
+#[pyo3(signature = (root = None))]
+fn surroundings(py: Python<'_>, root: Option<PathBuf>) -> PyResult<Bound<'_, PyAny>> {
+    let root = root_or_environment(root);
+    let cpus = crate::source::procfs::online_cpus(&root);
+    serialised(py, &machine::environment::Environment::read(&root, cpus))
+}
+
 /// Relative difference of two energies, against the larger.
 #[pyfunction]
 fn relative_difference(a: f64, b: f64) -> Option<f64> {
@@ -405,6 +430,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<model::PyPowerModel>()?;
     module.add_function(wrap_pyfunction!(doctor, module)?)?;
     module.add_function(wrap_pyfunction!(cpu_identity, module)?)?;
+    module.add_function(wrap_pyfunction!(surroundings, module)?)?;
     module.add_function(wrap_pyfunction!(relative_difference, module)?)?;
     module.add_function(wrap_pyfunction!(integrate, module)?)?;
     module.add_function(wrap_pyfunction!(calibration_path, module)?)?;

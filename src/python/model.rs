@@ -62,6 +62,24 @@ impl PyPowerModel {
         (total.value, total.low, total.high, total.source)
     }
 
+    /// Watts of a share, memory included, by an estimation method, and the method's name.
+    fn raw_estimation(
+        &self,
+        estimation: &str,
+        vcpus: f64,
+        busy_vcpus: f64,
+        memory_gib: f64,
+    ) -> PyResult<Parts> {
+        let estimation = super::named_estimation(estimation)?;
+        let power = estimation.power(&self.inner, vcpus, busy_vcpus, memory_gib);
+        Ok((
+            power.total(),
+            power.low,
+            power.high,
+            estimation.method(&self.inner),
+        ))
+    }
+
     fn describe(&self) -> String {
         self.inner.describe()
     }

@@ -11,6 +11,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use crate::clock;
+use crate::machine::estimation::Estimation;
 use crate::machine::facts::Facts;
 use crate::source::perf::TreeCounters;
 use crate::source::{Method, Methods, Unavailable, Zone};
@@ -125,6 +126,7 @@ impl Hub {
         methods: Methods,
         interval_ns: Option<u64>,
         subject: Subject,
+        estimation: Estimation,
     ) -> u64 {
         let mut state = lock(&self.state);
         state.open(methods);
@@ -137,7 +139,7 @@ impl Hub {
                 self.wake.notify_one();
             }
         }
-        state.begin(methods, interval_ns, subject)
+        state.begin(methods, interval_ns, subject, estimation)
     }
 
     /// Ends a meter. `None` if there is none of that id.
@@ -163,7 +165,7 @@ impl Hub {
     /// Marks the start of a phase.
     pub fn enter_phase(&self, id: u64, name: &str) -> bool {
         self.at_edge(id, |record| {
-            let so_far = record.ledger.clone();
+            let so_far = record.sums();
             record.open_phases.push((name.to_owned(), so_far));
         })
     }

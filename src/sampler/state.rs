@@ -4,9 +4,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::window::{Active, Catalog, Edge, Follow, Moment, Outcome, Record, Subject};
-use crate::attribution::{Interval, Ledger};
+use crate::attribution::{Interval, Ledger, Split};
 use crate::clock;
+use crate::machine::estimation::Estimation;
 use crate::machine::facts::{Facts, Modelled};
+use crate::machine::share::SandboxCount;
 use crate::source::perf::{PowerPmu, TreeCount, TreeCounters};
 use crate::source::procfs::{MachineCpu, System, Tree};
 use crate::source::rapl::Rapl;
@@ -358,7 +360,14 @@ impl State {
             idle_ns: self.machine.idle_ns(moment.t_ns, inside_ns),
             own_ns,
             inside_ns,
+            sandbox: self.read_sandbox(),
         }
+    }
+
+    /// What the cgroup that limits this process has counted so far. Nothing is read where no cgroup
+    /// does.
+    fn read_sandbox(&self) -> Option<SandboxCount> {
+        self.facts.as_ref()?.sandbox.as_ref()?.read()
     }
 
     pub(super) fn take(&mut self, id: u64) -> Option<Active> {
@@ -371,7 +380,13 @@ impl State {
         methods: Methods,
         interval_ns: Option<u64>,
         subject: Subject,
+        estimation: Estimation,
     ) -> u64 {
+        if self.facts.is_none() {
+            // No file is read for them here; a parent may have known them.
+            self.facts = Facts::known(&self.root);
+        }
+        let ours = subject.is_ours();
         self.next_id += 1;
         let id = self.next_id;
         let width = self.zones.len();
@@ -431,11 +446,15 @@ impl State {
             follow,
             record: Record {
                 methods,
+                estimation,
+                ours,
                 interval_ns,
                 group: start.clone(),
                 start,
                 candidate: None,
                 ledger,
+                sandbox: None,
+                sandbox_from: None,
                 phases: Vec::new(),
                 open_phases: Vec::new(),
                 timeline,
@@ -574,19 +593,39 @@ impl State {
             .zip(&self.counters)
             .map(|((now, before), counter)| counter.joules(now.saturating_sub(*before)))
             .collect();
-        let modelled = match &self.facts {
-            Some(facts) if record.methods.has(Method::Tdp) => {
-                facts.model_joules(split.busy_cpus, dt_ns as f64 * 1e-9)
-            }
+        let seconds = dt_ns as f64 * 1e-9;
+        let known = self.facts.as_ref();
+        // Where a quota or a cpuset makes a sandbox, the model knows that and no more.
+        let sandbox = known
+            .filter(|facts| record.ours && facts.environment.lambda_memory_mb.is_none())
+            .and_then(|facts| facts.sandbox_cpus());
+        record.sandbox_from = record.sandbox_from.or(from.sandbox).or(edge.sandbox);
+        let within = sandbox.map(|cpus| {
+            let used = edge.sandbox.zip(from.sandbox);
+            let used = used.and_then(|(now, then)| now.since(then).used_ns);
+            Split::within(cpus, used, &interval, split)
+        });
+        let modelled = match known {
+            Some(facts) if record.methods.has(Method::Tdp) => facts.model_joules(
+                facts.modelling(record.estimation, record.ours),
+                within.unwrap_or(split).busy_cpus,
+                seconds,
+            ),
             _ => Modelled::default(),
         };
         joules.extend([modelled.package, modelled.memory]);
-        let seconds = dt_ns as f64 * 1e-9;
         record.model_watts = [modelled.package / seconds, modelled.memory / seconds];
         for (sum, part) in record.model_joules.iter_mut().zip(modelled.band()) {
             *sum += part;
         }
         record.ledger.add(&interval, split, &joules);
+        if let Some(within) = within {
+            let slots = joules.len();
+            record
+                .sandbox
+                .get_or_insert_with(|| Ledger::new(slots))
+                .add(&interval, within, &joules);
+        }
         record.group = edge;
         if dt_ns >= SHORT_REST_NS && interval.idle_ns.is_some() {
             let outside = (split.busy_cpus * dt_ns as f64 - interval.inside_ns as f64).max(0.0);
@@ -693,6 +732,7 @@ impl State {
         let own_known = edge.own_ns.is_some() && record.start.own_ns.is_some();
         let width = edge.totals.len();
         let (end_ns, end_own_ns) = (edge.t_ns, edge.own_ns);
+        let sandbox_end = edge.sandbox;
         self.settle_all(&mut record, edge);
         self.push_timeline(&mut record, end_ns, end_own_ns, true);
         for (name, before) in std::mem::take(&mut record.open_phases).into_iter().rev() {
@@ -721,6 +761,13 @@ impl State {
             wraps: sum(|c| c.wraps) - record.wraps,
             ambiguous: sum(|c| c.ambiguous) - record.ambiguous,
             ledger: record.ledger,
+            sandbox: record.sandbox,
+            sandbox_count: sandbox_end
+                .zip(record.sandbox_from)
+                .filter(|_| record.ours)
+                .map(|(now, then)| now.since(then)),
+            estimation: record.estimation,
+            ours: record.ours,
             phases: record.phases,
             own_known,
             timeline: record.timeline,

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 
 use crate::attribution::Ledger;
+use crate::machine::estimation::Estimation;
+use crate::machine::share::SandboxCount;
 use crate::source::perf::TreeCount;
 use crate::source::procfs::{CgroupCpu, SystemEdge, SystemState, Tree};
 use crate::source::{Domain, Method, Methods, ReadFault, Unavailable, Zone};
@@ -37,6 +39,14 @@ impl Subject {
             Self::Cgroup(_) => "cgroup",
         }
     }
+
+    /// Whether it is in the sandbox of this process.
+    pub(super) fn is_ours(&self) -> bool {
+        matches!(
+            self,
+            Self::Process { pid: None, .. } | Self::Thread(_) | Self::Task(_)
+        )
+    }
 }
 
 /// A pending or settled reading of everything that a meter follows.
@@ -53,6 +63,8 @@ pub struct Edge {
     pub(super) idle_ns: Option<u64>,
     pub(super) own_ns: Option<u64>,
     pub(super) inside_ns: Option<u64>,
+    /// What the limiting cgroup has counted, where there is one and its files are open.
+    pub(super) sandbox: Option<SandboxCount>,
 }
 
 /// A phase of a meter.
@@ -62,6 +74,8 @@ pub struct Phase {
     pub name: String,
     /// What was summed in it.
     pub ledger: Ledger,
+    /// The same of the sandbox.
+    pub sandbox: Option<Ledger>,
     /// Times it was entered.
     pub entries: u32,
 }
@@ -93,13 +107,20 @@ pub(super) struct Moment {
 #[derive(Debug, Clone)]
 pub(super) struct Record {
     pub(super) methods: Methods,
+    pub(super) estimation: Estimation,
+    /// In the sandbox of this process.
+    pub(super) ours: bool,
     pub(super) interval_ns: Option<u64>,
     pub(super) start: Edge,
     pub(super) group: Edge,
     pub(super) candidate: Option<Edge>,
     pub(super) ledger: Ledger,
+    /// The same with the sandbox for the machine, where a quota or a cpuset makes one.
+    pub(super) sandbox: Option<Ledger>,
+    /// What the limiting cgroup has counted when it was first read, and then.
+    pub(super) sandbox_from: Option<SandboxCount>,
     pub(super) phases: Vec<Phase>,
-    pub(super) open_phases: Vec<(String, Ledger)>,
+    pub(super) open_phases: Vec<(String, Sums)>,
     pub(super) timeline: Option<Timeline>,
     pub(super) samples: u64,
     pub(super) system: Option<SystemEdge>,
@@ -114,17 +135,40 @@ pub(super) struct Record {
     pub(super) wraps: u32,
 }
 
+/// The ledgers of a record as they were when a phase began.
+#[derive(Debug, Clone)]
+pub(super) struct Sums {
+    ledger: Ledger,
+    sandbox: Option<Ledger>,
+}
+
 impl Record {
-    pub(super) fn end_phase(&mut self, name: String, before: &Ledger) {
-        let within = self.ledger.since(before);
+    pub(super) fn sums(&self) -> Sums {
+        Sums {
+            ledger: self.ledger.clone(),
+            sandbox: self.sandbox.clone(),
+        }
+    }
+
+    pub(super) fn end_phase(&mut self, name: String, before: &Sums) {
+        let within = self.ledger.since(&before.ledger);
+        let sandbox = self.sandbox.as_ref().map(|now| match &before.sandbox {
+            Some(then) => now.since(then),
+            None => now.clone(),
+        });
         match self.phases.iter_mut().find(|p| p.name == name) {
             Some(phase) => {
                 phase.ledger.merge(&within);
+                match (&mut phase.sandbox, sandbox) {
+                    (Some(sum), Some(part)) => sum.merge(&part),
+                    (none, part) => *none = part,
+                }
                 phase.entries += 1;
             }
             None => self.phases.push(Phase {
                 name,
                 ledger: within,
+                sandbox,
                 entries: 1,
             }),
         }
@@ -183,6 +227,15 @@ pub struct Outcome {
     pub ambiguous: u32,
     /// Sums over the window: one slot per zone, then model package, then model memory.
     pub ledger: Ledger,
+    /// The same with the sandbox for the machine, where a quota or a cpuset makes one.
+    pub sandbox: Option<Ledger>,
+    /// What the limiting cgroup counted within the window, or within the part of it in which it
+    /// was read.
+    pub sandbox_count: Option<SandboxCount>,
+    /// How the model's watts were made.
+    pub estimation: Estimation,
+    /// In the sandbox of this process.
+    pub ours: bool,
     /// Phases, in the order of their first entry.
     pub phases: Vec<Phase>,
     /// The function's CPU time could be followed.

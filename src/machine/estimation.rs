@@ -1,0 +1,203 @@
+//! How the model's watts are made where there is no counter: `ENERGY_ESTIMATION_METHOD`.
+
+use serde::Serialize;
+
+use crate::source::model::PowerModel;
+
+/// Memory takes from half to one and a half times what the model says, 95 %.
+const MEMORY_BAND: (f64, f64) = (0.5, 1.5);
+
+/// The way from load to watts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Estimation {
+    /// The power model's curve, memory included.
+    #[default]
+    Curve,
+    /// TDP of the share × utilisation: no idle power, no memory. The seed's method, of the share.
+    TdpBased,
+    /// A straight line from idle to full load per vCPU, memory included.
+    Vcpu,
+}
+
+/// The power of a share of a machine, W.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Power {
+    /// Packages.
+    pub package: f64,
+    /// Memory.
+    pub memory: f64,
+    /// Lower end of the 95 % band of both together.
+    pub low: f64,
+    /// Upper end.
+    pub high: f64,
+    /// The part of `package` and `memory` that flows at rest.
+    pub idle: f64,
+}
+
+impl Estimation {
+    /// All of them, the default first.
+    pub const ALL: [Self; 3] = [Self::Curve, Self::TdpBased, Self::Vcpu];
+
+    /// Reads a name, case-insensitively; `None` where it is none.
+    ///
+    /// ```
+    /// use lithowatt::machine::estimation::Estimation;
+    /// assert_eq!(Estimation::parse("tdp_based"), Some(Estimation::TdpBased));
+    /// assert_eq!(Estimation::parse("guess"), None);
+    /// ```
+    pub fn parse(name: &str) -> Option<Self> {
+        let name = name.trim().to_ascii_lowercase();
+        Self::ALL.into_iter().find(|e| e.name() == name)
+    }
+
+    /// By `ENERGY_ESTIMATION_METHOD`, and why the default is used in spite of what is set there.
+    pub fn from_environment() -> (Self, Option<String>) {
+        let Some(text) = std::env::var_os("ENERGY_ESTIMATION_METHOD").filter(|v| !v.is_empty())
+        else {
+            return (Self::default(), None);
+        };
+        match text.to_str().and_then(Self::parse) {
+            Some(found) => (found, None),
+            None => (
+                Self::default(),
+                Some(
+                    "ENERGY_ESTIMATION_METHOD is none of curve, tdp_based and vcpu: curve is used"
+                        .into(),
+                ),
+            ),
+        }
+    }
+
+    /// The name of it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Curve => "curve",
+            Self::TdpBased => "tdp_based",
+            Self::Vcpu => "vcpu",
+        }
+    }
+
+    /// The method's name in results: `model:lambda-arm64` with the curve,
+    /// `model:tdp_based:lambda-arm64` with another.
+    pub fn method(self, model: &PowerModel) -> String {
+        let model = model.describe();
+        match self {
+            Self::Curve => model,
+            _ => {
+                let bare = model.strip_prefix("model:").unwrap_or(&model);
+                format!("model:{}:{bare}", self.name())
+            }
+        }
+    }
+
+    /// Watts of `vcpus` hardware threads of the model's host, `busy_vcpus` of them busy, with
+    /// `gib` GiB of memory.
+    ///
+    /// Whoever is busier than what was allotted (a burst) is charged the threads it kept busy. The
+    /// band of the plainer methods holds the curve's, since theirs is not known to be better.
+    ///
+    /// ```
+    /// use lithowatt::machine::estimation::Estimation;
+    /// use lithowatt::source::model::PowerModel;
+    /// let model = PowerModel::for_lambda(1769, "arm64", None);
+    /// let half = |e: Estimation| e.power(&model, 1.0, 0.5, 0.0).package;
+    /// let (idle, full) = (
+    ///     Estimation::Vcpu.power(&model, 1.0, 0.0, 0.0).package,
+    ///     Estimation::Vcpu.power(&model, 1.0, 1.0, 0.0).package,
+    /// );
+    /// assert!((half(Estimation::Vcpu) - (idle + full) / 2.0).abs() < 1e-9);
+    /// assert_eq!(Estimation::TdpBased.power(&model, 1.0, 0.0, 4.0).package, 0.0);
+    /// ```
+    pub fn power(self, model: &PowerModel, vcpus: f64, busy_vcpus: f64, gib: f64) -> Power {
+        // NaN is nobody busy.
+        let busy = if busy_vcpus > 0.0 { busy_vcpus } else { 0.0 };
+        let vcpus = if vcpus > busy { vcpus } else { busy };
+        let memory = model.memory_watts(gib).value;
+        let raw = model.vcpus_watts_raw(vcpus, busy);
+        let curve = Power {
+            package: raw.total,
+            memory,
+            low: raw.low + MEMORY_BAND.0 * memory,
+            high: raw.high + MEMORY_BAND.1 * memory,
+            idle: raw.idle + memory,
+        };
+        match self {
+            Self::Curve => curve,
+            Self::Vcpu => {
+                let full = model.vcpus_watts_raw(vcpus, vcpus);
+                let load = if vcpus > 0.0 { busy / vcpus } else { 0.0 };
+                let line = raw.idle + (full.total - raw.idle) * load;
+                curve.around(line, memory, raw.idle + memory)
+            }
+            Self::TdpBased => curve.around(tdp_per_thread(model) * busy, 0.0, 0.0),
+        }
+    }
+}
+
+impl Power {
+    /// Another value, inside a band that holds this one's and it.
+    fn around(self, package: f64, memory: f64, idle: f64) -> Self {
+        let total = package + memory;
+        Self {
+            package,
+            memory,
+            low: self.low.min(total),
+            high: self.high.max(total),
+            idle,
+        }
+    }
+
+    /// Packages and memory, W.
+    pub fn total(self) -> f64 {
+        self.package + self.memory
+    }
+}
+
+/// TDP (W) of one hardware thread of the host: never the package's. Where no TDP is known, the
+/// model's watts at full load stand in.
+pub fn tdp_per_thread(model: &PowerModel) -> f64 {
+    let host = model.assumptions();
+    let threads = f64::from(host.host_threads.max(1));
+    match host.tdp_w {
+        Some(tdp) => tdp * f64::from(host.sockets.max(1)) / threads,
+        None => host.full_w / threads,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_package_tdp_is_never_charged_to_a_share() {
+        let model = PowerModel::for_lambda(1769, "x86_64", Some("AMD EPYC"));
+        let tdp = model.assumptions().tdp_w.unwrap();
+        let power = Estimation::TdpBased.power(&model, 1.0, 1.0, 1.0);
+        assert!(power.package < tdp / 16.0);
+        assert!((power.package - tdp_per_thread(&model)).abs() < 1e-12);
+        assert_eq!((power.memory, power.idle), (0.0, 0.0));
+        assert!(power.low <= power.total() && power.total() <= power.high);
+    }
+
+    #[test]
+    fn a_burst_is_charged_the_threads_it_used() {
+        let model = PowerModel::for_lambda(512, "arm64", None);
+        for method in Estimation::ALL {
+            let quota = method.power(&model, 0.29, 0.29, 0.5).total();
+            let burst = method.power(&model, 0.29, 1.0, 0.5).total();
+            assert!(burst > 2.0 * quota, "{}", method.name());
+        }
+    }
+
+    #[test]
+    fn no_input_makes_a_number_that_is_none() {
+        let model = PowerModel::for_cpu("nonsense", None, None);
+        for method in Estimation::ALL {
+            for bad in [f64::NAN, -1.0, 0.0, 1e300] {
+                let power = method.power(&model, bad, bad, bad);
+                assert!(power.total().is_finite() && power.low <= power.high);
+            }
+        }
+    }
+}
