@@ -87,11 +87,13 @@ def _parser() -> argparse.ArgumentParser:
     calibrate.add_argument("--root", help="look for /sys and /proc below this directory")
     calibrate.set_defaults(func=_calibrate)
 
+    from lithowatt._cost_cli import add_cli as add_cost_cli
     from lithowatt.lithops import add_cli
     from lithowatt.profiles._cli import add_cli as add_profile_cli
 
     add_cli(commands)
     add_profile_cli(commands)
+    add_cost_cli(commands)
     return parser
 
 
