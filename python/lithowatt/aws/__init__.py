@@ -1,4 +1,4 @@
-"""AWS: what a Lambda call costs next to the energy it used.
+"""AWS: what this runs on, and what a Lambda call costs next to the energy it used.
 
 >>> from lithowatt.aws import calculate_energy_cost_correlation
 >>> costs = calculate_energy_cost_correlation({"energy_consumption": 3.6}, 1.0, 1024)
@@ -11,13 +11,38 @@ from __future__ import annotations
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from lithowatt.aws._cost import calculate_energy_cost_correlation
+    from lithowatt.aws._detect import (
+        AWSInstanceDetector,
+        detect_aws_instance_info,
+        enhance_aws_energy_monitoring,
+        extract_aws_energy_info,
+        setup_default_energy_monitoring,
+        setup_ec2_energy_monitoring,
+    )
+    from lithowatt.aws._imds import InstanceMetadata, instance_metadata
 
 _HOMES = {
+    "AWSInstanceDetector": "_detect",
+    "InstanceMetadata": "_imds",
     "calculate_energy_cost_correlation": "_cost",
+    "detect_aws_instance_info": "_detect",
+    "enhance_aws_energy_monitoring": "_detect",
+    "extract_aws_energy_info": "_detect",
+    "instance_metadata": "_imds",
+    "setup_default_energy_monitoring": "_detect",
+    "setup_ec2_energy_monitoring": "_detect",
 }
 
 __all__ = [
+    "AWSInstanceDetector",
+    "InstanceMetadata",
     "calculate_energy_cost_correlation",
+    "detect_aws_instance_info",
+    "enhance_aws_energy_monitoring",
+    "extract_aws_energy_info",
+    "instance_metadata",
+    "setup_default_energy_monitoring",
+    "setup_ec2_energy_monitoring",
 ]
 
 

@@ -118,13 +118,13 @@ def _share(call: Any, machine: Any) -> float | None:
 
 
 def _aws_cpu(of: Any) -> str | None:
-    kind, is_lambda, memory = of("aws_instance_type"), of("aws_is_lambda"), of("aws_memory_size")
-    if not (kind or is_lambda or memory):
+    from lithowatt.aws import extract_aws_energy_info
+
+    names = ("aws_instance_type", "aws_is_lambda", "aws_memory_size", "aws_architecture")
+    values = {name: of(name) for name in names}
+    if not any(values[name] for name in names[:3]):
         return None  # not on AWS
-    return (
-        f"type:{kind or 'unknown'}|arch:{of('aws_architecture') or 'unknown'}"
-        f"|lambda:{bool(is_lambda)}|mem:{memory or 'unknown'}"
-    )
+    return extract_aws_energy_info(values)
 
 
 def _number(value: Any) -> float | None:
