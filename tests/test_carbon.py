@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+import os
 import re
 import subprocess
 import sys
@@ -289,6 +290,12 @@ def test_a_file_of_a_grid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     # Now is long past it, or long before.
     with pytest.raises(ValueError, match="holds 2026-01-31"):
         emissions(KWH)
+    path.write_text(DAY.replace("Z,100", "Z,77"))
+    os.utime(path, ns=(1, 1))
+    assert emissions(KWH, start=MIDNIGHT).value == pytest.approx(77)
+    path.unlink()
+    with pytest.raises(UnreadableFileError, match=r"grid\.csv"):
+        emissions(KWH, start=MIDNIGHT)
 
 
 def test_unix_seconds_and_a_byte_order_mark(tmp_path: Path) -> None:

@@ -427,6 +427,21 @@ def configure(
     _configured.update(intensity=intensity, pue=pue)
 
 
+_series_read: tuple[str, int, GridSeries] | None = None
+
+
+def _series(name: str) -> GridSeries:
+    """The environment's series, read again only when its file was written again."""
+    global _series_read
+    try:
+        written = os.stat(name).st_mtime_ns  # noqa: PTH116 - keeps pathlib out
+    except OSError:
+        return GridSeries.read(name)  # which says what is wrong
+    if _series_read is None or _series_read[:2] != (name, written):
+        _series_read = (name, written, GridSeries.read(name))
+    return _series_read[2]
+
+
 def _from_environment() -> float | GridSeries | None:
     text = os.environ.get("LITHOWATT_GRID_INTENSITY", "").strip()
     if not text:
@@ -435,7 +450,7 @@ def _from_environment() -> float | GridSeries | None:
         found = number(float(text))
     except ValueError:
         if text.lower().endswith(".csv"):
-            return GridSeries.read(text)
+            return _series(text)
         found = None
     if found is None or found < 0:
         from lithowatt._errors import MalformedValueError
