@@ -105,12 +105,14 @@ def _doctor(arguments: argparse.Namespace) -> int:
     findings = _core.doctor(root)
     cpu = _core.cpu_identity(root)
     calibration = _calibration()
+    here = _surroundings(root)
     if arguments.json:
-        report = {"cpu": cpu, "methods": findings, "calibration": calibration}
+        report = {"cpu": cpu, "here": here, "methods": findings, "calibration": calibration}
         print(json.dumps(report, indent=2))
         return 0
     cores = cpu["physical_cores"] or "?"
     print(f"{cpu['name']} ({cpu['architecture']}, {cores} cores, {cpu['logical_cpus']} threads)")
+    print(_surroundings_line(here))
     print()
     rows = [("method", "available", "gives / why not")]
     for finding in findings:
@@ -128,6 +130,41 @@ def _doctor(arguments: argparse.Namespace) -> int:
     counted = any(f["available"] for f in findings if f["method"] in ("rapl", "perf"))
     print(f"idle power: {_idle_line(calibration, counted)}")
     return 0
+
+
+def _surroundings(root: str | None) -> dict[str, Any]:
+    """Platform, limits, and on EC2 what the metadata service says, which only this asks for."""
+    from dataclasses import asdict
+
+    from lithowatt.aws import detect_aws_instance_info
+    from lithowatt.environment import detect_environment
+
+    environment = detect_environment(root)
+    here = asdict(environment)
+    if environment.provider == "aws" and not environment.is_lambda:
+        # Another root may be another machine's, and the service tells of this one.
+        ours = (root or os.environ.get("LITHOWATT_ROOT") or "/") == "/"
+        info = detect_aws_instance_info(root, imds=ours)
+        here["instance_type"] = info["instance_type"]
+        here["region"] = info["region"]
+        here["instance_source"] = info["source"]
+    return here
+
+
+def _surroundings_line(here: dict[str, Any]) -> str:
+    told = f" ({', '.join(here['evidence'])})" if here["evidence"] else ""
+    parts = [f"{here['platform']}{told}"]
+    if here["instance_type"]:
+        parts.append(here["instance_type"])
+    elif "instance_source" in here:
+        parts.append(f"instance type {here['instance_source']}")
+    if here["region"]:
+        parts.append(here["region"])
+    limit = "" if here["cpus_set_by"] == "machine" else f" by {here['cpus_set_by']}"
+    parts.append(f"{format_number(here['cpus'])} CPUs{limit}")
+    if here["memory_mb"]:
+        parts.append(f"{here['memory_mb']} MiB")
+    return "here: " + ", ".join(parts)
 
 
 def _calibration() -> dict[str, Any]:
