@@ -32,7 +32,16 @@ if TYPE_CHECKING:
 __all__ = ["EnergyManager", "absent_stats", "add_energy_metrics", "function_name_from_stats"]
 
 #: Options of :class:`~lithowatt.EnergyMeter` that a manager passes on.
-_OPTIONS = ("methods", "interval", "children", "scope", "cgroup", "root", "enabled")
+_OPTIONS = (
+    "methods",
+    "interval",
+    "children",
+    "scope",
+    "cgroup",
+    "root",
+    "enabled",
+    "estimation",
+)
 
 #: What of a stats file is searched, in characters. The name is among its first lines; pickled
 #: results, which may be large, come after it.
@@ -58,10 +67,10 @@ class EnergyManager:
         process_id: Process to meter with its descendants; this one by default. If there is no
             such process, the stats say so.
         function_name: Name of the function, kept as the reading's label.
-        **options: ``methods``, ``interval``, ``children``, ``scope``, ``cgroup``, ``root`` and
-            ``enabled`` of :class:`~lithowatt.EnergyMeter`. Without ``interval`` and without
-            ``ENERGY_COLLECTION_INTERVAL`` no thread samples, because a handler forks the
-            function's process while the manager runs.
+        **options: ``methods``, ``interval``, ``children``, ``scope``, ``cgroup``, ``root``,
+            ``enabled`` and ``estimation`` of :class:`~lithowatt.EnergyMeter`. Without ``interval``
+            and without ``ENERGY_COLLECTION_INTERVAL`` no thread samples, because a handler forks
+            the function's process while the manager runs.
 
     Raises:
         TypeError, ValueError: For an argument that is wrong wherever the worker runs, naming it

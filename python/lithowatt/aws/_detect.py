@@ -208,7 +208,8 @@ def setup_ec2_energy_monitoring(
     from lithowatt.environment import detect_environment
 
     environment = detect_environment(root)
-    kind = environment.platform.replace("-", "_") if environment.provider == "aws" else "aws_ec2"
+    known = environment.platform in ("aws-ecs", "aws-eks")
+    kind = environment.platform.replace("-", "_") if known else "aws_ec2"
     return {
         **_setup(root, kind),
         "instance_info": detect_aws_instance_info(root, imds=imds),
