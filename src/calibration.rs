@@ -1,5 +1,5 @@
-//! What was measured on this machine once and holds for later: idle power, and the factor of one
-//! method against a reference. Stored as JSON with its date; written only when asked.
+//! What was measured on this machine once and holds for later: idle power, the factor of one method
+//! against a reference, and the curve of its power against load. Stored as JSON with its date; written only when asked.
 
 use std::collections::BTreeMap;
 use std::env;
@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 use crate::machine::cpu::CpuIdentity;
 use crate::source::Zone;
+use crate::source::model::PowerModel;
 
 /// A stored calibration.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -32,6 +33,176 @@ pub struct Calibration {
     /// What the factors were measured against.
     #[serde(default)]
     pub reference: Option<String>,
+    /// Power against load, where a load ladder was run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub curve: Option<Fitted>,
+}
+
+/// What measured the watts of a curve.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum MeasuredBy {
+    /// powercap.
+    Rapl,
+    /// perf's power PMU.
+    Perf,
+    /// A file of an external meter.
+    MeterFile,
+}
+
+/// Power of this machine against load, as fitted to a load ladder.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Fitted {
+    /// When, seconds since the epoch.
+    pub date: f64,
+    /// What measured the watts.
+    pub method: MeasuredBy,
+    /// Version of lithowatt that did it.
+    pub lithowatt: String,
+    /// CPUs of the machine: with another number it is another machine.
+    pub logical_cpus: u32,
+    /// Idle power, W: of the packages, or of the whole machine by an external meter.
+    pub idle_w: f64,
+    /// What an awake uncore adds, W.
+    pub wake_w: f64,
+    /// What the cores add at full load, W.
+    pub core_w: f64,
+    /// Cores of one socket.
+    pub cores_per_socket: f64,
+    /// Clock at no load as a part of the clock at full load.
+    pub low_clock: f64,
+    /// Clock with all CPUs busy, MHz, where it could be read.
+    #[serde(default)]
+    pub full_mhz: Option<f64>,
+    /// Root mean square of what the fit leaves, %.
+    pub residual_percent: f64,
+    /// Factor by which the truth may lie above or below, for 95 % of cases.
+    pub band: f64,
+    /// Memory, where a counter tells it apart.
+    #[serde(default)]
+    pub memory: Option<FittedMemory>,
+    /// What was measured.
+    pub points: Vec<Step>,
+}
+
+/// Memory's power as measured.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct FittedMemory {
+    /// At rest, W.
+    pub idle_w: f64,
+    /// What full load of the CPUs adds, W.
+    pub active_w: f64,
+    /// How much memory that is, GiB.
+    pub gib: f64,
+}
+
+/// One step of a load ladder.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Step {
+    /// CPUs that we kept busy.
+    pub cpus: u32,
+    /// The part of the time in which we did, 0..1.
+    pub duty: f64,
+    /// Load of the machine as measured, ours and others', %.
+    pub load_percent: f64,
+    /// Length, s.
+    pub seconds: f64,
+    /// Power of what the curve is about, W.
+    pub watts: f64,
+    /// Power of memory, W, where a counter tells it apart.
+    #[serde(default)]
+    pub dram_watts: Option<f64>,
+    /// Mean clock of all CPUs, MHz, where it could be read.
+    #[serde(default)]
+    pub mhz: Option<f64>,
+    /// Fitted minus measured power, %.
+    pub residual_percent: f64,
+}
+
+/// A ladder has no more steps than that.
+const MOST_STEPS: usize = 1000;
+
+impl Fitted {
+    /// Whether the watts are those of the whole machine, memory and board included.
+    pub fn whole_machine(&self) -> bool {
+        self.method == MeasuredBy::MeterFile
+    }
+
+    /// Where the curve is from, in words.
+    pub fn describe(&self) -> String {
+        let by = match self.method {
+            MeasuredBy::Rapl => "rapl",
+            MeasuredBy::Perf => "perf",
+            MeasuredBy::MeterFile => {
+                "meter-file (an external meter: wall power of the whole machine, memory and board \
+                 included)"
+            }
+        };
+        format!(
+            "calibrated on {} by {by}: {:.1} W idle, {:.1} W full, residual {:.1} %",
+            day(self.date),
+            self.idle_w,
+            self.idle_w + self.wake_w + self.core_w,
+            self.residual_percent
+        )
+    }
+
+    /// The first value that no ladder gives, by name.
+    fn wrong(&self) -> Option<String> {
+        let watts = |w: f64| (0.0..=1e6).contains(&w);
+        let optional = |o: Option<f64>| o.is_none_or(|x| x.is_finite() && x > 0.0);
+        let checks = [
+            ("date", self.date.is_finite()),
+            ("lithowatt", self.lithowatt.len() <= 64),
+            ("logical_cpus", (1..=8192).contains(&self.logical_cpus)),
+            ("idle_w", watts(self.idle_w)),
+            ("wake_w", watts(self.wake_w)),
+            ("core_w", watts(self.core_w)),
+            (
+                "cores_per_socket",
+                (1.0..=8192.0).contains(&self.cores_per_socket),
+            ),
+            ("low_clock", (0.1..=1.0).contains(&self.low_clock)),
+            ("full_mhz", optional(self.full_mhz)),
+            ("residual_percent", watts(self.residual_percent)),
+            ("band", (1.0..=100.0).contains(&self.band)),
+            (
+                "memory",
+                self.memory
+                    .is_none_or(|m| watts(m.idle_w) && watts(m.active_w) && watts(m.gib)),
+            ),
+            ("points", self.points.len() <= MOST_STEPS),
+            (
+                "points",
+                self.points.iter().all(|p| {
+                    watts(p.watts)
+                        && (0.0..=100.0).contains(&p.load_percent)
+                        && (0.0..=1.0).contains(&p.duty)
+                        && p.dram_watts.is_none_or(watts)
+                        && optional(p.mhz)
+                        && p.seconds.is_finite()
+                        && p.residual_percent.is_finite()
+                }),
+            ),
+        ];
+        let (name, _) = checks.into_iter().find(|(_, good)| !good)?;
+        Some(format!("curve.{name}"))
+    }
+}
+
+/// The day (UTC) of a time since the epoch, `YYYY-MM-DD`.
+fn day(seconds: f64) -> String {
+    // Howard Hinnant's civil_from_days: years begin in March, so that the leap day is the last.
+    let days = (seconds / 86_400.0).floor() as i64 + 719_468;
+    let era = days.div_euclid(146_097);
+    let of_era = days.rem_euclid(146_097);
+    let year = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * year + year / 4 - year / 100);
+    let month = (5 * of_year + 2) / 153;
+    let date = of_year - (153 * month + 2) / 5 + 1;
+    let (year, month) = (year + era * 400, (month + 2) % 12 + 1);
+    let year = year + i64::from(month <= 2);
+    format!("{year:04}-{month:02}-{date:02}")
 }
 
 /// Layout version written today.
@@ -83,6 +254,7 @@ impl Calibration {
             all()
                 .find(|(_, value)| !(value.is_finite() && **value >= 0.0))
                 .map(|(name, value)| format!("{name}: {value}"))
+                .or_else(|| self.curve.as_ref().and_then(Fitted::wrong))
         };
         match wrong {
             None => Ok(()),
@@ -126,6 +298,37 @@ impl Calibration {
         written.map_err(failed)
     }
 
+    /// The stored curve, if it is that of the machine at hand.
+    ///
+    /// # Errors
+    /// Why it is not, in words.
+    pub fn curve_of(&self, root: &Path, cpu: &CpuIdentity) -> std::result::Result<&Fitted, String> {
+        let Some(curve) = &self.curve else {
+            return Err("no load ladder was run".into());
+        };
+        if root != Path::new("/") {
+            return Err(format!("{} is not this machine's root", root.display()));
+        }
+        if self.machine != cpu.name {
+            return Err(format!("it is of another processor, {}", self.machine));
+        }
+        if curve.logical_cpus != cpu.logical_cpus {
+            return Err(format!(
+                "it is of a machine with {} CPUs, here are {}",
+                curve.logical_cpus, cpu.logical_cpus
+            ));
+        }
+        Ok(curve)
+    }
+
+    /// `model`, by the stored curve where that is this machine's.
+    pub fn model(&self, root: &Path, cpu: &CpuIdentity, model: PowerModel) -> PowerModel {
+        match self.curve_of(root, cpu) {
+            Ok(curve) => model.calibrated(curve),
+            Err(_) => model,
+        }
+    }
+
     /// Idle power of a zone, W.
     pub fn idle_watts(&self, zone: &Zone) -> Option<f64> {
         self.idle_watts.get(&zone.name).copied()
@@ -147,6 +350,7 @@ mod tests {
             idle_watts: BTreeMap::from([("package-0".into(), 20.5)]),
             factors: BTreeMap::new(),
             reference: None,
+            curve: None,
         };
         stored.write(&path).unwrap();
         stored.write(&path).unwrap();
@@ -155,5 +359,116 @@ mod tests {
         fs::write(&path, "{\"schema\": 1, ").unwrap();
         let error = Calibration::read(&path).unwrap_err().to_string();
         assert!(error.contains("calibration.json"), "{error}");
+    }
+
+    fn stored() -> (Calibration, CpuIdentity) {
+        let cpu = CpuIdentity::read(Path::new("/"));
+        let curve = Fitted {
+            date: 1.6e9,
+            method: MeasuredBy::Rapl,
+            lithowatt: "0".into(),
+            logical_cpus: cpu.logical_cpus,
+            idle_w: 20.0,
+            wake_w: 5.0,
+            core_w: 50.0,
+            cores_per_socket: 4.0,
+            low_clock: 1.0,
+            full_mhz: None,
+            residual_percent: 1.0,
+            band: 1.08,
+            memory: Some(FittedMemory {
+                idle_w: 3.0,
+                active_w: 5.0,
+                gib: 16.0,
+            }),
+            points: Vec::new(),
+        };
+        let calibration = Calibration {
+            schema: SCHEMA,
+            machine: cpu.name.clone(),
+            date: 1.6e9,
+            idle_watts: BTreeMap::new(),
+            factors: BTreeMap::new(),
+            reference: None,
+            curve: Some(curve),
+        };
+        (calibration, cpu)
+    }
+
+    #[test]
+    fn a_curve_is_used_on_its_own_machine_only() {
+        let (stored, cpu) = stored();
+        let shipped = PowerModel::for_identity(&cpu);
+        let root = Path::new("/");
+        let model = stored.model(root, &cpu, shipped.clone());
+        assert!(model.describe().starts_with("model:calibrated-"));
+        assert!(
+            model
+                .tdp()
+                .1
+                .starts_with("calibrated on 2020-09-13 by rapl")
+        );
+        let full = model.watts(100.0, None, None).unwrap();
+        assert!((full.value - 75.0).abs() < 1e-9);
+        assert!((full.high / full.value - 1.08).abs() < 1e-9);
+        let all = f64::from(cpu.logical_cpus);
+        assert!((model.vcpus_watts_raw(all, all).total - 75.0).abs() < 1e-9);
+        assert!((model.memory_watts_raw(16.0, 1.0).total - 8.0).abs() < 1e-9);
+        assert!((model.memory_watts(8.0).value - 1.5).abs() < 1e-9);
+
+        let other = CpuIdentity {
+            logical_cpus: cpu.logical_cpus + 1,
+            ..cpu.clone()
+        };
+        let named = CpuIdentity {
+            name: "another".into(),
+            ..cpu.clone()
+        };
+        for (root, cpu) in [("/tmp", &cpu), ("/", &other), ("/", &named)] {
+            let model = stored.model(Path::new(root), cpu, shipped.clone());
+            assert_eq!(model.describe(), shipped.describe());
+        }
+    }
+
+    #[test]
+    fn an_external_meter_has_the_memory_in_its_curve() {
+        let (mut stored, cpu) = stored();
+        if let Some(curve) = &mut stored.curve {
+            curve.method = MeasuredBy::MeterFile;
+        }
+        let model = stored.model(Path::new("/"), &cpu, PowerModel::for_identity(&cpu));
+        assert_eq!(model.memory_watts(64.0).value, 0.0);
+        assert!(model.tdp().1.contains("wall power"));
+    }
+
+    #[test]
+    fn a_curve_of_nonsense_is_refused() {
+        let tmp = tempfile::tempdir().unwrap();
+        let path = tmp.path().join("calibration.json");
+        let spoil: [fn(&mut Fitted); 5] = [
+            |c| c.idle_w = -1.0,
+            |c| c.band = 0.5,
+            |c| c.low_clock = 0.0,
+            |c| c.logical_cpus = 0,
+            |c| c.core_w = 1e300,
+        ];
+        for spoil in spoil {
+            let (mut stored, _) = stored();
+            stored.curve.iter_mut().for_each(spoil);
+            let error = stored.write(&path).unwrap_err().to_string();
+            assert!(error.contains("curve."), "{error}");
+        }
+    }
+
+    #[test]
+    fn days() {
+        for (seconds, name) in [
+            (0.0, "1970-01-01"),
+            (951_782_400.0, "2000-02-29"),
+            (1_798_761_599.0, "2026-12-31"),
+            (-1.0, "1969-12-31"),
+        ] {
+            assert_eq!(day(seconds), name);
+        }
     }
 }

@@ -126,5 +126,15 @@ def read_calibration(path: str | os.PathLike[str]) -> dict[str, Any]:
         MalformedValueError, UnreadableFileError: naming the path.
     """
 
+def curve_unused(
+    path: str | os.PathLike[str], root: str | os.PathLike[str] | None = None
+) -> str | None:
+    """Why the curve stored at ``path`` is not used below ``root``; None where it is."""
+
+def fit_curve(
+    points: Sequence[tuple[float, float, float]], cores_per_socket: float
+) -> dict[str, Any] | None:
+    """The curve that fits ``(load, spread, W)``, loads and spreads from 0 to 1; None for none."""
+
 def tdp_energy(cpu_percent: float, seconds: float, tdp_watts: float) -> float:
     """TDP × CPU percent × time, J: the seed's plain estimate."""

@@ -4,9 +4,6 @@ use serde::Serialize;
 
 use crate::source::model::PowerModel;
 
-/// Memory takes from half to one and a half times what the model says, 95 %.
-const MEMORY_BAND: (f64, f64) = (0.5, 1.5);
-
 /// The way from load to watts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -113,22 +110,23 @@ impl Estimation {
         // NaN is nobody busy.
         let busy = if busy_vcpus > 0.0 { busy_vcpus } else { 0.0 };
         let vcpus = if vcpus > busy { vcpus } else { busy };
-        let memory = model.memory_watts(gib).value;
+        let load = if vcpus > 0.0 { busy / vcpus } else { 0.0 };
+        let memory_raw = model.memory_watts_raw(gib, load);
+        let memory = memory_raw.total;
         let raw = model.vcpus_watts_raw(vcpus, busy);
         let curve = Power {
             package: raw.total,
             memory,
-            low: raw.low + MEMORY_BAND.0 * memory,
-            high: raw.high + MEMORY_BAND.1 * memory,
-            idle: raw.idle + memory,
+            low: raw.low + memory_raw.low,
+            high: raw.high + memory_raw.high,
+            idle: raw.idle + memory_raw.idle,
         };
         match self {
             Self::Curve => curve,
             Self::Vcpu => {
                 let full = model.vcpus_watts_raw(vcpus, vcpus);
-                let load = if vcpus > 0.0 { busy / vcpus } else { 0.0 };
                 let line = raw.idle + (full.total - raw.idle) * load;
-                curve.around(line, memory, raw.idle + memory)
+                curve.around(line, memory, curve.idle)
             }
             Self::TdpBased => curve.around(tdp_per_thread(model) * busy, 0.0, 0.0),
         }

@@ -131,9 +131,14 @@ fn find_facts(root: &Path) -> Facts {
     let cpu = CpuIdentity::read(root);
     let cpus = online_cpus(root);
     let environment = Environment::read(root, cpus);
-    let model = environment.model(&cpu);
-    let sandbox = environment.share.open();
     let calibration = Calibration::load(&cpu);
+    let model = environment.model(&cpu);
+    // Lambda's machines come and go: nobody calibrated this one.
+    let model = match &calibration {
+        Some(stored) if environment.lambda_memory_mb.is_none() => stored.model(root, &cpu, model),
+        _ => model,
+    };
+    let sandbox = environment.share.open();
     Facts {
         cpu,
         environment,

@@ -12,6 +12,7 @@ use crate::error::Error;
 use crate::machine::estimation::Estimation;
 use crate::meter::{Meter, Options, Scope};
 use crate::source::Methods;
+use crate::source::model::fit;
 use crate::{calibration, machine, stats, timeline, validate};
 
 mod model;
@@ -421,6 +422,35 @@ fn read_calibration(py: Python<'_>, path: PathBuf) -> PyResult<Bound<'_, PyAny>>
     serialised(py, &calibration::Calibration::read(&path)?)
 }
 
+/// Why the curve stored at `path` is not used below `root`; `None` where it is.
+#[pyfunction]
+#[pyo3(signature = (path, root = None))]
+fn curve_unused(path: PathBuf, root: Option<PathBuf>) -> PyResult<Option<String>> {
+    let root = root_or_environment(root);
+    let cpu = machine::cpu::CpuIdentity::read(&root);
+    Ok(calibration::Calibration::read(&path)?
+        .curve_of(&root, &cpu)
+        .err())
+}
+
+/// The curve that fits `(load, spread, watts)`, loads and spreads from 0 to 1; `None` for none.
+#[pyfunction]
+fn fit_curve(
+    py: Python<'_>,
+    points: Vec<(f64, f64, f64)>,
+    cores_per_socket: f64,
+) -> PyResult<Bound<'_, PyAny>> {
+    let points: Vec<_> = points
+        .into_iter()
+        .map(|(load, spread, watts)| fit::Point {
+            load,
+            spread,
+            watts,
+        })
+        .collect();
+    serialised(py, &fit::fit(&points, cores_per_socket))
+}
+
 #[pymodule]
 fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
@@ -436,6 +466,8 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(calibration_path, module)?)?;
     module.add_function(wrap_pyfunction!(write_calibration, module)?)?;
     module.add_function(wrap_pyfunction!(read_calibration, module)?)?;
+    module.add_function(wrap_pyfunction!(curve_unused, module)?)?;
+    module.add_function(wrap_pyfunction!(fit_curve, module)?)?;
     module.add_function(wrap_pyfunction!(model::tdp_energy, module)?)?;
     Ok(())
 }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
+use crate::calibration::Calibration;
 use crate::machine::cpu::CpuIdentity;
 use crate::source::model::{self, PowerModel};
 
@@ -29,9 +30,14 @@ impl PyPowerModel {
     #[staticmethod]
     #[pyo3(signature = (root = None))]
     fn raw_for_machine(root: Option<PathBuf>) -> Self {
-        let identity = CpuIdentity::read(&super::root_or_environment(root));
+        let root = super::root_or_environment(root);
+        let identity = CpuIdentity::read(&root);
+        let model = PowerModel::for_identity(&identity);
         Self {
-            inner: PowerModel::for_identity(&identity),
+            inner: match Calibration::load(&identity) {
+                Some(stored) => stored.model(&root, &identity, model),
+                None => model,
+            },
         }
     }
 

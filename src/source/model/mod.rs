@@ -18,10 +18,12 @@
 //! ```
 
 pub mod curve;
+pub mod fit;
 pub mod table;
 
 use serde::Serialize;
 
+use crate::calibration::Fitted;
 use crate::machine::cpu::CpuIdentity;
 use crate::units::{Estimate, Joules, Seconds, Watts};
 use curve::{Curve, Facts, Family, Shape, Spread, full_clock};
@@ -142,7 +144,19 @@ pub struct PowerModel {
     spread: Spread,
     shared: bool,
     allotted_vcpus: Option<f64>,
+    memory: Memory,
     source: String,
+}
+
+/// What memory takes.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Memory {
+    /// [`MEMORY_W_PER_GB`].
+    PerGb,
+    /// Measured on this machine: W per GiB at rest, what full load adds, and the band's factor.
+    Measured { idle: f64, active: f64, band: f64 },
+    /// It is in the curve: an external meter tells the whole machine.
+    InCurve,
 }
 
 /// What is known of the machine besides the processor's name.
@@ -383,7 +397,52 @@ impl PowerModel {
             spread,
             shared: guest,
             allotted_vcpus: None,
+            memory: Memory::PerGb,
             source,
+        }
+    }
+
+    /// The same machine by the curve that was fitted to it: its CPUs are then the whole, not a share
+    /// of a host, and the band is that of the fit.
+    pub(crate) fn calibrated(&self, fitted: &Fitted) -> Self {
+        let threads = f64::from(fitted.logical_cpus.max(1));
+        let band = Spread {
+            idle: fitted.band,
+            active: fitted.band,
+        };
+        let name = self
+            .spec
+            .map_or(self.cpu.as_str(), |s| s.pattern.trim_start_matches('='));
+        Self {
+            method: format!("model:calibrated-{}", table::slug(name)),
+            // Of a guest's host only the part that was measured remains.
+            tdp_w: self.tdp_w.map(|tdp| tdp * threads / self.host_threads),
+            threads_per_socket: fitted.logical_cpus.div_ceil(self.sockets).max(1),
+            host_threads: threads,
+            curve: Curve {
+                idle_w: fitted.idle_w,
+                wake_w: fitted.wake_w,
+                core_w: fitted.core_w,
+                cores_per_socket: fitted.cores_per_socket,
+                full_mhz: fitted.full_mhz,
+                shape: Shape {
+                    low_clock: fitted.low_clock,
+                    ..Shape::SHIPPED
+                },
+            },
+            spread: band,
+            shared: false,
+            memory: match fitted.memory {
+                _ if fitted.whole_machine() => Memory::InCurve,
+                Some(memory) if memory.gib > 0.0 => Memory::Measured {
+                    idle: memory.idle_w / memory.gib,
+                    active: memory.active_w / memory.gib,
+                    band: fitted.band,
+                },
+                _ => Memory::PerGb,
+            },
+            source: format!("{}; shipped: {}", fitted.describe(), self.source),
+            ..self.clone()
         }
     }
 
@@ -495,6 +554,10 @@ impl PowerModel {
     /// Negative or NaN counts as none.
     pub fn memory_watts(&self, gib: f64) -> Estimate {
         let gb = at_least_zero(gib).min(1e9) * GB_PER_GIB;
+        if self.memory != Memory::PerGb {
+            let raw = self.memory_watts_raw(gib, 0.0);
+            return self.estimate(raw.total, raw.low, raw.high);
+        }
         Estimate {
             value: gb * MEMORY_W_PER_GB,
             low: gb * MEMORY_W_PER_GB_RANGE.0,
@@ -502,6 +565,32 @@ impl PowerModel {
             source:
                 "memory 0.392 W/GB (Cloud Carbon Footprint); band: turbostat on AWS metal hosts"
                     .to_owned(),
+        }
+    }
+
+    /// Power (W) of so many GiB of memory at a `load` (0..1) of the CPUs, as bare numbers, from half
+    /// to one and a half times what is taken for it unless it was measured. None of its own where
+    /// the curve is that of an external meter.
+    pub fn memory_watts_raw(&self, gib: f64, load: f64) -> RawPower {
+        let gib = at_least_zero(gib).min(1e9);
+        let (idle, total, low, high) = match self.memory {
+            Memory::PerGb => {
+                let watts = gib * GB_PER_GIB * MEMORY_W_PER_GB;
+                (watts, watts, 0.5, 1.5)
+            }
+            Memory::Measured { idle, active, band } => {
+                let active = active * at_least_zero(load).min(1.0);
+                (idle * gib, (idle + active) * gib, 1.0 / band, band)
+            }
+            Memory::InCurve => (0.0, 0.0, 1.0, 1.0),
+        };
+        RawPower {
+            total,
+            low: total * low,
+            high: total * high,
+            idle,
+            idle_low: idle * low,
+            idle_high: idle * high,
         }
     }
 
@@ -553,7 +642,7 @@ impl PowerModel {
             full_mhz: self.curve.full_mhz,
             band,
             allotted_vcpus: self.allotted_vcpus,
-            memory_w_per_gb: MEMORY_W_PER_GB,
+            memory_w_per_gb: self.memory_watts_raw(1.0, 0.0).total / GB_PER_GIB,
             source: self.source.clone(),
         }
     }
