@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from lithowatt import _core
+from lithowatt._calibrate import add_cli as add_calibrate_cli
+from lithowatt._calibrate import curve_line
 from lithowatt._errors import LithowattError
 from lithowatt._meter import EnergyMeter
 from lithowatt._reading import format_number
@@ -75,22 +77,11 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("command", nargs="+", metavar="CMD", help="the command, after --")
     run.set_defaults(func=_run)
 
-    calibrate = commands.add_parser(
-        "calibrate",
-        help="measure this machine's idle power once, for all later readings",
-        description="Measures idle power while the machine is less than 5 % busy, and perf against "
-        "powercap where both are there, and stores them with their date.",
-    )
-    calibrate.add_argument(
-        "--seconds", type=float, default=5.0, help="how long (default: %(default)s)"
-    )
-    calibrate.add_argument("--root", help="look for /sys and /proc below this directory")
-    calibrate.set_defaults(func=_calibrate)
-
     from lithowatt._cost_cli import add_cli as add_cost_cli
     from lithowatt.lithops import add_cli
     from lithowatt.profiles._cli import add_cli as add_profile_cli
 
+    add_calibrate_cli(commands)
     add_cli(commands)
     add_profile_cli(commands)
     add_cost_cli(commands)
@@ -129,6 +120,7 @@ def _doctor(arguments: argparse.Namespace) -> int:
     print()
     counted = any(f["available"] for f in findings if f["method"] in ("rapl", "perf"))
     print(f"idle power: {_idle_line(calibration, counted)}")
+    print(f"power curve: {curve_line(calibration, root)}")
     return 0
 
 
@@ -361,60 +353,6 @@ def _as_rows(reading: Reading) -> list[list[Any]]:
             rows.append(row(name, domain, domains.estimate(domain), source))
     rows.append(row("model", "function", reading.model, reading.raw["model_source"]))
     return rows
-
-
-# -- calibrate --------------------------------------------------------------------------------
-
-
-def _calibrate(arguments: argparse.Namespace) -> int:
-    seconds = arguments.seconds
-    if not 0.5 <= seconds <= 3600:
-        print(f"lithowatt: --seconds must be from 0.5 to 3600, not {seconds}", file=sys.stderr)
-        return 2
-    path = _core.calibration_path()
-    if path is None:
-        print("lithowatt: set LITHOWATT_STATE_DIR: there is no home directory", file=sys.stderr)
-        return 1
-    meter = EnergyMeter(methods=["rapl", "perf", "psutil"], root=arguments.root)
-    with meter:
-        time.sleep(seconds)
-    reading = meter.reading
-    if not (reading.rapl.available or reading.perf.available):
-        print(
-            "lithowatt: there is no energy counter to calibrate; lithowatt doctor says why",
-            file=sys.stderr,
-        )
-        return 1
-    busy = meter.stats()["worker_func_psutil_cpu_percent"]
-    if busy is None or busy >= 5.0:
-        shown = "unknown" if busy is None else f"{busy:.1f} %"
-        print(
-            f"lithowatt: the machine was not at rest (busy: {shown}, wanted: below 5 %); "
-            "nothing was stored",
-            file=sys.stderr,
-        )
-        return 1
-    joules = {name.split(":", 1)[1]: column[-1] for name, column in meter.timeline().joules.items()}
-    factors = {}
-    for domain in DOMAINS[:-1]:
-        rapl, perf = reading.rapl.estimate(domain), reading.perf.estimate(domain)
-        if rapl is not None and perf is not None and perf.value > 0:
-            factors[domain] = rapl.value / perf.value
-    stored = {
-        "schema": 1,
-        "machine": _core.cpu_identity(arguments.root)["name"],
-        "date": time.time(),
-        "idle_watts": {name: float(value) / reading.duration for name, value in joules.items()},
-        "factors": factors,
-        "reference": "powercap per perf" if factors else None,
-    }
-    _core.write_calibration(json.dumps(stored), path)
-    for name, watts in stored["idle_watts"].items():
-        print(f"{name}: {format_number(watts)} W idle")
-    for domain, factor in factors.items():
-        print(f"{domain}: powercap reads {format_number(factor)} times what perf reads")
-    print(f"stored in {path}")
-    return 0
 
 
 if __name__ == "__main__":
