@@ -54,7 +54,9 @@ pub struct CpuIdentity {
 /// What `/proc/cpuinfo` says, x86 or ARM. Every field is `None` or zero where the text is silent.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct CpuInfo {
-    /// `model name` of the first processor that has a meaningful one.
+    /// `model name` of the first processor that has a meaningful one; what RISC-V (`uarch`),
+    /// LoongArch (`Model Name`), MIPS (`cpu model`), Power (`cpu`) and IBM Z (`machine`) write
+    /// instead.
     pub model_name: Option<String>,
     /// `vendor_id` (x86).
     pub vendor_id: Option<String>,
@@ -68,6 +70,9 @@ pub struct CpuInfo {
     pub arm_architecture: Option<u32>,
     /// `Model`, the board's name (Raspberry Pi and other single-board computers).
     pub board: Option<String>,
+    /// Instruction set where the text is of neither x86 nor ARM: `riscv64`, `loongarch64`,
+    /// `ppc64le`, `s390x`, `mips64`.
+    pub architecture: Option<&'static str>,
     /// Number of `processor` entries.
     pub processors: u32,
     /// Distinct `physical id` values.
@@ -78,11 +83,13 @@ pub struct CpuInfo {
     pub siblings: Option<u32>,
     /// Mean of `cpu MHz` over the processors: the clock now, not the base clock.
     pub mhz: Option<f64>,
-    /// The `hypervisor` flag (x86).
+    /// The `hypervisor` flag (x86), a guest's platform (Power), or IBM Z, which always runs in a
+    /// partition.
     pub hypervisor: bool,
 }
 
-/// Parses `/proc/cpuinfo` of an x86 or ARM kernel. Malformed lines are passed over.
+/// Parses `/proc/cpuinfo` of an x86 or ARM kernel, and of the others as far as they name their
+/// processor. Malformed lines are passed over.
 ///
 /// ```
 /// use lithowatt::machine::cpu::parse_cpuinfo;
@@ -114,7 +121,40 @@ pub fn parse_cpuinfo(text: &str) -> CpuInfo {
                 info.model_name = Some(value.to_owned());
             }
             "vendor_id" if info.vendor_id.is_none() && meaningful(value) => {
+                if value == "IBM/S390" {
+                    info.architecture = Some("s390x");
+                    info.hypervisor = true;
+                }
                 info.vendor_id = Some(value.to_owned());
+            }
+            "Model Name" | "cpu model" | "uarch" | "cpu"
+                if info.model_name.is_none() && meaningful(value) =>
+            {
+                let architecture = match key {
+                    "Model Name" => "loongarch64",
+                    "cpu model" => "mips64",
+                    "uarch" => "riscv64",
+                    _ => "ppc64le",
+                };
+                info.architecture.get_or_insert(architecture);
+                let name = value
+                    .split_once(", altivec")
+                    .map_or(value, |(name, _)| name);
+                info.model_name = Some(name.to_owned());
+            }
+            "isa" if value.starts_with("rv") => info.architecture = Some("riscv64"),
+            "platform" if value == "pSeries" => info.hypervisor = true,
+            // IBM Z writes "processor 0: version = 00, identification = …, machine = 8561".
+            _ if key
+                .strip_prefix("processor ")
+                .is_some_and(|n| n.parse::<u32>().is_ok()) =>
+            {
+                info.processors = info.processors.saturating_add(1);
+                if let (None, Some((_, machine))) =
+                    (&info.model_name, value.split_once("machine = "))
+                {
+                    info.model_name = Some(format!("IBM Z machine {}", machine.trim()));
+                }
             }
             "CPU implementer" => info.implementer = parse_number(value).or(info.implementer),
             "CPU part" => info.part = parse_number(value).or(info.part),
@@ -198,55 +238,221 @@ pub fn mhz_in_name(name: &str) -> Option<f64> {
     }
 }
 
+/// The maker of an ARM processor by its MIDR implementer.
+///
+/// Numbers from Arm's architecture reference manual (`MIDR_EL1`) and the Linux kernel's
+/// `arch/arm64/include/asm/cputype.h`.
+///
+/// ```
+/// use lithowatt::machine::cpu::arm_implementer;
+/// assert_eq!(arm_implementer(0x61), Some("Apple"));
+/// ```
+#[doc(alias = "MIDR_EL1")]
+pub fn arm_implementer(implementer: u32) -> Option<&'static str> {
+    Some(match implementer {
+        0x41 => "ARM",
+        0x42 => "Broadcom",
+        0x43 => "Cavium",
+        0x44 => "DEC",
+        0x46 => "Fujitsu",
+        0x48 => "HiSilicon",
+        0x49 => "Infineon",
+        0x4d => "Motorola",
+        0x4e => "NVIDIA",
+        0x50 => "AppliedMicro",
+        0x51 => "Qualcomm",
+        0x53 => "Samsung",
+        0x56 => "Marvell",
+        0x61 => "Apple",
+        0x66 => "Faraday",
+        0x69 => "Intel",
+        0x6d => "Microsoft",
+        0x70 => "Phytium",
+        0xc0 => "Ampere",
+        _ => return None,
+    })
+}
+
 /// Names an ARM core from its MIDR implementer and part: `(brand, core name)`.
 ///
-/// Numbers from Arm's technical reference manuals and from the table in util-linux `lscpu`, where
-/// vendors publish them. `None` for a pair that is not known.
+/// Numbers from Arm's technical reference manuals (register `MIDR_EL1`), for other makers from the
+/// Linux kernel's `arch/arm64/include/asm/cputype.h` and their own manuals. Apple's numbers name
+/// the chip; one that is not known is still `silicon`, which is also what a guest on a Mac shows.
+/// `None` for a pair that is not known.
 ///
 /// ```
 /// use lithowatt::machine::cpu::arm_core;
 /// assert_eq!(arm_core(0x41, 0xd0c), Some(("ARM", "Neoverse-N1")));
+/// assert_eq!(arm_core(0x6d, 0xd49), Some(("Microsoft", "Cobalt 100")));
 /// assert_eq!(arm_core(0xff, 0), None);
 /// ```
 #[doc(alias = "MIDR_EL1")]
 pub fn arm_core(implementer: u32, part: u32) -> Option<(&'static str, &'static str)> {
-    Some(match (implementer, part) {
-        (0x41, 0xc07) => ("ARM", "Cortex-A7"),
-        (0x41, 0xd03) => ("ARM", "Cortex-A53"),
-        (0x41, 0xd04) => ("ARM", "Cortex-A35"),
-        (0x41, 0xd05) => ("ARM", "Cortex-A55"),
-        (0x41, 0xd07) => ("ARM", "Cortex-A57"),
-        (0x41, 0xd08) => ("ARM", "Cortex-A72"),
-        (0x41, 0xd09) => ("ARM", "Cortex-A73"),
-        (0x41, 0xd0a) => ("ARM", "Cortex-A75"),
-        (0x41, 0xd0b) => ("ARM", "Cortex-A76"),
-        (0x41, 0xd0c) => ("ARM", "Neoverse-N1"),
-        (0x41, 0xd0d) => ("ARM", "Cortex-A77"),
-        (0x41, 0xd40) => ("ARM", "Neoverse-V1"),
-        (0x41, 0xd41) => ("ARM", "Cortex-A78"),
-        (0x41, 0xd42) => ("ARM", "Cortex-A78AE"),
-        (0x41, 0xd44) => ("ARM", "Cortex-X1"),
-        (0x41, 0xd49) => ("ARM", "Neoverse-N2"),
-        (0x41, 0xd4a) => ("ARM", "Neoverse-E1"),
-        (0x41, 0xd4f) => ("ARM", "Neoverse-V2"),
-        (0x41, 0xd84) => ("ARM", "Neoverse-V3"),
-        (0x41, 0xd8e) => ("ARM", "Neoverse-N3"),
-        (0x42, 0x516) | (0x43, 0x0af) => ("Cavium", "ThunderX2"),
-        (0x43, 0x0a1) => ("Cavium", "ThunderX"),
-        (0x46, 0x001) => ("Fujitsu", "A64FX"),
-        (0x48, 0xd01) => ("HiSilicon", "Kunpeng-920"),
-        (0x61, 0x022 | 0x023) => ("Apple", "M1"),
-        (0x61, 0x024 | 0x025) => ("Apple", "M1 Pro"),
-        (0x61, 0x028 | 0x029) => ("Apple", "M1 Max"),
-        (0x61, 0x032 | 0x033) => ("Apple", "M2"),
-        (0x61, 0x034 | 0x035) => ("Apple", "M2 Pro"),
-        (0x61, 0x038 | 0x039) => ("Apple", "M2 Max"),
-        (0xc0, 0xac3) => ("Ampere", "AmpereOne"),
-        (0xc0, 0xac4) => ("Ampere", "AmpereOne A"),
-        (0xc0, 0xac5) => ("Ampere", "AmpereOne B"),
+    let core = match (implementer, part) {
+        // Arm, 32 bits
+        (0x41, 0xb36) => "ARM1136",
+        (0x41, 0xb56) => "ARM1156",
+        (0x41, 0xb76) => "ARM1176",
+        (0x41, 0xc05) => "Cortex-A5",
+        (0x41, 0xc07) => "Cortex-A7",
+        (0x41, 0xc08) => "Cortex-A8",
+        (0x41, 0xc09) => "Cortex-A9",
+        (0x41, 0xc0d | 0xc0e) => "Cortex-A17",
+        (0x41, 0xc0f) => "Cortex-A15",
+        (0x41, 0xd01) => "Cortex-A32",
+        // Arm, 64 bits
+        (0x41, 0xd02) => "Cortex-A34",
+        (0x41, 0xd03) => "Cortex-A53",
+        (0x41, 0xd04) => "Cortex-A35",
+        (0x41, 0xd05) => "Cortex-A55",
+        (0x41, 0xd06) => "Cortex-A65",
+        (0x41, 0xd07) => "Cortex-A57",
+        (0x41, 0xd08) => "Cortex-A72",
+        (0x41, 0xd09) => "Cortex-A73",
+        (0x41, 0xd0a) => "Cortex-A75",
+        (0x41, 0xd0b) => "Cortex-A76",
+        (0x41, 0xd0c) => "Neoverse-N1",
+        (0x41, 0xd0d) => "Cortex-A77",
+        (0x41, 0xd0e) => "Cortex-A76AE",
+        (0x41, 0xd40) => "Neoverse-V1",
+        (0x41, 0xd41) => "Cortex-A78",
+        (0x41, 0xd42) => "Cortex-A78AE",
+        (0x41, 0xd43) => "Cortex-A65AE",
+        (0x41, 0xd44) => "Cortex-X1",
+        (0x41, 0xd46) => "Cortex-A510",
+        (0x41, 0xd47) => "Cortex-A710",
+        (0x41, 0xd48) => "Cortex-X2",
+        (0x41, 0xd49) => "Neoverse-N2",
+        (0x41, 0xd4a) => "Neoverse-E1",
+        (0x41, 0xd4b) => "Cortex-A78C",
+        (0x41, 0xd4c) => "Cortex-X1C",
+        (0x41, 0xd4d) => "Cortex-A715",
+        (0x41, 0xd4e) => "Cortex-X3",
+        (0x41, 0xd4f) => "Neoverse-V2",
+        (0x41, 0xd80) => "Cortex-A520",
+        (0x41, 0xd81) => "Cortex-A720",
+        (0x41, 0xd82) => "Cortex-X4",
+        (0x41, 0xd83) => "Neoverse-V3AE",
+        (0x41, 0xd84) => "Neoverse-V3",
+        (0x41, 0xd85) => "Cortex-X925",
+        (0x41, 0xd87) => "Cortex-A725",
+        (0x41, 0xd88) => "Cortex-A520AE",
+        (0x41, 0xd89) => "Cortex-A720AE",
+        (0x41, 0xd8a) => "C1-Nano",
+        (0x41, 0xd8b) => "C1-Pro",
+        (0x41, 0xd8c) => "C1-Ultra",
+        (0x41, 0xd8e) => "Neoverse-N3",
+        (0x41, 0xd8f) => "Cortex-A320",
+        (0x41, 0xd90) => "C1-Premium",
+        // Broadcom, Cavium and Marvell: ThunderX2 began as Broadcom's Vulcan
+        (0x42, 0x00f) => "Brahma-B15",
+        (0x42, 0x100) => "Brahma-B53",
+        (0x42, 0x516) | (0x43, 0x516 | 0x0af) => return Some(("Cavium", "ThunderX2")),
+        (0x43, 0x0a0..=0x0a3) => "ThunderX",
+        (0x43, 0x0b0..=0x0b6) => "OcteonTX2",
+        (0x43, 0x0b8) => "ThunderX3",
+        // Fujitsu
+        (0x46, 0x001) => "A64FX",
+        (0x46, 0x003) => "MONAKA",
+        // HiSilicon: TSV110 is the core of the Kunpeng 920
+        (0x48, 0xd01) => "Kunpeng-920",
+        (0x48, 0xd02) => "HIP09",
+        (0x48, 0xd06) => "HIP12",
+        // NVIDIA; Grace has Arm's Neoverse-V2
+        (0x4e, 0x000) => "Denver",
+        (0x4e, 0x003) => "Denver 2",
+        (0x4e, 0x004) => "Carmel",
+        (0x4e, 0x010) => "Olympus",
+        // AppliedMicro
+        (0x50, 0x000) => "X-Gene",
+        // Qualcomm
+        (0x51, 0x001) => "Oryon",
+        (0x51, 0x02d) => "Scorpion",
+        (0x51, 0x04d | 0x06f) => "Krait",
+        (0x51, 0x200 | 0x201 | 0x205 | 0x211) => "Kryo",
+        (0x51, 0x800 | 0x801) => "Kryo 2xx",
+        (0x51, 0x802 | 0x803) => "Kryo 3xx",
+        (0x51, 0x804 | 0x805) => "Kryo 4xx",
+        (0x51, 0xc00) => "Falkor",
+        (0x51, 0xc01) => "Saphira",
+        // Samsung
+        (0x53, 0x001) => "Exynos-M1",
+        (0x53, 0x002) => "Exynos-M3",
+        (0x53, 0x003) => "Exynos-M4",
+        (0x53, 0x004) => "Exynos-M5",
+        // Apple: efficiency and performance cores of one chip
+        (0x61, 0x022 | 0x023) => "M1",
+        (0x61, 0x024 | 0x025) => "M1 Pro",
+        (0x61, 0x028 | 0x029) => "M1 Max",
+        (0x61, 0x032 | 0x033) => "M2",
+        (0x61, 0x034 | 0x035) => "M2 Pro",
+        (0x61, 0x038 | 0x039) => "M2 Max",
+        (0x61, _) => "silicon",
+        // Microsoft: a Neoverse-N2 under its own number
+        (0x6d, 0xd49) => "Cobalt 100",
+        // Phytium
+        (0x70, 0x660 | 0x661) => "FTC660",
+        (0x70, 0x662) => "FTC662",
+        (0x70, 0x663) => "FTC663",
+        (0x70, 0x664) => "FTC664",
+        (0x70, 0x862) => "FTC862",
+        // Ampere; Altra has Arm's Neoverse-N1
+        (0xc0, 0xac3) => "AmpereOne",
+        (0xc0, 0xac4) => "AmpereOne A",
+        (0xc0, 0xac5) => "AmpereOne B",
+        _ => return None,
+    };
+    Some((arm_implementer(implementer)?, core))
+}
+
+/// The processor that a cloud builds around one of Arm's own cores, by the firmware's vendor:
+/// `(brand, product)`. Arm sells its cores to many, so that the core alone does not tell.
+fn arm_product(core: &str, dmi_vendor: &str) -> Option<(&'static str, &'static str)> {
+    let vendor = dmi_vendor.to_ascii_lowercase();
+    let by = |word: &str| vendor.contains(word);
+    Some(match core {
+        "Cortex-A72" if by("amazon ec2") => ("AWS", "Graviton"),
+        "Neoverse-N1" if by("amazon ec2") => ("AWS", "Graviton2"),
+        "Neoverse-V1" if by("amazon ec2") => ("AWS", "Graviton3"),
+        "Neoverse-V2" if by("amazon ec2") => ("AWS", "Graviton4"),
+        // Tau T2A of Google, Dpsv5 of Azure, A1 of Oracle, CAX of Hetzner: all are Altra.
+        "Neoverse-N1"
+            if [
+                "google",
+                "microsoft",
+                "oracle",
+                "hetzner",
+                "scaleway",
+                "alibaba",
+                "ampere",
+            ]
+            .into_iter()
+            .any(by) =>
+        {
+            ("Ampere", "Altra")
+        }
+        "Neoverse-N2" if by("microsoft") => ("Microsoft", "Cobalt 100"),
+        "Neoverse-N2" if by("alibaba") => ("Alibaba", "Yitian 710"),
+        "Neoverse-V2" if by("google") => ("Google", "Axion"),
+        "Neoverse-N3" if by("google") => ("Google", "Axion N4A"),
+        "Neoverse-V2" if by("nvidia") => ("NVIDIA", "Grace"),
         _ => return None,
     })
 }
+
+/// Boards that the device tree names better than their core does.
+const BOARDS: [&str; 10] = [
+    "Raspberry Pi",
+    "Jetson",
+    "ROCK",
+    "Orange Pi",
+    "Rock64",
+    "RockPro64",
+    "ODROID",
+    "BeagleBone",
+    "Khadas",
+    "Banana Pi",
+];
 
 /// True when the firmware's `sys_vendor` and `product_name` (DMI) are those of a virtual machine.
 ///
@@ -349,34 +555,39 @@ impl CpuIdentity {
             .zip(info.part)
             .and_then(|(i, p)| arm_core(i, p));
         let arm = info.implementer.is_some();
-        let amazon = dmi_vendor.to_ascii_lowercase().contains("amazon ec2");
+        let product = core
+            .filter(|(brand, _)| *brand == "ARM")
+            .and_then(|(_, core)| Some((core, arm_product(core, dmi_vendor)?)));
+        let board = board
+            .filter(|_| arm && product.is_none())
+            .filter(|board| BOARDS.iter().any(|known| board.contains(known)));
 
-        let name = match (core, board) {
-            _ if arm && board.is_some_and(|b| b.contains("Raspberry Pi")) => {
-                board.unwrap_or_default().to_owned()
-            }
-            (Some(("ARM", core)), _) if amazon => match core {
-                "Cortex-A72" => format!("AWS Graviton ({core})"),
-                "Neoverse-N1" => format!("AWS Graviton2 ({core})"),
-                "Neoverse-V1" => format!("AWS Graviton3 ({core})"),
-                "Neoverse-V2" => format!("AWS Graviton4 ({core})"),
-                _ => format!("ARM {core}"),
+        let name = match (board, product, core) {
+            (Some(board), ..) => board.to_owned(),
+            (_, Some((core, (brand, product))), _) => format!("{brand} {product} ({core})"),
+            (.., Some((brand, core))) => format!("{brand} {core}"),
+            _ => match (&info.model_name, info.implementer, info.part) {
+                (Some(name), ..) => name.clone(),
+                (None, Some(maker), Some(part)) => arm_implementer(maker)
+                    .map_or("unknown".to_owned(), |maker| {
+                        format!("{maker} part {part:#05x}")
+                    }),
+                _ => "unknown".to_owned(),
             },
-            (Some((brand, core)), _) => format!("{brand} {core}"),
-            (None, _) => info
-                .model_name
-                .clone()
-                .unwrap_or_else(|| "unknown".to_owned()),
         };
-        let brand = match core {
-            _ if name.starts_with("AWS ") => "AWS",
-            Some((brand, _)) => brand,
-            None => brand_of(&name, info.vendor_id.as_deref()),
+        let brand = match (product, core) {
+            (Some((_, (brand, _))), _) => brand,
+            (None, Some((brand, _))) => brand,
+            _ => info
+                .implementer
+                .and_then(arm_implementer)
+                .unwrap_or_else(|| brand_of(&name, info.vendor_id.as_deref())),
         };
-        let architecture = match (info.arm_architecture, arm, info.vendor_id.is_some()) {
-            (Some(7), _, _) => "armv7l",
-            (_, true, _) => "aarch64",
-            (_, _, true) => "x86_64",
+        let architecture = match (info.architecture, info.arm_architecture, arm) {
+            (Some(architecture), ..) => architecture,
+            (None, Some(7), _) => "armv7l",
+            (None, _, true) => "aarch64",
+            _ if info.vendor_id.is_some() => "x86_64",
             _ => std::env::consts::ARCH,
         };
         let vendor = info
@@ -400,6 +611,110 @@ impl CpuIdentity {
             max_mhz: None,
             hypervisor,
         }
+    }
+}
+
+impl CpuIdentity {
+    /// The identity from what `lscpu` printed in English, say in a report from another machine.
+    /// Nothing here runs `lscpu`. Never fails; a text that tells nothing gives `"unknown"`.
+    ///
+    /// On ARM the firmware's name of the processor (`BIOS Model name`) is taken where it is more
+    /// than the machine type of an emulator.
+    ///
+    /// ```
+    /// use lithowatt::machine::cpu::CpuIdentity;
+    /// let cpu = CpuIdentity::from_lscpu(
+    ///     "Architecture: aarch64\nCPU(s): 4\nVendor ID: ARM\nBIOS Model name: AWS Graviton3\n\
+    ///      Model name: Neoverse-V1\nThread(s) per core: 1\nCore(s) per socket: 4\nSocket(s): 1\n",
+    /// );
+    /// assert_eq!(cpu.name, "AWS Graviton3 (Neoverse-V1)");
+    /// assert_eq!((cpu.logical_cpus, cpu.physical_cores), (4, Some(4)));
+    /// ```
+    pub fn from_lscpu(text: &str) -> Self {
+        let mut fields: Vec<(&str, &str)> = Vec::new();
+        for line in text.lines() {
+            if let Some((key, value)) = line.split_once(':') {
+                let value = value.trim();
+                if meaningful(value) && value != "-" {
+                    fields.push((key.trim(), value));
+                }
+            }
+        }
+        let first = |wanted: &str| Some(fields.iter().find(|(key, _)| *key == wanted)?.1);
+        let number = |wanted: &str| first(wanted)?.parse::<u32>().ok().filter(|n| *n > 0);
+
+        let architecture = first("Architecture").unwrap_or(std::env::consts::ARCH);
+        let arm = architecture.starts_with("aarch64") || architecture.starts_with("arm");
+        let vendor = first("Vendor ID");
+        // Of several kinds of cores the fast ones come last on ARM.
+        let model = if arm {
+            fields
+                .iter()
+                .rev()
+                .find(|(key, _)| *key == "Model name")
+                .map(|(_, value)| *value)
+        } else {
+            first("Model name")
+        };
+        let firmware = first("BIOS Model name").map(firmware_name).filter(|name| {
+            let name = name.to_ascii_lowercase();
+            [
+                "graviton", "altra", "cobalt", "axion", "grace", "kunpeng", "yitian", "thunderx",
+            ]
+            .iter()
+            .any(|known| name.contains(known))
+        });
+        let name = match (arm, firmware, model, vendor) {
+            (true, Some(firmware), Some(core), _) => format!("{firmware} ({core})"),
+            (true, Some(firmware), None, _) => firmware.to_owned(),
+            // "Firestorm-M1-Pro" is lscpu's name of a core of Apple's M1 Pro.
+            (true, None, Some(core), Some("Apple")) => core.split_once("-M").map_or_else(
+                || "Apple silicon".to_owned(),
+                |(_, chip)| format!("Apple M{}", chip.replace('-', " ")),
+            ),
+            (true, None, Some(core), Some(maker)) => format!("{maker} {core}"),
+            (_, _, Some(model), _) => model.to_owned(),
+            _ => "unknown".to_owned(),
+        };
+        let sockets = number("Socket(s)");
+        let per_socket = number("Core(s) per socket").or_else(|| {
+            Some(number("Core(s) per cluster")?.saturating_mul(number("Cluster(s)").unwrap_or(1)))
+        });
+        let brand = match vendor {
+            Some(maker) if arm && firmware.is_none() => maker,
+            _ => brand_of(&name, vendor),
+        };
+        Self {
+            base_mhz: mhz_in_name(&name),
+            brand: brand.to_owned(),
+            vendor: vendor.map(str::to_owned),
+            architecture: architecture.to_owned(),
+            physical_cores: per_socket.map(|cores| cores.saturating_mul(sockets.unwrap_or(1))),
+            logical_cpus: number("CPU(s)").unwrap_or(1),
+            sockets,
+            max_mhz: first("CPU max MHz").and_then(positive),
+            hypervisor: first("Hypervisor vendor").is_some()
+                || first("Virtualization type").is_some()
+                || first("Flags").is_some_and(|flags| {
+                    flags
+                        .split_ascii_whitespace()
+                        .any(|flag| flag == "hypervisor")
+                }),
+            name,
+        }
+    }
+}
+
+/// The processor in `lscpu`'s `BIOS Model name`, which joins the firmware's version, part number and
+/// clock: `AWS Graviton2 AWS Graviton2 CPU @ 2.5GHz` is `AWS Graviton2`.
+fn firmware_name(text: &str) -> &str {
+    let name = text
+        .split_once(" CPU @")
+        .map_or(text, |(name, _)| name)
+        .trim();
+    match name.split_at_checked(name.len() / 2) {
+        Some((first, second)) if !first.is_empty() && second.trim_start() == first => first,
+        _ => name,
     }
 }
 
@@ -434,6 +749,7 @@ fn brand_of(name: &str, vendor: Option<&str>) -> &'static str {
         Some("AuthenticAMD") => return "AMD",
         Some("HygonGenuine") => return "Hygon",
         Some("CentaurHauls" | "  Shanghai  " | "Shanghai") => return "Zhaoxin",
+        Some("IBM/S390") => return "IBM",
         _ => {}
     }
     let lower = name.to_ascii_lowercase();
@@ -447,6 +763,12 @@ fn brand_of(name: &str, vendor: Option<&str>) -> &'static str {
         ("armv", "ARM"),
         ("cortex", "ARM"),
         ("neoverse", "ARM"),
+        ("hygon", "Hygon"),
+        ("zhaoxin", "Zhaoxin"),
+        ("loongson", "Loongson"),
+        ("power", "IBM"),
+        ("ibm", "IBM"),
+        ("sifive", "SiFive"),
     ] {
         if lower.contains(word) {
             return brand;

@@ -104,7 +104,7 @@ fn the_server_default_follows_the_table() {
     let logs: Vec<f64> = processors()
         .iter()
         .filter(|row| matches!(row.class, Class::Server) && row.certainty == Certainty::Exact)
-        .filter_map(|row| Some((row.tdp_w? / (110.0 + 1.4 * f64::from(row.threads?))).ln()))
+        .filter_map(|row| Some((row.tdp_w? / table::server_tdp(row.threads?)).ln()))
         .collect();
     let n = logs.len() as f64;
     let mean = logs.iter().sum::<f64>() / n;
@@ -213,7 +213,7 @@ fn bad_input_is_an_error() {
         model.watts(1.0, None, Some(0.0)),
         Err(ModelError::Frequency(0.0))
     );
-    let full = model.watts(100.0, Some(64), Some(2450.0)).unwrap();
+    let full = model.watts(100.0, Some(64), None).unwrap();
     assert_eq!(model.watts(f64::INFINITY, None, None).unwrap(), full);
     assert!(ModelError::Load(-1.0).to_string().contains("percentage"));
 }
