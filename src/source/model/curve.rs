@@ -59,10 +59,16 @@ pub struct Family {
     pub idle_share: f64,
     /// Power (W) of one busy core, both its threads, at [`REFERENCE_MHZ`].
     pub core_w: f64,
+    /// Most power as a part of the TDP.
+    pub limit: f64,
 }
 
 const fn family(idle_share: f64, core_w: f64) -> Family {
-    Family { idle_share, core_w }
+    Family {
+        idle_share,
+        core_w,
+        limit: LIMIT,
+    }
 }
 
 impl Family {
@@ -79,7 +85,9 @@ impl Family {
     /// E5-2690 v3, 2699 v3 and 2699 v4 (4.3 to 5.8, of which the upper, as parts at their limit
     /// lower their clock), Skylake to Cascade Lake from Teads' full power of 8275CL (4.9), Ice Lake
     /// and later from 8380 and 8480+, Zen from the cores' part of a Ryzen 7 1700X (62 of 82 W,
-    /// AnandTech), Zen 2 to Zen 5 from the flagships and Bergamo (9754: 128 cores in 360 W).
+    /// AnandTech), Zen 2 to Zen 5 servers from the flagships and Bergamo (9754: 128 cores in 360 W),
+    /// their desktop siblings from a Ryzen 9 5950X (6.1 W a core at 3.8 GHz, 142 W in all, AnandTech);
+    /// AMD lets those take 1.35 of their TDP for as long as they like.
     pub fn of(microarchitecture: &str, class: Class) -> Option<Self> {
         let name = microarchitecture.trim();
         let server = class == Class::Server;
@@ -104,6 +112,10 @@ impl Family {
             "Sapphire Rapids" | "Emerald Rapids" if server => family(0.116, 3.8),
             "Naples" => family(0.25, 3.0),
             "Zen" | "Zen+" => family(0.12, 4.2),
+            "Zen 2" | "Zen 3" | "Zen 4" | "Zen 5" if class == Class::Desktop => Self {
+                limit: 1.35,
+                ..family(0.18, 2.5)
+            },
             "Rome" | "Milan" | "Milan-X" => family(0.25, 1.6),
             "Genoa" | "Genoa-X" | "Bergamo" | "Turin" | "Turin Dense" => family(0.25, 1.5),
             "Siena" => family(0.22, 1.5),
@@ -214,7 +226,7 @@ impl Curve {
             (None, Some(family), Some(cores), Some(mhz)) => {
                 let rated = (mhz / REFERENCE_MHZ).powf(RATED_CLOCK_EXPONENT);
                 let cores = f64::from(cores) * family.core_w * rated;
-                (idle * (1.0 + shape.wake) + cores).min(tdp * LIMIT)
+                (idle * (1.0 + shape.wake) + cores).min(tdp * family.limit)
             }
             _ => shares.full * tdp,
         }
