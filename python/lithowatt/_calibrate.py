@@ -12,6 +12,7 @@ import csv
 import json
 import math
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -33,6 +34,9 @@ __all__ = ["add_cli", "curve_line"]
 
 DOMAINS = ("package", "core", "uncore", "dram", "psys")
 
+SYSTEM_PATH = Path("/var/lib/lithowatt/calibration.json")
+"""Read where a user has no calibration of their own."""
+
 RESTING_PERCENT = 5.0
 """Busier than this a machine's power is no idle power."""
 
@@ -41,6 +45,12 @@ MOST_RESIDUAL_PERCENT = 30.0
 
 LEAST_FULL_PERCENT = 80.0
 """With all CPUs busy the load is at least this, or somebody holds the workers back."""
+
+LEAST_SPAN_PERCENT = 20.0
+"""From the least to the greatest load, or there is no curve to see."""
+
+LEAST_RISE = 0.02
+"""Watts that rise by less from idle to full load do not follow the load."""
 
 SETTLE_SECONDS = 0.3
 """From the start of the workers to the start of the measurement."""
@@ -96,7 +106,7 @@ def add_cli(commands: Any) -> None:
         "--max-busy",
         type=float,
         default=RESTING_PERCENT,
-        help="how busy the machine may be at rest, %% (default: %(default)s)",
+        help="how busy the machine may be at rest, %%; 100 is no limit (default: %(default)s)",
     )
     parser.add_argument(
         "--meter-file",
@@ -302,7 +312,7 @@ def _at_rest(seconds: float, arguments: argparse.Namespace, *, counter: bool) ->
     step = _measure(seconds, arguments.root)
     if counter and not step.zones:
         raise CalibrationError("there is no energy counter to calibrate; lithowatt doctor says why")
-    if step.load * 100 >= arguments.max_busy:
+    if arguments.max_busy < 100 and step.load * 100 >= arguments.max_busy:
         raise CalibrationError(
             f"the machine was not at rest (busy: {step.load:.1%}, wanted: below "
             f"{format_number(arguments.max_busy)} %)".replace("%,", " %,")
@@ -314,7 +324,7 @@ def _at_rest(seconds: float, arguments: argparse.Namespace, *, counter: bool) ->
 
 
 def _store(
-    path: str,
+    path: Path,
     root: str | None,
     rest: _Step,
     idle_watts: dict[str, float],
@@ -336,9 +346,11 @@ def _store(
     for domain, factor in rest.factors.items():
         print(f"{domain}: powercap reads {format_number(factor)} times what perf reads")
     print(f"stored in {path}")
+    if os.geteuid() == 0 and path != SYSTEM_PATH:
+        print(f"for all users: install -D -m 644 {shlex.quote(str(path))} {SYSTEM_PATH}")
 
 
-def _idle_only(arguments: argparse.Namespace, path: str) -> int:
+def _idle_only(arguments: argparse.Namespace, path: Path) -> int:
     rest = _at_rest(arguments.seconds or 5.0, arguments, counter=True)
     # A curve of this machine stays.
     curve = None
@@ -350,7 +362,7 @@ def _idle_only(arguments: argparse.Namespace, path: str) -> int:
     return 0
 
 
-def _ladder(arguments: argparse.Namespace, path: str) -> int:
+def _ladder(arguments: argparse.Namespace, path: Path) -> int:
     identity = _core.cpu_identity(None)
     cpus = sorted(os.sched_getaffinity(0))
     if len(cpus) < identity["logical_cpus"]:
@@ -402,8 +414,13 @@ def _curve(
     if fit is None:
         raise CalibrationError(f"no curve goes through {[round(w, 3) for w in watts]} W")
     problems = []
-    full = steps[-1].load * 100
-    if watts[-1] <= watts[0]:
+    least, full = (pick(step.load * 100 for step in steps) for pick in (min, max))
+    if full - least < LEAST_SPAN_PERCENT:
+        problems.append(
+            f"the load of the machine went from {least:.0f} % to {full:.0f} % only: others keep it "
+            "busy"
+        )
+    elif watts[-1] <= watts[0] * (1 + LEAST_RISE):
         problems.append(
             f"full load took {watts[-1]:.1f} W and idle {watts[0]:.1f} W: these watts do not "
             "follow the load of this machine"
@@ -413,9 +430,10 @@ def _curve(
             f"the fit leaves {fit['residual_percent']:.0f} %, more than {MOST_RESIDUAL_PERCENT:.0f}"
             " %: something else changed the power meanwhile"
         )
-    if full < LEAST_FULL_PERCENT:
+    if steps[-1].load * 100 < LEAST_FULL_PERCENT:
         problems.append(
-            f"with all CPUs busy the load was {full:.0f} %: something holds our workers back"
+            f"with all CPUs busy the load was {steps[-1].load * 100:.0f} %: something holds our "
+            "workers back"
         )
     for step, residual in zip(steps, fit["residuals_percent"], strict=True):
         step.residual = residual

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from pathlib import Path
 from types import EllipsisType
 from typing import Any
 
@@ -109,7 +110,7 @@ def integrate(
         ValueError: For times that do not ascend or values that are not finite.
     """
 
-def calibration_path() -> str | None:
+def calibration_path() -> Path | None:
     """Where the calibration is stored."""
 
 def write_calibration(text: str, path: str | os.PathLike[str]) -> None:

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from lithowatt import _core
+from lithowatt._calibrate import SYSTEM_PATH, curve_line
 from lithowatt._calibrate import add_cli as add_calibrate_cli
-from lithowatt._calibrate import curve_line
 from lithowatt._errors import LithowattError
 from lithowatt._meter import EnergyMeter
 from lithowatt._reading import format_number
@@ -162,10 +162,13 @@ def _surroundings_line(here: dict[str, Any]) -> str:
 def _calibration() -> dict[str, Any]:
     """The stored calibration, or why there is none."""
     path = _core.calibration_path()
+    # As the core does: who has none of their own uses the machine's.
+    if (path is None or not path.exists()) and SYSTEM_PATH.exists():
+        path = SYSTEM_PATH
     if path is None:
         return {"path": None, "problem": "no home directory and no LITHOWATT_STATE_DIR"}
     try:
-        Path(path).stat()
+        path.stat()
         return {"path": str(path), "problem": None, "stored": _core.read_calibration(path)}
     except FileNotFoundError:
         return {"path": str(path), "problem": None, "stored": None}

@@ -116,7 +116,7 @@ fn with_clock(points: &[Point], cores_per_socket: f64, low_clock: f64) -> Option
             },
         )?;
     let count = points.len() as f64;
-    let free = count - 3.0;
+    let free = distinct(points) as f64 - 3.0;
     let band = if free >= 1.0 {
         (2.0 * (sum / free).sqrt()).max(LEAST_BAND)
     } else {
@@ -139,6 +139,14 @@ fn with_clock(points: &[Point], cores_per_socket: f64, low_clock: f64) -> Option
         band: 1.0 + band,
         residuals_percent: residuals(&found).iter().map(|r| 100.0 * r).collect(),
     })
+}
+
+/// Loads that differ by more than noise.
+fn distinct(points: &[Point]) -> usize {
+    let mut loads: Vec<f64> = points.iter().map(|p| p.load).collect();
+    loads.sort_by(f64::total_cmp);
+    loads.dedup_by(|next, last| *next - *last < 0.02);
+    loads.len()
 }
 
 /// The unknowns of `set` for which `rows · x = 1` holds best, the others 0; `None` where the rows
