@@ -363,7 +363,9 @@ impl PowerModel {
             spread = spread.and(Spread::CLASS_DEFAULT);
         }
         if class != Class::Server && measured.is_none() {
-            spread = spread.and(Spread::UNSEEN_CLASS);
+            // Of a known family it is the class's idle power and limit that nobody measured.
+            let weight = if family.is_some() { 0.4 } else { 1.0 };
+            spread = spread.and(Spread::UNSEEN_CLASS.scaled(weight));
         }
 
         let (method, source) = match (spec, known) {
