@@ -85,6 +85,14 @@ CASES: dict[str, tuple[dict[str, str], dict[str, str], str, str | None]] = {
     "lambda": ({}, {"AWS_LAMBDA_FUNCTION_NAME": "f"}, "aws-lambda", "aws"),
     "ec2 on nitro": (EC2, {}, "aws-ec2", "aws"),
     "ec2 on xen": (dmi(sys_vendor="Xen", bios_version="4.11.amazon"), {}, "aws-ec2", "aws"),
+    "ec2 by its variable": ({}, {"AWS_EXECUTION_ENV": "EC2"}, "aws-ec2", "aws"),
+    "eks by its variable": ({}, {**POD, "AWS_EXECUTION_ENV": "EC2"}, "aws-eks", "aws"),
+    "lambda's image elsewhere": (
+        {".dockerenv": ""},
+        {"AWS_EXECUTION_ENV": "AWS_Lambda_python3.12"},
+        "container",
+        None,
+    ),
     "fargate": ({}, {"AWS_EXECUTION_ENV": "AWS_ECS_FARGATE"}, "aws-ecs", "aws"),
     "ecs by its address": (
         EC2,

@@ -144,6 +144,10 @@ def _platform(
         value = _variable(name)
         if value is not None and value.startswith(start):
             return platform, platform.partition("-")[0], [name, *evidence]
+    # Of no other service: EC2 as its own tools and images set it.
+    if not (_variable("AWS_EXECUTION_ENV") or "AWS_Lambda_").startswith("AWS_Lambda_"):
+        firmware = firmware or "aws"
+        evidence.insert(0, "AWS_EXECUTION_ENV")
     if _variable("KUBERNETES_SERVICE_HOST") is not None:
         told = next((name for name in _EKS if _variable(name) is not None), None)
         provider = firmware or ("aws" if told else None)
