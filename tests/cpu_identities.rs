@@ -516,7 +516,7 @@ fn clouds() -> Vec<Case> {
             ("OpenStack Foundation", "OpenStack Nova"),
             "HiSilicon Kunpeng-920",
             "HiSilicon",
-            Table("kunpeng-920"),
+            NoWatts("kunpeng-920", Class::ArmServer),
         ),
         on_arm(
             "AmpereOne server",
