@@ -71,6 +71,13 @@ const fn family(idle_share: f64, core_w: f64) -> Family {
     }
 }
 
+const fn firm(family: Family) -> Family {
+    Family {
+        limit: 1.0,
+        ..family
+    }
+}
+
 impl Family {
     /// The family of a microarchitecture as the table names it; `None` where nothing is known
     /// but its class.
@@ -110,15 +117,16 @@ impl Family {
             | "Whiskey Lake" => family(client_idle, 4.9),
             "Ice Lake" | "Ice Lake-SP" if server => family(0.116, 4.0),
             "Sapphire Rapids" | "Emerald Rapids" if server => family(0.116, 3.8),
-            "Naples" => family(0.25, 3.0),
+            // AMD's servers keep to their TDP.
+            "Naples" => firm(family(0.25, 3.0)),
             "Zen" | "Zen+" => family(0.12, 4.2),
             "Zen 2" | "Zen 3" | "Zen 4" | "Zen 5" if class == Class::Desktop => Self {
                 limit: 1.35,
                 ..family(0.18, 2.5)
             },
-            "Rome" | "Milan" | "Milan-X" => family(0.25, 1.6),
-            "Genoa" | "Genoa-X" | "Bergamo" | "Turin" | "Turin Dense" => family(0.25, 1.5),
-            "Siena" => family(0.22, 1.5),
+            "Rome" | "Milan" | "Milan-X" => firm(family(0.25, 1.6)),
+            "Genoa" | "Genoa-X" | "Bergamo" | "Turin" | "Turin Dense" => firm(family(0.25, 1.5)),
+            "Siena" => firm(family(0.22, 1.5)),
             _ => return None,
         };
         Some(known)
