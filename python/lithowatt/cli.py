@@ -163,7 +163,7 @@ def _calibration() -> dict[str, Any]:
     """The stored calibration, or why there is none."""
     path = _core.calibration_path()
     # As the core does: who has none of their own uses the machine's.
-    if (path is None or not path.exists()) and SYSTEM_PATH.exists():
+    if (path is None or not os.access(path, os.R_OK)) and SYSTEM_PATH.exists():
         path = SYSTEM_PATH
     if path is None:
         return {"path": None, "problem": "no home directory and no LITHOWATT_STATE_DIR"}
