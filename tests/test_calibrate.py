@@ -92,6 +92,7 @@ def blind(rig: Rig) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(("idle", "gain", "gamma"), [(20.0, 30.0, 0.8), (60.0, 15.0, 1.0)])
+@pytest.mark.timeout(400)
 def test_a_calibrated_machine_is_right_without_its_counter(
     live: None, state: Path, steady: Steady, idle: float, gain: float, gamma: float
 ) -> None:
@@ -227,6 +228,7 @@ def external_meter(rig: Rig, path: Path, offset: float) -> Iterator[None]:
         writer.join()
 
 
+@pytest.mark.timeout(400)
 def test_an_external_meter_stands_in_for_a_counter(
     live: None, state: Path, tmp_path: Path, steady: Steady
 ) -> None:
@@ -494,6 +496,14 @@ def test_a_ladder_ends_at_full_load(levels: int, cpus: int) -> None:
     assert steps[-1] == (cpus, 1.0)
     assert loads == sorted(loads)
     assert len(set(steps)) == levels
+
+
+def test_cores_are_filled_before_their_second_threads(tmp_path: Path) -> None:
+    for cpu, siblings in enumerate(["0-1", "0-1", "2,3", "2,3", "4", "nonsense"]):
+        folder = tmp_path / f"cpu{cpu}/topology"
+        folder.mkdir(parents=True)
+        (folder / "thread_siblings_list").write_text(f"{siblings}\n")
+    assert _calibrate._cores_first(range(7), tmp_path) == [0, 2, 4, 5, 6, 1, 3]
 
 
 def test_no_worker_is_left_where_one_cannot_start(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -250,6 +250,21 @@ def _plan(levels: int, cpus: int) -> list[tuple[int, float]]:
     return [(0, 0.0), *sorted(busy, key=lambda step: step[0] * step[1])]
 
 
+def _cores_first(cpus: Sequence[int], below: Path = Path("/sys/devices/system/cpu")) -> list[int]:
+    """The same CPUs, the first thread of each core before any second one, as the kernel fills them."""
+
+    def rank(cpu: int) -> tuple[int, int]:
+        try:
+            text = (below / f"cpu{cpu}/topology/thread_siblings_list").read_text()
+            ranges = [part.split("-") for part in text.strip().split(",")]
+            threads = [n for ends in ranges for n in range(int(ends[0]), int(ends[-1]) + 1)]
+            return threads.index(cpu), cpu
+        except (OSError, ValueError):
+            return 0, cpu
+
+    return sorted(cpus, key=rank)
+
+
 @contextlib.contextmanager
 def _busy(cpus: Sequence[int], duty: float) -> Iterator[None]:
     """Keeps these CPUs busy meanwhile."""
@@ -364,7 +379,7 @@ def _idle_only(arguments: argparse.Namespace, path: Path) -> int:
 
 def _ladder(arguments: argparse.Namespace, path: Path) -> int:
     identity = _core.cpu_identity(None)
-    cpus = sorted(os.sched_getaffinity(0))
+    cpus = _cores_first(sorted(os.sched_getaffinity(0)))
     if len(cpus) < identity["logical_cpus"]:
         raise CalibrationError(
             f"this process may use {len(cpus)} of {identity['logical_cpus']} CPUs, and the ladder "
