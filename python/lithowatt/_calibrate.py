@@ -251,7 +251,7 @@ def _plan(levels: int, cpus: int) -> list[tuple[int, float]]:
 
 
 def _cores_first(cpus: Sequence[int], below: Path = Path("/sys/devices/system/cpu")) -> list[int]:
-    """The same CPUs, the first thread of each core before any second one, as the kernel fills them."""
+    """The CPUs as the kernel fills them: the first thread of each core before any second one."""
 
     def rank(cpu: int) -> tuple[int, int]:
         try:
