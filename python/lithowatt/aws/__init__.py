@@ -15,11 +15,11 @@ if TYPE_CHECKING:
         AWSInstanceDetector,
         detect_aws_instance_info,
         enhance_aws_energy_monitoring,
-        extract_aws_energy_info,
         setup_default_energy_monitoring,
         setup_ec2_energy_monitoring,
     )
     from lithowatt.aws._imds import InstanceMetadata, instance_metadata
+    from lithowatt.aws._info import extract_aws_energy_info
 
 _HOMES = {
     "AWSInstanceDetector": "_detect",
@@ -27,7 +27,7 @@ _HOMES = {
     "calculate_energy_cost_correlation": "_cost",
     "detect_aws_instance_info": "_detect",
     "enhance_aws_energy_monitoring": "_detect",
-    "extract_aws_energy_info": "_detect",
+    "extract_aws_energy_info": "_info",
     "instance_metadata": "_imds",
     "setup_default_energy_monitoring": "_detect",
     "setup_ec2_energy_monitoring": "_detect",

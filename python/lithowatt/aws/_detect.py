@@ -10,7 +10,6 @@ from lithowatt import _core
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import os
-    from collections.abc import Mapping
     from typing import Any
 
     StrPath = str | os.PathLike[str]
@@ -19,13 +18,10 @@ __all__ = [
     "AWSInstanceDetector",
     "detect_aws_instance_info",
     "enhance_aws_energy_monitoring",
-    "extract_aws_energy_info",
     "setup_default_energy_monitoring",
     "setup_ec2_energy_monitoring",
 ]
 
-#: What a Lambda function is called in FlexExecutor's profiles.
-_LAMBDA_IN_PROFILES = "lambda-function"
 
 #: Memory of a Lambda function that was never configured, MB.
 _LAMBDA_DEFAULT_MB = 128
@@ -112,43 +108,6 @@ class AWSInstanceDetector:
                 "vcpus": share["cpus"],
             }
         return dict(self._found)
-
-
-def extract_aws_energy_info(stats: Mapping[str, Any]) -> str:
-    """The hardware of a call in the form of FlexExecutor's ``aws_cpu`` column.
-
-    Args:
-        stats: The stats of a call, with or without the prefix ``worker_func_``.
-
-    Returns:
-        ``type:…|arch:…|lambda:…|mem:…`` with ``unknown`` for what is ``None`` or missing. A Lambda
-        function is ``type:lambda-function``, as in profiles that FlexExecutor's users have.
-
-    Example:
-        >>> extract_aws_energy_info({
-        ...     "worker_func_aws_instance_type": "lambda",
-        ...     "worker_func_aws_architecture": "aarch64",
-        ...     "worker_func_aws_is_lambda": True,
-        ...     "worker_func_aws_memory_size": 1024,
-        ... })
-        'type:lambda-function|arch:aarch64|lambda:True|mem:1024'
-    """
-
-    def of(name: str) -> Any:
-        value = stats.get(f"worker_func_aws_{name}")
-        return stats.get(f"aws_{name}") if value is None else value
-
-    kind, memory = of("instance_type"), of("memory_size")
-    # Through a stats file a bool comes back as text.
-    is_lambda = str(of("is_lambda")).lower() == "true" or kind == _LAMBDA_IN_PROFILES
-    if is_lambda and kind == "lambda":
-        kind = _LAMBDA_IN_PROFILES
-    if isinstance(memory, float) and memory.is_integer():
-        memory = int(memory)
-    return (
-        f"type:{kind or 'unknown'}|arch:{of('architecture') or 'unknown'}"
-        f"|lambda:{is_lambda}|mem:{memory or 'unknown'}"
-    )
 
 
 def enhance_aws_energy_monitoring(root: StrPath | None = None) -> dict[str, Any]:

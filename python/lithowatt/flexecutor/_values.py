@@ -118,12 +118,12 @@ def _share(call: Any, machine: Any) -> float | None:
 
 
 def _aws_cpu(of: Any) -> str | None:
-    from lithowatt.aws import extract_aws_energy_info
-
     names = ("aws_instance_type", "aws_is_lambda", "aws_memory_size", "aws_architecture")
     values = {name: of(name) for name in names}
     if not any(values[name] for name in names[:3]):
-        return None  # not on AWS
+        return None  # not on AWS, where nothing more need be loaded
+    from lithowatt.aws._info import extract_aws_energy_info
+
     return extract_aws_energy_info(values)
 
 

@@ -463,7 +463,8 @@ def patch(handler: ModuleType) -> bool:
     setattr(namespace, _WRAPPED, (create, runner, init))
     with Harmless("warming up"):
         # The first start on an idle machine takes the kernel some 13 ms (it
-        # patches itself to count): while the worker starts, not in a call.
+        # patches itself to count), and the first reading looks the processor
+        # up (1 ms): while the worker starts, not in a call.
         _warm(EnergyMeter(interval=None))
     return True
 
