@@ -29,7 +29,11 @@ from lithowatt.flexecutor import (
 )
 from lithowatt.flexecutor import _profile as profile_files
 from lithowatt.flexecutor._estimate import METHOD, Place, estimate, place_of
-from lithowatt.flexecutor._patch import complete_timings, unpatch_executor
+from lithowatt.flexecutor._patch import (
+    complete_timings,
+    execute_with_profiling,
+    unpatch_executor,
+)
 from lithowatt.profiles import Configuration, read_profile, read_sidecar
 
 # --- columns ------------------------------------------------------------------
@@ -530,6 +534,20 @@ def test_a_module_that_is_not_flexecutors_is_left_alone(namespace, caplog):
     assert namespace == before
     assert "is left alone" in caplog.text
     unpatch_executor(namespace)  # and taking back nothing is fine
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ({"num_workers": 0}, "num_workers 0 is not"),
+        ({"num_workers": "x"}, "num_workers 'x' is not"),
+        ({"num_reps": 0}, "num_reps 0 is not"),
+        ({"num_workers": 2, "configurations": []}, "each has its own"),
+    ],
+)
+def test_execute_with_profiling_refuses_before_anything_runs(arguments, says):
+    with pytest.raises(ValueError, match=says):
+        execute_with_profiling(object(), {}, **arguments)
 
 
 def test_without_flexecutor_install_says_what_to_do(monkeypatch):

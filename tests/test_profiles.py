@@ -108,6 +108,7 @@ def test_every_cut_is_noticed(cut):
         ('{"(1, 1, 1)": {"read": [], "read": []}}', "twice"),
         ("[" * 100_000, "nested too deeply"),
         ("", "is empty"),
+        ("x", "is not JSON"),
     ],
 )
 def test_what_is_no_profile_says_where(text, says):

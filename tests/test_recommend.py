@@ -888,6 +888,43 @@ def test_a_bound_that_nothing_keeps(profiling: Path, caplog: pytest.LogCaptureFi
     assert "keeps the latency bound" in caplog.text
 
 
+@pytest.mark.parametrize("bound", [0, -3, float("nan"), float("inf"), True, "40"])
+def test_a_bound_that_is_none(profiling: Path, bound: Any) -> None:
+    with pytest.raises(ValueError, match="seconds above 0"):
+        energy_jolteon(StandIn)(dag_of(["map"]), bound)
+
+
+class Endless(StandIn):
+    """Its solver widens the bound for ever, as FlexExecutor's may."""
+
+    rounds = 0
+
+    def schedule(self) -> list[Any]:
+        self._generate_func_code()
+        self.solved = self._iter_solve()
+        return super().schedule()
+
+    def _iter_solve(self) -> Any:
+        bound = float(self.bound)
+        while True:
+            self.rounds += 1
+            assert self.rounds < 1000
+            self.constraint_fn(self.x0, None, bound)
+            bound += 1
+
+
+def test_a_solver_that_never_ends_is_ended(
+    profiling: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    scheduler = energy_jolteon(Endless)(dag_of(["map"]), 500.0)
+    with caplog.at_level("WARNING", logger="lithowatt"):
+        [chosen] = scheduler.schedule()
+    workers, cpus = scheduler.solved
+    assert [*workers, *cpus] == list(scheduler.x0)
+    assert "nothing keeps 500 s" in caplog.text
+    assert chosen.workers >= 1
+
+
 def test_what_a_scheduler_refuses(profiling: Path, tmp_path: Path) -> None:
     make = energy_jolteon(StandIn)
     dag = dag_of(["map"])

@@ -234,7 +234,16 @@ def execute_with_profiling(
 
     Returns:
         The StageFuture of each stage's last run, by stage id.
+
+    Raises:
+        ValueError: For numbers below 1, and for `num_workers` with `configurations`.
     """
+    for name, value in (("num_workers", num_workers), ("num_reps", num_reps)):
+        whole = isinstance(value, int) and not isinstance(value, bool) and value >= 1
+        if not whole and not (value is None and name == "num_workers"):
+            raise ValueError(f"{name} {value!r:.80} is not a whole number of 1 or more")
+    if num_workers is not None and configurations is not None:
+        raise ValueError("num_workers goes with no configurations: each has its own workers")
     futures: dict[str, Any] = {}
     if configurations is not None:
         executor.profile(configurations, num_reps)

@@ -36,7 +36,15 @@ OBJECTIVES = ("energy", "cost", "edp")
 #: Where FlexExecutor keeps what it writes; the working directory without it.
 EXEC_PATH = "FLEXECUTOR_EXEC_PATH"
 
+#: Bounds that Jolteon's solver may try, each four tolerances wider than the one before, until it
+#: is taken for hopeless: upstream goes on for ever.
+MOST_BOUNDS = 25
+
 _made: dict[type, type] = {}
+
+
+class _Unsolved(Exception):
+    """Jolteon's solver finds nothing."""
 
 
 def find_jolteon() -> type:
@@ -133,7 +141,7 @@ def _make(base: type) -> type:
             predictions: After `schedule`: a `lithowatt.profiles.Prediction` for each stage.
 
         Raises:
-            ValueError: For an unknown objective, or a bound that is not the latency's.
+            ValueError: For an unknown objective, a bound that is not the latency's or not above 0.
         """
 
         def __init__(
@@ -149,6 +157,9 @@ def _make(base: type) -> type:
         ) -> None:
             if minimise not in OBJECTIVES:
                 raise ValueError(f"minimise {minimise!r:.80} is not one of {', '.join(OBJECTIVES)}")
+            seconds = isinstance(bound, (int, float)) and not isinstance(bound, bool)
+            if not (seconds and 0 < bound < 1e12):
+                raise ValueError(f"bound {bound!r:.80} is not a number of seconds above 0")
             self.minimise = minimise
             self.predictions: list[Prediction] = []
             self._profiles = profiles
@@ -217,6 +228,31 @@ def _make(base: type) -> type:
             start = self.total(self.x0)
             unit = start / (100 * float(self.fn_tol))
             self.objective_fn = lambda x, _params: self.total(x) / unit
+
+        def _iter_solve(self) -> Any:
+            """Jolteon's solving, which widens the bound until its solver is content, if ever."""
+            constraint: Any = self.__dict__["constraint_fn"]
+            tried: set[float] = set()
+
+            def counted(x: Any, params: Any, bound: float) -> Any:
+                tried.add(bound)
+                if len(tried) > MOST_BOUNDS:
+                    raise _Unsolved
+                return constraint(x, params, bound)
+
+            self.constraint_fn = counted
+            try:
+                return super()._iter_solve()
+            except _Unsolved:
+                logger.warning(
+                    "nothing keeps %g s by Jolteon's samples; its search begins with the most "
+                    "of everything",
+                    self.bound,
+                )
+                x = np.asarray(self.x0, dtype=float)
+                return x[0::2], x[1::2]
+            finally:
+                self.constraint_fn = constraint
 
         def total(self, x: Any, params: Any = None) -> float:
             """What is minimised, J, USD or J·s, at ``[workers, vcpus, workers, vcpus, ...]``."""

@@ -136,6 +136,7 @@ def parse_profile(text: str, name: str = "profile") -> ProfileData:
         top = json.loads(text, object_pairs_hook=_no_duplicates)
     except json.JSONDecodeError as error:
         ended = error.pos >= len(text.rstrip()) - 1 or error.msg.startswith("Unterminated")
+        ended = ended and text.lstrip().startswith("{")
         raise MalformedValueError(
             f"{name} {'is cut off' if ended else 'is not JSON'} at line {error.lineno}, "
             f"column {error.colno} ({error.msg})"

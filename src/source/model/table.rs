@@ -133,10 +133,13 @@ const MAX_NAME: usize = 200;
 /// Lower case, no trademarks, no "cpu" and "processor", single spaces; parentheses become spaces.
 pub(crate) fn normalise(name: &str) -> String {
     let lower: String = name.chars().take(MAX_NAME).collect();
-    let lower = lower.to_lowercase();
-    let lower = ["(r)", "(tm)", "®", "™", "(", ")"]
-        .iter()
-        .fold(lower, |text, mark| text.replace(mark, " "));
+    let mut lower = lower.to_lowercase();
+    // Hardly a pattern of the table has one, and there are many patterns.
+    if lower.contains(['(', ')', '®', '™']) {
+        lower = ["(r)", "(tm)", "®", "™", "(", ")"]
+            .iter()
+            .fold(lower, |text, mark| text.replace(mark, " "));
+    }
     lower
         .split_whitespace()
         .filter(|word| !matches!(*word, "cpu" | "processor"))
