@@ -389,3 +389,15 @@ def test_lambda_charges_what_the_memory_buys() -> None:
         assert one["energy_amortised"] == pytest.approx(one["energy_marginal"] + one["energy_idle"])
     usage = 100 * one["energy_cpu_time"] / one["energy_duration"]
     assert one["avg_cpu_usage"] == pytest.approx(usage)
+
+
+def test_the_modules_are_reachable_from_the_package_alone() -> None:
+    script = (
+        "import lithowatt\n"
+        "print(round(float(lithowatt.cost.lambda_cost(1.0, 1024, 'arm64', 'us-east-1')), 10),\n"
+        "      lithowatt.PowerModel.for_lambda(1024, 'arm64').watts(50).value > 0)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "1.35334e-05 True\n"

@@ -71,12 +71,31 @@ __all__ = [
 ]
 
 
+#: Modules that `import lithowatt` alone makes reachable, each loaded when it is first named.
+_MODULES = frozenset(
+    {
+        "aws",
+        "carbon",
+        "cost",
+        "environment",
+        "flexecutor",
+        "lithops",
+        "model",
+        "monitors",
+        "profiles",
+        "validate",
+    }
+)
+
+
 def __getattr__(name: str) -> object:
     home = _HOMES.get(name)
-    if home is None:
+    if home is None and name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
 
+    if home is None:
+        return import_module(f"{__name__}.{name}")
     value = getattr(import_module(f"{__name__}.{home}"), name)
     globals()[name] = value
     return value
