@@ -13,6 +13,8 @@ import os
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from ._values import finite
+
 #: What `energy_method` says of such an estimate.
 METHOD = "model:client"
 
@@ -107,6 +109,5 @@ def _model(place: Place) -> tuple[Any, float, bool]:
 
 
 def _positive(value: Any) -> float | None:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return None
-    return float(value) if math.isfinite(value) and value > 0 else None
+    number = finite(value)
+    return number if number is not None and number > 0 else None

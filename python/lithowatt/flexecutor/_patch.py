@@ -25,7 +25,7 @@ from .._environment import enabled
 from .._harmless import Harmless
 from . import _profile
 from ._estimate import Place, estimate, place_of
-from ._proxy import Failure, MeteredExecutor, meter, working_on
+from ._proxy import Failure, MeteredExecutor, meter
 from ._values import RIDING, TASK_TIMES, energy_values, has_energy, set_values
 
 logger = logging.getLogger("lithowatt")
@@ -85,8 +85,7 @@ def process_stage(
             view = _View(processor, meter(inner, functools.partial(_note_failure, stage)))
     if view is None:
         return original(processor, stage, *args, **kwargs)
-    with working_on(stage):
-        future = original(view, stage, *args, **kwargs)
+    future = original(view, stage, *args, **kwargs)
     with Harmless("completing the timings of a stage"):
         complete_timings(future, place_of(inner, getattr(stage, "resource_config", None)))
     return future

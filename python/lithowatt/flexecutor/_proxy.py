@@ -7,9 +7,7 @@ a function that meters itself, and keeps what failed calls used.
 from __future__ import annotations
 
 import functools
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 from .._harmless import Harmless
@@ -57,28 +55,13 @@ def metered_stage(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 class Failure:
-    """What is known of a map call that failed: the stage, its error, its calls' stats."""
+    """What is known of a map call that failed: its error, its calls' stats."""
 
-    __slots__ = ("calls", "error", "stage")
+    __slots__ = ("calls", "error")
 
-    def __init__(self, stage: Any, error: BaseException, calls: list[Any]) -> None:
-        self.stage = stage
+    def __init__(self, error: BaseException, calls: list[Any]) -> None:
         self.error = error
         self.calls = calls
-
-
-_current = threading.local()
-
-
-@contextmanager
-def working_on(stage: Any) -> Iterator[None]:
-    """Says which stage this thread's `map` and `wait` calls are for."""
-    before = getattr(_current, "stage", None)
-    _current.stage = stage
-    try:
-        yield
-    finally:
-        _current.stage = before
 
 
 class MeteredExecutor:
@@ -113,7 +96,7 @@ class MeteredExecutor:
             return
         futures = fs if isinstance(fs, (list, tuple)) else [fs]
         calls = [getattr(future, "stats", None) for future in futures if future is not None]
-        self._lithowatt_failed(Failure(getattr(_current, "stage", None), error, calls))
+        self._lithowatt_failed(Failure(error, calls))
 
     def __getattr__(self, name: str) -> Any:
         if name in self._OWN:  # a copy that is not made yet

@@ -86,10 +86,10 @@ def energy_values(stats: Mapping[str, Any]) -> dict[str, Any]:
     def of(key: str) -> Any:
         return stats.get(PREFIX + key)
 
-    start, end = _number(stats.get("worker_start_tstamp")), _number(stats.get("worker_end_tstamp"))
+    start, end = finite(stats.get("worker_start_tstamp")), finite(stats.get("worker_end_tstamp"))
     lasted = end - start if start is not None and end is not None and end >= start else None
     share = _share(of("energy_consumption"), of("energy_machine"))
-    readings = {name: _number(of(name)) for name in _SHARED}
+    readings = {name: finite(of(name)) for name in _SHARED}
     info = stats.get("worker_processor_info")
     info = info if isinstance(info, dict) else {}
     values = {
@@ -111,7 +111,7 @@ def energy_values(stats: Mapping[str, Any]) -> dict[str, Any]:
 
 def _share(call: Any, machine: Any) -> float | None:
     """The part of the machine's energy that this call is charged, 0..1."""
-    part, whole = _number(call), _number(machine)
+    part, whole = finite(call), finite(machine)
     if part is None or whole is None or whole <= 0:
         return None
     return min(max(part / whole, 0.0), 1.0)
@@ -127,7 +127,8 @@ def _aws_cpu(of: Any) -> str | None:
     return extract_aws_energy_info(values)
 
 
-def _number(value: Any) -> float | None:
+def finite(value: Any) -> float | None:
+    """A finite number as a float, `None` for anything else."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
     return float(value) if math.isfinite(value) else None
@@ -142,7 +143,7 @@ def plain_value(value: Any) -> Any:
         value = item()  # a number of NumPy's
     if isinstance(value, int) and not isinstance(value, bool):
         return value
-    return _number(value)
+    return finite(value)
 
 
 def has_energy(stats: Any) -> bool:

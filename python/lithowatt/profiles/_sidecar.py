@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from lithowatt._errors import MalformedValueError, UnreadableFileError
+from lithowatt.flexecutor._values import finite
 from lithowatt.profiles._file import Configuration, Metrics, prints, write_atomically
 
 logger = logging.getLogger("lithowatt")
@@ -100,7 +101,9 @@ def record(
     Energies of calls that carry none are not taken as 0: `energy` is `None`
     unless every call has one, and `calls_with_energy` says how many do.
     """
-    energies = [energy for one in times if (energy := _finite(one, "energy")) is not None]
+    energies = [
+        energy for one in times if (energy := finite(getattr(one, "energy", None))) is not None
+    ]
     hardware = Counter(tuple(getattr(one, name, None) for name in _HARDWARE) for one in times)
     whole = len(energies) == len(times) and energies
     return {
@@ -119,13 +122,6 @@ def record(
         "lithowatt": _version(),
         **(context or {}),
     }
-
-
-def _finite(one: Any, name: str) -> float | None:
-    value = getattr(one, name, None)
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return None
-    return float(value) if math.isfinite(value) else None
 
 
 def _count(times: Sequence[Any], name: str) -> dict[str, int]:
