@@ -252,7 +252,11 @@ def _finish(task: _Task, status: Any) -> None:
     _current = None
     if task.window is not None:
         task.window.restore()
-    _merge(status, task.values())
+    values = task.values()
+    if "AWS_LAMBDA_FUNCTION_NAME" in os.environ:
+        with Harmless("telling what Lambda bills"):
+            values.update(importlib.import_module("lithowatt.aws._sandbox").call_values())
+    _merge(status, values)
 
 
 def _download(create_job: Callable[..., Any], args: Any, kwargs: Any) -> Any:
@@ -562,6 +566,9 @@ def patch(handler: ModuleType, fresh: bool = False) -> bool:
     setattr(namespace, _WRAPPED, (create, run, create_job, runner, init))
     with Harmless("warming up"):
         warm_up(fresh)
+    if "AWS_LAMBDA_FUNCTION_NAME" in os.environ:
+        with Harmless("noting the start of a Lambda sandbox"):
+            importlib.import_module("lithowatt.aws._sandbox").loaded(handler)
     return True
 
 
@@ -589,6 +596,22 @@ def prepare_function(runner: Any) -> None:
         task.window = window
 
 
+def prepare_patched(job: Any) -> None:
+    """Readies the window of a patched handler's function, in H, just before the fork."""
+    task = _current
+    if task is not None and task.channel is not None and task.job is job:
+        task.window = _FunctionWindow(job, task.channel)
+
+
+def patched_function(runner: Any, function: Any) -> Any:
+    """The function of a patched runner, metered if its call is; in J."""
+    task = _current
+    if task is None or task.window is None or task.job is not getattr(runner, "job", None):
+        return function
+    task.window.watch_stats(runner.stats)
+    return task.window.metered(function)
+
+
 def unpatch(handler: ModuleType) -> None:
     """Puts back what `patch` replaced."""
     originals = handler.__dict__.pop(_WRAPPED, None)
@@ -599,6 +622,9 @@ def unpatch(handler: ModuleType) -> None:
         if callable(create_job):
             namespace.create_job = create_job
         runner.__init__ = init
+        sandbox = sys.modules.get("lithowatt.aws._sandbox")
+        if sandbox is not None:
+            sandbox.unloaded(handler)
 
 
 _warned: set[str] = set()
