@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     StrPath = str | os.PathLike[str]
 
-__all__ = ["LAYER_LIMIT", "GLIBC_LIMIT", "Layer", "LayerError", "build_layer", "wheel_files"]
+__all__ = ["GLIBC_LIMIT", "LAYER_LIMIT", "Layer", "LayerError", "build_layer", "wheel_files"]
 
 #: Bytes that a layer of ours may have. AWS takes 50 MB in one request and 250 MB
 #: unpacked, function included:
