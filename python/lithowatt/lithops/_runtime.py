@@ -138,7 +138,7 @@ def _deployed_backend(config_file: str | None) -> Any:
     if (name, memory) not in deployed:
         meta = handler.deploy_runtime(name, memory, info["runtime_timeout"])
         meta["runtime_timeout"] = info["runtime_timeout"]
-        storage.put_runtime_meta(handler.get_runtime_key(name, memory), meta)
+        storage.put_runtime_meta(handler.backend.get_runtime_key(name, memory), meta)
     return handler.backend
 
 
