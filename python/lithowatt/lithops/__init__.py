@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from ._config import check_config
     from ._layer import build_layer
     from ._runtime import attach_layer
+    from ._ship import ship_meter
     from ._status import HookStatus, add_cli, main_status, status
 
 __all__ = [
@@ -42,6 +43,7 @@ __all__ = [
     "check_config",
     "install_hook",
     "main_status",
+    "ship_meter",
     "status",
     "uninstall_hook",
 ]
@@ -58,6 +60,7 @@ _HOMES = {
     "build_layer": "_layer",
     "check_config": "_config",
     "main_status": "_status",
+    "ship_meter": "_ship",
     "status": "_status",
 }
 
