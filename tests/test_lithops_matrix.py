@@ -1,7 +1,7 @@
 """Each release of Lithops on each of its localhost runners, and each Python.
 
-Each is one run of every way to call a function, done with Lithops alone and with lithowatt installed, side by side; what
-upstream itself cannot do is skipped, with what it said.
+Each is one run of every way to call a function, with Lithops alone and with lithowatt
+installed, side by side; what upstream itself cannot do is skipped, with what it said.
 """
 
 from __future__ import annotations
