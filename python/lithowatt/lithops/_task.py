@@ -194,7 +194,7 @@ class TaskWindow:
         return values
 
     def _add_startup(self, values: dict[str, Any]) -> None:
-        cpu = self.chunk.startup_cpu
+        cpu = self.chunk.startup_cpu if self.share > 0 else 0.0
         if cpu is None:
             return
         cpu *= self.share
