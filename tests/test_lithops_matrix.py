@@ -57,23 +57,29 @@ COMBINATIONS += [
     for python in PYTHONS
     if python != here()
     for release, runner in (("3.8.0", 2), ("3.6.4", 1))
+    if release == "3.8.0" or python == PYTHONS[-1]
 ]
 
 
 def run(combination: Combination, lithowatt: bool, directory: Path) -> Seen | str:
-    """What the client saw, or why it came to nothing, after a second try."""
+    """What the client saw, or why it came to nothing, after a third try."""
     python = stacked(combination.release, directory / "env", lithowatt, combination.python)
     path = f"{python.parent}{os.pathsep}{os.environ['PATH']}"
     trouble = ""
-    for attempt in ("first", "second"):
+    for attempt in ("first", "second", "third"):
         try:
-            return run_scenarios(
+            seen = run_scenarios(
                 python, combination.plan, directory / attempt, patience=60, PATH=path
             )
         except subprocess.TimeoutExpired as error:
             trouble = f"hangs: {error}"
         except AssertionError as error:
             trouble = str(error)
+        else:
+            if not any(call["error"] == "JSONDecodeError" for call in seen.values()):
+                return seen
+            # Localhost storage does not replace files in one step.
+            trouble = "the client read a status that was not written to its end"
     return trouble
 
 
@@ -140,13 +146,13 @@ def test_a_cold_start_is_told_and_paid_once(pair: tuple[Combination, Seen, Seen]
         # Upstream tells it by the process' environment.
         stats = seen["stats"]
         assert stats["worker_task_cold_start"] is stats["worker_cold_start"], name
-    calls = [metered[f"warm-{index}"]["stats"] for index in range(3)]
+    calls = [metered[f"warm-{index}"]["stats"] for index in range(2)]
     startup = [call[TASK + "startup"] for call in calls]
     assert [joules > 0 for joules in startup] == [call["worker_cold_start"] for call in calls]
     if combination.runner == 1:
-        assert [call["worker_cold_start"] for call in calls] == [True, False, False]
+        assert [call["worker_cold_start"] for call in calls] == [True, False]
     # Nothing of an earlier call: each has a window of its own.
-    assert len({call[FUNCTION + "consumption"] for call in calls}) == 3
+    assert len({call[FUNCTION + "consumption"] for call in calls}) == 2
     assert all(0.19 <= call[FUNCTION + "duration"] for call in calls)
 
 
