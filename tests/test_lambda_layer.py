@@ -56,6 +56,24 @@ def test_the_same_wheel_gives_the_same_bytes(wheel, tmp_path):
     assert build(tmp_path, wheel).sha256 == build(tmp_path, reversed_wheel, "2.zip").sha256
 
 
+def test_nothing_is_compiled_when_a_sandbox_starts(wheel, tmp_path):
+    layer = build(tmp_path, wheel)
+    with zipfile.ZipFile(layer.path) as archive:
+        archive.extractall(tmp_path / "opt")
+    # A bytecode file of this kind is taken whatever the source says.
+    for source in (tmp_path / "opt/python").rglob("*.py"):
+        source.write_text("no Python at all")
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1]); from lithowatt import EnergyMeter\n"
+        "with EnergyMeter() as meter: pass\n"
+        "print(type(meter.stats()))"
+    )
+    command = [sys.executable, "-I", "-S", "-c", code, str(tmp_path / "opt" / "python")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+
+    assert (done.returncode, done.stdout) == (0, "<class 'dict'>\n"), done.stderr
+
+
 def test_python_meters_from_the_unpacked_layer_without_numpy(wheel, tmp_path):
     layer = build(tmp_path, wheel)
     with zipfile.ZipFile(layer.path) as archive:
