@@ -20,6 +20,10 @@ A call that ends without a word of its own (killed, timed out, `os._exit`)
 carries the energy of its whole task in the worker instead, with ` (task
 window)` in `worker_func_energy_method` and the reason in
 `worker_func_energy_warnings`.
+
+Beside the function's values each call has those of its whole task,
+`worker_task_energy_*`, with the function inside of it (so the two are never
+added up), the start of a cold worker apart, and `worker_task_cold_start`.
 """
 
 from __future__ import annotations

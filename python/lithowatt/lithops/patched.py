@@ -6,9 +6,8 @@ starts the function's process and `end` when that process is gone; the patched
 each does nothing where metering is switched off. The wheel's hook sees the
 patch and leaves the handler alone, so that nothing is metered twice.
 
-The task's window (`worker_task_energy_*`) begins with the function's process:
-what came before is in `worker_task_energy_startup` where the process was
-started for this call, and nowhere where it was not.
+The task's window (`worker_task_energy_*`) begins with the function's process: the
+download before it is in no value. The start of the worker is as with the hook.
 """
 
 from __future__ import annotations
