@@ -128,6 +128,15 @@ for _ in range(2):
     assert len({call["energy_consumption"] for call in calls}) == 1
 
 
+def test_forks_that_were_there_before_their_calls_do_not_all_pay_the_start() -> None:
+    here = worker()
+    here._pid = os.getpid() + 1  # as in a fork of the process that started
+    first, second = (values(TaskWindow(here, 1)) for _ in range(2))
+    assert first["cold_start"] is True
+    assert first["energy_startup"] is None
+    assert second["energy_startup"] == 0.0
+
+
 def test_a_process_that_did_other_things_before_does_not_guess_its_start() -> None:
     here = worker(startup_cpu=None)
     first = values(TaskWindow(here, 1))

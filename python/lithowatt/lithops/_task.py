@@ -112,6 +112,7 @@ class Worker:
     """
 
     def __init__(self, fresh: bool) -> None:
+        self._pid = os.getpid()
         self._startup_cpu = time.process_time() if fresh else None
         self._chunk: Chunk | None = None
         self._called = 0
@@ -127,7 +128,12 @@ class Worker:
         """
         first = self._is_first()
         if self._chunk is None:
-            self._chunk = Chunk(calls, None, self._take_startup())
+            startup = self._take_startup()
+            if os.getpid() != self._pid:
+                # The start of the parent is for all of its forks, and how many
+                # there are nobody says (the service of 3.1's and 3.2's second runner).
+                startup = None
+            self._chunk = Chunk(calls, None, startup)
         return self._chunk, self._chunk.share(), first
 
     def pass_call(self) -> None:
