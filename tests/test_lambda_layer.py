@@ -53,7 +53,16 @@ def test_the_same_wheel_gives_the_same_bytes(wheel, tmp_path):
         for name in reversed(old.namelist()):
             new.writestr(name, old.read(name))
 
-    assert build(tmp_path, wheel).sha256 == build(tmp_path, reversed_wheel, "2.zip").sha256
+    first = build(tmp_path, wheel).sha256
+    assert build(tmp_path, reversed_wheel, "2.zip").sha256 == first
+    # Nor what the process that builds it has loaded.
+    code = (
+        "import sys; from lithowatt.lithops import build_layer\n"
+        "print(build_layer(*sys.argv[1:3], architecture=sys.argv[3], glibc=(99, 0)).sha256)"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "3.zip"), str(wheel), ARCHITECTURE]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.stdout.strip() == first, done.stderr
 
 
 def test_nothing_is_compiled_when_a_sandbox_starts(wheel, tmp_path):

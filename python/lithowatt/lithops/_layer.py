@@ -183,9 +183,9 @@ def _bytecode(files: dict[str, bytes]) -> dict[str, bytes]:
             continue
         folder, _, module = name.rpartition("/")
         code = compile(source, f"/opt/python/{name}", "exec", dont_inherit=True, optimize=0)
-        # Through marshal twice: the first time the bytes depend on what else is
-        # alive in this process.
-        content = marshal.dumps(marshal.loads(marshal.dumps(code)))  # noqa: S302 (our own)
+        # Format 2, without references, of which the newer formats write more or
+        # fewer as there are other objects alive in this process.
+        content = marshal.dumps(code, 2)
         # Flags 1: by the hash of the source, which is not checked (PEP 552).
         header = importlib.util.MAGIC_NUMBER + struct.pack("<I", 1)
         header += importlib.util.source_hash(source)
