@@ -15,6 +15,7 @@ import pytest
 pytest.importorskip("lithops")
 yaml = pytest.importorskip("yaml")
 
+from lithops_environments import plain, site_packages  # noqa: E402
 from lithowatt.cli import main  # noqa: E402
 from lithowatt.lithops import check_config  # noqa: E402
 from lithowatt.lithops._config import ConfigProblem, keys_read, read_yaml  # noqa: E402
@@ -119,6 +120,17 @@ def test_the_kubernetes_configuration_is_named_key_by_key_and_put_right():
     }
     assert list(right) == ["lithops", "k8s", "minio"]
     assert check_config(right)[0] == []
+
+
+def test_the_release_decides_what_is_read():
+    package = site_packages(plain("3.6.4")) / "lithops"
+    findings, right = check_config(yaml.safe_load(KUBERNETES), package)
+    advice = {finding.where: finding.advice for finding in findings}
+
+    # The security context came with 3.7.
+    assert "pod template" in advice["k8s.privileged_containers"]
+    assert "container_security_context" not in right["k8s"]
+    assert "runtime_memory" in keys_read("aws_lambda", package)
 
 
 def test_what_lithops_overwrites_is_said():
