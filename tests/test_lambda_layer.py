@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from lithowatt.cli import main
 from lithowatt.lithops._layer import (
     LAYER_LIMIT,
     LayerError,
@@ -117,6 +118,44 @@ def test_a_wheel_that_lambda_would_not_load_is_refused(wheel, tmp_path, change, 
     with pytest.raises(LayerError, match=message):
         build_layer(tmp_path / "layer.zip", wheel, **settings)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_wheel_for_the_other_architecture_makes_its_layer(wheel, tmp_path):
+    machine = {"x86_64": 62, "arm64": 183}[OTHER].to_bytes(2, "little")
+    other = tmp_path / wheel.name
+    with zipfile.ZipFile(wheel) as old, zipfile.ZipFile(other, "w") as new:
+        for name in old.namelist():
+            content = old.read(name)
+            if name.endswith(".so"):
+                content = content[:18] + machine + content[20:]
+            new.writestr(name, content)
+
+    layer = build_layer(tmp_path / "layer.zip", other, architecture=OTHER, glibc=ANY_GLIBC)
+    assert layer.architecture == OTHER
+
+
+def test_a_wheel_that_pip_does_not_find_is_said_with_what_to_do(tmp_path, monkeypatch):
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.delenv("PIP_FIND_LINKS", raising=False)
+
+    with pytest.raises(LayerError, match=r"pip has no manylinux2014_aarch64 wheel.*--wheel"):
+        build_layer(tmp_path / "layer.zip", architecture="arm64")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_command_says_what_it_built_or_why_not(wheel, tmp_path, capsys):
+    output = tmp_path / "layer.zip"
+    command = ["lithops", "layer", str(output), "--wheel", str(wheel)]
+    command += ["--architecture", ARCHITECTURE]
+
+    assert main([*command, "--glibc", "99.0"]) == 0
+    out = capsys.readouterr().out
+    assert hashlib.sha256(output.read_bytes()).hexdigest() in out
+    assert main([*command, "--glibc", "2.3"]) == 2
+    assert "needs glibc" in capsys.readouterr().err
+    assert main(["lithops", "layer", str(output), "--wheel", str(tmp_path / "none.whl")]) == 2
+    with pytest.raises(SystemExit):
+        main([*command, "--glibc", "new"])
 
 
 def test_what_is_no_wheel_of_lithowatt_is_refused(tmp_path):

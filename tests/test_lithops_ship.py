@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import subprocess
@@ -13,6 +14,7 @@ import pytest
 import lithowatt
 from lithops_environments import isolated, metered, plain, run_python
 from lithowatt.lithops import _ship
+from wheels import pack_wheel
 
 ENERGY = "worker_func_energy_"
 
@@ -161,6 +163,13 @@ def test_a_meter_for_another_machine_leaves_calls_alone(tmp_path):
 
     assert [call["result"][0] for call in seen["shipped"]] == [1, 4]
     assert not any(key.startswith(ENERGY) for key in seen["shipped"][0]["stats"])
+
+
+def test_a_wheel_is_sent_as_the_package_is(tmp_path):
+    here, wheel = _ship._bundle(None), _ship._bundle(pack_wheel(tmp_path))
+
+    assert here == wheel
+    assert here[0] == f"lithowatt-{hashlib.sha256(here[1]).hexdigest()}.zip"
 
 
 def test_what_is_no_function_passes_unchanged():
