@@ -59,6 +59,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     doctor.add_argument("--json", action="store_true", help="as JSON")
     doctor.add_argument("--root", help="look for /sys and /proc below this directory")
+    probes = doctor.add_mutually_exclusive_group()
+    probes.add_argument(
+        "--load", action="store_true", help="load the kernel probes (eBPF) for every process first"
+    )
+    probes.add_argument(
+        "--unload", action="store_true", help="take the kernel probes of every version out again"
+    )
     doctor.set_defaults(func=_doctor)
 
     run = commands.add_parser(
@@ -93,6 +100,13 @@ def _parser() -> argparse.ArgumentParser:
 
 def _doctor(arguments: argparse.Namespace) -> int:
     root = arguments.root
+    if arguments.load:
+        _core.load_probes(root)
+    elif arguments.unload:
+        gone = _core.unload_probes(root)
+        if not arguments.json:
+            print("\n".join(f"removed {path}" for path in gone) or "no kernel probes were loaded")
+            print()
     findings = _core.doctor(root)
     cpu = _core.cpu_identity(root)
     calibration = _calibration()

@@ -46,19 +46,20 @@ const OURS: &str = "lithowatt";
 /// f_type of a BPF file system (include/uapi/linux/magic.h).
 const BPF_FS_MAGIC: u64 = 0xcafe_4a11;
 
-/// What readers need, pinned 0444. Everything else is held by the programs.
-const READABLE: [&str; 11] = [
-    "identity",
-    "control",
-    "cpu_states",
-    "cpu_powers",
-    "slots",
-    "slot_usage",
-    "answers",
-    "cgroup_usage",
-    "processes",
-    "process_index",
-    "cgroups",
+/// What readers need, frozen, and the mode it is pinned with: 0666 for what they map (see
+/// [`sys::Access::Map`]). Everything else is held by the programs.
+const READABLE: [(&str, u32); 11] = [
+    ("identity", 0o666),
+    ("control", 0o666),
+    ("cpu_states", 0o666),
+    ("cpu_powers", 0o666),
+    ("slots", 0o666),
+    ("slot_usage", 0o666),
+    ("answers", 0o666),
+    ("cgroup_usage", 0o666),
+    ("processes", 0o666),
+    ("process_index", 0o444),
+    ("cgroups", 0o444),
 ];
 
 /// A program, its tracepoints in the order of preference, and what it brings.
@@ -463,6 +464,9 @@ pub fn load(root: &Path, sizes: Sizes) -> Result<Loaded, Unavailable> {
         object: *DIGEST,
     };
     sys::update(map(&ebpf, "identity")?, &0u32, &identity).map_err(io)?;
+    for (name, _) in READABLE {
+        sys::freeze(map(&ebpf, name)?).map_err(io)?;
+    }
     Ok(Loaded { ebpf, links })
 }
 
@@ -500,7 +504,11 @@ impl Loaded {
         let target = directory(root);
         let ours = parent_directory(root)?;
         sweep(&ours);
-        let staging = ours.join(format!(".{}-{}", std::process::id(), clock::monotonic_ns()));
+        let staging = ours.join(format!(
+            "{STAGING}{}-{}",
+            std::process::id(),
+            clock::monotonic_ns()
+        ));
         let result = self.pin_into(&staging).and_then(|()| {
             fs::rename(&staging, &target).or_else(|e| {
                 // Somebody else's probe stands there already, whole.
@@ -519,11 +527,11 @@ impl Loaded {
         fs::DirBuilder::new().mode(0o755).create(staging)?;
         // The mask of the process must not close the directory to readers.
         fs::set_permissions(staging, fs::Permissions::from_mode(0o755))?;
-        for name in READABLE {
+        for (name, mode) in READABLE {
             let path = staging.join(name);
             let map = self.ebpf.map(name).ok_or(io::ErrorKind::NotFound)?;
             map.pin(&path).map_err(io::Error::other)?;
-            fs::set_permissions(&path, fs::Permissions::from_mode(0o444))?;
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode))?;
         }
         for (name, link) in self.links {
             link.pin(staging.join(format!("link_{name}")))
@@ -568,6 +576,9 @@ fn parent_directory(root: &Path) -> Result<PathBuf, Unavailable> {
     Ok(ours)
 }
 
+/// Name of a directory that is being filled. (A BPF file system takes no name with a dot.)
+const STAGING: &str = "loading-";
+
 /// Loading takes milliseconds: what is older than this was left by a loader that was killed, ns.
 const LEFT_NS: u64 = 10_000_000_000;
 
@@ -578,7 +589,7 @@ fn sweep(ours: &Path) {
         let name = entry.file_name();
         let made = name
             .to_str()
-            .and_then(|n| n.strip_prefix('.')?.split_once('-'))
+            .and_then(|n| n.strip_prefix(STAGING)?.split_once('-'))
             .and_then(|(_, made)| made.parse::<u64>().ok());
         if made.is_some_and(|made| now.saturating_sub(made) > LEFT_NS) {
             remove(&entry.path());

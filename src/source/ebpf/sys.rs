@@ -12,6 +12,7 @@ use super::layout::Plain;
 const BPF_MAP_LOOKUP_ELEM: libc::c_long = 1;
 const BPF_MAP_UPDATE_ELEM: libc::c_long = 2;
 const BPF_OBJ_GET: libc::c_long = 7;
+const BPF_MAP_FREEZE: libc::c_long = 22;
 const BPF_F_RDONLY: u32 = 1 << 3;
 
 /// `attr` of the commands on one element.
@@ -48,13 +49,33 @@ fn bpf<T>(command: libc::c_long, attr: &mut T) -> io::Result<i32> {
     }
 }
 
-/// Opens a pinned map for reading.
-pub fn open_pinned(path: &Path) -> io::Result<OwnedFd> {
+/// How a pinned map is opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// To look elements up.
+    Lookup,
+    /// To map it. The kernel maps none that is open for reading only, so such maps are frozen: to
+    /// write them from user space is refused to everybody.
+    Map,
+}
+
+/// Makes a map read-only for user space, for good. Programs go on writing it.
+pub fn freeze(map: BorrowedFd<'_>) -> io::Result<()> {
+    let mut attr = map.as_raw_fd() as u32;
+    bpf(BPF_MAP_FREEZE, &mut attr).map(|_| ())
+}
+
+/// Opens a pinned map.
+pub fn open_pinned(path: &Path, access: Access) -> io::Result<OwnedFd> {
     let path = CString::new(path.as_os_str().as_bytes())?;
     let mut attr = Object {
         path: path.as_ptr() as u64,
         fd: 0,
-        flags: BPF_F_RDONLY,
+        flags: if access == Access::Lookup {
+            BPF_F_RDONLY
+        } else {
+            0
+        },
     };
     let fd = bpf(BPF_OBJ_GET, &mut attr)?;
     // SAFETY: the kernel has just made this descriptor for us (close-on-exec, as all of bpf's).
