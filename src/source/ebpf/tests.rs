@@ -66,17 +66,12 @@ fn a_busy_process_is_counted_as_its_cpu_clock_counts_it() {
 }
 
 /// Nanoseconds per run of each program, by the kernel's own statistics, while `load` runs.
-fn cost(probes: &Probes, load: impl FnOnce()) -> Vec<(String, u64, f64)> {
-    let _stats = aya::sys::enable_stats(aya::sys::Stats::RunTime).unwrap();
+fn cost(probes: &Probes, load: impl FnOnce()) -> Vec<(&'static str, u64, f64)> {
+    let _on = sys::testing::statistics().unwrap();
     let loaded = probes._own.as_ref().unwrap();
     let read = || -> Vec<_> {
-        loaded
-            .ebpf
-            .programs()
-            .map(|(name, program)| {
-                let info = program.info().unwrap();
-                (name.to_owned(), info.run_count(), info.run_time())
-            })
+        let all = loaded.programs.iter();
+        all.map(|(name, fd)| (*name, sys::testing::runs(fd.as_fd()).unwrap()))
             .collect()
     };
     let before = read();
@@ -84,10 +79,9 @@ fn cost(probes: &Probes, load: impl FnOnce()) -> Vec<(String, u64, f64)> {
     before
         .into_iter()
         .zip(read())
-        .map(|((name, count, time), (_, now, later))| {
+        .map(|((name, (time, count, _)), (_, (later, now, _)))| {
             let runs = now - count;
-            let ns = (later - time).as_nanos() as f64 / runs.max(1) as f64;
-            (name, runs, ns)
+            (name, runs, (later - time) as f64 / runs.max(1) as f64)
         })
         .collect()
 }
@@ -116,16 +110,10 @@ fn ping_pong() {
 
 #[test]
 fn a_switch_costs_little() {
-    let Some(mut probes) = probe() else { return };
+    let Some(probes) = probe() else { return };
     // The shortest program, at the same event, tells what the kernel's own statistics cost.
-    let loaded = probes._own.as_mut().unwrap();
-    let shortest: &mut aya::programs::RawTracePoint = loaded
-        .ebpf
-        .program_mut("on_thermal")
-        .unwrap()
-        .try_into()
-        .unwrap();
-    shortest.attach("sched_switch").unwrap();
+    let shortest = probes._own.as_ref().unwrap().program("on_thermal");
+    let _floor = sys::attach(shortest, "sched_switch").unwrap();
     for round in ["untracked", "tracked"] {
         for (name, runs, ns) in cost(&probes, ping_pong) {
             println!("{round}: {name} {runs} runs, {ns:.0} ns each");
