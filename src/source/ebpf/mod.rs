@@ -19,6 +19,7 @@ use crate::source::Unavailable;
 mod btf;
 pub mod layout;
 mod load;
+mod object;
 mod sys;
 
 pub use load::{DIGEST, Sizes, directory, load, unload};
