@@ -1,6 +1,7 @@
 """``lithowatt``: what can be measured here, and the joules of a command.
 
-``lithowatt doctor``, ``run -- CMD``, ``calibrate``, ``lithops status``, ``profile recommend``.
+``lithowatt doctor``, ``run -- CMD``, ``top``, ``calibrate``, ``lithops status``,
+``profile recommend``.
 """
 
 from __future__ import annotations
@@ -85,6 +86,7 @@ def _parser() -> argparse.ArgumentParser:
     run.set_defaults(func=_run)
 
     from lithowatt._cost_cli import add_cli as add_cost_cli
+    from lithowatt._top import add_cli as add_top_cli
     from lithowatt.lithops import add_cli
     from lithowatt.profiles._cli import add_cli as add_profile_cli
 
@@ -92,6 +94,7 @@ def _parser() -> argparse.ArgumentParser:
     add_cli(commands)
     add_profile_cli(commands)
     add_cost_cli(commands)
+    add_top_cli(commands)
     return parser
 
 
