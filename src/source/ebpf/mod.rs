@@ -662,9 +662,14 @@ impl Probes {
             .filter(|process| process.tgid != 0)
             .collect();
         for process in &mut all {
-            for (_, ns) in open.iter().filter(|(tgid, _)| *tgid == process.tgid) {
-                process.ns += ns;
+            let running = open.iter().filter(|(tgid, _)| *tgid == process.tgid);
+            let open_ns: u64 = running.map(|(_, ns)| ns).sum();
+            // They go on as all before them on average, as the machine's do.
+            if process.ns > 0 {
+                let ratio = open_ns as f64 / process.ns as f64;
+                process.cycles += (process.cycles as f64 * ratio) as u64;
             }
+            process.ns += open_ns;
         }
         Ok(all)
     }
