@@ -218,10 +218,11 @@ def used_between(before: Snapshot, after: Snapshot, cpus: int) -> dict[int, Used
     found = {}
     for pid, (parent, cgroup, ns, cycles) in after.uses.items():
         then = before.uses.get(pid)
-        # A number whose clock went back is another process.
-        fresh = then is None or then[2] > ns
+        # A number whose clock went far back is another process. It goes back a little where the
+        # hypervisor had taken a part of a slice that was still running at the last look.
+        fresh = then is None or ns < then[2] // 2
         if then is not None and not fresh:
-            ns -= then[2]
+            ns = max(0, ns - then[2])
             if cycles is not None and then[3] is not None:
                 cycles = max(0, cycles - then[3])
         found[pid] = Used(parent, cgroup, min(ns, most), cycles, fresh)
