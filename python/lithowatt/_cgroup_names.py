@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import namedtuple
+from functools import lru_cache
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -81,6 +82,7 @@ def printable(text: str) -> str:
     )
 
 
+@lru_cache(maxsize=4096)
 def place_of(path: str) -> Place:
     """What the cgroup at ``path`` is.
 

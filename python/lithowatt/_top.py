@@ -213,6 +213,7 @@ class Top:
         self._counts, self._why_not_probes = counts(root, pid)
         by_probes = self._why_not_probes is None
         self._names = Names(root, numbered or not by_probes)
+        self._numbered = numbered
         self._subject: Subject
         if pid is not None:
             self._subject = Tree(pid, root, by_probes)
@@ -384,6 +385,11 @@ class Top:
                     look.ended_inside = energy.active * ended / total if total > 0 else 0.0
                 attributed += look.ended_inside or 0.0
                 look.others = max(0.0, energy.active - attributed)
+        if look.why_not_probes is None and not self._numbered:
+            look.warnings.append(
+                "processes have the kernel's own numbers, not those of this container: they are "
+                "not to be found in /proc by them, so their names are unknown"
+            )
         if look.busy_ns is None:
             look.warnings.append(
                 "how busy the machine was is unknown: what ended in between is shared by the rest"

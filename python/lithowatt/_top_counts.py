@@ -382,12 +382,15 @@ class Cgroup:
 
 UNKNOWN = Place("unknown", "", "")
 
+MOST_BYTES = 16_384
+"""Of a file of a process; command lines may be longer, cgroups are not."""
+
 
 class Names:
     """Names of processes and of what they are in."""
 
     def __init__(self, root: str | None, numbered: bool) -> None:
-        self._proc = below(root, "proc")
+        self._proc = str(below(root, "proc"))
         self._numbered = numbered
         mount = below(root, "sys/fs/cgroup")
         self._cgroups = mount if (mount / "cgroup.controllers").is_file() else mount / "unified"
@@ -404,21 +407,28 @@ class Names:
             return f"kernel pid {pid}"
         try:
             if command_line:
-                text = (self._proc / str(pid) / "cmdline").read_bytes()
+                text = self._read(pid, "cmdline")
                 if text:
                     return _text(text.rstrip(b"\0").replace(b"\0", b" "))
-            comm = _text((self._proc / str(pid) / "comm").read_bytes().removesuffix(b"\n"))
+            comm = _text(self._read(pid, "comm").removesuffix(b"\n"))
         except OSError:
             return "(ended)"
         # As ps shows what has no command line.
         return f"[{comm}]" if command_line else comm
 
+    def _read(self, pid: int, name: str) -> bytes:
+        # A few hundred of these a look are most of what a look costs.
+        fd = os.open(f"{self._proc}/{pid}/{name}", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            return os.read(fd, MOST_BYTES)
+        finally:
+            os.close(fd)
+
     def place(self, pid: int, cgroup_id: int | None) -> Place:
         """The cgroup that a process is in."""
         if self._numbered:
             with contextlib.suppress(OSError):
-                text = _text((self._proc / str(pid) / "cgroup").read_bytes())
-                return place_of_process(text.splitlines())
+                return place_of_process(_text(self._read(pid, "cgroup")).split("\n"))
         if cgroup_id is None:
             return UNKNOWN
         if cgroup_id not in self._paths and not self._walked:
