@@ -592,6 +592,24 @@ def test_a_reader_that_goes_ends_it(form: list[str]) -> None:
         assert process.stderr.read() == b""
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+@pytest.mark.parametrize("form", [["--json"], []])
+def test_an_output_that_is_full_is_said(form: list[str]) -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            command(*form, "--interval", "0.1"), stdout=full, stderr=subprocess.PIPE, text=True
+        )
+    assert done.returncode == 2
+    assert done.stderr == ("lithowatt: the output could not be written: No space left on device\n")
+
+
+def test_without_an_output() -> None:
+    shell = ["sh", "-c", 'exec "$@" >&-', "sh", *command("--once")]
+    done = subprocess.run(shell, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 2
+    assert done.stderr.startswith("lithowatt: standard output is closed")
+
+
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [

@@ -582,6 +582,10 @@ def _positive(text: str) -> int:
 
 
 def _top(arguments: argparse.Namespace) -> int:
+    # A stream that was closed before we started is None.
+    if sys.stdout is None:
+        print("lithowatt: standard output is closed: there is nowhere to tell", file=sys.stderr)
+        return 2
     top = Top(
         arguments.interval,
         arguments.by,
@@ -593,22 +597,34 @@ def _top(arguments: argparse.Namespace) -> int:
         arguments.command_line,
     )
     try:
-        with Patience() as patience:
-            looks = _looks(top, arguments.interval, arguments.count, patience)
-            if arguments.json:
-                for look in looks:
-                    # Other characters than ASCII are escaped, so no name reaches a terminal.
-                    print(json.dumps(record(look), allow_nan=False), flush=True)
-            else:
-                from lithowatt._top_view import show
-
-                show(looks, top, sys.stdout)
-        ended = top.ended
+        _tell(top, arguments)
+    except (BrokenPipeError, LithowattError):
+        raise  # told by the caller
+    except OSError as error:
+        print(f"lithowatt: the output could not be written: {error.strerror}", file=sys.stderr)
+        # Python would try once more at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 2
+    except KeyboardInterrupt:
+        return 130
     finally:
         top.close()
-    if ended and not arguments.json:
-        print(ended)
     return 0
+
+
+def _tell(top: Top, arguments: argparse.Namespace) -> None:
+    with Patience() as patience:
+        looks = _looks(top, arguments.interval, arguments.count, patience)
+        if arguments.json:
+            for look in looks:
+                # Other characters than ASCII are escaped, so no name reaches a terminal.
+                print(json.dumps(record(look), allow_nan=False), flush=True)
+            return
+        from lithowatt._top_view import show
+
+        show(looks, top, sys.stdout)
+    if top.ended:
+        print(top.ended, flush=True)
 
 
 def _looks(top: Top, interval: float, count: int | None, patience: Patience) -> Iterator[Look]:
