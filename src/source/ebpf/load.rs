@@ -37,6 +37,11 @@ static OBJECT: &Aligned<[u8]> = &Aligned(*include_bytes!(concat!(
     "/ebpf-probes/lithowatt.bpf.o"
 )));
 
+#[cfg(test)]
+pub(super) fn object_bytes() -> &'static [u8] {
+    &OBJECT.0
+}
+
 /// SHA-256 of the probe, as the build wrote it beside it: hashing it would cost each process more
 /// than opening the probe does.
 pub static DIGEST: &[u8; 32] = &digest_of(include_bytes!(concat!(
@@ -486,6 +491,12 @@ impl Loaded {
             .ok_or_else(|| io::ErrorKind::NotFound.into())
             .and_then(OwnedFd::try_clone)
             .map_err(|e| Unavailable::absent(format!("map {name}: {e}")))
+    }
+
+    /// No event reaches a program any more.
+    #[cfg(test)]
+    pub(super) fn detach(&mut self, program: &str) {
+        self.links.retain(|(name, _)| *name != program);
     }
 
     #[cfg(test)]

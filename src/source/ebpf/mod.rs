@@ -338,7 +338,8 @@ impl Probes {
             (flags & FLAG_THERMAL != 0, "thermal events"),
         ]
         .into_iter()
-        .filter_map(|(is, name)| is.then(|| name.to_owned()))
+        .filter(|(is, _)| *is)
+        .map(|(_, name)| name.to_owned())
         .collect()
     }
 
