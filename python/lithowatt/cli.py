@@ -86,7 +86,7 @@ def _parser() -> argparse.ArgumentParser:
     run.set_defaults(func=_run)
 
     from lithowatt._cost_cli import add_cli as add_cost_cli
-    from lithowatt._top import add_cli as add_top_cli
+    from lithowatt._top_cli import add_cli as add_top_cli
     from lithowatt.lithops import add_cli
     from lithowatt.profiles._cli import add_cli as add_profile_cli
 
