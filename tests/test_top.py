@@ -353,6 +353,38 @@ def test_a_cgroup_alone_has_rows(own_cgroup: Path) -> None:
         assert outside.poll() is None
 
 
+def usage_of(cgroup: Path) -> float:
+    """CPU time of a cgroup, version 2, s."""
+    fields = dict(line.split() for line in (cgroup / "cpu.stat").read_text().splitlines())
+    return int(fields["usage_usec"]) * 1e-6
+
+
+def test_what_ended_in_a_cgroup_is_its_own(
+    probes: None, own_cgroup: Path, steady: Callable[[Callable[[], None]], None]
+) -> None:
+    if not (own_cgroup / "cgroup.controllers").exists():
+        pytest.skip("no cgroups of version 2")
+    with running(FORKING) as forking, running(BURN):
+        (own_cgroup / "cgroup.procs").write_text(f"{forking.pid}\n")
+        top = Top(1.0, by="cgroup")
+        look_of(top, 0.2)
+
+        def check() -> None:
+            top.look()
+            begun = usage_of(own_cgroup)
+            look = look_of(top, 1.0)
+            really = usage_of(own_cgroup) - begun
+            check_sum(look)
+            rows = record(look)["rows"]
+            row = next(row for row in rows if row["cgroup"] == f"/{own_cgroup.name}")
+            assert row["cpu_seconds"] == pytest.approx(really, rel=0.05, abs=0.01)
+            # Its children live 3 ms.
+            assert row["ended_cpu_seconds"] > 0.5 * row["cpu_seconds"]
+
+        steady(check)
+        top.close()
+
+
 @pytest.mark.usefixtures("live")
 def test_on_a_counter(steady: Callable[[Callable[[], None]], None]) -> None:
     """One busy CPU of a machine whose joules are known."""
@@ -391,6 +423,42 @@ def test_without_probes_it_says_why_and_what_to_do(without_probes: str) -> None:
     assert told["probes_reason"]
     assert told["unseen_slices"] is None
     assert f"without kernel probes: {told['probes_reason']}" in plain(look, 5)
+
+
+def in_a_container(*arguments: str) -> dict[str, Any]:
+    """One look from a PID namespace with a /proc of its own."""
+    unshare = ["unshare", "--pid", "--fork", "--mount-proc"]
+    try:
+        tried = subprocess.run([*unshare, "true"], stderr=subprocess.PIPE, text=True)
+    except FileNotFoundError:
+        pytest.skip("there is no unshare(1)")
+    if tried.returncode != 0:
+        pytest.skip(tried.stderr)
+    done = subprocess.run(
+        [*unshare, *command("--once", "--interval", "0.3", "--json", *arguments)],
+        stdout=subprocess.PIPE,
+        check=True,
+    )
+    told: dict[str, Any] = json.loads(done.stdout)
+    assert sum_of(told) == pytest.approx(told["machine_watts"], rel=1e-9)
+    return told
+
+
+def test_in_a_container_the_kernels_numbers_get_no_names(probes: None) -> None:
+    with running(BURN) as burner:
+        told = in_a_container()
+    assert any("kernel's own numbers" in text for text in told["warnings"])
+    row = next(row for row in told["rows"] if row["pid"] == burner.pid)
+    assert row["name"] == f"kernel pid {burner.pid}"
+
+
+def test_in_a_container_a_tree_goes_by_its_clocks(probes: None) -> None:
+    told = in_a_container("--pid", "1")
+    assert told["weight"] == "CPU clocks"
+    assert "in a container" in told["probes_reason"]
+    # Itself: the first process of the namespace.
+    assert {row["pid"] for row in told["rows"]} == {1}
+    assert not told["warnings"] or all("numbers" not in text for text in told["warnings"])
 
 
 def write(root: Path, files: dict[str, str]) -> None:

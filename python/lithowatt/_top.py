@@ -33,6 +33,7 @@ from lithowatt._top_counts import (
     Used,
     below,
     counts,
+    ended_between,
     numbers_are_the_kernels,
     used_between,
 )
@@ -74,6 +75,7 @@ class Row:
         count: processes.
         ns: CPU time, ns.
         cycles: where they are counted.
+        ended_ns: part of ``ns`` of those in the cgroup that ended between two looks.
         joules: above idle, with its 95 % band; ``None`` where there is no energy.
     """
 
@@ -85,6 +87,7 @@ class Row:
     ns: int
     cycles: int | None
     joules: tuple[float, float, float] | None = None
+    ended_ns: int = 0
 
 
 @dataclass
@@ -203,7 +206,9 @@ class Top:
         self.by, self.sort, self.limit = by, sort, limit
         self._root, self._pid, self._command_line = root, pid, command_line
         numbered = numbers_are_the_kernels(root)
-        self._counts, self._why_not_probes = counts(root, pid)
+        self._counts, self._why_not_probes = counts(
+            root, pid, groups=by != "process" and cgroup is None and pid is None
+        )
         by_probes = self._why_not_probes is None
         self._names = Names(root, numbered or not by_probes)
         self._numbered = numbered
@@ -345,7 +350,9 @@ class Top:
             return (use.cycles or 0) if by_cycles else use.ns
 
         inside = sum(weigh(used[pid]) for pid in chosen)
+        gone = ended_between(before, after, used)
         everyone = sum(map(weigh, used.values()))
+        everyone += sum((cycles or 0) if by_cycles else ns for ns, cycles in gone.values())
         ended = None
         if not self._subject.whole and subject_ns is not None:
             inside_ns = sum(used[pid].ns for pid in chosen)
@@ -359,7 +366,7 @@ class Top:
         def joules(weight: float) -> tuple[float, float, float] | None:
             return None if energy is None else band(weight, total, energy)
 
-        rows = self._rows({pid: used[pid] for pid in chosen if weigh(used[pid]) > 0})
+        rows = self._rows({pid: used[pid] for pid in chosen if weigh(used[pid]) > 0}, gone)
         for row in rows:
             row.joules = joules((row.cycles or 0) if by_cycles else row.ns)
         keys: dict[str, Callable[[Row], Any]] = {
@@ -401,7 +408,7 @@ class Top:
         row.name = row.name or self._names.of(row.pid, self._command_line)
         row.place = self._names.place(row.pid, cgroup_id)
 
-    def _rows(self, used: dict[int, Used]) -> list[Row]:
+    def _rows(self, used: dict[int, Used], gone: dict[int, tuple[int, int | None]]) -> list[Row]:
         self._names.begin()
         if self.by == "process":
             named = self.sort == "name"
@@ -418,14 +425,25 @@ class Top:
                 for pid, use in used.items()
             ]
         groups: dict[str, Row] = {}
+        places: dict[int, Place] = {}
+
+        def add(place: Place, ns: int, cycles: int | None) -> Row:
+            name = _group(place, self.by)
+            row = groups.setdefault(name, Row(None, None, name, place, 0, 0, cycles and 0))
+            row.ns += ns
+            if row.cycles is not None and cycles is not None:
+                row.cycles += cycles
+            return row
+
         for pid, use in used.items():
             place = self._names.place(pid, use.cgroup_id)
-            name = _group(place, self.by)
-            row = groups.setdefault(name, Row(None, None, name, place, 0, 0, use.cycles and 0))
-            row.count += 1
-            row.ns += use.ns
-            if row.cycles is not None and use.cycles is not None:
-                row.cycles += use.cycles
+            if use.cgroup_id is not None:
+                places[use.cgroup_id] = place
+            add(place, use.ns, use.cycles).count += 1
+        for cgroup, (ns, cycles) in gone.items():
+            # Those who live in it may be known by another hierarchy.
+            place = places.get(cgroup) or self._names.cgroup(cgroup)
+            add(place, ns, cycles).ended_ns += ns
         return list(groups.values())
 
 
@@ -480,6 +498,7 @@ def record(look: Look) -> dict[str, Any]:
             "high_watts": watts(high),
             "joules": value,
             "cpu_seconds": row.ns * 1e-9,
+            "ended_cpu_seconds": row.ended_ns * 1e-9,
             "cpu_percent": 100e-9 * row.ns / seconds if seconds > 0 else None,
             "cycles": row.cycles,
         }
