@@ -233,9 +233,10 @@ def test_a_tree_is_followed_through_the_dead() -> None:
     second = snapshot(2, {1: (0, 9), pid: (1, 9), far + 2: (far, 1), far + 3: (far + 1, 1)})
     # Its creator has died since.
     assert choose(first, second) == {pid, far + 2}
-    # The number of a child that has died goes to a stranger.
-    third = snapshot(3, {1: (0, 9), pid: (1, 9), far + 2: (1, 0.1), far + 4: (far + 2, 1)})
-    assert choose(second, third) == {pid}
+    # The number of a child that has died goes to a stranger; another is only now seen of one who
+    # had died before.
+    uses = {1: (0, 9), pid: (1, 9), far + 2: (1, 0.1), far + 4: (far + 2, 1), far + 5: (far, 1)}
+    assert choose(second, snapshot(3, uses)) == {pid, far + 5}
 
 
 # -- looks ----------------------------------------------------------------------------------------
@@ -468,7 +469,7 @@ def write(root: Path, files: dict[str, str]) -> None:
 
 
 def stat_of(pid: int, comm: str, parent: int, ticks: int) -> str:
-    return f"{pid} ({comm}) S {parent} 1 1 0 -1 0 0 0 0 0 {ticks} 0 0 0 20 0 1 0 0 0 0\n"
+    return f"{pid} ({comm}) S {parent} 1 1 0 -1 0 0 0 0 0 {ticks - 40} 40 0 0 20 0 1 0 0 0 0\n"
 
 
 def test_of_another_proc_the_ticks_are_read(tmp_path: Path) -> None:
@@ -489,7 +490,8 @@ def test_of_another_proc_the_ticks_are_read(tmp_path: Path) -> None:
         },
     )
     top = Top(0.5, root=str(root))
-    write(root, {"proc/8000001/stat": stat_of(8000001, "a) (b", 1, 110)})
+    ticks = stat_of(8000001, "a) (b", 1, 110).replace(" 70 40 ", " 65 45 ")
+    write(root, {"proc/8000001/stat": ticks})
     look = look_of(top, 0.2)
     top.close()
     told = record(look)
