@@ -510,6 +510,7 @@ def hostile_look() -> Look:
     row = Row(7, 1, HOSTILE, place_of("/a\x1b[2J"), 1, 10**9, None, (4.0, 3.0, 5.0))
     return Look(
         seconds=1.0,
+        span_ns=10**9,
         when=0.0,
         energy=energy_of(),
         why_no_energy=None,
@@ -598,7 +599,8 @@ def test_json_lines(without_probes: str, capfd: pytest.CaptureFixture[str]) -> N
         assert told["quality"] in ("measured", "modelled")
         assert told["own_cpu_seconds"] > 0
         row = next(row for row in told["rows"] if row["pid"] == burner.pid)
-        assert row["cpu_percent"] == pytest.approx(100 * row["cpu_seconds"] / told["seconds"])
+        span = told["cpu_window_seconds"]
+        assert row["cpu_percent"] == pytest.approx(100 * row["cpu_seconds"] / span)
         assert row["joules"] == pytest.approx(row["watts"] * told["seconds"])
         watts = [row["watts"] for row in told["rows"]]
         assert watts == sorted(watts, reverse=True)

@@ -112,6 +112,8 @@ class Look:
     ``rows`` + ``more`` + ``unattributed`` + ``ended_inside`` + ``others`` + idle = machine, J.
 
     Attributes:
+        seconds: length of the window of the joules.
+        span_ns: length of the window of the CPU times, which begins and ends right after.
         rows: what is shown, most watts first unless asked otherwise.
         more: what the limit left out: how many rows, ns, J.
         unattributed: of no process that lives: ended in between, or not seen; J.
@@ -121,6 +123,7 @@ class Look:
     """
 
     seconds: float
+    span_ns: int
     when: float
     energy: Energy | None
     why_no_energy: str | None
@@ -224,12 +227,16 @@ class Top:
         # By its number this process is one among all: the model is then of the machine, not of the
         # sandbox that this process is in.
         own = os.getpid() if (below(root, "proc") / str(os.getpid())).is_dir() else None
-        self._meter = EnergyMeter(
-            methods=["rapl", "perf", "tdp"],
-            interval=min(1.0, interval / 2),
-            pid=own,
-            children=False,
-            root=root,
+        # Two in turn: while one is read the other meters.
+        self._meter, self._next = (
+            EnergyMeter(
+                methods=["rapl", "perf", "tdp"],
+                interval=min(1.0, interval / 2),
+                pid=own,
+                children=False,
+                root=root,
+            )
+            for _ in range(2)
         )
         self._meter.start()
         self._before = self._counts.take()
@@ -251,6 +258,9 @@ class Top:
         """What happened since the last look; ``None`` where the probes went away in between."""
         before, subject_before = self._before, self._subject_before
         self._meter.stop()
+        self._next.start()
+        when = time.time()
+        self._meter, self._next = self._next, self._meter
         try:
             after = self._counts.take()
         except UnavailableError as error:
@@ -259,8 +269,7 @@ class Top:
             self._names = Names(self._root, True)
             after = None
         subject_after = self._subject.cpu_ns()
-        reading = self._meter.reading
-        self._meter.start()
+        reading = self._next.reading
         self._before = after or self._counts.take()
         self._subject_before = subject_after
         own = time.process_time_ns()
@@ -273,7 +282,8 @@ class Top:
         energy = self._energy(reading, whole_ns)
         look = Look(
             seconds=reading.duration,
-            when=time.time(),
+            span_ns=after.t_ns - before.t_ns,
+            when=when,
             energy=energy,
             why_no_energy=reading.raw["headline_reason"] if energy is None else None,
             rows=[],
@@ -499,7 +509,7 @@ def record(look: Look) -> dict[str, Any]:
             "joules": value,
             "cpu_seconds": row.ns * 1e-9,
             "ended_cpu_seconds": row.ended_ns * 1e-9,
-            "cpu_percent": 100e-9 * row.ns / seconds if seconds > 0 else None,
+            "cpu_percent": 100 * row.ns / look.span_ns if look.span_ns > 0 else None,
             "cycles": row.cycles,
         }
 
@@ -508,6 +518,7 @@ def record(look: Look) -> dict[str, Any]:
         "schema": SCHEMA,
         "time_unix_s": look.when,
         "seconds": seconds,
+        "cpu_window_seconds": look.span_ns * 1e-9,
         "by": look.by,
         "filter": look.asked,
         **three("machine", energy.machine if energy else None),
