@@ -21,7 +21,7 @@ import pytest
 from lithowatt import UnavailableError, _core
 from lithowatt._cgroup_names import place_of, place_of_process, printable
 from lithowatt._top import Energy, Look, Row, Top, band, record
-from lithowatt._top_counts import Snapshot, Tree, used_between
+from lithowatt._top_counts import ProbeCounts, Snapshot, Tree, used_between
 from lithowatt._top_view import plain, show, table
 from lithowatt.cli import main
 from rig import Rig
@@ -460,6 +460,26 @@ def test_in_a_container_a_tree_goes_by_its_clocks(probes: None) -> None:
     # Itself: the first process of the namespace.
     assert {row["pid"] for row in told["rows"]} == {1}
     assert not told["warnings"] or all("numbers" not in text for text in told["warnings"])
+
+
+def test_probes_that_go_away_are_done_without(
+    probes: None, without_probes: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    top = Top(0.5)
+    check_sum(look_of(top, 0.2))
+    gone = UnavailableError("kernel probes were unloaded")
+
+    def take(_: ProbeCounts) -> Snapshot:
+        raise gone
+
+    monkeypatch.setattr(ProbeCounts, "take", take)
+    monkeypatch.setattr(top, "_root", without_probes)
+    # What both counted cannot be compared.
+    assert top.look() is None
+    look = look_of(top, 0.2)
+    check_sum(look)
+    assert look.weight == "CPU clocks" and look.why_not_probes
+    top.close()
 
 
 def write(root: Path, files: dict[str, str]) -> None:

@@ -24,7 +24,6 @@ from lithowatt._meter import EnergyMeter
 from lithowatt._top_counts import (
     UNKNOWN,
     Cgroup,
-    ClockCounts,
     Everything,
     Names,
     Snapshot,
@@ -208,18 +207,15 @@ class Top:
             )
         self.by, self.sort, self.limit = by, sort, limit
         self._root, self._pid, self._command_line = root, pid, command_line
-        numbered = numbers_are_the_kernels(root)
-        self._counts, self._why_not_probes = counts(
-            root, pid, groups=by != "process" and cgroup is None and pid is None
-        )
+        self._numbered = numbers_are_the_kernels(root)
+        self._groups = by != "process" and cgroup is None and pid is None
+        self._open()
         by_probes = self._why_not_probes is None
-        self._names = Names(root, numbered or not by_probes)
-        self._numbered = numbered
         self._subject: Subject
         if pid is not None:
             self._subject = Tree(pid, root, by_probes)
         elif cgroup is not None:
-            self._subject = Cgroup(cgroup, numbered or not by_probes)
+            self._subject = Cgroup(cgroup, self._numbered or not by_probes)
         else:
             self._subject = Everything()
         self._cpus = _core.cpu_identity(root)["logical_cpus"] or os.cpu_count() or 1
@@ -244,6 +240,10 @@ class Top:
         self._own_before = time.process_time_ns()
         self._subject.choose(used_between(self._before, self._before, self._cpus))
 
+    def _open(self) -> None:
+        self._counts, self._why_not_probes = counts(self._root, self._pid, self._groups)
+        self._names = Names(self._root, self._numbered or self._why_not_probes is not None)
+
     @property
     def ended(self) -> str | None:
         """Why looking again is of no use."""
@@ -263,10 +263,9 @@ class Top:
         self._meter, self._next = self._next, self._meter
         try:
             after = self._counts.take()
-        except UnavailableError as error:
-            self._counts = ClockCounts(self._root, parents=self._pid is not None)
-            self._why_not_probes = str(error)
-            self._names = Names(self._root, True)
+        except UnavailableError:
+            # They were unloaded; others may have been loaded since.
+            self._open()
             after = None
         subject_after = self._subject.cpu_ns()
         reading = self._next.reading
