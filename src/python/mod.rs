@@ -16,6 +16,7 @@ use crate::source::model::fit;
 use crate::{calibration, machine, stats, timeline, validate};
 
 mod model;
+mod probes;
 
 impl From<Error> for PyErr {
     fn from(error: Error) -> Self {
@@ -458,6 +459,9 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("TOLERANCE", validate::TOLERANCE)?;
     module.add_class::<PyMeter>()?;
     module.add_class::<model::PyPowerModel>()?;
+    module.add_class::<probes::PyProbes>()?;
+    module.add_function(wrap_pyfunction!(probes::load_probes, module)?)?;
+    module.add_function(wrap_pyfunction!(probes::unload_probes, module)?)?;
     module.add_function(wrap_pyfunction!(doctor, module)?)?;
     module.add_function(wrap_pyfunction!(cpu_identity, module)?)?;
     module.add_function(wrap_pyfunction!(surroundings, module)?)?;
