@@ -1,7 +1,8 @@
 //! Offsets of a few structure members, from the kernel's type information (BTF).
 //!
-//! A loader that parses all of it into objects takes 20 ms; a walk that looks for seven members
-//! takes one or two. Format: Documentation/bpf/btf.rst of the kernel.
+//! A loader that parses all of it into objects takes 20 ms; a walk that looks for some members takes
+//! one or two, too little to keep the answers in a file that others would have to trust. Format:
+//! Documentation/bpf/btf.rst of the kernel.
 
 use memchr::memmem;
 

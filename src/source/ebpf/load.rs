@@ -12,6 +12,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use perf_event::Builder;
 use perf_event::events::Hardware;
@@ -98,6 +99,8 @@ struct Program {
     flag: u32,
 }
 
+const SWITCH: &str = "on_switch";
+
 /// The switch comes last: what follows processes must be there before anything is charged.
 static PROGRAMS: [Program; 8] = [
     Program {
@@ -143,7 +146,7 @@ static PROGRAMS: [Program; 8] = [
         flag: FLAG_THERMAL,
     },
     Program {
-        name: "on_switch",
+        name: SWITCH,
         tracepoints: &["sched_switch"],
         needed: true,
         flag: 0,
@@ -457,17 +460,28 @@ pub fn load(root: &Path, sizes: Sizes) -> Result<Loaded, Unavailable> {
         flags |= FLAG_SIBLINGS;
     }
     let (mut links, mut programs) = (Vec::new(), Vec::new());
-    for program in &PROGRAMS {
-        match attach(&prepared, program) {
-            Ok((loaded, link)) => {
-                programs.push((program.name, loaded));
-                links.push((program.name, link));
-                flags |= program.flag;
+    std::thread::scope(|scope| {
+        // The kernel takes as long to check the switch as to check all others.
+        let mut ahead = std::thread::Builder::new()
+            .spawn_scoped(scope, || prepared.load(SWITCH))
+            .ok();
+        for program in &PROGRAMS {
+            let loaded = ahead
+                .take_if(|_| program.name == SWITCH)
+                .and_then(|loading| loading.join().ok())
+                .unwrap_or_else(|| prepared.load(program.name));
+            match loaded.and_then(|loaded| attach(loaded, program)) {
+                Ok((loaded, link)) => {
+                    programs.push((program.name, loaded));
+                    links.push((program.name, link));
+                    flags |= program.flag;
+                }
+                Err(e) if program.needed => return Err(failed(e)),
+                Err(_) => {}
             }
-            Err(e) if program.needed => return Err(failed(e)),
-            Err(_) => {}
         }
-    }
+        Ok(())
+    })?;
     let identity = Identity {
         magic: MAGIC,
         abi: ABI,
@@ -483,6 +497,9 @@ pub fn load(root: &Path, sizes: Sizes) -> Result<Loaded, Unavailable> {
     for (name, _) in READABLE {
         sys::freeze(map(name)?).map_err(io)?;
     }
+    // What runs is seen from its next switch on: have this thread's be now. Other CPUs have theirs
+    // within milliseconds, for the kernel's own work if for nothing else.
+    std::thread::sleep(Duration::from_micros(1));
     Ok(Loaded {
         maps: prepared.into_maps(),
         links,
@@ -490,8 +507,7 @@ pub fn load(root: &Path, sizes: Sizes) -> Result<Loaded, Unavailable> {
     })
 }
 
-fn attach(prepared: &Prepared, program: &Program) -> Result<(OwnedFd, OwnedFd), Failure> {
-    let loaded = prepared.load(program.name)?;
+fn attach(loaded: OwnedFd, program: &Program) -> Result<(OwnedFd, OwnedFd), Failure> {
     let mut last = Failure::Object(format!("{} has no tracepoint", program.name));
     for tracepoint in program.tracepoints {
         match sys::attach(loaded.as_fd(), tracepoint) {
