@@ -91,6 +91,15 @@ pub enum Error {
         expected: &'static str,
     },
 
+    /// The node agent cannot do its work.
+    #[error("the agent cannot run: {reason}; accepted is {accepted}")]
+    Agent {
+        /// What is in the way.
+        reason: String,
+        /// What would do.
+        accepted: &'static str,
+    },
+
     /// `stop` or a reading was asked of a meter that was never started, or `start` of one that runs.
     #[error("the meter is {state}; {accepted}")]
     State {
@@ -116,6 +125,7 @@ impl Error {
             Self::Io { .. } | Self::NoCgroup { .. } => "UnreadableFileError",
             Self::Malformed { .. } => "MalformedValueError",
             Self::State { .. } => "MeterStateError",
+            Self::Agent { .. } => "AgentError",
         }
     }
 

@@ -37,3 +37,7 @@ class MalformedValueError(LithowattError, ValueError):
 
 class MeterStateError(LithowattError, RuntimeError):
     """``stop`` of a meter that does not run, or ``start`` of one that does."""
+
+
+class AgentError(LithowattError, RuntimeError):
+    """The node agent cannot run, or there is no ring of one to read."""

@@ -15,6 +15,7 @@ use crate::source::Methods;
 use crate::source::model::fit;
 use crate::{calibration, machine, stats, timeline, validate};
 
+mod agent;
 mod model;
 
 impl From<Error> for PyErr {
@@ -458,6 +459,8 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("TOLERANCE", validate::TOLERANCE)?;
     module.add_class::<PyMeter>()?;
     module.add_class::<model::PyPowerModel>()?;
+    module.add_class::<agent::PyAgent>()?;
+    module.add_class::<agent::PyRing>()?;
     module.add_function(wrap_pyfunction!(doctor, module)?)?;
     module.add_function(wrap_pyfunction!(cpu_identity, module)?)?;
     module.add_function(wrap_pyfunction!(surroundings, module)?)?;
