@@ -1,6 +1,7 @@
 """``lithowatt``: what can be measured here, and the joules of a command.
 
-``lithowatt doctor``, ``run -- CMD``, ``calibrate``, ``lithops status``, ``profile recommend``.
+``lithowatt doctor``, ``run -- CMD``, ``calibrate``, ``lithops status``, ``profile recommend``,
+``agent``.
 """
 
 from __future__ import annotations
@@ -77,6 +78,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("command", nargs="+", metavar="CMD", help="the command, after --")
     run.set_defaults(func=_run)
 
+    from lithowatt._agent import add_cli as add_agent_cli
     from lithowatt._cost_cli import add_cli as add_cost_cli
     from lithowatt.lithops import add_cli
     from lithowatt.profiles._cli import add_cli as add_profile_cli
@@ -85,6 +87,7 @@ def _parser() -> argparse.ArgumentParser:
     add_cli(commands)
     add_profile_cli(commands)
     add_cost_cli(commands)
+    add_agent_cli(commands)
     return parser
 
 

@@ -54,6 +54,9 @@ const GROUP_ROWS: u64 = 700;
 /// A gap that a counter may have gone round in is not bridged, W.
 const MOST_WATTS: f64 = 1_000.0;
 
+/// Idle time is read at most this often, ns: it is printed in steps of 10 ms.
+const IDLE_EVERY_NS: u64 = 50_000_000;
+
 /// A machine below this load is at rest.
 const IDLE_BUSY: f64 = 0.05;
 
@@ -220,8 +223,6 @@ pub struct Snapshot {
     pub groups: Vec<GroupState>,
     /// There are more of them than are followed.
     pub overflow: bool,
-    /// Why the agent stopped working.
-    pub error: Option<String>,
 }
 
 /// A zone's total.
@@ -327,6 +328,8 @@ impl Agent {
             number: 1,
             t_ns,
             idle_ns,
+            idle_t_ns: t_ns,
+            idle_rate: 0,
             faults: faults_of(&raw),
             resets: 0,
             totals,
@@ -388,10 +391,7 @@ impl Agent {
         }
         let account = *agent.groups.account();
         let rows = agent.groups.rows();
-        agent
-            .writer
-            .publish_groups(&account, &rows)
-            .map_err(|e| Error::io(&agent.options.path, e))?;
+        agent.writer.publish_groups(&account, &rows);
         Ok(agent)
     }
 
@@ -418,10 +418,7 @@ impl Agent {
     }
 
     /// Takes one sample, and ends a round where it is time.
-    ///
-    /// # Errors
-    /// What the system said when the ring could not be written.
-    pub fn step(&mut self) -> std::io::Result<()> {
+    pub fn step(&mut self) {
         self.raw.clear();
         let before = clock::monotonic_ns();
         self.source.read(&mut self.raw);
@@ -441,17 +438,33 @@ impl Agent {
             self.sample.totals[i] = total.max(self.sample.totals[i]);
         }
         self.sample.t_ns = now.saturating_add_signed(self.offset_ns.saturating_neg());
-        self.sample.idle_ns = self.machine.idle_ns(now, None);
+        let round_ends = self.sample.t_ns.saturating_sub(self.round_end_ns) >= self.round_ns;
+        if round_ends || self.sample.t_ns.saturating_sub(self.sample.idle_t_ns) >= IDLE_EVERY_NS {
+            self.read_idle(now);
+        }
         self.sample.faults = faults_of(&self.raw);
         self.sample.resets = self.resets;
-        self.writer.publish(self.sample.clone())?;
-        if self.sample.t_ns.saturating_sub(self.round_end_ns) >= self.round_ns {
-            self.end_round()?;
+        self.writer.publish(&mut self.sample);
+        if round_ends {
+            self.end_round();
         }
-        Ok(())
     }
 
-    fn end_round(&mut self) -> std::io::Result<()> {
+    fn read_idle(&mut self, now_ns: u64) {
+        let idle = self.machine.idle_ns(now_ns, None);
+        let dt_ns = self.sample.t_ns.saturating_sub(self.sample.idle_t_ns);
+        let grown = idle
+            .zip(self.sample.idle_ns)
+            .map_or(0, |(now, then)| now.saturating_sub(then));
+        // Not faster than all CPUs: /proc prints in steps.
+        let most = u64::from(self.machine.cpus) * 1_000_000_000;
+        let rate = u128::from(grown) * 1_000_000_000 / u128::from(dt_ns.max(1));
+        self.sample.idle_rate = u64::try_from(rate).unwrap_or(most).min(most);
+        self.sample.idle_ns = idle;
+        self.sample.idle_t_ns = self.sample.t_ns;
+    }
+
+    fn end_round(&mut self) {
         let dt_ns = self.sample.t_ns.saturating_sub(self.round_end_ns);
         let seconds = dt_ns as f64 * 1e-9;
         let moved = |i: usize| self.sample.totals[i].saturating_sub(self.round_totals[i]);
@@ -485,7 +498,7 @@ impl Agent {
         self.round_totals.clone_from(&self.sample.totals);
         let account = *self.groups.account();
         let rows = self.groups.rows();
-        self.writer.publish_groups(&account, &rows)
+        self.writer.publish_groups(&account, &rows);
     }
 
     /// CPU time used in the last `dt_ns`, when idle time was `then`.
@@ -524,8 +537,7 @@ impl Agent {
     pub fn close(&mut self) {
         let now = clock::monotonic_ns();
         let t_ns = now.saturating_add_signed(self.offset_ns.saturating_neg());
-        // Where it cannot be written, readers see the heartbeat stop.
-        let _ = self.writer.beat(t_ns, true);
+        self.writer.beat(t_ns, true);
     }
 
     /// What is known now.
@@ -573,7 +585,6 @@ impl Agent {
             idle_source: idle_source_name(account.idle_source),
             groups,
             overflow: self.groups.overflow,
-            error: None,
         }
     }
 }
@@ -753,11 +764,7 @@ fn work(mut agent: Agent, stop: &AtomicBool, shown: &Mutex<Snapshot>) {
         }
         // After a stall the rhythm goes on from here.
         next = (next + period).max(clock::monotonic_ns());
-        if let Err(error) = agent.step() {
-            let mut shown = shown.lock().unwrap_or_else(PoisonError::into_inner);
-            shown.error = Some(format!("the ring could not be written: {error}"));
-            break;
-        }
+        agent.step();
         let round = agent.groups.account().round;
         if round != rounds {
             rounds = round;

@@ -4,12 +4,14 @@ use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::error::{Error, Result};
 use crate::source::ring::layout::{
     ACCOUNT_AT, Account, GROUP_WORDS, GroupRow, HEAD_AT, HEAD_WORDS, HEADER_WORDS, Head, Header,
-    SAMPLES_AT, Sample, WORD, to_bytes, to_words,
+    SAMPLES_AT, Sample, WORD, to_words,
 };
 
 /// Name of the lock beside the ring. It is the lock that counts, not the file.
@@ -174,14 +176,67 @@ fn newest(header: &Header, words_at: &dyn Fn(u64, usize) -> Option<Vec<u64>>) ->
         .max_by_key(|sample| sample.number)
 }
 
+/// The file as memory of this process. Stores cost nothing; the reader's side never maps.
+#[derive(Debug)]
+struct Shared {
+    words: NonNull<AtomicU64>,
+    len: usize,
+}
+
+// SAFETY: the mapping belongs to the process, not to a thread, and is only stored to through atomics.
+unsafe impl Send for Shared {}
+
+impl Shared {
+    fn map(file: &File, bytes: u64) -> io::Result<Self> {
+        let len = usize::try_from(bytes).map_err(|_| io::ErrorKind::InvalidInput)? / WORD;
+        // SAFETY: a fresh mapping of `len` words of a file that is that long; no pointer goes in.
+        let start = unsafe {
+            libc::mmap(
+                std::ptr::null_mut(),
+                len * WORD,
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_SHARED,
+                file.as_raw_fd(),
+                0,
+            )
+        };
+        if start == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        let words = NonNull::new(start.cast()).ok_or(io::ErrorKind::OutOfMemory)?;
+        Ok(Self { words, len })
+    }
+
+    /// Stores `words` at `at` bytes from the start.
+    fn store(&self, at: u64, words: &[u64]) {
+        let first = at as usize / WORD;
+        for (i, word) in words.iter().enumerate() {
+            if first + i < self.len {
+                // SAFETY: the index is within the mapping, which lives as long as `self`; a page
+                // is aligned for words, and AtomicU64 has their size.
+                let cell = unsafe { &*self.words.as_ptr().add(first + i) };
+                cell.store(word.to_le(), Ordering::Relaxed);
+            }
+        }
+        // What is stored next, a head or an account, is not seen before this.
+        std::sync::atomic::fence(Ordering::Release);
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        // SAFETY: start and length are those of the mapping, and nothing refers to it any more.
+        unsafe { libc::munmap(self.words.as_ptr().cast(), self.len * WORD) };
+    }
+}
+
 /// The open ring.
 #[derive(Debug)]
 pub struct Writer {
-    file: File,
+    shared: Shared,
     header: Header,
     count: u64,
     words: Vec<u64>,
-    bytes: Vec<u8>,
 }
 
 impl Writer {
@@ -194,11 +249,11 @@ impl Writer {
         header: Header,
         mode: u32,
         group: Option<u32>,
-        first: Sample,
+        mut first: Sample,
     ) -> Result<Self> {
         let dir = directory(path)?;
         let temporary = dir.join(format!(".ring.{}", std::process::id()));
-        let made = Self::make(&temporary, header, mode, group, first);
+        let made = Self::make(&temporary, header, mode, group, &mut first);
         let put = made.and_then(|writer| fs::rename(&temporary, path).map(|()| writer));
         put.map_err(|e| {
             let _ = fs::remove_file(&temporary);
@@ -207,11 +262,11 @@ impl Writer {
     }
 
     fn make(
-        path: &PathBuf,
+        path: &Path,
         header: Header,
         mode: u32,
         group: Option<u32>,
-        first: Sample,
+        first: &mut Sample,
     ) -> io::Result<Self> {
         // What a killed agent of the same pid left, as in a container.
         match fs::remove_file(path) {
@@ -228,64 +283,49 @@ impl Writer {
             std::os::unix::fs::fchown(&file, None, group)?;
         }
         file.set_permissions(fs::Permissions::from_mode(mode))?;
-        file.set_len(header.file_bytes())?;
-        file.write_all_at(&to_bytes(&header.encode()), 0)?;
-        file.write_all_at(&to_bytes(&Account::default().encode()), ACCOUNT_AT)?;
+        // Written, not only made long: a full tmpfs is an error now and no signal later.
+        file.write_all_at(&vec![0; header.file_bytes() as usize], 0)?;
         let mut writer = Self {
-            file,
+            shared: Shared::map(&file, header.file_bytes())?,
             header,
             count: 0,
             words: Vec::new(),
-            bytes: Vec::new(),
         };
-        writer.publish(first)?;
+        writer.shared.store(0, &writer.header.encode());
+        writer.publish_groups(&Account::default(), &[]);
+        writer.publish(first);
         Ok(writer)
     }
 
     /// Publishes a sample, whose number is given to it here.
-    ///
-    /// # Errors
-    /// What the system said.
-    pub fn publish(&mut self, mut sample: Sample) -> io::Result<()> {
+    pub fn publish(&mut self, sample: &mut Sample) {
         sample.number = self.count + 1;
         sample.encode(&mut self.words);
-        self.bytes.clear();
-        self.bytes
-            .extend(self.words.iter().flat_map(|w| w.to_le_bytes()));
         let at = self.header.sample_at(sample.number);
-        self.file.write_all_at(&self.bytes, at)?;
+        self.shared.store(at, &self.words);
         self.count = sample.number;
-        self.beat(sample.t_ns, false)
+        self.beat(sample.t_ns, false);
     }
 
     /// Publishes a round of groups. The account comes last: it vouches for the rows.
-    ///
-    /// # Errors
-    /// What the system said.
-    pub fn publish_groups(&mut self, account: &Account, rows: &[GroupRow]) -> io::Result<()> {
-        self.bytes.clear();
+    pub fn publish_groups(&mut self, account: &Account, rows: &[GroupRow]) {
+        let mut at = self.header.groups_at();
         for row in rows.iter().take(self.header.groups as usize) {
-            self.bytes
-                .extend(row.encode().iter().flat_map(|w| w.to_le_bytes()));
+            self.shared.store(at, &row.encode());
+            at += (GROUP_WORDS * WORD) as u64;
         }
-        self.file
-            .write_all_at(&self.bytes, self.header.groups_at())?;
-        self.file
-            .write_all_at(&to_bytes(&account.encode()), ACCOUNT_AT)
+        self.shared.store(ACCOUNT_AT, &account.encode());
     }
 
     /// Says that the agent is alive, or that it goes.
-    ///
-    /// # Errors
-    /// What the system said.
-    pub fn beat(&mut self, t_ns: u64, closed: bool) -> io::Result<()> {
+    pub fn beat(&mut self, t_ns: u64, closed: bool) {
         let head = Head {
             count: self.count,
             heartbeat_ns: t_ns,
             closed,
             generation: self.header.generation,
         };
-        self.file.write_all_at(&to_bytes(&head.encode()), HEAD_AT)
+        self.shared.store(HEAD_AT, &head.encode());
     }
 
     /// The header.

@@ -30,7 +30,7 @@ pub const SAMPLES_AT: u64 = 8192;
 /// Words of a group's row.
 pub const GROUP_WORDS: usize = 8;
 /// Words of a sample before its zones.
-pub const SAMPLE_WORDS: usize = 5;
+pub const SAMPLE_WORDS: usize = 7;
 /// Most zones that a header holds.
 pub const MOST_ZONES: usize = 56;
 /// Most samples and most groups that a reader believes in.
@@ -325,8 +325,13 @@ pub struct Sample {
     pub number: u64,
     /// When, ns on the host's `CLOCK_MONOTONIC`.
     pub t_ns: u64,
-    /// CPU time that nobody used since boot, all CPUs, ns.
+    /// CPU time that nobody used since boot, all CPUs, ns: read less often than the counters, and
+    /// carried on by whoever wants it now.
     pub idle_ns: Option<u64>,
+    /// When it was read, ns.
+    pub idle_t_ns: u64,
+    /// How fast it grew lately, ns a second.
+    pub idle_rate: u64,
     /// Zones that could not be read, one bit each.
     pub faults: u64,
     /// Times that any counter was reset.
@@ -336,6 +341,16 @@ pub struct Sample {
 }
 
 impl Sample {
+    /// Its idle time carried on to `t_ns`, ns.
+    pub fn idle_at(&self, t_ns: u64) -> Option<u64> {
+        let ahead = t_ns.saturating_sub(self.idle_t_ns);
+        let more = u128::from(self.idle_rate) * u128::from(ahead) / 1_000_000_000;
+        Some(
+            self.idle_ns?
+                .saturating_add(u64::try_from(more).unwrap_or(u64::MAX)),
+        )
+    }
+
     /// Writes it into `words`.
     pub fn encode(&self, words: &mut Vec<u64>) {
         words.clear();
@@ -343,6 +358,8 @@ impl Sample {
             self.number,
             self.t_ns,
             self.idle_ns.unwrap_or(UNKNOWN),
+            self.idle_t_ns,
+            self.idle_rate,
             self.faults,
             self.resets,
         ]);
@@ -359,8 +376,10 @@ impl Sample {
         self.number = number;
         self.t_ns = words[1];
         self.idle_ns = Some(words[2]).filter(|ns| *ns != UNKNOWN);
-        self.faults = words[3];
-        self.resets = words[4];
+        self.idle_t_ns = words[3];
+        self.idle_rate = words[4];
+        self.faults = words[5];
+        self.resets = words[6];
         self.totals.clear();
         self.totals
             .extend_from_slice(&words[SAMPLE_WORDS..words.len() - 1]);
@@ -599,6 +618,8 @@ mod tests {
             number: 9,
             t_ns: 10,
             idle_ns: None,
+            idle_t_ns: 9,
+            idle_rate: 8,
             faults: 2,
             resets: 0,
             totals: vec![3000, 4000],

@@ -301,10 +301,8 @@ impl Ring {
             // What was shown too early is not taken back: energy does not run backwards.
             self.values[i] = self.values[i].max(value);
         }
-        let idle = self
-            .last
-            .idle_ns
-            .map(|now| carried(self.before.idle_ns.unwrap_or(now), now));
+        let until = self.last.t_ns.saturating_add(self.age_ns.min(most));
+        let idle = self.last.idle_at(until);
         self.idle = idle.map(|ns| ns.max(self.idle.unwrap_or(0)));
     }
 

@@ -79,6 +79,7 @@ impl Forge {
             number,
             t_ns,
             idle_ns: Some(t_ns),
+            idle_t_ns: t_ns,
             totals: vec![total],
             ..Sample::default()
         };
