@@ -187,7 +187,10 @@ impl State {
             Some(Err(why)) => missing.push((Method::Perf, why.clone())),
             None => {}
         }
-        missing.push((Method::Ebpf, crate::source::ebpf::unavailable()));
+        missing.push((
+            Method::Ebpf,
+            Unavailable::absent("kernel probes are not asked yet; CPU clocks are used instead"),
+        ));
         if self.machine.stat_line(clock::monotonic_ns()).is_none() {
             let why = Unavailable::absent("/proc/stat cannot be read");
             missing.push((Method::Psutil, why));

@@ -1,0 +1,636 @@
+//! Loading the probe into the kernel, pinning it there for everybody, and taking it out again.
+//!
+//! One process loads; all others open the pins read-only. A version of the probe has a directory of
+//! its own, named by layout version and content, so two versions of this package do not meet. The
+//! directory is filled under another name and then renamed: a loader that is killed half-way leaves
+//! nothing that a reader takes for a probe, and the next loader removes it.
+
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use aya::maps::{Map, MapData};
+use aya::programs::links::FdLink;
+use aya::programs::{ProgramError, RawTracePoint};
+use aya::{Ebpf, EbpfError, EbpfLoader};
+use once_cell::sync::Lazy;
+use perf_event::Builder;
+use perf_event::events::Hardware;
+use sha2::{Digest, Sha256};
+
+use super::btf;
+use super::layout::{
+    ABI, CGROUPS, FLAG_CYCLES, FLAG_FREQUENCY, FLAG_IDLE, FLAG_SIBLINGS, FLAG_THERMAL, Identity,
+    MAGIC, MAX_CPUS, NONE, PROCESSES, SLOTS,
+};
+use super::sys;
+use crate::clock;
+use crate::source::Unavailable;
+
+/// The probe. `ebpf-probes/build.sh` makes it from the sources beside it.
+static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/ebpf-probes/lithowatt.bpf.o"
+));
+
+/// SHA-256 of the probe.
+pub static DIGEST: Lazy<[u8; 32]> = Lazy::new(|| Sha256::digest(OBJECT).into());
+
+/// Where BPF objects are pinned, below a root.
+const BPFFS: &str = "sys/fs/bpf";
+/// Our directory in it.
+const OURS: &str = "lithowatt";
+/// f_type of a BPF file system (include/uapi/linux/magic.h).
+const BPF_FS_MAGIC: u64 = 0xcafe_4a11;
+
+/// What readers need, pinned 0444. Everything else is held by the programs.
+const READABLE: [&str; 11] = [
+    "identity",
+    "control",
+    "cpu_states",
+    "cpu_powers",
+    "slots",
+    "slot_usage",
+    "answers",
+    "cgroup_usage",
+    "processes",
+    "process_index",
+    "cgroups",
+];
+
+/// A program, its tracepoints in the order of preference, and what it brings.
+struct Program {
+    name: &'static str,
+    tracepoints: &'static [&'static str],
+    /// Without it there is no probe.
+    needed: bool,
+    flag: u32,
+}
+
+/// The switch comes last: what follows processes must be there before anything is charged.
+static PROGRAMS: [Program; 8] = [
+    Program {
+        name: "on_fork",
+        tracepoints: &["sched_process_fork"],
+        needed: true,
+        flag: 0,
+    },
+    Program {
+        name: "on_exit",
+        tracepoints: &["sched_process_exit"],
+        needed: true,
+        flag: 0,
+    },
+    Program {
+        name: "on_rename",
+        tracepoints: &["task_rename"],
+        needed: true,
+        flag: 0,
+    },
+    Program {
+        name: "on_cgroup_rmdir",
+        tracepoints: &["cgroup_rmdir"],
+        needed: false,
+        flag: 0,
+    },
+    Program {
+        name: "on_frequency",
+        tracepoints: &["cpu_frequency"],
+        needed: false,
+        flag: FLAG_FREQUENCY,
+    },
+    Program {
+        name: "on_idle",
+        tracepoints: &["cpu_idle"],
+        needed: false,
+        flag: FLAG_IDLE,
+    },
+    Program {
+        name: "on_thermal",
+        tracepoints: &["thermal_apic_entry", "thermal_zone_trip"],
+        needed: false,
+        flag: FLAG_THERMAL,
+    },
+    Program {
+        name: "on_switch",
+        tracepoints: &["sched_switch"],
+        needed: true,
+        flag: 0,
+    },
+];
+
+/// Cells of each CPU's memory of who ran lately: `RECENT` of the probe.
+const RECENT: u32 = 64;
+
+/// The directory of this version's pins below `root`.
+pub fn directory(root: &Path) -> PathBuf {
+    let digest = &DIGEST[..6];
+    let hex: String = digest.iter().map(|b| format!("{b:02x}")).collect();
+    root.join(BPFFS).join(OURS).join(format!("v{ABI}-{hex}"))
+}
+
+/// Sizes of the tables.
+#[derive(Debug, Clone, Copy)]
+pub struct Sizes {
+    /// Trees.
+    pub slots: u32,
+    /// Cgroups.
+    pub cgroups: u32,
+    /// Processes.
+    pub processes: u32,
+}
+
+impl Default for Sizes {
+    fn default() -> Self {
+        Self {
+            slots: SLOTS,
+            cgroups: CGROUPS,
+            processes: PROCESSES,
+        }
+    }
+}
+
+/// A probe that this process has loaded. Without pins it goes when this does.
+pub struct Loaded {
+    pub(super) ebpf: Ebpf,
+    links: Vec<(&'static str, FdLink)>,
+}
+
+impl std::fmt::Debug for Loaded {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Loaded").finish_non_exhaustive()
+    }
+}
+
+/// Members whose offsets the probe needs. The first two lie next to each other.
+const TASK: btf::Wanted<'static> = (
+    "task_struct",
+    &[
+        "pid",
+        "tgid",
+        "flags",
+        "real_parent",
+        "signal",
+        "se",
+        "__state",
+        "state",
+    ],
+);
+
+/// The kernel's types, mapped where it lets us (6.16 and later), else read, 4 KiB a call.
+fn type_information(path: &Path) -> io::Result<TypeInformation> {
+    let file = fs::File::open(path)?;
+    let length = usize::try_from(file.metadata()?.len()).map_err(io::Error::other)?;
+    // SAFETY: a fresh private mapping of a file that the kernel never changes nor cuts.
+    let at = unsafe {
+        libc::mmap(
+            std::ptr::null_mut(),
+            length,
+            libc::PROT_READ,
+            libc::MAP_PRIVATE,
+            file.as_raw_fd(),
+            0,
+        )
+    };
+    if at == libc::MAP_FAILED {
+        return fs::read(path).map(TypeInformation::Read);
+    }
+    Ok(TypeInformation::Mapped(at, length))
+}
+
+enum TypeInformation {
+    Mapped(*mut libc::c_void, usize),
+    Read(Vec<u8>),
+}
+
+impl TypeInformation {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            // SAFETY: mapped with this length by `type_information`, until the value is dropped.
+            Self::Mapped(at, length) => unsafe {
+                std::slice::from_raw_parts(at.cast_const().cast(), *length)
+            },
+            Self::Read(bytes) => bytes,
+        }
+    }
+}
+
+impl Drop for TypeInformation {
+    fn drop(&mut self) {
+        if let Self::Mapped(at, length) = self {
+            // SAFETY: nothing borrows from the mapping any more.
+            unsafe { libc::munmap(*at, *length) };
+        }
+    }
+}
+
+/// Name and value of each offset that the probe wants to know.
+fn offsets(root: &Path) -> Result<Vec<(&'static str, u32)>, Unavailable> {
+    let path = root.join("sys/kernel/btf/vmlinux");
+    let data = type_information(&path).map_err(|e| {
+        Unavailable::absent(format!(
+            "the kernel's type information {} cannot be read ({e})",
+            path.display()
+        ))
+    })?;
+    let wanted = [
+        TASK,
+        (
+            "sched_entity",
+            &["sum_exec_runtime", "prev_sum_exec_runtime"][..],
+        ),
+        ("signal_struct", &["live"][..]),
+        ("cgroup", &["kn"][..]),
+        ("kernfs_node", &["id"][..]),
+    ];
+    let strange = |what: &str| {
+        Unavailable::absent(format!(
+            "this kernel's type information has no usable {what}"
+        ))
+    };
+    let found = btf::offsets(data.bytes(), &wanted).ok_or_else(|| strange("BTF"))?;
+    let task = &found[0];
+    let need = |value: Option<u32>, what: &str| value.ok_or_else(|| strange(what));
+    let pid = need(task[0], "task_struct.pid")?;
+    let tgid = need(task[1], "task_struct.tgid")?;
+    if tgid != pid + 4 {
+        return Err(strange("task_struct: tgid does not follow pid"));
+    }
+    let entity = need(task[5], "task_struct.se")?;
+    Ok(vec![
+        ("off_pid", pid),
+        ("off_tgid", tgid),
+        ("off_flags", need(task[2], "task_struct.flags")?),
+        ("off_real_parent", need(task[3], "task_struct.real_parent")?),
+        ("off_signal", need(task[4], "task_struct.signal")?),
+        // Renamed in 5.14.
+        ("off_state", need(task[6].or(task[7]), "task_struct.state")?),
+        ("off_ran", entity + need(found[1][0], "sum_exec_runtime")?),
+        (
+            "off_ran_when_picked",
+            entity + need(found[1][1], "prev_sum_exec_runtime")?,
+        ),
+        ("off_signal_live", need(found[2][0], "signal_struct.live")?),
+        ("off_cgroup_kn", need(found[3][0], "cgroup.kn")?),
+        ("off_kn_id", need(found[4][0], "kernfs_node.id")?),
+    ])
+}
+
+/// The other hardware thread of each CPU's core.
+fn siblings(root: &Path, cpus: u32) -> Vec<u32> {
+    let other = |cpu: u32| {
+        let path = format!("sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list");
+        let list = fs::read_to_string(root.join(path)).ok()?;
+        crate::machine::cpu::parse_cpu_list(&list)
+            .into_iter()
+            .find(|sibling| *sibling != cpu && *sibling < cpus)
+    };
+    (0..cpus).map(|cpu| other(cpu).unwrap_or(NONE)).collect()
+}
+
+/// Counters of cycles and instructions of every CPU, or nothing where one is missing.
+fn counters(cpus: &[u32]) -> Option<Vec<[perf_event::Counter; 2]>> {
+    let open = |event: Hardware, cpu: u32| {
+        let mut counter = Builder::new(event)
+            .any_pid()
+            .one_cpu(cpu as usize)
+            .include_kernel()
+            .build()
+            .ok()?;
+        counter.enable().ok()?;
+        Some(counter)
+    };
+    cpus.iter()
+        .map(|cpu| {
+            Some([
+                open(Hardware::CPU_CYCLES, *cpu)?,
+                open(Hardware::INSTRUCTIONS, *cpu)?,
+            ])
+        })
+        .collect()
+}
+
+fn descriptor(map: &Map) -> Option<BorrowedFd<'_>> {
+    let data: &MapData = match map {
+        Map::Array(data) | Map::HashMap(data) | Map::PerfEventArray(data) | Map::Queue(data) => {
+            data
+        }
+        _ => return None,
+    };
+    Some(data.fd().as_fd())
+}
+
+fn map<'e>(ebpf: &'e Ebpf, name: &str) -> Result<BorrowedFd<'e>, Unavailable> {
+    ebpf.map(name)
+        .and_then(descriptor)
+        .ok_or_else(|| Unavailable::absent(format!("the probe has no map {name}")))
+}
+
+/// Why the kernel refused, in one line.
+fn refused(step: &str, error: &(dyn std::error::Error + 'static)) -> Unavailable {
+    let mut reasons = vec![error.to_string()];
+    let mut source = error.source();
+    let mut denied = is_denied(error);
+    while let Some(inner) = source {
+        reasons.push(inner.to_string());
+        denied |= is_denied(inner);
+        source = inner.source();
+    }
+    let text = reasons.join(": ");
+    let line: String = text
+        .lines()
+        .next()
+        .unwrap_or("")
+        .chars()
+        .take(200)
+        .collect();
+    if denied {
+        return Unavailable::denied(
+            format!(
+                "the kernel does not let this process {step}: CAP_BPF and CAP_PERFMON are needed"
+            ),
+            "sudo lithowatt doctor --load",
+        );
+    }
+    Unavailable::absent(format!("cannot {step}: {line}"))
+}
+
+fn is_denied(error: &(dyn std::error::Error + 'static)) -> bool {
+    error
+        .downcast_ref::<io::Error>()
+        .is_some_and(|e| matches!(e.raw_os_error(), Some(libc::EPERM | libc::EACCES)))
+}
+
+fn failed(step: &'static str) -> impl Fn(EbpfError) -> Unavailable {
+    move |e| refused(step, &e)
+}
+
+/// Loads and attaches the probe for `root`'s kernel, which is this one's.
+///
+/// # Errors
+/// Why it cannot be: no privilege, no BTF, an old kernel, a kernel that is locked down.
+pub fn load(root: &Path, sizes: Sizes) -> Result<Loaded, Unavailable> {
+    const LOAD: &str = "load kernel probes";
+    let cpus = aya::util::nr_cpus()
+        .ok()
+        .and_then(|n| u32::try_from(n).ok())
+        .filter(|n| (1..=MAX_CPUS).contains(n))
+        .ok_or_else(|| {
+            Unavailable::absent(format!("the probe was made for 1 to {MAX_CPUS} CPUs"))
+        })?;
+    let offsets = offsets(root)?;
+    let siblings = siblings(root, cpus);
+    let has_siblings = siblings.iter().any(|sibling| *sibling != NONE);
+    let online = aya::util::online_cpus().unwrap_or_default();
+    let counters = counters(&online).filter(|all| !all.is_empty());
+
+    let mut loader = EbpfLoader::new();
+    // The probe asks for no relocation: parsing the kernel's types would take 20 ms.
+    loader.btf(None);
+    for (name, value) in &offsets {
+        loader.override_global(name, value, true);
+    }
+    let has_cycles = u32::from(counters.is_some());
+    let has_siblings_flag = u32::from(has_siblings);
+    // Of the processors with a BPF compiler only x86 keeps stores in order by itself.
+    let weak_stores = u32::from(!cfg!(any(target_arch = "x86", target_arch = "x86_64")));
+    loader
+        .override_global("cpus", &cpus, true)
+        .override_global("most_processes", &sizes.processes, true)
+        .override_global("most_slots", &sizes.slots, true)
+        .override_global("most_cgroups", &sizes.cgroups, true)
+        .override_global("has_cycles", &has_cycles, true)
+        .override_global("has_siblings", &has_siblings_flag, true)
+        .override_global("weak_stores", &weak_stores, true)
+        .map_max_entries("cpu_states", cpus)
+        .map_max_entries("cpu_powers", cpus)
+        .map_max_entries("slice_starts", cpus)
+        .map_max_entries("siblings", cpus)
+        .map_max_entries("cycles", cpus)
+        .map_max_entries("instructions", cpus)
+        .map_max_entries("slots", sizes.slots)
+        .map_max_entries("free_slots", sizes.slots)
+        .map_max_entries("slot_usage", sizes.slots * cpus)
+        .map_max_entries("cgroups", sizes.cgroups)
+        .map_max_entries("free_cgroups", sizes.cgroups)
+        .map_max_entries("cgroup_usage", sizes.cgroups * cpus)
+        .map_max_entries("processes", sizes.processes)
+        .map_max_entries("process_index", sizes.processes)
+        .map_max_entries("free_processes", sizes.processes)
+        .map_max_entries("recent", cpus * RECENT);
+    let mut ebpf = loader.load(OBJECT).map_err(failed(LOAD))?;
+
+    let io = |e: io::Error| refused(LOAD, &e);
+    for (cpu, sibling) in (0u32..).zip(&siblings).filter(|_| has_siblings) {
+        sys::update(map(&ebpf, "siblings")?, &cpu, sibling).map_err(io)?;
+    }
+    for (cpu, pair) in online.iter().zip(counters.iter().flatten()) {
+        for (name, counter) in ["cycles", "instructions"].iter().zip(pair) {
+            sys::update(map(&ebpf, name)?, cpu, &counter.as_raw_fd()).map_err(io)?;
+        }
+    }
+
+    let mut flags = 0;
+    if counters.is_some() {
+        flags |= FLAG_CYCLES;
+    }
+    if has_siblings {
+        flags |= FLAG_SIBLINGS;
+    }
+    let mut links = Vec::new();
+    for program in &PROGRAMS {
+        match attach(&mut ebpf, program) {
+            Ok(link) => {
+                links.push((program.name, link));
+                flags |= program.flag;
+            }
+            Err(e) if program.needed => return Err(refused(LOAD, &e)),
+            Err(_) => {}
+        }
+    }
+    let identity = Identity {
+        magic: MAGIC,
+        abi: ABI,
+        cpus,
+        slots: sizes.slots,
+        cgroups: sizes.cgroups,
+        processes: sizes.processes,
+        flags,
+        loaded_at: clock::monotonic_ns(),
+        object: *DIGEST,
+    };
+    sys::update(map(&ebpf, "identity")?, &0u32, &identity).map_err(io)?;
+    Ok(Loaded { ebpf, links })
+}
+
+fn attach(ebpf: &mut Ebpf, program: &Program) -> Result<FdLink, ProgramError> {
+    let missing = || ProgramError::NotLoaded;
+    let loaded: &mut RawTracePoint = ebpf
+        .program_mut(program.name)
+        .ok_or_else(missing)?
+        .try_into()?;
+    loaded.load()?;
+    let mut last = missing();
+    for tracepoint in program.tracepoints {
+        match loaded.attach(tracepoint) {
+            Ok(id) => return loaded.take_link(id)?.try_into().map_err(|_| missing()),
+            Err(e) => last = e,
+        }
+    }
+    Err(last)
+}
+
+impl Loaded {
+    /// A descriptor of one of the maps.
+    pub fn map(&self, name: &str) -> Result<OwnedFd, Unavailable> {
+        map(&self.ebpf, name)?
+            .try_clone_to_owned()
+            .map_err(|e| Unavailable::absent(format!("map {name}: {e}")))
+    }
+
+    /// Pins everything below `root`, for all processes and beyond this one's end. If another
+    /// process was faster its pins stand and these go.
+    ///
+    /// # Errors
+    /// No BPF file system, or it may not be written.
+    pub fn pin(self, root: &Path) -> Result<PathBuf, Unavailable> {
+        let target = directory(root);
+        let ours = parent_directory(root)?;
+        sweep(&ours);
+        let staging = ours.join(format!(".{}-{}", std::process::id(), clock::monotonic_ns()));
+        let result = self.pin_into(&staging).and_then(|()| {
+            fs::rename(&staging, &target).or_else(|e| {
+                // Somebody else's probe stands there already, whole.
+                remove(&staging);
+                if target.is_dir() { Ok(()) } else { Err(e) }
+            })
+        });
+        result.map_err(|e| {
+            remove(&staging);
+            refused("pin kernel probes", &e)
+        })?;
+        Ok(target)
+    }
+
+    fn pin_into(self, staging: &Path) -> io::Result<()> {
+        fs::DirBuilder::new().mode(0o755).create(staging)?;
+        // The mask of the process must not close the directory to readers.
+        fs::set_permissions(staging, fs::Permissions::from_mode(0o755))?;
+        for name in READABLE {
+            let path = staging.join(name);
+            let map = self.ebpf.map(name).ok_or(io::ErrorKind::NotFound)?;
+            map.pin(&path).map_err(io::Error::other)?;
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o444))?;
+        }
+        for (name, link) in self.links {
+            link.pin(staging.join(format!("link_{name}")))
+                .map_err(io::Error::other)?;
+        }
+        Ok(())
+    }
+}
+
+/// Whether `path` is on a BPF file system; `None` where it is not there at all.
+fn on_bpffs(path: &Path) -> Option<bool> {
+    let path = std::ffi::CString::new(path.as_os_str().as_bytes()).ok()?;
+    // SAFETY: statfs fills the zeroed structure, for which all-zero is valid; `path` ends in NUL.
+    unsafe {
+        let mut stats: libc::statfs = std::mem::zeroed();
+        (libc::statfs(path.as_ptr(), &mut stats) == 0)
+            .then_some(stats.f_type as u64 & 0xffff_ffff == BPF_FS_MAGIC)
+    }
+}
+
+/// Says that there is no BPF file system, and how to get one.
+pub fn require_bpffs(root: &Path) -> Result<PathBuf, Unavailable> {
+    let bpffs = root.join(BPFFS);
+    if on_bpffs(&bpffs) == Some(true) {
+        return Ok(bpffs);
+    }
+    Err(
+        Unavailable::absent(format!("no BPF file system at {}", bpffs.display()))
+            .with_fix(format!("sudo mount -t bpf bpf {}", bpffs.display())),
+    )
+}
+
+/// Our directory, made if need be.
+fn parent_directory(root: &Path) -> Result<PathBuf, Unavailable> {
+    let ours = require_bpffs(root)?.join(OURS);
+    let made = match fs::DirBuilder::new().mode(0o755).create(&ours) {
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        other => other,
+    };
+    made.and_then(|()| fs::set_permissions(&ours, fs::Permissions::from_mode(0o755)))
+        .map_err(|e| refused("pin kernel probes", &e))?;
+    Ok(ours)
+}
+
+/// Loading takes milliseconds: what is older than this was left by a loader that was killed, ns.
+const LEFT_NS: u64 = 10_000_000_000;
+
+/// Removes what loaders left that were killed before they were ready.
+fn sweep(ours: &Path) {
+    let now = clock::monotonic_ns();
+    for entry in fs::read_dir(ours).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let made = name
+            .to_str()
+            .and_then(|n| n.strip_prefix('.')?.split_once('-'))
+            .and_then(|(_, made)| made.parse::<u64>().ok());
+        if made.is_some_and(|made| now.saturating_sub(made) > LEFT_NS) {
+            remove(&entry.path());
+        }
+    }
+}
+
+/// Unlinks a directory of pins. What cannot be removed stays.
+fn remove(directory: &Path) -> usize {
+    let mut removed = 0;
+    // Links first: nothing may go on counting into maps that nobody finds.
+    let mut paths: Vec<PathBuf> = fs::read_dir(directory)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|entry| entry.path())
+        .collect();
+    paths.sort_by_key(|path| {
+        let name = path.file_name().and_then(|n| n.to_str()).unwrap_or("");
+        (!name.starts_with("link_"), path.clone())
+    });
+    for path in paths {
+        removed += usize::from(fs::remove_file(&path).is_ok());
+    }
+    let _ = fs::remove_dir(directory);
+    removed
+}
+
+/// Takes out every version's probe below `root`; the directories that were removed. Processes that
+/// have a probe open keep its maps until they end, but nothing counts into them any more.
+///
+/// # Errors
+/// What may not be removed.
+pub fn unload(root: &Path) -> Result<Vec<PathBuf>, Unavailable> {
+    let ours = root.join(BPFFS).join(OURS);
+    let mut gone = Vec::new();
+    let entries = match fs::read_dir(&ours) {
+        Ok(entries) => entries,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(gone),
+        Err(e) => return Err(refused("look at the pinned probes", &e)),
+    };
+    for entry in entries.flatten() {
+        let path = entry.path();
+        remove(&path);
+        if path.exists() {
+            return Err(Unavailable::denied(
+                format!("{} cannot be removed", path.display()),
+                "sudo lithowatt doctor --unload",
+            ));
+        }
+        gone.push(path);
+    }
+    let _ = fs::remove_dir(&ours);
+    Ok(gone)
+}
