@@ -499,6 +499,9 @@ impl Agent {
         let account = *self.groups.account();
         let rows = self.groups.rows();
         self.writer.publish_groups(&account, &rows);
+        let idle = self.learned.iter();
+        self.writer
+            .publish_idle(idle.map(|watts| (watts.unwrap_or(0.0) * 1e3) as u64));
     }
 
     /// CPU time used in the last `dt_ns`, when idle time was `then`.

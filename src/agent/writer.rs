@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crate::error::{Error, Result};
 use crate::source::ring::layout::{
     ACCOUNT_AT, Account, GROUP_WORDS, GroupRow, HEAD_AT, HEAD_WORDS, HEADER_WORDS, Head, Header,
-    SAMPLES_AT, Sample, WORD, to_words,
+    IDLE_AT, IDLE_WORDS, SAMPLES_AT, Sample, WORD, seal, to_words,
 };
 
 /// Name of the lock beside the ring. It is the lock that counts, not the file.
@@ -293,6 +293,7 @@ impl Writer {
         };
         writer.shared.store(0, &writer.header.encode());
         writer.publish_groups(&Account::default(), &[]);
+        writer.publish_idle(std::iter::empty());
         writer.publish(first);
         Ok(writer)
     }
@@ -315,6 +316,16 @@ impl Writer {
             at += (GROUP_WORDS * WORD) as u64;
         }
         self.shared.store(ACCOUNT_AT, &account.encode());
+    }
+
+    /// Publishes each zone's idle power as it was seen at rest, mW; 0 where it was not.
+    pub fn publish_idle(&mut self, milliwatts: impl Iterator<Item = u64>) {
+        let mut words = [0; IDLE_WORDS];
+        for (word, mw) in words.iter_mut().zip(milliwatts.take(IDLE_WORDS - 1)) {
+            *word = mw;
+        }
+        seal(&mut words);
+        self.shared.store(IDLE_AT, &words);
     }
 
     /// Says that the agent is alive, or that it goes.

@@ -16,9 +16,11 @@ use crate::machine::facts::Facts;
 use crate::source::perf::TreeCounters;
 use crate::source::{Method, Methods, Unavailable, Zone};
 
+mod ring;
 mod state;
 mod window;
 
+pub use ring::Via;
 use state::State;
 use window::Record;
 pub use window::{Catalog, Edge, Outcome, Phase, Subject};

@@ -25,6 +25,10 @@ pub const HEAD_WORDS: usize = 8;
 pub const ACCOUNT_AT: u64 = 4096 + 512;
 /// Words of the account.
 pub const ACCOUNT_WORDS: usize = 16;
+/// Where the zones' idle powers are.
+pub const IDLE_AT: u64 = 4096 + 1024;
+/// Words of them: one per zone, and the checksum.
+pub const IDLE_WORDS: usize = MOST_ZONES + 1;
 /// Where the samples begin.
 pub const SAMPLES_AT: u64 = 8192;
 /// Words of a group's row.

@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 
 use self::layout::{
     ACCOUNT_AT, ACCOUNT_WORDS, Account, GROUP_WORDS, GroupRow, HEAD_AT, HEAD_WORDS, HEADER_WORDS,
-    Head, Header, Sample, WORD, monotonic_offset, to_words,
+    Head, Header, IDLE_AT, IDLE_WORDS, Sample, WORD, monotonic_offset, to_words,
 };
 use super::kept::StandardStreams;
 use super::{Method, ReadFault, Unavailable, Zone};
@@ -88,9 +88,13 @@ impl Ring {
     /// # Errors
     /// [`Unavailable`] with the reason, where there is none or it cannot be believed.
     pub fn open(path: &Path, root: &Path) -> Result<Self, Unavailable> {
-        let boot_id = layout::boot_id(root);
+        let mut boot_id = None;
+        // Found out only once there is a ring: most machines have none.
+        let (file, header) = open_checked(path, || {
+            boot_id = layout::boot_id(root);
+            boot_id
+        })?;
         let offset_ns = monotonic_offset();
-        let (file, header) = open_checked(path, boot_id)?;
         let zones = header.zones.len();
         let mut ring = Self {
             path: path.to_owned(),
@@ -283,7 +287,7 @@ impl Ring {
 
     /// The totals at the last look, with the power of the last period.
     fn carry(&mut self) {
-        let most = (CARRY_PERIODS * self.header.period_ns).max(CARRY_NS);
+        let most = self.carry_ns();
         let dt = self.last.t_ns.saturating_sub(self.before.t_ns);
         let known = self.before.number != 0 && dt > 0;
         let ahead = if known {
@@ -308,7 +312,7 @@ impl Ring {
 
     /// Looks whether another agent has made a new ring. `Ok(true)` where it has.
     fn reopen(&mut self) -> Result<bool, ReadFault> {
-        let (file, header) = match open_checked(&self.path, self.boot_id) {
+        let (file, header) = match open_checked(&self.path, || self.boot_id) {
             Ok(opened) => opened,
             // The one that is open tells why it is not alive, if it does.
             Err(_) => return Ok(false),
@@ -385,6 +389,28 @@ impl Ring {
         None
     }
 
+    /// Idle power of each zone as the agent saw it at rest, W, in the order of the zones.
+    pub fn idle_watts(&self) -> Vec<Option<f64>> {
+        let mut bytes = [0; IDLE_WORDS * WORD];
+        let mut words = [0; IDLE_WORDS];
+        for _ in 0..TRIES {
+            if read_at(&self.file, &mut bytes, IDLE_AT).is_err() {
+                break;
+            }
+            to_words(&bytes, &mut words);
+            if layout::sealed(&words) {
+                let watts = |mw: &u64| Some(*mw as f64 * 1e-3).filter(|w| *w > 0.0);
+                return words[..self.zones().len()].iter().map(watts).collect();
+            }
+        }
+        vec![None; self.zones().len()]
+    }
+
+    /// How long the totals are carried on at most, ns.
+    pub fn carry_ns(&self) -> u64 {
+        (CARRY_PERIODS * self.header.period_ns).max(CARRY_NS)
+    }
+
     fn account(&self) -> Option<Account> {
         let mut bytes = [0; ACCOUNT_WORDS * WORD];
         let mut words = [0; ACCOUNT_WORDS];
@@ -436,7 +462,10 @@ fn open_file(path: &Path) -> io::Result<File> {
     open()
 }
 
-fn open_checked(path: &Path, boot: Option<[u64; 2]>) -> Result<(File, Header), Unavailable> {
+fn open_checked(
+    path: &Path,
+    boot: impl FnOnce() -> Option<[u64; 2]>,
+) -> Result<(File, Header), Unavailable> {
     let shown = path.display();
     let refuse = |why: &str| Unavailable::absent(format!("the ring {shown} is refused: {why}"));
     let file = open_file(path).map_err(|e| match e.kind() {
@@ -466,7 +495,7 @@ fn open_checked(path: &Path, boot: Option<[u64; 2]>) -> Result<(File, Header), U
     if meta.len() != header.file_bytes() {
         return Err(refuse("its length is not what its header says"));
     }
-    if boot.is_some_and(|id| id != header.boot_id && header.boot_id != [0, 0]) {
+    if boot().is_some_and(|id| id != header.boot_id && header.boot_id != [0, 0]) {
         return Err(refuse("it is of another boot or another machine"));
     }
     Ok((file, header))

@@ -23,7 +23,7 @@ pub fn directories(root: &Path, version: u32) -> Vec<PathBuf> {
 /// Where the hierarchy is mounted.
 pub fn mount(root: &Path, version: u32) -> Option<PathBuf> {
     let base = root.join("sys/fs/cgroup");
-    let found = match version {
+    match version {
         2 => ["", "unified"]
             .into_iter()
             .map(|d| base.join(d))
@@ -33,8 +33,7 @@ pub fn mount(root: &Path, version: u32) -> Option<PathBuf> {
             .map(|d| base.join(d))
             .find(|d| d.join("cpuacct.usage").exists()),
         _ => None,
-    };
-    found
+    }
 }
 
 /// The path in the hierarchy by the text of /proc/self/cgroup.
