@@ -18,6 +18,8 @@ from lithowatt._reading import format_number
 if TYPE_CHECKING:
     import argparse
 
+    from lithowatt._agent_metrics import MetricsServer
+
 RING_PATH = "/run/lithowatt/ring"
 """Where a meter looks for the ring (``LITHOWATT_RING`` names another place)."""
 
@@ -81,6 +83,8 @@ def run(arguments: argparse.Namespace) -> int:
         return _show(_core.Ring(path, arguments.root), arguments.json)
     address = _address(arguments.metrics)
     group = _group(arguments.group)
+    # Before the ring is made: an agent that cannot do all it was asked to does nothing.
+    server = None if address is None else _bound(address)
     agent = _core.Agent(
         path or RING_PATH,
         root=arguments.root,
@@ -96,8 +100,8 @@ def run(arguments: argparse.Namespace) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: ended.set())
     try:
-        if address is not None:
-            _serve(agent, address)
+        if server is not None:
+            server.serve(agent)
         _announce(agent, path or RING_PATH, arguments)
         while not ended.wait(WATCH_SECONDS):
             if not agent.alive:
@@ -108,20 +112,16 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _serve(agent: _core.Agent, address: tuple[str, int]) -> None:
-    from lithowatt._agent_metrics import MetricsServer, openmetrics
-
-    def text() -> str:
-        return openmetrics(agent.snapshot(), _core.__version__)
+def _bound(address: tuple[str, int]) -> MetricsServer:
+    from lithowatt._agent_metrics import MetricsServer
 
     try:
-        server = MetricsServer(address, text, lambda: agent.alive)
+        return MetricsServer(address)
     except OSError as error:
         raise AgentError(
             f"the metrics cannot be served at {address[0]}:{address[1]} ({error.strerror}); "
             "accepted is a free HOST:PORT, or --metrics off"
         ) from None
-    server.serve_in_background()
 
 
 def _announce(agent: _core.Agent, path: str, arguments: argparse.Namespace) -> None:

@@ -7,8 +7,10 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
+from lithowatt import _core
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Iterable, Mapping
 
 CONTENT_TYPE = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 
@@ -118,9 +120,9 @@ class MetricsServer(ThreadingHTTPServer):
     block_on_close = False
     request_queue_size = 16
 
-    def __init__(
-        self, address: tuple[str, int], text: Callable[[], str], healthy: Callable[[], bool]
-    ) -> None:
+    agent: _core.Agent
+
+    def __init__(self, address: tuple[str, int]) -> None:
         """Binds ``address``.
 
         Raises:
@@ -128,8 +130,6 @@ class MetricsServer(ThreadingHTTPServer):
         """
         if ":" in address[0]:
             self.address_family = socket.AF_INET6
-        self.text = text
-        self.healthy = healthy
         self._free = threading.BoundedSemaphore(MOST_REQUESTS)
         super().__init__(address, _Handler)
 
@@ -152,8 +152,9 @@ class MetricsServer(ThreadingHTTPServer):
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A client that goes away is no news."""
 
-    def serve_in_background(self) -> None:
-        """Answers from a thread of its own, which ends with the process."""
+    def serve(self, agent: _core.Agent) -> None:
+        """Answers for ``agent`` from a thread of its own, which ends with the process."""
+        self.agent = agent
         # A long poll costs nothing: a request wakes it, and nobody waits for its end.
         run = threading.Thread(
             target=self.serve_forever, args=(3600.0,), name="metrics", daemon=True
@@ -170,9 +171,10 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         path = self.path.partition("?")[0]
         if path == "/metrics":
-            self._answer(200, CONTENT_TYPE, self.server.text())
+            text = openmetrics(self.server.agent.snapshot(), _core.__version__)
+            self._answer(200, CONTENT_TYPE, text)
         elif path == "/healthz":
-            healthy = self.server.healthy()
+            healthy = self.server.agent.alive
             self._answer(200 if healthy else 503, "text/plain", "ok\n" if healthy else "dead\n")
         else:
             self._answer(404, "text/plain", "there are /metrics and /healthz\n")
