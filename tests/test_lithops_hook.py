@@ -29,7 +29,7 @@ from lithops_environments import (
     run_python,
     site_packages,
 )
-from lithowatt.lithops import _worker
+from lithowatt.lithops import _task, _worker
 from lithowatt.lithops._channel import Channel
 
 ENERGY = "worker_func_energy_"
@@ -115,6 +115,22 @@ class Meter:
 
     def stop(self) -> None: ...
 
+    @property
+    def running(self) -> bool:
+        return True
+
+    @property
+    def reading(self) -> Any:
+        return types.SimpleNamespace(
+            headline=types.SimpleNamespace(value=2.5, low=0.5, high=4.0),
+            definition="marginal",
+            marginal=2.5,
+            amortised=3.5,
+            cpu_seconds=0.5,
+            duration=1.0,
+            quality="measured",
+        )
+
     def stats(self) -> dict[str, Any]:
         return {
             ENERGY + "consumption": 2.0,
@@ -188,10 +204,16 @@ def fails(x: int) -> int:
     raise ValueError("boom")
 
 
+def meters_are(monkeypatch: pytest.MonkeyPatch, kind: Any) -> None:
+    for module in (_worker, _task):
+        monkeypatch.setattr(module, "EnergyMeter", kind)
+
+
 @pytest.fixture(autouse=True)
 def meter(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_worker, "EnergyMeter", Meter)
+    meters_are(monkeypatch, Meter)
     monkeypatch.setattr(_worker, "_current", None)
+    monkeypatch.setattr(_worker, "_worker", None)
     monkeypatch.setattr(_worker, "_warned", set())
     monkeypatch.delenv("ENERGY_MONITORING_ENABLED", raising=False)
 
@@ -262,7 +284,7 @@ def test_an_interrupted_call_leaves_the_job_as_it_was():
 
 
 def test_a_meter_that_cannot_start_costs_nothing_but_the_energy(monkeypatch):
-    monkeypatch.setattr(_worker, "EnergyMeter", BrokenMeter)
+    meters_are(monkeypatch, BrokenMeter)
     module = handler()
     _worker.patch(module)
     task = job()
@@ -376,7 +398,7 @@ def test_an_interrupt_in_our_part_is_the_workers(monkeypatch):
 
     module = handler()
     _worker.patch(module)
-    monkeypatch.setattr(_worker, "EnergyMeter", Interrupted)
+    meters_are(monkeypatch, Interrupted)
     status = module.create_call_status(job(), None)
     with pytest.raises(KeyboardInterrupt):
         status.send_finish_event()
@@ -392,7 +414,7 @@ def test_a_panic_of_the_extension_is_swallowed(monkeypatch):
 
     module = handler()
     _worker.patch(module)
-    monkeypatch.setattr(_worker, "EnergyMeter", Panicking)
+    meters_are(monkeypatch, Panicking)
     task = job()
     status = module.create_call_status(task, None)
     assert module.JobRunner(task).run() == 40

@@ -83,7 +83,7 @@ def patch(module: "ModuleType") -> None:
     try:
         from lithowatt.lithops import _worker
 
-        _worker.patch(module)
+        _worker.patch(module, fresh=True)
     except (KeyboardInterrupt, SystemExit):
         raise
     except BaseException as error:  # a panic of the extension is no Exception

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from lithowatt.aws._bill import lambda_call_cost
     from lithowatt.aws._cost import calculate_energy_cost_correlation
     from lithowatt.aws._detect import (
         AWSInstanceDetector,
@@ -29,6 +30,7 @@ _HOMES = {
     "enhance_aws_energy_monitoring": "_detect",
     "extract_aws_energy_info": "_info",
     "instance_metadata": "_imds",
+    "lambda_call_cost": "_bill",
     "setup_default_energy_monitoring": "_detect",
     "setup_ec2_energy_monitoring": "_detect",
 }
@@ -41,6 +43,7 @@ __all__ = [
     "enhance_aws_energy_monitoring",
     "extract_aws_energy_info",
     "instance_metadata",
+    "lambda_call_cost",
     "setup_default_energy_monitoring",
     "setup_ec2_energy_monitoring",
 ]

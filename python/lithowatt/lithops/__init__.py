@@ -29,11 +29,17 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ._config import check_config
+    from ._layer import build_layer
+    from ._runtime import attach_layer
     from ._status import HookStatus, add_cli, main_status, status
 
 __all__ = [
     "HookStatus",
     "add_cli",
+    "attach_layer",
+    "build_layer",
+    "check_config",
     "install_hook",
     "main_status",
     "status",
@@ -43,13 +49,23 @@ __all__ = [
 _HANDLER = "lithops.worker.handler"
 
 
-def __getattr__(name: str) -> Any:
-    # The status command needs modules that a worker, which imports this
-    # package for each call, has no use for.
-    if name in ("HookStatus", "add_cli", "main_status", "status"):
-        from . import _status
+#: Where the names are that a worker, which imports this package for each call,
+#: has no use for.
+_HOMES = {
+    "HookStatus": "_status",
+    "add_cli": "_status",
+    "attach_layer": "_runtime",
+    "build_layer": "_layer",
+    "check_config": "_config",
+    "main_status": "_status",
+    "status": "_status",
+}
 
-        return getattr(_status, name)
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is not None:
+        return getattr(importlib.import_module(f"{__name__}.{home}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

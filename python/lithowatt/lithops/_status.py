@@ -174,7 +174,7 @@ def _read(path: Path) -> str | None:
 
 
 def add_cli(subparsers: SubParsers) -> None:
-    """Adds `lithops status [--json]` to a command line.
+    """Adds `lithops` and its commands to a command line.
 
     The parsed arguments carry the function to call as `func`; it takes them
     and returns the exit code.
@@ -194,6 +194,10 @@ def add_commands(parser: argparse.ArgumentParser) -> None:
     )
     command.add_argument("--json", action="store_true", help="machine-readable")
     command.set_defaults(func=main_status)
+
+    from ._cli import add_commands as add_more
+
+    add_more(commands)
 
 
 def main_status(args: argparse.Namespace) -> int:

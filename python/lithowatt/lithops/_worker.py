@@ -4,18 +4,22 @@ Two processes take part in a call. The handler's process, H, prepares the call,
 forks the function's process, J, waits for it and reports the status; J loads
 the function and runs it.
 
+* H, when it downloads the function and the data of its calls (`create_job`):
+  a meter, for `worker_task_energy_*`.
+* H, when it takes up a call (`run_task`): a meter over H's tree without a sampler
+  thread, because a process that is about to fork should have no thread more than
+  upstream's.
 * H, when it makes the call's status object (`create_call_status`): a mapping
-  for J's values, and a meter over H's tree without a sampler thread, because a
-  process that is about to fork should have no thread more than upstream's.
+  for J's values.
 * H, when it makes the `JobRunner` that J will run: the job's function is pickled
   bytes, so those are replaced by bytes that load to the same function with a
   meter round it. `JobRunner.run` itself stays as it is, so that no frame of
   ours appears in what is printed when an exception leaves it.
 * J, round the user's function and nothing else: the meter whose values are
   reported.
-* H, when it reports the end (`send_finish_event`): J's values join the status.
-  Where J left none (killed, timed out, `os._exit`) H's own window is reported,
-  and says so.
+* H, when it reports the end (`send_finish_event`): J's values join the status,
+  and H's as those of the task. Where J left none (killed, timed out, `os._exit`)
+  H's own window is reported as the function's too, and says so.
 
 Nothing here may break, delay or change a call. Whatever fails is logged under
 `lithowatt` and the call goes on as upstream wrote it.
@@ -42,6 +46,7 @@ from lithowatt import EnergyMeter
 
 from .._environment import enabled
 from .._harmless import Harmless
+from . import _task
 from ._channel import Channel
 
 logger = logging.getLogger("lithowatt")
@@ -61,17 +66,21 @@ STAGE_MARK = "__lithowatt_stage__"
 _WRAPPED = "__lithowatt_hook__"
 
 #: What is left of the values where a message service has little room.
-_HEADLINE = tuple(
-    PREFIX + key
-    for key in (
-        "energy_consumption",
-        "energy_low",
-        "energy_high",
-        "energy_quality",
-        "energy_method",
-        "energy_duration",
-        "energy_warnings",
-    )
+_HEADLINE = (
+    *(
+        PREFIX + key
+        for key in (
+            "energy_consumption",
+            "energy_low",
+            "energy_high",
+            "energy_quality",
+            "energy_method",
+            "energy_duration",
+            "energy_warnings",
+        )
+    ),
+    _task.PREFIX + "energy_consumption",
+    _task.PREFIX + "cold_start",
 )
 
 
@@ -88,44 +97,53 @@ def _warm(meter: EnergyMeter) -> EnergyMeter:
 class _Task:
     """One call, as its handler sees it."""
 
-    def __init__(self, job: Any, status: Any) -> None:
+    def __init__(self, job: Any) -> None:
         self.job = job
-        self.status = status
         self.pid = os.getpid()
-        self.channel = Channel()
+        self.channel: Channel | None = None
         self.window: _FunctionWindow | None = None
-        self.meter: Any = None
+        self.task: _task.TaskWindow | None = None
         self.trouble: str | None = None
         self.own_cpu = 0.0
         self.children_cpu = 0.0
+        self._values: dict[str, Any] | None = None
         try:
-            meter = EnergyMeter(interval=None)
-            meter.start()
-            self.meter = meter
+            self.task = _task.TaskWindow(_this_worker(), _calls_of(job))
             self.own_cpu = time.process_time()
             self.children_cpu = _children_cpu_time()
         except Exception as error:
             self.trouble = f"{type(error).__name__}: {error}"
 
     def values(self) -> dict[str, Any]:
-        """What this call's status shall carry, by stats key."""
-        values = self.channel.read()
-        started_by = self.channel.started_by()
-        self.channel.close()
-        if self.meter is not None:
-            self.meter.stop()
-        if values is not None:
-            return values
-        return self._task_window(started_by)
+        """What this call's status shall carry, by stats key; ends the window."""
+        if self._values is None:
+            function = started_by = None
+            if self.channel is not None:
+                function = self.channel.read()
+                started_by = self.channel.started_by()
+                self.channel.close()
+            if self.task is not None:
+                self.task.stop()
+            values = self._function_window(started_by) if function is None else dict(function)
+            with Harmless("metering a task"):
+                ours = dict.fromkeys(_task.KEYS)
+                if self.task is not None:
+                    ours = self.task.values(function)
+                if os.environ.get("ENERGY_STATS", "").strip().lower() == "compact":
+                    ours = {key: value for key, value in ours.items() if value is not None}
+                values.update(ours)
+            self._values = values
+        return self._values
 
-    def _task_window(self, started_by: int | None) -> dict[str, Any]:
+    def _function_window(self, started_by: int | None) -> dict[str, Any]:
         """The handler's window of this call: all that a function left that died silently."""
-        if self.meter is None:
+        if self.task is None:
             reason = f"no energy: the meter could not start ({self.trouble})"
-            values: dict[str, Any] = dict.fromkeys(_HEADLINE)
+            keys = [key for key in _HEADLINE if key.startswith(PREFIX)]
+            values: dict[str, Any] = dict.fromkeys(keys)
             values[PREFIX + "energy_warnings"] = [reason]
             return values
-        values = json.loads(json.dumps(self.meter.stats()))
+        values = json.loads(json.dumps(self.task.meter.stats()))
         seconds = values.get(PREFIX + "energy_duration")
         window = f"{seconds:.3f} s" if isinstance(seconds, (int, float)) else "its length unknown"
         if started_by is None:
@@ -161,38 +179,72 @@ class _Task:
 
 _current: _Task | None = None
 
+_worker: _task.Worker | None = None
 
-def _begin(job: Any, status: Any) -> None:
-    """Prepares one call in H; `status` is the object that will report it."""
+
+def _this_worker() -> _task.Worker:
+    global _worker
+    if _worker is None:
+        _worker = _task.Worker(fresh=False)
+    return _worker
+
+
+def _calls_of(job: Any) -> int:
+    """How many calls the job's chunk has."""
+    calls = getattr(job, "call_ids", None)
+    return len(calls) if isinstance(calls, (list, tuple)) else 1
+
+
+def _meters_calls() -> bool:
+    """Whether calls are to be metered now, with the environment of the job in place."""
+    if not enabled():
+        return False
+    if not hasattr(os, "fork"):
+        # The function runs in a thread of the handler: its process is not its own.
+        logger.debug("no fork on this system: calls are not metered")
+        return False
+    return True
+
+
+def _open(job: Any) -> None:
+    """A call begins, in H."""
     global _current
     if _current is not None and _current.window is not None:
         _current.window.restore()  # an interrupted call reports no end
     _current = None
-    if not enabled():
-        return
-    if not hasattr(os, "fork"):
-        # The function runs in a thread of the handler: its process is not its own.
-        logger.debug("no fork on this system: calls are not metered")
+    if _meters_calls():
+        _current = _Task(job)
+    else:
+        _this_worker().pass_call()
+
+
+def _begin(job: Any, status: Any) -> None:
+    """Prepares one call in H; `status` is the object that will report it."""
+    global _current
+    if _current is None or _current.job is not job or _current.channel is not None:
+        _open(job)  # nobody told us of its beginning
+    task = _current
+    if task is None:
         return
     if not isinstance(getattr(status, "status", None), dict):
+        _current = None
         _warn_once("calls are not metered: unknown status object %s", type(status).__name__)
         return
     send = status.send_finish_event
-    task = _Task(job, status)
+    task.channel = Channel()
 
     def send_finish_event(*args: Any, **kwargs: Any) -> Any:
         # Back to the class's method first, so that the status object and this
         # function do not keep each other, and the job's data, alive.
         status.__dict__.pop("send_finish_event", None)
         with Harmless("reporting the energy of a call"):
-            _finish(task)
+            _finish(task, status)
         return send(*args, **kwargs)
 
     status.send_finish_event = send_finish_event
-    _current = task
 
 
-def _finish(task: _Task) -> None:
+def _finish(task: _Task, status: Any) -> None:
     """Adds the call's values to its status, in H, just before it is sent."""
     global _current
     if os.getpid() != task.pid:
@@ -200,7 +252,27 @@ def _finish(task: _Task) -> None:
     _current = None
     if task.window is not None:
         task.window.restore()
-    _merge(task.status, task.values())
+    values = task.values()
+    if "AWS_LAMBDA_FUNCTION_NAME" in os.environ:
+        with Harmless("telling what Lambda bills"):
+            values.update(importlib.import_module("lithowatt.aws._sandbox").call_values())
+    _merge(status, values)
+
+
+def _download(create_job: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+    """Runs `create_job`, which downloads what a chunk's calls need, and meters that."""
+    meter = None
+    with Harmless("preparing to meter a download"):
+        payload = args[0] if args else kwargs["payload"]
+        if _meters_calls() and enabled(payload.get("extra_env") or {}):
+            meter = EnergyMeter(interval=None)
+            meter.start()
+    job = create_job(*args, **kwargs)
+    with Harmless("metering a download"):
+        if meter is not None:
+            meter.stop()
+            _this_worker().begin_chunk(_calls_of(job), meter)
+    return job
 
 
 def _merge(status: Any, values: dict[str, Any]) -> None:
@@ -250,10 +322,10 @@ class _FunctionWindow:
     Set up in H, so that J inherits it ready; all but `restore` happens in J.
     """
 
-    def __init__(self, runner: Any, channel: Channel) -> None:
+    def __init__(self, job: Any, channel: Channel) -> None:
         self._channel = channel
-        self._job = runner.job
-        self._stats = runner.stats
+        self._job = job
+        self._stats: Any = None
         self.meter: Any = None
         self._callbacks: list[Callable[[dict[str, Any]], object]] = []
         self._pid = 0
@@ -261,14 +333,22 @@ class _FunctionWindow:
         self._ended = False
         self._committed = False
         self._frames: set[CodeType] = {_load_function.__code__, _FunctionWindow.load.__code__}
-        self._pickled: bytes = runner.job.func
+        self._pickled: bytes = job.func
         if not isinstance(self._pickled, bytes):
             raise TypeError(f"the job's function is {type(self._pickled).__name__}, not bytes")
         if STAGE_MARK.encode() in self._pickled:
             # A stage of FlexExecutor: what meters its phases is loaded here, once
             # for all calls of a worker, and not within the function's time.
             importlib.import_module("lithowatt.flexecutor._worker")
-        write = self._stats.write
+
+    def replace_function(self, runner: Any) -> None:
+        """Has the runner load the function with the meter round it, and see to its stats."""
+        self.watch_stats(runner.stats)
+        self._job.func = pickle.dumps(_MeteredFunction())
+
+    def watch_stats(self, stats: Any) -> None:
+        """Has the values committed when the runner writes its first line after the function."""
+        write = stats.write
 
         def write_stat(*args: Any, **kwargs: Any) -> Any:
             # Upstream's first line after the function, with its time already
@@ -280,17 +360,22 @@ class _FunctionWindow:
                 self._forget_own_frames()
             return write(*args, **kwargs)
 
-        self._stats.write = write_stat
-        self._job.func = pickle.dumps(_MeteredFunction())
+        stats.write = write_stat
+        self._stats = stats
 
     def restore(self) -> None:
         """Gives the runner back what was replaced; a job may have more calls to come."""
-        self._stats.__dict__.pop("write", None)
+        if self._stats is not None:
+            self._stats.__dict__.pop("write", None)
         self._job.func = self._pickled
 
     def load(self) -> Any:
         """The job's function, metered; in J, where Lithops loads it."""
         function = pickle.loads(self._pickled)  # noqa: S301 (what Lithops would have loaded)
+        return self.metered(function)
+
+    def metered(self, function: Any) -> Any:
+        """The function with the meter round it, or as it is where that fails; in J."""
         with Harmless("silencing a warning about our own thread"):
             _expect_sampler_thread()
         with Harmless("preparing to meter a function"):
@@ -425,8 +510,14 @@ def layout_fault(handler: ModuleType) -> str | None:
     return None
 
 
-def patch(handler: ModuleType) -> bool:
-    """Wraps a loaded `lithops.worker.handler`, once; False where it is left alone."""
+def patch(handler: ModuleType, fresh: bool = False) -> bool:
+    """Wraps a loaded `lithops.worker.handler`, once; False where it is left alone.
+
+    Args:
+        handler: The module.
+        fresh: This process was started to run calls, so that all its CPU time so
+            far is the start-up of a worker.
+    """
     if hasattr(handler, _WRAPPED):
         return True
     mark = next((name for name in SOURCE_PATCH_MARKS if hasattr(handler, name)), None)
@@ -440,6 +531,9 @@ def patch(handler: ModuleType) -> bool:
 
     namespace: Any = handler
     create = namespace.create_call_status
+    run = namespace.run_task
+    # Not part of the layout that must be there: without it a download is not metered.
+    create_job = getattr(namespace, "create_job", None)
     runner = namespace.JobRunner
     init = runner.__init__
 
@@ -450,23 +544,72 @@ def patch(handler: ModuleType) -> bool:
             _begin(args[0] if args else kwargs["job"], status)
         return status
 
+    @functools.wraps(run)
+    def run_task(*args: Any, **kwargs: Any) -> Any:
+        with Harmless("preparing to meter a call"):
+            _open(args[0] if args else kwargs["task"])
+        return run(*args, **kwargs)
+
     @functools.wraps(init)
     def prepare(self: Any, *args: Any, **kwargs: Any) -> None:
         init(self, *args, **kwargs)
-        task = _current
-        if task is not None and task.pid == os.getpid() and task.job is getattr(self, "job", None):
-            with Harmless("preparing to meter a function"):
-                task.window = _FunctionWindow(self, task.channel)
+        with Harmless("preparing to meter a function"):
+            prepare_function(self)
 
     namespace.create_call_status = create_call_status
+    namespace.run_task = run_task
+    if callable(create_job):
+        namespace.create_job = functools.wraps(create_job)(
+            lambda *args, **kwargs: _download(create_job, args, kwargs)
+        )
     runner.__init__ = prepare
-    setattr(namespace, _WRAPPED, (create, runner, init))
+    setattr(namespace, _WRAPPED, (create, run, create_job, runner, init))
     with Harmless("warming up"):
-        # The first start on an idle machine takes the kernel some 13 ms (it
-        # patches itself to count), and the first reading looks the processor
-        # up (1 ms): while the worker starts, not in a call.
-        _warm(EnergyMeter(interval=None))
+        warm_up(fresh)
+    if "AWS_LAMBDA_FUNCTION_NAME" in os.environ:
+        with Harmless("noting the start of a Lambda sandbox"):
+            importlib.import_module("lithowatt.aws._sandbox").loaded(handler)
     return True
+
+
+def warm_up(fresh: bool) -> None:
+    """Has a worker's first call find the meter ready, and notes what the start took."""
+    global _worker
+    # The first start on an idle machine takes the kernel some 13 ms (it
+    # patches itself to count), and the first reading looks the processor
+    # up (1 ms): while the worker starts, not in a call.
+    _warm(EnergyMeter(interval=None))
+    _worker = _task.Worker(fresh)
+
+
+def prepare_function(runner: Any) -> None:
+    """Has the runner of the current call meter its function, in H."""
+    task = _current
+    if (
+        task is not None
+        and task.channel is not None
+        and task.pid == os.getpid()
+        and task.job is getattr(runner, "job", None)
+    ):
+        window = _FunctionWindow(runner.job, task.channel)
+        window.replace_function(runner)
+        task.window = window
+
+
+def prepare_patched(job: Any) -> None:
+    """Readies the window of a patched handler's function, in H, just before the fork."""
+    task = _current
+    if task is not None and task.channel is not None and task.job is job:
+        task.window = _FunctionWindow(job, task.channel)
+
+
+def patched_function(runner: Any, function: Any) -> Any:
+    """The function of a patched runner, metered if its call is; in J."""
+    task = _current
+    if task is None or task.window is None or task.job is not getattr(runner, "job", None):
+        return function
+    task.window.watch_stats(runner.stats)
+    return task.window.metered(function)
 
 
 def unpatch(handler: ModuleType) -> None:
@@ -474,8 +617,14 @@ def unpatch(handler: ModuleType) -> None:
     originals = handler.__dict__.pop(_WRAPPED, None)
     if originals is not None:
         namespace: Any = handler
-        namespace.create_call_status, runner, init = originals
+        create, run, create_job, runner, init = originals
+        namespace.create_call_status, namespace.run_task = create, run
+        if callable(create_job):
+            namespace.create_job = create_job
         runner.__init__ = init
+        sandbox = sys.modules.get("lithowatt.aws._sandbox")
+        if sandbox is not None:
+            sandbox.unloaded(handler)
 
 
 _warned: set[str] = set()

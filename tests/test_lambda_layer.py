@@ -1,0 +1,141 @@
+"""The Lambda layer's zip: what is in it, and which wheels make none."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from lithowatt.lithops._layer import (
+    LAYER_LIMIT,
+    LayerError,
+    build_layer,
+    elf_architecture,
+    glibc_needed,
+)
+from wheels import ANY_GLIBC, built_wheel, pack_wheel
+
+ARCHITECTURE = {"x86_64": "x86_64", "aarch64": "arm64"}.get(platform.machine(), "x86_64")
+OTHER = {"x86_64": "arm64", "arm64": "x86_64"}[ARCHITECTURE]
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return pack_wheel(tmp_path_factory.mktemp("wheel"))
+
+
+def build(tmp_path: Path, wheel: Path, name: str = "layer.zip"):
+    return build_layer(tmp_path / name, wheel, architecture=ARCHITECTURE, glibc=ANY_GLIBC)
+
+
+def test_the_layer_is_a_site_directory_with_the_hook(wheel, tmp_path):
+    layer = build(tmp_path, wheel)
+    with zipfile.ZipFile(layer.path) as archive:
+        names = set(archive.namelist())
+
+    assert {"python/lithowatt/__init__.py", "python/lithowatt-hook.pth"} <= names
+    assert "python/_lithowatt_hook.py" in names
+    assert all(name.startswith("python/") for name in names)
+    assert not any("numpy" in name or "RECORD" in name for name in names)
+    assert layer.size == layer.path.stat().st_size <= LAYER_LIMIT
+    assert layer.sha256 == hashlib.sha256(layer.path.read_bytes()).hexdigest()
+
+
+def test_the_same_wheel_gives_the_same_bytes(wheel, tmp_path):
+    # The order in which a wheel has its files does not matter.
+    reversed_wheel = tmp_path / wheel.name
+    with zipfile.ZipFile(wheel) as old, zipfile.ZipFile(reversed_wheel, "w") as new:
+        for name in reversed(old.namelist()):
+            new.writestr(name, old.read(name))
+
+    assert build(tmp_path, wheel).sha256 == build(tmp_path, reversed_wheel, "2.zip").sha256
+
+
+def test_python_meters_from_the_unpacked_layer_without_numpy(wheel, tmp_path):
+    layer = build(tmp_path, wheel)
+    with zipfile.ZipFile(layer.path) as archive:
+        archive.extractall(tmp_path / "opt")
+    code = (
+        "import site, sys; site.addsitedir(sys.argv[1]); import _lithowatt_hook as hook\n"
+        "assert hook.installed()\n"
+        "from lithowatt import EnergyMeter\n"
+        "with EnergyMeter() as meter: sum(range(100000))\n"
+        "assert meter.joules > 0 and meter.stats()\n"
+        "sys.modules['numpy'] = None\n"
+        "try: meter.timeline()\n"
+        "except ImportError: print('no timeline', 'numpy' in sys.modules)\n"
+    )
+    # Isolated and without site-packages: there is only the layer.
+    command = [sys.executable, "-I", "-S", "-c", code, str(tmp_path / "opt" / "python")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+
+    assert (done.returncode, done.stdout) == (0, "no timeline True\n"), done.stderr
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"architecture": OTHER}, f"is for {ARCHITECTURE}"),
+        ({"architecture": "sparc"}, "sparc"),
+        ({"glibc": (2, 3)}, "needs glibc 2"),
+    ],
+)
+def test_a_wheel_that_lambda_would_not_load_is_refused(wheel, tmp_path, change, message):
+    settings = {"architecture": ARCHITECTURE, "glibc": ANY_GLIBC, **change}
+    with pytest.raises(LayerError, match=message):
+        build_layer(tmp_path / "layer.zip", wheel, **settings)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_no_wheel_of_lithowatt_is_refused(tmp_path):
+    text = tmp_path / "text.whl"
+    text.write_text("no zip")
+    other = tmp_path / "other.whl"
+    with zipfile.ZipFile(other, "w") as archive:
+        archive.writestr("numpy/__init__.py", "")
+    pure = tmp_path / "lithowatt-0-py3-none-any.whl"
+    with zipfile.ZipFile(pure, "w") as archive:
+        archive.writestr("lithowatt/__init__.py", "")
+
+    for path, message in ((text, "is no wheel"), (other, "no wheel of"), (pure, "no extension")):
+        with pytest.raises(LayerError, match=message):
+            build_layer(tmp_path / "layer.zip", path)
+    with pytest.raises(FileNotFoundError):
+        build_layer(tmp_path / "layer.zip", tmp_path / "none.whl")
+    assert not (tmp_path / "layer.zip").exists()
+
+
+def test_an_output_that_is_there_stays_when_building_fails(wheel, tmp_path):
+    output = tmp_path / "layer.zip"
+    output.write_bytes(b"the old one")
+    with pytest.raises(LayerError):
+        build_layer(output, wheel, architecture=ARCHITECTURE, glibc=(2, 3))
+
+    assert output.read_bytes() == b"the old one"
+    assert build(tmp_path, wheel).path.read_bytes()[:2] == b"PK"
+
+
+def test_the_elf_header_and_its_symbol_versions_are_read():
+    content = b"\x7fELF\x02\x01" + bytes(12) + (183).to_bytes(2, "little")
+    strings = b"\0GLIBC_2.2.5\0GLIBC_2.17\0GLIBC_2.4\0GLIBC_PRIVATE\0"
+
+    assert elf_architecture(content) == "arm64"
+    assert elf_architecture(b"\x7fELF\x01" + bytes(20)) is None
+    assert elf_architecture(b"MZ") is None
+    assert glibc_needed(content + strings) == (2, 17)
+    assert glibc_needed(content) == (0, 0)
+
+
+def test_the_wheel_for_release_needs_no_glibc_after_2_17(tmp_path):
+    wheel = built_wheel()
+    if wheel is None:
+        pytest.skip("no manylinux2014 wheel of this machine in dist: make wheel builds one")
+
+    layer = build_layer(tmp_path / "layer.zip", wheel, architecture=ARCHITECTURE)
+    assert (2, 0) < layer.glibc <= (2, 17)
+    assert layer.size <= LAYER_LIMIT
