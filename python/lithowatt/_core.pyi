@@ -134,6 +134,11 @@ class Ring:
     def groups(self) -> tuple[dict[str, Any], list[dict[str, Any]]] | None: ...
     def own_groups(self) -> list[dict[str, Any]]: ...
 
+def divide_energy(
+    joules: float, idle: float, own: Sequence[float], busy: float
+) -> tuple[list[float], float]:
+    """A machine's energy in J divided by CPU time in s as the agent does: parts and rest."""
+
 def doctor(root: str | os.PathLike[str] | None = None) -> list[dict[str, Any]]:
     """What can be measured below ``root``: one dict per method."""
 

@@ -7,6 +7,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
 
 use super::{root_or_environment, serialised, text_of};
+use crate::agent::groups::{Round, divide};
 use crate::agent::{Agent, DEFAULT_RATE, LEAST_PUBLIC_QUANTUM_UJ, Options, Running};
 use crate::clock;
 use crate::error::Error;
@@ -169,4 +170,22 @@ impl PyRing {
         let version = self.ring.header().cgroup_version;
         serialised(py, &own::rows_of(&self.root, version, &rows))
     }
+}
+
+/// Divides a machine's energy in J by CPU time in s: the parts of who used `own` seconds of the
+/// machine's `busy`, and the rest, as the agent does at the end of a round.
+#[pyfunction]
+pub(super) fn divide_energy(joules: f64, idle: f64, own: Vec<f64>, busy: f64) -> (Vec<f64>, f64) {
+    let whole = |value: f64, per: f64| (value * per).round().max(0.0) as u64;
+    let round = Round {
+        t_ns: 0,
+        machine_uj: whole(joules, 1e6),
+        idle_uj: whole(idle, 1e6),
+        busy_ns: Some(whole(busy, 1e9)),
+        idle_ns: None,
+    };
+    let own: Vec<u64> = own.into_iter().map(|s| whole(s, 1e9)).collect();
+    let (parts, rest) = divide(&round, &own);
+    let parts = parts.into_iter().map(|uj| uj as f64 / 1e6).collect();
+    (parts, rest as f64 / 1e6)
 }

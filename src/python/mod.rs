@@ -461,6 +461,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<model::PyPowerModel>()?;
     module.add_class::<agent::PyAgent>()?;
     module.add_class::<agent::PyRing>()?;
+    module.add_function(wrap_pyfunction!(agent::divide_energy, module)?)?;
     module.add_function(wrap_pyfunction!(doctor, module)?)?;
     module.add_function(wrap_pyfunction!(cpu_identity, module)?)?;
     module.add_function(wrap_pyfunction!(surroundings, module)?)?;
