@@ -82,6 +82,7 @@ fn parts(c: &mut Criterion) {
             own_ns: 80_000_000,
             inside_ns: 80_000_000,
             outside_rate: Some(0.3),
+            seen: None,
         };
         let joules = [2.5, 0.4, 2.5, 0.4, 3.0, 0.5];
         b.iter(|| {

@@ -34,6 +34,9 @@ volatile const u32 has_siblings = 0;
 /* The processor may reorder stores, so readers need them ordered. */
 volatile const u32 weak_stores = 0;
 
+/* Processes of a tree that may be made at the same moment on other CPUs. */
+#define JOIN_TRIES 4
+
 #define TASK_DEAD 0x80 /* include/linux/sched.h */
 #define PF_EXITING 0x4
 
@@ -348,6 +351,25 @@ static __always_inline struct slot *slot_at(u32 index)
 	return bpf_map_lookup_elem(&slots, &index);
 }
 
+/* Makes something a member of a tree. Not of one that has ended meanwhile: its place may be another's
+ * by now. Zero: it is no member. */
+static __always_inline int join(u32 index)
+{
+	struct slot *slot = slot_at(index);
+	if (!slot)
+		return 0;
+	u32 members = slot->members;
+	for (int i = 0; i < JOIN_TRIES; i++) {
+		if (!members)
+			return 0;
+		u32 found = __sync_val_compare_and_swap(&slot->members, members, members + 1);
+		if (found == members)
+			return 1;
+		members = found;
+	}
+	return 0;
+}
+
 /* Gives up one member of a tree. A tree without members is free, and is one member less of the
  * tree around it. */
 static __always_inline void leave(u32 index, struct control *control)
@@ -385,18 +407,30 @@ static __attribute__((noinline)) u32 resolve(u32 index, u32 epoch)
 			break;
 	}
 	u32 old = process->slot;
-	/* Where an ancestor has gone, what was inherited at the fork stands. */
-	if (found != NONE && found != old) {
-		struct slot *slot = slot_at(found);
-		if (slot) {
-			__sync_fetch_and_add(&slot->members, 1);
-			process->slot = found;
-			if (old != NONE)
-				leave(old, control);
-		}
+	/* Where an ancestor has gone, what was inherited at the fork stands. Another thread of the
+	 * process may do the same on another CPU: only one may move it. */
+	if (found != NONE && found != old && join(found)) {
+		u32 left = found;
+		if (ancestor && ancestor->root == found &&
+		    __sync_val_compare_and_swap(&process->slot, old, found) == old)
+			left = old;
+		if (left != NONE)
+			leave(left, control);
 	}
 	process->epoch = epoch;
 	return process->slot;
+}
+
+/* what x of / all, for up to 78 hours of ns and without overflow. */
+static __attribute__((noinline)) u64 proportion(u64 what, u64 of, u64 all)
+{
+	if (all >> 32) {
+		all >>= 16;
+		of >>= 16;
+	}
+	if (!all)
+		return 0;
+	return what / all * of + what % all * of / all;
 }
 
 /* Charges a slice to the tree and to all around it. */
@@ -414,13 +448,14 @@ static __always_inline void charge_trees(u32 index, u32 cpu, u64 now, const stru
 			add(to, what);
 		} else {
 			/* The slice began before the tree did. */
+			u64 ratio = proportion(1 << 12, age, what->ns);
 			struct slice part = {
 				.ns = age,
-				.shared_ns = what->shared_ns * age / what->ns,
-				.cycles = what->cycles * age / what->ns,
-				.instructions = what->instructions * age / what->ns,
-				.scaled = what->scaled * age / what->ns,
-				.scaled_ns = what->scaled_ns * age / what->ns,
+				.shared_ns = what->shared_ns * ratio >> 12,
+				.cycles = what->cycles * ratio >> 12,
+				.instructions = what->instructions * ratio >> 12,
+				.scaled = what->scaled * ratio >> 12,
+				.scaled_ns = what->scaled_ns ? age : 0,
 			};
 			add(to, &part);
 		}
@@ -501,19 +536,27 @@ static __always_inline u64 count(void *events)
 	return value.counter;
 }
 
+/* kHz x ns / 1024. The product alone would overflow after an hour at one frequency. */
+static __always_inline u64 khz_times(u64 ns, u64 khz)
+{
+	return (ns >> 10) * khz + (((ns & 1023) * khz) >> 10);
+}
+
 static __always_inline u64 integral_of(const struct cpu_power *power, u64 now)
 {
-	u64 at = power->changed_at;
-	return power->integral + (now > at ? ((now - at) * power->khz) >> 10 : 0);
+	u64 at = power->changed_at, khz = power->khz;
+	return power->integral + (now > at ? khz_times(now - at, khz) : 0);
 }
 
 /* Takes out a process that has run for the last time. */
 static __always_inline void take_out(struct process *process, u32 index, struct control *control)
 {
-	u32 tgid = process->tgid, slot = process->slot;
+	u32 tgid = process->tgid;
 	if (bpf_map_delete_elem(&process_index, &tgid))
 		return;
 	process->tgid = 0;
+	/* A tree that is being made of it finds out by this, or by the tgid. */
+	u32 slot = __sync_lock_test_and_set(&process->slot, NONE);
 	bpf_map_push_elem(&free_processes, &index, BPF_ANY);
 	__sync_fetch_and_add(&control->exits, 1);
 	if (slot != NONE)
@@ -576,10 +619,10 @@ int on_switch(struct raw_tracepoint *ctx)
 		if (unlikely(khz)) {
 			what.scaled_ns = what.ns;
 			if (likely(power->changed_at <= state->since))
-				what.scaled = (what.ns * khz) >> 10;
-			else if (wall)
-				what.scaled =
-					(integral_of(power, now) - start->integral) * what.ns / wall;
+				what.scaled = khz_times(what.ns, khz);
+			else
+				what.scaled = proportion(integral_of(power, now) -
+								 start->integral, what.ns, wall);
 		}
 
 		state->busy_ns += what.ns;
@@ -726,26 +769,34 @@ int on_rename(struct raw_tracepoint *ctx)
 				__sync_fetch_and_add(&control->slot_overflow, 1);
 			} else {
 				struct slot *slot = slot_at(index);
-				if (slot) {
-					slot->created = bpf_ktime_get_ns();
-					slot->root = tgid;
-					/* The root was a member of the tree around; now its tree is. */
-					slot->parent = parent;
-					slot->depth = depth;
-					slot->members = 1;
-					slot->lost = 0;
-					slot->ended = 0;
-					slot->generation += 1;
-				}
+				if (!slot)
+					return 0;
+				slot->created = bpf_ktime_get_ns();
+				slot->root = tgid;
+				slot->parent = NONE;
+				slot->depth = depth;
+				slot->members = 1;
+				slot->lost = 0;
+				slot->ended = 0;
+				slot->generation += 1;
 				u32 first = __sync_val_compare_and_swap(&process->root, NONE, index);
 				if (first != NONE) {
 					/* Another thread of it asked at the same time. */
 					bpf_map_push_elem(&free_slots, &index, BPF_ANY);
 					index = first;
 				} else {
-					process->slot = index;
+					/* The root was a member of the tree around, whichever that is
+					 * by now; from here its tree is. */
+					slot->parent = __sync_lock_test_and_set(&process->slot, index);
 					__sync_fetch_and_add(&control->trees, 1);
 					process->epoch = __sync_fetch_and_add(&control->epoch, 1) + 1;
+					if (process->tgid != tgid) {
+						/* It ended meanwhile. */
+						if (__sync_val_compare_and_swap(&process->slot, index,
+										NONE) == index)
+							leave(index, control);
+						index = NONE;
+					}
 				}
 			}
 		}
@@ -789,10 +840,17 @@ int on_fork(struct raw_tracepoint *ctx)
 	}
 	struct process *process = process_at(index);
 	if (process) {
+		u32 epoch = process->epoch;
 		fresh.slot = process->slot;
-		if (process->epoch != control->epoch)
-			fresh.slot = resolve(index, control->epoch);
-		fresh.epoch = process->epoch;
+		if (epoch != control->epoch) {
+			epoch = control->epoch;
+			fresh.slot = resolve(index, epoch);
+		}
+		/* Where the creator was moved meanwhile, the first switch finds out. */
+		if (join(fresh.slot))
+			fresh.epoch = epoch;
+		else
+			fresh.slot = NONE;
 	}
 	/* A number that is used again, whose end was not seen. */
 	index = index_of(tgid);
@@ -808,10 +866,8 @@ int on_fork(struct raw_tracepoint *ctx)
 			__sync_fetch_and_add(&slot->lost, 1);
 			index = slot->parent;
 		}
-	} else if (fresh.slot != NONE) {
-		struct slot *slot = slot_at(fresh.slot);
-		if (slot)
-			__sync_fetch_and_add(&slot->members, 1);
+		if (fresh.slot != NONE)
+			leave(fresh.slot, control);
 	}
 	return 0;
 }

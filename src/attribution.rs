@@ -1,7 +1,8 @@
 //! How much of a machine's energy is this function's: pure arithmetic on intervals.
 //!
 //! Over each interval the machine's energy is idle + active, and the active part is shared by CPU
-//! time: `share = own / (own + others)`. A [`Ledger`] sums share × energy and share × time, so
+//! time, or by what comes nearer to energy where kernel probes count it: cycles, else time scaled by
+//! the frequency it ran at: `share = own / (own + others)`. A [`Ledger`] sums share × energy and share × time, so
 //! that idle power, which may become known later, is taken off at the end without loss:
 //! `marginal = Σ share·E − P_idle · Σ share·t`. What is not marginal is idle or others', so the
 //! parts add up to the machine by construction.
@@ -27,6 +28,16 @@ const SURE_NS: f64 = 200e6;
 /// and 95 % of the differences of two such lie within 0.78 of a step.
 const STEP_NS: f64 = 0.78 * IDLE_STEP_NS as f64;
 
+/// Error of the busy time of a window that kernel probes saw, ns: slices that run at an edge are
+/// known by when they began.
+const SEEN_NS: f64 = 50e3;
+
+/// Power of a core with both hardware threads busy over its power with one busy: 1.1 on the Intel
+/// cores measured by Zhai et al., "HaPPy: Hyperthread-aware Power Profiling Dynamically", USENIX ATC
+/// 2014. So each of two threads that run side by side is charged half of it, and a thread that has
+/// the core for itself all of one.
+pub const SIBLINGS_POWER: f64 = 1.1;
+
 /// Idle steps that may be carried to the next interval.
 const RESIDUE_LIMIT_NS: f64 = 4.0 * IDLE_STEP_NS as f64;
 
@@ -45,6 +56,56 @@ pub struct Interval {
     pub inside_ns: u64,
     /// CPUs that others outside the process used lately, if known.
     pub outside_rate: Option<f64>,
+    /// What kernel probes saw of the machine, where there are any.
+    pub seen: Option<Seen>,
+}
+
+/// What kernel probes saw in an interval.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Seen {
+    /// CPU time of everything on the machine, ns.
+    pub busy_ns: u64,
+    /// Weight of the function, in the unit of `busy`.
+    pub own: f64,
+    /// Weight of everything on the machine.
+    pub busy: f64,
+    /// What the weights are.
+    pub weight: Weight,
+}
+
+/// What stands for energy when a machine's is shared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Weight {
+    /// On-CPU time.
+    Time,
+    /// On-CPU time × frequency.
+    Frequency,
+    /// Cycles of the PMU.
+    Cycles,
+}
+
+impl Weight {
+    /// In words.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Time => "on-CPU time",
+            Self::Frequency => "on-CPU time x frequency",
+            Self::Cycles => "cycles",
+        }
+    }
+}
+
+/// The weight of time of which a part was spent beside a busy sibling thread of the same core.
+///
+/// ```
+/// use lithowatt::attribution::beside_sibling;
+/// assert_eq!(beside_sibling(100.0, 0.0), 100.0);
+/// // Two threads of one core, both busy all the time, weigh 1.1 times one.
+/// assert!((2.0 * beside_sibling(100.0, 1.0) - 110.0).abs() < 1e-9);
+/// ```
+pub fn beside_sibling(weight: f64, shared: f64) -> f64 {
+    weight * (1.0 - shared.clamp(0.0, 1.0) * (1.0 - SIBLINGS_POWER / 2.0))
 }
 
 /// The sums of one window, or of one phase of it.
@@ -58,6 +119,14 @@ pub struct Ledger {
     pub others_ns: f64,
     /// Whether the machine said how busy it was, always.
     pub busy_known: bool,
+    /// Whether kernel probes saw all of it.
+    pub seen: bool,
+    /// Weight of the function, where `seen`.
+    pub own_weight: f64,
+    /// Weight of everything on the machine, where `seen`.
+    pub busy_weight: f64,
+    /// What the weights are: the coarsest of the intervals'.
+    pub weight: Option<Weight>,
     /// Σ share × seconds.
     pub share_seconds: f64,
     /// Joules of the machine, one per slot.
@@ -90,7 +159,7 @@ impl Split {
     /// use lithowatt::attribution::{Interval, Split};
     /// let interval = Interval {
     ///     dt_ns: 1_000_000_000, cpus: 64, idle_ns: Some(0), own_ns: 300_000_000,
-    ///     inside_ns: 300_000_000, outside_rate: None,
+    ///     inside_ns: 300_000_000, outside_rate: None, seen: None,
     /// };
     /// let machine = Split { share: 0.005, others_ns: 63.7e9, busy_cpus: 64.0 };
     /// let alone = Split::within(0.5, Some(300_000_000), &interval, machine);
@@ -126,6 +195,10 @@ impl Ledger {
             own_ns: 0.0,
             others_ns: 0.0,
             busy_known: true,
+            seen: true,
+            own_weight: 0.0,
+            busy_weight: 0.0,
+            weight: None,
             share_seconds: 0.0,
             joules: vec![0.0; slots],
             shared_joules: vec![0.0; slots],
@@ -141,6 +214,19 @@ impl Ledger {
         let own = interval.own_ns as f64;
         let inside = (interval.inside_ns as f64).max(own);
         let room = (capacity - inside).max(0.0);
+        if let Some(seen) = interval.seen {
+            let outside = (seen.busy_ns as f64 - inside).clamp(0.0, room);
+            let others = (inside - own) + outside;
+            return Split {
+                share: if seen.busy > 0.0 {
+                    (seen.own / seen.busy).clamp(0.0, 1.0)
+                } else {
+                    0.0
+                },
+                others_ns: others,
+                busy_cpus: if dt > 0.0 { (own + others) / dt } else { 0.0 },
+            };
+        }
         let outside = match interval.idle_ns {
             None => {
                 self.busy_known = false;
@@ -175,6 +261,14 @@ impl Ledger {
         self.own_ns += interval.own_ns as f64;
         self.others_ns += split.others_ns;
         self.share_seconds += split.share * seconds;
+        match interval.seen {
+            Some(seen) => {
+                self.own_weight += seen.own;
+                self.busy_weight += seen.busy;
+                self.weight = coarser(self.weight, Some(seen.weight));
+            }
+            None => self.seen = false,
+        }
         let slots = self
             .joules
             .iter_mut()
@@ -197,6 +291,10 @@ impl Ledger {
             own_ns: self.own_ns - earlier.own_ns,
             others_ns: self.others_ns - earlier.others_ns,
             busy_known: self.busy_known,
+            seen: self.seen,
+            own_weight: self.own_weight - earlier.own_weight,
+            busy_weight: self.busy_weight - earlier.busy_weight,
+            weight: self.weight,
             share_seconds: self.share_seconds - earlier.share_seconds,
             joules: minus(&self.joules, &earlier.joules),
             shared_joules: minus(&self.shared_joules, &earlier.shared_joules),
@@ -211,6 +309,10 @@ impl Ledger {
         self.own_ns += other.own_ns;
         self.others_ns += other.others_ns;
         self.busy_known &= other.busy_known;
+        self.seen &= other.seen;
+        self.own_weight += other.own_weight;
+        self.busy_weight += other.busy_weight;
+        self.weight = coarser(self.weight, other.weight);
         self.share_seconds += other.share_seconds;
         for (a, b) in self.joules.iter_mut().zip(&other.joules) {
             *a += b;
@@ -223,37 +325,53 @@ impl Ledger {
         }
     }
 
+    /// Error of the busy time, ns.
+    fn step_ns(&self) -> f64 {
+        if self.seen { SEEN_NS } else { STEP_NS }
+    }
+
     /// Whether the function surely had the machine to itself: in a window of few idle steps that
     /// cannot be told, and like calls should not be told apart by chance.
     pub fn alone(&self) -> bool {
-        let least = self.own_ns / (self.own_ns + self.others_ns + STEP_NS);
+        let least = self.own_ns / (self.own_ns + self.others_ns + self.step_ns());
         self.busy_known && least >= ALONE_SHARE
     }
 
-    /// The function's share of all busy time, with the band that step size and unlike workloads
-    /// leave.
+    /// The function's share of all busy time, or of what weighs more truly, with the band that step
+    /// size and unlike workloads leave.
     pub fn share(&self) -> Share {
         let busy = self.own_ns + self.others_ns;
         if busy <= 0.0 || self.own_ns <= 0.0 {
             return Share::default();
         }
         let step = if self.busy_known {
-            STEP_NS
+            self.step_ns()
         } else {
             f64::INFINITY
         };
-        let (own, k) = (self.own_ns, WORKLOAD_SPREAD);
-        let most = k * (self.others_ns + step);
-        let least = (self.others_ns - step).max(0.0) / k;
+        let value = if self.seen && self.busy_weight > 0.0 {
+            (self.own_weight / self.busy_weight).clamp(0.0, 1.0)
+        } else {
+            self.own_ns / busy
+        };
+        // In the unit of CPU time: what the weights make of the function's and the others'.
+        let (own, others, k) = (value * busy, (1.0 - value) * busy, WORKLOAD_SPREAD);
+        let most = k * (others + step);
+        let least = (others - step).max(0.0) / k;
+        let ratio = |others: f64| if own > 0.0 { own / (own + others) } else { 0.0 };
         Share {
-            value: own / busy,
-            low: if most.is_finite() {
-                own / (own + most)
-            } else {
-                0.0
-            },
-            high: own / (own + least),
+            value,
+            low: if most.is_finite() { ratio(most) } else { 0.0 },
+            high: if own > 0.0 { ratio(least) } else { 1.0 },
         }
+    }
+}
+
+/// The one that is further from energy.
+fn coarser(a: Option<Weight>, b: Option<Weight>) -> Option<Weight> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(if (a as u8) < b as u8 { a } else { b }),
+        (a, b) => a.or(b),
     }
 }
 
@@ -325,6 +443,7 @@ mod tests {
             own_ns: own_ms * 1_000_000,
             inside_ns: own_ms * 1_000_000,
             outside_rate: None,
+            seen: None,
         }
     }
 
@@ -379,6 +498,7 @@ mod tests {
                 own_ns: 500_000,
                 inside_ns: 500_000,
                 outside_rate: Some(0.5),
+                seen: None,
             };
             shown = now;
             add(&mut ledger, &one, &[0.05]);
@@ -420,5 +540,29 @@ mod tests {
             share.low < 1.6 / 10.6 && 1.6 / 10.6 < share.high,
             "{share:?}"
         );
+    }
+
+    #[test]
+    fn what_the_probes_saw_replaces_idle_steps_and_weighs() {
+        let mut ledger = Ledger::new(1);
+        // A third of the busy time, but at half of the others' frequency: a fifth of the cycles.
+        let one = Interval {
+            seen: Some(Seen {
+                busy_ns: 90_000_000,
+                own: 1.0,
+                busy: 5.0,
+                weight: Weight::Cycles,
+            }),
+            ..interval(30, 200)
+        };
+        add(&mut ledger, &one, &[10.0]);
+        assert_eq!(ledger.others_ns, 60e6);
+        assert_eq!(divide(&ledger, &[0], 0.0, 1.0).marginal, 2.0);
+        assert!(ledger.seen && ledger.weight == Some(Weight::Cycles));
+        let share = ledger.share();
+        assert!(share.low < 0.2 && share.value == 0.2 && share.high > 0.2);
+        // One interval that was not seen, and the ledger is no longer of what was.
+        add(&mut ledger, &interval(30, 90), &[10.0]);
+        assert!(!ledger.seen);
     }
 }

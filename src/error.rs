@@ -100,6 +100,15 @@ pub enum Error {
         accepted: &'static str,
     },
 
+    /// Something that was asked for by name is not there, or may not be used.
+    #[error("{reason}{}", fix.as_ref().map_or_else(String::new, |fix| format!("; fix: {fix}")))]
+    Unavailable {
+        /// Why.
+        reason: String,
+        /// The one command that changes it.
+        fix: Option<String>,
+    },
+
     /// `stop` or a reading was asked of a meter that was never started, or `start` of one that runs.
     #[error("the meter is {state}; {accepted}")]
     State {
@@ -124,6 +133,7 @@ impl Error {
             Self::NoSuchProcess { .. } => "ProcessNotFoundError",
             Self::Io { .. } | Self::NoCgroup { .. } => "UnreadableFileError",
             Self::Malformed { .. } => "MalformedValueError",
+            Self::Unavailable { .. } => "UnavailableError",
             Self::State { .. } => "MeterStateError",
             Self::Agent { .. } => "AgentError",
         }

@@ -100,22 +100,20 @@ pub fn stats(reading: &Reading, compact: bool) -> Map<String, Value> {
             |why| Value::from(format!("unavailable: {why}")),
         ),
     );
-    for key in [
-        "ebpf_energy_pkg",
-        "ebpf_energy_cores",
-        "ebpf_energy_total",
-        "ebpf_cpu_time",
-        "ebpf_cpu_cycles",
-        "ebpf_energy_from_cycles",
-        "ebpf_freq_changes",
-        "ebpf_idle_transitions",
-        "ebpf_idle_time",
-        "ebpf_thermal_events",
-    ] {
-        t.put(key, Value::Null);
-    }
+    let call = |domain: Domain| reading.ebpf.domains.get(&domain).map(|e| e.joules);
+    t.number("ebpf_energy_pkg", call(Domain::Package));
+    t.number("ebpf_energy_cores", call(Domain::Core));
+    t.number("ebpf_energy_total", reading.ebpf.total.map(|e| e.joules));
+    let probes = reading.probes.clone().unwrap_or_default();
+    t.number("ebpf_cpu_time", probes.cpu_seconds);
+    t.put("ebpf_cpu_cycles", probes.cycles);
+    t.number("ebpf_energy_from_cycles", probes.energy_from_cycles);
+    t.put("ebpf_freq_changes", probes.frequency_changes);
+    t.put("ebpf_idle_transitions", probes.idle_transitions);
+    t.number("ebpf_idle_time", probes.idle_seconds);
+    t.put("ebpf_thermal_events", probes.thermal_events);
     t.put("ebpf_available", reading.ebpf.available);
-    t.put("ebpf_source", reading.ebpf.source.clone());
+    t.put("ebpf_source", ebpf_source(reading));
     model(&mut t, reading);
     system(&mut t, reading);
     processor(&mut t, reading);
@@ -274,6 +272,23 @@ fn psutil_source(system: &SystemReading) -> String {
     } else {
         format!("measured: /proc; without {}", without.join(", "))
     }
+}
+
+/// How the call's joules were shared, and why something else is missing.
+fn ebpf_source(reading: &Reading) -> String {
+    let mut parts = vec![reading.ebpf.source.clone()];
+    if reading.ebpf.available {
+        let energy = reading.ebpf.reasons.values();
+        let probes = reading.probes.iter().flat_map(|p| &p.reasons);
+        let without: Vec<String> = energy
+            .map(|why| format!("energy ({why})"))
+            .chain(probes.map(|(what, why)| format!("{what} ({why})")))
+            .collect();
+        if !without.is_empty() {
+            parts.push(format!("without {}", without.join(", ")));
+        }
+    }
+    parts.join("; ")
 }
 
 fn processor(t: &mut Table, reading: &Reading) {

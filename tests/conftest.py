@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -24,6 +24,24 @@ def live() -> None:
     if reason is not None:
         pytest.skip(reason)
     Rig.build()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _probes_as_found() -> Iterator[None]:
+    """Kernel probes that tests load go with the tests."""
+    from lithowatt import UnavailableError, _core
+
+    def loaded() -> bool:
+        try:
+            _core.Probes()
+        except UnavailableError:
+            return False
+        return True
+
+    before = loaded()
+    yield
+    if not before and loaded():
+        _core.unload_probes()
 
 
 @pytest.fixture(scope="session")

@@ -142,6 +142,39 @@ def divide_energy(
 def doctor(root: str | os.PathLike[str] | None = None) -> list[dict[str, Any]]:
     """What can be measured below ``root``: one dict per method."""
 
+class Probes:
+    """Kernel probes that are loaded on this machine, open for reading.
+
+    Raises:
+        UnavailableError: where there are none, with the command that loads them.
+    """
+
+    def __new__(cls, root: str | os.PathLike[str] | None = None) -> Probes: ...
+    @property
+    def alive(self) -> bool:
+        """Whether they still count."""
+    @property
+    def gives(self) -> list[str]:
+        """What they see, in words."""
+    def processes(self) -> list[tuple[int, int, int | None, int, int | None]]:
+        """Every living process: (tgid, parent's tgid, id of the cgroup, on-CPU ns, cycles)."""
+    def machine(self) -> dict[str, int | None]:
+        """What the CPUs of the machine did since the probes were loaded: ns and counts."""
+
+def load_probes(root: str | os.PathLike[str] | None = None) -> list[str]:
+    """Loads the kernel probes and pins them for every process; what they see.
+
+    Raises:
+        UnavailableError: where the kernel does not let this process.
+    """
+
+def unload_probes(root: str | os.PathLike[str] | None = None) -> list[Path]:
+    """Takes the kernel probes of every version out again; the directories that were removed.
+
+    Raises:
+        UnavailableError: where this process may not.
+    """
+
 def cpu_identity(root: str | os.PathLike[str] | None = None) -> dict[str, Any]:
     """The processor below ``root``."""
 

@@ -35,6 +35,10 @@ class MalformedValueError(LithowattError, ValueError):
     """A value in a file or variable that is not what its format says."""
 
 
+class UnavailableError(LithowattError, RuntimeError):
+    """Something that was asked for by name is not there, or may not be used: why, and the fix."""
+
+
 class MeterStateError(LithowattError, RuntimeError):
     """``stop`` of a meter that does not run, or ``start`` of one that does."""
 

@@ -1,7 +1,7 @@
 """``lithowatt``: what can be measured here, and the joules of a command.
 
-``lithowatt doctor``, ``run -- CMD``, ``calibrate``, ``lithops status``, ``profile recommend``,
-``agent``.
+``lithowatt doctor``, ``run -- CMD``, ``top``, ``calibrate``, ``lithops status``,
+``profile recommend``, ``agent``.
 """
 
 from __future__ import annotations
@@ -60,6 +60,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     doctor.add_argument("--json", action="store_true", help="as JSON")
     doctor.add_argument("--root", help="look for /sys and /proc below this directory")
+    probes = doctor.add_mutually_exclusive_group()
+    probes.add_argument(
+        "--load", action="store_true", help="load the kernel probes (eBPF) for every process first"
+    )
+    probes.add_argument(
+        "--unload", action="store_true", help="take the kernel probes of every version out again"
+    )
     doctor.set_defaults(func=_doctor)
 
     run = commands.add_parser(
@@ -80,6 +87,7 @@ def _parser() -> argparse.ArgumentParser:
 
     from lithowatt._agent import add_cli as add_agent_cli
     from lithowatt._cost_cli import add_cli as add_cost_cli
+    from lithowatt._top_cli import add_cli as add_top_cli
     from lithowatt.lithops import add_cli
     from lithowatt.profiles._cli import add_cli as add_profile_cli
 
@@ -88,6 +96,7 @@ def _parser() -> argparse.ArgumentParser:
     add_profile_cli(commands)
     add_cost_cli(commands)
     add_agent_cli(commands)
+    add_top_cli(commands)
     return parser
 
 
@@ -96,6 +105,13 @@ def _parser() -> argparse.ArgumentParser:
 
 def _doctor(arguments: argparse.Namespace) -> int:
     root = arguments.root
+    if arguments.load:
+        _core.load_probes(root)
+    elif arguments.unload:
+        gone = _core.unload_probes(root)
+        if not arguments.json:
+            print("\n".join(f"removed {path}" for path in gone) or "no kernel probes were loaded")
+            print()
     findings = _core.doctor(root)
     cpu = _core.cpu_identity(root)
     calibration = _calibration()

@@ -249,6 +249,9 @@ class PERFMonitor(_Monitor):
 class eBPFMonitor(_Monitor):
     """Kernel probes. Where there are none, the metrics are ``None`` and :attr:`reason` says why.
 
+    Starting it loads them where this process may, and pins them for every process of the machine;
+    ``lithowatt doctor --unload`` takes them out again.
+
     Example:
         >>> monitor = eBPFMonitor()
         >>> deployed = monitor.deploy_programs()
@@ -262,7 +265,7 @@ class eBPFMonitor(_Monitor):
     _methods = ("ebpf",)
 
     def deploy_programs(self) -> bool:
-        """Starts counting with probes; False where there are none, and :attr:`reason` says why.
+        """Loads the probes if need be and starts counting with them; False where there are none, and :attr:`reason` says why.
 
         Example:
             >>> monitor = eBPFMonitor()

@@ -99,7 +99,8 @@ pub fn examine(root: &Path) -> Vec<Finding> {
                 finding.gives = vec![facts.model.describe()];
                 finding.reason = Some(facts.model.tdp().1);
             }
-            Method::Rapl | Method::Ebpf => {}
+            Method::Ebpf => finding.gives = hub.probes_give(),
+            Method::Rapl => {}
         }
         findings.push(finding);
     }

@@ -191,6 +191,15 @@ impl Facts {
             .power(&self.model, what.vcpus, busy_cpus, what.gib)
     }
 
+    /// Modelled joules above idle of one cycle at full load and the processor's top clock; `None`
+    /// where that clock is unknown.
+    pub(crate) fn model_joules_per_cycle(&self) -> Option<f64> {
+        let cpus = f64::from(self.cpus.max(1));
+        let full = self.model.vcpus_watts_raw(cpus, cpus);
+        let hertz = self.cpu.max_mhz.or(self.cpu.base_mhz)? * 1e6;
+        (hertz > 0.0).then(|| (full.total - full.idle).max(0.0) / cpus / hertz)
+    }
+
     /// Energy of `seconds` with `busy_cpus` busy, J.
     pub(crate) fn model_joules(&self, what: Modelling, busy_cpus: f64, seconds: f64) -> Modelled {
         let watts = self.model_power(what, busy_cpus);

@@ -17,6 +17,7 @@ use crate::{calibration, machine, stats, timeline, validate};
 
 mod agent;
 mod model;
+mod probes;
 
 impl From<Error> for PyErr {
     fn from(error: Error) -> Self {
@@ -462,6 +463,9 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<agent::PyAgent>()?;
     module.add_class::<agent::PyRing>()?;
     module.add_function(wrap_pyfunction!(agent::divide_energy, module)?)?;
+    module.add_class::<probes::PyProbes>()?;
+    module.add_function(wrap_pyfunction!(probes::load_probes, module)?)?;
+    module.add_function(wrap_pyfunction!(probes::unload_probes, module)?)?;
     module.add_function(wrap_pyfunction!(doctor, module)?)?;
     module.add_function(wrap_pyfunction!(cpu_identity, module)?)?;
     module.add_function(wrap_pyfunction!(surroundings, module)?)?;

@@ -16,10 +16,12 @@ use crate::machine::facts::Facts;
 use crate::source::perf::TreeCounters;
 use crate::source::{Method, Methods, Unavailable, Zone};
 
+mod probed;
 mod ring;
 mod state;
 mod window;
 
+pub use probed::{SeenWindow, load_probes};
 pub use ring::Via;
 use state::State;
 use window::Record;
@@ -313,6 +315,14 @@ impl Hub {
     /// The sources as they are now.
     pub fn catalog(&self) -> Arc<Catalog> {
         Arc::clone(&lock(&self.state).catalog)
+    }
+
+    /// What the open kernel probes see, in words.
+    pub fn probes_give(&self) -> Vec<String> {
+        match &lock(&self.state).probes {
+            Some(Ok(probes)) => probes.gives(),
+            _ => Vec::new(),
+        }
     }
 
     /// Which counters of the process tree are open.

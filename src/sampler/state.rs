@@ -3,15 +3,18 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::probed::{CpuCount, FollowedSince};
 use super::window::{Active, Catalog, Edge, Follow, Moment, Outcome, Record, Subject};
 use crate::attribution::{Interval, Ledger, Split};
 use crate::clock;
 use crate::machine::estimation::Estimation;
 use crate::machine::facts::{Facts, Modelled};
 use crate::machine::share::SandboxCount;
+use crate::source::ebpf::Probes;
 use crate::source::perf::{PowerPmu, TreeCount, TreeCounters};
 use crate::source::procfs::{MachineCpu, System, Tree};
 use crate::source::rapl::Rapl;
+use crate::source::throttle::Throttle;
 use crate::source::{Method, Methods, ReadFault, Unavailable, Zone};
 use crate::timeline::{Counter, Step, Timeline};
 
@@ -54,6 +57,13 @@ pub(super) struct State {
     pub(super) perf: Opened<PowerPmu>,
     pub(super) ring: super::ring::Borrowed,
     pub(super) tree_counters: Opened<TreeCounters>,
+    pub(super) probes: Opened<Arc<Probes>>,
+    /// Somebody asked for the probes by name.
+    pub(super) probes_asked: bool,
+    /// Thermal events, where the probes cannot see them.
+    pub(super) throttle: Option<Throttle>,
+    /// This process's tree, as the probes follow it.
+    pub(super) ours_followed: Option<Result<FollowedSince, String>>,
     pub(super) machine: MachineCpu,
     pub(super) system: Option<System>,
     pub(super) tree: Tree,
@@ -91,6 +101,10 @@ impl State {
             perf: None,
             ring: super::ring::Borrowed::default(),
             tree_counters: None,
+            probes: None,
+            probes_asked: false,
+            throttle: None,
+            ours_followed: None,
             machine: MachineCpu::open(root),
             system: None,
             tree: Tree::new(None),
@@ -139,6 +153,7 @@ impl State {
             self.system = Some(System::open(&self.root));
             news = true;
         }
+        news |= self.open_probes(methods);
         if methods.wants_tree_at_once() && self.tree_counters.is_none() {
             self.open_tree();
         } else if news {
@@ -190,10 +205,9 @@ impl State {
             Some(Err(why)) => missing.push((Method::Perf, self.lacking(why))),
             None => {}
         }
-        missing.push((
-            Method::Ebpf,
-            Unavailable::absent("kernel probes are not asked yet; CPU clocks are used instead"),
-        ));
+        if let Some(Err(why)) = &self.probes {
+            missing.push((Method::Ebpf, why.clone()));
+        }
         if self.machine.stat_line(clock::monotonic_ns()).is_none() {
             let why = Unavailable::absent("/proc/stat cannot be read");
             missing.push((Method::Psutil, why));
@@ -306,12 +320,25 @@ impl State {
         Some((tree + self.extra_cpu_ns).saturating_sub(self.sampler_cpu_ns))
     }
 
-    pub(super) fn own_and_inside(
-        &mut self,
-        methods: Methods,
-        follow: &mut Follow,
-    ) -> (Option<u64>, Option<u64>) {
+    pub(super) fn own_and_inside(&mut self, methods: Methods, follow: &mut Follow) -> CpuCount {
+        let pid = match follow.subject {
+            Subject::Process { pid, .. } => pid,
+            _ => None,
+        };
+        let look = self.look(&follow.probed, pid);
+        let seen = look.as_ref().map(|look| look.seen);
+        let by_probe = look.and_then(|look| look.own_ns);
         let (own, inside) = match &follow.subject {
+            Subject::Process { pid: None, .. } if by_probe.is_some() => {
+                if methods.has(Method::Perf)
+                    && let Some(Ok(counters)) = &mut self.tree_counters
+                {
+                    self.tree_count = Some(counters.read());
+                }
+                let own = by_probe.map(|ns| ns.saturating_sub(self.sampler_cpu_ns));
+                (own, by_probe)
+            }
+            _ if by_probe.is_some() => (by_probe, by_probe),
             Subject::Process {
                 pid: None,
                 children,
@@ -351,7 +378,11 @@ impl State {
         };
         let own = own.map(|ns| ns.max(follow.last_own_ns));
         follow.last_own_ns = own.unwrap_or(follow.last_own_ns);
-        (own, inside)
+        CpuCount {
+            own_ns: own,
+            inside_ns: inside,
+            seen,
+        }
     }
 
     /// The counts that were just read for this process's tree, if that is what is followed.
@@ -370,25 +401,20 @@ impl State {
     /// Reads everything that a meter follows: counters first, as this ends a window.
     pub(super) fn edge(&mut self, record: &Record, follow: &mut Follow) -> Edge {
         let moment = self.read_counters(record.methods);
-        let (own_ns, inside_ns) = self.own_and_inside(record.methods, follow);
-        self.edge_from(moment, own_ns, inside_ns, record.start.totals.len())
+        let cpu = self.own_and_inside(record.methods, follow);
+        self.edge_from(moment, cpu, record.start.totals.len())
     }
 
-    pub(super) fn edge_from(
-        &mut self,
-        moment: Moment,
-        own_ns: Option<u64>,
-        inside_ns: Option<u64>,
-        width: usize,
-    ) -> Edge {
+    pub(super) fn edge_from(&mut self, moment: Moment, cpu: CpuCount, width: usize) -> Edge {
         Edge {
             t_ns: moment.t_ns,
             slack_ns: moment.slack_ns,
             totals: self.counters.iter().take(width).map(|c| c.total).collect(),
             resets: self.counters.iter().take(width).map(|c| c.resets).collect(),
-            idle_ns: self.idle_ns(moment.t_ns, inside_ns),
-            own_ns,
-            inside_ns,
+            idle_ns: self.idle_ns(moment.t_ns, cpu.inside_ns),
+            own_ns: cpu.own_ns,
+            inside_ns: cpu.inside_ns,
+            seen: cpu.seen,
             sandbox: self.read_sandbox(),
         }
     }
@@ -427,11 +453,13 @@ impl State {
         self.next_id += 1;
         let id = self.next_id;
         let width = self.zones.len();
+        let mut tree = match subject {
+            Subject::Process { pid: Some(pid), .. } => Some(Tree::new(Some(pid))),
+            _ => None,
+        };
         let mut follow = Follow {
-            tree: match subject {
-                Subject::Process { pid: Some(pid), .. } => Some(Tree::new(Some(pid))),
-                _ => None,
-            },
+            probed: self.probe(methods, &subject, tree.as_mut()),
+            tree,
             subject,
             last_own_ns: 0,
         };
@@ -457,13 +485,13 @@ impl State {
         // CPU time is read next to the counters, so that both see the same window; what this
         // reads again below it has read already.
         self.machine.idle_ns(clock::monotonic_ns(), None);
-        let (own_ns, inside_ns) = self.own_and_inside(methods, &mut follow);
+        let cpu = self.own_and_inside(methods, &mut follow);
         let tree_count = self.count_of(methods, &follow);
         let now = Moment {
             t_ns: clock::monotonic_ns(),
             slack_ns: 0,
         };
-        let mut start = self.edge_from(now, own_ns, inside_ns, width);
+        let mut start = self.edge_from(now, cpu, width);
         // The counters come last, so that nothing of the meter's own is inside the window.
         let moment = self.read_counters(methods);
         start.t_ns = moment.t_ns;
@@ -549,9 +577,9 @@ impl State {
     /// An interval of attribution ends; the one before it is settled.
     fn end_interval(&mut self, active: &mut Active, moment: Moment) {
         self.sampler_cpu_ns = clock::own_thread_cpu_ns();
-        let (own_ns, inside_ns) = self.own_and_inside(active.record.methods, &mut active.follow);
+        let cpu = self.own_and_inside(active.record.methods, &mut active.follow);
         let record = &mut active.record;
-        let edge = self.edge_from(moment, own_ns, inside_ns, record.start.totals.len());
+        let edge = self.edge_from(moment, cpu, record.start.totals.len());
         if record.methods.has(Method::Psutil) {
             let rss = self.rss_of(&mut active.follow);
             record.rss_peak = record.rss_peak.max(rss);
@@ -622,6 +650,10 @@ impl State {
             own_ns,
             inside_ns: difference(edge.inside_ns, from.inside_ns).max(own_ns),
             outside_rate: self.outside_rate,
+            seen: edge
+                .seen
+                .zip(from.seen)
+                .map(|(now, then)| now.weights(&then, own_ns, self.siblings())),
         };
         let split = record.ledger.split(&interval);
         let mut joules: Vec<f64> = edge
@@ -770,6 +802,11 @@ impl State {
         let own_known = edge.own_ns.is_some() && record.start.own_ns.is_some();
         let width = edge.totals.len();
         let (end_ns, end_own_ns) = (edge.t_ns, edge.own_ns);
+        let seen = self.seen_window(
+            &follow.probed,
+            record.start.seen.as_ref(),
+            edge.seen.as_ref(),
+        );
         let sandbox_end = edge.sandbox;
         self.settle_all(&mut record, edge);
         self.push_timeline(&mut record, end_ns, end_own_ns, true);
@@ -813,6 +850,7 @@ impl State {
             learned: self.learned[..width].to_vec(),
             model_joules: record.model_joules,
             tree_count,
+            seen,
             system,
             rss,
             drift_ns: clock_offset() - record.realtime_offset,

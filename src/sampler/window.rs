@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::probed::{Probed, SeenSoFar, SeenWindow};
 use crate::attribution::Ledger;
 use crate::machine::estimation::Estimation;
 use crate::machine::share::SandboxCount;
@@ -65,6 +66,8 @@ pub struct Edge {
     pub(super) inside_ns: Option<u64>,
     /// What the limiting cgroup has counted, where there is one and its files are open.
     pub(super) sandbox: Option<SandboxCount>,
+    /// What kernel probes saw so far.
+    pub(super) seen: Option<SeenSoFar>,
 }
 
 /// A phase of a meter.
@@ -93,6 +96,8 @@ pub(super) struct Active {
 pub(super) struct Follow {
     pub(super) subject: Subject,
     pub(super) tree: Option<Tree>,
+    /// As kernel probes follow it, or why they do not.
+    pub(super) probed: Result<Probed, String>,
     pub(super) last_own_ns: u64,
 }
 
@@ -250,6 +255,8 @@ pub struct Outcome {
     pub model_joules: [f64; 3],
     /// perf counts of the tree in the window.
     pub tree_count: Option<TreeCount>,
+    /// What kernel probes saw in the window, or why not.
+    pub seen: Result<SeenWindow, String>,
     /// Edges of the system metrics and the state at the end.
     pub system: Option<(SystemEdge, SystemEdge, SystemState)>,
     /// Resident memory of the tree at the end and its peak within the window, bytes.

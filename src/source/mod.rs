@@ -13,6 +13,7 @@ pub mod perf;
 pub mod procfs;
 pub mod rapl;
 pub mod ring;
+pub mod throttle;
 
 /// A part of the machine that has an energy counter of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -107,6 +108,8 @@ pub struct Methods(u8);
 
 /// perf was asked for by name.
 const PERF_BY_NAME: u8 = 1 << 7;
+/// eBPF was asked for by name.
+const EBPF_BY_NAME: u8 = 1 << 6;
 
 impl Methods {
     /// Every method there is.
@@ -120,6 +123,11 @@ impl Methods {
     /// Whether counters of the process tree are wanted at any price, for perf was named.
     pub fn wants_tree_at_once(self) -> bool {
         self.0 & PERF_BY_NAME != 0
+    }
+
+    /// Whether kernel probes may be loaded, for eBPF was named.
+    pub fn loads_probes(self) -> bool {
+        self.0 & EBPF_BY_NAME != 0
     }
 
     /// What either of the two asks for.
@@ -148,7 +156,7 @@ impl Methods {
                 "auto" | "all" => Self::AUTO.0,
                 "rapl" => 1 << Method::Rapl as u8,
                 "perf" => (1 << Method::Perf as u8) | PERF_BY_NAME,
-                "ebpf" => 1 << Method::Ebpf as u8,
+                "ebpf" => (1 << Method::Ebpf as u8) | EBPF_BY_NAME,
                 "psutil" | "procfs" => 1 << Method::Psutil as u8,
                 "tdp" | "model" | "estimation" | "curve" => 1 << Method::Tdp as u8,
                 _ => {

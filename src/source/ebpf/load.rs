@@ -5,39 +5,66 @@
 //! directory is filled under another name and then renamed: a loader that is killed half-way leaves
 //! nothing that a reader takes for a probe, and the next loader removes it.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use aya::maps::{Map, MapData};
-use aya::programs::links::FdLink;
-use aya::programs::{ProgramError, RawTracePoint};
-use aya::{Ebpf, EbpfError, EbpfLoader};
-use once_cell::sync::Lazy;
 use perf_event::Builder;
 use perf_event::events::Hardware;
-use sha2::{Digest, Sha256};
 
 use super::btf;
 use super::layout::{
     ABI, CGROUPS, FLAG_CYCLES, FLAG_FREQUENCY, FLAG_IDLE, FLAG_SIBLINGS, FLAG_THERMAL, Identity,
     MAGIC, MAX_CPUS, NONE, PROCESSES, SLOTS,
 };
+use super::object::{Failure, Prepared};
 use super::sys;
 use crate::clock;
+use crate::machine::cpu::parse_cpu_list;
 use crate::source::Unavailable;
 
+/// An ELF file is read in place, as words.
+#[repr(C, align(8))]
+struct Aligned<T: ?Sized>(T);
+
 /// The probe. `ebpf-probes/build.sh` makes it from the sources beside it.
-static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(
+static OBJECT: &Aligned<[u8]> = &Aligned(*include_bytes!(concat!(
     env!("CARGO_MANIFEST_DIR"),
     "/ebpf-probes/lithowatt.bpf.o"
-));
+)));
 
-/// SHA-256 of the probe.
-pub static DIGEST: Lazy<[u8; 32]> = Lazy::new(|| Sha256::digest(OBJECT).into());
+#[cfg(test)]
+pub(super) fn object_bytes() -> &'static [u8] {
+    &OBJECT.0
+}
+
+/// SHA-256 of the probe, as the build wrote it beside it: hashing it would cost each process more
+/// than opening the probe does.
+pub static DIGEST: &[u8; 32] = &digest_of(include_bytes!(concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/ebpf-probes/lithowatt.bpf.o.sha256"
+)));
+
+const fn digest_of(text: &[u8]) -> [u8; 32] {
+    const fn digit(c: u8) -> u8 {
+        match c {
+            b'0'..=b'9' => c - b'0',
+            b'a'..=b'f' => c - b'a' + 10,
+            _ => panic!("no hexadecimal digit"),
+        }
+    }
+    let mut out = [0; 32];
+    let mut i = 0;
+    while i < out.len() {
+        out[i] = digit(text[2 * i]) << 4 | digit(text[2 * i + 1]);
+        i += 1;
+    }
+    out
+}
 
 /// Where BPF objects are pinned, below a root.
 const BPFFS: &str = "sys/fs/bpf";
@@ -46,19 +73,20 @@ const OURS: &str = "lithowatt";
 /// f_type of a BPF file system (include/uapi/linux/magic.h).
 const BPF_FS_MAGIC: u64 = 0xcafe_4a11;
 
-/// What readers need, pinned 0444. Everything else is held by the programs.
-const READABLE: [&str; 11] = [
-    "identity",
-    "control",
-    "cpu_states",
-    "cpu_powers",
-    "slots",
-    "slot_usage",
-    "answers",
-    "cgroup_usage",
-    "processes",
-    "process_index",
-    "cgroups",
+/// What readers need, frozen, and the mode it is pinned with: 0666 for what they map (see
+/// [`sys::Access::Map`]). Everything else is held by the programs.
+const READABLE: [(&str, u32); 11] = [
+    ("identity", 0o666),
+    ("control", 0o666),
+    ("cpu_states", 0o666),
+    ("cpu_powers", 0o666),
+    ("slots", 0o666),
+    ("slot_usage", 0o666),
+    ("answers", 0o666),
+    ("cgroup_usage", 0o666),
+    ("processes", 0o666),
+    ("process_index", 0o444),
+    ("cgroups", 0o444),
 ];
 
 /// A program, its tracepoints in the order of preference, and what it brings.
@@ -155,8 +183,11 @@ impl Default for Sizes {
 
 /// A probe that this process has loaded. Without pins it goes when this does.
 pub struct Loaded {
-    pub(super) ebpf: Ebpf,
-    links: Vec<(&'static str, FdLink)>,
+    maps: BTreeMap<String, OwnedFd>,
+    links: Vec<(&'static str, OwnedFd)>,
+    /// The links hold them; tests run them and look at their statistics.
+    #[cfg_attr(not(test), expect(dead_code, reason = "only tests look at programs"))]
+    pub(super) programs: Vec<(&'static str, OwnedFd)>,
 }
 
 impl std::fmt::Debug for Loaded {
@@ -284,7 +315,7 @@ fn siblings(root: &Path, cpus: u32) -> Vec<u32> {
     let other = |cpu: u32| {
         let path = format!("sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list");
         let list = fs::read_to_string(root.join(path)).ok()?;
-        crate::machine::cpu::parse_cpu_list(&list)
+        parse_cpu_list(&list)
             .into_iter()
             .find(|sibling| *sibling != cpu && *sibling < cpus)
     };
@@ -313,59 +344,29 @@ fn counters(cpus: &[u32]) -> Option<Vec<[perf_event::Counter; 2]>> {
         .collect()
 }
 
-fn descriptor(map: &Map) -> Option<BorrowedFd<'_>> {
-    let data: &MapData = match map {
-        Map::Array(data) | Map::HashMap(data) | Map::PerfEventArray(data) | Map::Queue(data) => {
-            data
-        }
-        _ => return None,
-    };
-    Some(data.fd().as_fd())
-}
-
-fn map<'e>(ebpf: &'e Ebpf, name: &str) -> Result<BorrowedFd<'e>, Unavailable> {
-    ebpf.map(name)
-        .and_then(descriptor)
-        .ok_or_else(|| Unavailable::absent(format!("the probe has no map {name}")))
-}
-
 /// Why the kernel refused, in one line.
-fn refused(step: &str, error: &(dyn std::error::Error + 'static)) -> Unavailable {
-    let mut reasons = vec![error.to_string()];
-    let mut source = error.source();
-    let mut denied = is_denied(error);
-    while let Some(inner) = source {
-        reasons.push(inner.to_string());
-        denied |= is_denied(inner);
-        source = inner.source();
-    }
-    let text = reasons.join(": ");
-    let line: String = text
-        .lines()
-        .next()
-        .unwrap_or("")
-        .chars()
-        .take(200)
-        .collect();
-    if denied {
-        return Unavailable::denied(
-            format!(
-                "the kernel does not let this process {step}: CAP_BPF and CAP_PERFMON are needed"
-            ),
-            "sudo lithowatt doctor --load",
-        );
-    }
-    Unavailable::absent(format!("cannot {step}: {line}"))
+fn refused(step: &str, failure: impl Into<Failure>) -> Unavailable {
+    let why = match failure.into() {
+        Failure::Kernel(e) if matches!(e.raw_os_error(), Some(libc::EPERM | libc::EACCES)) => {
+            return Unavailable::denied(
+                format!(
+                    "the kernel does not let this process {step}: CAP_BPF and CAP_PERFMON are needed"
+                ),
+                "sudo lithowatt doctor --load",
+            );
+        }
+        Failure::Kernel(e) => e.to_string(),
+        Failure::Verifier(said) => format!("the kernel's verifier says: {said}"),
+        Failure::Object(why) => why,
+    };
+    let why: String = why.chars().take(200).collect();
+    Unavailable::absent(format!("cannot {step}: {why}"))
 }
 
-fn is_denied(error: &(dyn std::error::Error + 'static)) -> bool {
-    error
-        .downcast_ref::<io::Error>()
-        .is_some_and(|e| matches!(e.raw_os_error(), Some(libc::EPERM | libc::EACCES)))
-}
-
-fn failed(step: &'static str) -> impl Fn(EbpfError) -> Unavailable {
-    move |e| refused(step, &e)
+/// CPUs in a list of sysfs, e.g. `possible`.
+fn cpus_in(root: &Path, list: &str) -> Vec<u32> {
+    let path = root.join("sys/devices/system/cpu").join(list);
+    fs::read_to_string(path).map_or_else(|_| Vec::new(), |text| parse_cpu_list(&text))
 }
 
 /// Loads and attaches the probe for `root`'s kernel, which is this one's.
@@ -373,63 +374,59 @@ fn failed(step: &'static str) -> impl Fn(EbpfError) -> Unavailable {
 /// # Errors
 /// Why it cannot be: no privilege, no BTF, an old kernel, a kernel that is locked down.
 pub fn load(root: &Path, sizes: Sizes) -> Result<Loaded, Unavailable> {
-    const LOAD: &str = "load kernel probes";
-    let cpus = aya::util::nr_cpus()
-        .ok()
-        .and_then(|n| u32::try_from(n).ok())
+    let failed = |failure: Failure| refused("load kernel probes", failure);
+    let io = |e: io::Error| failed(e.into());
+    let cpus = cpus_in(root, "possible")
+        .last()
+        .map(|last| last + 1)
         .filter(|n| (1..=MAX_CPUS).contains(n))
         .ok_or_else(|| {
             Unavailable::absent(format!("the probe was made for 1 to {MAX_CPUS} CPUs"))
         })?;
-    let offsets = offsets(root)?;
+    let mut globals = offsets(root)?;
     let siblings = siblings(root, cpus);
     let has_siblings = siblings.iter().any(|sibling| *sibling != NONE);
-    let online = aya::util::online_cpus().unwrap_or_default();
+    let online = cpus_in(root, "online");
     let counters = counters(&online).filter(|all| !all.is_empty());
-
-    let mut loader = EbpfLoader::new();
-    // The probe asks for no relocation: parsing the kernel's types would take 20 ms.
-    loader.btf(None);
-    for (name, value) in &offsets {
-        loader.override_global(name, value, true);
-    }
-    let has_cycles = u32::from(counters.is_some());
-    let has_siblings_flag = u32::from(has_siblings);
-    // Of the processors with a BPF compiler only x86 keeps stores in order by itself.
-    let weak_stores = u32::from(!cfg!(any(target_arch = "x86", target_arch = "x86_64")));
-    loader
-        .override_global("cpus", &cpus, true)
-        .override_global("most_processes", &sizes.processes, true)
-        .override_global("most_slots", &sizes.slots, true)
-        .override_global("most_cgroups", &sizes.cgroups, true)
-        .override_global("has_cycles", &has_cycles, true)
-        .override_global("has_siblings", &has_siblings_flag, true)
-        .override_global("weak_stores", &weak_stores, true)
-        .map_max_entries("cpu_states", cpus)
-        .map_max_entries("cpu_powers", cpus)
-        .map_max_entries("slice_starts", cpus)
-        .map_max_entries("siblings", cpus)
-        .map_max_entries("cycles", cpus)
-        .map_max_entries("instructions", cpus)
-        .map_max_entries("slots", sizes.slots)
-        .map_max_entries("free_slots", sizes.slots)
-        .map_max_entries("slot_usage", sizes.slots * cpus)
-        .map_max_entries("cgroups", sizes.cgroups)
-        .map_max_entries("free_cgroups", sizes.cgroups)
-        .map_max_entries("cgroup_usage", sizes.cgroups * cpus)
-        .map_max_entries("processes", sizes.processes)
-        .map_max_entries("process_index", sizes.processes)
-        .map_max_entries("free_processes", sizes.processes)
-        .map_max_entries("recent", cpus * RECENT);
-    let mut ebpf = loader.load(OBJECT).map_err(failed(LOAD))?;
-
-    let io = |e: io::Error| refused(LOAD, &e);
+    globals.extend([
+        ("cpus", cpus),
+        ("most_processes", sizes.processes),
+        ("most_slots", sizes.slots),
+        ("most_cgroups", sizes.cgroups),
+        ("has_cycles", u32::from(counters.is_some())),
+        ("has_siblings", u32::from(has_siblings)),
+        // Of the processors with a BPF compiler only x86 keeps stores in order by itself.
+        (
+            "weak_stores",
+            u32::from(!cfg!(any(target_arch = "x86", target_arch = "x86_64"))),
+        ),
+    ]);
+    let entries = [
+        ("cpu_states", cpus),
+        ("cpu_powers", cpus),
+        ("slice_starts", cpus),
+        ("siblings", cpus),
+        ("cycles", cpus),
+        ("instructions", cpus),
+        ("recent", cpus * RECENT),
+        ("slots", sizes.slots),
+        ("free_slots", sizes.slots),
+        ("slot_usage", sizes.slots * cpus),
+        ("cgroups", sizes.cgroups),
+        ("free_cgroups", sizes.cgroups),
+        ("cgroup_usage", sizes.cgroups * cpus),
+        ("processes", sizes.processes),
+        ("process_index", sizes.processes),
+        ("free_processes", sizes.processes),
+    ];
+    let prepared = Prepared::new(&OBJECT.0, &globals, &entries).map_err(failed)?;
+    let map = |name: &str| prepared.map(name).map_err(failed);
     for (cpu, sibling) in (0u32..).zip(&siblings).filter(|_| has_siblings) {
-        sys::update(map(&ebpf, "siblings")?, &cpu, sibling).map_err(io)?;
+        sys::update(map("siblings")?, &cpu, sibling).map_err(io)?;
     }
     for (cpu, pair) in online.iter().zip(counters.iter().flatten()) {
         for (name, counter) in ["cycles", "instructions"].iter().zip(pair) {
-            sys::update(map(&ebpf, name)?, cpu, &counter.as_raw_fd()).map_err(io)?;
+            sys::update(map(name)?, cpu, &counter.as_raw_fd()).map_err(io)?;
         }
     }
 
@@ -440,14 +437,15 @@ pub fn load(root: &Path, sizes: Sizes) -> Result<Loaded, Unavailable> {
     if has_siblings {
         flags |= FLAG_SIBLINGS;
     }
-    let mut links = Vec::new();
+    let (mut links, mut programs) = (Vec::new(), Vec::new());
     for program in &PROGRAMS {
-        match attach(&mut ebpf, program) {
-            Ok(link) => {
+        match attach(&prepared, program) {
+            Ok((loaded, link)) => {
+                programs.push((program.name, loaded));
                 links.push((program.name, link));
                 flags |= program.flag;
             }
-            Err(e) if program.needed => return Err(refused(LOAD, &e)),
+            Err(e) if program.needed => return Err(failed(e)),
             Err(_) => {}
         }
     }
@@ -462,22 +460,24 @@ pub fn load(root: &Path, sizes: Sizes) -> Result<Loaded, Unavailable> {
         loaded_at: clock::monotonic_ns(),
         object: *DIGEST,
     };
-    sys::update(map(&ebpf, "identity")?, &0u32, &identity).map_err(io)?;
-    Ok(Loaded { ebpf, links })
+    sys::update(map("identity")?, &0u32, &identity).map_err(io)?;
+    for (name, _) in READABLE {
+        sys::freeze(map(name)?).map_err(io)?;
+    }
+    Ok(Loaded {
+        maps: prepared.into_maps(),
+        links,
+        programs,
+    })
 }
 
-fn attach(ebpf: &mut Ebpf, program: &Program) -> Result<FdLink, ProgramError> {
-    let missing = || ProgramError::NotLoaded;
-    let loaded: &mut RawTracePoint = ebpf
-        .program_mut(program.name)
-        .ok_or_else(missing)?
-        .try_into()?;
-    loaded.load()?;
-    let mut last = missing();
+fn attach(prepared: &Prepared, program: &Program) -> Result<(OwnedFd, OwnedFd), Failure> {
+    let loaded = prepared.load(program.name)?;
+    let mut last = Failure::Object(format!("{} has no tracepoint", program.name));
     for tracepoint in program.tracepoints {
-        match loaded.attach(tracepoint) {
-            Ok(id) => return loaded.take_link(id)?.try_into().map_err(|_| missing()),
-            Err(e) => last = e,
+        match sys::attach(loaded.as_fd(), tracepoint) {
+            Ok(link) => return Ok((loaded, link)),
+            Err(e) => last = e.into(),
         }
     }
     Err(last)
@@ -486,9 +486,23 @@ fn attach(ebpf: &mut Ebpf, program: &Program) -> Result<FdLink, ProgramError> {
 impl Loaded {
     /// A descriptor of one of the maps.
     pub fn map(&self, name: &str) -> Result<OwnedFd, Unavailable> {
-        map(&self.ebpf, name)?
-            .try_clone_to_owned()
+        self.maps
+            .get(name)
+            .ok_or_else(|| io::ErrorKind::NotFound.into())
+            .and_then(OwnedFd::try_clone)
             .map_err(|e| Unavailable::absent(format!("map {name}: {e}")))
+    }
+
+    /// No event reaches a program any more.
+    #[cfg(test)]
+    pub(super) fn detach(&mut self, program: &str) {
+        self.links.retain(|(name, _)| *name != program);
+    }
+
+    #[cfg(test)]
+    pub(super) fn program(&self, name: &str) -> std::os::fd::BorrowedFd<'_> {
+        let mut all = self.programs.iter();
+        all.find(|(of, _)| *of == name).unwrap().1.as_fd()
     }
 
     /// Pins everything below `root`, for all processes and beyond this one's end. If another
@@ -500,7 +514,11 @@ impl Loaded {
         let target = directory(root);
         let ours = parent_directory(root)?;
         sweep(&ours);
-        let staging = ours.join(format!(".{}-{}", std::process::id(), clock::monotonic_ns()));
+        let staging = ours.join(format!(
+            "{STAGING}{}-{}",
+            std::process::id(),
+            clock::monotonic_ns()
+        ));
         let result = self.pin_into(&staging).and_then(|()| {
             fs::rename(&staging, &target).or_else(|e| {
                 // Somebody else's probe stands there already, whole.
@@ -510,7 +528,7 @@ impl Loaded {
         });
         result.map_err(|e| {
             remove(&staging);
-            refused("pin kernel probes", &e)
+            refused("pin kernel probes", e)
         })?;
         Ok(target)
     }
@@ -519,15 +537,14 @@ impl Loaded {
         fs::DirBuilder::new().mode(0o755).create(staging)?;
         // The mask of the process must not close the directory to readers.
         fs::set_permissions(staging, fs::Permissions::from_mode(0o755))?;
-        for name in READABLE {
+        for (name, mode) in READABLE {
             let path = staging.join(name);
-            let map = self.ebpf.map(name).ok_or(io::ErrorKind::NotFound)?;
-            map.pin(&path).map_err(io::Error::other)?;
-            fs::set_permissions(&path, fs::Permissions::from_mode(0o444))?;
+            let map = self.maps.get(name).ok_or(io::ErrorKind::NotFound)?;
+            sys::pin(map.as_fd(), &path)?;
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode))?;
         }
         for (name, link) in self.links {
-            link.pin(staging.join(format!("link_{name}")))
-                .map_err(io::Error::other)?;
+            sys::pin(link.as_fd(), &staging.join(format!("link_{name}")))?;
         }
         Ok(())
     }
@@ -564,9 +581,12 @@ fn parent_directory(root: &Path) -> Result<PathBuf, Unavailable> {
         other => other,
     };
     made.and_then(|()| fs::set_permissions(&ours, fs::Permissions::from_mode(0o755)))
-        .map_err(|e| refused("pin kernel probes", &e))?;
+        .map_err(|e| refused("pin kernel probes", e))?;
     Ok(ours)
 }
+
+/// Name of a directory that is being filled. (A BPF file system takes no name with a dot.)
+const STAGING: &str = "loading-";
 
 /// Loading takes milliseconds: what is older than this was left by a loader that was killed, ns.
 const LEFT_NS: u64 = 10_000_000_000;
@@ -578,7 +598,7 @@ fn sweep(ours: &Path) {
         let name = entry.file_name();
         let made = name
             .to_str()
-            .and_then(|n| n.strip_prefix('.')?.split_once('-'))
+            .and_then(|n| n.strip_prefix(STAGING)?.split_once('-'))
             .and_then(|(_, made)| made.parse::<u64>().ok());
         if made.is_some_and(|made| now.saturating_sub(made) > LEFT_NS) {
             remove(&entry.path());
@@ -618,7 +638,7 @@ pub fn unload(root: &Path) -> Result<Vec<PathBuf>, Unavailable> {
     let entries = match fs::read_dir(&ours) {
         Ok(entries) => entries,
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(gone),
-        Err(e) => return Err(refused("look at the pinned probes", &e)),
+        Err(e) => return Err(refused("look at the pinned probes", e)),
     };
     for entry in entries.flatten() {
         let path = entry.path();

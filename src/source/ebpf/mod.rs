@@ -19,6 +19,7 @@ use crate::source::Unavailable;
 mod btf;
 pub mod layout;
 mod load;
+mod object;
 mod sys;
 
 pub use load::{DIGEST, Sizes, directory, load, unload};
@@ -28,10 +29,13 @@ use layout::{
     CpuState, FLAG_CYCLES, FLAG_FREQUENCY, FLAG_IDLE, FLAG_SIBLINGS, FLAG_THERMAL, Identity, MAGIC,
     MAX_CPUS, NONE, Process, Slot, Usage,
 };
-use sys::Mapped;
+use sys::{Access, Mapped};
 
 /// Readings of a CPU that is writing are tried this often. A write takes 100 ns.
 const TRIES: u32 = 1000;
+
+/// Frequency stands for energy where it was known for this part of the time.
+const SCALED_ENOUGH: f64 = 0.98;
 
 /// A tree lies in at most so many others: `DEPTH` of the probe.
 const DEPTH: u32 = 4;
@@ -50,8 +54,10 @@ pub struct Used {
     pub cycles: Option<u64>,
     /// Instructions.
     pub instructions: Option<u64>,
-    /// Cycles that frequency × time comes to; `None` where a frequency was unknown.
-    pub scaled: Option<f64>,
+    /// Cycles that frequency × time comes to, of the time at a known frequency.
+    pub scaled: f64,
+    /// That time, ns.
+    pub scaled_ns: u64,
 }
 
 /// What the CPUs of the machine did, up to the moment of reading.
@@ -71,6 +77,46 @@ pub struct Machine {
     pub lost: u64,
     /// Busy time of processes that the probe had no room for, ns.
     pub untracked_ns: u64,
+}
+
+impl Used {
+    /// What was used since `then`.
+    pub fn since(&self, then: &Self) -> Self {
+        let minus = |a: u64, b: u64| a.saturating_sub(b);
+        let both = |a: Option<u64>, b: Option<u64>| a.zip(b).map(|(a, b)| minus(a, b));
+        Self {
+            ns: minus(self.ns, then.ns),
+            shared_ns: minus(self.shared_ns, then.shared_ns),
+            cycles: both(self.cycles, then.cycles),
+            instructions: both(self.instructions, then.instructions),
+            scaled: (self.scaled - then.scaled).max(0.0),
+            scaled_ns: minus(self.scaled_ns, then.scaled_ns),
+        }
+    }
+
+    /// Cycles that frequency × time comes to; `None` where the frequency was unknown for a part of
+    /// the time that matters.
+    pub fn frequency_cycles(&self) -> Option<f64> {
+        let (known, all) = (self.scaled_ns as f64, self.ns as f64);
+        (known > 0.0 && known >= SCALED_ENOUGH * all).then(|| self.scaled * all / known)
+    }
+}
+
+impl Machine {
+    /// What happened since `then`.
+    pub fn since(&self, then: &Self) -> Self {
+        Self {
+            busy: self.busy.since(&then.busy),
+            frequency_changes: self
+                .frequency_changes
+                .saturating_sub(then.frequency_changes),
+            idle_transitions: self.idle_transitions.saturating_sub(then.idle_transitions),
+            idle_ns: self.idle_ns.saturating_sub(then.idle_ns),
+            thermal_events: self.thermal_events.saturating_sub(then.thermal_events),
+            lost: self.lost.saturating_sub(then.lost),
+            untracked_ns: self.untracked_ns.saturating_sub(then.untracked_ns),
+        }
+    }
 }
 
 /// A sum in the making.
@@ -103,15 +149,14 @@ impl Sum {
             part + (self.open_ns as f64 * ratio) as u64
         };
         let counted = flags & FLAG_CYCLES != 0;
-        // kHz x ns / 1024 to cycles.
-        let cycles_of = |scaled: u64| scaled as f64 * 1024.0 * 1e-6;
-        let known = u.scaled_ns == u.ns && u.scaled > 0;
         Used {
             ns: u.ns + self.open_ns,
             shared_ns: extended(u.shared_ns),
             cycles: counted.then(|| extended(u.cycles)),
             instructions: counted.then(|| extended(u.instructions)),
-            scaled: known.then(|| cycles_of(extended(u.scaled))),
+            // kHz x ns / 1024 to cycles.
+            scaled: extended(u.scaled) as f64 * 1024.0 * 1e-6,
+            scaled_ns: extended(u.scaled_ns),
         }
     }
 }
@@ -230,7 +275,13 @@ impl Probes {
 
     fn open_pinned(directory: &Path) -> io::Result<Self> {
         let inode = fs::metadata(directory)?.ino();
-        let mut probes = Self::from_maps(&|name| sys::open_pinned(&directory.join(name)))?;
+        let mut probes = Self::from_maps(&|name| {
+            let access = match name {
+                "process_index" | "cgroups" => Access::Lookup,
+                _ => Access::Map,
+            };
+            sys::open_pinned(&directory.join(name), access)
+        })?;
         probes.pins = Some((directory.to_owned(), inode));
         Ok(probes)
     }
@@ -287,7 +338,8 @@ impl Probes {
             (flags & FLAG_THERMAL != 0, "thermal events"),
         ]
         .into_iter()
-        .filter_map(|(is, name)| is.then(|| name.to_owned()))
+        .filter(|(is, _)| *is)
+        .map(|(_, name)| name.to_owned())
         .collect()
     }
 
@@ -491,7 +543,8 @@ impl Probes {
             used.shared_ns = scaled(used.shared_ns);
             used.cycles = used.cycles.map(scaled);
             used.instructions = used.instructions.map(scaled);
-            used.scaled = used.scaled.map(|cycles| cycles * scale);
+            used.scaled *= scale;
+            used.scaled_ns = scaled(used.scaled_ns);
         }
         last.used = used;
         Some(used)
@@ -509,6 +562,14 @@ impl Probes {
         if !kind.exists() && !directory.join("cgroup.type").exists() {
             return Err(refuse("no cgroup of version 2".into()));
         }
+        // A cgroup's use is that of the cgroups inside it, too, and the probe keeps each apart.
+        let inner = fs::read_dir(directory)
+            .map_err(|e| refuse(e.to_string()))?
+            .flatten()
+            .any(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+        if inner {
+            return Err(refuse("there are cgroups inside it".into()));
+        }
         let id = fs::metadata(directory)
             .map_err(|e| refuse(e.to_string()))?
             .ino();
@@ -518,8 +579,7 @@ impl Probes {
         })
     }
 
-    /// What the processes of a cgroup used since it was first seen, without those of the cgroups
-    /// inside it.
+    /// What the processes of a cgroup used since it was first seen.
     pub fn used_by_cgroup(&self, group: &Grouped) -> Option<Used> {
         let place: Option<CgroupPlace> = sys::lookup(self.cgroups.as_fd(), &group.id).ok()?;
         let mut row = group.row.lock().unwrap_or_else(PoisonError::into_inner);
@@ -603,9 +663,14 @@ impl Probes {
             .filter(|process| process.tgid != 0)
             .collect();
         for process in &mut all {
-            for (_, ns) in open.iter().filter(|(tgid, _)| *tgid == process.tgid) {
-                process.ns += ns;
+            let running = open.iter().filter(|(tgid, _)| *tgid == process.tgid);
+            let open_ns: u64 = running.map(|(_, ns)| ns).sum();
+            // They go on as all before them on average, as the machine's do.
+            if process.ns > 0 {
+                let ratio = open_ns as f64 / process.ns as f64;
+                process.cycles += (process.cycles as f64 * ratio) as u64;
             }
+            process.ns += open_ns;
         }
         Ok(all)
     }

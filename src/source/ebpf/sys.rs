@@ -1,6 +1,8 @@
-//! The few bpf(2) calls that readers need and aya has no read-only form of.
+//! The few bpf(2) calls that loading and reading take, and arrays of the kernel mapped for reading.
+//!
+//! Numbers and layouts are the kernel's stable interface: include/uapi/linux/bpf.h.
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -9,10 +11,32 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::layout::Plain;
 
+const BPF_MAP_CREATE: libc::c_long = 0;
 const BPF_MAP_LOOKUP_ELEM: libc::c_long = 1;
 const BPF_MAP_UPDATE_ELEM: libc::c_long = 2;
+const BPF_PROG_LOAD: libc::c_long = 5;
+const BPF_OBJ_PIN: libc::c_long = 6;
 const BPF_OBJ_GET: libc::c_long = 7;
+const BPF_RAW_TRACEPOINT_OPEN: libc::c_long = 17;
+const BPF_MAP_FREEZE: libc::c_long = 22;
+
 const BPF_F_RDONLY: u32 = 1 << 3;
+const BPF_PROG_TYPE_RAW_TRACEPOINT: u32 = 17;
+
+/// Longest name of a map or program, with its NUL.
+const NAME: usize = 16;
+
+#[repr(C)]
+struct NewMap {
+    kind: u32,
+    key_size: u32,
+    value_size: u32,
+    max_entries: u32,
+    flags: u32,
+    inner: u32,
+    numa_node: u32,
+    name: [u8; NAME],
+}
 
 /// `attr` of the commands on one element.
 #[repr(C)]
@@ -25,15 +49,36 @@ struct Element {
 }
 
 #[repr(C)]
+struct NewProgram {
+    kind: u32,
+    instructions: u32,
+    code: u64,
+    license: u64,
+    log_level: u32,
+    log_size: u32,
+    log: u64,
+    kernel_version: u32,
+    flags: u32,
+    name: [u8; NAME],
+}
+
+#[repr(C)]
 struct Object {
     path: u64,
     fd: u32,
     flags: u32,
 }
 
+#[repr(C)]
+struct Tracepoint {
+    name: u64,
+    program: u32,
+    pad: u32,
+}
+
 fn bpf<T>(command: libc::c_long, attr: &mut T) -> io::Result<i32> {
-    // SAFETY: `attr` is a live structure of the size that is passed, and what it points to lives
-    // in the callers' frames.
+    // SAFETY: `attr` is a live structure of the size that is passed, without padding, and what it
+    // points to lives in the callers' frames.
     let result = unsafe {
         libc::syscall(
             libc::SYS_bpf,
@@ -48,17 +93,131 @@ fn bpf<T>(command: libc::c_long, attr: &mut T) -> io::Result<i32> {
     }
 }
 
-/// Opens a pinned map for reading.
-pub fn open_pinned(path: &Path) -> io::Result<OwnedFd> {
+fn owned(fd: i32) -> OwnedFd {
+    // SAFETY: only called with what the kernel has just made for us (close-on-exec, as all
+    // descriptors of bpf are).
+    unsafe { OwnedFd::from_raw_fd(fd) }
+}
+
+/// What names may hold to the kernel, cut to what it takes.
+fn short(name: &str) -> [u8; NAME] {
+    let mut out = [0; NAME];
+    for (to, from) in out[..NAME - 1].iter_mut().zip(name.bytes()) {
+        *to = from;
+    }
+    out
+}
+
+/// A map to be made.
+#[derive(Debug, Clone, Copy)]
+pub struct MapShape {
+    /// `BPF_MAP_TYPE_*`.
+    pub kind: u32,
+    /// Bytes.
+    pub key_size: u32,
+    /// Bytes.
+    pub value_size: u32,
+    /// Elements.
+    pub max_entries: u32,
+    /// `BPF_F_*`.
+    pub flags: u32,
+}
+
+/// Makes a map.
+pub fn create_map(name: &str, shape: MapShape) -> io::Result<OwnedFd> {
+    let mut attr = NewMap {
+        kind: shape.kind,
+        key_size: shape.key_size,
+        value_size: shape.value_size,
+        max_entries: shape.max_entries,
+        flags: shape.flags,
+        inner: 0,
+        numa_node: 0,
+        name: short(name),
+    };
+    bpf(BPF_MAP_CREATE, &mut attr).map(owned)
+}
+
+/// Makes a map read-only for user space, for good. What programs may not write either, the verifier
+/// takes for constants.
+pub fn freeze(map: BorrowedFd<'_>) -> io::Result<()> {
+    bpf(BPF_MAP_FREEZE, &mut (map.as_raw_fd() as u32)).map(|_| ())
+}
+
+/// Loads a raw tracepoint program of 8-byte instructions. The verifier explains a refusal in `log`,
+/// which costs it time.
+pub fn load_program<I>(
+    name: &str,
+    code: &[I],
+    license: &CStr,
+    log: Option<&mut [u8]>,
+) -> io::Result<OwnedFd> {
+    const { assert!(size_of::<I>() == 8) };
+    let length = |n: usize| u32::try_from(n).map_err(io::Error::other);
+    let (log_level, log_size, log) = match log {
+        Some(log) => (1, length(log.len())?, log.as_mut_ptr() as u64),
+        None => (0, 0, 0),
+    };
+    let mut attr = NewProgram {
+        kind: BPF_PROG_TYPE_RAW_TRACEPOINT,
+        instructions: length(code.len())?,
+        code: code.as_ptr() as u64,
+        license: license.as_ptr() as u64,
+        log_level,
+        log_size,
+        log,
+        kernel_version: 0,
+        flags: 0,
+        name: short(name),
+    };
+    bpf(BPF_PROG_LOAD, &mut attr).map(owned)
+}
+
+/// Runs a program at each event of a tracepoint, until the descriptor and its pins are gone.
+pub fn attach(program: BorrowedFd<'_>, tracepoint: &str) -> io::Result<OwnedFd> {
+    let name = CString::new(tracepoint)?;
+    let mut attr = Tracepoint {
+        name: name.as_ptr() as u64,
+        program: program.as_raw_fd() as u32,
+        pad: 0,
+    };
+    bpf(BPF_RAW_TRACEPOINT_OPEN, &mut attr).map(owned)
+}
+
+/// Gives a map or a link a name in a BPF file system.
+pub fn pin(fd: BorrowedFd<'_>, path: &Path) -> io::Result<()> {
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    let mut attr = Object {
+        path: path.as_ptr() as u64,
+        fd: fd.as_raw_fd() as u32,
+        flags: 0,
+    };
+    bpf(BPF_OBJ_PIN, &mut attr).map(|_| ())
+}
+
+/// How a pinned map is opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// To look elements up.
+    Lookup,
+    /// To map it. The kernel maps none that is open for reading only, so such maps are frozen: to
+    /// write them from user space is refused to everybody.
+    Map,
+}
+
+/// Opens a pinned map.
+pub fn open_pinned(path: &Path, access: Access) -> io::Result<OwnedFd> {
     let path = CString::new(path.as_os_str().as_bytes())?;
     let mut attr = Object {
         path: path.as_ptr() as u64,
         fd: 0,
-        flags: BPF_F_RDONLY,
+        flags: if access == Access::Lookup {
+            BPF_F_RDONLY
+        } else {
+            0
+        },
     };
-    let fd = bpf(BPF_OBJ_GET, &mut attr)?;
-    // SAFETY: the kernel has just made this descriptor for us (close-on-exec, as all of bpf's).
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+    bpf(BPF_OBJ_GET, &mut attr).map(owned)
 }
 
 /// One element of a map, or `None` where there is none under this key.
@@ -85,6 +244,26 @@ pub fn update<K: Copy, V: Copy>(map: BorrowedFd<'_>, key: &K, value: &V) -> io::
         pad: 0,
         key: std::ptr::from_ref(key) as u64,
         value: std::ptr::from_ref(value) as u64,
+        flags: 0,
+    };
+    bpf(BPF_MAP_UPDATE_ELEM, &mut attr).map(|_| ())
+}
+
+/// Sets one element of a map with 4-byte keys to `value`, which has the size that the map wants.
+pub fn update_bytes(
+    map: BorrowedFd<'_>,
+    key: &u32,
+    value: &[u8],
+    value_size: u32,
+) -> io::Result<()> {
+    if value.len() != value_size as usize {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    let mut attr = Element {
+        map: map.as_raw_fd() as u32,
+        pad: 0,
+        key: std::ptr::from_ref(key) as u64,
+        value: value.as_ptr() as u64,
         flags: 0,
     };
     bpf(BPF_MAP_UPDATE_ELEM, &mut attr).map(|_| ())
@@ -178,5 +357,76 @@ impl<T> Drop for Mapped<T> {
     fn drop(&mut self) {
         // SAFETY: mapped by us with this length, and nothing borrows from it any more.
         unsafe { libc::munmap(self.base, self.bytes) };
+    }
+}
+
+/// Calls for tests alone.
+#[cfg(test)]
+pub mod testing {
+    use super::*;
+
+    const BPF_PROG_TEST_RUN: libc::c_long = 10;
+    const BPF_OBJ_GET_INFO_BY_FD: libc::c_long = 15;
+    const BPF_ENABLE_STATS: libc::c_long = 32;
+    const BPF_STATS_RUN_TIME: u32 = 0;
+    const BPF_F_TEST_RUN_ON_CPU: u32 = 1;
+
+    #[derive(Default)]
+    #[repr(C)]
+    struct Run {
+        program: u32,
+        returned: u32,
+        data_size_in: u32,
+        data_size_out: u32,
+        data_in: u64,
+        data_out: u64,
+        repeat: u32,
+        duration: u32,
+        context_size_in: u32,
+        context_size_out: u32,
+        context_in: u64,
+        context_out: u64,
+        flags: u32,
+        cpu: u32,
+    }
+
+    #[repr(C)]
+    struct Info {
+        fd: u32,
+        length: u32,
+        info: u64,
+    }
+
+    /// Runs a program once on a CPU as if its tracepoint had fired with `args`.
+    pub fn run(program: BorrowedFd<'_>, args: &[u64], cpu: u32) -> io::Result<()> {
+        let mut attr = Run {
+            program: program.as_raw_fd() as u32,
+            context_size_in: size_of_val(args) as u32,
+            context_in: args.as_ptr() as u64,
+            flags: BPF_F_TEST_RUN_ON_CPU,
+            cpu,
+            ..Run::default()
+        };
+        bpf(BPF_PROG_TEST_RUN, &mut attr).map(|_| ())
+    }
+
+    /// Has the kernel keep run statistics of all programs while the descriptor lives.
+    pub fn statistics() -> io::Result<OwnedFd> {
+        bpf(BPF_ENABLE_STATS, &mut { BPF_STATS_RUN_TIME }).map(owned)
+    }
+
+    /// Time (ns) and number of a program's runs, and how many instructions the verifier walked.
+    pub fn runs(program: BorrowedFd<'_>) -> io::Result<(u64, u64, u32)> {
+        /// bpf_prog_info: run_time_ns, run_cnt, recursion_misses, verified_insns.
+        const RUN_TIME: usize = 192;
+        let mut info = [0u64; 29];
+        let mut attr = Info {
+            fd: program.as_raw_fd() as u32,
+            length: size_of_val(&info) as u32,
+            info: info.as_mut_ptr() as u64,
+        };
+        bpf(BPF_OBJ_GET_INFO_BY_FD, &mut attr)?;
+        let at = RUN_TIME / 8;
+        Ok((info[at], info[at + 1], info[at + 3] as u32))
     }
 }

@@ -1,0 +1,518 @@
+"""``lithowatt top``: the machine's watts, live, by process, cgroup or container.
+
+Between two looks the machine's energy is idle + active. The active part is shared by what each
+process used of the CPUs, as kernel probes counted it or, without them, as the kernel's CPU clocks
+say. What belongs to no process that lives has a row of its own: the rows sum to the machine.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from lithowatt import _core
+from lithowatt._errors import (
+    InvalidIntervalError,
+    LithowattError,
+    UnavailableError,
+)
+from lithowatt._meter import EnergyMeter
+from lithowatt._top_counts import (
+    UNKNOWN,
+    Cgroup,
+    ClockCounts,
+    Everything,
+    Names,
+    Snapshot,
+    Subject,
+    Tree,
+    Used,
+    below,
+    counts,
+    numbers_are_the_kernels,
+    used_between,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from lithowatt._cgroup_names import Place
+    from lithowatt._reading import Reading
+
+SCHEMA = 1
+"""Version of the JSON records."""
+
+INTERVALS = (0.1, 3600.0)
+"""Shortest and longest interval, s. RAPL's edges are 1 % of the shortest."""
+
+WORKLOAD_SPREAD = 1.7
+"""How much more or less a CPU-second of one process may cost than one of another: as in the core's
+``attribution.rs``, whose band for a share this is."""
+
+MOST_IDLE = 0.75
+"""Part of the power seen that a machine may take at rest where idle is a guess: ``reading.rs``."""
+
+IDLE_BANDS = {"learned": (0.9, 1.02), "calibrated": (0.9, 1.05), "configured": (0.95, 1.05)}
+"""Bands of idle power by its source, relative: ``facts.rs``."""
+
+# -- one look -------------------------------------------------------------------------------------
+
+
+@dataclass
+class Row:
+    """A process, or all of one cgroup or container.
+
+    Attributes:
+        pid: of a process.
+        parent: number of its creator.
+        name: its own, not to be trusted by a terminal.
+        place: cgroup and container.
+        count: processes.
+        ns: CPU time, ns.
+        cycles: where they are counted.
+        joules: above idle, with its 95 % band; ``None`` where there is no energy.
+    """
+
+    pid: int | None
+    parent: int | None
+    name: str
+    place: Place
+    count: int
+    ns: int
+    cycles: int | None
+    joules: tuple[float, float, float] | None = None
+
+
+@dataclass
+class Energy:
+    """The machine between two looks: J, with 95 % bands."""
+
+    machine: tuple[float, float, float]
+    idle: tuple[float, float, float]
+    quality: str
+    method: str
+    idle_source: str
+
+    @property
+    def active(self) -> float:
+        return max(0.0, self.machine[0] - self.idle[0])
+
+
+@dataclass
+class Look:
+    """What happened since the look before.
+
+    ``rows`` + ``more`` + ``unattributed`` + ``ended_inside`` + ``others`` + idle = machine, J.
+
+    Attributes:
+        rows: what is shown, most watts first unless asked otherwise.
+        more: what the limit left out: how many rows, ns, J.
+        unattributed: of no process that lives: ended in between, or not seen; J.
+        ended_inside: of what was asked for, ended in between; J.
+        others: of all else; J.
+        unseen_slices: times on a CPU that the probes saw no beginning of: they are unattributed.
+    """
+
+    seconds: float
+    when: float
+    energy: Energy | None
+    why_no_energy: str | None
+    rows: list[Row]
+    more: tuple[int, int, float | None]
+    unattributed: float | None
+    ended_inside: float | None
+    others: float | None
+    busy_ns: int | None
+    weight: str
+    weight_source: str
+    why_not_probes: str | None
+    asked: dict[str, Any]
+    by: str
+    own_ns: int
+    processes: int
+    unseen_slices: int | None
+    warnings: list[str] = field(default_factory=list)
+
+
+def band(own: float, whole: float, energy: Energy) -> tuple[float, float, float]:
+    """The joules above idle of a process that has ``own`` of the machine's ``whole`` use.
+
+    Combines the machine's band, idle power's, and that a CPU-second of one process may cost
+    :data:`WORKLOAD_SPREAD` times another's.
+    """
+    if whole <= 0 or own <= 0:
+        return 0.0, 0.0, 0.0
+    others = max(0.0, whole - own)
+    share, k = own / whole, WORKLOAD_SPREAD
+    shares = own / (own + k * others), own / (own + others / k)
+    machine, idle = energy.machine, energy.idle
+    value = share * energy.active
+    if energy.quality == "modelled":
+        # Machine and idle are of one model: they are off together.
+        relative = machine[1] / machine[0] - 1, machine[2] / machine[0] - 1
+        down = math.hypot(value * relative[0], value - shares[0] * energy.active)
+        up = math.hypot(value * relative[1], shares[1] * energy.active - value)
+    else:
+        rest, base = energy.active, machine[0]
+        down = math.hypot(
+            share * (base - machine[1]),
+            share * min(rest, max(0.0, idle[2] - idle[0])),
+            (share - shares[0]) * rest,
+        )
+        up = math.hypot(
+            share * (machine[2] - base),
+            share * max(0.0, idle[0] - idle[1]),
+            (shares[1] - share) * rest,
+        )
+    return value, max(0.0, value - down), value + up
+
+
+class Top:
+    """Looks again and again.
+
+    Args:
+        interval: s between looks, by which the sampler's is chosen.
+        by: ``process``, ``cgroup`` or ``container``.
+        pid: only this process and its descendants.
+        cgroup: only the cgroup of this directory.
+        root: where /sys and /proc are.
+
+    Raises:
+        InvalidIntervalError, ProcessNotFoundError, UnreadableFileError: naming the value.
+    """
+
+    def __init__(
+        self,
+        interval: float = 2.0,
+        by: str = "process",
+        pid: int | None = None,
+        cgroup: str | None = None,
+        root: str | None = None,
+        sort: str = "watts",
+        limit: int | None = None,
+        command_line: bool = False,
+    ) -> None:
+        if not INTERVALS[0] <= interval <= INTERVALS[1]:
+            raise InvalidIntervalError(
+                f"interval {interval!r}; accepted are {INTERVALS[0]:g} to {INTERVALS[1]:g} s"
+            )
+        self.by, self.sort, self.limit = by, sort, limit
+        self._root, self._pid, self._command_line = root, pid, command_line
+        numbered = numbers_are_the_kernels(root)
+        self._counts, self._why_not_probes = counts(root, pid)
+        by_probes = self._why_not_probes is None
+        self._names = Names(root, numbered or not by_probes)
+        self._numbered = numbered
+        self._subject: Subject
+        if pid is not None:
+            self._subject = Tree(pid, root, by_probes)
+        elif cgroup is not None:
+            self._subject = Cgroup(cgroup, numbered or not by_probes)
+        else:
+            self._subject = Everything()
+        self._cpus = _core.cpu_identity(root)["logical_cpus"] or os.cpu_count() or 1
+        self._model = _core.PowerModel.raw_for_machine(root)
+        # By its number this process is one among all: the model is then of the machine, not of the
+        # sandbox that this process is in.
+        own = os.getpid() if (below(root, "proc") / str(os.getpid())).is_dir() else None
+        self._meter = EnergyMeter(
+            methods=["rapl", "perf", "tdp"],
+            interval=min(1.0, interval / 2),
+            pid=own,
+            children=False,
+            root=root,
+        )
+        self._meter.start()
+        self._before = self._counts.take()
+        self._subject_before = self._subject.cpu_ns()
+        self._own_before = time.process_time_ns()
+        self._subject.choose(used_between(self._before, self._before, self._cpus))
+
+    @property
+    def ended(self) -> str | None:
+        """Why looking again is of no use."""
+        return self._subject.ended()
+
+    def close(self) -> None:
+        """Ends the metering."""
+        with contextlib.suppress(LithowattError):
+            self._meter.stop()
+
+    def look(self) -> Look | None:
+        """What happened since the last look; ``None`` where the probes went away in between."""
+        before, subject_before = self._before, self._subject_before
+        self._meter.stop()
+        try:
+            after = self._counts.take()
+        except UnavailableError as error:
+            self._counts = ClockCounts(self._root, parents=self._pid is not None)
+            self._why_not_probes = str(error)
+            self._names = Names(self._root, True)
+            after = None
+        subject_after = self._subject.cpu_ns()
+        reading = self._meter.reading
+        self._meter.start()
+        self._before = after or self._counts.take()
+        self._subject_before = subject_after
+        own = time.process_time_ns()
+        own_ns, self._own_before = own - self._own_before, own
+        if after is None:
+            return None
+        used = used_between(before, after, self._cpus)
+        chosen = self._subject.choose(used)
+        whole_ns = _minus(after.busy_ns, before.busy_ns)
+        energy = self._energy(reading, whole_ns)
+        look = Look(
+            seconds=reading.duration,
+            when=time.time(),
+            energy=energy,
+            why_no_energy=reading.raw["headline_reason"] if energy is None else None,
+            rows=[],
+            more=(0, 0, None),
+            unattributed=None,
+            ended_inside=None,
+            others=None,
+            busy_ns=whole_ns,
+            weight=self._counts.weight,
+            weight_source=self._counts.source,
+            why_not_probes=self._why_not_probes,
+            asked=self._subject.asked,
+            by=self.by,
+            own_ns=own_ns,
+            processes=len(used),
+            unseen_slices=after.lost - before.lost if self._why_not_probes is None else None,
+            warnings=list(reading.warnings),
+        )
+        self._share(look, used, chosen, before, after, _minus(subject_after, subject_before))
+        return look
+
+    def _energy(self, reading: Reading, busy_ns: int | None) -> Energy | None:
+        headline = reading.raw["headline"]
+        if headline is None:
+            return None
+        division, source = headline["division"], headline["idle_source"]
+        machine, idle = division["machine"], division["idle"]
+        seconds = reading.duration
+        if headline["quality"] == "modelled":
+            busy = 0.0 if busy_ns is None or seconds <= 0 else busy_ns * 1e-9 / seconds
+            low, high = self._modelled_band(reading, busy)
+            bands = (machine, machine * low, machine * high), (idle, idle * low, idle * high)
+            return Energy(*bands, "modelled", headline["method"], source)
+        method = headline["method"].partition("+")[0]
+        total = (reading.rapl if method == "rapl" else reading.perf).estimate("total")
+        around = (machine, machine, machine) if total is None else (machine, *total[1:3])
+        if source in IDLE_BANDS:
+            low, high = IDLE_BANDS[source]
+        else:
+            low, high = self._modelled_band(reading, 0.0)
+            high = max(high, MOST_IDLE * machine / idle if idle > 0 else 1.0)
+        at_rest = idle, idle * low, min(machine, max(idle, idle * high))
+        return Energy(around, at_rest, "measured", method, source)
+
+    def _modelled_band(self, reading: Reading, busy: float) -> tuple[float, float]:
+        """Both ends, relative to the model's value."""
+        environment = reading.raw["environment"]
+        estimation = os.environ.get("ENERGY_ESTIMATION_METHOD", "").strip() or "curve"
+        try:
+            value, low, high, _ = self._model.raw_estimation(
+                estimation,
+                float(self._cpus),
+                min(busy, float(self._cpus)),
+                environment["memory_gib"] or 0.0,
+            )
+        except ValueError:
+            value, low, high, _ = self._model.raw_estimation("curve", float(self._cpus), busy, 0.0)
+        return (low / value, high / value) if value > 0 else (0.0, 1.0)
+
+    def _share(
+        self,
+        look: Look,
+        used: dict[int, Used],
+        chosen: set[int],
+        before: Snapshot,
+        after: Snapshot,
+        subject_ns: int | None,
+    ) -> None:
+        whole_cycles = _minus(after.cycles, before.cycles)
+        by_cycles = whole_cycles is not None
+        whole = whole_cycles if by_cycles else look.busy_ns
+
+        def weigh(use: Used) -> int:
+            return (use.cycles or 0) if by_cycles else use.ns
+
+        inside = sum(weigh(used[pid]) for pid in chosen)
+        everyone = sum(map(weigh, used.values()))
+        ended = None
+        if not self._subject.whole and subject_ns is not None:
+            inside_ns = sum(used[pid].ns for pid in chosen)
+            ended_ns = max(0, subject_ns - inside_ns)
+            # Cycles of the dead are not told; they ran as the living did.
+            rate = _rate(inside, inside_ns) or _rate(whole, look.busy_ns) or 1.0
+            ended = ended_ns * rate
+        total = max(float(whole or 0), everyone + (ended or 0.0))
+        energy = look.energy
+
+        def joules(weight: float) -> tuple[float, float, float] | None:
+            return None if energy is None else band(weight, total, energy)
+
+        rows = self._rows({pid: used[pid] for pid in chosen if weigh(used[pid]) > 0})
+        for row in rows:
+            row.joules = joules((row.cycles or 0) if by_cycles else row.ns)
+        keys: dict[str, Callable[[Row], Any]] = {
+            "watts": lambda row: -(row.joules[0] if row.joules else row.ns),
+            "cpu": lambda row: -row.ns,
+            "pid": lambda row: row.pid or 0,
+            "name": lambda row: (row.name.casefold(), row.pid or 0),
+        }
+        rows.sort(key=keys[self.sort])
+        if energy is not None:
+            attributed = math.fsum(row.joules[0] for row in rows if row.joules)
+            if self._subject.whole:
+                look.unattributed = max(0.0, energy.active - attributed)
+            else:
+                if ended is not None:
+                    look.ended_inside = energy.active * ended / total if total > 0 else 0.0
+                attributed += look.ended_inside or 0.0
+                look.others = max(0.0, energy.active - attributed)
+        if look.why_not_probes is None and not self._numbered:
+            look.warnings.append(
+                "processes have the kernel's own numbers, not those of this container: they are "
+                "not to be found in /proc by them, so their names are unknown"
+            )
+        if look.busy_ns is None:
+            look.warnings.append(
+                "how busy the machine was is unknown: what ended in between is shared by the rest"
+            )
+        shown = rows if self.limit is None else rows[: self.limit]
+        rest = rows[len(shown) :]
+        look.rows = shown
+        left = math.fsum(row.joules[0] for row in rest if row.joules) if energy else None
+        look.more = len(rest), sum(row.ns for row in rest), left
+        if self.by == "process":
+            for row in shown:
+                self._name(row, used[row.pid or 0].cgroup_id)
+
+    def _name(self, row: Row, cgroup_id: int | None) -> None:
+        assert row.pid is not None  # noqa: S101 - rows by process have one
+        row.name = row.name or self._names.of(row.pid, self._command_line)
+        row.place = self._names.place(row.pid, cgroup_id)
+
+    def _rows(self, used: dict[int, Used]) -> list[Row]:
+        self._names.begin()
+        if self.by == "process":
+            named = self.sort == "name"
+            return [
+                Row(
+                    pid,
+                    use.parent or None,
+                    self._names.of(pid, self._command_line) if named else "",
+                    UNKNOWN,
+                    1,
+                    use.ns,
+                    use.cycles,
+                )
+                for pid, use in used.items()
+            ]
+        groups: dict[str, Row] = {}
+        for pid, use in used.items():
+            place = self._names.place(pid, use.cgroup_id)
+            name = _group(place, self.by)
+            row = groups.setdefault(name, Row(None, None, name, place, 0, 0, use.cycles and 0))
+            row.count += 1
+            row.ns += use.ns
+            if row.cycles is not None and use.cycles is not None:
+                row.cycles += use.cycles
+        return list(groups.values())
+
+
+def _group(place: Place, by: str) -> str:
+    if place.kind == "unknown":
+        return "(unknown)"
+    if by == "cgroup":
+        return place.path
+    if place.contained or place.kind == "unit":
+        return place.name
+    return "(no container)"
+
+
+def _minus(now: int | None, then: int | None) -> int | None:
+    return None if now is None or then is None else max(0, now - then)
+
+
+def _rate(of: float | None, per: float | None) -> float:
+    return of / per if of and per else 0.0
+
+
+# -- what is told ---------------------------------------------------------------------------------
+
+
+def record(look: Look) -> dict[str, Any]:
+    """A look as JSON: W, J and s by the keys' names, ``None`` for what is unknown."""
+    seconds, energy = look.seconds, look.energy
+
+    def watts(joules: float | None) -> float | None:
+        return None if joules is None or seconds <= 0 else joules / seconds
+
+    def three(name: str, joules: tuple[float, float, float] | None) -> dict[str, float | None]:
+        value, low, high = joules or (None, None, None)
+        return {
+            f"{name}_watts": watts(value),
+            f"{name}_low_watts": watts(low),
+            f"{name}_high_watts": watts(high),
+        }
+
+    def row_of(row: Row) -> dict[str, Any]:
+        value, low, high = row.joules or (None, None, None)
+        return {
+            "pid": row.pid,
+            "parent_pid": row.parent,
+            "name": row.name,
+            "container": row.place.name if row.place.contained else None,
+            "kind": row.place.kind,
+            "cgroup": row.place.path or None,
+            "processes": row.count,
+            "watts": watts(value),
+            "low_watts": watts(low),
+            "high_watts": watts(high),
+            "joules": value,
+            "cpu_seconds": row.ns * 1e-9,
+            "cpu_percent": 100e-9 * row.ns / seconds if seconds > 0 else None,
+            "cycles": row.cycles,
+        }
+
+    count, more_ns, more_joules = look.more
+    return {
+        "schema": SCHEMA,
+        "time_unix_s": look.when,
+        "seconds": seconds,
+        "by": look.by,
+        "filter": look.asked,
+        **three("machine", energy.machine if energy else None),
+        **three("idle", energy.idle if energy else None),
+        "active_watts": watts(energy.active) if energy else None,
+        "unattributed_watts": watts(look.unattributed),
+        "ended_inside_watts": watts(look.ended_inside),
+        "others_watts": watts(look.others),
+        "quality": energy.quality if energy else None,
+        "method": energy.method if energy else None,
+        "idle_source": energy.idle_source if energy else None,
+        "reason": look.why_no_energy,
+        "weight": look.weight,
+        "weight_source": look.weight_source,
+        "probes_reason": look.why_not_probes,
+        "unseen_slices": look.unseen_slices,
+        "busy_cpu_seconds": None if look.busy_ns is None else look.busy_ns * 1e-9,
+        "processes": look.processes,
+        "rows": [row_of(row) for row in look.rows],
+        "more": {
+            "rows": count,
+            "cpu_seconds": more_ns * 1e-9,
+            "watts": watts(more_joules),
+        },
+        "own_cpu_seconds": look.own_ns * 1e-9,
+        "warnings": look.warnings,
+    }

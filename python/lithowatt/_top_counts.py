@@ -1,0 +1,449 @@
+"""What processes used of the CPUs, which of them are meant, and what they are called.
+
+:class:`ProbeCounts` and :class:`ClockCounts` say what every process used so far. :class:`Tree` and
+:class:`Cgroup` choose among them. :class:`Names` finds names where a process is still there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from lithowatt import _core
+from lithowatt._cgroup_names import Place, place_of, place_of_process, printable
+from lithowatt._errors import (
+    ProcessNotFoundError,
+    UnavailableError,
+    UnreadableFileError,
+)
+from lithowatt._meter import EnergyMeter
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+FIRST_PID_NAMESPACE = 0xEFFFFFFC
+"""PROC_PID_INIT_INO of include/linux/proc_ns.h."""
+
+Use = tuple[int, "int | None", int, "int | None"]
+"""A process: its creator's number, the id of its cgroup, on-CPU time in ns, cycles."""
+
+
+# -- what processes used ------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """What everything used so far.
+
+    Attributes:
+        t_ns: when, on the monotonic clock.
+        uses: by process.
+        busy_ns: CPU time of the whole machine, ns; ``None`` where it does not tell.
+        cycles: of the whole machine.
+        lost: slices of which the probes do not know whose they were.
+    """
+
+    t_ns: int
+    uses: dict[int, Use]
+    busy_ns: int | None
+    cycles: int | None = None
+    lost: int = 0
+
+
+class Counts(Protocol):
+    """Where use is read."""
+
+    weight: str
+    source: str
+
+    def take(self) -> Snapshot: ...
+
+
+class ProbeCounts:
+    """By the kernel probes.
+
+    Raises:
+        UnavailableError: where they are not loaded, or may not be read.
+    """
+
+    def __init__(self, root: str | None) -> None:
+        self._probes = _core.Probes(root)
+        self.weight = "cycles" if self._counts_cycles() else "on-CPU time"
+        self.source = "kernel probes"
+
+    def _counts_cycles(self) -> bool:
+        return self._probes.machine()["cycles"] is not None
+
+    def take(self) -> Snapshot:
+        if not self._probes.alive:
+            raise UnavailableError("kernel probes were unloaded; fix: sudo lithowatt doctor --load")
+        machine = self._probes.machine()
+        uses = {tgid: use for tgid, *use in self._probes.processes()}
+        return Snapshot(
+            time.monotonic_ns(),
+            uses,  # type: ignore[arg-type] # lists of four
+            machine["busy_ns"],
+            machine["cycles"],
+            machine["lost_slices"] or 0,
+        )
+
+
+class ClockCounts:
+    """By the CPU clocks of all processes that /proc shows: no privilege is needed.
+
+    Raises:
+        UnreadableFileError: where there is no /proc.
+    """
+
+    def __init__(self, root: str | None, parents: bool) -> None:
+        self._proc = below(root, "proc")
+        self._parents = parents
+        self._known: dict[int, tuple[int, int]] = {}
+        self._tick_ns = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
+        # The clocks are those of this kernel and PID namespace; another /proc has its own numbers.
+        try:
+            self._clocks = (self._proc / "self").readlink() == Path(str(os.getpid()))
+        except OSError:
+            self._clocks = False
+        self.weight = "CPU clocks" if self._clocks else "CPU time in steps of 10 ms"
+        self.source = "all processes in /proc"
+        self.take()
+
+    def take(self) -> Snapshot:
+        try:
+            with os.scandir(self._proc) as entries:
+                pids = [int(entry.name) for entry in entries if entry.name.isdigit()]
+        except OSError as error:
+            raise UnreadableFileError(f"{self._proc}: {error.strerror}") from error
+        read = self._by_clock if self._clocks else self._by_stat
+        uses = {pid: use for pid in pids if (use := read(pid)) is not None}
+        self._known = {pid: (use[0], use[2]) for pid, use in uses.items()}
+        return Snapshot(time.monotonic_ns(), uses, self._busy_ns())
+
+    def _by_clock(self, pid: int) -> Use | None:
+        try:
+            # include/linux/posix-timers_types.h: the complement of the pid, above CPUCLOCK_SCHED.
+            ns = time.clock_gettime_ns((~pid << 3) | 2)
+        except OSError:
+            return None
+        parent = 0
+        if self._parents:
+            # Who created it is asked once: later an orphan is its reaper's.
+            known = self._known.get(pid)
+            if known is not None and known[1] <= ns:
+                parent = known[0]
+            else:
+                stat = self._stat(pid)
+                if stat is None:
+                    return None
+                parent = stat[0]
+        return parent, None, ns, None
+
+    def _by_stat(self, pid: int) -> Use | None:
+        stat = self._stat(pid)
+        return None if stat is None else (stat[0], None, stat[1], None)
+
+    def _stat(self, pid: int) -> tuple[int, int] | None:
+        """Parent and CPU time in ns, by proc(5)."""
+        try:
+            text = (self._proc / str(pid) / "stat").read_bytes()
+            # The name before the last bracket may hold anything.
+            fields = text[text.rindex(b")") + 2 :].split()
+            return int(fields[1]), (int(fields[11]) + int(fields[12])) * self._tick_ns
+        except (OSError, ValueError, IndexError):
+            return None
+
+    def _busy_ns(self) -> int | None:
+        try:
+            lines = (self._proc / "stat").read_bytes().split(b"\n")
+            ticks = [int(part) for part in lines[0].split()[1:]]
+            cpus = sum(line.startswith(b"cpu") for line in lines) - 1
+            idle = ticks[3] + ticks[4]
+            steal = ticks[7] if len(ticks) > 7 else 0
+        except (OSError, ValueError, IndexError):
+            return None
+        if cpus < 1:
+            return None
+        # Idle time is exact where CPUs rest without ticks, busy time is sampled.
+        return time.monotonic_ns() * cpus - (idle + steal) * self._tick_ns
+
+
+def counts(root: str | None, pid: int | None) -> tuple[Counts, str | None]:
+    """The best there is, and why it is not the kernel probes."""
+    try:
+        if pid is not None and not numbers_are_the_kernels(root):
+            raise UnavailableError(
+                "kernel probes know processes by the kernel's numbers, which in a container are "
+                "others: they cannot follow one process from here"
+            )
+        return ProbeCounts(root), None
+    except UnavailableError as error:
+        return ClockCounts(root, parents=pid is not None), str(error)
+
+
+def below(root: str | None, name: str) -> Path:
+    return Path(root or os.environ.get("LITHOWATT_ROOT") or "/") / name
+
+
+def numbers_are_the_kernels(root: str | None) -> bool:
+    """Whether /proc shows processes by the numbers that the kernel itself has for them."""
+    proc = below(root, "proc")
+    with contextlib.suppress(OSError):
+        # The kernel's second process, which no other PID namespace has.
+        if (proc / "2/comm").read_text() == "kthreadd\n":
+            return True
+    with contextlib.suppress(OSError):
+        return (proc / "self/ns/pid").stat().st_ino == FIRST_PID_NAMESPACE
+    return False
+
+
+@dataclass(frozen=True)
+class Used:
+    """What a process used between two looks."""
+
+    parent: int
+    cgroup_id: int | None
+    ns: int
+    cycles: int | None
+    fresh: bool
+
+
+def used_between(before: Snapshot, after: Snapshot, cpus: int) -> dict[int, Used]:
+    """What each process that lives used since ``before``."""
+    most = (after.t_ns - before.t_ns) * cpus
+    found = {}
+    for pid, (parent, cgroup, ns, cycles) in after.uses.items():
+        then = before.uses.get(pid)
+        # A number whose clock went far back is another process. It goes back a little where the
+        # hypervisor had taken a part of a slice that was still running at the last look.
+        fresh = then is None or ns < then[2] // 2
+        if then is not None and not fresh:
+            ns = max(0, ns - then[2])
+            if cycles is not None and then[3] is not None:
+                cycles = max(0, cycles - then[3])
+        found[pid] = Used(parent, cgroup, min(ns, most), cycles, fresh)
+    return found
+
+
+# -- which processes are meant --------------------------------------------------------------------
+
+
+class Subject(Protocol):
+    """The processes that get rows of their own."""
+
+    asked: dict[str, Any]
+    whole: bool
+
+    def choose(self, used: dict[int, Used]) -> set[int]:
+        """Those of the living."""
+
+    def cpu_ns(self) -> int | None:
+        """CPU time of all of them so far, the dead included, ns; ``None`` where that is unknown."""
+
+    def ended(self) -> str | None:
+        """Why there will be no more of them."""
+
+
+class Everything:
+    """All processes."""
+
+    def __init__(self) -> None:
+        self.asked: dict[str, Any] = {}
+        self.whole = True
+
+    def choose(self, used: dict[int, Used]) -> set[int]:
+        return set(used)
+
+    def cpu_ns(self) -> int | None:
+        return None
+
+    def ended(self) -> str | None:
+        return None
+
+
+class Tree:
+    """A process and its descendants.
+
+    Raises:
+        ProcessNotFoundError: where there is no such process.
+    """
+
+    def __init__(self, pid: int, root: str | None, by_probes: bool) -> None:
+        self.asked: dict[str, Any] = {"pid": pid}
+        self.whole = False
+        self._pid = pid
+        self._directory = below(root, "proc") / str(pid)
+        if not self._directory.is_dir():
+            raise ProcessNotFoundError(
+                f"no process with pid {pid}; accepted is the pid of a running process"
+            )
+        # Whether each process of the last look is one of ours.
+        self._inside = {pid: True}
+        self._lived: set[int] = set()
+        self._seen = False
+        self._meter: EnergyMeter | None = None
+        # What dies between two looks is in its clock.
+        with contextlib.suppress(UnavailableError):
+            self._meter = EnergyMeter(
+                pid=pid, methods=["ebpf" if by_probes else "tdp"], interval=None, root=root
+            )
+            self._meter.start()
+
+    def choose(self, used: dict[int, Used]) -> set[int]:
+        inside = {
+            pid: answer
+            for pid, answer in self._inside.items()
+            # A number that was given to another says nothing of it. Probes may see late one that
+            # slept since before they were loaded.
+            if not (pid in used and used[pid].fresh) or (pid == self._pid and not self._seen)
+        }
+        for pid in used:
+            way = []
+            at = pid
+            while at in used and at not in inside:
+                way.append(at)
+                inside[at] = False  # for a circle, which there should not be
+                at = used[at].parent
+            answer = inside.get(at, False)
+            inside.update(dict.fromkeys(way, answer))
+        chosen = {pid for pid in used if inside[pid]}
+        self._seen = self._seen or self._pid in chosen
+        # Who died since the last look may have created one that is only seen at the next.
+        dead = {pid for pid in self._lived if pid not in used and inside.get(pid)}
+        unseen = set() if self._seen else {self._pid}
+        self._inside = {pid: inside[pid] for pid in used}
+        self._inside.update(dict.fromkeys(dead | unseen, True))
+        self._lived = set(used)
+        return chosen
+
+    def cpu_ns(self) -> int | None:
+        seconds = self._meter.reading.cpu_seconds if self._meter else None
+        return None if seconds is None else round(seconds * 1e9)
+
+    def ended(self) -> str | None:
+        if self._directory.is_dir() or any(self._inside[pid] for pid in self._lived):
+            return None
+        return f"process {self._pid} has ended"
+
+
+class Cgroup:
+    """The processes of a cgroup and of those inside it.
+
+    Raises:
+        UnreadableFileError: where the directory is no cgroup.
+    """
+
+    def __init__(self, directory: str, numbered: bool) -> None:
+        self.asked: dict[str, Any] = {"cgroup": directory}
+        self.whole = False
+        self._directory = Path(directory)
+        self._numbered = numbered
+        if not (self._directory / "cgroup.procs").is_file():
+            raise UnreadableFileError(
+                f"{printable(directory)} is no cgroup; accepted is a directory with cgroup.procs, "
+                "such as /sys/fs/cgroup/system.slice"
+            )
+
+    def choose(self, used: dict[int, Used]) -> set[int]:
+        pids: set[int] = set()
+        ids: set[int] = set()
+        for here, _, _ in os.walk(self._directory):
+            with contextlib.suppress(OSError):
+                ids.add(Path(here).stat().st_ino)
+            with contextlib.suppress(OSError, ValueError):
+                pids.update(map(int, (Path(here) / "cgroup.procs").read_text().split()))
+        return {
+            pid
+            for pid, use in used.items()
+            if (self._numbered and pid in pids) or use.cgroup_id in ids
+        }
+
+    def cpu_ns(self) -> int | None:
+        with contextlib.suppress(OSError, ValueError):
+            for line in (self._directory / "cpu.stat").read_text().splitlines():
+                key, _, value = line.partition(" ")
+                if key == "usage_usec":
+                    return int(value) * 1000
+        with contextlib.suppress(OSError, ValueError):
+            return int((self._directory / "cpuacct.usage").read_text())
+        return None
+
+    def ended(self) -> str | None:
+        if self._directory.is_dir():
+            return None
+        return f"the cgroup {printable(str(self._directory))} was removed"
+
+
+# -- names ----------------------------------------------------------------------------------------
+
+UNKNOWN = Place("unknown", "", "")
+
+MOST_BYTES = 16_384
+"""Of a file of a process; command lines may be longer, cgroups are not."""
+
+
+class Names:
+    """Names of processes and of what they are in."""
+
+    def __init__(self, root: str | None, numbered: bool) -> None:
+        self._proc = str(below(root, "proc"))
+        self._numbered = numbered
+        mount = below(root, "sys/fs/cgroup")
+        self._cgroups = mount if (mount / "cgroup.controllers").is_file() else mount / "unified"
+        self._paths: dict[int, str] = {}
+        self._walked = False
+
+    def begin(self) -> None:
+        """A new look: what is unknown may be looked for once more."""
+        self._walked = False
+
+    def of(self, pid: int, command_line: bool) -> str:
+        """As the process calls itself, which may be anything."""
+        if not self._numbered:
+            return f"kernel pid {pid}"
+        try:
+            if command_line:
+                text = self._read(pid, "cmdline")
+                if text:
+                    return _text(text.rstrip(b"\0").replace(b"\0", b" "))
+            comm = _text(self._read(pid, "comm").removesuffix(b"\n"))
+        except OSError:
+            return "(ended)"
+        # As ps shows what has no command line.
+        return f"[{comm}]" if command_line else comm
+
+    def _read(self, pid: int, name: str) -> bytes:
+        # A few hundred of these a look are most of what a look costs.
+        fd = os.open(f"{self._proc}/{pid}/{name}", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            return os.read(fd, MOST_BYTES)
+        finally:
+            os.close(fd)
+
+    def place(self, pid: int, cgroup_id: int | None) -> Place:
+        """The cgroup that a process is in."""
+        if self._numbered:
+            with contextlib.suppress(OSError):
+                return place_of_process(_text(self._read(pid, "cgroup")).split("\n"))
+        if cgroup_id is None:
+            return UNKNOWN
+        if cgroup_id not in self._paths and not self._walked:
+            self._walked = True
+            self._paths = dict(self._walk())
+        path = self._paths.get(cgroup_id)
+        return UNKNOWN if path is None else place_of(path)
+
+    def _walk(self) -> Iterator[tuple[int, str]]:
+        """Of each cgroup its id, which is its directory's inode, and its path."""
+        top = str(self._cgroups)
+        for here, _, _ in os.walk(top):
+            with contextlib.suppress(OSError):
+                yield Path(here).stat().st_ino, here[len(top) :] or "/"
+
+
+def _text(raw: bytes) -> str:
+    return raw.decode("utf-8", "backslashreplace")

@@ -1,0 +1,207 @@
+"""How ``lithowatt top`` looks: live with rich where it is installed, else a table per look."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import TYPE_CHECKING, NamedTuple, TextIO
+
+from lithowatt._cgroup_names import printable
+from lithowatt._reading import format_number
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from lithowatt._top import Look, Row, Top
+
+HINT = "for a live view: pip install 'lithowatt[cli]'"
+
+LEAST_ROWS = 3
+"""Rows that are shown however low the terminal is."""
+
+PLAIN_ROWS = 20
+"""Rows of a table, unless asked otherwise."""
+
+NAME_WIDTH = 40
+
+
+class Line(NamedTuple):
+    """A line of the table; ``part`` is one that is no process, cgroup or container."""
+
+    watts: str
+    band: str
+    share: str
+    cpu: str
+    what: str
+    name: str
+    where: str
+    part: bool
+
+
+HEAD = Line("W", "95 % band", "share", "CPU", "PID", "NAME", "IN", True)
+
+
+def header(look: Look) -> list[str]:
+    """What the numbers are and how they came about."""
+    clock = time.strftime("%H:%M:%S", time.localtime(look.when))
+    lines = [f"lithowatt top, {clock}, {format_number(look.seconds)} s, {look.processes} processes"]
+    energy = look.energy
+    if energy is None:
+        lines.append(f"no energy: {look.why_no_energy}")
+    else:
+        value, low, high = (format_number(part / look.seconds) for part in energy.machine)
+        how = "measured by" if energy.quality == "measured" else "modelled,"
+        lines.append(f"machine {value} W [{low} .. {high}] {how} {energy.method}")
+        value, low, high = (format_number(part / look.seconds) for part in energy.idle)
+        active = format_number(energy.active / look.seconds)
+        lines.append(
+            f"idle {value} W [{low} .. {high}] {energy.idle_source}; above idle {active} W"
+        )
+    unseen = f", {look.unseen_slices} slices unseen" if look.unseen_slices else ""
+    lines.append(f"shared by {look.weight} of {look.weight_source}{unseen}")
+    if look.why_not_probes:
+        lines.append(f"without kernel probes: {look.why_not_probes}")
+    share = 100e-9 * look.own_ns / look.seconds if look.seconds > 0 else 0.0
+    lines.append(
+        f"this program: {format_number(look.own_ns * 1e-6)} ms of CPU for this look, "
+        f"{format_number(share)} % of a CPU"
+    )
+    lines.extend(f"warning: {text}" for text in look.warnings)
+    return [printable(line) for line in lines]
+
+
+def table(look: Look, most: int | None) -> list[Line]:
+    """Rows of a look, at most so many, and what makes their sum the machine's."""
+    seconds, energy = look.seconds, look.energy
+
+    def number(joules: float | None) -> str:
+        return "–" if joules is None or seconds <= 0 else f"{joules / seconds:.3f}"
+
+    def share(joules: float | None) -> str:
+        if joules is None or energy is None or energy.machine[0] <= 0:
+            return "–"
+        return f"{100 * joules / energy.machine[0]:.1f} %"
+
+    def cpu(ns: int | None) -> str:
+        return "" if ns is None or seconds <= 0 else f"{100e-9 * ns / seconds:.1f} %"
+
+    def line_of(row: Row) -> Line:
+        value, low, high = row.joules or (None, None, None)
+        where = row.place.name if look.by == "process" and row.place.kind != "cgroup" else ""
+        return Line(
+            number(value),
+            "" if row.joules is None else f"{number(low)} .. {number(high)}",
+            share(value),
+            cpu(row.ns),
+            str(row.pid) if row.pid is not None else f"{row.count}",
+            _short(printable(row.name)),
+            where,
+            False,
+        )
+
+    def part(name: str, joules: float | None, ns: int | None = None) -> Line:
+        return Line(number(joules), "", share(joules), cpu(ns), "", name, "", True)
+
+    shown = look.rows if most is None else look.rows[:most]
+    cut = look.rows[len(shown) :]
+    lines = [line_of(row) for row in shown]
+    count, ns, joules = look.more
+    if count or cut:
+        if joules is not None:
+            joules += sum(row.joules[0] for row in cut if row.joules)
+        ns += sum(row.ns for row in cut)
+        lines.append(part(f"{count + len(cut)} more", joules, ns))
+    if energy is None:
+        return lines
+    if look.unattributed is not None:
+        lines.append(part("ended in between, or not seen", look.unattributed))
+    if look.ended_inside is not None:
+        lines.append(part("of these, ended in between", look.ended_inside))
+    if look.others is not None:
+        lines.append(part("all else", look.others))
+    lines.append(part("idle", energy.idle[0]))
+    lines.append(part("machine", energy.machine[0], look.busy_ns))
+    return lines
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= NAME_WIDTH else name[: NAME_WIDTH - 1] + "…"
+
+
+def _head(look: Look) -> Line:
+    if look.by == "process":
+        return HEAD
+    return HEAD._replace(what="PROCS", name=look.by.upper(), where="")
+
+
+def plain(look: Look, most: int | None) -> str:
+    """Header and table as text."""
+    lines = [_head(look), *table(look, most)]
+    widths = [max(len(str(line[i])) for line in lines) for i in range(6)]
+    text = [
+        "  ".join(
+            [
+                *(f"{line[i]:>{widths[i]}}" for i in range(5)),
+                f"{line.name:<{widths[5]}}",
+                line.where,
+            ]
+        ).rstrip()
+        for line in lines
+    ]
+    return "\n".join([*header(look), "", *text])
+
+
+def show(looks: Iterator[Look], top: Top, to: TextIO) -> None:
+    """Shows look after look, until there are no more."""
+    if to.isatty() and os.environ.get("TERM", "dumb") != "dumb":
+        try:
+            import rich  # noqa: F401
+        except ImportError:
+            print(HINT, file=to)
+        else:
+            _live(looks, top, to)
+            return
+    most = PLAIN_ROWS if top.limit is None else None
+    for look in looks:
+        print(plain(look, most), end="\n\n", file=to, flush=True)
+
+
+def _live(looks: Iterator[Look], top: Top, to: TextIO) -> None:
+    from rich.console import Console, Group
+    from rich.live import Live
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console(file=to)
+
+    def drawn(look: Look) -> Group:
+        head = [Text(line, overflow="ellipsis", no_wrap=True) for line in header(look)]
+        for text in head:
+            if text.plain.startswith("warning:"):
+                text.stylize("yellow")
+        head[0].stylize("bold")
+        grid = Table(box=None, pad_edge=False, header_style="reverse", expand=True)
+        titles = _head(look)
+        for title in titles[:5]:
+            grid.add_column(title, justify="right", no_wrap=True)
+        grid.add_column(titles.name, no_wrap=True, ratio=3, overflow="ellipsis")
+        grid.add_column(titles.where, no_wrap=True, ratio=2, overflow="ellipsis")
+        # The titles, the five parts and one line to spare.
+        room = max(LEAST_ROWS, console.size.height - len(head) - 8)
+        for line in table(look, room if top.limit is None else min(room, top.limit)):
+            # As text, so that a name with brackets is no markup.
+            grid.add_row(
+                *(Text(str(cell)) for cell in line[:7]), style="dim" if line.part else None
+            )
+        return Group(*head, Text(), grid)
+
+    last: Look | None = None
+    with Live(
+        Text("looking…"), console=console, screen=True, auto_refresh=False, transient=True
+    ) as live:
+        for look in looks:
+            live.update(drawn(look), refresh=True)
+            last = look
+    if last is not None:
+        # The last look stays when the screen is given back.
+        console.print(drawn(last))

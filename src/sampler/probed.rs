@@ -1,0 +1,293 @@
+//! Kernel probes in the windows of a hub: following what is metered, and what was seen of it.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::state::State;
+use super::window::Subject;
+use crate::attribution::{Seen, Weight, beside_sibling};
+use crate::clock;
+use crate::source::ebpf::layout::{FLAG_FREQUENCY, FLAG_IDLE, FLAG_THERMAL};
+use crate::source::ebpf::{Absent, Followed, Grouped, Machine, Probes, Used};
+use crate::source::procfs::Tree;
+use crate::source::throttle::Throttle;
+use crate::source::{Method, Methods, Unavailable};
+
+/// What kernel probes saw up to an edge.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct SeenSoFar {
+    /// Of the machine.
+    pub(super) machine: Machine,
+    /// Of the function; `None` where it is not theirs to see (a thread, a coroutine).
+    pub(super) own: Option<Used>,
+    /// Thermal events by sysfs, where the probes cannot see them.
+    pub(super) throttled: Option<u64>,
+}
+
+/// What kernel probes saw in a window.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SeenWindow {
+    /// Of the machine; counts are differences.
+    pub machine: Machine,
+    /// Frequency changes since the probes were loaded: none ever means that the processor does not
+    /// tell.
+    pub frequency_changes_ever: u64,
+    /// Of the function.
+    pub own: Option<Used>,
+    /// The probes look for frequency changes.
+    pub sees_frequency: bool,
+    /// … for idle states.
+    pub sees_idle: bool,
+    /// … for thermal events.
+    pub sees_thermal: bool,
+    /// Thermal events by sysfs, where the probes do not look for them.
+    pub throttled: Option<u64>,
+}
+
+/// How kernel probes follow what is metered.
+#[derive(Debug, Default)]
+pub(super) enum Probed {
+    /// They see the machine only.
+    #[default]
+    No,
+    /// As the tree of this process, which the hub keeps.
+    Ours,
+    /// As the tree of another.
+    Tree(FollowedSince),
+    /// As a cgroup, with what it had used before it was seen, ns.
+    Cgroup(Grouped, u64),
+}
+
+/// A tree with what it had used before it was followed.
+#[derive(Debug)]
+pub(super) struct FollowedSince {
+    followed: Followed,
+    before_ns: u64,
+}
+
+/// What was counted of CPU time at one moment.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct CpuCount {
+    pub(super) own_ns: Option<u64>,
+    pub(super) inside_ns: Option<u64>,
+    pub(super) seen: Option<SeenSoFar>,
+}
+
+impl SeenSoFar {
+    /// What was seen since `then`, as weights. `own_ns` and `siblings` as in the interval.
+    pub(super) fn weights(&self, then: &Self, own_ns: u64, siblings: bool) -> Seen {
+        let busy = self.machine.busy.since(&then.machine.busy);
+        let own = self.own.zip(then.own).map(|(now, then)| now.since(&then));
+        // Of a thread or a coroutine only its CPU time is known.
+        let own = own.unwrap_or(Used {
+            ns: own_ns,
+            ..Used::default()
+        });
+        // What the function used, the machine used.
+        let busy_ns = busy.ns.max(own_ns);
+        // Without what the sampler used, which runs in the same process.
+        let ours = if own.ns > 0 {
+            (own_ns as f64 / own.ns as f64).min(1.0)
+        } else {
+            1.0
+        };
+        let frequency = own.frequency_cycles().zip(busy.frequency_cycles());
+        let (mut own_weight, mut busy_weight, weight) =
+            match (own.cycles.zip(busy.cycles), frequency) {
+                (Some((own, busy)), _) if busy > 0 => {
+                    (own as f64 * ours, busy.max(own) as f64, Weight::Cycles)
+                }
+                (_, Some((own, busy))) if busy > 0.0 => {
+                    (own * ours, busy.max(own), Weight::Frequency)
+                }
+                _ => (own_ns as f64, busy_ns as f64, Weight::Time),
+            };
+        if siblings {
+            let part = |used: &Used| used.shared_ns as f64 / (used.ns as f64).max(1.0);
+            own_weight = beside_sibling(own_weight, part(&own));
+            busy_weight = beside_sibling(busy_weight, part(&busy)).max(own_weight);
+        }
+        Seen {
+            busy_ns,
+            own: own_weight,
+            busy: busy_weight,
+            weight,
+        }
+    }
+}
+
+impl State {
+    /// Opens the probes, where `methods` ask for them. Loading takes milliseconds and leaves
+    /// something behind in the kernel, so it is done for those who asked by name.
+    pub(super) fn open_probes(&mut self, methods: Methods) -> bool {
+        if !methods.has(Method::Ebpf) {
+            return false;
+        }
+        let absent = if methods.loads_probes() {
+            Absent::Load
+        } else {
+            Absent::Leave
+        };
+        let again = match &self.probes {
+            None => true,
+            Some(Err(_)) => absent == Absent::Load && !self.probes_asked,
+            Some(Ok(probes)) => !probes.is_alive(),
+        };
+        if !again {
+            return false;
+        }
+        self.probes_asked |= absent == Absent::Load;
+        self.ours_followed = None;
+        let probes = Probes::open(&self.root, absent).map(Arc::new);
+        self.throttle = match &probes {
+            Ok(probes) if !probes.sees(FLAG_THERMAL) => Throttle::open(&self.root),
+            _ => None,
+        };
+        self.probes = Some(probes);
+        true
+    }
+
+    /// Has the probes follow `subject`, or says why they do not.
+    pub(super) fn probe(
+        &mut self,
+        methods: Methods,
+        subject: &Subject,
+        tree: Option<&mut Tree>,
+    ) -> Result<Probed, String> {
+        if !methods.has(Method::Ebpf) {
+            return Err("not asked for".into());
+        }
+        let probes = match &self.probes {
+            Some(Ok(probes)) => Arc::clone(probes),
+            Some(Err(why)) => return Err(why.reason.clone()),
+            None => return Err("kernel probes were not opened".into()),
+        };
+        let reason = |why: Unavailable| why.reason;
+        match subject {
+            Subject::Process {
+                pid: None,
+                children: true,
+            } => {
+                if self.ours_followed.is_none() {
+                    let followed = probes.follow(None).map(|followed| FollowedSince {
+                        followed,
+                        before_ns: self.tree.cpu_ns().unwrap_or(0),
+                    });
+                    self.ours_followed = Some(followed.map_err(reason));
+                }
+                match &self.ours_followed {
+                    Some(Err(why)) => Err(why.clone()),
+                    _ => Ok(Probed::Ours),
+                }
+            }
+            Subject::Process {
+                pid: Some(pid),
+                children: true,
+            } => {
+                let number = u32::try_from(*pid).map_err(|e| e.to_string())?;
+                let followed = probes.follow(Some(number)).map_err(reason)?;
+                Ok(Probed::Tree(FollowedSince {
+                    followed,
+                    before_ns: tree.and_then(Tree::cpu_ns).unwrap_or(0),
+                }))
+            }
+            Subject::Cgroup(group) => {
+                let grouped = probes.cgroup(group.path()).map_err(reason)?;
+                let used = probes.used_by_cgroup(&grouped).map_or(0, |used| used.ns);
+                let before_ns = group.cpu_ns().unwrap_or(0).saturating_sub(used);
+                Ok(Probed::Cgroup(grouped, before_ns))
+            }
+            // A thread's, a coroutine's and a single process's CPU clocks are exact.
+            Subject::Process {
+                children: false, ..
+            }
+            | Subject::Thread(_)
+            | Subject::Task(_) => Ok(Probed::No),
+        }
+    }
+
+    /// What the probes have seen of the machine and of what is metered.
+    pub(super) fn look(&self, probed: &Result<Probed, String>, pid: Option<i32>) -> Option<Look> {
+        let (Ok(probed), Some(Ok(probes))) = (probed, &self.probes) else {
+            return None;
+        };
+        let own = match probed {
+            Probed::No => None,
+            Probed::Ours => {
+                let ours = self.ours_followed.as_ref()?.as_ref().ok()?;
+                let clock = || Some(clock::own_process_cpu_ns());
+                Some((probes.used(&ours.followed, clock)?, ours.before_ns))
+            }
+            Probed::Tree(tree) => {
+                let clock = || clock::process_cpu_ns(pid?);
+                Some((probes.used(&tree.followed, clock)?, tree.before_ns))
+            }
+            Probed::Cgroup(group, before_ns) => Some((probes.used_by_cgroup(group)?, *before_ns)),
+        };
+        Some(Look {
+            own_ns: own.map(|(used, before)| used.ns + before),
+            seen: SeenSoFar {
+                machine: probes.machine(),
+                own: own.map(|(used, _)| used),
+                throttled: self.throttle.as_ref().and_then(Throttle::read),
+            },
+        })
+    }
+
+    /// Whether cores have two hardware threads, as far as the probes know.
+    pub(super) fn siblings(&self) -> bool {
+        matches!(&self.probes, Some(Ok(probes)) if probes.has_siblings())
+    }
+
+    /// What was seen between the edges of a window.
+    pub(super) fn seen_window(
+        &self,
+        probed: &Result<Probed, String>,
+        then: Option<&SeenSoFar>,
+        now: Option<&SeenSoFar>,
+    ) -> Result<SeenWindow, String> {
+        let probed = probed.as_ref().map_err(Clone::clone)?;
+        let Some(Ok(probes)) = &self.probes else {
+            return Err("kernel probes are gone".into());
+        };
+        if !probes.is_alive() {
+            return Err("kernel probes were unloaded within the window".into());
+        }
+        let (Some(then), Some(now)) = (then, now) else {
+            return Err(
+                "a descendant could not be followed: the table of processes was full".into(),
+            );
+        };
+        let own = now.own.zip(then.own).map(|(now, then)| now.since(&then));
+        if own.is_none() && !matches!(probed, Probed::No) {
+            return Err("what is metered was not seen throughout".into());
+        }
+        Ok(SeenWindow {
+            machine: now.machine.since(&then.machine),
+            frequency_changes_ever: now.machine.frequency_changes,
+            own,
+            sees_frequency: probes.sees(FLAG_FREQUENCY),
+            sees_idle: probes.sees(FLAG_IDLE),
+            sees_thermal: probes.sees(FLAG_THERMAL),
+            throttled: now
+                .throttled
+                .zip(then.throttled)
+                .map(|(now, then)| now.saturating_sub(then)),
+        })
+    }
+}
+
+/// One look through the probes.
+pub(super) struct Look {
+    /// CPU time of what is metered, on the scale of its CPU clocks, ns.
+    pub(super) own_ns: Option<u64>,
+    pub(super) seen: SeenSoFar,
+}
+
+/// Loads the probe below `root` and pins it. Returns what it sees.
+///
+/// # Errors
+/// Why it cannot be loaded or pinned.
+pub fn load_probes(root: &Path) -> Result<Vec<String>, Unavailable> {
+    Probes::open(root, Absent::Load).map(|probes| probes.gives())
+}
