@@ -44,6 +44,11 @@ def spin(seconds: float) -> int:
     return turns
 
 
+def through_agent(method: str | None) -> bool:
+    """Whether the counters are the agent's; the weight is the probes' where they are loaded."""
+    return method in ("rapl+cputime via agent", "rapl+ebpf via agent")
+
+
 def add_to_all(tree: StaticTree, microjoules: int) -> None:
     for zone in tree.zones:
         tree.add(zone.key, microjoules)
@@ -255,13 +260,13 @@ def test_a_meter_finds_the_ring_by_itself(
     blind = blind_root(folder)
     with AgentProcess(tree.root, blind / "run/lithowatt/ring"):
         with EnergyMeter(root=blind) as meter:
-            spin(0.3)
-            add_to_all(tree, 2_500_000)
-            spin(0.3)
+            for _ in range(100):
+                spin(0.005)
+                add_to_all(tree, 25_000)
         reading = meter.reading
-        assert reading.method == "rapl+cputime via agent"
-        assert reading.rapl.total is not None
-        assert reading.rapl.total == pytest.approx(10.0, rel=0.001)
+        assert through_agent(reading.method)
+        # The last period is carried on, however late an agent on a busy machine is.
+        assert reading.rapl.total == pytest.approx(10.0, rel=0.1)
         assert reading.rapl.source.endswith("via agent")
         assert reading.quality in ("measured", "attributed")
     with AgentProcess(tree.root, folder / "elsewhere" / "lithowatt" / "ring"):
@@ -271,7 +276,7 @@ def test_a_meter_finds_the_ring_by_itself(
             spin(0.1)
             add_to_all(tree, 2_000_000)
             spin(0.1)
-        assert meter.reading.method == "rapl+cputime via agent"
+        assert through_agent(meter.reading.method)
         assert "via agent" in meter.stats()["worker_func_energy_method"]
         assert meter.stats()["worker_func_rapl_available"] is True
 
@@ -282,7 +287,7 @@ def test_counters_of_its_own_come_first(folder: Path, tree: StaticTree) -> None:
             spin(0.02)
             add_to_all(tree, 2_000_000)
             spin(0.02)
-        assert meter.reading.method == "rapl+cputime"
+        assert meter.reading.method in ("rapl+cputime", "rapl+ebpf")
 
 
 def test_a_ring_that_is_dead_is_refused_with_the_reason(
@@ -347,7 +352,7 @@ def test_own_energy_through_the_ring_is_the_truth(
                 t0, t1, marginal, machine, method, low, high = told
                 truth = rig.energy(t0, t1)
                 child.communicate("\n")
-            assert method == "rapl+cputime via agent"
+            assert through_agent(method)
             assert machine == pytest.approx(truth.machine, rel=0.02)
             own = truth.pids[child.pid]
             assert marginal == pytest.approx(own, rel=0.05)
@@ -405,7 +410,7 @@ def test_a_killed_agent_costs_no_joule(live: None, folder: Path) -> None:
             assert reader.returncode == 0
             t0, t1, machine, method, warnings = json.loads(out)
             truth = rig.energy(t0, t1)
-            assert method == "rapl+cputime via agent", warnings
+            assert through_agent(method), warnings
             assert machine == pytest.approx(truth.machine, rel=0.02)
         # The account went on, too.
         state = _core.Ring(ring, rig.root).groups()
