@@ -18,7 +18,8 @@ import pytest
 import lithowatt
 from agent_tools import AgentProcess, shared_folder
 from lithowatt import _core
-from rig import Rig
+from lithowatt._errors import AgentError
+from rig import Rig, StaticTree
 
 CONTAINERS_CONF = """
 [containers]
@@ -170,6 +171,40 @@ def folder() -> Iterator[Path]:
     path = shared_folder()
     yield path
     shutil.rmtree(path, ignore_errors=True)
+
+
+@pytest.mark.timeout(120)
+def test_the_agent_itself_runs_in_a_pod_of_its_own(podman: dict[str, str], folder: Path) -> None:
+    """As in the DaemonSet: user 0 without capabilities, read-only root, no network."""
+    # Readable by its owner only, as the kernel has it.
+    tree = StaticTree(folder / "node", mode=0o400)
+    directory = folder / "lithowatt"
+    directory.mkdir(mode=0o755)
+    program = [sys.executable, "-m", "lithowatt", "agent", "--ring", "/run/lithowatt/ring"]
+    program += ["--root", "/host", "--metrics", "127.0.0.1:9477"]
+    mounts = [f"{tree.root}:/host:ro", f"{directory}:/run/lithowatt"]
+    command = Pod.command(folder, "agent", mounts, program)
+    command[command.index("1000:1000")] = "0:0"
+    name = f"lithowatt-agent-{os.getpid()}"
+    command[2:2] = ["--name", name]
+    with (folder / "agent.log").open("w") as log:
+        process = subprocess.Popen(command, env=podman, stdout=log, stderr=log)
+    try:
+        ring = directory / "ring"
+        deadline = time.monotonic() + 60
+        while not ring.exists() and time.monotonic() < deadline and process.poll() is None:
+            time.sleep(0.1)
+        assert ring.exists(), (folder / "agent.log").read_text()
+        tree.add("package-0", 4_000_000)
+        time.sleep(0.3)
+        look = _core.Ring(ring, tree.root).look()
+        assert look["joules"]["package-0"] == pytest.approx(5.0)
+    finally:
+        subprocess.run(["podman", "stop", "-t", "10", name], env=podman, capture_output=True)
+        process.wait(timeout=60)
+    # It was told to end, and said so in the ring.
+    with pytest.raises(AgentError, match="no sign of life"):
+        _core.Ring(ring, tree.root)
 
 
 @pytest.mark.timeout(300)
