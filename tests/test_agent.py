@@ -365,6 +365,48 @@ def tempfile_in(folder: Path) -> str:
     return str(path)
 
 
+def test_a_mirror_keeps_a_ring_from_what_is_served(folder: Path, tree: StaticTree) -> None:
+    """For pods that may not mount the node's folder: no network is in the function's way."""
+    blind = blind_root(folder)
+    port = free_port()
+    address = f"127.0.0.1:{port}"
+    agent = AgentProcess(
+        tree.root, folder / "node" / "lithowatt" / "ring", "--metrics", address, "--serve-ring"
+    )
+    agent.start()
+    own = blind / "run/lithowatt/ring"
+    mirror = AgentProcess(blind, own, "--mirror", f"http://{address}", "--mirror-period", "0.05")
+    try:
+        mirror.start()
+        header = _core.Ring(own, blind).header()
+        assert header["period_ns"] == 50_000_000
+        with EnergyMeter(root=blind) as meter:
+            for _ in range(200):
+                spin(0.005)
+                add_to_all(tree, 25_000)
+        assert through_agent(meter.reading.method), meter.reading.warnings
+        assert meter.reading.rapl.total == pytest.approx(20.0, rel=0.15)
+        # Another agent: the mirror follows, and what was shown stays.
+        before = _core.Ring(own, blind).header()["generation"]
+        agent.kill()
+        agent.start()
+        deadline = time.monotonic() + 20
+        while _core.Ring(own, blind).header()["generation"] == before:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        # No agent: the mirror's ring is refused, and the mirror lives.
+        agent.kill()
+        time.sleep(1.3)
+        with pytest.raises(AgentError, match="no sign of life"):
+            _core.Ring(own, blind)
+        assert mirror.process is not None and mirror.process.poll() is None
+        assert mirror.end() == 0
+    finally:
+        for one in (mirror, agent):
+            if one.process is not None and one.process.poll() is None:
+                one.kill()
+
+
 # -- the agent dies ---------------------------------------------------------------------------
 
 

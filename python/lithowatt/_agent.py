@@ -66,6 +66,20 @@ def add_cli(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
         metavar="HOST:PORT",
         help="where OpenMetrics are served, or 'off' (default: %(default)s)",
     )
+    add("--serve-ring", action="store_true", help="give the ring at /ring beside the metrics, too")
+    add(
+        "--mirror",
+        metavar="URL",
+        help="hold no counters: keep a ring from an agent with --serve-ring, such as "
+        "http://lithowatt-agent.lithowatt:9477",
+    )
+    add(
+        "--mirror-period",
+        type=float,
+        default=0.1,
+        metavar="S",
+        help="seconds between two questions of a mirror (default: %(default)g)",
+    )
     add("--root", help="look for /sys and /proc below this directory")
     add("--show", action="store_true", help="do not run: show what the ring of a running one says")
     add("--json", action="store_true", help="with --show: as JSON")
@@ -81,7 +95,11 @@ def run(arguments: argparse.Namespace) -> int:
     path = arguments.ring or os.environ.get("LITHOWATT_RING") or None
     if arguments.show:
         return _show(_core.Ring(path, arguments.root), arguments.json)
+    if arguments.mirror:
+        return _mirror(arguments, path or RING_PATH)
     address = _address(arguments.metrics)
+    if address is None and arguments.serve_ring:
+        raise AgentError("--serve-ring needs an address; accepted is --metrics HOST:PORT")
     group = _group(arguments.group)
     # Before the ring is made: an agent that cannot do all it was asked to does nothing.
     server = None if address is None else _bound(address)
@@ -101,7 +119,7 @@ def run(arguments: argparse.Namespace) -> int:
         signal.signal(number, lambda *_: ended.set())
     try:
         if server is not None:
-            server.serve(agent)
+            server.serve(agent, (path or RING_PATH) if arguments.serve_ring else None)
         _announce(agent, path or RING_PATH, arguments)
         while not ended.wait(WATCH_SECONDS):
             if not agent.alive:
@@ -109,6 +127,25 @@ def run(arguments: argparse.Namespace) -> int:
                 return 1
     finally:
         agent.stop()
+    return 0
+
+
+def _mirror(arguments: argparse.Namespace, path: str) -> int:
+    from lithowatt._agent_mirror import Mirror
+
+    if not 0.01 <= arguments.mirror_period <= 1:
+        raise AgentError(
+            f"--mirror-period {arguments.mirror_period!r} is out of range; accepted is 0.01 to 1 s"
+        )
+    ended = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: ended.set())
+    try:
+        Mirror(arguments.mirror, path, arguments.mirror_period).run(ended)
+    except OSError as error:
+        raise AgentError(
+            f"the ring {path} cannot be made ({error}); accepted is a folder of the mirror's own"
+        ) from None
     return 0
 
 

@@ -8,6 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
 from lithowatt import _core
+from lithowatt._agent_mirror import newest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -114,13 +115,14 @@ def _labels(labels: Mapping[str, str]) -> str:
 
 
 class MetricsServer(ThreadingHTTPServer):
-    """Serves ``/metrics`` and ``/healthz``, nothing else."""
+    """Serves ``/metrics`` and ``/healthz``, and ``/ring`` where that is asked for."""
 
     daemon_threads = True
     block_on_close = False
     request_queue_size = 16
 
     agent: _core.Agent
+    ring: str | None = None
 
     def __init__(self, address: tuple[str, int]) -> None:
         """Binds ``address``.
@@ -152,9 +154,11 @@ class MetricsServer(ThreadingHTTPServer):
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A client that goes away is no news."""
 
-    def serve(self, agent: _core.Agent) -> None:
-        """Answers for ``agent`` from a thread of its own, which ends with the process."""
+    def serve(self, agent: _core.Agent, ring: str | None = None) -> None:
+        """Answers for ``agent`` from a thread of its own, which ends with the process; with
+        ``ring``, gives that, too."""
         self.agent = agent
+        self.ring = ring
         # A long poll costs nothing: a request wakes it, and nobody waits for its end.
         run = threading.Thread(
             target=self.serve_forever, args=(3600.0,), name="metrics", daemon=True
@@ -176,11 +180,15 @@ class _Handler(BaseHTTPRequestHandler):
         elif path == "/healthz":
             healthy = self.server.agent.alive
             self._answer(200 if healthy else 503, "text/plain", "ok\n" if healthy else "dead\n")
+        elif path == "/ring" and self.server.ring is not None:
+            self._send(200, "application/octet-stream", newest(self.server.ring))
         else:
             self._answer(404, "text/plain", "there are /metrics and /healthz\n")
 
     def _answer(self, code: int, content: str, text: str) -> None:
-        body = text.encode()
+        self._send(code, content, text.encode())
+
+    def _send(self, code: int, content: str, body: bytes) -> None:
         self.send_response(code)
         self.send_header("Content-Type", content)
         self.send_header("Content-Length", str(len(body)))
