@@ -170,6 +170,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 PATHS = {
     "Namespace": "/api/v1/namespaces",
     "ServiceAccount": "/api/v1/namespaces/{}/serviceaccounts",
+    "Service": "/api/v1/namespaces/{}/services",
     "DaemonSet": "/apis/apps/v1/namespaces/{}/daemonsets",
     "Job": "/apis/batch/v1/namespaces/{}/jobs",
 }
@@ -192,7 +193,7 @@ def test_the_agents_manifests_are_taken(server: Server) -> None:
             # Nothing that was written was dropped as unknown.
             asked = manifest["spec"]["template"]["spec"]["containers"][0]["securityContext"]
             assert taken == asked
-    assert kinds == ["Namespace", "ServiceAccount", "DaemonSet"]
+    assert kinds == ["Namespace", "ServiceAccount", "DaemonSet", "Service"]
 
 
 @pytest.mark.timeout(240)
