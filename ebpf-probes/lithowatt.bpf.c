@@ -290,23 +290,39 @@ static __always_inline struct process *process_of(u32 tgid)
 	return process_at(index_of(tgid));
 }
 
-/* A place that is free: one that was given back, or the next that was never used. */
-static __always_inline u32 take(void *given_back, u32 *used, u32 most)
+/* The next place that was never used. */
+static __always_inline u32 next_of(u32 *used, u32 most)
 {
-	u32 index;
-	if (!bpf_map_pop_elem(given_back, &index))
-		return index;
 	if (*used >= most)
 		return NONE;
-	index = __sync_fetch_and_add(used, 1);
+	u32 index = __sync_fetch_and_add(used, 1);
 	return index < most ? index : NONE;
+}
+
+/* A place for a process: one that was given back, if any, for readers walk all that were used. */
+static __always_inline u32 process_place(struct control *control)
+{
+	u32 index;
+	if (!bpf_map_pop_elem(&free_processes, &index))
+		return index;
+	return next_of(&control->processes, most_processes);
+}
+
+/* A place for a tree or cgroup: the one that was given back longest ago, and only if all were used,
+ * for readers may still want what the last one in it used. */
+static __always_inline u32 fresh_place(void *given_back, u32 *used, u32 most)
+{
+	u32 index = next_of(used, most);
+	if (index == NONE && bpf_map_pop_elem(given_back, &index))
+		return NONE;
+	return index;
 }
 
 /* Puts a process in. NONE where there is no room, or another CPU was first. */
 static __always_inline u32 enter(const struct process *fresh, struct control *control)
 {
 	u32 tgid = fresh->tgid;
-	u32 index = take(&free_processes, &control->processes, most_processes);
+	u32 index = process_place(control);
 	struct process *place = process_at(index);
 	if (!place) {
 		__sync_fetch_and_add(&control->process_overflow, 1);
@@ -473,7 +489,7 @@ static __attribute__((noinline)) u32 place_of_cgroup(u64 id)
 	struct cgroup_place place = {};
 	if (!control)
 		return NONE;
-	place.index = take(&free_cgroups, &control->cgroups, most_cgroups);
+	place.index = fresh_place(&free_cgroups, &control->cgroups, most_cgroups);
 	if (place.index == NONE) {
 		__sync_fetch_and_add(&control->cgroup_overflow, 1);
 		return NONE;
@@ -764,7 +780,7 @@ int on_rename(struct raw_tracepoint *ctx)
 			}
 			if (depth >= DEPTH) {
 				reply.status = ANSWER_DEEP;
-			} else if ((index = take(&free_slots, &control->slots, most_slots)) == NONE) {
+			} else if ((index = fresh_place(&free_slots, &control->slots, most_slots)) == NONE) {
 				reply.status = ANSWER_FULL;
 				__sync_fetch_and_add(&control->slot_overflow, 1);
 			} else {

@@ -330,6 +330,28 @@ def test_unloaded_while_it_runs() -> None:
 
 
 @pytest.mark.skipif(ROOTLESS, reason="only root loads and unloads probes")
+def test_loaded_anew_while_it_runs() -> None:
+    """What two probes counted is not compared, though a second meter has opened the new one."""
+    try:
+        _core.load_probes()
+    except UnavailableError as error:
+        pytest.skip(f"no kernel probes: {error}")
+    with EnergyMeter(interval=None) as long:
+        spin(0.05)
+        _core.unload_probes()
+        _core.load_probes()
+        with EnergyMeter(interval=None) as short:
+            spin(0.05)
+    _core.unload_probes()
+    assert short.stats()["worker_func_ebpf_cpu_time"] == pytest.approx(0.05, rel=0.1)
+    stats = long.stats()
+    assert stats["worker_func_ebpf_available"] is False
+    assert "anew" in stats["worker_func_ebpf_source"]
+    # Unloading and loading are work of this process, too.
+    assert 0.095 < stats["worker_func_energy_cpu_time"] < 0.2
+
+
+@pytest.mark.skipif(ROOTLESS, reason="only root loads and unloads probes")
 def test_doctor_loads_and_unloads() -> None:
     def doctor(*arguments: str) -> Any:
         command = [sys.executable, "-m", "lithowatt", "doctor", "--json", *arguments]

@@ -21,7 +21,7 @@ import pytest
 from lithowatt import UnavailableError, _core
 from lithowatt._cgroup_names import place_of, place_of_process, printable
 from lithowatt._top import Energy, Look, Row, Top, band, record
-from lithowatt._top_counts import Snapshot, Tree, used_between
+from lithowatt._top_counts import ProbeCounts, Snapshot, Tree, used_between
 from lithowatt._top_view import plain, show, table
 from lithowatt.cli import main
 from rig import Rig
@@ -233,9 +233,10 @@ def test_a_tree_is_followed_through_the_dead() -> None:
     second = snapshot(2, {1: (0, 9), pid: (1, 9), far + 2: (far, 1), far + 3: (far + 1, 1)})
     # Its creator has died since.
     assert choose(first, second) == {pid, far + 2}
-    # The number of a child that has died goes to a stranger.
-    third = snapshot(3, {1: (0, 9), pid: (1, 9), far + 2: (1, 0.1), far + 4: (far + 2, 1)})
-    assert choose(second, third) == {pid}
+    # The number of a child that has died goes to a stranger; another is only now seen of one who
+    # had died before.
+    uses = {1: (0, 9), pid: (1, 9), far + 2: (1, 0.1), far + 4: (far + 2, 1), far + 5: (far, 1)}
+    assert choose(second, snapshot(3, uses)) == {pid, far + 5}
 
 
 # -- looks ----------------------------------------------------------------------------------------
@@ -353,6 +354,38 @@ def test_a_cgroup_alone_has_rows(own_cgroup: Path) -> None:
         assert outside.poll() is None
 
 
+def usage_of(cgroup: Path) -> float:
+    """CPU time of a cgroup, version 2, s."""
+    fields = dict(line.split() for line in (cgroup / "cpu.stat").read_text().splitlines())
+    return int(fields["usage_usec"]) * 1e-6
+
+
+def test_what_ended_in_a_cgroup_is_its_own(
+    probes: None, own_cgroup: Path, steady: Callable[[Callable[[], None]], None]
+) -> None:
+    if not (own_cgroup / "cgroup.controllers").exists():
+        pytest.skip("no cgroups of version 2")
+    with running(FORKING) as forking, running(BURN):
+        (own_cgroup / "cgroup.procs").write_text(f"{forking.pid}\n")
+        top = Top(1.0, by="cgroup")
+        look_of(top, 0.2)
+
+        def check() -> None:
+            top.look()
+            begun = usage_of(own_cgroup)
+            look = look_of(top, 1.0)
+            really = usage_of(own_cgroup) - begun
+            check_sum(look)
+            rows = record(look)["rows"]
+            row = next(row for row in rows if row["cgroup"] == f"/{own_cgroup.name}")
+            assert row["cpu_seconds"] == pytest.approx(really, rel=0.05, abs=0.01)
+            # Its children live 3 ms.
+            assert row["ended_cpu_seconds"] > 0.5 * row["cpu_seconds"]
+
+        steady(check)
+        top.close()
+
+
 @pytest.mark.usefixtures("live")
 def test_on_a_counter(steady: Callable[[Callable[[], None]], None]) -> None:
     """One busy CPU of a machine whose joules are known."""
@@ -393,6 +426,62 @@ def test_without_probes_it_says_why_and_what_to_do(without_probes: str) -> None:
     assert f"without kernel probes: {told['probes_reason']}" in plain(look, 5)
 
 
+def in_a_container(*arguments: str) -> dict[str, Any]:
+    """One look from a PID namespace with a /proc of its own."""
+    unshare = ["unshare", "--pid", "--fork", "--mount-proc"]
+    try:
+        tried = subprocess.run([*unshare, "true"], stderr=subprocess.PIPE, text=True)
+    except FileNotFoundError:
+        pytest.skip("there is no unshare(1)")
+    if tried.returncode != 0:
+        pytest.skip(tried.stderr)
+    done = subprocess.run(
+        [*unshare, *command("--once", "--interval", "0.3", "--json", *arguments)],
+        stdout=subprocess.PIPE,
+        check=True,
+    )
+    told: dict[str, Any] = json.loads(done.stdout)
+    assert sum_of(told) == pytest.approx(told["machine_watts"], rel=1e-9)
+    return told
+
+
+def test_in_a_container_the_kernels_numbers_get_no_names(probes: None) -> None:
+    with running(BURN) as burner:
+        told = in_a_container()
+    assert any("kernel's own numbers" in text for text in told["warnings"])
+    row = next(row for row in told["rows"] if row["pid"] == burner.pid)
+    assert row["name"] == f"kernel pid {burner.pid}"
+
+
+def test_in_a_container_a_tree_goes_by_its_clocks(probes: None) -> None:
+    told = in_a_container("--pid", "1")
+    assert told["weight"] == "CPU clocks"
+    assert "in a container" in told["probes_reason"]
+    # Itself: the first process of the namespace.
+    assert {row["pid"] for row in told["rows"]} == {1}
+    assert not told["warnings"] or all("numbers" not in text for text in told["warnings"])
+
+
+def test_probes_that_go_away_are_done_without(
+    probes: None, without_probes: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    top = Top(0.5)
+    check_sum(look_of(top, 0.2))
+    gone = UnavailableError("kernel probes were unloaded")
+
+    def take(_: ProbeCounts) -> Snapshot:
+        raise gone
+
+    monkeypatch.setattr(ProbeCounts, "take", take)
+    monkeypatch.setattr(top, "_root", without_probes)
+    # What both counted cannot be compared.
+    assert top.look() is None
+    look = look_of(top, 0.2)
+    check_sum(look)
+    assert look.weight == "CPU clocks" and look.why_not_probes
+    top.close()
+
+
 def write(root: Path, files: dict[str, str]) -> None:
     for name, text in files.items():
         (root / name).parent.mkdir(parents=True, exist_ok=True)
@@ -400,7 +489,7 @@ def write(root: Path, files: dict[str, str]) -> None:
 
 
 def stat_of(pid: int, comm: str, parent: int, ticks: int) -> str:
-    return f"{pid} ({comm}) S {parent} 1 1 0 -1 0 0 0 0 0 {ticks} 0 0 0 20 0 1 0 0 0 0\n"
+    return f"{pid} ({comm}) S {parent} 1 1 0 -1 0 0 0 0 0 {ticks - 40} 40 0 0 20 0 1 0 0 0 0\n"
 
 
 def test_of_another_proc_the_ticks_are_read(tmp_path: Path) -> None:
@@ -421,7 +510,8 @@ def test_of_another_proc_the_ticks_are_read(tmp_path: Path) -> None:
         },
     )
     top = Top(0.5, root=str(root))
-    write(root, {"proc/8000001/stat": stat_of(8000001, "a) (b", 1, 110)})
+    ticks = stat_of(8000001, "a) (b", 1, 110).replace(" 70 40 ", " 65 45 ")
+    write(root, {"proc/8000001/stat": ticks})
     look = look_of(top, 0.2)
     top.close()
     told = record(look)
@@ -440,6 +530,7 @@ def hostile_look() -> Look:
     row = Row(7, 1, HOSTILE, place_of("/a\x1b[2J"), 1, 10**9, None, (4.0, 3.0, 5.0))
     return Look(
         seconds=1.0,
+        span_ns=10**9,
         when=0.0,
         energy=energy_of(),
         why_no_energy=None,
@@ -528,7 +619,8 @@ def test_json_lines(without_probes: str, capfd: pytest.CaptureFixture[str]) -> N
         assert told["quality"] in ("measured", "modelled")
         assert told["own_cpu_seconds"] > 0
         row = next(row for row in told["rows"] if row["pid"] == burner.pid)
-        assert row["cpu_percent"] == pytest.approx(100 * row["cpu_seconds"] / told["seconds"])
+        span = told["cpu_window_seconds"]
+        assert row["cpu_percent"] == pytest.approx(100 * row["cpu_seconds"] / span)
         assert row["joules"] == pytest.approx(row["watts"] * told["seconds"])
         watts = [row["watts"] for row in told["rows"]]
         assert watts == sorted(watts, reverse=True)

@@ -158,6 +158,8 @@ class Probes:
         """What they see, in words."""
     def processes(self) -> list[tuple[int, int, int | None, int, int | None]]:
         """Every living process: (tgid, parent's tgid, id of the cgroup, on-CPU ns, cycles)."""
+    def cgroups(self, ids: Sequence[int]) -> list[tuple[int, int | None] | None]:
+        """Of cgroups by their ids: on-CPU ns and cycles, those of the dead included."""
     def machine(self) -> dict[str, int | None]:
         """What the CPUs of the machine did since the probes were loaded: ns and counts."""
 

@@ -24,7 +24,6 @@ from lithowatt._meter import EnergyMeter
 from lithowatt._top_counts import (
     UNKNOWN,
     Cgroup,
-    ClockCounts,
     Everything,
     Names,
     Snapshot,
@@ -33,6 +32,7 @@ from lithowatt._top_counts import (
     Used,
     below,
     counts,
+    ended_between,
     numbers_are_the_kernels,
     used_between,
 )
@@ -74,6 +74,7 @@ class Row:
         count: processes.
         ns: CPU time, ns.
         cycles: where they are counted.
+        ended_ns: part of ``ns`` of those in the cgroup that ended between two looks.
         joules: above idle, with its 95 % band; ``None`` where there is no energy.
     """
 
@@ -85,6 +86,7 @@ class Row:
     ns: int
     cycles: int | None
     joules: tuple[float, float, float] | None = None
+    ended_ns: int = 0
 
 
 @dataclass
@@ -109,6 +111,8 @@ class Look:
     ``rows`` + ``more`` + ``unattributed`` + ``ended_inside`` + ``others`` + idle = machine, J.
 
     Attributes:
+        seconds: length of the window of the joules.
+        span_ns: length of the window of the CPU times, which begins and ends right after.
         rows: what is shown, most watts first unless asked otherwise.
         more: what the limit left out: how many rows, ns, J.
         unattributed: of no process that lives: ended in between, or not seen; J.
@@ -118,6 +122,7 @@ class Look:
     """
 
     seconds: float
+    span_ns: int
     when: float
     energy: Energy | None
     why_no_energy: str | None
@@ -202,16 +207,15 @@ class Top:
             )
         self.by, self.sort, self.limit = by, sort, limit
         self._root, self._pid, self._command_line = root, pid, command_line
-        numbered = numbers_are_the_kernels(root)
-        self._counts, self._why_not_probes = counts(root, pid)
+        self._numbered = numbers_are_the_kernels(root)
+        self._groups = by != "process" and cgroup is None and pid is None
+        self._open()
         by_probes = self._why_not_probes is None
-        self._names = Names(root, numbered or not by_probes)
-        self._numbered = numbered
         self._subject: Subject
         if pid is not None:
             self._subject = Tree(pid, root, by_probes)
         elif cgroup is not None:
-            self._subject = Cgroup(cgroup, numbered or not by_probes)
+            self._subject = Cgroup(cgroup, self._numbered or not by_probes)
         else:
             self._subject = Everything()
         self._cpus = _core.cpu_identity(root)["logical_cpus"] or os.cpu_count() or 1
@@ -219,18 +223,26 @@ class Top:
         # By its number this process is one among all: the model is then of the machine, not of the
         # sandbox that this process is in.
         own = os.getpid() if (below(root, "proc") / str(os.getpid())).is_dir() else None
-        self._meter = EnergyMeter(
-            methods=["rapl", "perf", "tdp"],
-            interval=min(1.0, interval / 2),
-            pid=own,
-            children=False,
-            root=root,
+        # Two in turn: while one is read the other meters.
+        self._meter, self._next = (
+            EnergyMeter(
+                methods=["rapl", "perf", "tdp"],
+                interval=min(1.0, interval / 2),
+                pid=own,
+                children=False,
+                root=root,
+            )
+            for _ in range(2)
         )
         self._meter.start()
         self._before = self._counts.take()
         self._subject_before = self._subject.cpu_ns()
         self._own_before = time.process_time_ns()
         self._subject.choose(used_between(self._before, self._before, self._cpus))
+
+    def _open(self) -> None:
+        self._counts, self._why_not_probes = counts(self._root, self._pid, self._groups)
+        self._names = Names(self._root, self._numbered or self._why_not_probes is not None)
 
     @property
     def ended(self) -> str | None:
@@ -246,16 +258,17 @@ class Top:
         """What happened since the last look; ``None`` where the probes went away in between."""
         before, subject_before = self._before, self._subject_before
         self._meter.stop()
+        self._next.start()
+        when = time.time()
+        self._meter, self._next = self._next, self._meter
         try:
             after = self._counts.take()
-        except UnavailableError as error:
-            self._counts = ClockCounts(self._root, parents=self._pid is not None)
-            self._why_not_probes = str(error)
-            self._names = Names(self._root, True)
+        except UnavailableError:
+            # They were unloaded; others may have been loaded since.
+            self._open()
             after = None
         subject_after = self._subject.cpu_ns()
-        reading = self._meter.reading
-        self._meter.start()
+        reading = self._next.reading
         self._before = after or self._counts.take()
         self._subject_before = subject_after
         own = time.process_time_ns()
@@ -268,7 +281,8 @@ class Top:
         energy = self._energy(reading, whole_ns)
         look = Look(
             seconds=reading.duration,
-            when=time.time(),
+            span_ns=after.t_ns - before.t_ns,
+            when=when,
             energy=energy,
             why_no_energy=reading.raw["headline_reason"] if energy is None else None,
             rows=[],
@@ -345,7 +359,9 @@ class Top:
             return (use.cycles or 0) if by_cycles else use.ns
 
         inside = sum(weigh(used[pid]) for pid in chosen)
+        gone = ended_between(before, after, used)
         everyone = sum(map(weigh, used.values()))
+        everyone += sum((cycles or 0) if by_cycles else ns for ns, cycles in gone.values())
         ended = None
         if not self._subject.whole and subject_ns is not None:
             inside_ns = sum(used[pid].ns for pid in chosen)
@@ -359,7 +375,7 @@ class Top:
         def joules(weight: float) -> tuple[float, float, float] | None:
             return None if energy is None else band(weight, total, energy)
 
-        rows = self._rows({pid: used[pid] for pid in chosen if weigh(used[pid]) > 0})
+        rows = self._rows({pid: used[pid] for pid in chosen if weigh(used[pid]) > 0}, gone)
         for row in rows:
             row.joules = joules((row.cycles or 0) if by_cycles else row.ns)
         keys: dict[str, Callable[[Row], Any]] = {
@@ -401,7 +417,7 @@ class Top:
         row.name = row.name or self._names.of(row.pid, self._command_line)
         row.place = self._names.place(row.pid, cgroup_id)
 
-    def _rows(self, used: dict[int, Used]) -> list[Row]:
+    def _rows(self, used: dict[int, Used], gone: dict[int, tuple[int, int | None]]) -> list[Row]:
         self._names.begin()
         if self.by == "process":
             named = self.sort == "name"
@@ -418,14 +434,25 @@ class Top:
                 for pid, use in used.items()
             ]
         groups: dict[str, Row] = {}
+        places: dict[int, Place] = {}
+
+        def add(place: Place, ns: int, cycles: int | None) -> Row:
+            name = _group(place, self.by)
+            row = groups.setdefault(name, Row(None, None, name, place, 0, 0, cycles and 0))
+            row.ns += ns
+            if row.cycles is not None and cycles is not None:
+                row.cycles += cycles
+            return row
+
         for pid, use in used.items():
             place = self._names.place(pid, use.cgroup_id)
-            name = _group(place, self.by)
-            row = groups.setdefault(name, Row(None, None, name, place, 0, 0, use.cycles and 0))
-            row.count += 1
-            row.ns += use.ns
-            if row.cycles is not None and use.cycles is not None:
-                row.cycles += use.cycles
+            if use.cgroup_id is not None:
+                places[use.cgroup_id] = place
+            add(place, use.ns, use.cycles).count += 1
+        for cgroup, (ns, cycles) in gone.items():
+            # Those who live in it may be known by another hierarchy.
+            place = places.get(cgroup) or self._names.cgroup(cgroup)
+            add(place, ns, cycles).ended_ns += ns
         return list(groups.values())
 
 
@@ -480,7 +507,8 @@ def record(look: Look) -> dict[str, Any]:
             "high_watts": watts(high),
             "joules": value,
             "cpu_seconds": row.ns * 1e-9,
-            "cpu_percent": 100e-9 * row.ns / seconds if seconds > 0 else None,
+            "ended_cpu_seconds": row.ended_ns * 1e-9,
+            "cpu_percent": 100 * row.ns / look.span_ns if look.span_ns > 0 else None,
             "cycles": row.cycles,
         }
 
@@ -489,6 +517,7 @@ def record(look: Look) -> dict[str, Any]:
         "schema": SCHEMA,
         "time_unix_s": look.when,
         "seconds": seconds,
+        "cpu_window_seconds": look.span_ns * 1e-9,
         "by": look.by,
         "filter": look.asked,
         **three("machine", energy.machine if energy else None),

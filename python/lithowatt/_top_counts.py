@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -45,6 +45,7 @@ class Snapshot:
         busy_ns: CPU time of the whole machine, ns; ``None`` where it does not tell.
         cycles: of the whole machine.
         lost: slices of which the probes do not know whose they were.
+        groups: ns and cycles by the id of a cgroup, of the dead in it, too.
     """
 
     t_ns: int
@@ -52,6 +53,7 @@ class Snapshot:
     busy_ns: int | None
     cycles: int | None = None
     lost: int = 0
+    groups: dict[int, tuple[int, int | None]] = field(default_factory=dict)
 
 
 class Counts(Protocol):
@@ -70,13 +72,12 @@ class ProbeCounts:
         UnavailableError: where they are not loaded, or may not be read.
     """
 
-    def __init__(self, root: str | None) -> None:
+    def __init__(self, root: str | None, groups: bool) -> None:
         self._probes = _core.Probes(root)
-        self.weight = "cycles" if self._counts_cycles() else "on-CPU time"
+        self._groups = groups
+        self._ids: set[int] = set()
+        self.weight = "cycles" if self._probes.machine()["cycles"] is not None else "on-CPU time"
         self.source = "kernel probes"
-
-    def _counts_cycles(self) -> bool:
-        return self._probes.machine()["cycles"] is not None
 
     def take(self) -> Snapshot:
         if not self._probes.alive:
@@ -89,7 +90,16 @@ class ProbeCounts:
             machine["busy_ns"],
             machine["cycles"],
             machine["lost_slices"] or 0,
+            self._by_cgroup({use[1] for use in uses.values()}) if self._groups else {},
         )
+
+    def _by_cgroup(self, ids: set[int | None]) -> dict[int, tuple[int, int | None]]:
+        living = {cgroup for cgroup in ids if cgroup is not None}
+        # The last process of a cgroup may have ended since the last look.
+        asked = list(living | self._ids)
+        self._ids = living
+        found = zip(asked, self._probes.cgroups(asked), strict=True)
+        return {cgroup: used for cgroup, used in found if used is not None}
 
 
 class ClockCounts:
@@ -172,7 +182,7 @@ class ClockCounts:
         return time.monotonic_ns() * cpus - (idle + steal) * self._tick_ns
 
 
-def counts(root: str | None, pid: int | None) -> tuple[Counts, str | None]:
+def counts(root: str | None, pid: int | None, groups: bool) -> tuple[Counts, str | None]:
     """The best there is, and why it is not the kernel probes."""
     try:
         if pid is not None and not numbers_are_the_kernels(root):
@@ -180,7 +190,7 @@ def counts(root: str | None, pid: int | None) -> tuple[Counts, str | None]:
                 "kernel probes know processes by the kernel's numbers, which in a container are "
                 "others: they cannot follow one process from here"
             )
-        return ProbeCounts(root), None
+        return ProbeCounts(root, groups), None
     except UnavailableError as error:
         return ClockCounts(root, parents=pid is not None), str(error)
 
@@ -227,6 +237,29 @@ def used_between(before: Snapshot, after: Snapshot, cpus: int) -> dict[int, Used
                 cycles = max(0, cycles - then[3])
         found[pid] = Used(parent, cgroup, min(ns, most), cycles, fresh)
     return found
+
+
+def ended_between(
+    before: Snapshot, after: Snapshot, used: dict[int, Used]
+) -> dict[int, tuple[int, int | None]]:
+    """What those used that ended since ``before``: ns and cycles by the id of their cgroup."""
+    living: dict[int | None, list[int]] = {}
+    for use in used.values():
+        total = living.setdefault(use.cgroup_id, [0, 0])
+        total[0] += use.ns
+        total[1] += use.cycles or 0
+    ended = {}
+    for cgroup, (ns, cycles) in after.groups.items():
+        then = before.groups.get(cgroup)
+        if then is None:
+            continue
+        alive_ns, alive_cycles = living.get(cgroup, (0, 0))
+        ns = max(0, ns - then[0] - alive_ns)
+        if cycles is not None:
+            cycles = max(0, cycles - (then[1] or 0) - alive_cycles)
+        if ns > 0:
+            ended[cgroup] = ns, cycles
+    return ended
 
 
 # -- which processes are meant --------------------------------------------------------------------
@@ -429,8 +462,10 @@ class Names:
         if self._numbered:
             with contextlib.suppress(OSError):
                 return place_of_process(_text(self._read(pid, "cgroup")).split("\n"))
-        if cgroup_id is None:
-            return UNKNOWN
+        return UNKNOWN if cgroup_id is None else self.cgroup(cgroup_id)
+
+    def cgroup(self, cgroup_id: int) -> Place:
+        """The cgroup (version 2) of an id."""
         if cgroup_id not in self._paths and not self._walked:
             self._walked = True
             self._paths = dict(self._walk())

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 HINT = "for a live view: pip install 'lithowatt[cli]'"
 
-LEAST_ROWS = 3
+LEAST_ROWS = 1
 """Rows that are shown however low the terminal is."""
 
 PLAIN_ROWS = 20
@@ -83,7 +83,7 @@ def table(look: Look, most: int | None) -> list[Line]:
         return f"{100 * joules / energy.machine[0]:.1f} %"
 
     def cpu(ns: int | None) -> str:
-        return "" if ns is None or seconds <= 0 else f"{100e-9 * ns / seconds:.1f} %"
+        return "" if ns is None or look.span_ns <= 0 else f"{100 * ns / look.span_ns:.1f} %"
 
     def line_of(row: Row) -> Line:
         value, low, high = row.joules or (None, None, None)
@@ -134,21 +134,28 @@ def _head(look: Look) -> Line:
     return HEAD._replace(what="PROCS", name=look.by.upper(), where="")
 
 
-def plain(look: Look, most: int | None) -> str:
-    """Header and table as text."""
+def laid_out(look: Look, most: int | None) -> list[tuple[str, bool]]:
+    """Titles and table in columns, and which lines are no process, cgroup or container."""
     lines = [_head(look), *table(look, most)]
     widths = [max(len(str(line[i])) for line in lines) for i in range(6)]
-    text = [
-        "  ".join(
-            [
-                *(f"{line[i]:>{widths[i]}}" for i in range(5)),
-                f"{line.name:<{widths[5]}}",
-                line.where,
-            ]
-        ).rstrip()
+    return [
+        (
+            "  ".join(
+                [
+                    *(f"{line[i]:>{widths[i]}}" for i in range(5)),
+                    f"{line.name:<{widths[5]}}",
+                    line.where,
+                ]
+            ).rstrip(),
+            line.part,
+        )
         for line in lines
     ]
-    return "\n".join([*header(look), "", *text])
+
+
+def plain(look: Look, most: int | None) -> str:
+    """Header and table as text."""
+    return "\n".join([*header(look), "", *(text for text, _ in laid_out(look, most))])
 
 
 def show(looks: Iterator[Look], top: Top, to: TextIO) -> None:
@@ -169,39 +176,34 @@ def show(looks: Iterator[Look], top: Top, to: TextIO) -> None:
 def _live(looks: Iterator[Look], top: Top, to: TextIO) -> None:
     from rich.console import Console, Group
     from rich.live import Live
-    from rich.table import Table
     from rich.text import Text
 
     console = Console(file=to)
 
+    def line(text: str, style: str = "") -> Text:
+        # As text, so that a name with brackets is no markup.
+        return Text(text, style, overflow="ellipsis", no_wrap=True)
+
     def drawn(look: Look) -> Group:
-        head = [Text(line, overflow="ellipsis", no_wrap=True) for line in header(look)]
-        for text in head:
-            if text.plain.startswith("warning:"):
-                text.stylize("yellow")
-        head[0].stylize("bold")
-        grid = Table(box=None, pad_edge=False, header_style="reverse", expand=True)
-        titles = _head(look)
-        for title in titles[:5]:
-            grid.add_column(title, justify="right", no_wrap=True)
-        grid.add_column(titles.name, no_wrap=True, ratio=3, overflow="ellipsis")
-        grid.add_column(titles.where, no_wrap=True, ratio=2, overflow="ellipsis")
-        # The titles, the five parts and one line to spare.
+        first, *head = header(look)
+        # The titles, the parts and one line to spare.
         room = max(LEAST_ROWS, console.size.height - len(head) - 8)
-        for line in table(look, room if top.limit is None else min(room, top.limit)):
-            # As text, so that a name with brackets is no markup.
-            grid.add_row(
-                *(Text(str(cell)) for cell in line[:7]), style="dim" if line.part else None
-            )
-        return Group(*head, Text(), grid)
+        titles, *rows = laid_out(look, room if top.limit is None else min(room, top.limit))
+        return Group(
+            line(first, "bold"),
+            *(line(text, "yellow" if text.startswith("warning:") else "") for text in head),
+            line(""),
+            line(titles[0].ljust(console.size.width), "reverse"),
+            *(line(text, "dim" if is_part else "") for text, is_part in rows),
+        )
 
     last: Look | None = None
     with Live(
         Text("looking…"), console=console, screen=True, auto_refresh=False, transient=True
     ) as live:
         for look in looks:
-            live.update(drawn(look), refresh=True)
             last = look
+            live.update(drawn(look), refresh=True)
     if last is not None:
         # The last look stays when the screen is given back.
         console.print(drawn(last))

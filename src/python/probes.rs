@@ -92,6 +92,18 @@ impl PyProbes {
             .collect())
     }
 
+    /// What the processes of each of these cgroups, by id, used since it was first seen, the dead
+    /// included and cgroups inside it not: `(on-CPU ns, cycles)`.
+    fn cgroups(&self, py: Python<'_>, ids: Vec<u64>) -> Vec<Option<(u64, Option<u64>)>> {
+        py.detach(|| {
+            let used = |id: &u64| {
+                let used = self.inner.used_by_cgroup_id(*id)?;
+                Some((used.ns, used.cycles))
+            };
+            ids.iter().map(used).collect()
+        })
+    }
+
     /// What the CPUs of the machine did since the probes were loaded: `busy_ns`, `cycles`,
     /// `idle_ns`, `idle_transitions`, `frequency_changes`, `thermal_events`, `lost_slices`,
     /// `untracked_ns`.

@@ -16,6 +16,8 @@ use crate::source::{Method, Methods, Unavailable};
 /// What kernel probes saw up to an edge.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct SeenSoFar {
+    /// When the probes were loaded that saw it, ns: counts of others are not to be compared.
+    pub(super) loaded_at: u64,
     /// Of the machine.
     pub(super) machine: Machine,
     /// Of the function; `None` where it is not theirs to see (a thread, a coroutine).
@@ -75,7 +77,10 @@ pub(super) struct CpuCount {
 
 impl SeenSoFar {
     /// What was seen since `then`, as weights. `own_ns` and `siblings` as in the interval.
-    pub(super) fn weights(&self, then: &Self, own_ns: u64, siblings: bool) -> Seen {
+    pub(super) fn weights(&self, then: &Self, own_ns: u64, siblings: bool) -> Option<Seen> {
+        if self.loaded_at != then.loaded_at {
+            return None;
+        }
         let busy = self.machine.busy.since(&then.machine.busy);
         let own = self.own.zip(then.own).map(|(now, then)| now.since(&then));
         // Of a thread or a coroutine only its CPU time is known.
@@ -107,12 +112,12 @@ impl SeenSoFar {
             own_weight = beside_sibling(own_weight, part(&own));
             busy_weight = beside_sibling(busy_weight, part(&busy)).max(own_weight);
         }
-        Seen {
+        Some(Seen {
             busy_ns,
             own: own_weight,
             busy: busy_weight,
             weight,
-        }
+        })
     }
 }
 
@@ -227,6 +232,7 @@ impl State {
         Some(Look {
             own_ns: own.map(|(used, before)| used.ns + before),
             seen: SeenSoFar {
+                loaded_at: probes.identity().loaded_at,
                 machine: probes.machine(),
                 own: own.map(|(used, _)| used),
                 throttled: self.throttle.as_ref().and_then(Throttle::read),
@@ -258,6 +264,9 @@ impl State {
                 "a descendant could not be followed: the table of processes was full".into(),
             );
         };
+        if now.loaded_at != then.loaded_at {
+            return Err("kernel probes were loaded anew within the window".into());
+        }
         let own = now.own.zip(then.own).map(|(now, then)| now.since(&then));
         if own.is_none() && !matches!(probed, Probed::No) {
             return Err("what is metered was not seen throughout".into());

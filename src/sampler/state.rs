@@ -653,7 +653,7 @@ impl State {
             seen: edge
                 .seen
                 .zip(from.seen)
-                .map(|(now, then)| now.weights(&then, own_ns, self.siblings())),
+                .and_then(|(now, then)| now.weights(&then, own_ns, self.siblings())),
         };
         let split = record.ledger.split(&interval);
         let mut joules: Vec<f64> = edge

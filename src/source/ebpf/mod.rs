@@ -606,6 +606,15 @@ impl Probes {
         Some(sum.used(self.identity.flags))
     }
 
+    /// What the processes of a cgroup, by its id, used since it was first seen, the dead included
+    /// and cgroups inside it not.
+    pub fn used_by_cgroup_id(&self, id: u64) -> Option<Used> {
+        self.used_by_cgroup(&Grouped {
+            id,
+            row: Mutex::new(None),
+        })
+    }
+
     /// What all CPUs did.
     pub fn machine(&self) -> Machine {
         let control = self.control();

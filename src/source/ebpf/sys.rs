@@ -415,6 +415,39 @@ pub mod testing {
         bpf(BPF_ENABLE_STATS, &mut { BPF_STATS_RUN_TIME }).map(owned)
     }
 
+    /// Numbers of all maps of this name with so many elements.
+    pub fn maps_named(name: &str, entries: u32) -> std::collections::BTreeSet<u32> {
+        const BPF_MAP_GET_NEXT_ID: libc::c_long = 12;
+        const BPF_MAP_GET_FD_BY_ID: libc::c_long = 14;
+        let mut found = std::collections::BTreeSet::new();
+        let mut id = 0;
+        loop {
+            // start_id, next_id, open_flags.
+            let mut next = [id, 0, 0];
+            if bpf(BPF_MAP_GET_NEXT_ID, &mut next).is_err() {
+                return found;
+            }
+            id = next[1];
+            let Ok(fd) = bpf(BPF_MAP_GET_FD_BY_ID, &mut [id, 0, 0]).map(owned) else {
+                continue;
+            };
+            // bpf_map_info: type, id, key_size, value_size, max_entries, map_flags, name.
+            let mut info = [0u32; 10];
+            let mut attr = Info {
+                fd: fd.as_raw_fd() as u32,
+                length: size_of_val(&info) as u32,
+                info: info.as_mut_ptr() as u64,
+            };
+            if bpf(BPF_OBJ_GET_INFO_BY_FD, &mut attr).is_err() || info[4] != entries {
+                continue;
+            }
+            let text: Vec<u8> = info[6..].iter().flat_map(|w| w.to_ne_bytes()).collect();
+            if text.starts_with(name.as_bytes()) && text[name.len()] == 0 {
+                found.insert(id);
+            }
+        }
+    }
+
     /// Time (ns) and number of a program's runs, and how many instructions the verifier walked.
     pub fn runs(program: BorrowedFd<'_>) -> io::Result<(u64, u64, u32)> {
         /// bpf_prog_info: run_time_ns, run_cnt, recursion_misses, verified_insns.

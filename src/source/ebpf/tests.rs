@@ -8,6 +8,7 @@ use super::*;
 mod accuracy;
 mod events;
 mod family;
+mod robustness;
 
 /// A probe of a test's own. One such test runs at a time: they fork, and measure.
 struct Alone {
