@@ -12,6 +12,7 @@ import shutil
 import socket
 import ssl
 import subprocess
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -21,7 +22,12 @@ from typing import Any
 
 import pytest
 
+from agent_tools import AgentProcess, shared_folder
 from lithowatt.lithops.kubernetes import edit_template
+from rig import Rig
+from test_kubernetes_pods import WORK, Pod, podman
+
+__all__ = ["podman"]  # a fixture of the tests of pods
 
 yaml = pytest.importorskip("yaml")
 
@@ -74,12 +80,15 @@ class Server:
         self.context.check_hostname = False
         self.context.verify_mode = ssl.CERT_NONE
 
-    def ask(self, path: str, body: dict[str, Any] | None = None) -> tuple[int, dict[str, Any]]:
-        """GET, or POST without effect; the code and the answer."""
+    def ask(
+        self, path: str, body: dict[str, Any] | None = None, method: str | None = None
+    ) -> tuple[int, dict[str, Any]]:
+        """GET, or POST, or PATCH (a merge); the code and the answer."""
         data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(self.url + path, data=data)
+        request = urllib.request.Request(self.url + path, data=data, method=method)
         request.add_header("Authorization", f"Bearer {TOKEN}")
-        request.add_header("Content-Type", "application/json")
+        kind = "merge-patch+json" if method == "PATCH" else "json"
+        request.add_header("Content-Type", f"application/{kind}")
         try:
             with urllib.request.urlopen(request, context=self.context, timeout=60) as answer:
                 text, code = answer.read(), answer.status
@@ -217,3 +226,147 @@ def test_a_privileged_container_that_may_not_escalate_is_refused(server: Server)
     container["securityContext"]["allowPrivilegeEscalation"] = False
     code, answer = server.ask(PATHS["Job"].format("default") + "?dryRun=All", job)
     assert code == 422 and "allowPrivilegeEscalation" in answer["message"]
+
+
+# -- pods that really run ---------------------------------------------------------------------
+
+NODE = "node-of-this-test"
+
+
+@pytest.fixture
+def cluster(server: Server, tmp_path: Path) -> Iterator[Server]:
+    """The server with what makes pods from jobs and gives them a node."""
+    binaries = [tool("kube-controller-manager"), tool("kube-scheduler")]
+    config = tmp_path / "kubeconfig"
+    config.write_text(
+        json.dumps(
+            {
+                "apiVersion": "v1",
+                "kind": "Config",
+                "clusters": [
+                    {
+                        "name": "c",
+                        "cluster": {"server": server.url, "insecure-skip-tls-verify": True},
+                    }
+                ],
+                "users": [{"name": "u", "user": {"token": TOKEN}}],
+                "contexts": [{"name": "x", "context": {"cluster": "c", "user": "u"}}],
+                "current-context": "x",
+            }
+        )
+    )
+    quiet = ["--kubeconfig", str(config), "--leader-elect=false", "--port=0", "--secure-port=0"]
+    processes = []
+    for binary, options in zip(binaries, (["--controllers=job"], []), strict=True):
+        with (tmp_path / f"{Path(binary).name}.log").open("w") as log:
+            processes.append(subprocess.Popen([binary, *quiet, *options], stdout=log, stderr=log))
+    code, answer = server.ask(
+        "/api/v1/nodes",
+        {
+            "apiVersion": "v1",
+            "kind": "Node",
+            "metadata": {"name": NODE, "labels": {"kubernetes.io/os": "linux"}},
+        },
+    )
+    assert code == 201, answer
+    room = {"cpu": "8", "memory": "16Gi", "pods": "20"}
+    ready = {"type": "Ready", "status": "True", "reason": "Test", "message": "ok"}
+    status = {"status": {"conditions": [ready], "capacity": room, "allocatable": room}}
+    assert server.ask(f"/api/v1/nodes/{NODE}/status", status, "PATCH")[0] == 200
+    taints: dict[str, Any] = {"spec": {"taints": None}}
+    assert server.ask(f"/api/v1/nodes/{NODE}", taints, "PATCH")[0] == 200
+    try:
+        yield server
+    finally:
+        for process in processes:
+            process.terminate()
+            process.wait(timeout=60)
+
+
+def scheduled(cluster: Server, count: int) -> list[dict[str, Any]]:
+    """The pods that were given to our node, when there are so many."""
+    deadline = time.monotonic() + 90
+    while True:
+        _, answer = cluster.ask(f"/api/v1/pods?fieldSelector=spec.nodeName%3D{NODE}")
+        pods: list[dict[str, Any]] = answer.get("items", [])
+        if len(pods) >= count:
+            return pods
+        assert time.monotonic() < deadline, answer
+        time.sleep(0.3)
+
+
+def run_pod(pod: dict[str, Any], environment: dict[str, str], folder: Path) -> Pod:
+    """What a kubelet does with a pod: its first container, by its spec, with podman."""
+    spec, name = pod["spec"], pod["metadata"]["name"]
+    container = spec["containers"][0]
+    sources = {v["name"]: v["hostPath"]["path"] for v in spec.get("volumes", [])}
+    mounts = [
+        f"{sources[m['name']]}:{m['mountPath']}" + (":ro" if m.get("readOnly") else "")
+        for m in container.get("volumeMounts", [])
+    ]
+    fields = {"metadata.name": name, "spec.nodeName": spec["nodeName"], "status.podIP": "127.0.0.1"}
+    program = [*container["command"], *container["args"]]
+    command = Pod.command(folder, name, mounts, program)
+    user = container["securityContext"]["runAsUser"]
+    assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+    assert command[command.index("--user") + 1] == f"{user}:{user}"
+    for variable in container["env"]:
+        value = variable.get("value", "")
+        if "valueFrom" in variable:
+            value = fields[variable["valueFrom"]["fieldRef"]["fieldPath"]]
+        command[2:2] = ["-e", f"{variable['name']}={value}"]
+    return Pod.started(command, program, environment, folder / f"{name}.err")
+
+
+@pytest.mark.timeout(300)
+def test_two_jobs_three_to_one_get_their_joules(
+    live: None, podman: dict[str, str], cluster: Server
+) -> None:
+    """Lithops' template, edited; jobs, scheduler and pods as in a cluster; a kubelet of ours."""
+    folder = shared_folder()
+    try:
+        with Rig(packages=1, domains=("package", "dram"), idle_watts=20, gain=30, gamma=1) as rig:
+            ring = folder / "lithowatt" / "ring"
+            with AgentProcess(rig.root, ring, LITHOWATT_IDLE_WATTS="23", NODE_NAME=NODE):
+                for name, share in (("three", "0.75"), ("one", "0.25")):
+                    job = yaml.safe_load(
+                        edit_template(JOB, "agent", ring_directory=str(ring.parent))
+                    )
+                    job["metadata"]["name"] = name
+                    container = job["spec"]["template"]["spec"]["containers"][0]
+                    container["command"] = [sys.executable, "-c"]
+                    container["args"] = [WORK, share, "5"]
+                    # As Lithops' default from 3.7 on, and its image's user.
+                    container["securityContext"] = {
+                        "runAsUser": 1000,
+                        "allowPrivilegeEscalation": False,
+                        "capabilities": {"drop": ["ALL"]},
+                    }
+                    code, answer = cluster.ask(PATHS["Job"].format("default"), job)
+                    assert code == 201, answer
+                pods = {}
+                for pod in scheduled(cluster, 2):
+                    running = run_pod(pod, podman, folder)
+                    pods[pod["metadata"]["labels"]["job-name"]] = running
+                for running in pods.values():
+                    assert running.line() == "on\n"
+                    running.find()
+                    rig.register(running.pid)
+                for running in pods.values():
+                    running.go()
+                told = {name: json.loads(running.line()) for name, running in pods.items()}
+                truths = {}
+                for name, one in told.items():
+                    truths[name] = rig.energy(*one["t"]).pids[pods[name].pid]
+                for running in pods.values():
+                    running.close()
+        for name, one in told.items():
+            assert (one["uid"], one["capabilities"]) == (1000, 0)
+            assert one["method"].endswith("via agent") and one["quality"] == "attributed"
+            assert one["node"] == NODE and one["pod"].startswith(f"{name}-")
+            assert one["marginal"] == pytest.approx(truths[name], rel=0.05)
+        ratio = told["three"]["marginal"] / told["one"]["marginal"]
+        assert ratio == pytest.approx(truths["three"] / truths["one"], rel=0.03)
+        assert ratio == pytest.approx(told["three"]["cpu"] / told["one"]["cpu"], rel=0.03)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

@@ -59,6 +59,7 @@ print(json.dumps({
     "quality": reading.quality, "warnings": reading.warnings,
     "band": [reading.headline.low, reading.headline.high],
     "own": _core.Ring().own_groups(),
+    "pod": os.environ.get("POD_NAME"), "node": os.environ.get("NODE_NAME"),
     "counters": os.path.exists("/sys/class/powercap/intel-rapl:0/energy_uj"),
 }), flush=True)
 sys.stdin.readline()
@@ -97,7 +98,20 @@ class Pod:
         self.pid = 0
         self.program = [sys.executable, "-c", WORK, *args]
         command = self.command(folder, name, mounts, self.program)
-        self.log = folder / f"{name}.err"
+        self._start(command, environment, folder / f"{name}.err")
+
+    @classmethod
+    def started(
+        cls, command: list[str], program: list[str], environment: dict[str, str], log: Path
+    ) -> Pod:
+        """One that was described elsewhere."""
+        pod = cls.__new__(cls)
+        pod.pid, pod.program = 0, program
+        pod._start(command, environment, log)
+        return pod
+
+    def _start(self, command: list[str], environment: dict[str, str], log_path: Path) -> None:
+        self.log = log_path
         with self.log.open("w") as log:
             self.process = subprocess.Popen(
                 command,
@@ -131,6 +145,8 @@ class Pod:
                 command += ["-v", f"{path}:{path}:ro"]
         for mount in mounts:
             command += ["-v", mount]
+        # What a calibration would tell.
+        command += ["-e", "LITHOWATT_IDLE_WATTS=23"]
         command += ["-e", f"PYTHONPATH={':'.join(str(p) for p in own)}"]
         return [*command, "--rootfs", str(rootfs), *program]
 
@@ -260,6 +276,7 @@ def test_two_pods_three_to_one_get_their_joules(
             assert one["quality"] == "attributed"
             assert one["machine"] == pytest.approx(truths[name].machine, rel=0.02)
             own = truths[name].pids[registered[name]]
+            assert one["marginal"] == pytest.approx(own, rel=0.05)
             low, high = one["band"]
             assert low <= own <= high
             # The pod's own row in the ring is the same energy, by its cgroup.

@@ -392,6 +392,7 @@ impl Agent {
         let account = *agent.groups.account();
         let rows = agent.groups.rows();
         agent.writer.publish_groups(&account, &rows);
+        agent.publish_idle();
         Ok(agent)
     }
 
@@ -499,9 +500,22 @@ impl Agent {
         let account = *self.groups.account();
         let rows = self.groups.rows();
         self.writer.publish_groups(&account, &rows);
-        let idle = self.learned.iter();
-        self.writer
-            .publish_idle(idle.map(|watts| (watts.unwrap_or(0.0) * 1e3) as u64));
+        self.publish_idle();
+    }
+
+    /// What was measured of idle power, for readers that never see this machine at rest. What a user
+    /// set is for all zones together, so it is for them to set.
+    fn publish_idle(&mut self) {
+        let known = |i: usize| {
+            let zone = &self.zones[i];
+            let power = self.facts.idle_of(zone, &self.zones, self.learned[i])?;
+            let measured = matches!(power.source, IdleSource::Learned | IdleSource::Calibrated);
+            measured.then_some(power.watts)
+        };
+        let milliwatts: Vec<u64> = (0..self.zones.len())
+            .map(|i| (known(i).unwrap_or(0.0) * 1e3) as u64)
+            .collect();
+        self.writer.publish_idle(milliwatts.into_iter());
     }
 
     /// CPU time used in the last `dt_ns`, when idle time was `then`.
