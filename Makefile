@@ -1,13 +1,13 @@
-# Verbs: demo, examples, test, lint, wheel, bench, clean. Each installs what it needs into .venv.
+# Verbs: demo, examples, test, lint, probes, wheel, bench, clean. Each installs what it needs into .venv.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo examples test lint wheel bench clean
+.PHONY: demo examples test lint probes wheel bench clean
 .DEFAULT_GOAL := demo
 
 # The wheel with its optional parts, built from this checkout whenever a source changed.
-SOURCES := $(shell find src python lithops_patch lithowatt.data -type f -not -name '*.pyc' 2>/dev/null) Cargo.toml Cargo.lock pyproject.toml
+SOURCES := $(shell find src ebpf-probes python lithops_patch lithowatt.data -type f -not -name '*.pyc' 2>/dev/null) Cargo.toml Cargo.lock pyproject.toml
 $(VENV)/installed: $(SOURCES)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check --upgrade pip
@@ -44,6 +44,13 @@ lint: $(VENV)/installed
 	cargo clippy --all-targets --manifest-path tests/rig/Cargo.toml -- -D warnings
 	$(BIN)/ruff check .
 	$(BIN)/mypy python/lithowatt lithops_patch examples tests/rig/rig.py
+
+# Builds the kernel probes anew (clang-14, llvm-14) and compares with what is committed.
+probes:
+	dir=$$(mktemp -d) && ebpf-probes/build.sh "$$dir/lithowatt.bpf.o" \
+	    && cmp "$$dir/lithowatt.bpf.o" ebpf-probes/lithowatt.bpf.o \
+	    && cmp "$$dir/lithowatt.bpf.o.sha256" ebpf-probes/lithowatt.bpf.o.sha256 \
+	    && rm -r "$$dir" && echo "ebpf-probes: the committed object is what its source gives"
 
 # For glibc 2.17 and later (manylinux2014), whatever this machine has: zig brings the old symbols.
 WHEELS ?= dist

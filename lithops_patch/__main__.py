@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from ._files import Refused
 from ._patch import Change, State, apply, check, revert
-from ._targets import FLEXECUTOR, TARGETS, Target
+from ._targets import LITHOPS, TARGETS, Target
 
 _DESCRIPTION = """\
 Patches a vendored copy in place, so that it meters its functions where lithowatt
@@ -63,7 +63,7 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument(
             "--target",
             choices=sorted(TARGETS),
-            default=FLEXECUTOR.package,
+            default=LITHOPS.package,
             help="what to patch (default: %(default)s)",
         )
         command.add_argument(

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import ast
 from dataclasses import dataclass
+from typing import TypeVar
 
-from ._source import Insertion, Shape, end_of_module
+from ._source import Insertion, Place, Shape, end_of_module
 
 
 @dataclass(frozen=True)
@@ -89,4 +90,151 @@ FLEXECUTOR = Target(
     ),
 )
 
-TARGETS: dict[str, Target] = {target.package: target for target in (FLEXECUTOR,)}
+
+def after_imports(tree: ast.Module) -> Place | None:
+    """The place under a module's last import."""
+    for index in range(len(tree.body), 0, -1):
+        if isinstance(tree.body[index - 1], (ast.Import, ast.ImportFrom)):
+            return Place(tree.body, index, hug_previous=True)
+    return None
+
+
+def before_function_starts(tree: ast.Module) -> Place | None:
+    """In `run_task`, where the function's process is about to be started."""
+    body = _run_task_body(tree)
+    index = None if body is None else _index_of(body, "jrp.start()")
+    return None if body is None or index is None else Place(body, index)
+
+
+def after_function_ended(tree: ast.Module) -> Place | None:
+    """In `run_task`, where the function's process is gone or its time over."""
+    body = _run_task_body(tree)
+    index = None if body is None else _index_of(body, "jrp.join(task.execution_timeout)")
+    return None if body is None or index is None else Place(body, index + 1, hug_previous=True)
+
+
+def _run_task_body(tree: ast.Module) -> list[ast.stmt] | None:
+    """The part of `run_task` that reports what goes wrong: the body of its only `try`."""
+    function = _only(tree.body, ast.FunctionDef, "run_task")
+    tries = [s for s in function.body if isinstance(s, ast.Try)] if function else []
+    if function is None or len(tries) != 1 or [a.arg for a in function.args.args] != ["task"]:
+        return None
+    known = "call_status = create_call_status(task, internal_storage)"
+    return tries[0].body if _index_of(function.body, known) is not None else None
+
+
+def before_function_is_called(tree: ast.Module) -> Place | None:
+    """In `JobRunner.run`, where its clock is about to start."""
+    runner = _only(tree.body, ast.ClassDef, "JobRunner")
+    run = _only(runner.body, ast.FunctionDef, "run") if runner else None
+    tries = [s for s in run.body if isinstance(s, ast.Try)] if run else []
+    if len(tries) != 1:
+        return None
+    body = tries[0].body
+    clock = _index_of(body, "function_start_tstamp = time.time()")
+    call = _index_of(body, "result = func(**data)", "result = func(*args, **kwargs)")
+    loaded = _index_of(body, "func = pickle.loads(self.job.func)")
+    if clock is None or call is None or loaded is None or not loaded < clock < call:
+        return None
+    return Place(body, clock)
+
+
+_Definition = TypeVar("_Definition", ast.FunctionDef, ast.ClassDef)
+
+
+def _only(body: list[ast.stmt], kind: type[_Definition], name: str) -> _Definition | None:
+    """The definition of that name, where there is exactly one."""
+    found = [s for s in body if isinstance(s, kind) and s.name == name]
+    return found[0] if len(found) == 1 else None
+
+
+def _index_of(body: list[ast.stmt], *texts: str) -> int | None:
+    """Where a body has one of these statements, which it must have once and only once."""
+    meant = [ast.dump(ast.parse(text).body[0]) for text in texts]
+    found = [index for index, statement in enumerate(body) if ast.dump(statement) in meant]
+    return found[0] if len(found) == 1 else None
+
+
+def imports_system_monitor(tree: ast.Module) -> bool:
+    """Whether the handler watches the system, as it does since 3.1.2."""
+    return any(
+        isinstance(statement, ast.ImportFrom)
+        and any(alias.name == "SystemMonitor" for alias in statement.names)
+        for statement in tree.body
+    )
+
+
+_IMPORT = """\
+try:
+    from lithowatt.lithops import patched as __lithowatt_patch__
+except Exception:
+    __lithowatt_patch__ = None
+"""
+
+#: Guarded although `begin` and `end` never raise: what is installed may be of another version.
+_BEGIN = """\
+try:
+    __lithowatt_patch__.begin(task, call_status)
+except Exception:
+    pass
+"""
+
+_END = """\
+try:
+    __lithowatt_patch__.end(task, call_status)
+except Exception:
+    pass
+"""
+
+_METERED = """\
+try:
+    from lithowatt.lithops import patched as __lithowatt_patch__
+    func = __lithowatt_patch__.metered(self, func)
+except Exception:
+    pass
+"""
+
+LITHOPS = Target(
+    package="lithops",
+    version="1",
+    files=(
+        File(
+            "worker/handler.py",
+            shapes=(
+                Shape(
+                    "a SystemMonitor, as Lithops 3.1.2 to 3.8.0 have one (3.1.0 and 3.1.1 need "
+                    "no patch: the hook of the installed wheel meters them)",
+                    imports_system_monitor,
+                ),
+            ),
+            insertions=(
+                Insertion(after_imports, "imports", _IMPORT),
+                Insertion(
+                    before_function_starts,
+                    "a run_task(task) that makes its call_status and then, in its try, "
+                    "calls jrp.start() once",
+                    _BEGIN,
+                ),
+                Insertion(
+                    after_function_ended,
+                    "a run_task(task) that calls jrp.join(task.execution_timeout) once in its try",
+                    _END,
+                ),
+            ),
+        ),
+        File(
+            "worker/jobrunner.py",
+            shapes=(defines_class("JobStats", "write"),),
+            insertions=(
+                Insertion(
+                    before_function_is_called,
+                    "a JobRunner.run that loads func, takes function_start_tstamp and calls func, "
+                    "in its try",
+                    _METERED,
+                ),
+            ),
+        ),
+    ),
+)
+
+TARGETS: dict[str, Target] = {target.package: target for target in (LITHOPS, FLEXECUTOR)}

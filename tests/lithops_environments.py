@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import venv
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,32 +28,106 @@ HOOK_FILES = TESTS.parent / "lithowatt.data" / "platlib"
 #: The newest release, and the newest of those with the older worker (3.1.2 to 3.6.4).
 RELEASES = ("3.8.0", "3.6.4")
 
+#: Nine that differ: the first of each minor version and what its fixes changed.
+MATRIX = ("3.1.0", "3.1.2", "3.2.0", "3.3.0", "3.4.1", "3.5.1", "3.6.4", "3.7.0", "3.8.0")
+
+#: The Pythons that lithowatt is for.
+PYTHONS = ("3.10", "3.11", "3.12", "3.13")
+
 #: Seconds until a job counts as hung; they take about ten.
 PATIENCE = 100
 
 
+def here() -> str:
+    """The Python that runs this, as in "3.11"."""
+    return f"{sys.version_info.major}.{sys.version_info.minor}"
+
+
 @functools.cache
-def plain(release: str, *more: str) -> Path:
-    """The interpreter of an environment with this Lithops, `more`, and without lithowatt."""
-    python = f"py{sys.version_info.major}.{sys.version_info.minor}"
+def interpreter(version: str) -> Path | None:
+    """A Python of this version that can make environments, None where there is none."""
+    if version == here():
+        return Path(sys.executable)
+    candidates = [Path(found) for found in [shutil.which(f"python{version}")] if found]
+    pyenv = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv")
+    candidates += sorted(pyenv.glob(f"versions/{version}*/bin/python"), reverse=True)
+    question = "import sys, venv; print('%d.%d' % sys.version_info[:2])"
+    for python in candidates:
+        asked = subprocess.run([python, "-c", question], capture_output=True, text=True)
+        if asked.stdout.strip() == version:
+            return python
+    return None
+
+
+def _cached(name: str, build: Callable[[Path], None]) -> Path:
+    """A directory under the temporary one that is built once, by whichever session is first."""
     uid = os.getuid() if hasattr(os, "getuid") else 0
     cache = Path(tempfile.gettempdir()) / f"lithowatt-test-environments-{uid}"
-    # Lithops takes a runtime's path in letters, digits and a few signs only.
-    parts = [part.replace("==", "-") for part in (f"{python}-lithops-{release}", *more)]
-    home = cache / "-".join(parts)
+    home = cache / name
     if not home.exists():
         cache.mkdir(mode=0o700, exist_ok=True)
         # Built under another name, so that an interrupted build is never used.
         building = Path(tempfile.mkdtemp(dir=cache))
-        venv.create(building, with_pip=False, symlinks=True)
-        command = [sys.executable, "-m", "pip", "--python", str(building / "bin" / "python")]
-        command += ["install", "--quiet", "--disable-pip-version-check"]
-        subprocess.run([*command, f"lithops=={release}", "numpy", *more], check=True, timeout=600)
+        build(building)
         try:
             building.rename(home)
         except OSError:  # another session was faster
             shutil.rmtree(building)
+    return home
+
+
+def _pip_install(python: Path, *arguments: str) -> None:
+    command = [sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet"]
+    command += ["--disable-pip-version-check", "--root-user-action=ignore", *arguments]
+    subprocess.run(command, check=True, timeout=600)
+
+
+def _create(home: Path, version: str) -> Path:
+    """A new environment of a Python version, without pip; returns its interpreter."""
+    python = interpreter(version)
+    assert python is not None, f"no Python {version}"
+    subprocess.run([python, "-m", "venv", "--without-pip", "--symlinks", home], check=True)
     return home / "bin" / "python"
+
+
+@functools.cache
+def plain(release: str, *more: str, version: str = here()) -> Path:
+    """The interpreter of an environment with this Lithops, `more`, and without lithowatt."""
+    # Lithops takes a runtime's path in letters, digits and a few signs only.
+    parts = [part.replace("==", "-") for part in (f"py{version}-lithops-{release}", *more)]
+
+    def build(building: Path) -> None:
+        _pip_install(_create(building, version), f"lithops=={release}", "numpy", *more)
+
+    return _cached("-".join(parts), build) / "bin" / "python"
+
+
+@functools.cache
+def layer(release: str) -> Path:
+    """A directory with this Lithops alone.
+
+    What 3.8.0 needs is enough for each of the nine to run on localhost, so they
+    need not be installed with the cloud libraries that the older ones ask for.
+    """
+
+    def build(building: Path) -> None:
+        python = Path(sys.executable)
+        _pip_install(python, "--no-deps", "--target", str(building), f"lithops=={release}")
+
+    return _cached(f"lithops-{release}-alone", build)
+
+
+def stacked(release: str, home: Path, lithowatt: bool, version: str = here()) -> Path:
+    """The interpreter of a new environment in `home`: this Lithops over the packages of 3.8.0."""
+    # redis is what lithops.multiprocessing imports, used or not.
+    packages = site_packages(plain("3.8.0", "redis", version=version))
+    python = _create(home, version)
+    own = site_packages(python)
+    above = [] if release == "3.8.0" else [f"{layer(release)}\n"]
+    (own / "packages.pth").write_text("".join([*above, f"{packages}\n"]))
+    if lithowatt:
+        install_lithowatt(own)
+    return python
 
 
 def metered(release: str, home: Path) -> Path:
@@ -79,8 +154,8 @@ def install_lithowatt(directory: Path, hook: bool = True) -> None:
 
 def site_packages(python: Path) -> Path:
     """The site-packages of a virtual environment's interpreter."""
-    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
-    return python.parent.parent / "lib" / version / "site-packages"
+    [packages] = python.parent.parent.glob("lib/python3*/site-packages")
+    return packages
 
 
 def isolated(directory: Path, **extra: str) -> dict[str, str]:
@@ -101,7 +176,7 @@ def isolated(directory: Path, **extra: str) -> dict[str, str]:
 
 
 def run_python(
-    python: Path, *arguments: str, directory: Path, **extra: str
+    python: Path, *arguments: str, directory: Path, patience: float = PATIENCE, **extra: str
 ) -> subprocess.CompletedProcess[str]:
     """Runs an interpreter to its end, in its own directories."""
     return subprocess.run(
@@ -110,18 +185,23 @@ def run_python(
         cwd=directory,
         capture_output=True,
         text=True,
-        timeout=PATIENCE,
+        timeout=patience,
     )
 
 
 def run_scenarios(
-    python: Path, plan: dict[str, Any], directory: Path, **extra: str
+    python: Path,
+    plan: dict[str, Any],
+    directory: Path,
+    patience: float = PATIENCE,
+    **extra: str,
 ) -> dict[str, Any]:
     """Runs lithops_scenarios.py; returns what the client saw of each call."""
     isolated(directory)
     (directory / "plan.json").write_text(json.dumps(plan))
     script = str(TESTS / "lithops_scenarios.py")
-    done = run_python(python, script, "plan.json", "seen.json", directory=directory, **extra)
+    arguments = (script, "plan.json", "seen.json")
+    done = run_python(python, *arguments, directory=directory, patience=patience, **extra)
     assert done.returncode == 0, done.stdout + done.stderr
     seen: dict[str, Any] = json.loads((directory / "seen.json").read_text())
     return seen

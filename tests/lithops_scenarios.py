@@ -185,6 +185,91 @@ FUNCTIONS["method"] = Callable().method
 FUNCTIONS["partial"] = functools.partial(added, 100)
 
 
+# --- one run that covers a release -------------------------------------------
+
+
+def any_end(name):
+    """Ends as its argument says, so that one job holds every end."""
+    return FUNCTIONS[name](1)
+
+
+def wants_rabbitmq(x, rabbitmq):
+    burn(0.05)
+
+
+def total(results):
+    burn(0.05)
+    return sum(results)
+
+
+def fails_once(x, directory):
+    """Fails, unless it was called before."""
+    burn(0.05)
+    mark = os.path.join(directory, f"tried-{x}")
+    try:
+        os.close(os.open(mark, os.O_CREAT | os.O_EXCL))
+    except FileExistsError:
+        return x + 1
+    raise RuntimeError("the first attempt")
+
+
+def in_pool(x):
+    burn(0.05)
+    return x * x
+
+
+#: test_lithops_jobs.py has the rest, for the two releases that differ.
+ENDS = ("success", "raises", "big_result", "system_exit", "killed", "timed_out")
+
+
+def matrix(plan, config):
+    """Runs every way to call a function that this release of Lithops has."""
+    import lithops
+
+    executor = lithops.FunctionExecutor(config=config)
+    # One job for all but the one that takes its time.
+    names = [name for name in ENDS if name != "timed_out"]
+    futures = dict(zip(names, executor.map(any_end, names), strict=True))
+    futures["timed_out"] = executor.call_async(timed_out, {"x": 1}, timeout=2)
+    futures["injected"] = executor.call_async(injected, {"x": 1})
+    futures["callable_object"] = executor.call_async(FUNCTIONS["callable_object"], {"x": 1})
+    if "injected" in plan["also"]:
+        futures["wants_rabbitmq"] = executor.call_async(wants_rabbitmq, {"x": 1})
+        executor.storage.put_object(executor.storage.bucket, "an-object", b"content")
+        where = f"localhost://{executor.storage.bucket}/an-object"
+        futures["takes_object"] = executor.map(takes_object, where)[0]
+    if "map_reduce" in plan["also"]:
+        futures["reduced"] = executor.map_reduce(success, [1, 2], total)
+        if isinstance(futures["reduced"], list):
+            futures["reduced"] = futures["reduced"][-1]
+    seen = {name: outcome(future) for name, future in futures.items()}
+
+    # One process for all calls of a job, where the runner is of the first kind.
+    one = {**config, "localhost": {**config["localhost"], "worker_processes": 1}}
+    warm = lithops.FunctionExecutor(config=one)
+    for index, future in enumerate(warm.map(success, list(range(2)))):
+        seen[f"warm-{index}"] = outcome(future)
+
+    if "retries" in plan["also"]:
+        from lithops.retries import RetryingFunctionExecutor
+
+        with RetryingFunctionExecutor(warm) as retrying:
+            [future] = retrying.map(fails_once, [1], extra_args=(os.getcwd(),), retries=2)
+            retrying.wait([future], throw_except=False)
+            seen["retried"] = outcome(future.response_future)
+
+    import lithops.multiprocessing as mp
+    from lithops.multiprocessing import config as mp_config
+
+    mp_config.set_parameter(mp_config.LITHOPS_CONFIG, {"config": config})
+    pool = mp.Pool(2)
+    result = pool.map_async(in_pool, [1, 2])
+    results = result.get()
+    [future, *_] = pool._executor.futures
+    seen["pool"] = {**outcome(future), "result": results}
+    return seen
+
+
 def outcome(future):
     """What the client gets from a finished call, in plain JSON types."""
     seen = {"result": None, "error": None, "message": None, "frames": []}
@@ -221,9 +306,15 @@ def main(config_path, result_path):
             "storage": "localhost",
             "telemetry": False,
             "log_level": "ERROR",
+            "monitoring_interval": 0.1,
+            # Its process would keep the pipes of the client open.
+            "data_cleaner": False,
         },
         "localhost": {"runtime": sys.executable, **plan["localhost"]},
     }
+    config["lithops"].update(plan.get("lithops", {}))
+    if "also" in plan:
+        finish(matrix(plan, config), result_path)
     executor = lithops.FunctionExecutor(config=config)
     futures = {}
     for name in plan["scenarios"]:
@@ -243,6 +334,10 @@ def main(config_path, result_path):
             futures[name] = executor.call_async(FUNCTIONS[name], {"x": 1}, **options)
     # No executor.wait(): in 3.6.4 a call that ends by sys.exit() ends it for all.
     seen = {name: outcome(future) for name, future in futures.items()}
+    finish(seen, result_path)
+
+
+def finish(seen, result_path):
     with open(result_path, "w") as file:
         json.dump(seen, file, default=str)
     # 3.6.4's client now and then waits for ever at its exit, with every call done.

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from lithowatt.cli import main
 from lithowatt.lithops._layer import (
     LAYER_LIMIT,
     LayerError,
@@ -53,7 +54,34 @@ def test_the_same_wheel_gives_the_same_bytes(wheel, tmp_path):
         for name in reversed(old.namelist()):
             new.writestr(name, old.read(name))
 
-    assert build(tmp_path, wheel).sha256 == build(tmp_path, reversed_wheel, "2.zip").sha256
+    first = build(tmp_path, wheel).sha256
+    assert build(tmp_path, reversed_wheel, "2.zip").sha256 == first
+    # Nor what the process that builds it has loaded.
+    code = (
+        "import sys; from lithowatt.lithops import build_layer\n"
+        "print(build_layer(*sys.argv[1:3], architecture=sys.argv[3], glibc=(99, 0)).sha256)"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "3.zip"), str(wheel), ARCHITECTURE]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.stdout.strip() == first, done.stderr
+
+
+def test_nothing_is_compiled_when_a_sandbox_starts(wheel, tmp_path):
+    layer = build(tmp_path, wheel)
+    with zipfile.ZipFile(layer.path) as archive:
+        archive.extractall(tmp_path / "opt")
+    # A bytecode file of this kind is taken whatever the source says.
+    for source in (tmp_path / "opt/python").rglob("*.py"):
+        source.write_text("no Python at all")
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1]); from lithowatt import EnergyMeter\n"
+        "with EnergyMeter() as meter: pass\n"
+        "print(type(meter.stats()))"
+    )
+    command = [sys.executable, "-I", "-S", "-c", code, str(tmp_path / "opt" / "python")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+
+    assert (done.returncode, done.stdout) == (0, "<class 'dict'>\n"), done.stderr
 
 
 def test_python_meters_from_the_unpacked_layer_without_numpy(wheel, tmp_path):
@@ -90,6 +118,44 @@ def test_a_wheel_that_lambda_would_not_load_is_refused(wheel, tmp_path, change, 
     with pytest.raises(LayerError, match=message):
         build_layer(tmp_path / "layer.zip", wheel, **settings)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_wheel_for_the_other_architecture_makes_its_layer(wheel, tmp_path):
+    machine = {"x86_64": 62, "arm64": 183}[OTHER].to_bytes(2, "little")
+    other = tmp_path / wheel.name
+    with zipfile.ZipFile(wheel) as old, zipfile.ZipFile(other, "w") as new:
+        for name in old.namelist():
+            content = old.read(name)
+            if name.endswith(".so"):
+                content = content[:18] + machine + content[20:]
+            new.writestr(name, content)
+
+    layer = build_layer(tmp_path / "layer.zip", other, architecture=OTHER, glibc=ANY_GLIBC)
+    assert layer.architecture == OTHER
+
+
+def test_a_wheel_that_pip_does_not_find_is_said_with_what_to_do(tmp_path, monkeypatch):
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.delenv("PIP_FIND_LINKS", raising=False)
+
+    with pytest.raises(LayerError, match=r"pip has no manylinux2014_aarch64 wheel.*--wheel"):
+        build_layer(tmp_path / "layer.zip", architecture="arm64")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_command_says_what_it_built_or_why_not(wheel, tmp_path, capsys):
+    output = tmp_path / "layer.zip"
+    command = ["lithops", "layer", str(output), "--wheel", str(wheel)]
+    command += ["--architecture", ARCHITECTURE]
+
+    assert main([*command, "--glibc", "99.0"]) == 0
+    out = capsys.readouterr().out
+    assert hashlib.sha256(output.read_bytes()).hexdigest() in out
+    assert main([*command, "--glibc", "2.3"]) == 2
+    assert "needs glibc" in capsys.readouterr().err
+    assert main(["lithops", "layer", str(output), "--wheel", str(tmp_path / "none.whl")]) == 2
+    with pytest.raises(SystemExit):
+        main([*command, "--glibc", "new"])
 
 
 def test_what_is_no_wheel_of_lithowatt_is_refused(tmp_path):

@@ -1,8 +1,9 @@
 """Lithops' aws_lambda backend against AWS' runtime client, in sandboxes as poor as Lambda's.
 
 Everything on the way is the real thing but AWS itself: Lithops deploys its runtime, its builder
-function builds its layer with pip, `lithowatt lithops runtime --apply` attaches ours, and a
-client without lithowatt calls functions; see lambda_runtime/README.md.
+function builds its layer with pip, a client sends the meter along with a job, `lithowatt lithops
+runtime --apply` attaches our layer, and a client without lithowatt calls functions; see
+lambda_runtime/README.md.
 """
 
 from __future__ import annotations
@@ -46,6 +47,8 @@ SCENARIOS = [
         "env": {"ENERGY_MONITORING_ENABLED": "false"},
     },
 ]
+
+SHIPPED = {"name": "shipped", "function": "burn", "arguments": [6, 7]}
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -115,6 +118,8 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         (directory / "config.yaml").write_text(json.dumps(config))
         plan = {"config": config, "scenarios": SCENARIOS}
         (directory / "plan.json").write_text(json.dumps(plan))
+        shipping = {"config": config, "scenarios": [SHIPPED], "ship": True}
+        (directory / "shipping.json").write_text(json.dumps(shipping))
         wheel = pack_wheel(directory)
 
         def run(*command: str, **more: str) -> str:
@@ -134,9 +139,13 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
             *("-c", LOOSE, "lithops", "runtime", "--backend", "aws_lambda", "--apply"),
             *("--wheel", str(wheel), "--config", "config.yaml"),
         ]
+        client_script = str(EMULATOR / "client.py")
+        # Deploys Lithops' default runtime, and leaves it as it is.
+        run(client_script, "shipping.json", "shipped.json", PYTHONPATH=str(package))
         applied = [run(*apply, PYTHONPATH=str(package)) for _ in range(2)]
-        run(str(EMULATOR / "client.py"), "plan.json", "seen.json")
+        run(client_script, "plan.json", "seen.json")
         calls = json.loads((directory / "seen.json").read_text())
+        calls |= json.loads((directory / "shipped.json").read_text())
         return {**calls, "applied": applied, "logs": logs(directory)}
     finally:
         emulator.communicate(timeout=60)
@@ -226,6 +235,17 @@ def test_a_call_s_bill_is_its_time_by_its_memory_and_the_request(seen):
         billed = (one[AWS + "billed_ms"] + one[AWS + "init_ms"]) / 1000
         assert bill.gb_seconds == pytest.approx(billed * MEMORY / 1024)
         assert bill == pytest.approx(bill.gb_seconds * price.gb_second + price.request)
+
+
+def test_the_meter_travels_to_a_deployed_runtime_without_a_layer(seen):
+    assert [call["result"] for call in seen["shipped"]] == [36, 49]
+    for one in stats(seen, "shipped"):
+        assert one[ENERGY + "method"] == "model:lambda-x86_64"
+        assert 0 < one[ENERGY + "low"] < one[ENERGY + "consumption"] < one[ENERGY + "high"]
+        assert one[AWS + "memory_size"] == MEMORY
+        # Only a worker with lithowatt knows of the rest.
+        assert not any(key.startswith("worker_task_") for key in one)
+        assert AWS + "billed_ms" not in one
 
 
 def test_calls_that_end_badly_carry_energy(seen):

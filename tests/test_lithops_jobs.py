@@ -174,7 +174,8 @@ def test_upstreams_stats_are_all_there_and_ours_are_apart(jobs, plain_jobs, conf
         seen = jobs[configuration][name]["stats"]
         assert expected["stats"].keys() <= seen.keys(), name
         ours = seen.keys() - expected["stats"].keys()
-        assert all(key.startswith(("worker_func_", "worker_processor_")) for key in ours), name
+        ourselves = ("worker_func_", "worker_processor_", "worker_task_")
+        assert all(key.startswith(ourselves) for key in ours), name
         for key, value in expected["stats"].items():
             assert type(seen[key]) is type(value), (name, key)
 

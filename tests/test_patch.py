@@ -89,8 +89,8 @@ def contents(root: Path) -> dict[str, bytes]:
     return {str(p.relative_to(root)): p.read_bytes() for p in root.rglob("*") if p.is_file()}
 
 
-def run(*arguments: str | Path) -> int:
-    return main([str(argument) for argument in arguments])
+def run(command: str, *arguments: str | Path) -> int:
+    return main([command, "--target", "flexecutor", *map(str, arguments)])
 
 
 # --- one round ---------------------------------------------------------------
@@ -175,7 +175,8 @@ def test_needs_nothing_but_python(tmp_path: Path) -> None:
     command = [sys.executable, "-S", "-m", "lithops_patch"]
     before = executor.read_bytes()
     for verb, code in (("check", 1), ("apply", 0), ("check", 0), ("revert", 0)):
-        done = subprocess.run([*command, verb, "--path", tmp_path], cwd=home, check=False)
+        arguments = [verb, "--target", "flexecutor", "--path", tmp_path]
+        done = subprocess.run([*command, *arguments], cwd=home, check=False)
         assert done.returncode == code
     assert executor.read_bytes() == before
 

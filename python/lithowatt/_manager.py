@@ -5,6 +5,7 @@ The worker is not ours to break: once a manager is made, nothing that it does ra
 
 from __future__ import annotations
 
+import sys
 from contextlib import suppress
 
 from lithowatt._errors import (
@@ -105,6 +106,8 @@ class EnergyManager:
         self._started = False
         self._trouble: str | None = None
         self._meter: EnergyMeter | None = None
+        with _Harmless("teaching Lithops' call status add_energy_metrics"):
+            _teach_call_status()
         if "interval" not in options and "ENERGY_COLLECTION_INTERVAL" not in os.environ:
             options["interval"] = None
         # A meter of this process follows it more closely than one of any process.
@@ -332,6 +335,21 @@ def add_energy_metrics(call_status: Any, metrics: Mapping[str, Any]) -> None:
     for key, value in metrics.items():
         if not known or key not in status:
             add(key, value)
+
+
+#: Where Lithops has its `CallStatus`: up to 3.7, and from 3.8 on.
+_STATUS_MODULES = ("lithops.worker.status", "lithops.monitoring.status")
+
+
+def _teach_call_status() -> None:
+    """Makes `call_status.add_energy_metrics(...)`, as the seed writes it, work in a handler.
+
+    Lithops' class has no such method; one that somebody else gave it stays.
+    """
+    for name in _STATUS_MODULES:
+        status = getattr(sys.modules.get(name), "CallStatus", None)
+        if isinstance(status, type) and not hasattr(status, "add_energy_metrics"):
+            status.add_energy_metrics = add_energy_metrics  # type: ignore[attr-defined]
 
 
 def function_name_from_stats(stats: StrPath | Mapping[str, Any] | TextIO) -> str | None:

@@ -265,7 +265,10 @@ class eBPFMonitor(_Monitor):
     _methods = ("ebpf",)
 
     def deploy_programs(self) -> bool:
-        """Loads the probes if need be and starts counting with them; False where there are none, and :attr:`reason` says why.
+        """Loads the probes if need be and starts counting with them.
+
+        Returns:
+            False where there are none, and :attr:`reason` says why.
 
         Example:
             >>> monitor = eBPFMonitor()

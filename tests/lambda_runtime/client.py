@@ -104,6 +104,10 @@ def run(executor, scenario):
 def main():
     plan = json.loads(Path(sys.argv[1]).read_text())
     executor = lithops.FunctionExecutor(config=plan["config"])
+    if plan.get("ship"):
+        from lithowatt.lithops import ship_meter
+
+        ship_meter()
     seen = {one["name"]: run(executor, one) for one in plan["scenarios"]}
     Path(sys.argv[2]).write_text(json.dumps(seen, default=str))
 

@@ -30,8 +30,8 @@ class _Sandbox:
     """One sandbox from its start on; a forked worker goes on with its own copy."""
 
     def __init__(self) -> None:
-        #: Seconds from the start of the process until Lithops was loaded; `None`
-        #: once a call has told.
+        #: Seconds from the start of the process until Lithops was loaded: 0.0 once a
+        #: call has told, `None` where nobody knows.
         self.init: float | None = None
         #: When the time that no call has told of began, `time.monotonic()`.
         self.since: float | None = None
@@ -40,11 +40,6 @@ class _Sandbox:
 
 
 _sandbox = _Sandbox()
-
-
-def on_lambda() -> bool:
-    """Whether this process is in a Lambda sandbox, by the environment."""
-    return "AWS_LAMBDA_FUNCTION_NAME" in os.environ
 
 
 def loaded(handler: ModuleType) -> None:
@@ -81,15 +76,16 @@ def call_values() -> dict[str, Any]:
     side, a part each. What Lithops does once the call has reported is not in it.
     `worker_func_aws_region`: where, for the price.
     `worker_func_aws_init_ms`: ms from the start of the process until Lithops was loaded, in the
-    first call of a sandbox; 0 in those after.
+    first call of a sandbox; 0 in those after; `None` in one made of a snapshot.
     """
     now = time.monotonic()
     values: dict[str, Any] = {
         PREFIX + "region": os.environ.get("AWS_REGION"),
         PREFIX + "billed_ms": None,
-        PREFIX + "init_ms": math.ceil((_sandbox.init or 0.0) * 1000),
+        PREFIX + "init_ms": None if _sandbox.init is None else math.ceil(_sandbox.init * 1000),
     }
-    _sandbox.init = None
+    if _sandbox.init is not None:
+        _sandbox.init = 0.0
     if _sandbox.since is not None:
         seconds = (now - _sandbox.since) / _sandbox.processes
         values[PREFIX + "billed_ms"] = math.ceil(seconds * 1000)

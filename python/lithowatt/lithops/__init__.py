@@ -20,6 +20,10 @@ A call that ends without a word of its own (killed, timed out, `os._exit`)
 carries the energy of its whole task in the worker instead, with ` (task
 window)` in `worker_func_energy_method` and the reason in
 `worker_func_energy_warnings`.
+
+Beside the function's values each call has those of its whole task,
+`worker_task_energy_*`, with the function inside of it (so the two are never
+added up), the start of a cold worker apart, and `worker_task_cold_start`.
 """
 
 from __future__ import annotations
@@ -32,6 +36,7 @@ if TYPE_CHECKING:
     from ._config import check_config
     from ._layer import build_layer
     from ._runtime import attach_layer
+    from ._ship import ship_meter
     from ._status import HookStatus, add_cli, main_status, status
 
 __all__ = [
@@ -42,6 +47,7 @@ __all__ = [
     "check_config",
     "install_hook",
     "main_status",
+    "ship_meter",
     "status",
     "uninstall_hook",
 ]
@@ -58,6 +64,7 @@ _HOMES = {
     "build_layer": "_layer",
     "check_config": "_config",
     "main_status": "_status",
+    "ship_meter": "_ship",
     "status": "_status",
 }
 

@@ -61,14 +61,13 @@ class Energy(NamedTuple):
     quality: str
 
 
-def energy_of(meter: Any, definition: str | None = None) -> Energy | None:
-    """What a meter's window came to, None where there is no energy.
+def energy_of(reading: Any, definition: str | None = None) -> Energy | None:
+    """What a window came to, None where there is no energy.
 
     Args:
-        meter: Stopped.
+        reading: Of the window.
         definition: `marginal` or `amortised`; by default what the meter chose.
     """
-    reading = meter.reading
     headline = reading.headline
     if headline is None:
         return None
@@ -113,6 +112,7 @@ class Worker:
     """
 
     def __init__(self, fresh: bool) -> None:
+        self._pid = os.getpid()
         self._startup_cpu = time.process_time() if fresh else None
         self._chunk: Chunk | None = None
         self._called = 0
@@ -128,7 +128,12 @@ class Worker:
         """
         first = self._is_first()
         if self._chunk is None:
-            self._chunk = Chunk(calls, None, self._take_startup())
+            startup = self._take_startup()
+            if os.getpid() != self._pid:
+                # The start of the parent is for all of its forks, and how many
+                # there are nobody says (the service of 3.1's and 3.2's second runner).
+                startup = None
+            self._chunk = Chunk(calls, None, startup)
         return self._chunk, self._chunk.share(), first
 
     def pass_call(self) -> None:
@@ -173,13 +178,14 @@ class TaskWindow:
         if function is not None:
             definition = function.get("worker_func_energy_definition")
             floor = _function_energy(function) or floor
-        task = energy_of(self.meter, definition)
+        reading = self.meter.reading
+        task = energy_of(reading, definition)
         if task is None:
             return values
-        self._add_startup(values)
+        self._add_startup(values, reading)
         download = None
         if self.share > 0 and self.chunk.download is not None:
-            download = energy_of(self.chunk.download, definition)
+            download = energy_of(self.chunk.download.reading, definition)
         parts = [(task, 1.0)] if download is None else [(task, 1.0), (download, self.share)]
         # The function is in the window, and its own meter, which samples, sees
         # more of it than the two ends of the window.
@@ -193,12 +199,11 @@ class TaskWindow:
             values[PREFIX + key] = value
         return values
 
-    def _add_startup(self, values: dict[str, Any]) -> None:
-        cpu = self.chunk.startup_cpu
+    def _add_startup(self, values: dict[str, Any], reading: Any) -> None:
+        cpu = self.chunk.startup_cpu if self.share > 0 else 0.0
         if cpu is None:
             return
         cpu *= self.share
-        reading = self.meter.reading
         marginal, seconds, headline = reading.marginal, reading.cpu_seconds, reading.headline
         if cpu == 0.0:
             energy = (0.0, 0.0, 0.0)

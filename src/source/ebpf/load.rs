@@ -360,7 +360,26 @@ fn refused(step: &str, failure: impl Into<Failure>) -> Unavailable {
         Failure::Object(why) => why,
     };
     let why: String = why.chars().take(200).collect();
-    Unavailable::absent(format!("cannot {step}: {why}"))
+    let hint = what_it_takes(
+        &fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default(),
+        &fs::read_to_string("/sys/kernel/security/lockdown").unwrap_or_default(),
+    );
+    Unavailable::absent(format!("cannot {step}: {why}{hint}"))
+}
+
+/// What the probe needs that a kernel of this release and mode of lockdown has not: the atomic
+/// operations of 5.12, and reading kernel memory.
+fn what_it_takes(release: &str, lockdown: &str) -> &'static str {
+    let mut numbers = release.split('.').map(|part| part.parse::<u32>().ok());
+    if let (Some(Some(major)), Some(Some(minor))) = (numbers.next(), numbers.next())
+        && (major, minor) < (5, 12)
+    {
+        return " (Linux 5.12 or later is needed)";
+    }
+    if lockdown.contains("[confidentiality]") {
+        return " (this kernel is locked down)";
+    }
+    ""
 }
 
 /// CPUs in a list of sysfs, e.g. `possible`.
@@ -653,4 +672,32 @@ pub fn unload(root: &Path) -> Result<Vec<PathBuf>, Unavailable> {
     }
     let _ = fs::remove_dir(&ours);
     Ok(gone)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_says_what_it_takes() {
+        let old = refused(
+            "load",
+            Failure::Verifier("on_fork: unknown opcode db".into()),
+        );
+        assert!(
+            old.reason
+                .starts_with("cannot load: the kernel's verifier says: on_fork: ")
+        );
+        assert!(!old.denied && old.fix.is_none());
+        assert!(what_it_takes("5.10.0-30-amd64", "").contains("5.12"));
+        assert!(what_it_takes("4.14.355-275.amzn2", "").contains("5.12"));
+        assert_eq!(
+            what_it_takes("5.12.0", "[none] integrity confidentiality"),
+            ""
+        );
+        assert!(what_it_takes("6.8.0-1", "none [confidentiality]").contains("locked down"));
+        assert_eq!(what_it_takes("", ""), "");
+        let denied = io::Error::from_raw_os_error(libc::EPERM);
+        assert!(refused("load", denied).denied);
+    }
 }

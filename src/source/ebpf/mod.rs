@@ -590,9 +590,9 @@ impl Probes {
             let cells = Mapped::new(self.cgroup_usage.as_fd(), place.index * cpus, cpus).ok()?;
             *row = Some((place, cells));
         }
-        // Nothing ran in it yet.
         let Some((place, cells)) = &*row else {
-            return Some(Used::default());
+            // Nothing ran in it yet, or there was no room for it.
+            return (self.control().cgroup_overflow == 0).then(Used::default);
         };
         let now = clock::monotonic_ns();
         let mut sum = Sum::default();

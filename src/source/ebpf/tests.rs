@@ -225,13 +225,16 @@ fn bare_fork() -> i32 {
 /// Forks; the child runs `work` once the parent has called `begin`, and says what it used.
 fn fork(work: impl FnOnce(&OwnedFd)) -> Child {
     let (wait, begin) = pipe();
+    let (is_ready, ready) = pipe();
     let (report, to) = pipe();
     let pid = bare_fork();
     if pid == 0 {
+        say(&ready, 1);
         hear(&wait);
         work(&to);
         finish(&to);
     }
+    hear(&is_ready);
     Child {
         pid,
         begin: Some(begin),

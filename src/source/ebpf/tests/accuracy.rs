@@ -113,14 +113,14 @@ fn sleepers_are_counted_in_full() {
 }
 
 /// A cgroup (version 2) for a test, removed in the end.
-struct Cgroup {
-    at: PathBuf,
+pub(super) struct Cgroup {
+    pub(super) at: PathBuf,
     procs: std::ffi::CString,
 }
 
 impl Cgroup {
     /// `None` where none may be made.
-    fn new() -> Option<Self> {
+    pub(super) fn new() -> Option<Self> {
         let mounts = fs::read_to_string("/proc/self/mounts").ok()?;
         let root = mounts.lines().find_map(|line| {
             let mut fields = line.split(' ').skip(1);
@@ -134,7 +134,7 @@ impl Cgroup {
     }
 
     /// Moves the process that calls it.
-    fn enter(&self) {
+    pub(super) fn enter(&self) {
         // SAFETY: the path ends in NUL and the buffer has this length.
         unsafe {
             let fd = libc::open(self.procs.as_ptr(), libc::O_WRONLY);

@@ -114,3 +114,30 @@ fn thermal_events_are_counted() {
     }
     assert_eq!(probes.machine().thermal_events - before, 3);
 }
+
+#[test]
+fn cycles_are_counted() {
+    let Some(probes) = probe() else { return };
+    if !probes.sees(FLAG_CYCLES) {
+        println!("skipped: no hardware counters of cycles and instructions here");
+        return;
+    }
+    let child = fork(|_| {
+        for _ in 0..20 {
+            burn(Duration::from_millis(5));
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    });
+    let tree = probes.follow(Some(child.pid as u32)).unwrap();
+    let ended = child.wait();
+    let used = probes.used(&tree, || None).unwrap();
+    let (cycles, instructions) = (used.cycles.unwrap(), used.instructions.unwrap());
+    let rate = cycles as f64 / used.ns as f64;
+    println!("{cycles} cycles ({rate:.3} GHz), {instructions} instructions: {used:?}");
+    assert!(off(used.ns, ended.rusage_ns).abs() < 2.0);
+    assert!((0.1..10.0).contains(&rate));
+    let per_cycle = instructions as f64 / cycles as f64;
+    assert!((0.01..10.0).contains(&per_cycle));
+    let machine = probes.machine().busy;
+    assert!(machine.cycles.unwrap() >= cycles && machine.instructions.unwrap() >= instructions);
+}

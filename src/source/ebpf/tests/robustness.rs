@@ -367,6 +367,30 @@ fn tables_that_are_full_say_so() {
         ),
     }
     assert!(probes.machine().untracked_ns > 0);
+
+    // The processes outside of it have taken the one place for a cgroup, if they are many enough.
+    let Some(cgroup) = accuracy::Cgroup::new() else {
+        println!("skipped: no cgroup of version 2 may be made");
+        return;
+    };
+    let roomy = Sizes {
+        cgroups: 1,
+        ..Sizes::default()
+    };
+    let probes = load(Path::new("/"), roomy).and_then(Probes::of).unwrap();
+    std::thread::sleep(Duration::from_millis(5));
+    let group = probes.cgroup(&cgroup.at).unwrap();
+    fork(|_| {
+        cgroup.enter();
+        burn(Duration::from_millis(20));
+    })
+    .wait();
+    let used = probes.used_by_cgroup(&group);
+    if probes.control().cgroup_overflow > 0 {
+        assert_eq!(used, None, "a cgroup without a place has not used nothing");
+    } else {
+        assert!(used.unwrap().ns >= 20_000_000);
+    }
 }
 
 #[test]

@@ -1,0 +1,181 @@
+"""`lithowatt lithops runtime`: what it prints, and the Dockerfiles of deploy/."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lithowatt.cli import main
+from lithowatt.lithops import _runtime
+from lithowatt.lithops._dockerfile import BACKENDS, RuntimeOptionError, dockerfile
+
+DEPLOY = Path(__file__).resolve().parent.parent / "deploy"
+
+#: What a file of deploy/ is called, by architecture.
+FILES = {"x86_64": "Dockerfile", "arm64": "Dockerfile.arm64"}
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("architecture", FILES)
+def test_the_dockerfiles_of_deploy_are_those_that_the_command_writes(backend, architecture):
+    file = DEPLOY / backend / FILES[architecture]
+
+    assert file.read_text() == dockerfile(backend, architecture=architecture)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_dockerfile_is_of_instructions_that_docker_knows(backend):
+    text = dockerfile(backend, wheel="lithowatt-1-cp310-abi3-linux_x86_64.whl")
+    joined = text.replace("\\\n", " ")
+    lines = [line for line in joined.splitlines() if line and not line.startswith("#")]
+
+    known = {"FROM", "RUN", "COPY", "CMD", "ENV", "WORKDIR", "USER"}
+    assert {line.split()[0] for line in lines} <= known
+    assert lines[0].startswith("FROM --platform=linux/amd64 ")
+    assert any(line.startswith("COPY lithowatt-1-") for line in lines)
+    # It fails where calls would not be metered.
+    assert lines[-1] == "RUN python -m lithowatt.lithops status"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [({"backend": "ibm_cf"}, "ibm_cf"), ({"backend": "k8s", "architecture": "mips"}, "mips")],
+)
+def test_unknown_backends_and_architectures_are_refused(arguments, message):
+    with pytest.raises(RuntimeOptionError, match=message):
+        dockerfile(**arguments)
+
+
+def test_localhost_prints_the_command_for_the_interpreter_of_the_configuration(tmp_path, capsys):
+    pytest.importorskip("yaml")
+    config = tmp_path / "config.yaml"
+    config.write_text(f"localhost: {{runtime: {sys.executable}}}\n")
+    command = ["lithops", "runtime", "--backend", "localhost", "--config", str(config)]
+
+    assert main([*command, "--wheel", "x y.whl"]) == 0
+    out = capsys.readouterr().out
+    assert f"{sys.executable} -m pip install 'x y.whl'" in out
+    assert f"{sys.executable} -m lithowatt.lithops status" in out
+
+
+def test_localhost_applies_what_it_prints(monkeypatch, capsys):
+    ran = []
+
+    def run(command, cwd=None):
+        ran.append(command)
+        return subprocess.CompletedProcess(command, 0)
+
+    monkeypatch.setattr(_runtime.subprocess, "run", run)
+    command = ["lithops", "runtime", "--backend", "localhost", "--runtime", sys.executable]
+    assert main([*command, "--apply"]) == 0
+
+    assert [one[1:] for one in ran] == [
+        ["-m", "pip", "install", "lithowatt"],
+        ["-m", "lithowatt.lithops", "status"],
+    ]
+
+
+def test_an_image_is_built_with_lithops_from_a_folder_with_the_wheel(monkeypatch, tmp_path):
+    wheel = tmp_path / "lithowatt-1-py3-none-any.whl"
+    wheel.write_bytes(b"wheel")
+    seen = {}
+
+    def run(command, cwd=None):
+        seen["command"] = command
+        seen["files"] = {file.name: file.read_bytes() for file in Path(cwd).iterdir()}
+        return subprocess.CompletedProcess(command, 3)
+
+    monkeypatch.setattr(_runtime.subprocess, "run", run)
+    command = ["lithops", "runtime", "--backend", "k8s", "--apply", "--runtime", "me/image"]
+    # The exit code is Lithops'.
+    assert main([*command, "--wheel", str(wheel)]) == 3
+
+    built = ["lithops", "runtime", "build", "-b", "k8s", "-f", "Dockerfile", "me/image"]
+    assert seen["command"] == built
+    assert seen["files"].keys() == {"Dockerfile", wheel.name}
+    assert f"COPY {wheel.name} " in seen["files"]["Dockerfile"].decode()
+
+
+def test_lambda_prints_the_steps_and_refuses_arm64_without_a_container(capsys):
+    assert main(["lithops", "runtime", "--backend", "aws_lambda", "--wheel", "w.whl"]) == 0
+    out = capsys.readouterr().out
+    assert "runtime --backend aws_lambda --apply --wheel w.whl" in out
+    assert "lithowatt lithops layer lithowatt-layer.zip --wheel w.whl" in out
+
+    command = ["lithops", "runtime", "--backend", "aws_lambda", "--architecture", "arm64"]
+    assert main([*command, "--apply"]) == 2
+    assert "--container" in capsys.readouterr().err
+    assert main([*command, "--container"]) == 0
+    assert "linux/arm64 public.ecr.aws/lambda/python" in capsys.readouterr().out
+
+
+class Client:
+    """Lambda's API as far as a layer goes, with a function that has Lithops' layer."""
+
+    def __init__(self, layers, status=("Successful",)):
+        self.layers = layers
+        self.versions = []
+        self.status = list(status)
+
+    def list_layer_versions(self, LayerName):
+        return {"LayerVersions": self.versions}
+
+    def publish_layer_version(self, LayerName, Description, **_):
+        arn = f"arn:aws:lambda:eu-west-1:1:layer:{LayerName}:{len(self.versions) + 1}"
+        self.versions.append({"LayerVersionArn": arn, "Description": Description})
+        return {"LayerVersionArn": arn}
+
+    def get_function_configuration(self, FunctionName):
+        status = self.status.pop(0) if len(self.status) > 1 else self.status[0]
+        return {
+            "Layers": [{"Arn": arn} for arn in self.layers],
+            "LastUpdateStatus": status,
+            "LastUpdateStatusReason": "too large",
+        }
+
+    def update_function_configuration(self, FunctionName, Layers):
+        self.layers = Layers
+
+
+class Backend:
+    def __init__(self, client):
+        self.lambda_client = client
+
+    def list_runtimes(self):
+        return [("default-runtime-v311", 512, "3.8.0", "x"), ("me/image", 512, "3.8.0", "y")]
+
+    def _is_container_runtime(self, name):
+        return "default-runtime-v" not in name
+
+    def _format_function_name(self, name, memory, version):
+        return f"worker-{name}-{memory}-{version}"
+
+
+def test_another_version_of_the_layer_replaces_the_first_and_the_rest_stays(tmp_path, monkeypatch):
+    monkeypatch.setattr(_runtime.time, "sleep", lambda seconds: None)
+    first, second = tmp_path / "1.zip", tmp_path / "2.zip"
+    first.write_bytes(b"one")
+    second.write_bytes(b"two")
+    lithops = "arn:aws:lambda:eu-west-1:1:layer:lithops_layer:7"
+    client = Client([lithops], status=["Successful", "InProgress", "Successful"])
+
+    attached = _runtime.attach_layer(Backend(client), first)
+    assert attached == ["worker-default-runtime-v311-512-3.8.0"]
+    assert client.layers == [lithops, attached.layer]
+    # The same again publishes nothing.
+    assert _runtime.attach_layer(Backend(client), first).layer == attached.layer
+    assert len(client.versions) == 1
+    newer = _runtime.attach_layer(Backend(client), second)
+    assert newer.layer.endswith(":lithowatt:2")
+    assert client.layers == [lithops, newer.layer]
+
+
+def test_a_layer_that_aws_does_not_take_is_an_error_with_its_reason(tmp_path):
+    zipped = tmp_path / "1.zip"
+    zipped.write_bytes(b"one")
+
+    with pytest.raises(_runtime.RuntimeProblem, match="too large"):
+        _runtime.attach_layer(Backend(Client([], status=["Failed"])), zipped)
