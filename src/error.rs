@@ -91,6 +91,15 @@ pub enum Error {
         expected: &'static str,
     },
 
+    /// The node agent cannot do its work.
+    #[error("the agent cannot run: {reason}; accepted is {accepted}")]
+    Agent {
+        /// What is in the way.
+        reason: String,
+        /// What would do.
+        accepted: &'static str,
+    },
+
     /// Something that was asked for by name is not there, or may not be used.
     #[error("{reason}{}", fix.as_ref().map_or_else(String::new, |fix| format!("; fix: {fix}")))]
     Unavailable {
@@ -126,6 +135,7 @@ impl Error {
             Self::Malformed { .. } => "MalformedValueError",
             Self::Unavailable { .. } => "UnavailableError",
             Self::State { .. } => "MeterStateError",
+            Self::Agent { .. } => "AgentError",
         }
     }
 

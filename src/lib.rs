@@ -10,10 +10,12 @@
 //! - [`stats`]: a reading as the flat dict that Lithops and FlexExecutor carry.
 //! - [`validate`]: methods against each other. [`calibration`]: a machine against a reference.
 //! - [`machine`]: what this machine is and what can be measured on it.
+//! - [`agent`]: the same once for a whole node: counters, a ring for all to read, containers' parts.
 //! - `python`: the bindings, with feature `python` only.
 
 #![deny(unsafe_op_in_unsafe_fn)]
 
+pub mod agent;
 pub mod attribution;
 pub mod calibration;
 pub mod clock;

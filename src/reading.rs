@@ -468,10 +468,20 @@ impl Outcome {
         }
     }
 
+    /// " via agent" where the agent reads the counters of `method`.
+    fn via(&self, method: Method) -> &'static str {
+        match &self.catalog.via {
+            Some(via) if via.method == method => " via agent",
+            _ => "",
+        }
+    }
+
     /// A live counter changes within a millisecond, and is looked at once in an interval.
     fn standstill_ns(&self) -> u64 {
         let interval = self.interval_ns.unwrap_or(0);
-        (interval * 5 / 2).max(50_000_000)
+        // An agent that is kept waiting is not dead yet.
+        let agent = self.catalog.via.as_ref().map_or(0, |via| via.stale_ns);
+        (interval * 5 / 2).max(50_000_000).max(agent)
     }
 
     /// One domain of one method, all packages; or why not.
@@ -574,7 +584,7 @@ fn method_reading(outcome: &Outcome, method: Method, seconds: f64) -> MethodRead
             .filter(|z| z.method == method)
             .map(|z| z.name.as_str())
             .collect();
-        format!("measured: {}", names.join(", "))
+        format!("measured: {}{}", names.join(", "), outcome.via(method))
     } else {
         unavailable(reading.reasons.get(&Domain::Package).cloned())
     };
@@ -727,7 +737,7 @@ fn measured(
         } else {
             Quality::Attributed
         },
-        method: format!("{}+{weight}", method.name()),
+        method: format!("{}+{weight}{}", method.name(), outcome.via(method)),
         definition,
         division,
         idle_source: idle.source,

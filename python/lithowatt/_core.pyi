@@ -89,6 +89,56 @@ class PowerModel:
     def tdp(self) -> tuple[float | None, str]: ...
     def assumptions(self) -> dict[str, Any]: ...
 
+class Agent:
+    """The node agent: samples and publishes its ring from its making until it is stopped.
+
+    Raises:
+        AgentError: Where counters, options or another agent are in the way.
+        UnreadableFileError: Where the ring cannot be made.
+    """
+
+    def __new__(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        root: str | os.PathLike[str] | None = None,
+        rate: float = 100.0,
+        quantum_uj: int = 1000,
+        round: float = 1.0,
+        group: int | None = None,
+        method: str | None = None,
+        containers: bool = True,
+        node: str = "",
+    ) -> Agent: ...
+    def snapshot(self) -> dict[str, Any]:
+        """The state at the end of the last round."""
+    @property
+    def alive(self) -> bool: ...
+    def stop(self) -> None: ...
+
+class Ring:
+    """A ring, open for reading: at ``path``, ``LITHOWATT_RING`` or below ``root``.
+
+    Raises:
+        AgentError: Where there is none, or none that can be believed.
+    """
+
+    def __new__(
+        cls,
+        path: str | os.PathLike[str] | None = None,
+        root: str | os.PathLike[str] | None = None,
+    ) -> Ring: ...
+    def header(self) -> dict[str, Any]: ...
+    def look(self) -> dict[str, Any]: ...
+    def touch(self) -> bool: ...
+    def groups(self) -> tuple[dict[str, Any], list[dict[str, Any]]] | None: ...
+    def own_groups(self) -> list[dict[str, Any]]: ...
+
+def divide_energy(
+    joules: float, idle: float, own: Sequence[float], busy: float
+) -> tuple[list[float], float]:
+    """A machine's energy in J divided by CPU time in s as the agent does: parts and rest."""
+
 def doctor(root: str | os.PathLike[str] | None = None) -> list[dict[str, Any]]:
     """What can be measured below ``root``: one dict per method."""
 

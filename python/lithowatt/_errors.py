@@ -41,3 +41,7 @@ class UnavailableError(LithowattError, RuntimeError):
 
 class MeterStateError(LithowattError, RuntimeError):
     """``stop`` of a meter that does not run, or ``start`` of one that does."""
+
+
+class AgentError(LithowattError, RuntimeError):
+    """The node agent cannot run, or there is no ring of one to read."""

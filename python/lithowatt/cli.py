@@ -1,7 +1,7 @@
 """``lithowatt``: what can be measured here, and the joules of a command.
 
 ``lithowatt doctor``, ``run -- CMD``, ``top``, ``calibrate``, ``lithops status``,
-``profile recommend``.
+``profile recommend``, ``agent``.
 """
 
 from __future__ import annotations
@@ -85,6 +85,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("command", nargs="+", metavar="CMD", help="the command, after --")
     run.set_defaults(func=_run)
 
+    from lithowatt._agent import add_cli as add_agent_cli
     from lithowatt._cost_cli import add_cli as add_cost_cli
     from lithowatt._top_cli import add_cli as add_top_cli
     from lithowatt.lithops import add_cli
@@ -94,6 +95,7 @@ def _parser() -> argparse.ArgumentParser:
     add_cli(commands)
     add_profile_cli(commands)
     add_cost_cli(commands)
+    add_agent_cli(commands)
     add_top_cli(commands)
     return parser
 

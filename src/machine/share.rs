@@ -385,7 +385,7 @@ impl Groups {
 }
 
 /// `base` joined with `path` and everything in between, deepest first; those that exist.
-fn upwards(base: &Path, path: &str) -> Vec<PathBuf> {
+pub(crate) fn upwards(base: &Path, path: &str) -> Vec<PathBuf> {
     let mut dirs = vec![base.to_owned()];
     let mut dir = base.to_owned();
     for part in Path::new(path.trim_end_matches(" (deleted)")).components() {

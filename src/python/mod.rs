@@ -15,6 +15,7 @@ use crate::source::Methods;
 use crate::source::model::fit;
 use crate::{calibration, machine, stats, timeline, validate};
 
+mod agent;
 mod model;
 mod probes;
 
@@ -459,6 +460,9 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("TOLERANCE", validate::TOLERANCE)?;
     module.add_class::<PyMeter>()?;
     module.add_class::<model::PyPowerModel>()?;
+    module.add_class::<agent::PyAgent>()?;
+    module.add_class::<agent::PyRing>()?;
+    module.add_function(wrap_pyfunction!(agent::divide_energy, module)?)?;
     module.add_class::<probes::PyProbes>()?;
     module.add_function(wrap_pyfunction!(probes::load_probes, module)?)?;
     module.add_function(wrap_pyfunction!(probes::unload_probes, module)?)?;

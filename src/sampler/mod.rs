@@ -17,10 +17,12 @@ use crate::source::perf::TreeCounters;
 use crate::source::{Method, Methods, Unavailable, Zone};
 
 mod probed;
+mod ring;
 mod state;
 mod window;
 
 pub use probed::{SeenWindow, load_probes};
+pub use ring::Via;
 use state::State;
 use window::Record;
 pub use window::{Catalog, Edge, Outcome, Phase, Subject};

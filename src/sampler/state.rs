@@ -55,6 +55,7 @@ pub(super) struct State {
     pub(super) facts: Option<Arc<Facts>>,
     pub(super) rapl: Opened<Rapl>,
     pub(super) perf: Opened<PowerPmu>,
+    pub(super) ring: super::ring::Borrowed,
     pub(super) tree_counters: Opened<TreeCounters>,
     pub(super) probes: Opened<Arc<Probes>>,
     /// Somebody asked for the probes by name.
@@ -98,6 +99,7 @@ impl State {
             facts: None,
             rapl: None,
             perf: None,
+            ring: super::ring::Borrowed::default(),
             tree_counters: None,
             probes: None,
             probes_asked: false,
@@ -146,6 +148,7 @@ impl State {
             }
             news = true;
         }
+        news |= self.open_ring(methods);
         if methods.has(Method::Psutil) && self.system.is_none() {
             self.system = Some(System::open(&self.root));
             news = true;
@@ -194,12 +197,12 @@ impl State {
         let mut notes = Vec::new();
         match &self.rapl {
             Some(Ok(rapl)) => notes.extend(rapl.notes().iter().map(|n| format!("rapl: {n}"))),
-            Some(Err(why)) => missing.push((Method::Rapl, why.clone())),
+            Some(Err(why)) => missing.push((Method::Rapl, self.lacking(why))),
             None => {}
         }
         match &self.perf {
             Some(Ok(perf)) => notes.extend(perf.notes().iter().map(|n| format!("perf: {n}"))),
-            Some(Err(why)) => missing.push((Method::Perf, why.clone())),
+            Some(Err(why)) => missing.push((Method::Perf, self.lacking(why))),
             None => {}
         }
         if let Some(Err(why)) = &self.probes {
@@ -218,7 +221,13 @@ impl State {
             Some(Ok(rapl)) => rapl.holes().to_vec(),
             _ => Vec::new(),
         };
+        let via = self.ring.via();
+        if let (Some(via), Some(words)) = (&via, self.ring.describe()) {
+            missing.retain(|(method, _)| *method != via.method);
+            notes.push(format!("{}: {words}", via.method.name()));
+        }
         self.catalog = Arc::new(Catalog {
+            via,
             holes,
             zones: self.zones.clone(),
             missing,
@@ -227,14 +236,26 @@ impl State {
         });
     }
 
+    /// Why a counter is missing, and why its stand-in is.
+    fn lacking(&self, why: &Unavailable) -> Unavailable {
+        match self.ring.refused() {
+            Some(other) => Unavailable {
+                reason: format!("{}; {}", why.reason, other.reason),
+                ..why.clone()
+            },
+            None => why.clone(),
+        }
+    }
+
     /// Reads the energy counters of `methods` and advances their totals. Once more where the
     /// first try was interrupted: at the edge of a window, time is energy.
     pub(super) fn read_counters(&mut self, methods: Methods) -> Moment {
-        let first = self.read_counters_once(methods);
-        if first.slack_ns <= INTERRUPTED_NS {
-            return first;
+        let mut moment = self.read_counters_once(methods);
+        if moment.slack_ns > INTERRUPTED_NS {
+            moment = self.read_counters_once(methods);
         }
-        self.read_counters_once(methods)
+        moment.slack_ns += self.ring.slack_ns();
+        moment
     }
 
     pub(super) fn read_counters_once(&mut self, methods: Methods) -> Moment {
@@ -244,17 +265,22 @@ impl State {
                 continue;
             }
             self.raw.clear();
+            let mut lost_times = 0;
             let t_ns = clock::monotonic_ns();
             match (method, &mut self.rapl, &mut self.perf) {
                 (Method::Rapl, Some(Ok(rapl)), _) => rapl.read(&mut self.raw),
                 (Method::Perf, _, Some(Ok(perf))) => perf.read(&mut self.raw),
-                _ => continue,
+                _ => match self.ring.read(method, t_ns, &mut self.raw) {
+                    Some(lost) => lost_times = lost,
+                    None => continue,
+                },
             }
             let mut raw = self.raw.iter();
             for (i, zone) in self.zones.iter().enumerate() {
                 if zone.method != method {
                     continue;
                 }
+                self.counters[i].resets += lost_times;
                 match raw.next() {
                     Some(Ok(value)) => {
                         self.faults[i] = None;
@@ -385,11 +411,19 @@ impl State {
             slack_ns: moment.slack_ns,
             totals: self.counters.iter().take(width).map(|c| c.total).collect(),
             resets: self.counters.iter().take(width).map(|c| c.resets).collect(),
-            idle_ns: self.machine.idle_ns(moment.t_ns, cpu.inside_ns),
+            idle_ns: self.idle_ns(moment.t_ns, cpu.inside_ns),
             own_ns: cpu.own_ns,
             inside_ns: cpu.inside_ns,
             seen: cpu.seen,
             sandbox: self.read_sandbox(),
+        }
+    }
+
+    /// Idle time of the machine: by /proc, or by the agent where /proc tells of something else.
+    fn idle_ns(&mut self, t_ns: u64, inside_ns: Option<u64>) -> Option<u64> {
+        match self.ring.idle_ns() {
+            Some(ns) => Some(ns),
+            None => self.machine.idle_ns(t_ns, inside_ns),
         }
     }
 
@@ -529,7 +563,8 @@ impl State {
             active.record.samples += 1;
             let from = active.record.candidate.as_ref();
             let from = from.unwrap_or(&active.record.group).t_ns;
-            if moment.t_ns.saturating_sub(from) >= ATTRIBUTION_NS {
+            // While the agent is away an interval goes on: its energy comes with the next word.
+            if moment.t_ns.saturating_sub(from) >= ATTRIBUTION_NS && !self.ring.is_silent() {
                 self.end_interval(active, moment);
             } else {
                 self.push_timeline(&mut active.record, moment.t_ns, None, false);
@@ -689,7 +724,7 @@ impl State {
         {
             return;
         }
-        let Some(idle_ns) = self.machine.idle_ns(t_ns, None) else {
+        let Some(idle_ns) = self.idle_ns(t_ns, None) else {
             return;
         };
         let totals = |state: &Self| state.counters.iter().map(|c| c.total).collect::<Vec<_>>();
@@ -778,6 +813,7 @@ impl State {
         for (name, before) in std::mem::take(&mut record.open_phases).into_iter().rev() {
             record.end_phase(name, &before);
         }
+        self.learn_from_ring();
         let sum = |of: fn(&Counter) -> u32| self.counters.iter().map(of).sum::<u32>();
         Outcome {
             window_ns,

@@ -191,6 +191,8 @@ pub struct Catalog {
     pub hardware_missing: Option<Unavailable>,
     /// What sources left out.
     pub notes: Vec<String>,
+    /// The counters are the node agent's.
+    pub via: Option<super::Via>,
     /// Domains of powercap of which a part cannot be read, and why.
     pub holes: Vec<(Domain, String)>,
 }

@@ -12,6 +12,7 @@ pub mod model;
 pub mod perf;
 pub mod procfs;
 pub mod rapl;
+pub mod ring;
 pub mod throttle;
 
 /// A part of the machine that has an energy counter of its own.
@@ -241,6 +242,8 @@ pub enum ReadFault {
     Malformed,
     /// Any other I/O error.
     Failed,
+    /// The node agent gives no sign of life.
+    Stale,
 }
 
 impl fmt::Display for ReadFault {
@@ -250,6 +253,7 @@ impl fmt::Display for ReadFault {
             Self::Denied => "permission was denied",
             Self::Malformed => "the counter held no number",
             Self::Failed => "the counter could not be read",
+            Self::Stale => "the node agent gave no sign of life",
         })
     }
 }

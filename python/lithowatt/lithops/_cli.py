@@ -7,7 +7,7 @@ from typing import Any
 
 #: Modules with an `add_cli(commands)`, in the order of the help. A name from here
 #: on is all that a further command takes.
-MODULES = ("_runtime", "_layer", "_config")
+MODULES = ("_runtime", "_layer", "_config", "_k8s_template")
 
 
 def add_commands(commands: Any) -> None:

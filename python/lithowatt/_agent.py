@@ -1,0 +1,275 @@
+"""``lithowatt agent``: one process per machine holds the counters, and everybody gets joules."""
+
+from __future__ import annotations
+
+import grp
+import json
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lithowatt import _core
+from lithowatt._errors import AgentError
+from lithowatt._reading import format_number
+
+if TYPE_CHECKING:
+    import argparse
+
+    from lithowatt._agent_metrics import MetricsServer
+
+RING_PATH = "/run/lithowatt/ring"
+"""Where a meter looks for the ring (``LITHOWATT_RING`` names another place)."""
+
+METRICS_ADDRESS = "127.0.0.1:9477"
+"""Where the metrics are, unless told otherwise."""
+
+WATCH_SECONDS = 2.0
+"""The main thread looks this often whether the sampler lives."""
+
+
+def add_cli(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Adds ``agent`` to the command line."""
+    parser = commands.add_parser(
+        "agent",
+        help="hold this machine's energy counters for everybody, until it is ended",
+        description="Samples the energy counters once for the whole machine and publishes them in "
+        "a ring that any process and any container may read without privilege. Ends with SIGTERM "
+        "or Ctrl-C.",
+    )
+    add = parser.add_argument
+    add("--ring", help=f"where the ring is put (default: $LITHOWATT_RING or {RING_PATH})")
+    add("--rate", type=float, default=100.0, help="samples a second (default: %(default)g)")
+    add(
+        "--quantum-uj",
+        type=int,
+        default=1000,
+        metavar="UJ",
+        help="step of the published energy in µJ (default: %(default)s)",
+    )
+    add(
+        "--round",
+        type=float,
+        default=1.0,
+        metavar="S",
+        help="seconds between two divisions among containers (default: %(default)g)",
+    )
+    add("--group", help="only this group may read the ring; then a finer rate and quantum may be")
+    add("--method", choices=["rapl", "perf"], help="the counter (default: the first that is there)")
+    add("--no-containers", action="store_true", help="do not follow containers and pods")
+    add("--node", help="this node's name (default: $NODE_NAME)")
+    add(
+        "--metrics",
+        default=METRICS_ADDRESS,
+        metavar="HOST:PORT",
+        help="where OpenMetrics are served, or 'off' (default: %(default)s)",
+    )
+    add("--serve-ring", action="store_true", help="give the ring at /ring beside the metrics, too")
+    add(
+        "--mirror",
+        metavar="URL",
+        help="hold no counters: keep a ring from an agent with --serve-ring, such as "
+        "http://lithowatt-agent.lithowatt:9477",
+    )
+    add(
+        "--mirror-period",
+        type=float,
+        default=0.1,
+        metavar="S",
+        help="seconds between two questions of a mirror (default: %(default)g)",
+    )
+    add("--root", help="look for /sys and /proc below this directory")
+    add("--show", action="store_true", help="do not run: show what the ring of a running one says")
+    add("--json", action="store_true", help="with --show: as JSON")
+    parser.set_defaults(func=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Runs the agent until it is told to end; returns the exit code.
+
+    Raises:
+        AgentError: Where it cannot run.
+    """
+    path = arguments.ring or os.environ.get("LITHOWATT_RING") or None
+    if arguments.show:
+        return _show(_core.Ring(path, arguments.root), arguments.json)
+    if arguments.mirror:
+        return _mirror(arguments, path or RING_PATH)
+    address = _address(arguments.metrics)
+    if address is None and arguments.serve_ring:
+        raise AgentError("--serve-ring needs an address; accepted is --metrics HOST:PORT")
+    group = _group(arguments.group)
+    # Before the ring is made: an agent that cannot do all it was asked to does nothing.
+    server = None if address is None else _bound(address)
+    agent = _core.Agent(
+        path or RING_PATH,
+        root=arguments.root,
+        rate=arguments.rate,
+        quantum_uj=arguments.quantum_uj,
+        round=arguments.round,
+        group=group,
+        method=arguments.method,
+        containers=not arguments.no_containers,
+        node=arguments.node or os.environ.get("NODE_NAME", ""),
+    )
+    ended = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: ended.set())
+    try:
+        if server is not None:
+            server.serve(agent, (path or RING_PATH) if arguments.serve_ring else None)
+        _announce(agent, path or RING_PATH, arguments)
+        while not ended.wait(WATCH_SECONDS):
+            if not agent.alive:
+                print("lithowatt agent: its sampler ended; please report it", file=sys.stderr)
+                return 1
+    finally:
+        agent.stop()
+    return 0
+
+
+def _mirror(arguments: argparse.Namespace, path: str) -> int:
+    from lithowatt._agent_mirror import Mirror
+
+    if not 0.01 <= arguments.mirror_period <= 1:
+        raise AgentError(
+            f"--mirror-period {arguments.mirror_period!r} is out of range; accepted is 0.01 to 1 s"
+        )
+    ended = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: ended.set())
+    try:
+        Mirror(arguments.mirror, path, arguments.mirror_period).run(ended)
+    except OSError as error:
+        raise AgentError(
+            f"the ring {path} cannot be made ({error}); accepted is a folder of the mirror's own"
+        ) from None
+    return 0
+
+
+def _bound(address: tuple[str, int]) -> MetricsServer:
+    from lithowatt._agent_metrics import MetricsServer
+
+    try:
+        return MetricsServer(address)
+    except OSError as error:
+        raise AgentError(
+            f"the metrics cannot be served at {address[0]}:{address[1]} ({error.strerror}); "
+            "accepted is a free HOST:PORT, or --metrics off"
+        ) from None
+
+
+def _announce(agent: _core.Agent, path: str, arguments: argparse.Namespace) -> None:
+    state = agent.snapshot()
+    zones = ", ".join(f"{zone['method']}:{zone['name']}" for zone in state["zones"])
+    went_on = "; goes on from an earlier ring" if state["adopted"] else ""
+    print(
+        f"lithowatt agent: {path}: {zones}; {arguments.rate:g} samples/s in steps of "
+        f"{arguments.quantum_uj} µJ{went_on}",
+        file=sys.stderr,
+        flush=True,
+    )
+    if not _in_memory(path):
+        print(
+            f"lithowatt agent: {path} is on a disk, which will be written to all the time: "
+            "put the ring on a tmpfs such as /run",
+            file=sys.stderr,
+            flush=True,
+        )
+
+
+def _in_memory(path: str) -> bool:
+    """Whether the file is on a tmpfs, by the longest mount point above it."""
+    real = os.path.realpath(path)
+    best, kind = "", "tmpfs"
+    try:
+        with Path("/proc/self/mounts").open(encoding="utf-8", errors="replace") as mounts:
+            for line in mounts:
+                _, point, type_, *_ = line.split(" ")
+                inside = real == point or real.startswith(point.rstrip("/") + "/")
+                if inside and len(point) >= len(best):
+                    best, kind = point, type_
+    except OSError:
+        return True
+    return kind in ("tmpfs", "ramfs", "devtmpfs")
+
+
+def _address(text: str) -> tuple[str, int] | None:
+    if text == "off":
+        return None
+    host, colon, port = text.rpartition(":")
+    host = host.strip("[]")
+    if not colon or not host or not port.isdecimal() or not 0 < int(port) < 65536:
+        raise AgentError(
+            f"--metrics {text!r} is no address; accepted is HOST:PORT such as "
+            f"{METRICS_ADDRESS}, or 'off'"
+        )
+    return host, int(port)
+
+
+def _group(name: str | None) -> int | None:
+    if name is None:
+        return None
+    if name.isdecimal():
+        return int(name)
+    try:
+        return grp.getgrnam(name).gr_gid
+    except KeyError:
+        raise AgentError(f"--group {name!r} does not exist; accepted is a group") from None
+
+
+def read_ring(path: str | None = None, root: str | None = None) -> dict[str, Any]:
+    """What a running agent's ring says now.
+
+    Returns:
+        ``header`` (rate, resolution, zones), ``now`` (totals in J by zone, age of the newest
+        sample in s), ``account`` (the machine's energy since the ring began, divided, in µJ),
+        ``groups`` (rows in µJ and ns) and ``own`` (rows of the groups this process is in).
+
+    Raises:
+        AgentError: Where there is no ring, or none that can be believed.
+    """
+    ring = _core.Ring(path, root)
+    return _state(ring)
+
+
+def _state(ring: _core.Ring) -> dict[str, Any]:
+    account, groups = ring.groups() or (None, [])
+    return {
+        "header": ring.header(),
+        "now": ring.look(),
+        "account": account,
+        "groups": groups,
+        "own": ring.own_groups(),
+    }
+
+
+def _show(ring: _core.Ring, as_json: bool) -> int:
+    state = _state(ring)
+    if as_json:
+        print(json.dumps(state, indent=2))
+        return 0
+    header, now, account = state["header"], state["now"], state["account"]
+    node = f" on {header['node']}" if header["node"] else ""
+    print(
+        f"agent {header['version']}{node}: {1e9 / header['period_ns']:g} samples/s in steps of "
+        f"{header['quantum_uj']} µJ, newest {now['age'] * 1e3:.1f} ms old"
+    )
+    for name, joules in now["joules"].items():
+        shown = "cannot be read" if joules is None else f"{format_number(joules)} J"
+        print(f"  {name}: {shown}")
+    if account is None or account["round"] == 0:
+        return 0
+    print("since the ring began, J:")
+    for key in ("machine", "idle", "rest", "gone"):
+        print(f"  {key}: {format_number(account[f'{key}_uj'] * 1e-6)}")
+    own = {row["id"] for row in state["own"]}
+    for row in sorted(state["groups"], key=lambda row: -row["active_uj"]):
+        ours = " (this one)" if row["id"] in own else ""
+        inside = "" if row["counted"] else " in a pod"
+        print(
+            f"  {row['kind']} {row['id']}{inside}: {format_number(row['active_uj'] * 1e-6)}{ours}"
+        )
+    return 0

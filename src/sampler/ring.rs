@@ -1,0 +1,177 @@
+//! The node agent's ring in the place of counters that this process may not read.
+
+use super::State;
+use crate::clock;
+use crate::source::ring::{self, Ring};
+use crate::source::{Method, Methods, ReadFault, Unavailable};
+
+/// Where there is no ring it is looked for again at most this often, ns: a worker may be older than
+/// the agent.
+const LOOK_AGAIN_NS: u64 = 5_000_000_000;
+
+/// /proc tells of the same machine as the agent if idle times since boot agree so far, ns.
+const SAME_IDLE_NS: u64 = 2_000_000_000;
+
+/// The ring of a hub, if it needs one.
+#[derive(Debug, Default)]
+pub(super) struct Borrowed {
+    ring: Option<Ring>,
+    /// Why there is none, where that is worth telling.
+    refused: Option<Unavailable>,
+    tried_ns: u64,
+    /// /proc does not tell of the machine, so its idle time is the ring's.
+    idle_too: bool,
+    resets: u64,
+    fault: Option<ReadFault>,
+}
+
+/// What readings say of the ring.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Via {
+    /// The method of the agent's counters.
+    pub method: Method,
+    /// A ring whose heart did not beat for so long is not believed, ns.
+    pub stale_ns: u64,
+}
+
+impl Borrowed {
+    pub(super) fn refused(&self) -> Option<&Unavailable> {
+        self.refused.as_ref()
+    }
+
+    pub(super) fn via(&self) -> Option<Via> {
+        self.ring.as_ref().map(|ring| Via {
+            method: ring.method(),
+            stale_ns: ring.header().stale_ns,
+        })
+    }
+
+    /// In words, for notes.
+    pub(super) fn describe(&self) -> Option<String> {
+        let ring = self.ring.as_ref()?;
+        Some(format!(
+            "through the node agent, {:.0} samples a second in steps of {} µJ",
+            1e9 / ring.header().period_ns as f64,
+            ring.header().quantum_uj
+        ))
+    }
+
+    /// The totals are as old as that, ns: half of it is how far off an edge may be.
+    pub(super) fn slack_ns(&self) -> u64 {
+        match &self.ring {
+            Some(ring) if self.fault.is_none() => ring.age_ns() / 2,
+            _ => 0,
+        }
+    }
+
+    /// There is a ring, and it says nothing now that an interval could end with.
+    pub(super) fn is_silent(&self) -> bool {
+        self.ring
+            .as_ref()
+            .is_some_and(|ring| self.fault.is_some() || ring.age_ns() > ring.carry_ns())
+    }
+
+    /// Idle time of the machine where /proc does not tell it.
+    pub(super) fn idle_ns(&self) -> Option<u64> {
+        self.ring.as_ref().filter(|_| self.idle_too)?.idle_ns()
+    }
+
+    /// Reads what `method` counts, if it is the agent's. Tells how often energy was lost since.
+    pub(super) fn read(
+        &mut self,
+        method: Method,
+        t_ns: u64,
+        raw: &mut Vec<Result<u64, ReadFault>>,
+    ) -> Option<u32> {
+        let ring = self.ring.as_mut().filter(|r| r.method() == method)?;
+        match ring.look(t_ns) {
+            Ok(()) => {
+                self.fault = None;
+                ring.read(raw);
+            }
+            Err(fault) => {
+                self.fault = Some(fault);
+                raw.extend(ring.zones().iter().map(|_| Err(fault)));
+            }
+        }
+        let lost = ring.resets() - self.resets;
+        self.resets = ring.resets();
+        Some(u32::try_from(lost).unwrap_or(u32::MAX))
+    }
+}
+
+impl State {
+    /// Opens the ring where a counter that `methods` ask for cannot be read here. Tells whether
+    /// that brought anything new.
+    pub(super) fn open_ring(&mut self, methods: Methods) -> bool {
+        let denied =
+            |method: Method, opened: Option<bool>| methods.has(method) && opened == Some(false);
+        let rapl = self.rapl.as_ref().map(Result::is_ok);
+        let perf = self.perf.as_ref().map(Result::is_ok);
+        if self.ring.ring.is_some()
+            || rapl == Some(true)
+            || perf == Some(true)
+            || !(denied(Method::Rapl, rapl) || denied(Method::Perf, perf))
+        {
+            return false;
+        }
+        let now = clock::monotonic_ns();
+        let tried = std::mem::replace(&mut self.ring.tried_ns, now);
+        if tried != 0 && now.saturating_sub(tried) < LOOK_AGAIN_NS {
+            self.ring.tried_ns = tried;
+            return false;
+        }
+        let path = ring::path_below(&self.root);
+        let named = std::env::var_os(ring::PATH_VARIABLE).is_some_and(|p| !p.is_empty());
+        match Ring::open(&path, &self.root) {
+            Ok(ring) => {
+                let wanted = match ring.method() {
+                    Method::Perf => denied(Method::Perf, perf),
+                    _ => denied(Method::Rapl, rapl),
+                };
+                if !wanted {
+                    return false;
+                }
+                self.zones.extend_from_slice(ring.zones());
+                let here = self.machine.idle_ns(now, None);
+                let same = here
+                    .zip(ring.idle_ns())
+                    .is_some_and(|(a, b)| a.abs_diff(b) < SAME_IDLE_NS);
+                if !same && ring.idle_ns().is_some() {
+                    self.ring.idle_too = true;
+                    self.machine.cpus = ring.header().cpus;
+                }
+                self.ring.resets = ring.resets();
+                self.ring.ring = Some(ring);
+                self.ring.refused = None;
+                true
+            }
+            Err(why) => {
+                // Most machines have no agent, and nobody wants to read that each time.
+                let told = (named || path.exists()).then_some(why);
+                let news = told != self.ring.refused;
+                self.ring.refused = told;
+                news
+            }
+        }
+    }
+
+    /// What the agent saw of zones that this process has not seen at rest itself, W.
+    pub(super) fn learn_from_ring(&mut self) {
+        let Some(ring) = &self.ring.ring else { return };
+        let unknown = |(zone, learned): (&crate::source::Zone, &Option<f64>)| {
+            learned.is_none() && ring.zones().contains(zone)
+        };
+        if !self.zones.iter().zip(&self.learned).any(unknown) {
+            return;
+        }
+        let seen = ring.idle_watts();
+        for (zone, learned) in self.zones.iter().zip(&mut self.learned) {
+            if learned.is_none()
+                && let Some(at) = ring.zones().iter().position(|z| z == zone)
+            {
+                *learned = seen[at];
+            }
+        }
+    }
+}

@@ -1,0 +1,67 @@
+//! Which groups of the ring is this process in?
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use super::layout::GroupRow;
+use crate::machine::share::upwards;
+
+/// Directories of this process's cgroup in the hierarchy `version` (1: cpuacct, 2: unified), from
+/// its own up to the top of what is mounted, below `root`.
+///
+/// In a container with a cgroup namespace the path is `/` and the mount's top is the container;
+/// without one the path is the host's, and only the mount's top is to be seen.
+pub fn directories(root: &Path, version: u32) -> Vec<PathBuf> {
+    let text = fs::read_to_string(root.join("proc/self/cgroup")).unwrap_or_default();
+    let Some(mount) = mount(root, version) else {
+        return Vec::new();
+    };
+    upwards(&mount, path_in(&text, version).unwrap_or("/"))
+}
+
+/// Where the hierarchy is mounted.
+pub fn mount(root: &Path, version: u32) -> Option<PathBuf> {
+    let base = root.join("sys/fs/cgroup");
+    match version {
+        2 => ["", "unified"]
+            .into_iter()
+            .map(|d| base.join(d))
+            .find(|d| d.join("cgroup.controllers").exists() || d.join("cpu.stat").exists()),
+        1 => ["cpuacct", "cpu,cpuacct", "cpuacct,cpu"]
+            .into_iter()
+            .map(|d| base.join(d))
+            .find(|d| d.join("cpuacct.usage").exists()),
+        _ => None,
+    }
+}
+
+/// The path in the hierarchy by the text of /proc/self/cgroup.
+///
+/// ```
+/// use lithowatt::source::ring::own::path_in;
+/// let text = "5:cpu,cpuacct:/docker/f00\n0::/init.scope\n";
+/// assert_eq!(path_in(text, 1), Some("/docker/f00"));
+/// assert_eq!(path_in(text, 2), Some("/init.scope"));
+/// assert_eq!(path_in("", 2), None);
+/// ```
+pub fn path_in(text: &str, version: u32) -> Option<&str> {
+    text.lines().find_map(|line| {
+        let mut parts = line.splitn(3, ':');
+        let (number, controllers, path) = (parts.next()?, parts.next()?, parts.next()?);
+        let ours = match version {
+            2 => number == "0" && controllers.is_empty(),
+            _ => controllers.split(',').any(|c| c == "cpuacct"),
+        };
+        ours.then_some(path)
+    })
+}
+
+/// The rows of the groups that this process is in, innermost first.
+pub fn rows_of<'r>(root: &Path, version: u32, rows: &'r [GroupRow]) -> Vec<&'r GroupRow> {
+    directories(root, version)
+        .iter()
+        .filter_map(|dir| fs::metadata(dir).ok())
+        .filter_map(|meta| rows.iter().find(|row| row.id == meta.ino()))
+        .collect()
+}

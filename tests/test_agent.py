@@ -1,0 +1,487 @@
+"""The node agent: what it publishes, who may read it, and what a meter makes of it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import socket
+import stat
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from agent_tools import AgentProcess, blind_root, burning, shared_folder
+from lithowatt import EnergyMeter, _core
+from lithowatt._errors import AgentError
+from rig import Rig, StaticTree
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    path = shared_folder()
+    yield path
+    shutil.rmtree(path, ignore_errors=True)
+
+
+@pytest.fixture
+def tree(folder: Path) -> StaticTree:
+    return StaticTree(folder / "root", packages=2, domains=("package", "dram"))
+
+
+def spin(seconds: float) -> int:
+    end = time.monotonic() + seconds
+    turns = 0
+    while time.monotonic() < end:
+        turns += 1
+    return turns
+
+
+def through_agent(method: str | None) -> bool:
+    """Whether the counters are the agent's; the weight is the probes' where they are loaded."""
+    return method in ("rapl+cputime via agent", "rapl+ebpf via agent")
+
+
+def add_to_all(tree: StaticTree, microjoules: int) -> None:
+    for zone in tree.zones:
+        tree.add(zone.key, microjoules)
+
+
+# -- the command ------------------------------------------------------------------------------
+
+
+def test_a_ring_is_there_for_everybody_and_written_by_one(folder: Path, tree: StaticTree) -> None:
+    ring = folder / "lithowatt" / "ring"
+    with AgentProcess(tree.root, ring):
+        assert stat.S_IMODE(ring.stat().st_mode) == 0o644
+        assert stat.S_IMODE(ring.parent.stat().st_mode) == 0o755
+        second = subprocess.run(
+            [
+                sys.executable,
+                "-m",
+                "lithowatt",
+                "agent",
+                "--root",
+                str(tree.root),
+                "--ring",
+                str(ring),
+                "--metrics",
+                "off",
+            ],
+            capture_output=True,
+            text=True,
+        )
+        assert second.returncode == 2
+        assert "another one, pid" in second.stderr
+        tree.add("package-0", 2_500_000)
+        time.sleep(0.1)
+        look = _core.Ring(ring, tree.root).look()
+        assert look["joules"]["package-0"] == pytest.approx(3.5)
+        assert look["joules"]["package-0/dram"] == pytest.approx(1.0)
+
+
+def test_show_tells_what_the_ring_says(folder: Path, tree: StaticTree) -> None:
+    ring = folder / "lithowatt" / "ring"
+    command = [sys.executable, "-m", "lithowatt", "agent", "--show", "--ring", str(ring)]
+    before = subprocess.run(command, capture_output=True, text=True)
+    assert before.returncode == 2
+    assert "no agent" in before.stderr and str(ring) in before.stderr
+    with AgentProcess(tree.root, ring, "--round", "0.1", "--node", "n1"):
+        time.sleep(0.3)
+        shown = subprocess.run(command, capture_output=True, text=True)
+        assert shown.returncode == 0, shown.stderr
+        assert "agent" in shown.stdout and "on n1" in shown.stdout
+        assert "package-1/dram: 1 J" in shown.stdout
+        told = json.loads(subprocess.check_output([*command, "--json"], text=True))
+        assert told["header"]["period_ns"] == 10_000_000
+        assert told["account"]["round"] >= 1
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--rate", "0"], "1 to 1000 samples"),
+        (["--rate", "500"], "too fine"),
+        (["--quantum-uj", "10"], "too fine"),
+        (["--round", "nan"], "0.1 to 60"),
+        (["--metrics", "nowhere"], "HOST:PORT"),
+        (["--metrics", "127.0.0.1:99999"], "HOST:PORT"),
+        (["--group", "no-such-group-here"], "no-such-group-here"),
+        (["--method", "perf"], "no energy counter"),
+    ],
+)
+def test_what_cannot_be_is_said_and_nothing_is_made(
+    folder: Path, tree: StaticTree, options: list[str], words: str
+) -> None:
+    ring = folder / "lithowatt" / "ring"
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "lithowatt",
+            "agent",
+            "--root",
+            str(tree.root),
+            "--ring",
+            str(ring),
+            "--metrics",
+            "off",
+            *options,
+        ],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 2
+    assert words in done.stderr
+    assert not ring.exists()
+
+
+def test_a_port_that_is_taken_is_named(folder: Path, tree: StaticTree) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        with pytest.raises(RuntimeError, match=address):
+            AgentProcess(tree.root, folder / "lithowatt" / "ring", "--metrics", address).start()
+
+
+def test_a_finer_ring_is_for_its_group_only(folder: Path, tree: StaticTree) -> None:
+    ring = folder / "lithowatt" / "ring"
+    group = str(os.getegid())
+    with AgentProcess(tree.root, ring, "--group", group, "--rate", "500", "--quantum-uj", "1"):
+        assert stat.S_IMODE(ring.stat().st_mode) == 0o640
+        tree.add("package-0", 7)
+        time.sleep(0.1)
+        look = _core.Ring(ring, tree.root).look()
+        assert look["joules"]["package-0"] == pytest.approx(1.000007, abs=1e-9)
+
+
+def test_an_agent_without_capabilities_reads_what_root_owns(folder: Path) -> None:
+    if os.geteuid() != 0 or shutil.which("setpriv") is None:
+        pytest.skip("needs root and setpriv")
+    tree = StaticTree(folder / "root", mode=0o400)
+    ring = folder / "lithowatt" / "ring"
+    process = subprocess.Popen(
+        [
+            "setpriv",
+            "--bounding-set=-all",
+            "--inh-caps=-all",
+            "--no-new-privs",
+            sys.executable,
+            "-c",
+            "import sys; print([l for l in open('/proc/self/status') if 'CapEff' in l], flush=True)"
+            "\nfrom lithowatt.cli import main; sys.exit(main(sys.argv[1:]))",
+            "agent",
+            "--root",
+            str(tree.root),
+            "--ring",
+            str(ring),
+            "--metrics",
+            "off",
+        ],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    try:
+        assert process.stdout is not None
+        assert "0000000000000000" in process.stdout.readline()
+        deadline = time.monotonic() + 20
+        while not ring.exists() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert _core.Ring(ring, tree.root).look()["joules"]["package-0"] == 1.0
+    finally:
+        process.terminate()
+        process.wait()
+        assert process.stdout is not None
+        process.stdout.close()
+
+
+# -- metrics ----------------------------------------------------------------------------------
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def test_metrics_are_openmetrics_and_add_up(folder: Path, tree: StaticTree) -> None:
+    parser = pytest.importorskip("prometheus_client.openmetrics.parser")
+    port = free_port()
+    options = ("--metrics", f"127.0.0.1:{port}", "--round", "0.2", "--node", 'n"1\\')
+    with AgentProcess(tree.root, folder / "l" / "ring", *options):
+        tree.add("package-0", 30_000_000)
+        tree.add("package-1/dram", 5_000_000)
+        time.sleep(0.6)
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+            assert answer.headers["Content-Type"].startswith("application/openmetrics-text")
+            text = answer.read().decode()
+        with pytest.raises(urllib.error.HTTPError):
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/etc/passwd", timeout=10)
+        # A client that says nothing keeps nobody waiting.
+        with socket.create_connection(("127.0.0.1", port)):
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz", timeout=10).close()
+    families = {family.name: family for family in parser.text_string_to_metric_families(text)}
+    machine = families["lithowatt_machine_energy_joules"]
+    assert (machine.type, machine.unit) == ("counter", "joules")
+    package = {s.labels["zone"]: s.value for s in machine.samples}
+    assert package["package-0"] == pytest.approx(31.0)
+    assert machine.samples[0].labels["node"] == 'n"1\\'
+
+    def total(name: str) -> float:
+        return sum(s.value for s in families[f"lithowatt_{name}_energy_joules"].samples)
+
+    top = sum(
+        s.value
+        for s in families["lithowatt_container_energy_joules"].samples
+        if not s.labels["pod_uid"]
+    )
+    parts = total("idle") + total("rest") + total("gone") + total("pod") + top
+    assert total("node") == pytest.approx(35.0)
+    assert parts == pytest.approx(total("node"), abs=1e-6)
+
+
+# -- a meter without counters -----------------------------------------------------------------
+
+
+def test_a_meter_finds_the_ring_by_itself(
+    folder: Path, tree: StaticTree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blind = blind_root(folder)
+    with AgentProcess(tree.root, blind / "run/lithowatt/ring"):
+        with EnergyMeter(root=blind) as meter:
+            for _ in range(100):
+                spin(0.005)
+                add_to_all(tree, 25_000)
+        reading = meter.reading
+        assert through_agent(reading.method)
+        # The last period is carried on, however late an agent on a busy machine is.
+        assert reading.rapl.total == pytest.approx(10.0, rel=0.1)
+        assert reading.rapl.source.endswith("via agent")
+        assert reading.quality in ("measured", "attributed")
+    with AgentProcess(tree.root, folder / "elsewhere" / "lithowatt" / "ring"):
+        monkeypatch.setenv("LITHOWATT_RING", str(folder / "elsewhere" / "lithowatt" / "ring"))
+        other = shutil.copytree(blind, folder / "again", symlinks=True)
+        with EnergyMeter(root=other) as meter:
+            spin(0.1)
+            add_to_all(tree, 2_000_000)
+            spin(0.1)
+        assert through_agent(meter.reading.method)
+        assert "via agent" in meter.stats()["worker_func_energy_method"]
+        assert meter.stats()["worker_func_rapl_available"] is True
+
+
+def test_counters_of_its_own_come_first(folder: Path, tree: StaticTree) -> None:
+    with AgentProcess(tree.root, tree.root / "run/lithowatt/ring"):
+        with EnergyMeter(root=tree.root) as meter:
+            spin(0.02)
+            add_to_all(tree, 2_000_000)
+            spin(0.02)
+        assert meter.reading.method in ("rapl+cputime", "rapl+ebpf")
+
+
+def test_a_ring_that_is_dead_is_refused_with_the_reason(
+    folder: Path, tree: StaticTree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blind = blind_root(folder)
+    ring = blind / "run/lithowatt/ring"
+    agent = AgentProcess(tree.root, ring)
+    agent.start()
+    agent.kill()
+    time.sleep(1.2)
+    with EnergyMeter(root=blind) as meter:
+        spin(0.05)
+    assert meter.reading.quality == "modelled"
+    assert "no sign of life" in meter.stats()["worker_func_rapl_source"]
+
+
+def test_doctor_tells_of_the_agent(folder: Path, tree: StaticTree) -> None:
+    blind = blind_root(folder)
+    with AgentProcess(tree.root, blind / "run/lithowatt/ring"):
+        found = {f["method"]: f for f in _core.doctor(blind)}["rapl"]
+    assert found["available"] and "package-0" in found["gives"]
+    assert "through the node agent" in found["reason"]
+
+
+def test_own_energy_through_the_ring_is_the_truth(
+    live: None, folder: Path, steady: Callable[[Callable[[], None]], None]
+) -> None:
+    @steady
+    def check() -> None:
+        with Rig(packages=1, idle_watts=20, gain=30, gamma=0.9) as rig:
+            blind = blind_root(Path(tempfile_in(folder)))
+            ring = blind / "run/lithowatt/ring"
+            environment = {"LITHOWATT_IDLE_WATTS": "23"}
+            with AgentProcess(rig.root, ring, **environment), burning(0.5):
+                code = (
+                    "import sys, time, json, os\n"
+                    "from lithowatt import EnergyMeter\n"
+                    "sys.stdin.readline()\n"
+                    "t0 = time.monotonic_ns()\n"
+                    "with EnergyMeter(root=sys.argv[1]) as m:\n"
+                    "    e = time.monotonic() + 2\n"
+                    "    while time.monotonic() < e: pass\n"
+                    "t1 = time.monotonic_ns()\n"
+                    "r = m.reading\n"
+                    "print(json.dumps([t0, t1, r.marginal, r.machine, r.method,"
+                    " r.headline.low, r.headline.high]), flush=True)\n"
+                    "sys.stdin.readline()\n"
+                )
+                child = subprocess.Popen(
+                    [sys.executable, "-c", code, str(blind)],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    text=True,
+                    env={**os.environ, **environment},
+                )
+                assert child.stdin is not None and child.stdout is not None
+                rig.register(child.pid)
+                child.stdin.write("\n")
+                child.stdin.flush()
+                told = json.loads(child.stdout.readline())
+                t0, t1, marginal, machine, method, low, high = told
+                truth = rig.energy(t0, t1)
+                child.communicate("\n")
+            assert through_agent(method)
+            assert machine == pytest.approx(truth.machine, rel=0.02)
+            own = truth.pids[child.pid]
+            assert marginal == pytest.approx(own, rel=0.05)
+            assert low <= own <= high
+
+
+def tempfile_in(folder: Path) -> str:
+    path = folder / f"t{time.monotonic_ns()}"
+    path.mkdir()
+    return str(path)
+
+
+def test_a_mirror_keeps_a_ring_from_what_is_served(folder: Path, tree: StaticTree) -> None:
+    """For pods that may not mount the node's folder: no network is in the function's way."""
+    blind = blind_root(folder)
+    port = free_port()
+    address = f"127.0.0.1:{port}"
+    agent = AgentProcess(
+        tree.root, folder / "node" / "lithowatt" / "ring", "--metrics", address, "--serve-ring"
+    )
+    agent.start()
+    own = blind / "run/lithowatt/ring"
+    mirror = AgentProcess(blind, own, "--mirror", f"http://{address}", "--mirror-period", "0.05")
+    try:
+        mirror.start()
+        header = _core.Ring(own, blind).header()
+        assert header["period_ns"] == 50_000_000
+        with EnergyMeter(root=blind) as meter:
+            for _ in range(200):
+                spin(0.005)
+                add_to_all(tree, 25_000)
+        assert through_agent(meter.reading.method), meter.reading.warnings
+        assert meter.reading.rapl.total == pytest.approx(20.0, rel=0.15)
+        # Another agent: the mirror follows, and what was shown stays.
+        before = _core.Ring(own, blind).header()["generation"]
+        agent.kill()
+        agent.start()
+        deadline = time.monotonic() + 20
+        while _core.Ring(own, blind).header()["generation"] == before:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        # No agent: the mirror's ring is refused, and the mirror lives.
+        agent.kill()
+        time.sleep(1.3)
+        with pytest.raises(AgentError, match="no sign of life"):
+            _core.Ring(own, blind)
+        assert mirror.process is not None and mirror.process.poll() is None
+        assert mirror.end() == 0
+    finally:
+        for one in (mirror, agent):
+            if one.process is not None and one.process.poll() is None:
+                one.kill()
+
+
+# -- the agent dies ---------------------------------------------------------------------------
+
+
+def test_a_killed_agent_costs_no_joule(live: None, folder: Path) -> None:
+    """kill -9 and another agent within the windows of meters under load."""
+    blind = blind_root(folder)
+    ring = blind / "run/lithowatt/ring"
+    with Rig(packages=1, idle_watts=20, gain=30) as rig, contextlib.ExitStack() as stack:
+        agent = AgentProcess(rig.root, ring)
+        agent.start()
+        stack.enter_context(burning())
+        code = (
+            "import sys, time, json\n"
+            "from lithowatt import EnergyMeter\n"
+            "t0 = time.monotonic_ns()\n"
+            "with EnergyMeter(root=sys.argv[1], interval=0.05) as m:\n"
+            "    print('on', flush=True)\n"
+            "    sys.stdin.readline()\n"
+            "t1 = time.monotonic_ns()\n"
+            "r = m.reading\n"
+            "print(json.dumps([t0, t1, r.machine, r.method, r.warnings]))\n"
+        )
+        readers = [
+            subprocess.Popen(
+                [sys.executable, "-c", code, str(blind)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+            for _ in range(4)
+        ]
+        for reader in readers:
+            assert reader.stdout is not None
+            assert reader.stdout.readline() == "on\n"
+        for pause in (0.1, 1.5):
+            time.sleep(0.5)
+            agent.kill()
+            time.sleep(pause)
+            agent.start()
+        time.sleep(0.7)
+        for reader in readers:
+            out, _ = reader.communicate("\n", timeout=30)
+            assert reader.returncode == 0
+            t0, t1, machine, method, warnings = json.loads(out)
+            truth = rig.energy(t0, t1)
+            assert through_agent(method), warnings
+            assert machine == pytest.approx(truth.machine, rel=0.02)
+        # The account went on, too.
+        state = _core.Ring(ring, rig.root).groups()
+        assert state is not None
+        account, rows = state
+        parts = account["idle_uj"] + account["rest_uj"] + account["gone_uj"]
+        parts += sum(row["active_uj"] for row in rows if row["counted"])
+        assert parts == account["machine_uj"]
+        assert agent.end() == 0
+
+
+def test_a_window_in_which_the_agent_died_says_so(folder: Path, tree: StaticTree) -> None:
+    blind = blind_root(folder)
+    agent = AgentProcess(tree.root, blind / "run/lithowatt/ring")
+    agent.start()
+    with EnergyMeter(root=blind) as meter:
+        add_to_all(tree, 3_000_000)
+        spin(0.1)
+        agent.kill()
+        spin(1.2)
+    reading = meter.reading
+    assert reading.quality == "modelled"
+    assert any("no sign of life" in text for text in reading.warnings)
+    assert reading.rapl.total is None
+
+
+def test_a_ring_is_not_made_in_a_folder_of_others(folder: Path, tree: StaticTree) -> None:
+    bad = folder / "open"
+    bad.mkdir()
+    bad.chmod(0o777)
+    with pytest.raises(AgentError, match="written by others"):
+        _core.Agent(bad / "ring", root=tree.root)
