@@ -143,7 +143,7 @@ impl State {
         }
         self.probes_asked |= absent == Absent::Load;
         self.ours_followed = None;
-        let probes = Probes::open(&self.root, absent).map(Arc::new);
+        let probes = Probes::shared(&self.root, absent);
         self.throttle = match &probes {
             Ok(probes) if !probes.sees(FLAG_THERMAL) => Throttle::open(&self.root),
             _ => None,
