@@ -404,19 +404,43 @@ static __always_inline void leave(u32 index, struct control *control)
 	}
 }
 
-/* Finds the innermost tree of a process anew: a tree has come since it was found. */
+/* Puts a tree into one that came later and whose root is an ancestor of its own. */
+static __attribute__((noinline)) int enclose(u32 index, u32 outer)
+{
+	struct control *control = get_control();
+	struct slot *slot = slot_at(index);
+	if (!control || !slot || index == outer)
+		return 0;
+	u32 old = slot->parent;
+	if (old == outer || !join(outer))
+		return 0;
+	u32 left = outer;
+	if (__sync_val_compare_and_swap(&slot->parent, old, outer) == old)
+		left = old;
+	if (left != NONE)
+		leave(left, control);
+	return 0;
+}
+
+/* Finds the trees of a process anew: a tree has come since they were found. */
 static __attribute__((noinline)) u32 resolve(u32 index, u32 epoch)
 {
 	struct control *control = get_control();
 	struct process *process = process_at(index);
 	if (!process || !control)
 		return NONE;
-	u32 found = NONE;
-	struct process *ancestor = process;
+	u32 found = NONE, inner = NONE;
+	struct process *ancestor = process, *owner = 0;
 	for (int i = 0; i < ANCESTORS; i++) {
-		if (ancestor->root != NONE) {
-			found = ancestor->root;
-			break;
+		u32 root = ancestor->root;
+		if (root != NONE) {
+			if (inner == NONE) {
+				found = root;
+				owner = ancestor;
+			} else {
+				enclose(inner, root);
+			}
+			inner = root;
 		}
 		ancestor = process_of(ancestor->parent);
 		if (!ancestor)
@@ -427,7 +451,7 @@ static __attribute__((noinline)) u32 resolve(u32 index, u32 epoch)
 	 * process may do the same on another CPU: only one may move it. */
 	if (found != NONE && found != old && join(found)) {
 		u32 left = found;
-		if (ancestor && ancestor->root == found &&
+		if (owner && owner->root == found &&
 		    __sync_val_compare_and_swap(&process->slot, old, found) == old)
 			left = old;
 		if (left != NONE)
@@ -477,6 +501,10 @@ static __always_inline void charge_trees(u32 index, u32 cpu, u64 now, const stru
 		}
 		index = slot->parent;
 	}
+	/* A tree round more than DEPTH others misses what they use. */
+	struct slot *missed = slot_at(index);
+	if (unlikely(missed != 0))
+		__sync_fetch_and_add(&missed->lost, 1);
 }
 
 /* The index of the current cgroup, which gets one if it has none. */

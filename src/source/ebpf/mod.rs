@@ -434,8 +434,8 @@ impl Probes {
             let Some(process) = self.process(at) else {
                 return false;
             };
-            if process.root != NONE {
-                return self.lies_in(process.root, wanted);
+            if process.root != NONE && self.lies_in(process.root, wanted) {
+                return true;
             }
             at = process.parent;
         }
