@@ -200,8 +200,8 @@ struct slice_start {
 	u64 sibling_busy;
 	u64 integral;
 	u64 idle; /* the CPU's idle task */
-	u32 pid;
 	u32 index; /* of its process, or NONE */
+	u32 reserved;
 };
 
 struct {
@@ -630,11 +630,9 @@ int on_switch(struct raw_tracepoint *ctx)
 		sibling_now = sibling_busy(cpu, now);
 
 	advance(state);
-	u32 pid = start->pid, tgid = state->tgid, index = start->index;
+	u32 tgid = state->tgid, index = start->index;
 	if (unlikely(start->task != prev)) {
-		u64 id = bpf_get_current_pid_tgid();
-		pid = id;
-		tgid = id >> 32;
+		tgid = bpf_get_current_pid_tgid() >> 32;
 		index = index_of(tgid);
 	}
 	if (tgid && start->task) {
@@ -701,7 +699,9 @@ int on_switch(struct raw_tracepoint *ctx)
 				slot = resolve(index, epoch);
 			charge_trees(slot, cpu, now, &what);
 			charge_cgroup(process, cpu, &what);
-			if (unlikely(process->last_thread == pid) &&
+			/* Asked anew: a thread that calls exec goes on under the process's number. */
+			if (unlikely(process->last_thread) &&
+			    process->last_thread == (u32)bpf_get_current_pid_tgid() &&
 			    read32(prev + off_state) & TASK_DEAD)
 				take_out(process, index, control);
 		} else {
@@ -715,14 +715,11 @@ int on_switch(struct raw_tracepoint *ctx)
 	u32 slot = NONE, cgroup = NONE;
 	if (!tgid)
 		start->idle = prev;
-	pid = tgid = 0;
+	tgid = 0;
 	index = NONE;
 	epoch -= 1;
-	if (next != start->idle) {
-		u64 ids = read64(next + off_pid);
-		pid = ids;
-		tgid = ids >> 32;
-	}
+	if (next != start->idle)
+		tgid = read64(next + off_pid) >> 32;
 	if (tgid) {
 		start->ran = read64(next + off_ran);
 		u32 key = cpu * RECENT + (tgid & (RECENT - 1));
@@ -742,7 +739,6 @@ int on_switch(struct raw_tracepoint *ctx)
 			}
 		}
 	}
-	start->pid = pid;
 	start->index = index;
 	start->task = next;
 	start->cycles = cycles_now;
