@@ -95,7 +95,7 @@ struct process {
 	u32 epoch; /* of `slot` */
 	u32 last_thread; /* pid of the thread that is about to end the process */
 	u32 tgid; /* 0: this place is free */
-	u32 reserved;
+	u32 born; /* 2^26 ns, times two; the last bit says that its fork was seen */
 };
 
 /* The index under which a cgroup's usage is found. */

@@ -278,6 +278,11 @@ static __always_inline struct process *process_at(u32 index)
 	return bpf_map_lookup_elem(&processes, &index);
 }
 
+static __always_inline u32 born(u32 seen)
+{
+	return (bpf_ktime_get_ns() >> 26) << 1 | seen;
+}
+
 static __always_inline u32 index_of(u32 tgid)
 {
 	u32 *index = bpf_map_lookup_elem(&process_index, &tgid);
@@ -288,6 +293,15 @@ static __always_inline struct process *process_of(u32 tgid)
 {
 	/* NONE is beyond the array. */
 	return process_at(index_of(tgid));
+}
+
+/* Who made a process, unless it has gone and its number is another's, which came later. */
+static __always_inline struct process *creator_of(const struct process *process)
+{
+	struct process *creator = process_of(process->parent);
+	if (creator && creator->born & 1 && creator->born >> 1 > process->born >> 1)
+		return 0;
+	return creator;
 }
 
 /* The next place that was never used. */
@@ -353,6 +367,7 @@ static __attribute__((noinline)) int discover(u64 task, u32 tgid)
 			.cgroup = NONE,
 			.tgid = tgid,
 			.parent = parent ? read32(parent + off_tgid) : 0,
+			.born = born(0),
 		};
 		if (index_of(tgid) != NONE || enter(&fresh, control) == NONE || !fresh.parent)
 			return 0;
@@ -442,7 +457,7 @@ static __attribute__((noinline)) u32 resolve(u32 index, u32 epoch)
 			}
 			inner = root;
 		}
-		ancestor = process_of(ancestor->parent);
+		ancestor = creator_of(ancestor);
 		if (!ancestor)
 			break;
 	}
@@ -872,6 +887,7 @@ int on_fork(struct raw_tracepoint *ctx)
 	u32 creator = bpf_get_current_pid_tgid() >> 32;
 	struct process fresh = {
 		.slot = NONE, .root = NONE, .cgroup = NONE, .tgid = tgid, .parent = creator,
+		.born = born(1),
 	};
 	u32 index = index_of(creator);
 	if (index == NONE && creator) {

@@ -197,8 +197,8 @@ plain! {
         last_thread: u32,
         /// The process; 0 where this place is free.
         tgid: u32,
-        /// Zero.
-        reserved: u32,
+        /// When it was first seen, 2^26 ns, times two; the last bit says that its fork was.
+        born: u32,
     }
 
     /// The index under which a cgroup's usage is found.

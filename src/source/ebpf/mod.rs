@@ -430,10 +430,16 @@ impl Probes {
     /// looked since a tree came.
     fn descends(&self, tgid: u32, wanted: u32) -> bool {
         let mut at = tgid;
+        let mut made = u32::MAX;
         for _ in 0..ANCESTORS {
             let Some(process) = self.process(at) else {
                 return false;
             };
+            // The creator has gone, and its number is another's, which came later.
+            if process.born & 1 != 0 && process.born >> 1 > made {
+                return false;
+            }
+            made = process.born >> 1;
             if process.root != NONE && self.lies_in(process.root, wanted) {
                 return true;
             }
