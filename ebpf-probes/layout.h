@@ -46,7 +46,7 @@ struct usage {
 	u64 scaled;
 	u64 scaled_ns;
 	u64 slices;
-	u64 reserved;
+	u64 owner; /* of a cgroup: generation of its place */
 };
 
 /* A metered tree of processes. */

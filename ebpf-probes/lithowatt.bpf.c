@@ -542,7 +542,7 @@ static __attribute__((noinline)) u32 place_of_cgroup(u64 id)
 	for (u32 cpu = 0; cpu < cpus; cpu++) {
 		struct usage *old = cell(&cgroup_usage, place.index, cpu);
 		if (old)
-			*old = (struct usage){};
+			*old = (struct usage){ .owner = place.generation };
 	}
 	if (bpf_map_update_elem(&cgroups, &id, &place, BPF_NOEXIST)) {
 		/* Another CPU was first, or there is no room. */

@@ -125,8 +125,8 @@ plain! {
         scaled_ns: u64,
         /// Slices.
         slices: u64,
-        /// Zero.
-        reserved: u64,
+        /// Of a cgroup: generation of its place.
+        owner: u64,
     }
 
     /// A metered tree of processes.

@@ -626,6 +626,10 @@ impl Probes {
         let mut sum = Sum::default();
         for cpu in 0..self.identity.cpus as usize {
             let (state, cell) = self.at_rest(cpu, || cells.get(cpu));
+            if cell.owner != u64::from(place.generation) {
+                // It was removed, and its place is another's.
+                return None;
+            }
             sum.add(&cell);
             if state.tgid != 0 && state.cgroup == place.index {
                 sum.open_ns += now.saturating_sub(state.since);
