@@ -42,6 +42,7 @@ static long (*const bpf_map_delete_elem)(void *map, const void *key) = (void *)3
 static u64 (*const bpf_ktime_get_ns)(void) = (void *)5;
 static u32 (*const bpf_get_smp_processor_id)(void) = (void *)8;
 static u64 (*const bpf_get_current_pid_tgid)(void) = (void *)14;
+static u64 (*const bpf_get_current_uid_gid)(void) = (void *)15;
 static u64 (*const bpf_get_current_task)(void) = (void *)35;
 static long (*const bpf_perf_event_read_value)(void *map, u64 flags, struct perf_value *value,
 					       u32 size) = (void *)55;

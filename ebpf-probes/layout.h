@@ -67,6 +67,7 @@ enum answer_status {
 	ANSWER_FULL = 2, /* all slots are in use */
 	ANSWER_DEEP = 3, /* more than DEPTH trees inside each other */
 	ANSWER_UNKNOWN = 4, /* no such process was seen */
+	ANSWER_REFUSED = 5, /* not root, and the process is no descendant of the caller */
 };
 
 /* What became of a request, found by its nonce. */

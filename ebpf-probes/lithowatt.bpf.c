@@ -771,6 +771,22 @@ int on_switch(struct raw_tracepoint *ctx)
 	return 0;
 }
 
+/* Whether the caller may have a process followed. Trees inside each other are few: were everybody's
+ * ancestors anybody's to follow, nobody's own tree would find a place. */
+static __attribute__((noinline)) int may_follow(u32 asked)
+{
+	u32 caller = bpf_get_current_pid_tgid() >> 32;
+	if (!(u32)bpf_get_current_uid_gid() || asked == caller)
+		return 1;
+	struct process *process = process_of(asked);
+	for (int i = 0; i < ANCESTORS && process; i++) {
+		if (process->parent == caller)
+			return 1;
+		process = creator_of(process);
+	}
+	return 0;
+}
+
 /* A request to follow a process, spoken by prctl(PR_SET_NAME): a name that no thread has, with a
  * nonce under which the answer is found and the process in the numbers of the first namespace (0:
  * the caller's own). It needs no right to write to a map, and the kernel knows the caller's tgid
@@ -806,7 +822,9 @@ int on_rename(struct raw_tracepoint *ctx)
 	}
 	u32 place = index_of(tgid);
 	struct process *process = process_at(place);
-	if (process) {
+	if (process && asked && !may_follow(asked)) {
+		reply.status = ANSWER_REFUSED;
+	} else if (process) {
 		u32 index = process->root;
 		if (index == NONE) {
 			u32 parent = process->slot, depth = 0;

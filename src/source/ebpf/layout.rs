@@ -299,5 +299,7 @@ pub const ANSWER_OK: u32 = 1;
 pub const ANSWER_FULL: u32 = 2;
 /// Too many trees inside each other.
 pub const ANSWER_DEEP: u32 = 3;
+/// Not root, and the process is no descendant of the caller.
+pub const ANSWER_REFUSED: u32 = 5;
 /// No such process was seen.
 pub const ANSWER_UNKNOWN: u32 = 4;

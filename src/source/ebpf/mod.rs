@@ -25,7 +25,7 @@ mod sys;
 pub use load::{DIGEST, Sizes, directory, load, unload};
 
 use layout::{
-    ABI, ANSWER_DEEP, ANSWER_FULL, ANSWER_OK, ANSWERS, Answer, CgroupPlace, Control, CpuPower,
+    ABI, ANSWER_DEEP, ANSWER_FULL, ANSWER_OK, ANSWER_REFUSED, ANSWERS, Answer, CgroupPlace, Control, CpuPower,
     CpuState, FLAG_CYCLES, FLAG_FREQUENCY, FLAG_IDLE, FLAG_SIBLINGS, FLAG_THERMAL, Identity, MAGIC,
     MAX_CPUS, NONE, Process, Slot, Usage,
 };
@@ -473,6 +473,11 @@ impl Probes {
                 return Err(refuse(&format!(
                     "more than {DEPTH} metered process trees inside each other"
                 )));
+            }
+            ANSWER_REFUSED => {
+                return Err(refuse(
+                    "who is not root may have only itself and its descendants followed",
+                ));
             }
             _ => return Err(refuse("the process was not seen")),
         }
