@@ -668,7 +668,9 @@ int on_switch(struct raw_tracepoint *ctx)
 			u64 shared = sibling_now - start->sibling_busy;
 			what.shared_ns = shared < what.ns ? shared : what.ns;
 		}
-		if (has_cycles && start->cycles) {
+		/* Of a counter that fails, zero is read. */
+		if (has_cycles && start->cycles && cycles_now >= start->cycles &&
+		    instructions_now >= start->instructions) {
 			what.cycles = cycles_now - start->cycles;
 			what.instructions = instructions_now - start->instructions;
 		}
