@@ -216,6 +216,10 @@ impl State {
         let (Ok(probed), Some(Ok(probes))) = (probed, &self.probes) else {
             return None;
         };
+        // Nothing counts into their maps any more: CPU clocks go on.
+        if !probes.is_alive() {
+            return None;
+        }
         let own = match probed {
             Probed::No => None,
             Probed::Ours => {

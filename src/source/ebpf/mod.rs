@@ -25,9 +25,9 @@ mod sys;
 pub use load::{DIGEST, Sizes, directory, load, unload};
 
 use layout::{
-    ABI, ANSWER_DEEP, ANSWER_FULL, ANSWER_OK, ANSWER_REFUSED, ANSWERS, Answer, CgroupPlace, Control, CpuPower,
-    CpuState, FLAG_CYCLES, FLAG_FREQUENCY, FLAG_IDLE, FLAG_SIBLINGS, FLAG_THERMAL, Identity, MAGIC,
-    MAX_CPUS, NONE, Process, Slot, Usage,
+    ABI, ANSWER_DEEP, ANSWER_FULL, ANSWER_OK, ANSWER_REFUSED, ANSWERS, Answer, CgroupPlace,
+    Control, CpuPower, CpuState, FLAG_CYCLES, FLAG_FREQUENCY, FLAG_IDLE, FLAG_SIBLINGS,
+    FLAG_THERMAL, Identity, MAGIC, MAX_CPUS, NONE, Process, Slot, Usage,
 };
 use sys::{Access, Mapped};
 
@@ -164,6 +164,8 @@ impl Sum {
 /// A process tree that is followed.
 #[derive(Debug)]
 pub struct Followed {
+    /// By which probe.
+    loaded_at: u64,
     slot: u32,
     generation: u32,
     root: u32,
@@ -185,6 +187,8 @@ struct Last {
 /// A cgroup whose use is read.
 #[derive(Debug)]
 pub struct Grouped {
+    /// By which probe.
+    loaded_at: u64,
     id: u64,
     row: Mutex<Option<(CgroupPlace, Mapped<Usage>)>>,
 }
@@ -488,6 +492,7 @@ impl Probes {
         )
         .map_err(|e| refuse(&e.to_string()))?;
         Ok(Followed {
+            loaded_at: self.identity.loaded_at,
             slot: answer.slot,
             generation: answer.generation,
             root: answer.tgid,
@@ -524,6 +529,9 @@ impl Probes {
     /// The clock is exact at any moment. The probe knows of a slice that still runs when it began,
     /// if the switch to it was traced, and not what the hypervisor took from it.
     pub fn used(&self, tree: &Followed, clock: impl Fn() -> Option<u64>) -> Option<Used> {
+        if tree.loaded_at != self.identity.loaded_at {
+            return None;
+        }
         let slot = self.slots.get(tree.slot as usize);
         let mut last = tree.last.lock().unwrap_or_else(PoisonError::into_inner);
         if slot.generation != tree.generation {
@@ -607,6 +615,7 @@ impl Probes {
             .map_err(|e| refuse(e.to_string()))?
             .ino();
         Ok(Grouped {
+            loaded_at: self.identity.loaded_at,
             id,
             row: Mutex::new(None),
         })
@@ -614,6 +623,9 @@ impl Probes {
 
     /// What the processes of a cgroup used since it was first seen.
     pub fn used_by_cgroup(&self, group: &Grouped) -> Option<Used> {
+        if group.loaded_at != self.identity.loaded_at {
+            return None;
+        }
         let place: Option<CgroupPlace> = sys::lookup(self.cgroups.as_fd(), &group.id).ok()?;
         let mut row = group.row.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(place) = place
@@ -647,6 +659,7 @@ impl Probes {
     /// and cgroups inside it not.
     pub fn used_by_cgroup_id(&self, id: u64) -> Option<Used> {
         self.used_by_cgroup(&Grouped {
+            loaded_at: self.identity.loaded_at,
             id,
             row: Mutex::new(None),
         })
