@@ -10,7 +10,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{Ordering, fence};
+use std::sync::atomic::{AtomicBool, Ordering, fence};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::clock;
@@ -191,6 +191,9 @@ pub struct Grouped {
     loaded_at: u64,
     id: u64,
     row: Mutex<Option<(CgroupPlace, Mapped<Usage>)>>,
+    /// Where it is, to see that no cgroup is made inside it.
+    directory: Option<PathBuf>,
+    divided: AtomicBool,
 }
 
 /// An open probe.
@@ -618,12 +621,23 @@ impl Probes {
             loaded_at: self.identity.loaded_at,
             id,
             row: Mutex::new(None),
+            directory: Some(directory.to_owned()),
+            divided: AtomicBool::new(false),
         })
     }
 
     /// What the processes of a cgroup used since it was first seen.
     pub fn used_by_cgroup(&self, group: &Grouped) -> Option<Used> {
         if group.loaded_at != self.identity.loaded_at {
+            return None;
+        }
+        // A directory's links are two and one from each inside it.
+        if let Some(directory) = &group.directory
+            && fs::metadata(directory).is_ok_and(|found| found.nlink() > 2)
+        {
+            group.divided.store(true, Ordering::Relaxed);
+        }
+        if group.divided.load(Ordering::Relaxed) {
             return None;
         }
         let place: Option<CgroupPlace> = sys::lookup(self.cgroups.as_fd(), &group.id).ok()?;
@@ -662,6 +676,8 @@ impl Probes {
             loaded_at: self.identity.loaded_at,
             id,
             row: Mutex::new(None),
+            directory: None,
+            divided: AtomicBool::new(false),
         })
     }
 
