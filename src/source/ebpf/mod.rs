@@ -544,30 +544,20 @@ impl Probes {
             return None;
         }
         let epoch = self.control().epoch;
-        let now = clock::monotonic_ns();
-        let (mut sum, mut root_open_ns) = (Sum::default(), 0);
-        for cpu in 0..self.identity.cpus as usize {
-            let (state, cell) = self.at_rest(cpu, || tree.cells.get(cpu));
-            sum.add(&cell);
-            if state.tgid == 0 {
-                continue;
+        let entry = || tree.entry.as_ref().map(|entry| entry.get(0));
+        let charged = |root: Option<Process>| root.map(|root| root.ns);
+        // A slice of the root that ends meanwhile must not be in both its sum and what runs.
+        let mut tries = TRIES;
+        let (sum, root, root_open_ns) = loop {
+            let before = charged(entry());
+            let (sum, root_open_ns) = self.sum_of(tree, &slot, epoch);
+            let root = entry();
+            tries -= 1;
+            if charged(root) == before || tries == 0 {
+                break (sum, root, root_open_ns);
             }
-            let is_root = state.tgid == tree.root;
-            let inside = is_root
-                || if state.epoch == epoch {
-                    self.lies_in(state.slot, tree.slot)
-                } else {
-                    self.descends(state.tgid, tree.slot)
-                };
-            if inside {
-                sum.open_ns += now.saturating_sub(state.since.max(slot.created));
-            }
-            if is_root {
-                root_open_ns += now.saturating_sub(state.since);
-            }
-        }
+        };
         let mut used = sum.used(self.identity.flags);
-        let root = tree.entry.as_ref().map(|entry| entry.get(0));
         if let Some(root) = root.filter(|root| root.tgid == tree.root)
             && let Some(clock) = clock()
         {
@@ -592,6 +582,33 @@ impl Probes {
         }
         last.used = used;
         Some(used)
+    }
+
+    /// The cells of a tree with what runs in it, and how long its root runs, ns.
+    fn sum_of(&self, tree: &Followed, slot: &Slot, epoch: u32) -> (Sum, u64) {
+        let now = clock::monotonic_ns();
+        let (mut sum, mut root_open_ns) = (Sum::default(), 0);
+        for cpu in 0..self.identity.cpus as usize {
+            let (state, cell) = self.at_rest(cpu, || tree.cells.get(cpu));
+            sum.add(&cell);
+            if state.tgid == 0 {
+                continue;
+            }
+            let is_root = state.tgid == tree.root;
+            let inside = is_root
+                || if state.epoch == epoch {
+                    self.lies_in(state.slot, tree.slot)
+                } else {
+                    self.descends(state.tgid, tree.slot)
+                };
+            if inside {
+                sum.open_ns += now.saturating_sub(state.since.max(slot.created));
+            }
+            if is_root {
+                root_open_ns += now.saturating_sub(state.since);
+            }
+        }
+        (sum, root_open_ns)
     }
 
     /// Opens a cgroup (version 2) by its directory.
