@@ -83,9 +83,12 @@ impl SeenSoFar {
         }
         let busy = self.machine.busy.since(&then.machine.busy);
         let own = self.own.zip(then.own).map(|(now, then)| now.since(&then));
-        // Of a thread or a coroutine only its CPU time is known.
+        // Of a thread or a coroutine only its CPU time is known: what else there is, it has its part
+        // of, so that the parts of all threads are the whole.
+        let part = own_ns as f64 / busy.ns.max(own_ns).max(1) as f64;
         let own = own.unwrap_or(Used {
             ns: own_ns,
+            shared_ns: (busy.shared_ns as f64 * part) as u64,
             ..Used::default()
         });
         // What the function used, the machine used.
