@@ -10,7 +10,7 @@ use std::fs;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -615,9 +615,31 @@ fn parent_directory(root: &Path) -> Result<PathBuf, Unavailable> {
         Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(()),
         other => other,
     };
-    made.and_then(|()| fs::set_permissions(&ours, fs::Permissions::from_mode(0o755)))
+    made.and_then(|()| require_trusted(&ours))
+        .and_then(|()| fs::set_permissions(&ours, fs::Permissions::from_mode(0o755)))
         .map_err(|e| refused("pin kernel probes", e))?;
     Ok(ours)
+}
+
+/// Refuses a directory that somebody else made: in a BPF file system with its usual mode anybody may,
+/// and could then put other maps where ours are expected.
+pub(super) fn require_trusted(directory: &Path) -> io::Result<()> {
+    /// Owner of what belongs to nobody in a user namespace.
+    const OVERFLOW: u32 = 65534;
+    let mapped = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    let first = mapped.split_whitespace().eq(["0", "0", "4294967295"]);
+    let found = fs::symlink_metadata(directory)?;
+    // SAFETY: geteuid has no preconditions.
+    let ours = found.uid() == 0
+        || found.uid() == unsafe { libc::geteuid() }
+        || (found.uid() == OVERFLOW && !first);
+    if ours && found.is_dir() {
+        return Ok(());
+    }
+    Err(io::Error::new(
+        io::ErrorKind::InvalidData,
+        format!("{} belongs to user {}", directory.display(), found.uid()),
+    ))
 }
 
 /// Name of a directory that is being filled. (A BPF file system takes no name with a dot.)

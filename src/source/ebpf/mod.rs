@@ -304,6 +304,8 @@ impl Probes {
 
     fn open_pinned(directory: &Path) -> io::Result<Self> {
         let inode = fs::metadata(directory)?.ino();
+        load::require_trusted(directory)?;
+        directory.parent().map_or(Ok(()), load::require_trusted)?;
         let mut probes = Self::from_maps(&|name| {
             let access = match name {
                 "process_index" | "cgroups" => Access::Lookup,
