@@ -267,9 +267,16 @@ impl State {
             return Err("kernel probes were unloaded within the window".into());
         }
         let (Some(then), Some(now)) = (then, now) else {
-            return Err(
-                "a descendant could not be followed: the table of processes was full".into(),
-            );
+            let anew = then.is_some_and(|then| then.loaded_at != probes.identity().loaded_at);
+            return Err(match probed {
+                _ if anew => "kernel probes were loaded anew within the window",
+                Probed::Cgroup(..) => "the cgroup was removed, or others were made inside it",
+                _ => {
+                    "a descendant could not be followed: the table of processes was full, or \
+                      metered trees too deep inside each other"
+                }
+            }
+            .into());
         };
         if now.loaded_at != then.loaded_at {
             return Err("kernel probes were loaded anew within the window".into());
