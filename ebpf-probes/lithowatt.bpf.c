@@ -789,6 +789,13 @@ static __attribute__((noinline)) int may_follow(u32 asked)
 	return 0;
 }
 
+/* Whether the caller may have one more tree: the last quarter of the places is root's, so that
+ * nobody can shut the services of a machine out. */
+static __always_inline int may_take(const struct control *control)
+{
+	return !(u32)bpf_get_current_uid_gid() || control->trees < most_slots - most_slots / 4;
+}
+
 /* A request to follow a process, spoken by prctl(PR_SET_NAME): a name that no thread has, with a
  * nonce under which the answer is found and the process in the numbers of the first namespace (0:
  * the caller's own). It needs no right to write to a map, and the kernel knows the caller's tgid
@@ -839,7 +846,9 @@ int on_rename(struct raw_tracepoint *ctx)
 			}
 			if (depth >= DEPTH) {
 				reply.status = ANSWER_DEEP;
-			} else if ((index = fresh_place(&free_slots, &control->slots, most_slots)) == NONE) {
+			} else if (!may_take(control) ||
+				   (index = fresh_place(&free_slots, &control->slots, most_slots)) == NONE) {
+				index = NONE;
 				reply.status = ANSWER_FULL;
 				__sync_fetch_and_add(&control->slot_overflow, 1);
 			} else {

@@ -178,7 +178,7 @@ pub struct Followed {
 /// What was read of a tree last.
 #[derive(Debug, Default)]
 struct Last {
-    /// It stands where the tree has ended and its place was given away.
+    /// Time does not run backwards from it.
     used: Used,
     /// CPU clock of the root minus what the probe saw of it, ns, when first and when last compared.
     ahead: Option<(i64, i64)>,
@@ -540,7 +540,8 @@ impl Probes {
         let slot = self.slots.get(tree.slot as usize);
         let mut last = tree.last.lock().unwrap_or_else(PoisonError::into_inner);
         if slot.generation != tree.generation {
-            return Some(last.used);
+            // It ended, and its place is another's: what it used since the last look is gone.
+            return None;
         }
         if slot.lost > 0 {
             return None;
