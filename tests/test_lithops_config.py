@@ -277,3 +277,80 @@ def test_odd_sections_do_not_break_the_check():
 
     assert where(findings) == ["made_up"]
     assert "made_up" not in right
+
+
+def test_a_backend_or_a_storage_that_lithops_has_not_is_said():
+    findings, right = check_config({"lithops": {"backend": "bogus", "storage": "nope"}})
+
+    assert where(findings) == ["lithops.backend", "lithops.storage"]
+    assert "'bogus'" in findings[0].what and "aws_lambda" in findings[0].advice
+    assert {"k8s", "localhost", "vm"} <= set(re.findall(r"\w+", findings[0].advice))
+    assert {"minio", "localhost", "aws_s3"} <= set(re.findall(r"\w+", findings[1].advice))
+    # What was meant is its owner's to say.
+    assert right == {"lithops": {"backend": "bogus", "storage": "nope"}}
+
+
+def test_every_backend_that_lithops_lists_is_one():
+    constants = importlib.import_module("lithops.constants")
+    names = [*constants.SERVERLESS_BACKENDS, *constants.STANDALONE_BACKENDS, "localhost"]
+    for name in names:
+        found = check_config({"lithops": {"backend": name, "storage": "localhost"}})[0]
+        assert "lithops.backend" not in where(found), name
+
+
+def test_kubernetes_as_the_backend_becomes_k8s_with_all_of_its_section(tmp_path, capsys):
+    source, target = tmp_path / "config.yaml", tmp_path / "right.yaml"
+    source.write_text(
+        "lithops: {backend: kubernetes, storage: localhost}\n"
+        "kubernetes: {image: me/image, memory: 512, timeout: 60}\n"
+    )
+    command = ["lithops", "check-config", str(source), "--write", str(target)]
+
+    assert main(command) == 1
+    out = capsys.readouterr().out
+    assert "lithops.backend: Lithops has no backend 'kubernetes'; backend: k8s" in out
+    assert read_yaml(target) == {
+        "lithops": {"backend": "k8s", "storage": "localhost"},
+        "k8s": {"runtime": "me/image", "runtime_memory": 512, "runtime_timeout": 60},
+    }
+    assert main(["lithops", "check-config", str(target)]) == 0
+
+
+@pytest.mark.parametrize("first", ["k8s", "kubernetes"])
+def test_a_kubernetes_section_is_merged_into_the_k8s_one_which_wins(first):
+    sections = {
+        "k8s": {"docker_image": "own", "namespace": "n"},
+        "kubernetes": {"image": "other", "namespace": "m", "memory": 512},
+    }
+    order = sorted(sections, key=lambda name: name != first)
+    config = {
+        "lithops": {"backend": "k8s", "storage": "localhost"},
+        **{name: sections[name] for name in order},
+    }
+    findings, right = check_config(config)
+
+    assert "kubernetes" in where(findings)
+    assert right["k8s"] == {"runtime": "own", "namespace": "n", "runtime_memory": 512}
+    assert "kubernetes" not in right
+    # An empty one takes all of it.
+    right = check_config({**config, "k8s": None})[1]
+    assert right["k8s"] == {"runtime": "other", "namespace": "m", "runtime_memory": 512}
+
+
+def test_a_kubernetes_section_is_kept_for_a_backend_that_is_chosen_later():
+    config = {
+        "lithops": {"backend": "localhost", "storage": "localhost"},
+        "kubernetes": {"image": "i"},
+    }
+
+    assert check_config(config)[1]["k8s"] == {"runtime": "i"}
+
+
+def test_max_workers_of_localhost_are_its_worker_processes():
+    base = {"lithops": {"backend": "localhost", "storage": "localhost"}}
+    findings, right = check_config({**base, "localhost": {"max_workers": 4}})
+
+    assert [(one.where, one.advice) for one in findings] == [
+        ("localhost.max_workers", "worker_processes: 4")
+    ]
+    assert right["localhost"] == {"worker_processes": 4}

@@ -204,6 +204,26 @@ def _strings(node: ast.AST) -> set[str]:
     return set()
 
 
+def _folders(*parents: Path) -> set[str]:
+    return {
+        folder.name
+        for parent in parents
+        if parent.is_dir()
+        for folder in parent.iterdir()
+        if (folder / "__init__.py").is_file()
+    }
+
+
+def _backends(root: Path) -> list[str]:
+    """Names that `lithops.backend` may have."""
+    return sorted(_folders(*(root / parent for parent in _COMPUTE)) | {"localhost"})
+
+
+def _storages(root: Path) -> list[str]:
+    """Names that `lithops.storage` may have."""
+    return sorted(_folders(root / _STORAGE))
+
+
 def _mandatory(root: Path, section: str) -> list[str]:
     """What the section's `REQ_PARAMS` name."""
     for parent in (*_COMPUTE, _STORAGE):
@@ -283,37 +303,77 @@ class _Check:
         self.findings.append(Finding(where, what, advice))
 
     def run(self) -> None:
-        for section in list(self.config):
+        self.backend = self._chosen("backend", self.backend, _backends(self.root))
+        self.storage = self._chosen("storage", self.storage, _storages(self.root))
+        # What goes into a section that is there comes after that one, whose keys win.
+        for section in sorted(self.config, key=lambda name: self._meant(name) in self.config):
             self._section(section)
         for section in (self.backend, self.storage):
             self._missing(section)
 
+    def _chosen(self, key: str, name: str, there: list[str]) -> str:
+        """What `lithops.backend` or `.storage` says, put right where it is clear what is meant."""
+        general = self.config.get("lithops")
+        if not isinstance(general, dict) or not general.get(key) or name in there:
+            return name
+        right = _SECTIONS.get(name)
+        what = f"Lithops has no {key} {name!r:.80}"
+        if right not in there:
+            self.say(f"lithops.{key}", what, f"it has {', '.join(there)}")
+            return name
+        self.say(f"lithops.{key}", what, f"{key}: {right}")
+        general[key] = right
+        return right
+
+    def _meant(self, section: str) -> str | None:
+        """Lithops' name of a section that is none of it; `None` where there is no such."""
+        right = _SECTIONS.get(section)
+        if right is None or keys_read(section, self.root) is not None:
+            return None
+        return None if keys_read(right, self.root) is None else right
+
     def _section(self, section: str) -> None:
         values = self.config[section]
         known = keys_read(section, self.root)
-        if known is None:
-            right = _SECTIONS.get(section)
-            if right and right in (self.backend, self.storage) and right not in self.config:
-                self.say(section, "is no section of Lithops, all of it is ignored", f"{right}:")
+        if known is not None:
+            self._keys(section, values, known)
+        elif right := self._meant(section):
+            there = self.config.get(right)
+            advice = f"{right}:" if right not in self.config else f"{right}:, whose own keys win"
+            self.say(section, "is no section of Lithops, all of it is ignored", advice)
+            self._keys(right, values, keys_read(right, self.root) or frozenset())
+            if right not in self.config:
                 # In the place where it was.
                 self.config = {right if k == section else k: v for k, v in self.config.items()}
-                section, known = right, keys_read(right, self.root)
-            elif not self._mentioned(section):
-                self.say(section, "is no section of Lithops, all of it is ignored", "leave it out")
-                del self.config[section]
                 return
-        if known is None or not isinstance(values, dict):
+            del self.config[section]
+            if isinstance(values, dict) and (there is None or isinstance(there, dict)):
+                self.config[right] = {**values, **(there or {})}
+        elif not self._mentioned(section):
+            self.say(section, "is no section of Lithops, all of it is ignored", "leave it out")
+            del self.config[section]
+
+    def _keys(self, section: str, values: Any, known: frozenset[str]) -> None:
+        if not isinstance(values, dict):
             return
         overwritten = _overwritten(self.root, section)
         for key in list(values):
-            where = f"{section}.{key}"
             if key in overwritten and overwritten[key] != values[key]:
-                self.say(where, f"Lithops sets it to {overwritten[key]}", "leave it out")
-                del values[key]
+                self._overwrites(section, values, key, overwritten[key])
             elif key not in known:
                 self._unknown(section, values, key, known)
         if section == "aws_lambda":
             self._lambda(values)
+
+    def _overwrites(self, section: str, values: dict[str, Any], key: str, by: Any) -> None:
+        where, what, value = f"{section}.{key}", f"Lithops sets it to {by}", values.pop(key)
+        if key != "max_workers":
+            self.say(where, what, "leave it out")
+        elif "worker_processes" in values:
+            self.say(where, what, "leave it out: worker_processes is what counts")
+        else:
+            self.say(where, what, f"worker_processes: {json.dumps(value)}")
+            values["worker_processes"] = value
 
     def _mentioned(self, section: str) -> bool:
         """Whether Lithops' source has the name at all: of monitoring, executors and the like."""
@@ -466,6 +526,8 @@ def _main(arguments: argparse.Namespace) -> int:
                 temporary.replace(target)
             finally:
                 temporary.unlink(missing_ok=True)
+    except BrokenPipeError:
+        raise
     except OSError as error:
         print(f"lithowatt: {error}", file=sys.stderr)
         return 2
