@@ -16,6 +16,7 @@ import math
 import os
 import re
 import shutil
+import signal
 import socket
 import stat
 import subprocess
@@ -777,6 +778,28 @@ def _described(rig: Rig) -> Iterator[Rig]:
             print(f"rig: {joules:14.6f} J  process {pid}", file=sys.stderr)
 
 
+@contextlib.contextmanager
+def _passing_on() -> Iterator[list[subprocess.Popen[Any]]]:
+    """SIGTERM and SIGHUP go to the commands that are put into the list; with none they end us."""
+    commands: list[subprocess.Popen[Any]] = []
+
+    def pass_on(number: int, _: object) -> None:
+        if not commands:
+            raise SystemExit(128 + number)
+        for command in commands:
+            command.send_signal(number)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield commands
+        return
+    before = {n: signal.signal(n, pass_on) for n in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield commands
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command on a rig and prints the truth."""
     parser = argparse.ArgumentParser(
@@ -810,15 +833,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     if reason is not None:
         print(f"rig: {reason}", file=sys.stderr)
         return 1
-    with _described(Rig(**options)) as rig:
+    with _passing_on() as commands, _described(Rig(**options)) as rig:
         try:
             if not command:
                 threading.Event().wait()
             with rig.popen(command) as process:
+                commands.append(process)
                 # It may have ended; constant watts have no processes.
                 with contextlib.suppress(OSError, ValueError):
                     rig.register(process.pid)
-                return int(process.wait())
+                code = int(process.wait())
+                # As a shell has it, where a signal ended the command.
+                return code if code >= 0 else 128 - code
         except KeyboardInterrupt:
             return 130
 

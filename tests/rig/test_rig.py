@@ -625,6 +625,30 @@ def test_the_program_prints_the_truth(capfd: pytest.CaptureFixture[str]) -> None
     assert "machine = idle" in err and "package-0/dram" in err
 
 
+@live
+@pytest.mark.parametrize(("ending", "code"), [("pass", 143), ("sys.exit(7)", 7)])
+def test_the_program_takes_its_command_with_it(ending: str, code: int) -> None:
+    command = (
+        "import os, signal, sys, time\n"
+        "def end(*_): sys.exit(7)\n"
+        f"if {ending!r} != 'pass': signal.signal(signal.SIGTERM, end)\n"
+        "print(os.getpid(), flush=True)\n"
+        "while True: time.sleep(0.05)\n"
+    )
+    program = [sys.executable, str(Path(__file__).with_name("rig.py")), "--watts", "50", "--"]
+    with subprocess.Popen(
+        [*program, sys.executable, "-c", command], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as rig:
+        assert rig.stdout is not None
+        inner = int(rig.stdout.readline())
+        rig.send_signal(signal.SIGTERM)
+        _, said = rig.communicate(timeout=60)
+    assert rig.returncode == code
+    assert b"machine = idle" in said
+    with pytest.raises(ProcessLookupError):
+        os.kill(inner, 0)
+
+
 # -- the static tree: runs everywhere -------------------------------------------------------------
 
 
