@@ -311,6 +311,10 @@ impl Reading {
             ));
         }
         let (ebpf, probes) = probe_reading(outcome, facts, counter, headline.as_ref());
+        if outcome.methods.loads_probes() && !ebpf.available && outcome.seen.is_err() {
+            let why = ebpf.source.trim_start_matches("unavailable: ");
+            warnings.push(format!("ebpf was asked for and is not there: {why}"));
+        }
         let verdict = verify(&rapl, &perf, &mut warnings);
         let system_reason = missing(Method::Psutil);
         let system = outcome

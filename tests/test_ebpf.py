@@ -368,3 +368,14 @@ def test_doctor_loads_and_unloads() -> None:
     assert gone["fix"].endswith("lithowatt doctor --load") or "mount" in gone["fix"]
     if was_loaded:
         doctor("--load")
+
+
+def test_asked_for_by_name_and_not_there_is_a_warning(tmp_path: Path) -> None:
+    (tmp_path / "proc").symlink_to("/proc")
+    (tmp_path / "sys").mkdir()
+    with EnergyMeter(methods=["ebpf", "psutil", "tdp"], root=tmp_path, interval=None) as meter:
+        spin(0.01)
+    assert any(w.startswith("ebpf was asked for") for w in meter.reading.warnings)
+    with EnergyMeter(root=tmp_path, interval=None) as meter:
+        spin(0.01)
+    assert not any("ebpf" in w for w in meter.reading.warnings)

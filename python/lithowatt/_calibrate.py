@@ -552,7 +552,7 @@ def _percent(part: float) -> str:
 def curve_line(calibration: dict[str, Any], root: str | None) -> str:
     """The stored curve for ``lithowatt doctor``, and whether it is used here."""
     if calibration["problem"]:
-        return f"none; {calibration['problem']}"
+        return f"the shipped one; a calibration cannot be read: {calibration['problem']}"
     curve = (calibration["stored"] or {}).get("curve")
     if not curve:
         return "the shipped one; fit it to this machine: lithowatt calibrate"

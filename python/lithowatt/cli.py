@@ -10,6 +10,7 @@ import argparse
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -38,6 +39,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     try:
         code: int = arguments.func(arguments)
+        if sys.stdout is not None and not sys.stdout.closed:
+            # Here and not at exit, where a pipe that nobody reads any more would be complained of.
+            sys.stdout.flush()
     except LithowattError as error:
         print(f"lithowatt: {error}", file=sys.stderr)
         return 2
@@ -113,6 +117,9 @@ def _doctor(arguments: argparse.Namespace) -> int:
             print("\n".join(f"removed {path}" for path in gone) or "no kernel probes were loaded")
             print()
     findings = _core.doctor(root)
+    for finding in findings:
+        if finding["fix"]:
+            finding["fix"] = _runnable(finding["fix"])
     cpu = _core.cpu_identity(root)
     calibration = _calibration()
     here = _surroundings(root)
@@ -141,6 +148,13 @@ def _doctor(arguments: argparse.Namespace) -> int:
     print(f"idle power: {_idle_line(calibration, counted)}")
     print(f"power curve: {curve_line(calibration, root)}")
     return 0
+
+
+def _runnable(fix: str) -> str:
+    """A command as it runs from here: sudo does not look where a virtual environment is."""
+    command = shutil.which("lithowatt") or f"{sys.executable} -m lithowatt"
+    fix = fix.replace("sudo lithowatt ", f"sudo {command} ")
+    return fix.removeprefix("sudo ") if os.geteuid() == 0 else fix
 
 
 def _surroundings(root: str | None) -> dict[str, Any]:
