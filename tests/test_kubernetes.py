@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -126,6 +128,37 @@ def test_the_command_prints_the_edited_template(tmp_path: Path) -> None:
     assert done.returncode == 2 and "nothing.py" in done.stderr
 
 
+def test_without_the_package_kubernetes_the_remedy_is_named(tmp_path: Path) -> None:
+    pytest.importorskip("lithops")
+    script = tmp_path / "job.py"
+    script.write_text("print('ran')")
+    code = """
+import sys
+sys.modules["kubernetes"] = None
+from lithowatt import LithowattError
+from lithowatt.cli import main
+from lithowatt.lithops.kubernetes import use_template
+try:
+    use_template()
+except LithowattError as error:
+    print(error)
+sys.exit(main(["lithops", "k8s-template", sys.argv[1]]))
+"""
+    command = [sys.executable, "-c", code, str(script)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 2 and "ran" not in done.stdout
+    for said in (done.stdout, done.stderr):
+        assert "pip install 'lithops[kubernetes]'" in said
+        assert len(said.splitlines()) == 1, said
+
+
+def test_lithops_has_the_extra_that_is_named() -> None:
+    pytest.importorskip("lithops")
+    from importlib.metadata import metadata
+
+    assert "kubernetes" in (metadata("lithops").get_all("Provides-Extra") or [])
+
+
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("release", ["3.6.4", "3.8.0"])
 def test_the_real_templates_are_edited_in_the_client(release: str, tmp_path: Path) -> None:
@@ -183,6 +216,25 @@ def test_the_manifests_command_is_one_the_agent_takes() -> None:
     parsed = _parser().parse_args([*container["command"], *container["args"]][1:])
     assert parsed.ring == "/run/lithowatt/ring"
     assert parsed.root == "/host"
+
+
+def test_the_manifests_image_is_the_one_that_is_built() -> None:
+    (daemon,) = [m for m in manifests() if m["kind"] == "DaemonSet"]
+    (container,) = daemon["spec"]["template"]["spec"]["containers"]
+    dockerfile = (DEPLOY / "agent" / "Dockerfile").read_text()
+    guide = DEPLOY.parent / "docs" / "kubernetes.md"
+    for text in (dockerfile, guide.read_text()):
+        builds = re.findall(r"docker build .*-f (\S+) -t (\S+) dist", text)
+        assert builds == [("deploy/agent/Dockerfile", container["image"])]
+    assert container["image"] == f"lithowatt-agent:{lithowatt.__version__}"
+    assert f"lithowatt=={lithowatt.__version__}" in dockerfile
+    (entry,) = re.findall(r"^ENTRYPOINT (.*)$", dockerfile, re.M)
+    # The manifest's command takes the entry point's place, so it must be the same.
+    assert json.loads(entry) == container["command"]
+    (user,) = re.findall(r"^USER (\d+)", dockerfile, re.M)
+    assert int(user) == container["securityContext"]["runAsUser"]
+    (mirror,) = re.findall(r"image: (\S+)", guide.read_text())
+    assert mirror == container["image"]
 
 
 def test_the_services_command_is_one_the_agent_takes() -> None:

@@ -169,8 +169,8 @@ def use_template(mode: Mode = "agent", *, ring_directory: str = RING_DIRECTORY) 
         The names of the templates that were edited.
 
     Raises:
-        TemplateProblem: Where there is no Lithops, or none whose templates we know; then nothing
-            is edited.
+        TemplateProblem: Where there is no Lithops, or none whose templates we know, or not the
+            package `kubernetes` that its backend needs; then nothing is edited.
 
     Example:
         Before `FunctionExecutor(backend="k8s")`:
@@ -201,6 +201,11 @@ def _config_module() -> Any:
         if find_spec("lithops") is not None:
             return import_module(_MODULE)
     except ImportError as error:
+        if (error.name or "").partition(".")[0] == "kubernetes":
+            raise TemplateProblem(
+                "Lithops' Kubernetes backend needs the package kubernetes, which is not installed "
+                f"for {sys.executable} ({error}): pip install 'lithops[kubernetes]'"
+            ) from None
         raise TemplateProblem(f"this Lithops has no Kubernetes backend: {error}") from None
     raise TemplateProblem("Lithops is not installed here; accepted is Lithops 3.1 to 3.8")
 
