@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import struct
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,19 @@ DEPLOY = Path(__file__).resolve().parent.parent / "deploy"
 
 #: What a file of deploy/ is called, by architecture.
 FILES = {"x86_64": "Dockerfile", "arm64": "Dockerfile.arm64"}
+
+
+#: ELF's numbers of the architectures.
+MACHINES = {"x86_64": 62, "arm64": 183}
+
+
+def packed(file: Path, architecture: str = "x86_64") -> Path:
+    """A wheel of lithowatt as far as its architecture goes."""
+    elf = b"\x7fELF\x02\x01" + bytes(12) + struct.pack("<H", MACHINES[architecture])
+    with zipfile.ZipFile(file, "w") as wheel:
+        wheel.writestr("lithowatt/__init__.py", "")
+        wheel.writestr("lithowatt/_core.abi3.so", elf)
+    return file
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -55,9 +70,11 @@ def test_localhost_prints_the_command_for_the_interpreter_of_the_configuration(t
     config.write_text(f"localhost: {{runtime: {sys.executable}}}\n")
     command = ["lithops", "runtime", "--backend", "localhost", "--config", str(config)]
 
-    assert main([*command, "--wheel", "x y.whl"]) == 0
+    wheel = packed(tmp_path / "x y.whl")
+    assert main([*command, "--wheel", str(wheel)]) == 0
     out = capsys.readouterr().out
-    assert f"{sys.executable} -m pip install 'x y.whl'" in out
+    assert f"{sys.executable} -m pip install '{wheel}'" in out
+    assert "make wheel" not in out
     assert f"{sys.executable} -m lithowatt.lithops status" in out
 
 
@@ -79,8 +96,7 @@ def test_localhost_applies_what_it_prints(monkeypatch, capsys):
 
 
 def test_an_image_is_built_with_lithops_from_a_folder_with_the_wheel(monkeypatch, tmp_path):
-    wheel = tmp_path / "lithowatt-1-py3-none-any.whl"
-    wheel.write_bytes(b"wheel")
+    wheel = packed(tmp_path / "lithowatt-1-cp310-abi3-linux_x86_64.whl")
     seen = {}
 
     def run(command, cwd=None):
@@ -99,7 +115,11 @@ def test_an_image_is_built_with_lithops_from_a_folder_with_the_wheel(monkeypatch
     assert f"COPY {wheel.name} " in seen["files"]["Dockerfile"].decode()
 
 
-def test_lambda_prints_the_steps_and_refuses_arm64_without_a_container(capsys):
+def test_lambda_prints_the_steps_and_refuses_arm64_without_a_container(
+    tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    packed(Path("w.whl"))
     assert main(["lithops", "runtime", "--backend", "aws_lambda", "--wheel", "w.whl"]) == 0
     out = capsys.readouterr().out
     assert "runtime --backend aws_lambda --apply --wheel w.whl" in out
@@ -179,3 +199,64 @@ def test_a_layer_that_aws_does_not_take_is_an_error_with_its_reason(tmp_path):
 
     with pytest.raises(_runtime.RuntimeProblem, match="too large"):
         _runtime.attach_layer(Backend(Client([], status=["Failed"])), zipped)
+
+
+@pytest.mark.parametrize("more", [["k8s"], ["aws_lambda"], ["aws_lambda", "--container"]])
+def test_wheels_that_the_workers_could_not_have_are_refused(tmp_path, capsys, more):
+    command = ["lithops", "runtime", "--backend", *more]
+    wheel = packed(tmp_path / "lithowatt-1-cp310-abi3-linux_x86_64.whl")
+    text = tmp_path / "text.whl"
+    text.write_text("no zip")
+
+    for arguments, message in (
+        ([str(tmp_path / "nope.whl")], "nope.whl"),
+        ([str(wheel), "--architecture", "arm64"], "is for x86_64, not arm64"),
+        ([str(text)], "is no wheel"),
+    ):
+        assert main([*command, "--wheel", *arguments]) == 2
+        out, err = capsys.readouterr()
+        assert message in err and not out
+    # Of its own architecture, by any of its names, it is taken.
+    assert main([*command, "--wheel", str(wheel), "--architecture", "amd64"]) == 0
+
+
+def test_an_image_for_localhost_wants_a_wheel_of_its_architecture(tmp_path, capsys):
+    wheel = packed(tmp_path / "lithowatt-1-cp310-abi3-linux_aarch64.whl", "arm64")
+    command = ["lithops", "runtime", "--backend", "localhost", "--runtime", "me/image"]
+
+    assert main([*command, "--wheel", str(wheel)]) == 2
+    assert "is for arm64, not x86_64" in capsys.readouterr().err
+    assert main([*command, "--wheel", str(wheel), "--architecture", "arm64"]) == 0
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_configuration_that_is_not_there_is_refused(backend, tmp_path, capsys):
+    config = tmp_path / "nope.yaml"
+
+    assert main(["lithops", "runtime", "--backend", backend, "--config", str(config)]) == 2
+    out, err = capsys.readouterr()
+    assert str(config) in err and not out
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_without_a_wheel_it_is_said_how_to_have_one(backend, capsys):
+    assert main(["lithops", "runtime", "--backend", backend]) == 0
+    out = capsys.readouterr().out
+    assert "make wheel" in out and "--wheel FILE" in out
+    assert "make wheel" in dockerfile(backend)
+    assert "make wheel" not in dockerfile(backend, wheel="lithowatt-1.whl")
+
+
+def test_a_reader_who_has_had_enough_is_no_error():
+    process = subprocess.Popen(
+        [sys.executable, "-m", "lithowatt", "lithops", "runtime", "--backend", "k8s"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None and process.stderr is not None
+    # Before anything is written: the interpreter has not even started.
+    process.stdout.close()
+    assert process.stderr.read() == ""
+    process.stderr.close()
+    assert process.wait() == 0

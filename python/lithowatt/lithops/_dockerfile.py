@@ -12,6 +12,13 @@ __all__ = ["BACKENDS", "PLATFORMS", "RuntimeOptionError", "dockerfile"]
 PLATFORMS = {"x86_64": "linux/amd64", "arm64": "linux/arm64"}
 
 
+#: How a wheel is had where pip finds none.
+WITHOUT_INDEX = (
+    "lithowatt is on no package index yet: `make wheel` in its sources, then "
+    "`lithowatt lithops runtime --wheel FILE`."
+)
+
+
 class RuntimeOptionError(LithowattError, ValueError):
     """A backend, an architecture or a version that no runtime can be made for."""
 
@@ -81,7 +88,8 @@ def dockerfile(
         python: The client's Python, such as `3.11`: Lithops wants the same in its workers.
         lithops: The client's Lithops.
         architecture: `x86_64` or `arm64`.
-        wheel: File name of a wheel of lithowatt next to the Dockerfile; by default pip's.
+        wheel: File name of a wheel of lithowatt next to the Dockerfile; by default pip's,
+            and a comment on how to have one.
 
     Raises:
         RuntimeOptionError: An unknown backend or architecture.
@@ -99,7 +107,7 @@ def dockerfile(
         platform = PLATFORMS[normalise_architecture(architecture)]
     except ValueError as error:
         raise RuntimeOptionError(str(error)) from None
-    requirement, copy = "lithowatt", ""
+    requirement, copy = "lithowatt", f"# {WITHOUT_INDEX}\n"
     if wheel is not None:
         copy = f"COPY {wheel} /opt/lithowatt/\n"
         requirement = f"/opt/lithowatt/{wheel}"

@@ -215,6 +215,30 @@ def _check_extension(
     return architecture, newest
 
 
+def check_wheel(wheel: StrPath, architecture: str | None = None) -> None:
+    """Refuses what is no wheel of lithowatt, or one whose extension is for another architecture.
+
+    Args:
+        wheel: The file.
+        architecture: `x86_64` or `arm64`; `None`: pip will find out.
+
+    Raises:
+        LayerError: As said.
+        OSError: It cannot be read.
+    """
+    path = Path(wheel)
+    files = dict(wheel_files(path))
+    if architecture is None:
+        return
+    # Which glibc it may need is the image's matter, whose build fails by the wheel's tag.
+    found, _ = _check_extension(path, files, (sys.maxsize, 0))
+    if found != architecture:
+        raise LayerError(
+            f"{path.name} is for {found}, not {architecture}: give a {_PLATFORMS[architecture]} "
+            f"wheel or --architecture {found}"
+        )
+
+
 def elf_architecture(content: bytes) -> str | None:
     """`x86_64` or `arm64` of a 64-bit little-endian ELF file, `None` for any other."""
     if content[:6] != b"\x7fELF\x02\x01" or len(content) < 20:
@@ -290,6 +314,8 @@ def _main(arguments: argparse.Namespace) -> int:
             architecture=arguments.architecture,
             glibc=arguments.glibc,
         )
+    except BrokenPipeError:
+        raise
     except OSError as error:
         print(f"lithowatt: {error}", file=sys.stderr)
         return 2

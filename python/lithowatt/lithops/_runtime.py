@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from .._errors import LithowattError
-from ._dockerfile import BACKENDS, dockerfile
-from ._layer import RUNTIMES, build_layer
+from ._dockerfile import BACKENDS, WITHOUT_INDEX, dockerfile
+from ._layer import RUNTIMES, build_layer, check_wheel
 
 __all__ = ["LAYER_NAME", "Attached", "RuntimeProblem", "attach_layer"]
 
@@ -164,6 +164,7 @@ By hand:
   aws lambda update-function-configuration --function-name FUNCTION \\
       --layers LAYERS_IT_HAS LAYER_VERSION_ARN
 
+{"" if arguments.wheel else WITHOUT_INDEX + chr(10)}
 A container runtime instead, for arm64 too:
   lithowatt lithops runtime --backend aws_lambda --container
 Nothing deployed at all: lithowatt.lithops.ship_meter() sends the meter with each job."""
@@ -198,6 +199,8 @@ def _localhost(arguments: argparse.Namespace) -> int:
         print(f"localhost: workers run {found}; lithowatt has to be installed for it:")
         for command in (install, check):
             print(f"  {shlex.join(command)}")
+        if not arguments.wheel:
+            print(WITHOUT_INDEX)
         return 0
     return _run(install) or _run(check)
 
@@ -216,6 +219,8 @@ def _image(arguments: argparse.Namespace) -> int:
     """Prints a Dockerfile and how it is used, or builds it with Lithops."""
     backend = arguments.backend
     wheel = Path(arguments.wheel) if arguments.wheel else None
+    if wheel is not None:
+        check_wheel(wheel, arguments.architecture)
     text = dockerfile(
         backend,
         python=f"{sys.version_info.major}.{sys.version_info.minor}",
@@ -283,7 +288,9 @@ def add_cli(commands: Any) -> None:
     runtime.add_argument("--backend", required=True, choices=sorted(BACKENDS))
     runtime.add_argument("--apply", action="store_true", help="do it")
     runtime.add_argument("--config", help="Lithops' configuration (default: where Lithops looks)")
-    runtime.add_argument("--wheel", help="a wheel of lithowatt (default: from pip's index)")
+    runtime.add_argument(
+        "--wheel", help="a wheel of lithowatt, as make wheel builds (default: from pip's index)"
+    )
     runtime.add_argument("--container", action="store_true", help="a container image (k8s: always)")
     runtime.add_argument("--runtime", help="interpreter (localhost) or name of the image")
     runtime.add_argument("--architecture", default="x86_64", help="x86_64 or arm64 (%(default)s)")
@@ -291,13 +298,31 @@ def add_cli(commands: Any) -> None:
     runtime.set_defaults(func=_main)
 
 
+def _check_files(arguments: argparse.Namespace) -> None:
+    from ..cost import normalise_architecture
+
+    try:
+        arguments.architecture = normalise_architecture(arguments.architecture)
+    except ValueError as error:
+        raise RuntimeProblem(str(error)) from None
+    if arguments.config is not None:
+        Path(arguments.config).read_bytes()
+    if arguments.wheel is not None:
+        # An interpreter's pip knows its own architecture; an image's is looked at there.
+        localhost = arguments.backend == "localhost"
+        check_wheel(arguments.wheel, None if localhost else arguments.architecture)
+
+
 def _main(arguments: argparse.Namespace) -> int:
     try:
+        _check_files(arguments)
         if arguments.backend == "aws_lambda":
             return _lambda(arguments)
         if arguments.backend == "localhost":
             return _localhost(arguments)
         return _image(arguments)
+    except BrokenPipeError:
+        raise
     except OSError as error:
         print(f"lithowatt: {error}", file=sys.stderr)
         return 2
