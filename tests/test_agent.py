@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import shutil
@@ -102,6 +103,82 @@ def test_show_tells_what_the_ring_says(folder: Path, tree: StaticTree) -> None:
         told = json.loads(subprocess.check_output([*command, "--json"], text=True))
         assert told["header"]["period_ns"] == 10_000_000
         assert told["account"]["round"] >= 1
+        word = told["account"]["idle_source"]
+        assert word in ("learned", "calibrated", "configured", "modelled")
+        assert f"J ({word})" in shown.stdout or f" ({word})\n" in shown.stdout
+
+
+def test_show_says_that_there_are_no_containers(folder: Path, tree: StaticTree) -> None:
+    ring = folder / "lithowatt" / "ring"
+    command = [sys.executable, "-m", "lithowatt", "agent", "--show", "--ring", str(ring)]
+    with AgentProcess(tree.root, ring, "--round", "0.1", "--no-containers"):
+        deadline = time.monotonic() + 20
+        while "since the ring began" not in (shown := subprocess.check_output(command, text=True)):
+            assert time.monotonic() < deadline
+    assert "no containers" in shown
+
+
+def test_a_clean_stop_is_no_death(folder: Path, tree: StaticTree) -> None:
+    blind = blind_root(folder)
+    ring = blind / "run/lithowatt/ring"
+    agent = AgentProcess(tree.root, ring)
+    agent.start()
+    held = _core.Ring(ring, blind)
+    assert agent.end() == 0
+    with pytest.raises(AgentError, match="the node agent was stopped"):
+        held.look()
+    command = [sys.executable, "-m", "lithowatt", "agent", "--show", "--ring", str(ring)]
+    shown = subprocess.run(command, capture_output=True, text=True)
+    assert shown.returncode == 2
+    assert "the node agent was stopped" in shown.stderr
+    with EnergyMeter(root=blind) as meter:
+        spin(0.01)
+    assert "was stopped" in meter.stats()["worker_func_rapl_source"]
+
+
+def test_a_second_agent_with_the_same_port_is_told_of_the_first(
+    folder: Path, tree: StaticTree
+) -> None:
+    ring = folder / "lithowatt" / "ring"
+    address = f"127.0.0.1:{free_port()}"
+    with AgentProcess(tree.root, ring, "--metrics", address) as first:
+        assert f"http://{address}/metrics" in first.said.read_text()
+        command = [sys.executable, "-m", "lithowatt", "agent", "--root", str(tree.root)]
+        second = subprocess.run(
+            [*command, "--ring", str(ring), "--metrics", address], capture_output=True, text=True
+        )
+        assert second.returncode == 2
+        assert first.process is not None
+        assert f"another one, pid {first.process.pid}, writes" in second.stderr
+
+
+@pytest.mark.parametrize("more", [(), ("--mirror", "http://127.0.0.1:9")])
+def test_a_ring_that_is_a_directory_is_refused_without_a_trace(
+    folder: Path, tree: StaticTree, more: tuple[str, ...]
+) -> None:
+    place = folder / "lithowatt" / "ring"
+    place.mkdir(parents=True)
+    command = [sys.executable, "-m", "lithowatt", "agent", "--root", str(tree.root)]
+    done = subprocess.run(
+        [*command, "--ring", str(place), "--metrics", "off", *more],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 2
+    assert "is a directory" in done.stderr
+    assert os.listdir(place.parent) == ["ring"]
+
+
+def test_a_ring_on_a_disk_is_shown_another_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    from lithowatt import _agent
+
+    memory = {"/dev/shm/lithowatt/ring"}
+    monkeypatch.setattr(_agent, "_in_memory", lambda path: path in memory)
+    expected = "/dev/shm/lithowatt/ring" if Path("/dev/shm").is_dir() else "one that is mounted"
+    assert expected in _agent._place_in_memory()
+    memory.add("/run/lithowatt/ring")
+    assert _agent._place_in_memory() == "/run/lithowatt/ring"
 
 
 @pytest.mark.parametrize(
@@ -226,6 +303,10 @@ def test_metrics_are_openmetrics_and_add_up(folder: Path, tree: StaticTree) -> N
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
             assert answer.headers["Content-Type"].startswith("application/openmetrics-text")
             text = answer.read().decode()
+        asked = urllib.request.Request(f"http://127.0.0.1:{port}/metrics", method="HEAD")
+        with urllib.request.urlopen(asked, timeout=10) as answer:
+            assert int(answer.headers["Content-Length"]) > 0
+            assert answer.read() == b""
         with pytest.raises(urllib.error.HTTPError):
             urllib.request.urlopen(f"http://127.0.0.1:{port}/etc/passwd", timeout=10)
         # A client that says nothing keeps nobody waiting.
@@ -391,9 +472,13 @@ def test_a_mirror_keeps_a_ring_from_what_is_served(folder: Path, tree: StaticTre
         agent.kill()
         agent.start()
         deadline = time.monotonic() + 20
-        while _core.Ring(own, blind).header()["generation"] == before:
+        generation = before
+        while generation == before:
             assert time.monotonic() < deadline
             time.sleep(0.1)
+            # On a busy machine the first one is stale before the second is there.
+            with contextlib.suppress(AgentError):
+                generation = _core.Ring(own, blind).header()["generation"]
         # No agent: the mirror's ring is refused, and the mirror lives.
         agent.kill()
         time.sleep(1.3)
@@ -405,6 +490,50 @@ def test_a_mirror_keeps_a_ring_from_what_is_served(folder: Path, tree: StaticTre
         for one in (mirror, agent):
             if one.process is not None and one.process.poll() is None:
                 one.kill()
+
+
+def test_a_mirror_says_each_state_once(folder: Path, tree: StaticTree) -> None:
+    address = f"127.0.0.1:{free_port()}"
+    node = folder / "node" / "lithowatt" / "ring"
+    served = AgentProcess(tree.root, node, "--metrics", address, "--serve-ring")
+    unserved = AgentProcess(tree.root, node, "--metrics", address)
+    own = folder / "pod" / "lithowatt" / "ring"
+    command = [sys.executable, "-m", "lithowatt", "agent", "--ring", str(own)]
+    command += ["--mirror", f"http://{address}", "--mirror-period", "0.02"]
+    own.parent.parent.mkdir()
+    log = folder / "mirror.log"
+    with log.open("w") as said:
+        mirror = subprocess.Popen(command, stderr=said)
+
+    def wait_for(text: str) -> None:
+        deadline = time.monotonic() + 30
+        while text not in log.read_text():
+            assert time.monotonic() < deadline, log.read_text()
+            time.sleep(0.05)
+
+    try:
+        wait_for("not reached yet")
+        unserved.start()
+        wait_for("does that agent have --serve-ring?")
+        unserved.end()
+        served.start()
+        wait_for("/ring reached")
+        served.end()
+        wait_for(" lost ")
+        time.sleep(0.3)
+        lines = log.read_text().splitlines()
+        assert "is kept from" in lines[0]
+        # Many questions were asked in each state.
+        assert all(a != b for a, b in itertools.pairwise(lines))
+        assert len(lines) <= 7
+        mirror.terminate()
+        assert mirror.wait(timeout=30) == 0
+    finally:
+        mirror.kill()
+        mirror.wait()
+        for agent in (served, unserved):
+            if agent.process is not None and agent.process.poll() is None:
+                agent.kill()
 
 
 # -- the agent dies ---------------------------------------------------------------------------

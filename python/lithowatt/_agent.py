@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import grp
 import json
 import os
@@ -17,6 +19,7 @@ from lithowatt._reading import format_number
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Mapping
 
     from lithowatt._agent_metrics import MetricsServer
 
@@ -25,6 +28,9 @@ RING_PATH = "/run/lithowatt/ring"
 
 METRICS_ADDRESS = "127.0.0.1:9477"
 """Where the metrics are, unless told otherwise."""
+
+IDLE_SOURCES = {1: "learned", 2: "calibrated", 3: "configured", 4: "modelled"}
+"""What the account's idle source says (docs/agent.md); 0 before the first division."""
 
 WATCH_SECONDS = 2.0
 """The main thread looks this often whether the sampler lives."""
@@ -101,8 +107,13 @@ def run(arguments: argparse.Namespace) -> int:
     if address is None and arguments.serve_ring:
         raise AgentError("--serve-ring needs an address; accepted is --metrics HOST:PORT")
     group = _group(arguments.group)
+    _refuse_second(path or RING_PATH)
     # Before the ring is made: an agent that cannot do all it was asked to does nothing.
     server = None if address is None else _bound(address)
+    # From the ring's first moment on, so that whoever ends it then leaves a closed ring, too.
+    ended = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: ended.set())
     agent = _core.Agent(
         path or RING_PATH,
         root=arguments.root,
@@ -114,9 +125,6 @@ def run(arguments: argparse.Namespace) -> int:
         containers=not arguments.no_containers,
         node=arguments.node or os.environ.get("NODE_NAME", ""),
     )
-    ended = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: ended.set())
     try:
         if server is not None:
             server.serve(agent, (path or RING_PATH) if arguments.serve_ring else None)
@@ -149,6 +157,25 @@ def _mirror(arguments: argparse.Namespace, path: str) -> int:
     return 0
 
 
+def _refuse_second(path: str) -> None:
+    """Says who writes the ring already, before that one's port is found taken.
+
+    Raises:
+        AgentError: Where another agent runs.
+    """
+    with contextlib.suppress(FileNotFoundError, PermissionError, NotADirectoryError):
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+        lock = os.open(Path(path).with_name("agent.lock"), flags)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.pread(lock, 20, 0).decode(errors="replace").strip()
+            who = f"another one, pid {holder}," if holder.isdecimal() else "another one"
+            raise AgentError(f"{who} writes {path}; accepted is one agent for a ring") from None
+        finally:
+            os.close(lock)
+
+
 def _bound(address: tuple[str, int]) -> MetricsServer:
     from lithowatt._agent_metrics import MetricsServer
 
@@ -165,19 +192,30 @@ def _announce(agent: _core.Agent, path: str, arguments: argparse.Namespace) -> N
     state = agent.snapshot()
     zones = ", ".join(f"{zone['method']}:{zone['name']}" for zone in state["zones"])
     went_on = "; goes on from an earlier ring" if state["adopted"] else ""
+    off = arguments.metrics == "off"
+    served = "; no metrics" if off else f"; http://{arguments.metrics}/metrics"
     print(
         f"lithowatt agent: {path}: {zones}; {arguments.rate:g} samples/s in steps of "
-        f"{arguments.quantum_uj} µJ{went_on}",
+        f"{arguments.quantum_uj} µJ{served}{went_on}",
         file=sys.stderr,
         flush=True,
     )
     if not _in_memory(path):
         print(
             f"lithowatt agent: {path} is on a disk, which will be written to all the time: "
-            "put the ring on a tmpfs such as /run",
+            f"put the ring on a tmpfs, such as {_place_in_memory()}, and give its readers the same "
+            "path in LITHOWATT_RING",
             file=sys.stderr,
             flush=True,
         )
+
+
+def _place_in_memory() -> str:
+    """A path for the ring that is on no disk here."""
+    for place in (RING_PATH, "/dev/shm/lithowatt/ring"):  # noqa: S108 - a folder of its own there
+        if Path(place).parent.parent.is_dir() and _in_memory(place):
+            return place
+    return "one that is mounted for it"
 
 
 def _in_memory(path: str) -> bool:
@@ -225,7 +263,8 @@ def read_ring(path: str | None = None, root: str | None = None) -> dict[str, Any
 
     Returns:
         ``header`` (rate, resolution, zones), ``now`` (totals in J by zone, age of the newest
-        sample in s), ``account`` (the machine's energy since the ring began, divided, in µJ),
+        sample in s), ``account`` (the machine's energy since the ring began, divided, in µJ, with
+        ``idle_source`` as a word, None before the first division),
         ``groups`` (rows in µJ and ns) and ``own`` (rows of the groups this process is in).
 
     Raises:
@@ -237,6 +276,8 @@ def read_ring(path: str | None = None, root: str | None = None) -> dict[str, Any
 
 def _state(ring: _core.Ring) -> dict[str, Any]:
     account, groups = ring.groups() or (None, [])
+    if account is not None:
+        account["idle_source"] = IDLE_SOURCES.get(account["idle_source"])
     return {
         "header": ring.header(),
         "now": ring.look(),
@@ -244,6 +285,11 @@ def _state(ring: _core.Ring) -> dict[str, Any]:
         "groups": groups,
         "own": ring.own_groups(),
     }
+
+
+def _of_idle(key: str, account: Mapping[str, Any]) -> str:
+    source = account["idle_source"]
+    return f" ({source})" if key == "idle" and source else ""
 
 
 def _show(ring: _core.Ring, as_json: bool) -> int:
@@ -264,7 +310,9 @@ def _show(ring: _core.Ring, as_json: bool) -> int:
         return 0
     print("since the ring began, J:")
     for key in ("machine", "idle", "rest", "gone"):
-        print(f"  {key}: {format_number(account[f'{key}_uj'] * 1e-6)}")
+        print(f"  {key}: {format_number(account[f'{key}_uj'] * 1e-6)}{_of_idle(key, account)}")
+    if not state["groups"]:
+        print("  no containers, no pods")
     own = {row["id"] for row in state["own"]}
     for row in sorted(state["groups"], key=lambda row: -row["active_uj"]):
         ours = " (this one)" if row["id"] in own else ""

@@ -172,6 +172,9 @@ class _Handler(BaseHTTPRequestHandler):
     server_version = "lithowatt"
     sys_version = ""
 
+    def do_HEAD(self) -> None:
+        self.do_GET()
+
     def do_GET(self) -> None:
         path = self.path.partition("?")[0]
         if path == "/metrics":
@@ -193,7 +196,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Type", content)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        self.wfile.write(body)
+        if self.command != "HEAD":
+            self.wfile.write(body)
 
     def log_message(self, format: str, *args: Any) -> None:
         """Scrapes are no news."""

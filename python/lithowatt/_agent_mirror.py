@@ -7,11 +7,12 @@ of its own from them. The function's meter reads that one, so no network is ever
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
+import http.client
 import os
 import stat
 import struct
+import sys
 import threading
 import urllib.error
 import urllib.request
@@ -89,6 +90,9 @@ class Mirror:
         self.period = period
         self._file: int | None = None
         self._generation = 0
+        self._said = ""
+        if self.path.is_dir():
+            raise AgentError(f"{path} is a directory; accepted is a file in a folder of its own")
         self.path.parent.mkdir(mode=0o755, exist_ok=True)
         lock = self.path.with_name("agent.lock")
         self._lock = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
@@ -97,16 +101,40 @@ class Mirror:
         except OSError:
             os.close(self._lock)
             raise AgentError(f"another one writes {path}; accepted is one for a ring") from None
+        # Who holds the lock is said to the next one that comes.
+        os.ftruncate(self._lock, 0)
+        os.pwrite(self._lock, f"{os.getpid()}\n".encode(), 0)
 
     def run(self, ended: threading.Event) -> None:
-        """Goes on until ``ended``. An agent that does not answer makes the ring stale, no more."""
+        """Goes on until ``ended``. An agent that does not answer makes the ring stale, no more.
+
+        Standard error has a line at the start and wherever the state changed."""
+        self._say("starting", f"{self.path} is kept from {self.url}")
+        reached = False
         try:
             while not ended.is_set():
-                with contextlib.suppress(OSError, urllib.error.URLError, ValueError):
+                try:
                     self.once()
+                except (OSError, http.client.HTTPException, ValueError) as error:
+                    if isinstance(error, urllib.error.HTTPError) and error.code == 404:
+                        self._say("no ring", f"no {self.url}: does that agent have --serve-ring?")
+                    elif isinstance(error, urllib.error.HTTPError | ValueError):
+                        self._say("no agent", f"{self.url} gives no agent's ring ({error})")
+                    else:
+                        what = "lost" if reached else "not reached yet"
+                        self._say("silent", f"{self.url} {what} ({_why(error)}); goes on asking")
+                else:
+                    reached = True
+                    self._say("reached", f"{self.url} reached")
                 ended.wait(self.period)
         finally:
             self.close()
+
+    def _say(self, state: str, text: str) -> None:
+        """Once per state: a mirror asks ten times a second."""
+        if state != self._said:
+            self._said = state
+            print(f"lithowatt agent: mirror: {text}", file=sys.stderr, flush=True)
 
     def once(self) -> None:
         """Asks once.
@@ -160,6 +188,11 @@ class Mirror:
             os.close(self._file)
             self._file = None
         os.close(self._lock)
+
+
+def _why(error: Exception) -> str:
+    reason = getattr(error, "reason", None) or error
+    return getattr(reason, "strerror", None) or str(reason) or type(reason).__name__
 
 
 def _put(file: int, header: list[int], body: bytes) -> None:

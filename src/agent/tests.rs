@@ -262,5 +262,5 @@ fn an_agent_in_a_thread_samples_and_says_good_bye() {
     assert!(ring.last().number >= 5 && running.is_alive());
     running.stop();
     assert!(!running.is_alive());
-    assert_eq!(ring.look(clock::monotonic_ns()), Err(ReadFault::Stale));
+    assert_eq!(ring.look(clock::monotonic_ns()), Err(ReadFault::Stopped));
 }

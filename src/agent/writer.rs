@@ -29,6 +29,13 @@ impl Lock {
     /// [`Error::Io`] where files cannot be made.
     pub fn take(path: &Path) -> Result<Self> {
         let dir = directory(path)?;
+        // Before anything is made: what is refused leaves nothing behind.
+        if path.is_dir() {
+            return Err(Error::Agent {
+                reason: format!("{} is a directory", path.display()),
+                accepted: "a file in a directory of its own, such as /run/lithowatt/ring",
+            });
+        }
         safe(dir)?;
         let lock = dir.join(LOCK);
         let file = OpenOptions::new()

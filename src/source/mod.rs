@@ -244,6 +244,8 @@ pub enum ReadFault {
     Failed,
     /// The node agent gives no sign of life.
     Stale,
+    /// The node agent said that it ends.
+    Stopped,
 }
 
 impl fmt::Display for ReadFault {
@@ -254,6 +256,7 @@ impl fmt::Display for ReadFault {
             Self::Malformed => "the counter held no number",
             Self::Failed => "the counter could not be read",
             Self::Stale => "the node agent gave no sign of life",
+            Self::Stopped => "the node agent was stopped",
         })
     }
 }

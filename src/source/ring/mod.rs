@@ -171,7 +171,8 @@ impl Ring {
     ///
     /// # Errors
     /// Why the ring cannot be believed now: [`ReadFault::Stale`] where the agent gives no sign of
-    /// life, [`ReadFault::Vanished`] where there is no ring, [`ReadFault::Malformed`] else.
+    /// life, [`ReadFault::Stopped`] where it said that it ends, [`ReadFault::Vanished`] where there
+    /// is no ring, [`ReadFault::Malformed`] else.
     pub fn look(&mut self, now_ns: u64) -> Result<(), ReadFault> {
         let host_ns = now_ns.saturating_add_signed(self.offset_ns.saturating_neg());
         let mut head = self.head();
@@ -187,7 +188,10 @@ impl Ring {
             }
         }
         let head = head?;
-        if head.closed || host_ns.saturating_sub(head.heartbeat_ns) > self.header.stale_ns {
+        if head.closed {
+            return Err(ReadFault::Stopped);
+        }
+        if host_ns.saturating_sub(head.heartbeat_ns) > self.header.stale_ns {
             return Err(ReadFault::Stale);
         }
         let future = host_ns.saturating_add(self.header.period_ns.max(CLOCK_SLACK_NS));
