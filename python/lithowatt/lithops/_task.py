@@ -131,7 +131,7 @@ class Worker:
             startup = self._take_startup()
             if os.getpid() != self._pid:
                 # The start of the parent is for all of its forks, and how many
-                # there are nobody says (the service of 3.1's and 3.2's second runner).
+                # there are nobody says (the service of the second runner up to 3.3).
                 startup = None
             self._chunk = Chunk(calls, None, startup)
         return self._chunk, self._chunk.share(), first
