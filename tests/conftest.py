@@ -26,9 +26,9 @@ def live() -> None:
     Rig.build()
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def _probes_as_found() -> Iterator[None]:
-    """Kernel probes that tests load go with the tests."""
+    """Kernel probes that a file's tests load go with them: other tests meter without."""
     from lithowatt import UnavailableError, _core
 
     def loaded() -> bool:
