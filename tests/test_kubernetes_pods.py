@@ -219,7 +219,7 @@ def test_the_agent_itself_runs_in_a_pod_of_its_own(podman: dict[str, str], folde
         subprocess.run(["podman", "stop", "-t", "10", name], env=podman, capture_output=True)
         process.wait(timeout=60)
     # It was told to end, and said so in the ring.
-    with pytest.raises(AgentError, match="was stopped|no sign of life"):
+    with pytest.raises(AgentError, match=r"was stopped|no sign of life"):
         _core.Ring(ring, tree.root)
 
 
