@@ -352,6 +352,23 @@ def test_loaded_anew_while_it_runs() -> None:
 
 
 @pytest.mark.skipif(ROOTLESS, reason="only root loads and unloads probes")
+def test_loaded_after_the_first_meter() -> None:
+    """A process that metered without probes uses them from when they are there."""
+    _core.unload_probes()
+    with EnergyMeter(interval=None) as without:
+        spin(0.01)
+    try:
+        _core.load_probes()
+    except UnavailableError as error:
+        pytest.skip(f"no kernel probes: {error}")
+    with EnergyMeter(interval=None) as meter:
+        spin(0.01)
+    _core.unload_probes()
+    assert without.stats()["worker_func_ebpf_available"] is False
+    assert meter.stats()["worker_func_ebpf_available"] is True
+
+
+@pytest.mark.skipif(ROOTLESS, reason="only root loads and unloads probes")
 def test_doctor_loads_and_unloads() -> None:
     def doctor(*arguments: str) -> Any:
         command = [sys.executable, "-m", "lithowatt", "doctor", "--json", *arguments]

@@ -8,7 +8,7 @@ use super::window::Subject;
 use crate::attribution::{Seen, Weight, beside_sibling};
 use crate::clock;
 use crate::source::ebpf::layout::{FLAG_FREQUENCY, FLAG_IDLE, FLAG_THERMAL};
-use crate::source::ebpf::{Absent, Followed, Grouped, Machine, Probes, Used};
+use crate::source::ebpf::{Absent, Followed, Grouped, Machine, Probes, Used, directory};
 use crate::source::procfs::Tree;
 use crate::source::throttle::Throttle;
 use crate::source::{Method, Methods, Unavailable};
@@ -138,7 +138,11 @@ impl State {
         };
         let again = match &self.probes {
             None => true,
-            Some(Err(_)) => absent == Absent::Load && !self.probes_asked,
+            Some(Err(_)) => {
+                absent == Absent::Load && !self.probes_asked
+                    // Somebody may have loaded them since.
+                    || self.probes_awaited.as_ref().is_some_and(|pins| pins.exists())
+            }
             Some(Ok(probes)) => !probes.is_alive(),
         };
         if !again {
@@ -150,6 +154,10 @@ impl State {
         self.throttle = match &probes {
             Ok(probes) if !probes.sees(FLAG_THERMAL) => Throttle::open(&self.root),
             _ => None,
+        };
+        self.probes_awaited = match &probes {
+            Err(_) => Some(directory(&self.root)).filter(|pins| !pins.exists()),
+            Ok(_) => None,
         };
         self.probes = Some(probes);
         true

@@ -58,6 +58,8 @@ pub(super) struct State {
     pub(super) ring: super::ring::Borrowed,
     pub(super) tree_counters: Opened<TreeCounters>,
     pub(super) probes: Opened<Arc<Probes>>,
+    /// Where the probes' pins will be, if they were not there when last looked for.
+    pub(super) probes_awaited: Option<PathBuf>,
     /// Somebody asked for the probes by name.
     pub(super) probes_asked: bool,
     /// Thermal events, where the probes cannot see them.
@@ -102,6 +104,7 @@ impl State {
             ring: super::ring::Borrowed::default(),
             tree_counters: None,
             probes: None,
+            probes_awaited: None,
             probes_asked: false,
             throttle: None,
             ours_followed: None,
