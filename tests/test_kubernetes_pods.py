@@ -278,8 +278,8 @@ def test_two_pods_three_to_one_get_their_joules(
             assert one["quality"] == "attributed"
             assert one["machine"] == pytest.approx(truths[name].machine, rel=0.02)
             own = truths[name].pids[registered[name]]
-            # By /proc's idle time, which counts what a wake-up and interrupts take as others': up to
-            # 10 % of a machine that nearly rests. The ratio of the two is closer, below.
+            # Others are what /proc's idle time leaves, wake-ups and interrupts too: up to 10 %
+            # of a machine that nearly rests. The ratio of the two is closer, below.
             assert one["marginal"] == pytest.approx(own, rel=0.12)
             low, high = one["band"]
             assert low <= own <= high
