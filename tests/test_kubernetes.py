@@ -263,7 +263,8 @@ def test_the_monitor_is_by_counters_where_there_are_any(tmp_path: Path) -> None:
     stats = monitor.stop_monitoring()
     assert stats["worker_func_rapl_energy_pkg"] == pytest.approx(5.0, rel=0.01)
     joules = monitor.get_energy_consumption()
-    assert joules is not None and 0 < joules < 10
+    # Two domains of 5 J each: all of it where nothing else ran in the window.
+    assert joules is not None and 0 < joules <= 10
 
 
 def test_the_monitor_is_by_the_model_where_there_are_none(tmp_path: Path) -> None:
