@@ -617,7 +617,7 @@ fn idle_of(outcome: &Outcome, facts: &Facts, slots: &[usize]) -> Idle {
         // Idle power is not above the least power that was seen.
         let ceiling = outcome.ledger.least_watts[*i];
         ceilings += ceiling;
-        let Some(power) = facts.idle_of(zone, outcome.zones(), outcome.learned[*i]) else {
+        let Some(power) = facts.idle_of(zone, outcome.zones(), &outcome.rests[*i]) else {
             continue;
         };
         idle.watts += power.watts.min(ceiling);

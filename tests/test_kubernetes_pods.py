@@ -278,16 +278,16 @@ def test_two_pods_three_to_one_get_their_joules(
             assert one["quality"] == "attributed"
             assert one["machine"] == pytest.approx(truths[name].machine, rel=0.02)
             own = truths[name].pids[registered[name]]
-            # Others are what /proc's idle time leaves, wake-ups and interrupts too: up to 10 %
-            # of a machine that nearly rests. The ratio of the two is closer, below.
-            assert one["marginal"] == pytest.approx(own, rel=0.12)
+            # Idle power is what the agent made of a machine that never rests wholly; the ratio of
+            # the two, below, does not depend on it so much.
+            assert one["marginal"] == pytest.approx(own, rel=0.06)
             low, high = one["band"]
             assert low <= own <= high
             # The pod's own row in the ring is the same energy, by its cgroup.
             (row,) = one["own"]
             gained = (after[row["id"]] - before.get(row["id"], 0)) * 1e-6
             one["row"] = gained
-            assert gained == pytest.approx(own, rel=0.12)
+            assert gained == pytest.approx(own, rel=0.06)
         three, one = told["three"], told["one"]
         ratio = three["cpu"] / one["cpu"]
         assert ratio == pytest.approx(3.0, rel=0.1)

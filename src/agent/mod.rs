@@ -16,6 +16,7 @@ use serde::Serialize;
 use crate::clock;
 use crate::error::{Error, Result};
 use crate::machine::facts::{Facts, IdleSource};
+use crate::machine::rest::Rest;
 use crate::source::perf::PowerPmu;
 use crate::source::procfs::MachineCpu;
 use crate::source::rapl::Rapl;
@@ -56,9 +57,6 @@ const MOST_WATTS: f64 = 1_000.0;
 
 /// Idle time is read at most this often, ns: it is printed in steps of 10 ms.
 const IDLE_EVERY_NS: u64 = 50_000_000;
-
-/// A machine below this load is at rest.
-const IDLE_BUSY: f64 = 0.05;
 
 /// What an agent is asked to do.
 #[derive(Debug, Clone)]
@@ -263,7 +261,7 @@ pub struct Agent {
     round_ns: u64,
     round_end_ns: u64,
     least_watts: f64,
-    learned: Vec<Option<f64>>,
+    rests: Vec<Rest>,
     round_totals: Vec<u64>,
     late: u64,
 }
@@ -379,7 +377,7 @@ impl Agent {
             round_ns: (options.round * 1e9) as u64,
             round_end_ns,
             least_watts: f64::INFINITY,
-            learned: vec![None; zones.len()],
+            rests: vec![Rest::default(); zones.len()],
             round_totals: first.totals.clone(),
             sample: first,
             zones,
@@ -432,7 +430,7 @@ impl Agent {
             };
             if let Step::Reset(_) = counter.advance(now, *raw) {
                 self.resets += 1;
-                self.learned[i] = None;
+                self.rests[i].forget();
             }
             let uj = (counter.joules(counter.total) * 1e6) as u64;
             let total = (self.base_uj[i] + uj) / quantum * quantum;
@@ -475,13 +473,10 @@ impl Agent {
         if self.sample.faults == 0 && seconds > 0.0 {
             self.least_watts = self.least_watts.min(machine_uj as f64 * 1e-6 / seconds);
             let load = busy_ns.map(|busy| busy as f64 / capacity.max(1) as f64);
-            if load.is_some_and(|load| load < IDLE_BUSY) && capacity >= 1_000_000_000 {
-                for i in 0..self.zones.len() {
-                    let watts = moved(i) as f64 * 1e-6 / seconds;
-                    if watts > 0.0 {
-                        let old = self.learned[i];
-                        self.learned[i] = Some(old.map_or(watts, |w| w.min(watts)));
-                    }
+            if let Some(load) = load.filter(|_| capacity >= 1_000_000_000) {
+                for (i, rest) in self.rests.iter_mut().enumerate() {
+                    let moved = self.sample.totals[i].saturating_sub(self.round_totals[i]);
+                    rest.see(seconds, load, moved as f64 * 1e-6 / seconds);
                 }
             }
         }
@@ -508,7 +503,7 @@ impl Agent {
     fn publish_idle(&mut self) {
         let known = |i: usize| {
             let zone = &self.zones[i];
-            let power = self.facts.idle_of(zone, &self.zones, self.learned[i])?;
+            let power = self.facts.idle_of(zone, &self.zones, &self.rests[i])?;
             let measured = matches!(power.source, IdleSource::Learned | IdleSource::Calibrated);
             measured.then_some(power.watts)
         };
@@ -531,7 +526,7 @@ impl Agent {
         let mut number = 0;
         for i in divided(&self.zones) {
             let zone = &self.zones[i];
-            if let Some(power) = self.facts.idle_of(zone, &self.zones, self.learned[i]) {
+            if let Some(power) = self.facts.idle_of(zone, &self.zones, &self.rests[i]) {
                 watts += power.watts;
                 number = match power.source {
                     IdleSource::Learned => 1,

@@ -8,6 +8,7 @@ use crate::calibration::Calibration;
 use crate::machine::cpu::CpuIdentity;
 use crate::machine::environment::Environment;
 use crate::machine::estimation::{Estimation, Power};
+use crate::machine::rest::Rest;
 use crate::machine::share::SandboxCpu;
 use crate::source::model::PowerModel;
 use crate::source::procfs::online_cpus;
@@ -218,14 +219,35 @@ impl Facts {
             .map_or(0.0, |gib| self.model.memory_watts(gib).value)
     }
 
+    /// Modelled watts above idle of a zone with a part of the machine busy (0..1).
+    fn active_of(&self, zone: &Zone, zones: &[Zone], busy: f64) -> f64 {
+        let cpus = f64::from(self.cpus);
+        let alike = zones
+            .iter()
+            .filter(|z| z.method == zone.method && z.domain == zone.domain)
+            .count()
+            .max(1) as f64;
+        let watts = match zone.domain {
+            Domain::Dram => {
+                let gib = self.environment.memory_gib.unwrap_or(0.0);
+                let raw = self.model.memory_watts_raw(gib, busy);
+                raw.total - raw.idle
+            }
+            _ => {
+                let raw = self.model.vcpus_watts_raw(cpus, busy * cpus);
+                raw.total - raw.idle
+            }
+        };
+        watts / alike
+    }
+
     /// Idle power of a zone: learned, calibrated, configured, or the model's.
-    pub fn idle_of(&self, zone: &Zone, zones: &[Zone], learned: Option<f64>) -> Option<IdlePower> {
-        if let Some(watts) = learned {
+    pub fn idle_of(&self, zone: &Zone, zones: &[Zone], rest: &Rest) -> Option<IdlePower> {
+        if let Some(seen) = rest.idle(|busy| self.active_of(zone, zones, busy)) {
             return Some(IdlePower {
-                watts,
-                // Up to 5 % of the machine was busy while it was learned.
-                low: watts * 0.9,
-                high: watts * 1.02,
+                watts: seen.watts,
+                low: seen.low,
+                high: seen.high,
                 source: IdleSource::Learned,
             });
         }

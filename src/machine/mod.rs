@@ -9,6 +9,7 @@ pub mod doctor;
 pub mod environment;
 pub mod estimation;
 pub mod facts;
+pub mod rest;
 pub mod share;
 
 /// `vendor_id` of the first processor, without reading all of a long /proc/cpuinfo.

@@ -2,6 +2,7 @@
 
 use super::State;
 use crate::clock;
+use crate::machine::rest::{self, Rest};
 use crate::source::ring::{self, Ring};
 use crate::source::{Method, Methods, ReadFault, Unavailable};
 
@@ -159,19 +160,14 @@ impl State {
     /// What the agent saw of zones that this process has not seen at rest itself, W.
     pub(super) fn learn_from_ring(&mut self) {
         let Some(ring) = &self.ring.ring else { return };
-        let unknown = |(zone, learned): (&crate::source::Zone, &Option<f64>)| {
-            learned.is_none() && ring.zones().contains(zone)
-        };
-        if !self.zones.iter().zip(&self.learned).any(unknown) {
+        if self.rests.iter().all(Rest::seen_here) {
             return;
         }
-        let seen = ring.idle_watts();
-        for (zone, learned) in self.zones.iter().zip(&mut self.learned) {
-            if learned.is_none()
-                && let Some(at) = ring.zones().iter().position(|z| z == zone)
-            {
-                *learned = seen[at];
-            }
-        }
+        rest::tell(
+            &mut self.rests,
+            &self.zones,
+            ring.zones(),
+            &ring.idle_watts(),
+        );
     }
 }

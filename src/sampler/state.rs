@@ -9,6 +9,7 @@ use crate::attribution::{Interval, Ledger, Split};
 use crate::clock;
 use crate::machine::estimation::Estimation;
 use crate::machine::facts::{Facts, Modelled};
+use crate::machine::rest::Rest;
 use crate::machine::share::SandboxCount;
 use crate::source::ebpf::Probes;
 use crate::source::perf::{PowerPmu, TreeCount, TreeCounters};
@@ -40,9 +41,6 @@ const INTERRUPTED_NS: u64 = 500_000;
 
 /// Idle power is learned from windows with at least this much capacity, ns of CPU: 1 % resolution.
 const IDLE_CAPACITY_NS: u64 = 1_000_000_000;
-
-/// … in which the machine was less busy than this.
-const IDLE_BUSY: f64 = 0.05;
 
 /// Columns of a timeline before the energy slots: CPU seconds of the function.
 const TIMELINE_CPU_COLUMNS: usize = 1;
@@ -78,7 +76,7 @@ pub(super) struct State {
     pub(super) next_id: u64,
     pub(super) outside_rate: Option<f64>,
     pub(super) idle_since: Option<(u64, u64, Vec<u64>)>,
-    pub(super) learned: Vec<Option<f64>>,
+    pub(super) rests: Vec<Rest>,
     pub(super) tree_count: Option<TreeCount>,
     pub(super) last_count: Option<(u64, u64)>,
     pub(super) extra_cpu_ns: u64,
@@ -120,7 +118,7 @@ impl State {
             next_id: 0,
             outside_rate: None,
             idle_since: None,
-            learned: Vec::new(),
+            rests: Vec::new(),
             tree_count: None,
             last_count: None,
             extra_cpu_ns: 0,
@@ -194,7 +192,7 @@ impl State {
             self.counters
                 .push(Counter::new(zone.unit_joules, zone.modulus));
             self.faults.push(None);
-            self.learned.push(None);
+            self.rests.push(Rest::default());
         }
         let mut missing = Vec::new();
         let mut notes = Vec::new();
@@ -288,7 +286,7 @@ impl State {
                     Some(Ok(value)) => {
                         self.faults[i] = None;
                         if let Step::Reset(_) = self.counters[i].advance(t_ns, *value) {
-                            self.learned[i] = None;
+                            self.rests[i].forget();
                         }
                     }
                     Some(Err(fault)) => self.faults[i] = Some(*fault),
@@ -737,14 +735,12 @@ impl State {
         };
         let capacity = (t_ns - since) * cpus;
         let busy = 1.0 - idle_ns.saturating_sub(idle_then) as f64 / capacity as f64;
-        if busy < IDLE_BUSY {
-            let seconds = (t_ns - since) as f64 * 1e-9;
-            for (i, then) in before.iter().enumerate() {
-                let counter = &self.counters[i];
-                let watts = counter.joules(counter.total.saturating_sub(*then)) / seconds;
-                if watts > 0.0 && self.faults[i].is_none() {
-                    self.learned[i] = Some(self.learned[i].map_or(watts, |w| w.min(watts)));
-                }
+        let seconds = (t_ns - since) as f64 * 1e-9;
+        for (i, then) in before.iter().enumerate() {
+            let counter = &self.counters[i];
+            if self.faults[i].is_none() {
+                let joules = counter.joules(counter.total.saturating_sub(*then));
+                self.rests[i].see(seconds, busy, joules / seconds);
             }
         }
         self.idle_since = Some((t_ns, idle_ns, totals(self)));
@@ -850,7 +846,7 @@ impl State {
             phases: record.phases,
             own_known,
             timeline: record.timeline,
-            learned: self.learned[..width].to_vec(),
+            rests: self.rests[..width].to_vec(),
             model_joules: record.model_joules,
             tree_count,
             seen,

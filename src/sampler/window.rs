@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::probed::{Probed, SeenSoFar, SeenWindow};
 use crate::attribution::Ledger;
 use crate::machine::estimation::Estimation;
+use crate::machine::rest::Rest;
 use crate::machine::share::SandboxCount;
 use crate::source::perf::TreeCount;
 use crate::source::procfs::{CgroupCpu, SystemEdge, SystemState, Tree};
@@ -250,7 +251,7 @@ pub struct Outcome {
     /// Samples: CPU columns, then the slots.
     pub timeline: Option<Timeline>,
     /// Idle watts of each zone as this process saw them, where it saw the machine at rest.
-    pub learned: Vec<Option<f64>>,
+    pub rests: Vec<Rest>,
     /// Model energy with its band: best, low, high, J, of the machine over the window.
     pub model_joules: [f64; 3],
     /// perf counts of the tree in the window.

@@ -1,0 +1,219 @@
+//! Idle power of a counter, from what it showed while the machine nearly rested.
+//!
+//! A machine never rests wholly: at 3 % busy it may take a tenth more than at rest, and all who ran
+//! would be charged that much too little. So what the load of that moment cost is taken off, by what
+//! load was seen to cost on this machine.
+
+use std::iter::zip;
+
+use crate::source::Zone;
+
+/// Idle power is learned while less of the machine than this is busy.
+const AT_REST: f64 = 0.05;
+
+/// At more than this part of a machine busy it shows what load costs.
+const LOADED: f64 = 0.2;
+
+/// What was seen under load counts half after so many more seconds of it.
+const HALF_LIFE_S: f64 = 60.0;
+
+/// Idle power drifts by about this part (temperature, devices).
+const DRIFT: f64 = 0.03;
+
+/// Idle power of one counter, W, with its 95 % band.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct IdleSeen {
+    /// The best guess.
+    pub watts: f64,
+    /// Lower end.
+    pub low: f64,
+    /// Upper end: a machine does not rest at more than the least that was seen.
+    pub high: f64,
+}
+
+/// What a counter showed at rest and under load.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Rest {
+    /// The window with the least power.
+    least: Option<Shown>,
+    loaded: Loaded,
+    told: Option<f64>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Shown {
+    watts: f64,
+    /// Busy part of the machine.
+    busy: f64,
+}
+
+/// Sums over windows under load, weighted by their lengths.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+struct Loaded {
+    seconds: f64,
+    joules: f64,
+    busy_seconds: f64,
+}
+
+impl Rest {
+    /// Takes in a window of `seconds` in which the machine was `busy` (0..1) and the counter showed
+    /// `watts`.
+    pub fn see(&mut self, seconds: f64, busy: f64, watts: f64) {
+        if !(seconds > 0.0 && watts > 0.0) || busy.is_nan() {
+            return;
+        }
+        let busy = busy.clamp(0.0, 1.0);
+        if busy < AT_REST {
+            let shown = Shown { watts, busy };
+            self.least = match self.least {
+                Some(least) if least.watts <= watts => Some(least),
+                _ => Some(shown),
+            };
+        } else if busy >= LOADED {
+            let old = 0.5_f64.powf(seconds / HALF_LIFE_S);
+            let sums = &mut self.loaded;
+            sums.seconds = sums.seconds * old + seconds;
+            sums.joules = sums.joules * old + watts * seconds;
+            sums.busy_seconds = sums.busy_seconds * old + busy * seconds;
+        }
+    }
+
+    /// What another process, the node agent, found out: it counts where nothing was seen here.
+    pub fn tell(&mut self, watts: Option<f64>) {
+        self.told = watts.or(self.told);
+    }
+
+    /// Forgets all: the counter began anew, maybe as another one.
+    pub fn forget(&mut self) {
+        *self = Self::default();
+    }
+
+    /// Whether a window at rest was seen here.
+    pub fn seen_here(&self) -> bool {
+        self.least.is_some()
+    }
+
+    /// Idle power, W; `None` before anything was seen. `active` is the power model's watts above
+    /// idle of this counter at a busy part (0..1): the form of the curve, and its height where no
+    /// load was seen.
+    pub fn idle(&self, active: impl Fn(f64) -> f64) -> Option<IdleSeen> {
+        let Some(least) = self.least else {
+            return self.told.map(|watts| IdleSeen {
+                watts,
+                low: 0.9 * watts,
+                high: (1.0 + DRIFT) * watts,
+            });
+        };
+        let modelled = active(least.busy).max(0.0);
+        let (some, most) = if self.loaded.seconds > 0.0 {
+            let watts = self.loaded.joules / self.loaded.seconds;
+            let busy = self.loaded.busy_seconds / self.loaded.seconds;
+            let rise = (watts - least.watts).max(0.0);
+            let straight = rise * least.busy / (busy - least.busy);
+            // The first core that wakes wakes what all share, so the curve begins steeply; how
+            // steeply differs.
+            let span = active(busy) - modelled;
+            let curved = if span > 0.0 {
+                rise * modelled / span
+            } else {
+                straight
+            };
+            (straight.min(curved), straight.max(curved))
+        } else {
+            (0.0, modelled)
+        };
+        // No load of a few percent costs most of what there is.
+        let most = most.min(0.5 * least.watts);
+        let some = some.min(most);
+        Some(IdleSeen {
+            watts: least.watts - 0.5 * (some + most),
+            low: least.watts - most - DRIFT * least.watts,
+            high: least.watts - 0.5 * some + DRIFT * least.watts,
+        })
+    }
+}
+
+/// Tells each of `rests`, which belong to `zones`, what `watts` of the zones in `theirs` say.
+pub fn tell(rests: &mut [Rest], zones: &[Zone], theirs: &[Zone], watts: &[Option<f64>]) {
+    for (rest, zone) in zip(rests, zones) {
+        if let Some(at) = theirs.iter().position(|z| z == zone) {
+            rest.tell(watts.get(at).copied().flatten());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// 20 W at rest, 80 W at full load, in a straight line.
+    fn straight(busy: f64) -> f64 {
+        60.0 * busy
+    }
+
+    #[test]
+    fn what_load_cost_at_rest_is_taken_off() {
+        let mut rest = Rest::default();
+        assert_eq!(rest.idle(straight), None);
+        rest.see(1.0, 0.03, 20.0 + straight(0.03));
+        rest.see(5.0, 0.5, 20.0 + straight(0.5));
+        let idle = rest.idle(straight).expect("was seen");
+        assert!((idle.watts - 20.0).abs() < 1e-9, "{idle:?}");
+        assert!(idle.low < 20.0 && idle.high > 20.0);
+    }
+
+    #[test]
+    fn the_machine_says_how_high_the_curve_is_and_the_model_its_form() {
+        let mut rest = Rest::default();
+        // Four times as steep at first; the model thinks of half the watts.
+        let real = |busy: f64| 60.0 * (0.7 * busy + 0.3 * (busy / 0.1).min(1.0));
+        rest.see(1.0, 0.03, 20.0 + real(0.03));
+        rest.see(5.0, 0.6, 20.0 + real(0.6));
+        let idle = rest.idle(|busy| 0.5 * real(busy)).expect("was seen");
+        assert!(idle.low < 20.0 && 20.0 < idle.high, "{idle:?}");
+        assert!((idle.watts - 20.0).abs() < 0.5 * real(0.03), "{idle:?}");
+    }
+
+    #[test]
+    fn before_any_load_was_seen_the_band_reaches_to_the_models_rise() {
+        let mut rest = Rest::default();
+        rest.see(1.0, 0.03, 21.8);
+        let idle = rest.idle(straight).expect("was seen");
+        assert!(idle.low < 20.0 && (20.0..21.8).contains(&idle.watts) && idle.high > 21.8);
+        // However absurd the model.
+        let idle = rest.idle(|_| 1e9).expect("was seen");
+        assert!(idle.low > 0.0 && idle.watts >= 0.75 * 21.8);
+    }
+
+    #[test]
+    fn the_least_window_counts_and_senseless_ones_do_not() {
+        let mut rest = Rest::default();
+        rest.see(1.0, 0.04, 25.0);
+        rest.see(1.0, 0.0, 20.0);
+        rest.see(1.0, 0.0, 22.0);
+        for (seconds, busy, watts) in [
+            (0.0, 0.0, 1.0),
+            (1.0, f64::NAN, 1.0),
+            (1.0, 0.0, 0.0),
+            (1.0, 0.0, -3.0),
+            (1.0, 0.1, 1.0),
+        ] {
+            rest.see(seconds, busy, watts);
+        }
+        assert_eq!(rest.idle(straight).map(|i| i.watts), Some(20.0));
+        rest.forget();
+        assert_eq!(rest.idle(straight), None);
+    }
+
+    #[test]
+    fn what_others_saw_counts_until_it_was_seen_here() {
+        let mut rest = Rest::default();
+        rest.tell(Some(30.0));
+        rest.tell(None);
+        assert_eq!(rest.idle(straight).map(|i| i.watts), Some(30.0));
+        rest.tell(Some(29.0));
+        assert_eq!(rest.idle(straight).map(|i| i.watts), Some(29.0));
+        rest.see(1.0, 0.0, 20.0);
+        assert_eq!(rest.idle(straight).map(|i| i.watts), Some(20.0));
+    }
+}
