@@ -9,19 +9,22 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import Any, get_args
 
 import pytest
 
 import lithowatt
-from lithowatt import EnergyMeter
+from lithowatt import EnergyMeter, LithowattError
 from lithowatt.lithops.kubernetes import (
     EstimationEnergyMonitor,
     HardwareEnergyMonitor,
+    Mode,
     TemplateProblem,
     attribute_container_energy,
     edit_template,
     setup_k8s_energy_monitoring,
+    use_template,
 )
 from rig import StaticTree
 
@@ -46,6 +49,14 @@ spec:
             - {name: POD_IP, valueFrom: {fieldRef: {fieldPath: status.podIP}}}
 """
 
+POD = """
+kind: Pod
+spec:
+  containers:
+    - name: "lithops-worker"
+      image: "<INPUT>"
+"""
+
 
 def pod_of(text: str) -> dict[str, Any]:
     job = yaml.safe_load(text)
@@ -57,7 +68,7 @@ def pod_of(text: str) -> dict[str, Any]:
 
 
 def test_what_lithops_fills_by_place_stays_in_place() -> None:
-    for mode in ("agent", "privileged", "fallback"):
+    for mode in get_args(Mode):
         container = pod_of(edit_template(JOB, mode))["containers"][0]
         names = [variable["name"] for variable in container["env"]]
         assert names[:4] == ["ACTION", "DATA", "MASTER_POD_IP", "POD_IP"]
@@ -84,10 +95,190 @@ def test_a_privileged_pod_sees_the_node_at_another_path() -> None:
     assert spec["containers"][0]["securityContext"] == {"privileged": True, "runAsUser": 0}
 
 
-@pytest.mark.parametrize("mode", ["agent", "privileged", "fallback"])
+def refused(spec: dict[str, Any], restricted: bool) -> list[str]:
+    """What the Pod Security Standards, level baseline or restricted, have against a pod."""
+    found = [f"{name}: true" for name in ("hostNetwork", "hostPID", "hostIPC") if spec.get(name)]
+    kinds = {"configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "projected", "secret"}
+    for volume in spec.get("volumes", []):
+        for kind in set(volume) - {"name"}:
+            if kind == "hostPath" or (restricted and kind not in kinds | {"persistentVolumeClaim"}):
+                found.append(f"a volume of kind {kind}")
+    whole = spec.get("securityContext", {})
+    for container in [*spec["containers"], *spec.get("initContainers", [])]:
+        name, security = container["name"], container.get("securityContext", {})
+        capabilities = security.get("capabilities", {})
+        seccomp = security.get("seccompProfile", whole.get("seccompProfile", {})).get("type")
+        bad = {
+            "privileged": security.get("privileged"),
+            "capabilities": capabilities.get("add"),
+            "hostPort": any(port.get("hostPort") for port in container.get("ports", [])),
+            "seccomp": seccomp == "Unconfined",
+        }
+        if restricted:
+            bad |= {
+                "escalation": security.get("allowPrivilegeEscalation") is not False,
+                "root": not security.get("runAsNonRoot", whole.get("runAsNonRoot"))
+                or security.get("runAsUser", whole.get("runAsUser")) == 0,
+                "drops": "ALL" not in capabilities.get("drop", []),
+                "no seccomp": seccomp not in ("RuntimeDefault", "Localhost"),
+            }
+        found += [f"{name}: {what}" for what, is_bad in bad.items() if is_bad]
+    return found
+
+
+def test_a_mirrors_pod_has_nothing_of_its_node_and_no_right() -> None:
+    spec = pod_of(edit_template(JOB, "mirror"))
+    assert refused(spec, restricted=False) == []
+    (sidecar,) = spec["initContainers"]
+    assert sidecar["restartPolicy"] == "Always"
+    alone = {"containers": [sidecar], "volumes": spec["volumes"]}
+    assert refused(alone, restricted=True) == []
+    security = sidecar["securityContext"]
+    assert security["readOnlyRootFilesystem"] is True
+    assert security["runAsUser"] == 1000
+    assert set(sidecar["resources"]["limits"]) == {"cpu", "memory"}
+    (volume,) = spec["volumes"]
+    assert volume["emptyDir"]["medium"] == "Memory"
+    (mount,) = spec["containers"][0]["volumeMounts"]
+    assert (mount["mountPath"], mount["readOnly"]) == ("/run/lithowatt", True)
+    (written,) = sidecar["volumeMounts"]
+    assert written == {"name": volume["name"], "mountPath": "/run/lithowatt"}
+    # And the other ways are what these levels are against.
+    for mode in ("agent", "privileged"):
+        assert "a volume of kind hostPath" in refused(pod_of(edit_template(JOB, mode)), False)
+
+
+def test_with_what_the_guide_says_a_mirrors_pod_is_restricted() -> None:
+    guide = (DEPLOY.parent / "docs" / "kubernetes.md").read_text()
+    blocks = [yaml.safe_load(text) for text in re.findall(r"```yaml\n(.*?)```", guide, re.S)]
+    (context,) = [b["k8s"]["container_security_context"] for b in blocks if "k8s" in b]
+    spec = pod_of(edit_template(JOB, "mirror"))
+    assert refused(spec, restricted=True) != []
+    spec["containers"][0]["securityContext"] = context
+    assert refused(spec, restricted=True) == []
+
+
+def test_a_mirrors_command_is_one_the_agent_takes() -> None:
+    from lithowatt.cli import _parser
+
+    url = "http://10.0.0.7:9999"
+    text = edit_template(JOB, "mirror", agent_url=url, agent_image="registry.example/agent:7")
+    (sidecar,) = pod_of(text)["initContainers"]
+    assert sidecar["image"] == "registry.example/agent:7"
+    parsed = _parser().parse_args([*sidecar["command"], *sidecar["args"]][1:])
+    assert (parsed.mirror, parsed.ring) == (url, "/run/lithowatt/ring")
+    # The probe's file is what a mirror makes at its start.
+    from lithowatt._agent_mirror import Mirror
+
+    (_, _, file) = sidecar["livenessProbe"]["exec"]["command"]
+    assert Path(file).parent == Path(parsed.ring).parent
+    with pytest.raises(LithowattError, match="no address"):
+        Mirror("ftp://x", parsed.ring, 0.1)
+
+
+def test_a_mirror_asks_the_manifests_service() -> None:
+    (sidecar,) = pod_of(edit_template(JOB, "mirror"))["initContainers"]
+    (daemon,) = [m for m in manifests() if m["kind"] == "DaemonSet"]
+    (service,) = [m for m in manifests() if m["kind"] == "Service"]
+    (agent,) = daemon["spec"]["template"]["spec"]["containers"]
+    assert sidecar["image"] == agent["image"]
+    assert sidecar["command"] == agent["command"]
+    (port,) = service["spec"]["ports"]
+    meta = service["metadata"]
+    assert f"--mirror=http://{meta['name']}.{meta['namespace']}:{port['port']}" in sidecar["args"]
+    # Another node's joules are none of this one.
+    assert service["spec"]["internalTrafficPolicy"] == "Local"
+    assert (
+        service["spec"]["selector"].items()
+        <= daemon["spec"]["template"]["metadata"]["labels"].items()
+    )
+    (exposed,) = [p for p in agent["ports"] if p["name"] == port["targetPort"]]
+    assert exposed["containerPort"] == port["port"]
+    assert f"--metrics=0.0.0.0:{port['port']}" in agent["args"]
+
+
+def test_the_agent_serves_its_ring_when_it_is_asked_to() -> None:
+    from lithowatt.cli import _parser
+
+    text = (DEPLOY / "kubernetes" / "agent.yaml").read_text()
+    assert text.count("# - --serve-ring") == 1
+    changed = yaml.safe_load_all(text.replace("# - --serve-ring", "- --serve-ring"))
+    (daemon,) = [m for m in changed if m and m["kind"] == "DaemonSet"]
+    (container,) = daemon["spec"]["template"]["spec"]["containers"]
+    parsed = _parser().parse_args([*container["command"], *container["args"]][1:])
+    assert parsed.serve_ring and parsed.metrics != "off"
+    # The guide's patch does the same.
+    guide = (DEPLOY.parent / "docs" / "kubernetes.md").read_text()
+    (written,) = re.findall(r"kubectl .* --type json -p '(.*)'", guide)
+    (patch,) = json.loads(written)
+    (unchanged,) = [m for m in manifests() if m["kind"] == "DaemonSet"]
+    place = unchanged
+    *way, last = patch["path"].strip("/").split("/")
+    for step in way:
+        place = place[int(step)] if step.isdecimal() else place[step]
+    assert (patch["op"], last) == ("add", "-")
+    place.append(patch["value"])
+    assert unchanged == daemon
+
+
+@pytest.mark.parametrize(
+    ("mode", "options", "word"),
+    [
+        ("mirror", {"agent_url": "lithowatt-agent:9477"}, "lithowatt-agent:9477"),
+        ("mirror", {"agent_url": "ftp://agent:9477"}, "ftp"),
+        ("mirror", {"agent_url": "http://"}, "http://"),
+        ("mirror", {"agent_url": "http://a:99999"}, "99999"),
+        ("mirror", {"agent_url": "http://a b"}, "a b"),
+        ("mirror", {"agent_url": "http://a/?x=1"}, "x=1"),
+        ("mirror", {"agent_image": ""}, "image"),
+        ("mirror", {"agent_image": "a b"}, "a b"),
+        ("agent", {"agent_url": "http://a:1"}, "mirror only"),
+        ("fallback", {"agent_image": "a:1"}, "mirror only"),
+    ],
+)
+def test_a_mirrors_options_are_looked_at(mode: Any, options: dict[str, str], word: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(word)):
+        edit_template(JOB, mode, **options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("mode", get_args(Mode))
 def test_editing_again_changes_nothing(mode: Any) -> None:
     once = edit_template(JOB, mode)
     assert edit_template(once, mode) == once
+
+
+def test_what_was_edited_in_another_way_is_refused() -> None:
+    mirrored = edit_template(JOB, "mirror")
+    for mode in ("agent", "privileged", "fallback"):
+        with pytest.raises(TemplateProblem, match="another way"):
+            edit_template(mirrored, mode)
+    with pytest.raises(TemplateProblem, match="lithowatt-mirror"):
+        edit_template(mirrored, "mirror", agent_url="http://other:9477")
+    with pytest.raises(TemplateProblem, match="lithowatt-ring"):
+        edit_template(edit_template(JOB), ring_directory="/elsewhere")
+
+
+def test_another_mode_may_be_chosen_in_the_same_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    from lithowatt.lithops import _k8s_template
+
+    config = ModuleType("config")
+    security = {"capabilities": {"drop": ["ALL"]}}
+    config.JOB_DEFAULT, config.POD = JOB, POD  # type: ignore[attr-defined]
+    config.DEFAULT_CONTAINER_SECURITY_CONTEXT = dict(security)  # type: ignore[attr-defined]
+    monkeypatch.setattr(_k8s_template, "_config_module", lambda: config)
+    monkeypatch.setattr(_k8s_template, "_originals", {})
+    for mode in (*get_args(Mode), *get_args(Mode)):
+        assert use_template(mode) == ["JOB_DEFAULT", "POD"]
+        assert edit_template(JOB, mode) == config.JOB_DEFAULT
+        assert edit_template(POD, mode) == config.POD
+        defaults = config.DEFAULT_CONTAINER_SECURITY_CONTEXT
+        expected = {"privileged": True, "runAsUser": 0} if mode == "privileged" else security
+        assert defaults == expected
+    # What another one changed meanwhile is edited as it is.
+    config.JOB_DEFAULT = JOB.replace("<INPUT>", "mine")  # type: ignore[attr-defined]
+    use_template("mirror", agent_image="a:1")
+    assert pod_of(config.JOB_DEFAULT)["containers"][0]["image"] == "mine"
+    assert yaml.safe_load(config.POD)["spec"]["initContainers"][0]["image"] == "a:1"
 
 
 @pytest.mark.parametrize(
@@ -99,6 +290,9 @@ def test_editing_again_changes_nothing(mode: Any) -> None:
         "kind: Job\nspec: {template: {spec: {containers: []}}}",
         "kind: Pod\nspec: {containers: [3]}",
         "kind: Pod\nspec: {containers: [{env: 3}]}",
+        "kind: Pod\nspec: {containers: [{env: [3]}]}",
+        "kind: Pod\nspec: {containers: [{env: []}], volumes: 3}",
+        "kind: Pod\nspec: {containers: [{env: [], volumeMounts: [3]}]}",
         "kind: Pod\nspec: {containers: [{env: [{name: DATA}, {name: ACTION}]}]}",
         "a: [",
     ],
@@ -124,6 +318,11 @@ def test_the_command_prints_the_edited_template(tmp_path: Path) -> None:
     assert done.stdout == edit_template(JOB)
     done = subprocess.run([*command, "--from", "/nonexistent"], capture_output=True, text=True)
     assert done.returncode == 2 and "/nonexistent" in done.stderr
+    mirror = [*command, "--from", str(source), "--mode", "mirror", "--agent-url"]
+    done = subprocess.run([*mirror, "https://a.b:1"], capture_output=True, text=True)
+    assert done.stdout == edit_template(JOB, "mirror", agent_url="https://a.b:1"), done.stderr
+    done = subprocess.run([*mirror, "a.b:1"], capture_output=True, text=True)
+    assert done.returncode == 2 and "'a.b:1'" in done.stderr
     done = subprocess.run([*command, "nothing.py"], capture_output=True, text=True)
     assert done.returncode == 2 and "nothing.py" in done.stderr
 
@@ -233,8 +432,6 @@ def test_the_manifests_image_is_the_one_that_is_built() -> None:
     assert json.loads(entry) == container["command"]
     (user,) = re.findall(r"^USER (\d+)", dockerfile, re.M)
     assert int(user) == container["securityContext"]["runAsUser"]
-    (mirror,) = re.findall(r"image: (\S+)", guide.read_text())
-    assert mirror == container["image"]
 
 
 def test_the_services_command_is_one_the_agent_takes() -> None:

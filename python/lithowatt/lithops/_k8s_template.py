@@ -16,15 +16,23 @@ from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, get_args
+from urllib.parse import urlsplit
 
+from .. import _core
 from .._errors import LithowattError
 
 __all__ = ["Mode", "TemplateProblem", "edit_template", "use_template"]
 
-Mode = Literal["agent", "privileged", "fallback"]
+Mode = Literal["agent", "mirror", "privileged", "fallback"]
 
 #: The node's directory with the agent's ring.
 RING_DIRECTORY = "/run/lithowatt"
+
+#: The Service of `deploy/kubernetes/agent.yaml`.
+AGENT_URL = "http://lithowatt-agent.lithowatt:9477"
+
+#: The image that `deploy/agent/Dockerfile` makes.
+AGENT_IMAGE = f"lithowatt-agent:{_core.__version__}"
 
 #: Where the node's /sys and /proc are in a privileged pod: since Kubernetes 1.28
 #: to 1.31 runtimes mask /sys/devices/virtual/powercap, at its own path only.
@@ -42,23 +50,36 @@ class TemplateProblem(LithowattError, ValueError):
     """A template that is not as any Lithops we know has it, or no Lithops at all."""
 
 
-def edit_template(text: str, mode: Mode = "agent", *, ring_directory: str = RING_DIRECTORY) -> str:
+def edit_template(
+    text: str,
+    mode: Mode = "agent",
+    *,
+    ring_directory: str = RING_DIRECTORY,
+    agent_url: str | None = None,
+    agent_image: str | None = None,
+) -> str:
     """A Lithops pod template (a Job or a Pod, YAML) with what its functions need for joules.
 
     Args:
         text: The template.
         mode: `agent`: the node agent's ring is mounted, read-only; no privilege at all.
-            `privileged`: as the thesis had it, a privileged container with the node's /sys and
-            /proc, read-only, at another path. `fallback`: nothing of the node; the model with the
-            pod's limits.
+            `mirror`: nothing of the node is mounted, as the baseline and restricted Pod Security
+            levels have it; a sidecar keeps a ring from what the node's agent serves (Kubernetes
+            1.29; an older one refuses the pod). `privileged`: as the thesis had it, a privileged
+            container with the node's /sys and /proc, read-only, at another path. `fallback`:
+            nothing of the node; the model with the pod's limits.
         ring_directory: The node's directory with the ring.
+        agent_url: `mirror`: where the agent of the same node gives its ring; the Service of
+            `deploy/kubernetes/agent.yaml` by default.
+        agent_image: `mirror`: the sidecar's image; that of `deploy/agent/Dockerfile` by default.
 
     Returns:
-        The template, edited; editing it again in the same mode changes nothing.
+        The template, edited; editing it again in the same way changes nothing.
 
     Raises:
-        TemplateProblem: For a text that is no such template.
-        ValueError: For another mode, or a directory that is not absolute.
+        TemplateProblem: For a text that is no such template, or was edited in another way.
+        ValueError: For another mode, a directory that is not absolute, no address, no image, or one
+            of these two in another mode.
 
     Example:
         >>> text = '''
@@ -76,32 +97,92 @@ def edit_template(text: str, mode: Mode = "agent", *, ring_directory: str = RING
     """
     import yaml
 
-    if mode not in get_args(Mode):
-        raise ValueError(f"mode must be one of {', '.join(get_args(Mode))}, not {mode!r}")
-    if not PurePosixPath(ring_directory).is_absolute() or ".." in ring_directory.split("/"):
-        raise ValueError(f"ring_directory must be an absolute path, not {ring_directory!r}")
+    _check(mode, ring_directory, agent_url, agent_image)
     try:
         template = yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise TemplateProblem(f"the template is no YAML: {error}") from None
     spec = _pod_spec(template)
     container = spec["containers"][0]
-    environment = container.setdefault("env", [])
-    if not isinstance(environment, list):
-        raise TemplateProblem("the template's env is no list; accepted is Lithops' own template")
+    environment = _entries(container, "env")
     _check_order(environment)
     _set_variable(environment, "POD_NAME", field="metadata.name")
     _set_variable(environment, "NODE_NAME", field="spec.nodeName")
+    _check_first(spec, mode)
     if mode == "agent":
         # The directory, not the file: the next agent puts another file in its place. And made if
         # it is missing: a node without an agent must not keep a pod from starting.
-        _mount(spec, container, "ring", ring_directory, RING_DIRECTORY, "DirectoryOrCreate")
+        ring = {"hostPath": {"path": ring_directory, "type": "DirectoryOrCreate"}}
+        _mount(spec, container, "ring", ring, RING_DIRECTORY)
+    elif mode == "mirror":
+        # In memory, for it is written ten times a second.
+        ring = {"emptyDir": {"medium": "Memory", "sizeLimit": "4Mi"}}
+        _mount(spec, container, "ring", ring, RING_DIRECTORY)
+        sidecar = _mirror(agent_url or AGENT_URL, agent_image or AGENT_IMAGE)
+        _once(_entries(spec, "initContainers"), sidecar)
     elif mode == "privileged":
-        _mount(spec, container, "sys", "/sys", f"{HOST_ROOT}/sys", "Directory")
-        _mount(spec, container, "proc", "/proc", f"{HOST_ROOT}/proc", "Directory")
+        for tree in ("sys", "proc"):
+            host = {"hostPath": {"path": f"/{tree}", "type": "Directory"}}
+            _mount(spec, container, tree, host, f"{HOST_ROOT}/{tree}")
         _set_variable(environment, "LITHOWATT_ROOT", value=HOST_ROOT)
         container["securityContext"] = _privileged()
     return str(yaml.safe_dump(template, sort_keys=False))
+
+
+def _check(mode: str, ring_directory: str, url: str | None, image: str | None) -> None:
+    if mode not in get_args(Mode):
+        raise ValueError(f"mode must be one of {', '.join(get_args(Mode))}, not {mode!r}")
+    if not PurePosixPath(ring_directory).is_absolute() or ".." in ring_directory.split("/"):
+        raise ValueError(f"ring_directory must be an absolute path, not {ring_directory!r}")
+    for name, value in (("agent_url", url), ("agent_image", image)):
+        if value is not None and mode != "mirror":
+            raise ValueError(f"{name} {value!r} is for mode mirror only, not for {mode}")
+    if url is not None:
+        try:
+            parts = urlsplit(url)
+            good = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        except ValueError:
+            good = False
+        if not good or url != "".join(url.split()) or parts.query or parts.fragment:
+            raise ValueError(f"agent_url must be like {AGENT_URL}, not {url!r}")
+    if image is not None and (not image or image != "".join(image.split())):
+        raise ValueError(f"agent_image must be an image's name like {AGENT_IMAGE}, not {image!r}")
+
+
+def _mirror(url: str, image: str) -> dict[str, Any]:
+    """The container beside the function: as the restricted Pod Security level asks for."""
+    return {
+        "name": f"{_PREFIX}-mirror",
+        "image": image,
+        # With this an init container goes on beside the others and ends with them, so that the job
+        # is done when its function is.
+        "restartPolicy": "Always",
+        "command": ["lithowatt", "agent"],
+        "args": [f"--ring={RING_DIRECTORY}/ring", f"--mirror={url}"],
+        # Before 1.29 restartPolicy is dropped and the function would wait for ever for a mirror
+        # that does not end. There no init container may have a probe, so the API server says no to
+        # the job at once. The file is there from the mirror's start on, whatever its agent does.
+        "livenessProbe": {
+            "exec": {"command": ["test", "-e", f"{RING_DIRECTORY}/agent.lock"]},
+            "initialDelaySeconds": 30,
+            "periodSeconds": 60,
+        },
+        "resources": {
+            "requests": {"cpu": "10m", "memory": "32Mi"},
+            # A few ms of CPU a second; half a CPU so that it is there before the function is.
+            "limits": {"cpu": "500m", "memory": "64Mi"},
+        },
+        "securityContext": {
+            "runAsUser": 1000,
+            "runAsNonRoot": True,
+            "privileged": False,
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "volumeMounts": [{"name": f"{_PREFIX}-ring", "mountPath": RING_DIRECTORY}],
+    }
 
 
 def _privileged() -> dict[str, Any]:
@@ -146,24 +227,77 @@ def _set_variable(
     environment.append(entry)
 
 
+#: What each mode adds, by name.
+_ADDED = {"agent": {"ring"}, "mirror": {"ring", "mirror"}, "privileged": {"sys", "proc"}}
+
+
+def _check_first(spec: dict[str, Any], mode: str) -> None:
+    """Refuses what was edited for another mode."""
+    for kind in ("volumes", "initContainers"):
+        for entry in _entries(spec, kind) if spec.get(kind) is not None else ():
+            name = str(entry.get("name"))
+            ours, _, which = name.partition("-")
+            if ours == _PREFIX and which not in _ADDED.get(mode, set()):
+                raise _edited_before(name)
+
+
+def _edited_before(name: str) -> TemplateProblem:
+    return TemplateProblem(
+        f"the template has a {name} that this mode does not write: it was edited in another way; "
+        "accepted is Lithops' own template"
+    )
+
+
+def _entries(holder: dict[str, Any], key: str) -> list[Any]:
+    """What is listed there; an empty list that is put there, where there is none."""
+    entries = holder.get(key)
+    if entries is None:
+        entries = holder[key] = []
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        raise TemplateProblem(
+            f"the template's {key} is no list of objects; accepted is Lithops' own template"
+        )
+    return entries
+
+
+def _once(entries: list[Any], entry: dict[str, Any]) -> None:
+    for other in entries:
+        if other.get("name") == entry["name"]:
+            if other != entry:
+                raise _edited_before(entry["name"])
+            return
+    entries.append(entry)
+
+
 def _mount(
-    spec: dict[str, Any], container: dict[str, Any], name: str, path: str, inside: str, kind: str
+    spec: dict[str, Any], container: dict[str, Any], name: str, source: dict[str, Any], inside: str
 ) -> None:
     name = f"{_PREFIX}-{name}"
-    volumes = spec.setdefault("volumes", [])
-    mounts = container.setdefault("volumeMounts", [])
-    if any(volume.get("name") == name for volume in volumes):
-        return
-    volumes.append({"name": name, "hostPath": {"path": path, "type": kind}})
-    mounts.append({"name": name, "mountPath": inside, "readOnly": True})
+    _once(_entries(spec, "volumes"), {"name": name, **source})
+    mount = {"name": name, "mountPath": inside, "readOnly": True}
+    _once(_entries(container, "volumeMounts"), mount)
 
 
-def use_template(mode: Mode = "agent", *, ring_directory: str = RING_DIRECTORY) -> list[str]:
+#: Lithops' own templates and default security context, and what stands in their place.
+_originals: dict[str, tuple[Any, Any]] = {}
+
+
+def use_template(
+    mode: Mode = "agent",
+    *,
+    ring_directory: str = RING_DIRECTORY,
+    agent_url: str | None = None,
+    agent_image: str | None = None,
+) -> list[str]:
     """Edits the templates of the Lithops in this process, before its first executor is made.
+
+    Called again, it begins from Lithops' own templates, so that another mode may be chosen.
 
     Args:
         mode: As for :func:`edit_template`.
         ring_directory: As for :func:`edit_template`.
+        agent_url: As for :func:`edit_template`.
+        agent_image: As for :func:`edit_template`.
 
     Returns:
         The names of the templates that were edited.
@@ -171,6 +305,7 @@ def use_template(mode: Mode = "agent", *, ring_directory: str = RING_DIRECTORY) 
     Raises:
         TemplateProblem: Where there is no Lithops, or none whose templates we know, or not the
             package `kubernetes` that its backend needs; then nothing is edited.
+        ValueError: As for :func:`edit_template`.
 
     Example:
         Before `FunctionExecutor(backend="k8s")`:
@@ -180,20 +315,39 @@ def use_template(mode: Mode = "agent", *, ring_directory: str = RING_DIRECTORY) 
         ['JOB_DEFAULT', 'POD']
     """
     config = _config_module()
-    edited = {}
+    edited: dict[str, tuple[str, str]] = {}
     for name in ("JOB_DEFAULT", "POD"):
-        text = getattr(config, name, None)
+        text = _original(name, getattr(config, name, None))
         if not isinstance(text, str):
             raise TemplateProblem(f"this Lithops has no template {name}; accepted is 3.1 to 3.8")
-        edited[name] = edit_template(text, mode, ring_directory=ring_directory)
-    for name, text in edited.items():
+        edited[name] = (
+            text,
+            edit_template(
+                text,
+                mode,
+                ring_directory=ring_directory,
+                agent_url=agent_url,
+                agent_image=agent_image,
+            ),
+        )
+    _originals.update(edited)
+    for name, (_, text) in edited.items():
         setattr(config, name, text)
     defaults = getattr(config, "DEFAULT_CONTAINER_SECURITY_CONTEXT", None)
-    if mode == "privileged" and isinstance(defaults, dict):
+    if isinstance(defaults, dict):
         # From 3.7 on Lithops puts these in the place of the template's.
+        own = _original("defaults", dict(defaults))
+        ours = _privileged() if mode == "privileged" else own
+        _originals["defaults"] = own, dict(ours)
         defaults.clear()
-        defaults.update(_privileged())
+        defaults.update(ours)
     return list(edited)
+
+
+def _original(name: str, now: Any) -> Any:
+    """What stood there before it was edited, if nobody else has changed it since."""
+    before, after = _originals.get(name, (None, None))
+    return before if after is not None and now == after else now
 
 
 def _config_module() -> Any:
@@ -223,10 +377,13 @@ def add_cli(commands: Any) -> None:
         "--mode",
         choices=get_args(Mode),
         default="agent",
-        help="agent: the node agent's ring, no privilege; privileged: the node's counters; "
-        "fallback: the model (default: %(default)s)",
+        help="agent: the node agent's ring, no privilege; mirror: the same through a sidecar, "
+        "where pods may mount nothing of their node; privileged: the node's counters; fallback: "
+        "the model (default: %(default)s)",
     )
     add("--ring-directory", default=RING_DIRECTORY, help="on the node (default: %(default)s)")
+    add("--agent-url", metavar="URL", help=f"of the mirror's agent (default: {AGENT_URL})")
+    add("--agent-image", metavar="IMAGE", help=f"of the mirror (default: {AGENT_IMAGE})")
     add("--pod", action="store_true", help="print the template of a single pod, not of a job")
     add("--from", dest="source", metavar="FILE", help="edit this template, not Lithops' own")
     add("script", nargs="?", help="run this Python script with the template in force")
@@ -235,15 +392,18 @@ def add_cli(commands: Any) -> None:
 
 
 def _main(arguments: argparse.Namespace) -> int:
-    directory = arguments.ring_directory
+    options = {
+        "ring_directory": arguments.ring_directory,
+        "agent_url": arguments.agent_url,
+        "agent_image": arguments.agent_image,
+    }
     try:
         if arguments.script is None:
-            text = _source(arguments)
-            print(edit_template(text, arguments.mode, ring_directory=directory), end="")
+            print(edit_template(_source(arguments), arguments.mode, **options), end="")
             return 0
         if not Path(arguments.script).is_file():
             raise TemplateProblem(f"there is no script {arguments.script}")
-        use_template(arguments.mode, ring_directory=directory)
+        use_template(arguments.mode, **options)
     except LithowattError:
         raise
     except ValueError as error:
