@@ -116,7 +116,7 @@ def test_the_kubernetes_configuration_is_named_key_by_key_and_put_right():
     assert right["k8s"] == {
         "namespace": "lithops",
         "runtime": "lithopscloud/lithops-k8s:latest",
-        "container_security_context": {"privileged": True},
+        "container_security_context": {"privileged": True, "runAsUser": 0},
     }
     assert list(right) == ["lithops", "k8s", "minio"]
     assert check_config(right)[0] == []

@@ -390,10 +390,13 @@ class _Check:
         right = _KEYS.get(key)
         value = values.pop(key)
         if key == "privileged_containers" and "container_security_context" in known:
-            self.say(where, ignored, "container_security_context: {privileged: true}")
+            advice = "container_security_context: {privileged: true, runAsUser: 0}"
+            self.say(where, ignored, advice)
             if value:
-                # Not beside allowPrivilegeEscalation: false, which Kubernetes rejects.
-                values.setdefault("container_security_context", {"privileged": True})
+                # Not beside allowPrivilegeEscalation: false, which Kubernetes rejects. And as user
+                # 0: images of Lithops 3.7 and later run as 1000, whom the counters do not belong to.
+                context = {"privileged": True, "runAsUser": 0}
+                values.setdefault("container_security_context", context)
         elif section == "k8s" and key in (
             *("privileged_containers", "host_network", "volume_mounts", "volumes"),
             *("service_account", "env_vars", "environment_variables"),
