@@ -393,8 +393,8 @@ class _Check:
             advice = "container_security_context: {privileged: true, runAsUser: 0}"
             self.say(where, ignored, advice)
             if value:
-                # Not beside allowPrivilegeEscalation: false, which Kubernetes rejects. And as user
-                # 0: images of Lithops 3.7 and later run as 1000, whom the counters do not belong to.
+                # Not beside allowPrivilegeEscalation: false, which Kubernetes rejects. As user 0:
+                # images of Lithops 3.7 and later run as 1000, who may not read the counters.
                 context = {"privileged": True, "runAsUser": 0}
                 values.setdefault("container_security_context", context)
         elif section == "k8s" and key in (
