@@ -29,6 +29,15 @@ runtime = "runc"
 cgroup_manager = "cgroupfs"
 """
 
+#: The lithowatt under test, and what the tests' programs import with it.
+OWN = [Path(lithowatt.__file__).parent.parent, Path(numpy.__file__).parent.parent]
+
+VARIABLES = {
+    # What a calibration would tell.
+    "LITHOWATT_IDLE_WATTS": "23",
+    "PYTHONPATH": os.pathsep.join(map(str, OWN)),
+}
+
 WORK = """
 import json, os, sys, time
 from lithowatt import EnergyMeter, _core
@@ -88,6 +97,27 @@ def podman(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return environment
 
 
+def machine_files(rootfs: Path, own: list[Path]) -> list[str]:
+    """Makes the root of a container, and podman's options that put the machine's own programs, this
+    Python and `own` into it, read-only."""
+    for directory in ("usr", "proc", "sys", "dev", "run", "tmp", "etc", "root"):
+        (rootfs / directory).mkdir(parents=True, exist_ok=True)
+    wanted = {"/usr", "/etc/alternatives", sys.prefix, sys.base_prefix, *map(str, own)}
+    for link in ("bin", "lib", "lib64", "sbin"):
+        real = Path("/") / link
+        if real.is_symlink():
+            if not (rootfs / link).is_symlink():
+                (rootfs / link).symlink_to(os.readlink(real))
+        elif real.is_dir():
+            wanted.add(str(real))
+    inside = [w for w in wanted if any(w != o and w.startswith(o + "/") for o in wanted)]
+    options = []
+    for path in sorted(wanted - set(inside)):
+        if Path(path).exists():
+            options += ["-v", f"{path}:{path}:ro"]
+    return options
+
+
 class Pod:
     """A container as poor as Lithops' default pod: uid 1000, no capability, read-only root. Its
     programs and this Python are the machine's own, mounted read-only, so no image is needed."""
@@ -125,29 +155,14 @@ class Pod:
     @staticmethod
     def command(folder: Path, name: str, mounts: list[str], program: list[str]) -> list[str]:
         rootfs = folder / f"rootfs-{name}"
-        for directory in ("usr", "proc", "sys", "dev", "run", "tmp", "etc", "root"):
-            (rootfs / directory).mkdir(parents=True, exist_ok=True)
         command = ["podman", "run", "--rm", "-i", "--network", "none", "--read-only"]
         command += ["--user", "1000:1000", "--cap-drop", "ALL"]
         command += ["--security-opt", "no-new-privileges"]
-        own = [Path(lithowatt.__file__).parent.parent, Path(numpy.__file__).parent.parent]
-        wanted = {"/usr", "/etc/alternatives", sys.prefix, sys.base_prefix, *map(str, own)}
-        for link in ("bin", "lib", "lib64", "sbin"):
-            real = Path("/") / link
-            if real.is_symlink():
-                if not (rootfs / link).is_symlink():
-                    (rootfs / link).symlink_to(os.readlink(real))
-            elif real.is_dir():
-                wanted.add(str(real))
-        inside = [w for w in wanted if any(w != o and w.startswith(o + "/") for o in wanted)]
-        for path in sorted(wanted - set(inside)):
-            if Path(path).exists():
-                command += ["-v", f"{path}:{path}:ro"]
+        command += machine_files(rootfs, OWN)
         for mount in mounts:
             command += ["-v", mount]
-        # What a calibration would tell.
-        command += ["-e", "LITHOWATT_IDLE_WATTS=23"]
-        command += ["-e", f"PYTHONPATH={':'.join(str(p) for p in own)}"]
+        for variable, value in VARIABLES.items():
+            command += ["-e", f"{variable}={value}"]
         return [*command, "--rootfs", str(rootfs), *program]
 
     def find(self) -> None:
