@@ -18,6 +18,7 @@ use crate::source::{Method, Methods, Unavailable, Zone};
 
 mod probed;
 mod ring;
+mod settle;
 mod state;
 mod window;
 
@@ -319,10 +320,7 @@ impl Hub {
 
     /// What the open kernel probes see, in words.
     pub fn probes_give(&self) -> Vec<String> {
-        match &lock(&self.state).probes {
-            Some(Ok(probes)) => probes.gives(),
-            _ => Vec::new(),
-        }
+        lock(&self.state).probing.gives()
     }
 
     /// Which counters of the process tree are open.

@@ -1,9 +1,8 @@
 //! Kernel probes in the windows of a hub: following what is metered, and what was seen of it.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::state::State;
 use super::window::Subject;
 use crate::attribution::{Seen, Weight, beside_sibling};
 use crate::clock;
@@ -44,6 +43,21 @@ pub struct SeenWindow {
     pub sees_thermal: bool,
     /// Thermal events by sysfs, where the probes do not look for them.
     pub throttled: Option<u64>,
+}
+
+/// The kernel probes of a hub.
+#[derive(Debug, Default)]
+pub(super) struct Probing {
+    /// `None` before anybody wanted them.
+    probes: Option<Result<Arc<Probes>, Unavailable>>,
+    /// Where their pins will be, if they were not there when last looked for.
+    awaited: Option<PathBuf>,
+    /// Somebody asked for them by name.
+    asked: bool,
+    /// Thermal events, where they cannot see them.
+    throttle: Option<Throttle>,
+    /// This process's tree, as they follow it.
+    ours: Option<Result<FollowedSince, String>>,
 }
 
 /// How kernel probes follow what is metered.
@@ -124,10 +138,11 @@ impl SeenSoFar {
     }
 }
 
-impl State {
-    /// Opens the probes, where `methods` ask for them. Loading takes milliseconds and leaves
-    /// something behind in the kernel, so it is done for those who asked by name.
-    pub(super) fn open_probes(&mut self, methods: Methods) -> bool {
+impl Probing {
+    /// Opens the probes below `root`, where `methods` ask for them. Loading takes milliseconds and
+    /// leaves something behind in the kernel, so it is done for those who asked by name. Returns
+    /// whether anything is new.
+    pub(super) fn open(&mut self, root: &Path, methods: Methods) -> bool {
         if !methods.has(Method::Ebpf) {
             return false;
         }
@@ -139,36 +154,38 @@ impl State {
         let again = match &self.probes {
             None => true,
             Some(Err(_)) => {
-                absent == Absent::Load && !self.probes_asked
+                absent == Absent::Load && !self.asked
                     // Somebody may have loaded them since.
-                    || self.probes_awaited.as_ref().is_some_and(|pins| pins.exists())
+                    || self.awaited.as_ref().is_some_and(|pins| pins.exists())
             }
             Some(Ok(probes)) => !probes.is_alive(),
         };
         if !again {
             return false;
         }
-        self.probes_asked |= absent == Absent::Load;
-        self.ours_followed = None;
-        let probes = Probes::shared(&self.root, absent);
+        self.asked |= absent == Absent::Load;
+        self.ours = None;
+        let probes = Probes::shared(root, absent);
         self.throttle = match &probes {
-            Ok(probes) if !probes.sees(FLAG_THERMAL) => Throttle::open(&self.root),
+            Ok(probes) if !probes.sees(FLAG_THERMAL) => Throttle::open(root),
             _ => None,
         };
-        self.probes_awaited = match &probes {
-            Err(_) => Some(directory(&self.root)).filter(|pins| !pins.exists()),
+        self.awaited = match &probes {
+            Err(_) => Some(directory(root)).filter(|pins| !pins.exists()),
             Ok(_) => None,
         };
         self.probes = Some(probes);
         true
     }
 
-    /// Has the probes follow `subject`, or says why they do not.
-    pub(super) fn probe(
+    /// Has the probes follow `subject`, whose descendants are in `tree`, or says why they do not.
+    /// `our_tree` is this process's.
+    pub(super) fn follow(
         &mut self,
         methods: Methods,
         subject: &Subject,
         tree: Option<&mut Tree>,
+        our_tree: &mut Tree,
     ) -> Result<Probed, String> {
         if !methods.has(Method::Ebpf) {
             return Err("not asked for".into());
@@ -184,14 +201,14 @@ impl State {
                 pid: None,
                 children: true,
             } => {
-                if self.ours_followed.is_none() {
+                if self.ours.is_none() {
                     let followed = probes.follow(None).map(|followed| FollowedSince {
                         followed,
-                        before_ns: self.tree.cpu_ns().unwrap_or(0),
+                        before_ns: our_tree.cpu_ns().unwrap_or(0),
                     });
-                    self.ours_followed = Some(followed.map_err(reason));
+                    self.ours = Some(followed.map_err(reason));
                 }
-                match &self.ours_followed {
+                match &self.ours {
                     Some(Err(why)) => Err(why.clone()),
                     _ => Ok(Probed::Ours),
                 }
@@ -234,7 +251,7 @@ impl State {
         let own = match probed {
             Probed::No => None,
             Probed::Ours => {
-                let ours = self.ours_followed.as_ref()?.as_ref().ok()?;
+                let ours = self.ours.as_ref()?.as_ref().ok()?;
                 let clock = || Some(clock::own_process_cpu_ns());
                 Some((probes.used(&ours.followed, clock)?, ours.before_ns))
             }
@@ -255,13 +272,26 @@ impl State {
         })
     }
 
+    /// Why there are none, where they were looked for.
+    pub(super) fn missing(&self) -> Option<&Unavailable> {
+        self.probes.as_ref()?.as_ref().err()
+    }
+
+    /// What they see, in words.
+    pub(super) fn gives(&self) -> Vec<String> {
+        match &self.probes {
+            Some(Ok(probes)) => probes.gives(),
+            _ => Vec::new(),
+        }
+    }
+
     /// Whether cores have two hardware threads, as far as the probes know.
     pub(super) fn siblings(&self) -> bool {
         matches!(&self.probes, Some(Ok(probes)) if probes.has_siblings())
     }
 
     /// What was seen between the edges of a window.
-    pub(super) fn seen_window(
+    pub(super) fn window(
         &self,
         probed: &Result<Probed, String>,
         then: Option<&SeenSoFar>,

@@ -1,0 +1,365 @@
+//! What a window came to: value, unit, method, quality and band, per method and domain.
+
+mod counters;
+mod headline;
+mod probes;
+mod system;
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+pub use probes::ProbeReading;
+pub use system::{SandboxReading, SystemReading};
+
+use crate::attribution::{Division, Share};
+use crate::machine::facts::Facts;
+use crate::sampler::Outcome;
+use crate::source::{Domain, Method};
+use crate::validate::Verdict;
+use counters::{method_reading, note_faults, verify};
+use headline::{measured, modelled, phase_joules};
+use probes::probe_reading;
+use system::{note_held_back, sandbox_reading, steal_seconds, system_reading};
+
+/// RAPL counters change about once a millisecond (Intel SDM vol. 3B, 16.10.2), so each edge of a
+/// window is off by up to this, s.
+pub const UPDATE_SECONDS: f64 = 1e-3;
+
+/// An energy with its 95 % band, J.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Energy {
+    /// Best estimate, J.
+    pub joules: f64,
+    /// Lower end of the 95 % band, J.
+    pub low: f64,
+    /// Upper end of the 95 % band, J.
+    pub high: f64,
+}
+
+impl Energy {
+    fn half(self) -> f64 {
+        (self.high - self.low) / 2.0
+    }
+
+    fn plus(self, other: Self) -> Self {
+        Self {
+            joules: self.joules + other.joules,
+            low: self.low + other.low,
+            high: self.high + other.high,
+        }
+    }
+}
+
+/// How sure a headline is by its kind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Quality {
+    /// A counter, and the whole machine was ours.
+    Measured,
+    /// A counter × our share.
+    Attributed,
+    /// No counter.
+    Modelled,
+}
+
+impl Quality {
+    /// The word for it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Measured => "measured",
+            Self::Attributed => "attributed",
+            Self::Modelled => "modelled",
+        }
+    }
+}
+
+/// What one method saw of the machine, by domain, all packages summed.
+#[derive(Debug, Clone, PartialEq, Default, Serialize)]
+pub struct MethodReading {
+    /// Any energy was read.
+    pub available: bool,
+    /// Where it comes from, or `unavailable: <reason>`.
+    pub source: String,
+    /// Energy of the machine by domain.
+    pub domains: BTreeMap<Domain, Energy>,
+    /// Why a domain is missing.
+    pub reasons: BTreeMap<Domain, String>,
+    /// Packages + DRAM.
+    pub total: Option<Energy>,
+}
+
+/// The headline and what it is made of.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Headline {
+    /// Best estimate of this call's joules.
+    pub energy: Energy,
+    /// Its kind.
+    pub quality: Quality,
+    /// How it was made, e.g. `rapl+cputime`.
+    pub method: String,
+    /// "amortised" or "marginal": which of the two `energy` is.
+    pub definition: &'static str,
+    /// The machine's energy, divided.
+    pub division: Division,
+    /// Where idle power comes from.
+    pub idle_source: String,
+    /// Share of the machine's busy time.
+    pub share: Share,
+}
+
+/// One phase of the window.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct PhaseReading {
+    /// Its name.
+    pub name: String,
+    /// Its length, s.
+    pub duration: f64,
+    /// CPU time of the function in it, s.
+    pub cpu_seconds: f64,
+    /// Joules, by the headline's definition and method.
+    pub joules: Option<f64>,
+    /// Times it was entered.
+    pub entries: u32,
+}
+
+/// A window, read.
+#[derive(Debug, Clone, Serialize)]
+pub struct Reading {
+    /// The user's name for it.
+    pub label: Option<String>,
+    /// Length on the monotonic clock, s.
+    pub duration: f64,
+    /// Start and end on `CLOCK_MONOTONIC`, ns.
+    pub window_ns: (u64, u64),
+    /// The meter still runs.
+    pub running: bool,
+    /// "process", "thread", "task" or "cgroup".
+    pub scope: &'static str,
+    /// Samples taken in between.
+    pub samples: u64,
+    /// Sampler interval, s.
+    pub interval: Option<f64>,
+    /// CPU time of the function, s.
+    pub cpu_seconds: Option<f64>,
+    /// CPUs that this function may use.
+    pub allotted_cpus: f64,
+    /// The best estimate, or why there is none.
+    pub headline: Option<Headline>,
+    /// Why there is no headline.
+    pub headline_reason: Option<String>,
+    /// powercap.
+    pub rapl: MethodReading,
+    /// The power PMU.
+    pub perf: MethodReading,
+    /// Kernel probes: **this call's** energy by domain, not the machine's.
+    pub ebpf: MethodReading,
+    /// What else they saw.
+    pub probes: Option<ProbeReading>,
+    /// The model: this call's energy, by the same division as a counter's.
+    pub model: Option<Headline>,
+    /// Where the model is from, or why it is not there.
+    pub model_source: String,
+    /// On-CPU time by perf, s; cycles; instructions, of the tree.
+    pub perf_task_clock: Option<f64>,
+    /// CPU cycles of the tree.
+    pub perf_cycles: Option<u64>,
+    /// Instructions of the tree.
+    pub perf_instructions: Option<u64>,
+    /// Why cycles and instructions are missing.
+    pub perf_hardware_reason: Option<String>,
+    /// System metrics.
+    pub system: Option<SystemReading>,
+    /// Why there are no system metrics.
+    pub system_reason: Option<String>,
+    /// The cgroup that limits this process, where one does.
+    pub sandbox: Option<SandboxReading>,
+    /// CPU time that the hypervisor took from the machine, s, all CPUs.
+    pub steal_seconds: Option<f64>,
+    /// Phases.
+    pub phases: Vec<PhaseReading>,
+    /// Methods against each other.
+    pub verdict: Verdict,
+    /// Short texts that a careful user wants to read.
+    pub warnings: Vec<String>,
+    /// The processor.
+    pub cpu: crate::machine::cpu::CpuIdentity,
+    /// The surroundings.
+    pub environment: crate::machine::environment::Environment,
+    /// What the model assumes.
+    pub tdp_watts: Option<f64>,
+    /// Where the TDP is from.
+    pub tdp_source: String,
+    /// The part of the machine that the model charges, in words.
+    pub model_share: String,
+}
+
+impl Reading {
+    /// Reads an outcome.
+    pub fn new(outcome: &Outcome, facts: &Facts, label: Option<&str>) -> Self {
+        let ledger = &outcome.ledger;
+        let duration = ledger.dt_ns * 1e-9;
+        let mut warnings = facts.environment.problems.clone();
+        let rapl = method_reading(outcome, Method::Rapl, duration);
+        let perf = method_reading(outcome, Method::Perf, duration);
+        let missing = |method: Method| outcome.missing(method);
+        let cpu_seconds = outcome.own_known.then_some(ledger.own_ns * 1e-9);
+        let model = missing(Method::Tdp)
+            .is_none()
+            .then(|| modelled(outcome, facts))
+            .flatten();
+        let mut headline_reason = None;
+        let counter = [(Method::Rapl, &rapl), (Method::Perf, &perf)]
+            .into_iter()
+            .find(|(_, reading)| reading.total.is_some());
+        let measured = counter
+            .and_then(|(method, reading)| measured(outcome, facts, method, reading, &mut warnings));
+        if counter.is_some() && measured.is_none() {
+            warnings.push(
+                "the machine's energy was read but not divided: its CPU time is unknown".into(),
+            );
+        }
+        let headline = measured.or_else(|| model.clone());
+        if headline.is_none() {
+            headline_reason = Some(format!(
+                "no counter ({}) and the model was not asked for",
+                missing(Method::Rapl)
+                    .or_else(|| rapl.reasons.get(&Domain::Package).cloned())
+                    .unwrap_or_else(|| "no reading".into())
+            ));
+        }
+        let (ebpf, probes) = probe_reading(outcome, facts, counter, headline.as_ref());
+        if outcome.methods.loads_probes() && !ebpf.available && outcome.seen.is_err() {
+            let why = ebpf.source.trim_start_matches("unavailable: ");
+            warnings.push(format!("ebpf was asked for and is not there: {why}"));
+        }
+        let verdict = verify(&rapl, &perf, &mut warnings);
+        let system_reason = missing(Method::Psutil);
+        let system = outcome
+            .system
+            .as_ref()
+            .map(|s| system_reading(outcome, s, duration));
+        note_faults(outcome, duration, &mut warnings);
+        let sandbox = sandbox_reading(outcome, facts);
+        let steal_seconds = steal_seconds(outcome);
+        note_held_back(facts, sandbox, steal_seconds, duration, &mut warnings);
+        let phases = outcome
+            .phases
+            .iter()
+            .map(|phase| PhaseReading {
+                name: phase.name.clone(),
+                duration: phase.ledger.dt_ns * 1e-9,
+                cpu_seconds: phase.ledger.own_ns * 1e-9,
+                joules: headline.as_ref().and_then(|h| {
+                    let ledger = match (h.quality, &phase.sandbox) {
+                        (Quality::Modelled, Some(sandbox)) => sandbox,
+                        _ => &phase.ledger,
+                    };
+                    phase_joules(outcome, facts, h, ledger)
+                }),
+                entries: phase.entries,
+            })
+            .collect();
+        let count = outcome.tree_count;
+        let (tdp_watts, tdp_source) = facts.model.tdp();
+        Self {
+            label: label.map(str::to_owned),
+            duration,
+            window_ns: outcome.window_ns,
+            running: outcome.running,
+            scope: outcome.scope,
+            samples: outcome.samples,
+            interval: outcome.interval_ns.map(|ns| ns as f64 * 1e-9),
+            cpu_seconds,
+            allotted_cpus: facts.environment.share.cpus,
+            headline,
+            headline_reason,
+            rapl,
+            perf,
+            ebpf,
+            probes,
+            model_source: match (&model, missing(Method::Tdp)) {
+                (Some(_), _) => outcome.estimation.method(&facts.model),
+                (None, why) => unavailable(why.or_else(|| Some("CPU time is unknown".into()))),
+            },
+            model,
+            perf_task_clock: count.and_then(|c| Some(c.task_clock_ns? as f64 * 1e-9)),
+            perf_cycles: count.and_then(|c| c.cycles),
+            perf_instructions: count.and_then(|c| c.instructions),
+            perf_hardware_reason: outcome.hardware_missing().map(str::to_owned),
+            system,
+            system_reason,
+            sandbox,
+            steal_seconds,
+            phases,
+            verdict,
+            warnings,
+            cpu: facts.cpu.clone(),
+            environment: facts.environment.clone(),
+            tdp_watts,
+            tdp_source,
+            model_share: facts.environment.share.describe(),
+        }
+    }
+
+    /// A reading without any value, and why.
+    pub fn absent(reason: &str, facts: &Facts, label: Option<&str>) -> Self {
+        let none = MethodReading {
+            source: unavailable(Some(reason.into())),
+            ..MethodReading::default()
+        };
+        Self {
+            label: label.map(str::to_owned),
+            duration: 0.0,
+            window_ns: (0, 0),
+            running: false,
+            scope: "process",
+            samples: 0,
+            interval: None,
+            cpu_seconds: None,
+            allotted_cpus: facts.environment.share.cpus,
+            headline: None,
+            headline_reason: Some(reason.into()),
+            rapl: none.clone(),
+            perf: none.clone(),
+            ebpf: none.clone(),
+            probes: None,
+            model: None,
+            model_source: none.source,
+            perf_task_clock: None,
+            perf_cycles: None,
+            perf_instructions: None,
+            perf_hardware_reason: Some(reason.into()),
+            system: None,
+            system_reason: Some(reason.into()),
+            sandbox: None,
+            steal_seconds: None,
+            phases: Vec::new(),
+            verdict: Verdict::default(),
+            warnings: vec![reason.into()],
+            cpu: facts.cpu.clone(),
+            environment: facts.environment.clone(),
+            tdp_watts: None,
+            tdp_source: String::new(),
+            model_share: String::new(),
+        }
+    }
+
+    /// Mean power of the headline, W; `None` where there is no headline or no time passed.
+    pub fn watts(&self) -> Option<f64> {
+        let headline = self.headline.as_ref()?;
+        (self.duration > 0.0).then(|| headline.energy.joules / self.duration)
+    }
+}
+
+fn unavailable(reason: Option<String>) -> String {
+    format!(
+        "unavailable: {}",
+        reason.unwrap_or_else(|| "no reading".into())
+    )
+}
+
+/// Combines deviations that have nothing to do with each other.
+fn rss(parts: &[f64]) -> f64 {
+    parts.iter().map(|p| p * p).sum::<f64>().sqrt()
+}
