@@ -100,8 +100,17 @@ pub enum Error {
         accepted: &'static str,
     },
 
+    /// There is no ring of an agent, or none that can be believed.
+    #[error("{reason}; accepted is the ring of an agent that runs{}", told(fix))]
+    Ring {
+        /// What is wrong with it.
+        reason: String,
+        /// What brings one.
+        fix: Option<String>,
+    },
+
     /// Something that was asked for by name is not there, or may not be used.
-    #[error("{reason}{}", fix.as_ref().map_or_else(String::new, |fix| format!("; fix: {fix}")))]
+    #[error("{reason}{}", told(fix))]
     Unavailable {
         /// Why.
         reason: String,
@@ -117,6 +126,11 @@ pub enum Error {
         /// What is accepted in this state.
         accepted: &'static str,
     },
+}
+
+fn told(fix: &Option<String>) -> String {
+    fix.as_ref()
+        .map_or_else(String::new, |fix| format!("; fix: {fix}"))
 }
 
 /// The result of the fallible calls of this crate.
@@ -135,7 +149,7 @@ impl Error {
             Self::Malformed { .. } => "MalformedValueError",
             Self::Unavailable { .. } => "UnavailableError",
             Self::State { .. } => "MeterStateError",
-            Self::Agent { .. } => "AgentError",
+            Self::Agent { .. } | Self::Ring { .. } => "AgentError",
         }
     }
 

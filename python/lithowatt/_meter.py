@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     _F = TypeVar("_F", bound=Callable[..., Any])
 
 
+def _compact() -> bool:
+    return os.environ.get("ENERGY_STATS", "").strip().lower() == "compact"
+
+
 class EnergyMeter(Meter):
     """Meters the energy between start and stop.
 
@@ -190,21 +194,32 @@ class EnergyMeter(Meter):
         Raises:
             MeterStateError: If the meter was never started.
         """
-        if compact is None:
-            compact = os.environ.get("ENERGY_STATS", "").strip().lower() == "compact"
-        return self.raw_stats(compact)
+        return self.raw_stats(_compact() if compact is None else compact)
+
+    def stats_json(self, compact: bool | None = None) -> bytes:
+        """:meth:`stats` as JSON text, in UTF-8: quicker where it is to be sent or stored.
+
+        Args:
+            compact: As for :meth:`stats`.
+
+        Raises:
+            MeterStateError: If the meter was never started.
+        """
+        return self.raw_stats_json(_compact() if compact is None else compact)
 
     def timeline(self) -> Timeline:
         """The samples of the window as NumPy arrays: times in s, power in W per domain.
 
         Raises:
             MeterStateError: If the meter was never started.
-            ImportError: Where NumPy is missing: ``pip install numpy``.
+            ImportError: Where NumPy is missing, with the command that installs it.
         """
         try:
             from lithowatt._timeline import Timeline
         except ImportError as error:
-            raise ImportError("timeline needs NumPy: pip install numpy") from error
+            from lithowatt._install import pip_install
+
+            raise ImportError(f"timeline needs NumPy: {pip_install('numpy')}") from error
         return Timeline.from_raw(self.raw_timeline())
 
     def __repr__(self) -> str:

@@ -139,8 +139,7 @@ enum Source {
 impl Source {
     fn open(options: &Options) -> std::result::Result<Self, Unavailable> {
         let rapl = || {
-            let vendor = crate::machine::cpu_vendor(&options.root);
-            Rapl::open(&options.root, vendor.as_deref()).map(Self::Rapl)
+            Rapl::open(&options.root, || crate::machine::cpu_vendor(&options.root)).map(Self::Rapl)
         };
         let perf = || PowerPmu::open(&options.root).map(Self::Perf);
         match options.method {
@@ -270,13 +269,13 @@ impl Agent {
     /// Opens the counters, takes the right to write, and puts the ring in its place.
     ///
     /// # Errors
-    /// [`Error::Agent`] where options, counters or another agent are in the way; [`Error::Io`]
-    /// where the ring cannot be made.
+    /// [`Error::Agent`] where options, counters, another agent or the ring's place are in the way.
     pub fn open(options: Options) -> Result<Self> {
         options.check()?;
         let mut source = Source::open(&options).map_err(|why| Error::Agent {
             reason: format!("there is no energy counter to read: {}", why.reason),
-            accepted: "a machine with RAPL or perf's power PMU, and the right to read it",
+            accepted: "a machine with RAPL or perf's power PMU, and the right to read it: as root, \
+                       or with a capability (docs/agent.md)",
         })?;
         let lock = Lock::take(&options.path)?;
         let mut zones = source.zones().to_vec();

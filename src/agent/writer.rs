@@ -25,8 +25,8 @@ impl Lock {
     /// Takes the right to write the ring at `path`, whose directory is made if it is missing.
     ///
     /// # Errors
-    /// [`Error::Agent`] where another agent has it, or where the directory is not safe;
-    /// [`Error::Io`] where files cannot be made.
+    /// [`Error::Agent`] where another agent has it, the directory is not safe, or files cannot be
+    /// made.
     pub fn take(path: &Path) -> Result<Self> {
         let dir = directory(path)?;
         // Before anything is made: what is refused leaves nothing behind.
@@ -46,12 +46,12 @@ impl Lock {
             .mode(0o600)
             .custom_flags(libc::O_NOFOLLOW)
             .open(&lock)
-            .map_err(|e| Error::io(&lock, e))?;
+            .map_err(|e| not_made(&lock, &e))?;
         // SAFETY: flock takes a descriptor that is open and touches no memory.
         if unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) } != 0 {
             let error = io::Error::last_os_error();
             if error.kind() != io::ErrorKind::WouldBlock {
-                return Err(Error::io(&lock, error));
+                return Err(not_made(&lock, &error));
             }
             let holder = fs::read_to_string(&lock).unwrap_or_default();
             let pid: Option<u32> = holder.trim().parse().ok();
@@ -66,7 +66,7 @@ impl Lock {
         let write = file
             .set_len(0)
             .and_then(|()| file.write_all_at(format!("{}\n", std::process::id()).as_bytes(), 0));
-        write.map_err(|e| Error::io(&lock, e))?;
+        write.map_err(|e| not_made(&lock, &e))?;
         Ok(Self(file))
     }
 }
@@ -81,18 +81,26 @@ fn directory(path: &Path) -> Result<&Path> {
     }
 }
 
+fn not_made(path: &Path, error: &io::Error) -> Error {
+    Error::Agent {
+        reason: format!("{} cannot be made ({error})", path.display()),
+        accepted: "a place for the ring where this user may make files, such as \
+                   --ring=/dev/shm/lithowatt/ring (its readers find it by LITHOWATT_RING)",
+    }
+}
+
 /// Makes the directory, or sees that nobody else can put files into it.
 fn safe(dir: &Path) -> Result<()> {
     match DirBuilder::new().mode(0o755).create(dir) {
         Ok(()) => {
             // Whatever the umask: others must come in.
             let mode = fs::Permissions::from_mode(0o755);
-            return fs::set_permissions(dir, mode).map_err(|e| Error::io(dir, e));
+            return fs::set_permissions(dir, mode).map_err(|e| not_made(dir, &e));
         }
         Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
-        Err(e) => return Err(Error::io(dir, e)),
+        Err(e) => return Err(not_made(dir, &e)),
     }
-    let meta = fs::symlink_metadata(dir).map_err(|e| Error::io(dir, e))?;
+    let meta = fs::symlink_metadata(dir).map_err(|e| not_made(dir, &e))?;
     // SAFETY: geteuid has no preconditions.
     let us = unsafe { libc::geteuid() };
     let why = if !meta.is_dir() {
@@ -250,7 +258,7 @@ impl Writer {
     /// Makes the ring and puts it in its place at once with its first sample.
     ///
     /// # Errors
-    /// [`Error::Io`] naming the path.
+    /// [`Error::Agent`] naming the path.
     pub fn create(
         path: &Path,
         header: Header,
@@ -264,7 +272,7 @@ impl Writer {
         let put = made.and_then(|writer| fs::rename(&temporary, path).map(|()| writer));
         put.map_err(|e| {
             let _ = fs::remove_file(&temporary);
-            Error::io(path, e)
+            not_made(path, &e)
         })
     }
 
@@ -287,7 +295,9 @@ impl Writer {
             .mode(0o600)
             .open(path)?;
         if group.is_some() {
-            std::os::unix::fs::fchown(&file, None, group)?;
+            std::os::unix::fs::fchown(&file, None, group).map_err(|e| {
+                io::Error::new(e.kind(), format!("it may not be given to its group: {e}"))
+            })?;
         }
         file.set_permissions(fs::Permissions::from_mode(mode))?;
         // Written, not only made long: a full tmpfs is an error now and no signal later.

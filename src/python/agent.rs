@@ -94,6 +94,7 @@ impl PyAgent {
 #[pyclass(name = "Ring", module = "lithowatt._core")]
 pub(super) struct PyRing {
     ring: Ring,
+    path: PathBuf,
     root: PathBuf,
 }
 
@@ -105,10 +106,10 @@ impl PyRing {
         let root = root_or_environment(root);
         let path = path.unwrap_or_else(|| path_below(&root));
         match Ring::open(&path, &root) {
-            Ok(ring) => Ok(Self { ring, root }),
-            Err(why) => Err(Error::Agent {
+            Ok(ring) => Ok(Self { ring, path, root }),
+            Err(why) => Err(Error::Ring {
                 reason: why.reason,
-                accepted: "the ring of an agent that runs",
+                fix: why.fix,
             }
             .into()),
         }
@@ -123,9 +124,9 @@ impl PyRing {
     fn look<'py>(&mut self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         self.ring
             .look(clock::monotonic_ns())
-            .map_err(|fault| Error::Agent {
-                reason: fault.to_string(),
-                accepted: "the ring of an agent that runs",
+            .map_err(|fault| Error::Ring {
+                reason: format!("{}: {fault}", self.path.display()),
+                fix: None,
             })?;
         let mut values = Vec::new();
         self.ring.read(&mut values);

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use numpy::{IntoPyArray, PyArray1, PyArray2, PyArrayMethods};
 use pyo3::exceptions::{PyOverflowError, PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyDict, PyList, PyString};
+use pyo3::types::{PyBool, PyBytes, PyDict, PyList, PyString};
 use serde_json::Value;
 
 use crate::error::Error;
@@ -310,6 +310,13 @@ impl PyMeter {
     fn raw_stats<'py>(&self, py: Python<'py>, compact: bool) -> PyResult<Bound<'py, PyDict>> {
         let reading = self.inner.reading(self.label.as_deref())?;
         dict(py, &stats::stats(&reading, compact))
+    }
+
+    fn raw_stats_json<'py>(&self, py: Python<'py>, compact: bool) -> PyResult<Bound<'py, PyBytes>> {
+        let reading = self.inner.reading(self.label.as_deref())?;
+        let text = serde_json::to_vec(&stats::stats(&reading, compact))
+            .map_err(|e| PyRuntimeError::new_err(format!("stats do not serialise: {e}")))?;
+        Ok(PyBytes::new(py, &text))
     }
 
     #[allow(clippy::type_complexity, reason = "a tuple of arrays")]

@@ -24,7 +24,7 @@ mod window;
 
 pub use probed::{SeenWindow, load_probes};
 pub use ring::Via;
-use state::State;
+use state::{Legacy, State};
 use window::Record;
 pub use window::{Catalog, Edge, Outcome, Phase, Subject};
 
@@ -45,6 +45,8 @@ pub struct Hub {
 
 struct Registry {
     pid: i32,
+    /// Of the process that forked this one, as it was then.
+    parent: Option<&'static Registry>,
     hubs: Mutex<HashMap<PathBuf, Arc<Hub>>>,
 }
 
@@ -55,13 +57,15 @@ fn registry() -> &'static Registry {
     loop {
         let current = REGISTRY.load(Ordering::Acquire);
         // SAFETY: the pointer is null or came from Box::leak below and is never freed.
-        if let Some(registry) = unsafe { current.as_ref() }
+        let parent: Option<&'static Registry> = unsafe { current.as_ref() };
+        if let Some(registry) = parent
             && registry.pid == pid
         {
             return registry;
         }
         let fresh = Box::into_raw(Box::new(Registry {
             pid,
+            parent,
             hubs: Mutex::new(HashMap::new()),
         }));
         if REGISTRY
@@ -71,6 +75,16 @@ fn registry() -> &'static Registry {
             // SAFETY: `fresh` was made above and never shared, as the exchange failed.
             drop(unsafe { Box::from_raw(fresh) });
         }
+    }
+}
+
+impl Registry {
+    /// What a hub of the process before the fork left open. A lock that is held was held by a
+    /// thread that does not exist here, and guards what it was in the middle of.
+    fn legacy(&self, root: &Path) -> Option<Legacy> {
+        let hub = Arc::clone(self.hubs.try_lock().ok()?.get(root)?);
+        let mut state = hub.state.try_lock().ok()?;
+        Some(state.bequeath())
     }
 }
 
@@ -96,6 +110,9 @@ impl Hub {
             return Arc::clone(hub);
         }
         let hub = Arc::new(Self::new(root, registry.pid));
+        if let Some(legacy) = registry.parent.and_then(|parent| parent.legacy(root)) {
+            lock(&hub.state).legacy = legacy;
+        }
         hubs.insert(root.to_owned(), Arc::clone(&hub));
         hub
     }

@@ -28,7 +28,18 @@ const INTERRUPTED_NS: u64 = 500_000;
 /// A source that was tried.
 type Opened<T> = Option<Result<T, Unavailable>>;
 
+/// Sources that a forked process takes over. Opening them anew costs every call of a worker some
+/// 100 µs, and more on a large machine, where /proc/cpuinfo is long.
+#[derive(Debug, Default)]
+pub(super) struct Legacy {
+    rapl: Option<Rapl>,
+    perf: Option<PowerPmu>,
+    system: Option<System>,
+}
+
 pub(super) struct State {
+    /// What the process before the fork had open.
+    pub(super) legacy: Legacy,
     pub(super) root: PathBuf,
     pub(super) facts: Option<Arc<Facts>>,
     pub(super) rapl: Opened<Rapl>,
@@ -67,6 +78,7 @@ impl State {
     /// Nothing is opened yet but what every window needs.
     pub(super) fn new(root: &Path) -> Self {
         Self {
+            legacy: Legacy::default(),
             root: root.to_owned(),
             facts: None,
             rapl: None,
@@ -99,19 +111,30 @@ impl State {
         }
     }
 
+    /// What is of use to a forked process: this state is not used there any more. What could not be
+    /// opened is tried again.
+    pub(super) fn bequeath(&mut self) -> Legacy {
+        Legacy {
+            rapl: self.rapl.take().and_then(Result::ok),
+            perf: self.perf.take().and_then(Result::ok),
+            system: self.system.take(),
+        }
+    }
+
     /// Opens each source that `methods` ask for and that was not tried before.
     pub(super) fn open(&mut self, methods: Methods) {
         let mut news = false;
         if methods.has(Method::Rapl) && self.rapl.is_none() {
-            let vendor = crate::machine::cpu_vendor(&self.root);
-            self.rapl = Some(Rapl::open(&self.root, vendor.as_deref()));
+            let open = || Rapl::open(&self.root, || crate::machine::cpu_vendor(&self.root));
+            self.rapl = Some(self.legacy.rapl.take().map_or_else(open, Ok));
             if let Some(Ok(rapl)) = &self.rapl {
                 self.zones.extend_from_slice(rapl.zones());
             }
             news = true;
         }
         if methods.has(Method::Perf) && self.perf.is_none() {
-            self.perf = Some(PowerPmu::open(&self.root));
+            let open = || PowerPmu::open(&self.root);
+            self.perf = Some(self.legacy.perf.take().map_or_else(open, Ok));
             if let Some(Ok(perf)) = &self.perf {
                 self.zones.extend_from_slice(perf.zones());
             }
@@ -119,7 +142,8 @@ impl State {
         }
         news |= self.open_ring(methods);
         if methods.has(Method::Psutil) && self.system.is_none() {
-            self.system = Some(System::open(&self.root));
+            let open = || System::open(&self.root);
+            self.system = Some(self.legacy.system.take().unwrap_or_else(open));
             news = true;
         }
         news |= self.probing.open(&self.root, methods);

@@ -93,14 +93,18 @@ pub struct Rapl {
 }
 
 impl Rapl {
-    /// Finds and opens every zone below `root`. `cpu_vendor` is the `vendor_id` of /proc/cpuinfo.
+    /// Finds and opens every zone below `root`. `cpu_vendor` finds the
+    /// `vendor_id` of /proc/cpuinfo; it is asked where there are zones.
     ///
     /// # Errors
     /// [`Unavailable`], denied or absent, where no package or psys counter can be read.
-    pub fn open(root: &Path, cpu_vendor: Option<&str>) -> Result<Self, Unavailable> {
+    pub fn open(
+        root: &Path,
+        cpu_vendor: impl FnOnce() -> Option<String>,
+    ) -> Result<Self, Unavailable> {
         let class = root.join("sys/class/powercap");
         let candidates = discover(&class)?;
-        let one_core = cpu_vendor.is_some_and(|v| ONE_CORE_MAKERS.contains(&v));
+        let one_core = cpu_vendor().is_some_and(|v| ONE_CORE_MAKERS.contains(&v.as_str()));
         let mut rapl = Self {
             zones: Vec::new(),
             kept: Vec::new(),
@@ -351,7 +355,7 @@ mod tests {
         zone(&class, "intel-rapl:2", "package-0", "3");
         zone(&class, "intel-rapl:2:0", "dram", "4");
         zone(&class, "intel-rapl-mmio:0", "package-0", "5");
-        let rapl = Rapl::open(tmp.path(), Some("GenuineIntel")).unwrap();
+        let rapl = Rapl::open(tmp.path(), || Some("GenuineIntel".into())).unwrap();
         assert_eq!(
             names(&rapl),
             ["psys", "package-1", "package-0", "package-0/dram"]
@@ -367,7 +371,7 @@ mod tests {
         let class = tmp.path().join("sys/class/powercap");
         zone(&class, "intel-rapl:0", "package-0-die-1", "1");
         zone(&class, "intel-rapl:0/intel-rapl:0:0", "core", "2");
-        let rapl = Rapl::open(tmp.path(), None).unwrap();
+        let rapl = Rapl::open(tmp.path(), || None).unwrap();
         assert_eq!(names(&rapl), ["package-0-die-1", "package-0/core"]);
     }
 
@@ -377,7 +381,7 @@ mod tests {
         let class = tmp.path().join("sys/class/powercap");
         zone(&class, "intel-rapl:0", "package-0", "1");
         zone(&class, "intel-rapl:0:0", "core", "2");
-        let rapl = Rapl::open(tmp.path(), Some("AuthenticAMD")).unwrap();
+        let rapl = Rapl::open(tmp.path(), || Some("AuthenticAMD".into())).unwrap();
         assert_eq!(names(&rapl), ["package-0"]);
         assert!(rapl.notes()[0].contains("one core only"));
     }
@@ -385,11 +389,11 @@ mod tests {
     #[test]
     fn absent_and_malformed_say_so() {
         let tmp = tempfile::tempdir().unwrap();
-        let why = Rapl::open(tmp.path(), None).unwrap_err();
+        let why = Rapl::open(tmp.path(), || None).unwrap_err();
         assert!(!why.denied && why.reason.contains("does not exist"));
         let class = tmp.path().join("sys/class/powercap");
         zone(&class, "intel-rapl:0", "package-0", "twelve");
-        let why = Rapl::open(tmp.path(), None).unwrap_err();
+        let why = Rapl::open(tmp.path(), || None).unwrap_err();
         assert!(why.reason.contains("held no number"), "{why}");
     }
 
@@ -400,6 +404,6 @@ mod tests {
         zone(&class, "intel-rapl:0", "package-99999999999999999999", "1");
         zone(&class, "intel-rapl:x", "package-0", "1");
         zone(&class, "intel-rapl:1", "package-0\0; rm", "1");
-        assert!(Rapl::open(tmp.path(), None).is_err());
+        assert!(Rapl::open(tmp.path(), || None).is_err());
     }
 }

@@ -41,12 +41,8 @@ class Channel:
         """Says that the function has begun, and in which process."""
         _HEADER.pack_into(self._memory, 0, _STARTED, self._sequence, os.getpid(), 0, 0)
 
-    def write(self, values: dict[str, Any]) -> bool:
-        """Commits the values; False where they do not fit, and nothing is changed then.
-
-        Raises ValueError or TypeError for what JSON cannot carry (NaN included).
-        """
-        payload = json.dumps(values, allow_nan=False).encode()
+    def write(self, payload: bytes) -> bool:
+        """Commits values, as JSON text; False where they do not fit, and nothing is changed then."""
         if _HEADER.size + len(payload) > len(self._memory):
             return False
         self._memory[_HEADER.size : _HEADER.size + len(payload)] = payload
@@ -69,7 +65,10 @@ class Channel:
         payload = self._memory[_HEADER.size : _HEADER.size + length]
         if len(payload) != length or zlib.crc32(payload) != checksum:
             return None
-        values = json.loads(payload)
+        try:
+            values = json.loads(payload)
+        except ValueError:
+            return None
         return values if isinstance(values, dict) else None
 
     def close(self) -> None:
