@@ -588,7 +588,7 @@ def test_without_rich_the_table_says_what_is_missing(monkeypatch: pytest.MonkeyP
     screen = Terminal()
     show(iter([hostile_look()]), Asked(), screen)  # type: ignore[arg-type]
     text = screen.getvalue()
-    assert text.startswith("for a live view: pip install 'lithowatt[cli]'")
+    assert text.startswith("for a live view: ") and "pip install 'rich>=13'\n" in text
     assert "\x1b" not in text and "machine 20 W" in text
 
 

@@ -11,6 +11,7 @@ import importlib.util
 import json
 import os
 import re
+import shlex
 import sys
 import tempfile
 import time
@@ -32,6 +33,9 @@ from examples._common.workflow import (
 
 #: vCPUs per worker in a profile's key; Lithops asks for memory only.
 CPU = 1
+
+#: The folder that has examples/ and the list of what they need.
+CHECKOUT = Path(__file__).resolve().parents[2]
 
 
 def main(
@@ -62,9 +66,9 @@ def main(
         settle(parser, options)
     for module, distribution in workload.needs.items():
         if importlib.util.find_spec(module) is None:
+            install = shlex.join([sys.executable, "-m", "pip", "install", f"{CHECKOUT}[examples]"])
             return _failed(
-                workload.name,
-                f"needs {distribution}, which is not installed: pip install 'lithowatt[examples]'",
+                workload.name, f"needs {distribution}, which is not installed: {install}"
             )
     _known_backends(parser, options)
     try:

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lithowatt._install import pip_install
+
 if TYPE_CHECKING:
     import numpy.typing as npt
     import pandas as pd
@@ -88,14 +90,12 @@ class Timeline:
         """A data frame indexed by ``t`` (s): a column of W each, and ``cpu``.
 
         Raises:
-            ImportError: Where pandas is missing: ``pip install 'lithowatt[pandas]'``.
+            ImportError: Where pandas is missing, with the command that installs it.
         """
         try:
             import pandas as pd
         except ImportError as error:
-            raise ImportError(
-                "to_pandas needs pandas: pip install 'lithowatt[pandas]'"
-            ) from error
+            raise ImportError(f"to_pandas needs pandas: {pip_install('pandas')}") from error
         index = pd.Index(self.t, name="t")
         frame: pd.DataFrame = pd.DataFrame({**self.watts, "cpu": self.cpu}, index=index)
         return frame

@@ -7,6 +7,7 @@ import time
 from typing import TYPE_CHECKING, NamedTuple, TextIO
 
 from lithowatt._cgroup_names import printable
+from lithowatt._install import pip_install
 from lithowatt._reading import format_number
 
 if TYPE_CHECKING:
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
     from lithowatt._top import Look, Row, Top
 
-HINT = "for a live view: pip install 'lithowatt[cli]'"
+HINT = f"for a live view: {pip_install('rich')}"
 
 LEAST_ROWS = 1
 """Rows that are shown however low the terminal is."""

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from .._errors import LithowattError
+from .._install import pip_install
 
 __all__ = ["ConfigProblem", "Finding", "check_config", "keys_read", "read_yaml", "render_yaml"]
 
@@ -473,7 +474,7 @@ def _yaml() -> Any:
         import yaml
     except ImportError:
         raise ConfigProblem(
-            "PyYAML, which comes with Lithops, is not installed here: pip install pyyaml"
+            f"PyYAML, which comes with Lithops, is not installed here: {pip_install('pyyaml')}"
         ) from None
     return yaml
 

@@ -1,0 +1,40 @@
+"""What to type where a package is missing.
+
+lithowatt is on no package index yet, so ``pip install lithowatt[...]`` would bring nothing, or
+somebody else's package: what is missing is named itself, and lithowatt by the wheel that is built.
+"""
+
+from __future__ import annotations
+
+import shlex
+import sys
+
+OPTIONAL = {"numpy": "numpy>=1.22", "pandas": "pandas>=2", "rich": "rich>=13"}
+"""Packages that parts of lithowatt need, as ``pyproject.toml`` asks for them (a test compares)."""
+
+
+def pip_install(*packages: str) -> str:
+    """The command that installs ``packages`` for this very interpreter.
+
+    Example:
+        >>> pip_install("pandas").endswith(" -m pip install 'pandas>=2'")
+        True
+    """
+    wanted = (OPTIONAL.get(package, package) for package in packages)
+    # Without one, as where Python is embedded, the name is left to the reader.
+    python = shlex.quote(sys.executable or "python3")
+    return " ".join([python, "-m", "pip", "install", *map(shlex.quote, wanted)])
+
+
+def install_lithowatt() -> str:
+    """How lithowatt itself gets into this interpreter.
+
+    Example:
+        >>> "make wheel" in install_lithowatt()
+        True
+    """
+    python = shlex.quote(sys.executable or "python3")
+    return (
+        "lithowatt is on no package index yet: make wheel in its sources, then "
+        f"{python} -m pip install dist/lithowatt-*.whl"
+    )
