@@ -93,7 +93,9 @@ def test_show_tells_what_the_ring_says(folder: Path, tree: StaticTree) -> None:
     command = [sys.executable, "-m", "lithowatt", "agent", "--show", "--ring", str(ring)]
     before = subprocess.run(command, capture_output=True, text=True)
     assert before.returncode == 2
-    assert "no agent" in before.stderr and str(ring) in before.stderr
+    # Nothing was to run.
+    assert before.stderr.startswith(f"lithowatt: no agent: there is no ring {ring}; accepted is ")
+    assert "fix: " in before.stderr
     with AgentProcess(tree.root, ring, "--round", "0.1", "--node", "n1"):
         time.sleep(0.3)
         shown = subprocess.run(command, capture_output=True, text=True)
@@ -130,7 +132,7 @@ def test_a_clean_stop_is_no_death(folder: Path, tree: StaticTree) -> None:
     command = [sys.executable, "-m", "lithowatt", "agent", "--show", "--ring", str(ring)]
     shown = subprocess.run(command, capture_output=True, text=True)
     assert shown.returncode == 2
-    assert "the node agent was stopped" in shown.stderr
+    assert shown.stderr.startswith(f"lithowatt: {ring}: the node agent was stopped")
     with EnergyMeter(root=blind) as meter:
         spin(0.01)
     assert "was stopped" in meter.stats()["worker_func_rapl_source"]
@@ -191,6 +193,13 @@ def test_a_ring_on_a_disk_is_shown_another_place(monkeypatch: pytest.MonkeyPatch
         (["--metrics", "nowhere"], "HOST:PORT"),
         (["--metrics", "127.0.0.1:99999"], "HOST:PORT"),
         (["--group", "no-such-group-here"], "no-such-group-here"),
+        (["--group", "99999999999"], "--group '99999999999' does not exist"),
+        (["--serve-ring"], "--metrics is 'off'"),
+        (["--json"], "--show --json"),
+        (["--mirror", "http://:9"], "--mirror 'http://:9'"),
+        (["--mirror", "http://a b:9"], "http://HOST:PORT"),
+        (["--mirror", "http://a:9", "--serve-ring"], "exclude each other"),
+        (["--mirror", "http://a:9", "--mirror-period", "5"], "--mirror-period 5.0"),
         (["--method", "perf"], "no energy counter"),
     ],
 )
@@ -219,6 +228,44 @@ def test_what_cannot_be_is_said_and_nothing_is_made(
     assert done.returncode == 2
     assert words in done.stderr
     assert not ring.exists()
+
+
+@pytest.mark.parametrize("more", [(), ("--mirror", "http://127.0.0.1:9")])
+def test_a_ring_that_cannot_be_made_is_said_with_a_place_that_can(
+    folder: Path, tree: StaticTree, more: tuple[str, ...]
+) -> None:
+    place = folder / "none" / "lithowatt" / "ring"
+    command = [sys.executable, "-m", "lithowatt", "agent", "--root", str(tree.root)]
+    done = subprocess.run(
+        [*command, "--ring", str(place), "--metrics", "off", *more],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1
+    assert str(place.parent) in done.stderr and "cannot be made" in done.stderr
+    assert "No such file" in done.stderr and "accepted is" in done.stderr
+    assert "--ring" in done.stderr and "cannot read" not in done.stderr
+
+
+def test_a_second_mirror_is_told_of_the_first(folder: Path, tree: StaticTree) -> None:
+    ring = folder / "lithowatt" / "ring"
+    command = [sys.executable, "-m", "lithowatt", "agent", "--ring", str(ring)]
+    command += ["--mirror", "http://127.0.0.1:9"]
+    with (folder / "log").open("w") as log:
+        first = subprocess.Popen(command, stderr=log)
+    try:
+        deadline = time.monotonic() + 30
+        while "is kept from" not in (folder / "log").read_text():
+            assert time.monotonic() < deadline and first.poll() is None
+            time.sleep(0.05)
+        second = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        assert second.returncode == 2
+        assert f"another one, pid {first.pid}, writes {ring}" in second.stderr
+    finally:
+        first.terminate()
+        first.wait()
 
 
 def test_a_port_that_is_taken_is_named(folder: Path, tree: StaticTree) -> None:

@@ -32,6 +32,9 @@ METRICS_ADDRESS = "127.0.0.1:9477"
 IDLE_SOURCES = {1: "learned", 2: "calibrated", 3: "configured", 4: "modelled"}
 """What the account's idle source says (docs/agent.md); 0 before the first division."""
 
+MOST_GROUP = 2**32 - 2
+"""The highest number of a group; the one above says 'none' to chown(2)."""
+
 WATCH_SECONDS = 2.0
 """The main thread looks this often whether the sampler lives."""
 
@@ -99,13 +102,12 @@ def run(arguments: argparse.Namespace) -> int:
         AgentError: Where it cannot run.
     """
     path = arguments.ring or os.environ.get("LITHOWATT_RING") or None
+    _check_together(arguments)
     if arguments.show:
         return _show(_core.Ring(path, arguments.root), arguments.json)
     if arguments.mirror:
         return _mirror(arguments, path or RING_PATH)
     address = _address(arguments.metrics)
-    if address is None and arguments.serve_ring:
-        raise AgentError("--serve-ring needs an address; accepted is --metrics HOST:PORT")
     group = _group(arguments.group)
     _refuse_second(path or RING_PATH)
     # Before the ring is made: an agent that cannot do all it was asked to does nothing.
@@ -138,6 +140,21 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _check_together(arguments: argparse.Namespace) -> None:
+    if arguments.json and not arguments.show:
+        raise AgentError("--json is for --show only; accepted is --show --json")
+    if arguments.serve_ring and arguments.mirror:
+        raise AgentError(
+            f"--serve-ring and --mirror {arguments.mirror!r} exclude each other, for a mirror "
+            "serves nothing; accepted is one of them"
+        )
+    if arguments.serve_ring and arguments.metrics == "off":
+        raise AgentError(
+            "--serve-ring needs an address, and --metrics is 'off'; accepted is --metrics "
+            f"HOST:PORT such as {METRICS_ADDRESS}"
+        )
+
+
 def _mirror(arguments: argparse.Namespace, path: str) -> int:
     from lithowatt._agent_mirror import Mirror
 
@@ -145,14 +162,17 @@ def _mirror(arguments: argparse.Namespace, path: str) -> int:
         raise AgentError(
             f"--mirror-period {arguments.mirror_period!r} is out of range; accepted is 0.01 to 1 s"
         )
+    _refuse_second(path)
     ended = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: ended.set())
     try:
         Mirror(arguments.mirror, path, arguments.mirror_period).run(ended)
     except OSError as error:
+        what = f"{error.filename or path}: {error.strerror or error}"
         raise AgentError(
-            f"the ring {path} cannot be made ({error}); accepted is a folder of the mirror's own"
+            f"the ring {path} cannot be made ({what}); "
+            "accepted is --ring with a place where this user may make files, in a folder of its own"
         ) from None
     return 0
 
@@ -163,7 +183,8 @@ def _refuse_second(path: str) -> None:
     Raises:
         AgentError: Where another agent runs.
     """
-    with contextlib.suppress(FileNotFoundError, PermissionError, NotADirectoryError):
+    # Whatever else is in the way is said by who takes the lock.
+    with contextlib.suppress(OSError):
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
         lock = os.open(Path(path).with_name("agent.lock"), flags)
         try:
@@ -250,12 +271,15 @@ def _address(text: str) -> tuple[str, int] | None:
 def _group(name: str | None) -> int | None:
     if name is None:
         return None
-    if name.isdecimal():
+    if name.isdecimal() and int(name) <= MOST_GROUP:
         return int(name)
     try:
         return grp.getgrnam(name).gr_gid
     except KeyError:
-        raise AgentError(f"--group {name!r} does not exist; accepted is a group") from None
+        raise AgentError(
+            f"--group {name!r} does not exist; accepted is the name of a group of this machine "
+            f"(getent group), or a number up to {MOST_GROUP}"
+        ) from None
 
 
 def read_ring(path: str | None = None, root: str | None = None) -> dict[str, Any]:

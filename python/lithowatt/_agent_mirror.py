@@ -15,6 +15,7 @@ import struct
 import sys
 import threading
 import urllib.error
+import urllib.parse
 import urllib.request
 from pathlib import Path
 
@@ -74,6 +75,25 @@ def checksum(words: tuple[int, ...] | list[int]) -> int:
     return value
 
 
+def is_address(url: str) -> bool:
+    """Whether this is where an agent may be: ``http://HOST:PORT``, or ``https``.
+
+    Example:
+        >>> is_address("http://lithowatt-agent.lithowatt:9477")
+        True
+        >>> is_address("lithowatt-agent:9477"), is_address("http://:1"), is_address("http://a:0")
+        (False, False, False)
+    """
+    try:
+        parts = urllib.parse.urlsplit(url)
+        named = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
+    # Spaces and what cannot be seen would be cut or sent as they are.
+    plain = all("!" <= character <= "~" for character in url)
+    return named and plain and not parts.query and not parts.fragment
+
+
 class Mirror:
     """Keeps a ring at ``path`` from what an agent sends.
 
@@ -83,8 +103,11 @@ class Mirror:
     """
 
     def __init__(self, url: str, path: str, period: float) -> None:
-        if not url.startswith(("http://", "https://")):
-            raise AgentError(f"--mirror {url!r} is no address; accepted is http://HOST:PORT")
+        if not is_address(url):
+            raise AgentError(
+                f"--mirror {url!r} is no address; accepted is that of an agent with --serve-ring, "
+                "http://HOST:PORT"
+            )
         self.url = url.rstrip("/") + "/ring"
         self.path = Path(path)
         self.period = period
@@ -100,7 +123,9 @@ class Mirror:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             os.close(self._lock)
-            raise AgentError(f"another one writes {path}; accepted is one for a ring") from None
+            raise AgentError(
+                f"another one writes {path}; accepted is one for a ring, another by --ring"
+            ) from None
         # Who holds the lock is said to the next one that comes.
         os.ftruncate(self._lock, 0)
         os.pwrite(self._lock, f"{os.getpid()}\n".encode(), 0)

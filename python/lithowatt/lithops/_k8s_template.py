@@ -16,10 +16,10 @@ from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, get_args
-from urllib.parse import urlsplit
 
 from .. import _core
 from .._errors import LithowattError
+from .._install import pip_install
 
 __all__ = ["Mode", "TemplateProblem", "edit_template", "use_template"]
 
@@ -138,12 +138,9 @@ def _check(mode: str, ring_directory: str, url: str | None, image: str | None) -
         if value is not None and mode != "mirror":
             raise ValueError(f"{name} {value!r} is for mode mirror only, not for {mode}")
     if url is not None:
-        try:
-            parts = urlsplit(url)
-            good = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-        except ValueError:
-            good = False
-        if not good or url != "".join(url.split()) or parts.query or parts.fragment:
+        from .._agent_mirror import is_address
+
+        if not is_address(url):
             raise ValueError(f"agent_url must be like {AGENT_URL}, not {url!r}")
     if image is not None and (not image or image != "".join(image.split())):
         raise ValueError(f"agent_image must be an image's name like {AGENT_IMAGE}, not {image!r}")
@@ -358,7 +355,7 @@ def _config_module() -> Any:
         if (error.name or "").partition(".")[0] == "kubernetes":
             raise TemplateProblem(
                 "Lithops' Kubernetes backend needs the package kubernetes, which is not installed "
-                f"for {sys.executable} ({error}): pip install 'lithops[kubernetes]'"
+                f"({error}): {pip_install('lithops[kubernetes]')}"
             ) from None
         raise TemplateProblem(f"this Lithops has no Kubernetes backend: {error}") from None
     raise TemplateProblem("Lithops is not installed here; accepted is Lithops 3.1 to 3.8")
