@@ -11,6 +11,7 @@ Example:
 """
 
 from ._files import Refused
+from ._own import in_words, own_meter
 from ._patch import Change, State, Verdict, apply, check, find_package, revert
 from ._source import Insertion, Place, Shape, end_of_module
 from ._targets import TARGETS, File, Target
@@ -30,5 +31,7 @@ __all__ = [
     "check",
     "end_of_module",
     "find_package",
+    "in_words",
+    "own_meter",
     "revert",
 ]

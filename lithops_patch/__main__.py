@@ -17,8 +17,8 @@ is installed, and takes the patch out again, to the byte.
 """
 
 _EPILOG = """\
-Exit code: of check, 0 patched, 1 unpatched, 2 unknown; of apply and revert, 0 done
-or nothing to do, 2 refused and nothing changed.
+Exit code: of check, 0 patched or metering by itself, 1 unpatched, 2 unknown; of apply
+and revert, 0 done or nothing to do, 2 refused and nothing changed.
 """
 
 
@@ -86,7 +86,8 @@ def _check(target: Target, path: str | None) -> int:
         states.add(verdict.state)
     if State.UNKNOWN in states:
         return 2
-    return 1 if State.UNPATCHED in states else 0
+    # What meters itself needs no patch in its other files.
+    return 1 if State.UNPATCHED in states and State.OWN not in states else 0
 
 
 def _say(command: str, target: Target, change: Change) -> None:

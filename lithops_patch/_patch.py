@@ -11,6 +11,7 @@ from enum import Enum
 from pathlib import Path
 
 from ._files import OpenFile, Refused, opened, replace, shown
+from ._own import in_words
 from ._source import NAME, Source, Unknown
 from ._targets import File, Target
 
@@ -22,6 +23,8 @@ class State(Enum):
 
     UNPATCHED = "unpatched"
     PATCHED = "patched"
+    #: It meters without the patch, which would meter it twice.
+    OWN = "meters itself"
     UNKNOWN = "unknown layout"
 
 
@@ -31,7 +34,7 @@ class Verdict:
 
     file: str
     state: State
-    #: The patch's version where patched, what was expected where unknown.
+    #: The patch's version where patched, what was expected where unknown, by what it meters itself.
     detail: str = ""
 
     def __str__(self) -> str:
@@ -39,6 +42,8 @@ class Verdict:
             return f"{self.file}: patched ({self.detail})"
         if self.state is State.UNKNOWN:
             return f"{self.file}: unknown layout: {self.detail}"
+        if self.state is State.OWN:
+            return f"{self.file}: {self.detail}"
         return f"{self.file}: unpatched"
 
 
@@ -83,6 +88,10 @@ def apply(target: Target, path: StrPath | None = None, *, write: bool = True) ->
         unknown = [str(verdict) for _, _, verdict in files if verdict.state is State.UNKNOWN]
         if unknown:
             raise Refused("\n".join(unknown))
+        own = [str(verdict) for _, _, verdict in files if verdict.state is State.OWN]
+        if own:
+            also = "the patch would meter it once more: take that out first, or leave it as it is"
+            raise Refused("\n".join(f"{said}; {also}" for said in own))
         work = []
         for file, found, verdict in files:
             if file.insertions and found is not None:
@@ -189,6 +198,11 @@ def _judge(found: OpenFile, file: File, target: Target) -> Verdict:
     _expect_own_blocks(source, file, target)
     if source.names_patch_elsewhere():
         raise Unknown(f"it names {NAME}, but not in a patch of this tool")
+    own = None if file.own_meter is None else file.own_meter(source.tree)
+    if own is not None:
+        if source.blocks:
+            raise Unknown(f"it is patched and {in_words(own)}: take one of the two out")
+        return Verdict(found.shown, State.OWN, in_words(own))
     if not source.blocks:
         if file.insertions:
             source.insert(file.insertions, target.version)  # what apply would refuse, we do

@@ -7,9 +7,11 @@ are known, an anchor for each insertion and the text to insert.
 from __future__ import annotations
 
 import ast
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
+from ._own import own_meter
 from ._source import Insertion, Place, Shape, end_of_module
 
 
@@ -21,6 +23,8 @@ class File:
     path: str
     shapes: tuple[Shape, ...]
     insertions: tuple[Insertion, ...] = ()
+    #: The line that says that the file meters by itself, `None` where none does.
+    own_meter: Callable[[ast.Module], int | None] | None = None
 
 
 @dataclass(frozen=True)
@@ -221,6 +225,7 @@ LITHOPS = Target(
                     _END,
                 ),
             ),
+            own_meter=own_meter,
         ),
         File(
             "worker/jobrunner.py",

@@ -26,6 +26,7 @@ from lithops_environments import (
 )
 from lithops_patch import TARGETS, Refused, State
 from lithops_patch.__main__ import main
+from lithowatt.lithops import _status
 from test_lithops_jobs import SILENT, portable
 
 pytestmark = pytest.mark.timeout(300)
@@ -237,18 +238,99 @@ AFTER = """
 """
 
 
-@pytest.mark.parametrize("where", ["at the top", "in place"])
-@pytest.mark.parametrize("release", SHAPES)
-def test_the_snippet_works_when_pasted(release: str, where: str, tmp_path: Path) -> None:
-    python = environment(release, tmp_path / "env", lithowatt=True)
-    handler = site_packages(python) / "lithops" / "worker" / "handler.py"
+def paste(handler: Path, where: str) -> None:
     text = handler.read_text()
     text = text.replace("        jrp.start()\n", BEFORE, 1)
     text = text.replace("        jrp.join(task.execution_timeout)\n", AFTER, 1)
-    if where == "at the top":
+    if where != "in place":
         text = text.replace("        from lithowatt import EnergyManager\n", "")
-        text = text.replace("import os\n", "import os\nfrom lithowatt import EnergyManager\n", 1)
+        line = "from lithowatt import EnergyManager"
+        if where == "by another name":
+            line += " as Meter"
+            text = text.replace("= EnergyManager()", "= Meter()")
+        text = text.replace("import os\n", f"import os\n{line}\n", 1)
     handler.write_text(text)
+
+
+WHERE = ["at the top", "in place", "by another name"]
+
+
+@pytest.mark.parametrize("where", WHERE)
+def test_status_and_check_say_the_same_of_the_snippet(
+    where: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = sources("3.8.0", tmp_path)
+    handler = package / "worker" / "handler.py"
+    monkeypatch.setattr(_status, "_find_lithops", lambda: package)
+    monkeypatch.delenv("ENERGY_MONITORING_ENABLED", raising=False)
+    assert _status.status().layout == "known"
+    paste(handler, where)
+    before = contents(tmp_path)
+    # The hook must see it, too: else it is metered twice.
+    text = handler.read_text()
+    line = 1 + text[: text.index("EnergyManager")].count("\n")
+    words = f"meters itself: it has an EnergyManager (line {line})"
+    assert main(["check", "--path", str(tmp_path)]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said[0] == f"{handler}: {words}"
+    found = _status.status()
+    assert (found.layout, found.active, found.reason) == (words, True, None)
+    assert words in _status.render(found)
+    assert main(["apply", "--path", str(tmp_path)]) == 2
+    refused = capsys.readouterr().err
+    assert words in refused and "once more" in refused
+    assert contents(tmp_path) == before
+    assert main(["revert", "--path", str(tmp_path)]) == 0
+    monkeypatch.setenv("ENERGY_MONITORING_ENABLED", "false")
+    assert "switched off" in (_status.status().reason or "")
+
+
+def test_a_handler_that_is_patched_and_has_the_snippet_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = sources("3.8.0", tmp_path)
+    monkeypatch.setattr(_status, "_find_lithops", lambda: package)
+    monkeypatch.delenv("ENERGY_MONITORING_ENABLED", raising=False)
+    lithops_patch.apply(LITHOPS, tmp_path)
+    assert _status.status().layout == "patched at its source"
+    assert _status.status().active
+    paste(package / "worker" / "handler.py", "at the top")
+    assert main(["check", "--path", str(tmp_path)]) == 2
+    said = capsys.readouterr().out.splitlines()[0].partition("unknown layout: ")[2]
+    assert "take one of the two out" in said
+    found = _status.status()
+    assert not found.active and said in (found.reason or "")
+
+
+def test_a_patch_of_which_a_part_is_gone_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = sources("3.8.0", tmp_path)
+    monkeypatch.setattr(_status, "_find_lithops", lambda: package)
+    monkeypatch.delenv("ENERGY_MONITORING_ENABLED", raising=False)
+    runner = package / "worker" / "jobrunner.py"
+    plain_runner = runner.read_bytes()
+    lithops_patch.apply(LITHOPS, tmp_path)
+    runner.write_bytes(plain_runner)
+    assert main(["check", "--path", str(tmp_path)]) == 1
+    said = capsys.readouterr().out.splitlines()[1]
+    found = _status.status()
+    assert not found.active and said in (found.reason or "")
+    # What it says to do does it.
+    remedy = (found.reason or "").partition("python -m lithops_patch ")[2]
+    assert main(remedy.split(" ")) == 0
+    assert _status.status().active
+
+
+@pytest.mark.parametrize("where", WHERE)
+@pytest.mark.parametrize("release", SHAPES)
+def test_the_snippet_works_when_pasted(release: str, where: str, tmp_path: Path) -> None:
+    python = environment(release, tmp_path / "env", lithowatt=True)
+    paste(site_packages(python) / "lithops" / "worker" / "handler.py", where)
+    done = run_python(python, "-c", ASKS, directory=tmp_path)
+    assert done.returncode == 0, done.stderr
+    # Metered once: the hook stands back.
+    assert '"wrapped": false' in done.stdout
     plan = {"scenarios": ["success", "killed", "raises"], "localhost": {"version": 2}}
     seen = run_scenarios(python, plan, tmp_path / "run")
     assert seen["success"]["result"] == 2

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .._environment import enabled as metering_enabled
+from .._install import install_lithowatt
 
 if TYPE_CHECKING:
     # argparse's own name for what add_subparsers() returns; not subscriptable at run time.
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
 
 PTH_NAME = "lithowatt-hook.pth"
 _HANDLER = "lithops.worker.handler"
+
+_PATCHED = "patched at its source"
+_IN_PART = "patched in part: "
+_OWN = "meters itself"
 
 
 @dataclass(frozen=True)
@@ -50,7 +55,8 @@ class HookStatus:
     lithops: str | None
     #: Directory of the Lithops found.
     lithops_path: str | None
-    #: "known", "unknown: …", "patched at its source", or None without Lithops.
+    #: "known", "unknown: …", "patched at its source", "patched in part: …", "meters itself: …", or
+    #: None without Lithops.
     layout: str | None
     #: The handler is loaded in this very process and wrapped.
     handler_patched: bool
@@ -78,17 +84,19 @@ def status() -> HookStatus:
 
     if package is None:
         reason = "Lithops is not installed for this interpreter"
-    elif layout == "patched at its source":
-        reason = None
     elif not enabled:
         reason = f"switched off by ENERGY_MONITORING_ENABLED={environment}"
+    elif layout is not None and layout.startswith((_PATCHED, _OWN)):
+        reason = None
+    elif layout is not None and layout.startswith(_IN_PART):
+        reason = f"{layout}: run python -m lithops_patch apply --path {package}"
     elif layout != "known":
         reason = f"the layout of this Lithops is {layout}"
     elif not finder and not handler_patched:
         if pth is None:
             reason = (
                 f"{PTH_NAME} is in no site directory of this interpreter: "
-                f"run {sys.executable} -m pip install lithowatt, "
+                f"{install_lithowatt()}; "
                 "or call lithowatt.lithops.install_hook() in the worker"
             )
         else:
@@ -158,12 +166,28 @@ def _layout(package: Path) -> str:
             names.add(node.name)
         elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
             names.add(node.id)
-    if names & {"__lithowatt_patch__", "EnergyManager"}:
-        return "patched at its source"
+    at_source = _at_source(package, tree, names)
+    if at_source is not None:
+        return at_source
     missing = {"create_call_status", "run_task", "JobRunner"} - names
     if missing:
         return f"unknown: worker/handler.py has no {', '.join(sorted(missing))}"
     return "known"
+
+
+def _at_source(package: Path, tree: ast.Module, names: set[str]) -> str | None:
+    """In what way the handler meters by itself, in the words of `lithops_patch check`."""
+    try:
+        from lithops_patch import TARGETS, State, check, in_words, own_meter
+    except ImportError:
+        # It comes with the wheel; somebody copied the meter alone, so the ways are one.
+        return _PATCHED if names & {"__lithowatt_patch__", "EnergyManager"} else None
+    if "__lithowatt_patch__" in names:
+        verdicts = check(TARGETS["lithops"], package)
+        odd = [str(verdict) for verdict in verdicts if verdict.state is not State.PATCHED]
+        return f"{_IN_PART}{'; '.join(odd)}" if odd else _PATCHED
+    line = own_meter(tree)
+    return None if line is None else in_words(line)
 
 
 def _read(path: Path) -> str | None:
