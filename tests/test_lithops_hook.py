@@ -142,6 +142,12 @@ class Meter:
             "worker_func_cpu_usage": "not ours to write",
         }
 
+    def stats_json(self, compact: bool = False) -> bytes:
+        values = self.stats()
+        if compact:
+            values = {key: value for key, value in values.items() if value is not None}
+        return json.dumps(values).encode()
+
 
 class BrokenMeter(Meter):
     def start(self) -> None:

@@ -42,7 +42,7 @@ class Channel:
         _HEADER.pack_into(self._memory, 0, _STARTED, self._sequence, os.getpid(), 0, 0)
 
     def write(self, payload: bytes) -> bool:
-        """Commits values, as JSON text; False where they do not fit, and nothing is changed then."""
+        """Commits JSON text; False where it does not fit, and nothing is changed then."""
         if _HEADER.size + len(payload) > len(self._memory):
             return False
         self._memory[_HEADER.size : _HEADER.size + len(payload)] = payload
