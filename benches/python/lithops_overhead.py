@@ -232,7 +232,7 @@ def merge_time() -> float:
         assert task.channel is not None
         assert task.task is not None
         task.task.stop()
-        assert task.channel.write(task.task.meter.stats())
+        assert task.channel.write(task.task.meter.stats_json())
         began = time.perf_counter()
         status.send_finish_event()
         seconds.append(time.perf_counter() - began)
