@@ -813,6 +813,44 @@ def test_fork_with_a_running_meter(tree: StaticTree) -> None:
     assert run(code, tree.root) == "fine\n"
 
 
+def test_a_fork_takes_over_the_counters_that_are_open(tmp_path: Path) -> None:
+    """Opening them anew would cost every call of a worker: here they cannot be opened any more."""
+    code = """
+    import os, sys
+    sys.path.insert(0, sys.argv[1])
+    from lithowatt import EnergyMeter
+    from rig import StaticTree
+
+    tree = StaticTree(sys.argv[2], domains=("package",))
+
+    def metered(generation, joules):
+        with EnergyMeter(root=tree.root, interval=None) as meter:
+            tree.add("package-0", joules * 1_000_000)
+        print(generation, meter.reading.rapl.package, flush=True)
+
+    # With a sampler thread, which the child does not have.
+    with EnergyMeter(root=tree.root, interval=0.001):
+        pass
+    os.rename(tree.root / "sys/class/powercap", tree.root / "hidden")
+    child = os.fork()
+    if child == 0:
+        metered("child", 3)
+        grandchild = os.fork()
+        if grandchild == 0:
+            metered("grandchild", 4)
+            os._exit(0)
+        os.waitpid(grandchild, 0)
+        os._exit(0)
+    os.waitpid(child, 0)
+    metered("parent", 20)
+    """
+    out = run(code, Path(__file__).parent / "rig", tmp_path / "own")
+    got = dict(line.split() for line in out.splitlines())
+    assert got["child"] == "3.0" and got["grandchild"] == "4.0"
+    # It holds what it opened. Its tree knows nothing of the 7 J that its children had added.
+    assert got["parent"] == "13.0"
+
+
 def test_a_child_drops_its_parent_s_meter(tree: StaticTree) -> None:
     code = """
     import os, sys, time
