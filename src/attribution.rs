@@ -32,11 +32,15 @@ const STEP_NS: f64 = 0.78 * IDLE_STEP_NS as f64;
 /// known by when they began.
 const SEEN_NS: f64 = 50e3;
 
-/// Power of a core with both hardware threads busy over its power with one busy: 1.1 on the Intel
-/// cores measured by Zhai et al., "HaPPy: Hyperthread-aware Power Profiling Dynamically", USENIX ATC
-/// 2014. So each of two threads that run side by side is charged half of it, and a thread that has
-/// the core for itself all of one.
-pub const SIBLINGS_POWER: f64 = 1.1;
+/// Power of a core with both hardware threads busy over its power with one busy. So each of two
+/// threads that run side by side is charged half of it, and a thread that has the core for itself
+/// all of one.
+///
+/// On an EPYC 7502 an active core costs 0.33 W and its second thread 0.05 W more (pause loop at
+/// 2.5 GHz; Schöne et al., "Energy Efficiency Aspects of the AMD Zen 2 Architecture", IEEE CLUSTER
+/// 2021, VI.A). Published values go from 1.05 to 1.30, by processor and work (docs/ebpf.md), within
+/// what [`WORKLOAD_SPREAD`] allows for in the band.
+pub const SIBLINGS_POWER: f64 = 1.15;
 
 /// Idle steps that may be carried to the next interval.
 const RESIDUE_LIMIT_NS: f64 = 4.0 * IDLE_STEP_NS as f64;
@@ -101,8 +105,8 @@ impl Weight {
 /// ```
 /// use lithowatt::attribution::beside_sibling;
 /// assert_eq!(beside_sibling(100.0, 0.0), 100.0);
-/// // Two threads of one core, both busy all the time, weigh 1.1 times one.
-/// assert!((2.0 * beside_sibling(100.0, 1.0) - 110.0).abs() < 1e-9);
+/// // Two threads of one core, both busy all the time, weigh 1.15 times one.
+/// assert!((2.0 * beside_sibling(100.0, 1.0) - 115.0).abs() < 1e-9);
 /// ```
 pub fn beside_sibling(weight: f64, shared: f64) -> f64 {
     weight * (1.0 - shared.clamp(0.0, 1.0) * (1.0 - SIBLINGS_POWER / 2.0))
