@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import json
 import math
@@ -18,10 +19,10 @@ from typing import Any
 
 import pytest
 
-from lithowatt import UnavailableError, _core
+from lithowatt import EnergyMeter, UnavailableError, _core
 from lithowatt._cgroup_names import place_of, place_of_process, printable
 from lithowatt._top import Energy, Look, Row, Top, band, record
-from lithowatt._top_counts import ProbeCounts, Snapshot, Tree, used_between
+from lithowatt._top_counts import ProbeCounts, Snapshot, Tree, Use, ended_between, used_between
 from lithowatt._top_view import plain, show, table
 from lithowatt.cli import main
 from rig import Rig
@@ -206,7 +207,7 @@ def test_a_share_and_its_band(quality: str) -> None:
 def snapshot(t: float, uses: dict[int, tuple[int, float]]) -> Snapshot:
     """``uses``: pid to creator and s."""
     return Snapshot(
-        round(t * 1e9), {p: (c, None, round(s * 1e9), None) for p, (c, s) in uses.items()}, None
+        round(t * 1e9), {p: (c, None, Use(round(s * 1e9))) for p, (c, s) in uses.items()}, None
     )
 
 
@@ -218,6 +219,98 @@ def test_use_between_two_looks() -> None:
     # 2 has ended; 3 is a number given anew; 4 was off by stolen time; 6 cannot have used more.
     assert seconds == {1: 1.0, 3: 0.25, 4: 0.0, 5: 0.5, 6: 2.0}
     assert {pid for pid, use in used.items() if use.fresh} == {3, 5, 6}
+
+
+def test_what_ended_is_what_the_living_did_not_use() -> None:
+    def at(t: float, *uses: Use, group: Use) -> Snapshot:
+        processes = {number: (1, 7, use) for number, use in enumerate(uses, 2)}
+        return Snapshot(round(t * 1e9), processes, None, groups={7: group})
+
+    before = at(0, Use(100, 200, 50, 300.0, 100), group=Use(1000, 2000, 500, 3000.0, 1000))
+    after = at(
+        1,
+        Use(400, 900, 250, 1500.0, 400),
+        Use(200, 300, 0, 400.0, 150),
+        group=Use(2000, 4000, 1000, 6000.0, 2000),
+    )
+    used = used_between(before, after, 1)
+    assert used[2].use == Use(300, 700, 200, 1200.0, 300)
+    assert ended_between(before, after, used) == {7: Use(500, 1000, 300, 1400.0, 550)}
+    assert ended_between(after, after, used_between(after, after, 1)) == {}
+    # Where no PMU counts, nobody's cycles are 0.
+    bare = used_between(at(0, Use(1), group=Use(1)), after, 1)
+    assert bare[2].cycles == 900 and at(0, Use(1), group=Use(1)).uses[2][2].cycles is None
+    assert Use(5).plus(Use(6)) == Use(11) and Use(5).since(Use(2)) == Use(3)
+
+
+# -- weights --------------------------------------------------------------------------------------
+
+MHZ = 1e-3
+"""Cycles a ns."""
+
+
+@pytest.mark.parametrize(
+    ("uses", "siblings", "expected", "word"),
+    [
+        ([Use(100), Use(300)], False, [100, 300], "on-CPU time"),
+        # Beside a busy sibling all the time, half, never: two of the first are one core.
+        (
+            [Use(100, None, 100), Use(100, None, 50), Use(100)],
+            True,
+            [57.5, 78.75, 100],
+            "on-CPU time",
+        ),
+        ([Use(100, None, 100), Use(100)], False, [100, 100], "on-CPU time"),
+        (
+            [Use(100, None, 0, 100 * 1000 * MHZ, 100), Use(100, None, 0, 100 * 3000 * MHZ, 100)],
+            False,
+            [100, 300],
+            "on-CPU time x frequency",
+        ),
+        ([Use(100, 100, 0, 1e9, 100), Use(100, 300, 100, 1.0, 100)], False, [100, 300], "cycles"),
+        ([Use(100, 100), Use(100, 300, 100)], True, [100, 172.5], "cycles"),
+    ],
+)
+def test_processes_weigh_as_a_meters_function_does(
+    uses: list[Use], siblings: bool, expected: list[float], word: str
+) -> None:
+    machine = functools.reduce(Use.plus, uses)
+    weights, whole, told = _core.weigh(uses, machine, siblings)
+    assert weights == pytest.approx(expected)
+    assert told == word
+    # What all that ran weighs is the sum, as far as all were beside siblings alike.
+    assert whole == pytest.approx(sum(expected), rel=0.2 if siblings else 1e-9)
+
+
+def test_who_shares_a_core_has_less_than_who_has_it_alone(without_probes: str) -> None:
+    class Counted:
+        source = "a test"
+
+        def __init__(self) -> None:
+            self.seconds = 0
+
+        def take(self) -> Snapshot:
+            ns = self.seconds * 1_000_000_000
+            self.seconds += 1
+            uses = {2**22 + 1: Use(ns, None, ns), 2**22 + 2: Use(ns, None, ns), 2**22 + 3: Use(ns)}
+            machine = Use(3 * ns, None, 2 * ns)
+            return Snapshot(ns, {pid: (1, None, use) for pid, use in uses.items()}, machine)
+
+        def weigh(self, uses: list[Use], machine: Use | None) -> Any:
+            return _core.weigh(uses, machine or Use(0), True)
+
+    top = Top(0.1, root=without_probes)
+    top._counts = Counted()
+    top._before = top._counts.take()
+    look = look_of(top, 0.1)
+    top.close()
+    check_sum(look)
+    told = record(look)
+    assert told["weight"] == "on-CPU time"
+    beside, also, alone = sorted(row["joules"] for row in told["rows"])
+    assert beside == also and alone > 0
+    assert (beside + also) / alone == pytest.approx(1.15, rel=1e-6)
+    assert {row["cpu_seconds"] for row in told["rows"]} == {1.0}
 
 
 def test_a_tree_is_followed_through_the_dead() -> None:
@@ -410,6 +503,41 @@ def test_on_a_counter(steady: Callable[[Callable[[], None]], None]) -> None:
             active = truth.machine - truth.idle
             expected = told["active_watts"] * truth.pids[burner.pid] / active
             assert row["watts"] == pytest.approx(expected, rel=0.1)
+
+    steady(check)
+
+
+def test_a_row_and_a_meter_say_the_same(
+    probes: None, steady: Callable[[Callable[[], None]], None]
+) -> None:
+    """Of one process in one window, by the weights of the same kernel probes."""
+
+    def check() -> None:
+        with (
+            Rig(idle_watts=20.0, gain=30.0, gamma=1.0) as rig,
+            running(BURN) as burner,
+            running(BURN),
+        ):
+            # The machine's joules are the rig's, its probes the kernel's own.
+            fs = rig.root / "sys/fs"
+            if not (fs / "bpf").exists():
+                pytest.skip("the simulated machine does not show the kernel's probes")
+            top = Top(1.0, root=str(rig.root))
+            meter = EnergyMeter(pid=burner.pid, methods=["rapl", "ebpf"], root=rig.root)
+            top.look()
+            with meter:
+                look = look_of(top, 1.5)
+            top.close()
+            told = record(look)
+            row = next(row for row in told["rows"] if row["pid"] == burner.pid)
+            reading = meter.reading
+            assert told["weight_source"] == "kernel probes"
+            assert reading.method == "rapl+ebpf", reading.warnings
+            assert f"{told['weight']} seen" in meter.stats()["worker_func_ebpf_source"]
+            seconds = told["seconds"]
+            assert row["joules"] / seconds == pytest.approx(
+                reading.marginal / reading.duration, rel=0.03
+            )
 
     steady(check)
 

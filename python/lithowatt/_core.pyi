@@ -157,12 +157,23 @@ class Probes:
     @property
     def gives(self) -> list[str]:
         """What they see, in words."""
-    def processes(self) -> list[tuple[int, int, int | None, int, int | None]]:
-        """Every living process: (tgid, parent's tgid, id of the cgroup, on-CPU ns, cycles)."""
-    def cgroups(self, ids: Sequence[int]) -> list[tuple[int, int | None] | None]:
-        """Of cgroups by their ids: on-CPU ns and cycles, those of the dead included."""
-    def machine(self) -> dict[str, int | None]:
-        """What the CPUs of the machine did since the probes were loaded: ns and counts."""
+    @property
+    def siblings(self) -> bool:
+        """Whether cores have two hardware threads."""
+    def processes(self) -> list[tuple[int, int, int | None, _Use]]:
+        """Every living process: (tgid, parent's tgid, id of the cgroup, what it used)."""
+    def cgroups(self, ids: Sequence[int]) -> list[_Use | None]:
+        """What cgroups used, by their ids, those of the dead included."""
+    def machine(self) -> dict[str, Any]:
+        """What the CPUs of the machine did since the probes were loaded: ns and counts; ``used``,
+        all that ran."""
+
+_Use = tuple[int, int | None, int, float, int]
+"""On-CPU ns, cycles, ns beside a busy sibling thread, frequency x time in cycles, its ns."""
+
+def weigh(uses: Sequence[_Use], machine: _Use, siblings: bool) -> tuple[list[float], float, str]:
+    """What each use weighs when the machine's energy is shared, what all that ran (``machine``)
+    weighs, and what weights are, in words: as a meter weighs its function."""
 
 def load_probes(root: str | os.PathLike[str] | None = None) -> list[str]:
     """Loads the kernel probes and pins them for every process; what they see.

@@ -1,8 +1,9 @@
 """``lithowatt top``: the machine's watts, live, by process, cgroup or container.
 
 Between two looks the machine's energy is idle + active. The active part is shared by what each
-process used of the CPUs, as kernel probes counted it or, without them, as the kernel's CPU clocks
-say. What belongs to no process that lives has a row of its own: the rows sum to the machine.
+process used of the CPUs, as kernel probes counted it (weighed as a meter weighs its function) or,
+without them, as the kernel's CPU clocks say. What belongs to no process that lives has a row of its
+own: the rows sum to the machine.
 """
 
 from __future__ import annotations
@@ -26,9 +27,9 @@ from lithowatt._top_counts import (
     Cgroup,
     Everything,
     Names,
-    Snapshot,
     Subject,
     Tree,
+    Use,
     Used,
     below,
     counts,
@@ -76,6 +77,7 @@ class Row:
         cycles: where they are counted.
         ended_ns: part of ``ns`` of those in the cgroup that ended between two looks.
         joules: above idle, with its 95 % band; ``None`` where there is no energy.
+        weight: what energy is shared by.
     """
 
     pid: int | None
@@ -87,6 +89,7 @@ class Row:
     cycles: int | None
     joules: tuple[float, float, float] | None = None
     ended_ns: int = 0
+    weight: float = 0.0
 
 
 @dataclass
@@ -277,8 +280,8 @@ class Top:
             return None
         used = used_between(before, after, self._cpus)
         chosen = self._subject.choose(used)
-        whole_ns = _minus(after.busy_ns, before.busy_ns)
-        energy = self._energy(reading, whole_ns)
+        machine = _used(after.machine, before.machine)
+        energy = self._energy(reading, None if machine is None else machine.ns)
         look = Look(
             seconds=reading.duration,
             span_ns=after.t_ns - before.t_ns,
@@ -290,8 +293,8 @@ class Top:
             unattributed=None,
             ended_inside=None,
             others=None,
-            busy_ns=whole_ns,
-            weight=self._counts.weight,
+            busy_ns=None if machine is None else machine.ns,
+            weight="",
             weight_source=self._counts.source,
             why_not_probes=self._why_not_probes,
             asked=self._subject.asked,
@@ -301,7 +304,8 @@ class Top:
             unseen_slices=after.lost - before.lost if self._why_not_probes is None else None,
             warnings=list(reading.warnings),
         )
-        self._share(look, used, chosen, before, after, _minus(subject_after, subject_before))
+        gone = ended_between(before, after, used)
+        self._share(look, used, chosen, gone, machine, _minus(subject_after, subject_before))
         return look
 
     def _energy(self, reading: Reading, busy_ns: int | None) -> Energy | None:
@@ -347,37 +351,31 @@ class Top:
         look: Look,
         used: dict[int, Used],
         chosen: set[int],
-        before: Snapshot,
-        after: Snapshot,
+        gone: dict[int, Use],
+        machine: Use | None,
         subject_ns: int | None,
     ) -> None:
-        whole_cycles = _minus(after.cycles, before.cycles)
-        by_cycles = whole_cycles is not None
-        whole = whole_cycles if by_cycles else look.busy_ns
-
-        def weigh(use: Used) -> int:
-            return (use.cycles or 0) if by_cycles else use.ns
-
-        inside = sum(weigh(used[pid]) for pid in chosen)
-        gone = ended_between(before, after, used)
-        everyone = sum(map(weigh, used.values()))
-        everyone += sum((cycles or 0) if by_cycles else ns for ns, cycles in gone.values())
+        uses = [*(one.use for one in used.values()), *gone.values()]
+        weights, whole, look.weight = self._counts.weigh(uses, machine)
+        weight = dict(zip(used, weights, strict=False))
+        weight_gone = dict(zip(gone, weights[len(used) :], strict=True))
+        inside = math.fsum(weight[pid] for pid in chosen)
+        everyone = math.fsum(weights)
         ended = None
         if not self._subject.whole and subject_ns is not None:
             inside_ns = sum(used[pid].ns for pid in chosen)
             ended_ns = max(0, subject_ns - inside_ns)
-            # Cycles of the dead are not told; they ran as the living did.
+            # Of the dead the time is told; else they ran as the living did.
             rate = _rate(inside, inside_ns) or _rate(whole, look.busy_ns) or 1.0
             ended = ended_ns * rate
-        total = max(float(whole or 0), everyone + (ended or 0.0))
+        total = max(whole or 0.0, everyone + (ended or 0.0))
         energy = look.energy
-
-        def joules(weight: float) -> tuple[float, float, float] | None:
-            return None if energy is None else band(weight, total, energy)
-
-        rows = self._rows({pid: used[pid] for pid in chosen if weigh(used[pid]) > 0}, gone)
+        rows = self._rows(
+            {pid: (used[pid], weight[pid]) for pid in chosen if weight[pid] > 0},
+            {cgroup: (use, weight_gone[cgroup]) for cgroup, use in gone.items()},
+        )
         for row in rows:
-            row.joules = joules((row.cycles or 0) if by_cycles else row.ns)
+            row.joules = None if energy is None else band(row.weight, total, energy)
         keys: dict[str, Callable[[Row], Any]] = {
             "watts": lambda row: -(row.joules[0] if row.joules else row.ns),
             "cpu": lambda row: -row.ns,
@@ -417,7 +415,10 @@ class Top:
         row.name = row.name or self._names.of(row.pid, self._command_line)
         row.place = self._names.place(row.pid, cgroup_id)
 
-    def _rows(self, used: dict[int, Used], gone: dict[int, tuple[int, int | None]]) -> list[Row]:
+    def _rows(
+        self, used: dict[int, tuple[Used, float]], gone: dict[int, tuple[Use, float]]
+    ) -> list[Row]:
+        """``used`` and ``gone`` with their weights."""
         self._names.begin()
         if self.by == "process":
             named = self.sort == "name"
@@ -430,29 +431,31 @@ class Top:
                     1,
                     use.ns,
                     use.cycles,
+                    weight=weight,
                 )
-                for pid, use in used.items()
+                for pid, (use, weight) in used.items()
             ]
         groups: dict[str, Row] = {}
         places: dict[int, Place] = {}
 
-        def add(place: Place, ns: int, cycles: int | None) -> Row:
+        def add(place: Place, use: Use, weight: float) -> Row:
             name = _group(place, self.by)
-            row = groups.setdefault(name, Row(None, None, name, place, 0, 0, cycles and 0))
-            row.ns += ns
-            if row.cycles is not None and cycles is not None:
-                row.cycles += cycles
+            row = groups.setdefault(name, Row(None, None, name, place, 0, 0, use.cycles and 0))
+            row.ns += use.ns
+            row.weight += weight
+            if row.cycles is not None and use.cycles is not None:
+                row.cycles += use.cycles
             return row
 
-        for pid, use in used.items():
-            place = self._names.place(pid, use.cgroup_id)
-            if use.cgroup_id is not None:
-                places[use.cgroup_id] = place
-            add(place, use.ns, use.cycles).count += 1
-        for cgroup, (ns, cycles) in gone.items():
+        for pid, (one, weight) in used.items():
+            place = self._names.place(pid, one.cgroup_id)
+            if one.cgroup_id is not None:
+                places[one.cgroup_id] = place
+            add(place, one.use, weight).count += 1
+        for cgroup, (use, weight) in gone.items():
             # Those who live in it may be known by another hierarchy.
             place = places.get(cgroup) or self._names.cgroup(cgroup)
-            add(place, ns, cycles).ended_ns += ns
+            add(place, use, weight).ended_ns += use.ns
         return list(groups.values())
 
 
@@ -464,6 +467,10 @@ def _group(place: Place, by: str) -> str:
     if place.contained or place.kind == "unit":
         return place.name
     return "(no container)"
+
+
+def _used(now: Use | None, then: Use | None) -> Use | None:
+    return None if now is None or then is None else now.since(then)
 
 
 def _minus(now: int | None, then: int | None) -> int | None:

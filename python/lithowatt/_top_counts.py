@@ -11,7 +11,7 @@ import os
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from lithowatt import _core
 from lithowatt._cgroup_names import Place, place_of, place_of_process, printable
@@ -28,8 +28,49 @@ if TYPE_CHECKING:
 FIRST_PID_NAMESPACE = 0xEFFFFFFC
 """PROC_PID_INIT_INO of include/linux/proc_ns.h."""
 
-Use = tuple[int, "int | None", int, "int | None"]
-"""A process: its creator's number, the id of its cgroup, on-CPU time in ns, cycles."""
+
+class Use(NamedTuple):
+    """What something used of the CPUs, as the core takes it.
+
+    Attributes:
+        ns: on-CPU time, ns.
+        cycles: where they are counted.
+        shared_ns: part of ``ns`` in which the sibling thread of the core was busy.
+        scaled: cycles that frequency x time comes to, of the time at a known frequency.
+        scaled_ns: that time, ns.
+    """
+
+    ns: int
+    cycles: int | None = None
+    shared_ns: int = 0
+    scaled: float = 0.0
+    scaled_ns: int = 0
+
+    def since(self, then: Use) -> Use:
+        """What was used since; nothing where a count went back."""
+        both = self.cycles is not None and then.cycles is not None
+        return Use(
+            max(0, self.ns - then.ns),
+            max(0, (self.cycles or 0) - (then.cycles or 0)) if both else self.cycles,
+            max(0, self.shared_ns - then.shared_ns),
+            max(0.0, self.scaled - then.scaled),
+            max(0, self.scaled_ns - then.scaled_ns),
+        )
+
+    def plus(self, other: Use) -> Use:
+        """Of both together; cycles where both are counted."""
+        both = self.cycles is not None and other.cycles is not None
+        return Use(
+            self.ns + other.ns,
+            (self.cycles or 0) + (other.cycles or 0) if both else None,
+            self.shared_ns + other.shared_ns,
+            self.scaled + other.scaled,
+            self.scaled_ns + other.scaled_ns,
+        )
+
+
+Process = tuple[int, "int | None", Use]
+"""A process: its creator's number, the id of its cgroup, what it used."""
 
 
 # -- what processes used ------------------------------------------------------------------------
@@ -42,27 +83,27 @@ class Snapshot:
     Attributes:
         t_ns: when, on the monotonic clock.
         uses: by process.
-        busy_ns: CPU time of the whole machine, ns; ``None`` where it does not tell.
-        cycles: of the whole machine.
+        machine: all that ran; ``None`` where the machine does not tell.
         lost: slices of which the probes do not know whose they were.
-        groups: ns and cycles by the id of a cgroup, of the dead in it, too.
+        groups: by the id of a cgroup, of the dead in it, too.
     """
 
     t_ns: int
-    uses: dict[int, Use]
-    busy_ns: int | None
-    cycles: int | None = None
+    uses: dict[int, Process]
+    machine: Use | None
     lost: int = 0
-    groups: dict[int, tuple[int, int | None]] = field(default_factory=dict)
+    groups: dict[int, Use] = field(default_factory=dict)
 
 
 class Counts(Protocol):
     """Where use is read."""
 
-    weight: str
     source: str
 
     def take(self) -> Snapshot: ...
+
+    def weigh(self, uses: list[Use], machine: Use | None) -> tuple[list[float], float | None, str]:
+        """What each weighs, and all that ran, when energy is shared; what weights are, in words."""
 
 
 class ProbeCounts:
@@ -76,30 +117,35 @@ class ProbeCounts:
         self._probes = _core.Probes(root)
         self._groups = groups
         self._ids: set[int] = set()
-        self.weight = "cycles" if self._probes.machine()["cycles"] is not None else "on-CPU time"
         self.source = "kernel probes"
 
     def take(self) -> Snapshot:
         if not self._probes.alive:
             raise UnavailableError("kernel probes were unloaded; fix: sudo lithowatt doctor --load")
         machine = self._probes.machine()
-        uses = {tgid: use for tgid, *use in self._probes.processes()}
+        uses = {
+            tgid: (parent, cgroup, Use._make(use))
+            for tgid, parent, cgroup, use in self._probes.processes()
+        }
         return Snapshot(
             time.monotonic_ns(),
-            uses,  # type: ignore[arg-type] # lists of four
-            machine["busy_ns"],
-            machine["cycles"],
+            uses,
+            Use._make(machine["used"]),
             machine["lost_slices"] or 0,
-            self._by_cgroup({use[1] for use in uses.values()}) if self._groups else {},
+            self._by_cgroup({cgroup for _, cgroup, _ in uses.values()}) if self._groups else {},
         )
 
-    def _by_cgroup(self, ids: set[int | None]) -> dict[int, tuple[int, int | None]]:
+    def weigh(self, uses: list[Use], machine: Use | None) -> tuple[list[float], float | None, str]:
+        # As a meter weighs its function, so that both tell the same of a process.
+        return _core.weigh(uses, machine or Use(0), self._probes.siblings)
+
+    def _by_cgroup(self, ids: set[int | None]) -> dict[int, Use]:
         living = {cgroup for cgroup in ids if cgroup is not None}
         # The last process of a cgroup may have ended since the last look.
         asked = list(living | self._ids)
         self._ids = living
         found = zip(asked, self._probes.cgroups(asked), strict=True)
-        return {cgroup: used for cgroup, used in found if used is not None}
+        return {cgroup: Use._make(used) for cgroup, used in found if used is not None}
 
 
 class ClockCounts:
@@ -119,7 +165,7 @@ class ClockCounts:
             self._clocks = (self._proc / "self").readlink() == Path(str(os.getpid()))
         except OSError:
             self._clocks = False
-        self.weight = "CPU clocks" if self._clocks else "CPU time in steps of 10 ms"
+        self._weight = "CPU clocks" if self._clocks else "CPU time in steps of 10 ms"
         self.source = "all processes in /proc"
         self.take()
 
@@ -131,10 +177,15 @@ class ClockCounts:
             raise UnreadableFileError(f"{self._proc}: {error.strerror}") from error
         read = self._by_clock if self._clocks else self._by_stat
         uses = {pid: use for pid in pids if (use := read(pid)) is not None}
-        self._known = {pid: (use[0], use[2]) for pid, use in uses.items()}
-        return Snapshot(time.monotonic_ns(), uses, self._busy_ns())
+        self._known = {pid: (parent, use.ns) for pid, (parent, _, use) in uses.items()}
+        busy_ns = self._busy_ns()
+        return Snapshot(time.monotonic_ns(), uses, None if busy_ns is None else Use(busy_ns))
 
-    def _by_clock(self, pid: int) -> Use | None:
+    def weigh(self, uses: list[Use], machine: Use | None) -> tuple[list[float], float | None, str]:
+        whole = None if machine is None else float(machine.ns)
+        return [float(use.ns) for use in uses], whole, self._weight
+
+    def _by_clock(self, pid: int) -> Process | None:
         try:
             # include/linux/posix-timers_types.h: the complement of the pid, above CPUCLOCK_SCHED.
             ns = time.clock_gettime_ns((~pid << 3) | 2)
@@ -151,11 +202,11 @@ class ClockCounts:
                 if stat is None:
                     return None
                 parent = stat[0]
-        return parent, None, ns, None
+        return parent, None, Use(ns)
 
-    def _by_stat(self, pid: int) -> Use | None:
+    def _by_stat(self, pid: int) -> Process | None:
         stat = self._stat(pid)
-        return None if stat is None else (stat[0], None, stat[1], None)
+        return None if stat is None else (stat[0], None, Use(stat[1]))
 
     def _stat(self, pid: int) -> tuple[int, int] | None:
         """Parent and CPU time in ns, by proc(5)."""
@@ -217,48 +268,54 @@ class Used:
 
     parent: int
     cgroup_id: int | None
-    ns: int
-    cycles: int | None
+    use: Use
     fresh: bool
+
+    @property
+    def ns(self) -> int:
+        return self.use.ns
+
+    @property
+    def cycles(self) -> int | None:
+        return self.use.cycles
 
 
 def used_between(before: Snapshot, after: Snapshot, cpus: int) -> dict[int, Used]:
     """What each process that lives used since ``before``."""
     most = (after.t_ns - before.t_ns) * cpus
     found = {}
-    for pid, (parent, cgroup, ns, cycles) in after.uses.items():
+    for pid, (parent, cgroup, use) in after.uses.items():
         then = before.uses.get(pid)
         # A number whose clock went far back is another process. It goes back a little where the
         # hypervisor had taken a part of a slice that was still running at the last look.
-        fresh = then is None or ns < then[2] // 2
+        fresh = then is None or use.ns < then[2].ns // 2
         if then is not None and not fresh:
-            ns = max(0, ns - then[2])
-            if cycles is not None and then[3] is not None:
-                cycles = max(0, cycles - then[3])
-        found[pid] = Used(parent, cgroup, min(ns, most), cycles, fresh)
+            use = use.since(then[2])
+        if use.ns > most:
+            use = use._replace(ns=most)
+        found[pid] = Used(parent, cgroup, use, fresh)
     return found
 
 
-def ended_between(
-    before: Snapshot, after: Snapshot, used: dict[int, Used]
-) -> dict[int, tuple[int, int | None]]:
-    """What those used that ended since ``before``: ns and cycles by the id of their cgroup."""
-    living: dict[int | None, list[int]] = {}
-    for use in used.values():
-        total = living.setdefault(use.cgroup_id, [0, 0])
-        total[0] += use.ns
-        total[1] += use.cycles or 0
+def ended_between(before: Snapshot, after: Snapshot, used: dict[int, Used]) -> dict[int, Use]:
+    """What those used that ended since ``before``, by the id of their cgroup."""
+    if not after.groups:
+        return {}
+    living: dict[int | None, Use] = {}
+    for one in used.values():
+        so_far = living.get(one.cgroup_id)
+        living[one.cgroup_id] = one.use if so_far is None else so_far.plus(one.use)
     ended = {}
-    for cgroup, (ns, cycles) in after.groups.items():
+    for cgroup, use in after.groups.items():
         then = before.groups.get(cgroup)
         if then is None:
             continue
-        alive_ns, alive_cycles = living.get(cgroup, (0, 0))
-        ns = max(0, ns - then[0] - alive_ns)
-        if cycles is not None:
-            cycles = max(0, cycles - (then[1] or 0) - alive_cycles)
-        if ns > 0:
-            ended[cgroup] = ns, cycles
+        gone = use.since(then)
+        alive = living.get(cgroup)
+        if alive is not None:
+            gone = gone.since(alive)
+        if gone.ns > 0:
+            ended[cgroup] = gone
     return ended
 
 

@@ -473,6 +473,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<probes::PyProbes>()?;
     module.add_function(wrap_pyfunction!(probes::load_probes, module)?)?;
     module.add_function(wrap_pyfunction!(probes::unload_probes, module)?)?;
+    module.add_function(wrap_pyfunction!(probes::weigh, module)?)?;
     module.add_function(wrap_pyfunction!(doctor, module)?)?;
     module.add_function(wrap_pyfunction!(cpu_identity, module)?)?;
     module.add_function(wrap_pyfunction!(surroundings, module)?)?;

@@ -10,7 +10,45 @@ use crate::error::Error;
 use crate::sampler;
 use crate::source::Unavailable;
 use crate::source::ebpf::layout::NONE;
-use crate::source::ebpf::{self, Absent, Probes};
+use crate::source::ebpf::{self, Absent, Probes, Used, weight};
+
+/// On-CPU time in ns; cycles, `None` where no PMU counts them; the part of the time beside a busy
+/// sibling thread in ns; cycles that frequency x time comes to, of the time at a known frequency;
+/// that time in ns.
+type Use = (u64, Option<u64>, u64, f64, u64);
+
+fn handed(used: &Used) -> Use {
+    (
+        used.ns,
+        used.cycles,
+        used.shared_ns,
+        used.scaled,
+        used.scaled_ns,
+    )
+}
+
+fn taken((ns, cycles, shared_ns, scaled, scaled_ns): Use) -> Used {
+    Used {
+        ns,
+        shared_ns,
+        cycles,
+        instructions: None,
+        scaled,
+        scaled_ns,
+    }
+}
+
+/// What each of `uses` weighs when the machine's energy is shared, what all that ran (`machine`)
+/// weighs, and what the weights are, in words: as a meter weighs its function. `siblings`: whether
+/// cores have two hardware threads.
+#[pyfunction]
+pub fn weigh(uses: Vec<Use>, machine: Use, siblings: bool) -> (Vec<f64>, f64, &'static str) {
+    let busy = taken(machine);
+    let unit = weight::unit(None, &busy);
+    let of = |used: &Used| weight::weigh(used, &busy, unit, siblings);
+    let weights = uses.into_iter().map(|used| of(&taken(used))).collect();
+    (weights, of(&busy), unit.name())
+}
 
 fn refused(why: Unavailable) -> PyErr {
     Error::Unavailable {
@@ -73,43 +111,43 @@ impl PyProbes {
         self.inner.gives()
     }
 
+    /// Whether cores have two hardware threads.
+    #[getter]
+    fn siblings(&self) -> bool {
+        self.inner.has_siblings()
+    }
+
     /// Every living process that was seen, by its number in the kernel: `(tgid, parent's tgid, id of
-    /// the cgroup, on-CPU ns, cycles)`; cycles are `None` where no PMU counts them, the cgroup where
-    /// there is none of version 2. Counts start when the probes were loaded or the process began.
-    #[allow(clippy::type_complexity, reason = "a tuple of five numbers")]
-    fn processes(
-        &self,
-        py: Python<'_>,
-    ) -> PyResult<Vec<(u32, u32, Option<u64>, u64, Option<u64>)>> {
+    /// the cgroup, what it used)`, the cgroup `None` where there is none of version 2. Counts start
+    /// when the probes were loaded or the process began.
+    #[allow(clippy::type_complexity, reason = "a tuple of four")]
+    fn processes(&self, py: Python<'_>) -> PyResult<Vec<(u32, u32, Option<u64>, Use)>> {
         let all = py.detach(|| self.inner.processes()).map_err(refused)?;
-        let cycles = self.inner.sees(ebpf::layout::FLAG_CYCLES);
         Ok(all
             .iter()
-            .map(|p| {
+            .map(|(p, used)| {
                 let cgroup = (p.cgroup != NONE && p.cgroup_id > 1).then_some(p.cgroup_id);
-                (p.tgid, p.parent, cgroup, p.ns, cycles.then_some(p.cycles))
+                (p.tgid, p.parent, cgroup, handed(used))
             })
             .collect())
     }
 
     /// What the processes of each of these cgroups, by id, used since it was first seen, the dead
-    /// included and cgroups inside it not: `(on-CPU ns, cycles)`.
-    fn cgroups(&self, py: Python<'_>, ids: Vec<u64>) -> Vec<Option<(u64, Option<u64>)>> {
+    /// included and cgroups inside it not.
+    fn cgroups(&self, py: Python<'_>, ids: Vec<u64>) -> Vec<Option<Use>> {
         py.detach(|| {
-            let used = |id: &u64| {
-                let used = self.inner.used_by_cgroup_id(*id)?;
-                Some((used.ns, used.cycles))
-            };
+            let used = |id: &u64| self.inner.used_by_cgroup_id(*id).as_ref().map(handed);
             ids.iter().map(used).collect()
         })
     }
 
-    /// What the CPUs of the machine did since the probes were loaded: `busy_ns`, `cycles`,
-    /// `idle_ns`, `idle_transitions`, `frequency_changes`, `thermal_events`, `lost_slices`,
+    /// What the CPUs of the machine did since the probes were loaded: `used`, and of it `busy_ns`
+    /// and `cycles`; `idle_ns`, `idle_transitions`, `frequency_changes`, `thermal_events`, `lost_slices`,
     /// `untracked_ns`.
     fn machine<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let machine = self.inner.machine();
         let dict = PyDict::new(py);
+        dict.set_item("used", handed(&machine.busy))?;
         dict.set_item("busy_ns", machine.busy.ns)?;
         dict.set_item("cycles", machine.busy.cycles)?;
         dict.set_item("idle_ns", machine.idle_ns)?;

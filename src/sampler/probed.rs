@@ -4,10 +4,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::window::Subject;
-use crate::attribution::{Seen, Weight, beside_sibling};
+use crate::attribution::{Seen, Weight};
 use crate::clock;
 use crate::source::ebpf::layout::{FLAG_FREQUENCY, FLAG_IDLE, FLAG_THERMAL};
-use crate::source::ebpf::{Absent, Followed, Grouped, Machine, Probes, Used, directory};
+use crate::source::ebpf::{Absent, Followed, Grouped, Machine, Probes, Used, directory, weight};
 use crate::source::procfs::Tree;
 use crate::source::throttle::Throttle;
 use crate::source::{Method, Methods, Unavailable};
@@ -113,27 +113,22 @@ impl SeenSoFar {
         } else {
             1.0
         };
-        let frequency = own.frequency_cycles().zip(busy.frequency_cycles());
-        let (mut own_weight, mut busy_weight, weight) =
-            match (own.cycles.zip(busy.cycles), frequency) {
-                (Some((own, busy)), _) if busy > 0 => {
-                    (own as f64 * ours, busy.max(own) as f64, Weight::Cycles)
-                }
-                (_, Some((own, busy))) if busy > 0.0 => {
-                    (own * ours, busy.max(own), Weight::Frequency)
-                }
-                _ => (own_ns as f64, busy_ns as f64, Weight::Time),
-            };
-        if siblings {
-            let part = |used: &Used| used.shared_ns as f64 / (used.ns as f64).max(1.0);
-            own_weight = beside_sibling(own_weight, part(&own));
-            busy_weight = beside_sibling(busy_weight, part(&busy)).max(own_weight);
-        }
+        let unit = weight::unit(Some(&own), &busy);
+        let (plain_own, plain_busy) = match unit {
+            Weight::Time => (own_ns as f64, busy_ns as f64),
+            Weight::Cycles | Weight::Frequency => {
+                let of_own = weight::plain(&own, &busy, unit);
+                let of_all = weight::plain(&busy, &busy, unit).max(of_own);
+                (of_own * ours, of_all)
+            }
+        };
+        let own_weight = plain_own * weight::alone(&own, siblings);
+        let busy_weight = plain_busy * weight::alone(&busy, siblings);
         Some(Seen {
             busy_ns,
             own: own_weight,
-            busy: busy_weight,
-            weight,
+            busy: busy_weight.max(own_weight),
+            weight: unit,
         })
     }
 }

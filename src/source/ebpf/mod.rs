@@ -21,6 +21,7 @@ pub mod layout;
 mod load;
 mod object;
 mod sys;
+pub mod weight;
 
 pub use load::{DIGEST, Sizes, directory, load, unload};
 
@@ -737,11 +738,11 @@ impl Probes {
         machine
     }
 
-    /// Every process that was seen and lives, with the slices that still run.
+    /// Every process that was seen and lives, with what it used, slices that still run included.
     ///
     /// # Errors
     /// The map cannot be read.
-    pub fn processes(&self) -> Result<Vec<Process>, Unavailable> {
+    pub fn processes(&self) -> Result<Vec<(Process, Used)>, Unavailable> {
         let used = self.control().processes.min(self.identity.processes);
         let table: Mapped<Process> = Mapped::new(self.processes.as_fd(), 0, used.max(1))
             .map_err(|e| Unavailable::absent(format!("kernel probes: {e}")))?;
@@ -753,21 +754,28 @@ impl Probes {
                 open.push((state.tgid, now.saturating_sub(state.since)));
             }
         }
-        let mut all: Vec<Process> = (0..used as usize)
+        let with_used = |process: Process| {
+            let running = open.iter().filter(|(tgid, _)| *tgid == process.tgid);
+            let mut sum = Sum {
+                open_ns: running.map(|(_, ns)| ns).sum(),
+                ..Sum::default()
+            };
+            sum.add(&Usage {
+                ns: process.ns,
+                shared_ns: process.shared_ns,
+                cycles: process.cycles,
+                instructions: process.instructions,
+                scaled: process.scaled,
+                scaled_ns: process.scaled_ns,
+                ..Usage::default()
+            });
+            (process, sum.used(self.identity.flags))
+        };
+        Ok((0..used as usize)
             .map(|i| table.get(i))
             .filter(|process| process.tgid != 0)
-            .collect();
-        for process in &mut all {
-            let running = open.iter().filter(|(tgid, _)| *tgid == process.tgid);
-            let open_ns: u64 = running.map(|(_, ns)| ns).sum();
-            // They go on as all before them on average, as the machine's do.
-            if process.ns > 0 {
-                let ratio = open_ns as f64 / process.ns as f64;
-                process.cycles += (process.cycles as f64 * ratio) as u64;
-            }
-            process.ns += open_ns;
-        }
-        Ok(all)
+            .map(with_used)
+            .collect())
     }
 }
 
