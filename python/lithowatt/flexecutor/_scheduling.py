@@ -23,7 +23,8 @@ import numpy as np
 
 from lithowatt.cost import MEMORY_MB
 from lithowatt.profiles._observe import MB_PER_VCPU, Profile
-from lithowatt.profiles._predict import NO_ENERGY, PerformanceModel, Prediction
+from lithowatt.profiles._predict import NO_ENERGY, PerformanceModel
+from lithowatt.profiles._prediction import Prediction
 
 logger = logging.getLogger("lithowatt")
 

@@ -24,17 +24,18 @@ if TYPE_CHECKING:
         read_profile,
         write_profile,
     )
-    from lithowatt.profiles._predict import Band, HeldOut, PerformanceModel, Prediction
+    from lithowatt.profiles._predict import PerformanceModel
+    from lithowatt.profiles._prediction import Band, HeldOut, Prediction
     from lithowatt.profiles._recommend import Recommendation, recommend
     from lithowatt.profiles._sidecar import read_sidecar, sidecar_path
 
 _HOMES = {
-    "Band": "_predict",
+    "Band": "_prediction",
     "Configuration": "_file",
-    "HeldOut": "_predict",
+    "HeldOut": "_prediction",
     "Metrics": "_file",
     "PerformanceModel": "_predict",
-    "Prediction": "_predict",
+    "Prediction": "_prediction",
     "ProfileData": "_file",
     "Recommendation": "_recommend",
     "append_repetition": "_file",

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lithowatt.profiles._predict import Band, HeldOut, PerformanceModel, Prediction
+    from lithowatt.profiles._predict import PerformanceModel
+    from lithowatt.profiles._prediction import Band, HeldOut, Prediction
     from lithowatt.profiles._recommend import Recommendation
 
 _OBJECTIVES = ("energy", "cost", "edp", "time")

@@ -9,7 +9,8 @@ from typing import Any, overload
 
 from lithowatt.cost import normalise_architecture
 from lithowatt.profiles._observe import Profile
-from lithowatt.profiles._predict import NO_ENERGY, Band, PerformanceModel, Prediction
+from lithowatt.profiles._predict import NO_ENERGY, PerformanceModel
+from lithowatt.profiles._prediction import Band, Prediction
 
 #: What can be minimised.
 OBJECTIVES = ("energy", "cost", "edp", "time")

@@ -1,0 +1,90 @@
+"""What is told of a configuration: a prediction, and how it compares with what was profiled."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from lithowatt.profiles._observe import MB_PER_VCPU
+
+
+class Band(NamedTuple):
+    """A value and the 95 % band about it."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One stage run in one configuration.
+
+    Attributes:
+        workers: Workers that run.
+        memory_mb: Memory per worker, MB.
+        architecture: ``x86_64`` or ``arm64``.
+        time: Latency of the stage, s: the slowest worker's cold start, read, compute and write;
+            the mean over runs.
+        cpu_seconds: CPU time of all workers, s; ``None`` where the profiles have none.
+        energy: Joules of all workers. Its band holds all that is not known, the power model's
+            error included.
+        energy_fit: The same joules with the band of the prediction alone: what counts between
+            configurations of one architecture, which share the power model's error.
+        energy_quality: ``measured``, ``attributed`` or ``modelled``; ``None`` without energy.
+        cost: US dollars, requests included.
+        edp: Energy × time, J·s, band as of ``energy_fit``.
+        worker_time: Billed time of one worker, s.
+        phases: ``cold_start``, ``read``, ``compute``, ``write`` of the mean worker, s.
+        profiled: Whether the profiles hold this very configuration.
+        inside: Whether it lies between profiled ones; else it is extrapolated.
+    """
+
+    workers: int
+    memory_mb: float
+    architecture: str
+    time: Band
+    cpu_seconds: Band | None
+    energy: Band | None
+    energy_fit: Band | None
+    energy_quality: str | None
+    cost: Band
+    edp: Band | None
+    worker_time: Band
+    phases: Mapping[str, Band]
+    profiled: bool
+    inside: bool
+
+    @property
+    def vcpus(self) -> float:
+        """vCPUs per worker: memory / 1769 MB."""
+        return self.memory_mb / MB_PER_VCPU
+
+
+class HeldOut(NamedTuple):
+    """One configuration, predicted without itself.
+
+    Attributes:
+        workers, memory_mb, architecture: The configuration.
+        quantity: One of ``time``, ``cpu_seconds``, ``energy``, ``cost``.
+        actual: What the profile says, mean over all repetitions.
+        predicted: What was predicted without it, with its band.
+    """
+
+    workers: int
+    memory_mb: float
+    architecture: str
+    quantity: str
+    actual: float
+    predicted: Band
+
+    @property
+    def error(self) -> float:
+        """Predicted over actual, less 1."""
+        return self.predicted.value / self.actual - 1
+
+    @property
+    def covered(self) -> bool:
+        """Whether the band holds the actual value."""
+        return self.predicted.low <= self.actual <= self.predicted.high
