@@ -42,6 +42,9 @@ const SEEN_NS: f64 = 50e3;
 /// what [`WORKLOAD_SPREAD`] allows for in the band.
 pub const SIBLINGS_POWER: f64 = 1.15;
 
+/// Power of a shorter interval is no power: counters have steps.
+const LEAST_SECONDS: f64 = 0.05;
+
 /// Idle steps that may be carried to the next interval.
 const RESIDUE_LIMIT_NS: f64 = 4.0 * IDLE_STEP_NS as f64;
 
@@ -137,8 +140,15 @@ pub struct Ledger {
     pub joules: Vec<f64>,
     /// Σ share × joules, one per slot.
     pub shared_joules: Vec<f64>,
-    /// Lowest power of an interval of at least 50 ms, one per slot, W: idle power is not above it.
+    /// Lowest power of an interval of at least 50 ms, or of a stretch of `steady_ns`, one per slot,
+    /// W: idle power is not above it.
     pub least_watts: Vec<f64>,
+    /// How long a stretch must be for its mean power to be sure, ns; 0 where every interval's is.
+    /// Totals that another process hands on are carried forward between two of its samples: what
+    /// was carried too far is missing from the interval after.
+    pub steady_ns: f64,
+    stretch_ns: f64,
+    stretch_joules: Vec<f64>,
     residue_ns: f64,
 }
 
@@ -207,6 +217,9 @@ impl Ledger {
             joules: vec![0.0; slots],
             shared_joules: vec![0.0; slots],
             least_watts: vec![f64::INFINITY; slots],
+            steady_ns: 0.0,
+            stretch_ns: 0.0,
+            stretch_joules: vec![0.0; slots],
             residue_ns: 0.0,
         }
     }
@@ -281,10 +294,40 @@ impl Ledger {
         for (((sum, shared), least), joules) in slots.zip(joules) {
             *sum += joules;
             *shared += split.share * joules;
-            if seconds >= 0.05 {
+            if seconds >= LEAST_SECONDS && self.steady_ns == 0.0 {
                 *least = least.min(joules / seconds);
             }
         }
+        if self.steady_ns > 0.0 {
+            self.stretch(interval.dt_ns as f64, joules);
+        }
+    }
+
+    fn stretch(&mut self, dt_ns: f64, joules: &[f64]) {
+        self.stretch_ns += dt_ns;
+        let whole = self.stretch_ns >= self.steady_ns;
+        let seconds = self.stretch_ns * 1e-9;
+        let slots = self.stretch_joules.iter_mut().zip(&mut self.least_watts);
+        for ((sum, least), joules) in slots.zip(joules) {
+            *sum += joules;
+            if whole {
+                *least = least.min(std::mem::take(sum) / seconds);
+            }
+        }
+        if whole {
+            self.stretch_ns = 0.0;
+        }
+    }
+
+    /// What idle power of a slot is not above, W: the least that was seen, or the mean where
+    /// nothing shorter was sure. Infinite where too little was seen.
+    pub fn ceiling_watts(&self, slot: usize) -> f64 {
+        let least = self.least_watts[slot];
+        let seconds = self.dt_ns * 1e-9;
+        if least.is_finite() || self.steady_ns == 0.0 || seconds < LEAST_SECONDS {
+            return least;
+        }
+        self.joules[slot] / seconds
     }
 
     /// What was added since `earlier`, a copy of this ledger made before.
@@ -303,6 +346,9 @@ impl Ledger {
             joules: minus(&self.joules, &earlier.joules),
             shared_joules: minus(&self.shared_joules, &earlier.shared_joules),
             least_watts: self.least_watts.clone(),
+            steady_ns: self.steady_ns,
+            stretch_ns: 0.0,
+            stretch_joules: vec![0.0; self.stretch_joules.len()],
             residue_ns: 0.0,
         }
     }
@@ -454,6 +500,37 @@ mod tests {
     fn add(ledger: &mut Ledger, interval: &Interval, joules: &[f64]) {
         let split = ledger.split(interval);
         ledger.add(interval, split, joules);
+    }
+
+    #[test]
+    fn what_a_ring_carried_too_far_is_no_least_power() {
+        let interval = Interval {
+            dt_ns: 100_000_000,
+            cpus: 2,
+            idle_ns: Some(100_000_000),
+            own_ns: 100_000_000,
+            inside_ns: 100_000_000,
+            outside_rate: None,
+            seen: None,
+        };
+        // 30 W all the time; one look was a fifth of a second ahead, so the next two saw nothing.
+        let seen = [3.0, 9.0, 0.0, 0.0, 3.0, 3.0, 3.0, 3.0, 3.0, 3.0];
+        let filled = |steady_ns: f64| {
+            let mut ledger = Ledger::new(1);
+            ledger.steady_ns = steady_ns;
+            for joules in seen {
+                let split = ledger.split(&interval);
+                ledger.add(&interval, split, &[joules]);
+            }
+            ledger
+        };
+        assert_eq!(filled(0.0).ceiling_watts(0), 0.0);
+        assert!((filled(1e9).ceiling_watts(0) - 30.0).abs() < 1e-9);
+        // A window that is shorter than a stretch has its mean.
+        let short = filled(5e9);
+        assert!(short.least_watts[0].is_infinite());
+        assert!((short.ceiling_watts(0) - 30.0).abs() < 1e-9);
+        assert!(Ledger::new(1).ceiling_watts(0).is_infinite());
     }
 
     #[test]

@@ -34,7 +34,7 @@ pub(super) fn idle_of(outcome: &Outcome, facts: &Facts, slots: &[usize]) -> Idle
     for i in slots {
         let zone = &outcome.zones()[*i];
         // Idle power is not above the least power that was seen.
-        let ceiling = outcome.ledger.least_watts[*i];
+        let ceiling = outcome.ledger.ceiling_watts(*i);
         ceilings += ceiling;
         let Some(power) = facts.idle_of(zone, outcome.zones(), &outcome.rests[*i]) else {
             continue;

@@ -282,13 +282,14 @@ impl State {
         for (sum, part) in record.model_joules.iter_mut().zip(modelled.band()) {
             *sum += part;
         }
+        let steady_ns = self.ring.steady_ns();
+        record.ledger.steady_ns = steady_ns;
         record.ledger.add(&interval, split, &joules);
         if let Some(within) = within {
             let slots = joules.len();
-            record
-                .sandbox
-                .get_or_insert_with(|| Ledger::new(slots))
-                .add(&interval, within, &joules);
+            let ledger = record.sandbox.get_or_insert_with(|| Ledger::new(slots));
+            ledger.steady_ns = steady_ns;
+            ledger.add(&interval, within, &joules);
         }
         record.group = edge;
         if dt_ns >= SHORT_REST_NS && interval.idle_ns.is_some() {
