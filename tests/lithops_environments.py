@@ -73,6 +73,8 @@ def _cached(name: str, build: Callable[[Path], None]) -> Path:
             building.rename(home)
         except OSError:  # another session was faster
             shutil.rmtree(building)
+    # For workers of another user, where a test puts it before them.
+    home.chmod(0o755)
     return home
 
 
@@ -117,10 +119,16 @@ def layer(release: str) -> Path:
     return _cached(f"lithops-{release}-alone", build)
 
 
-def stacked(release: str, home: Path, lithowatt: bool, version: str = here()) -> Path:
+def stacked(
+    release: str,
+    home: Path,
+    lithowatt: bool,
+    version: str = here(),
+    # What lithops.multiprocessing imports, used or not.
+    more: tuple[str, ...] = ("redis",),
+) -> Path:
     """The interpreter of a new environment in `home`: this Lithops over the packages of 3.8.0."""
-    # redis is what lithops.multiprocessing imports, used or not.
-    packages = site_packages(plain("3.8.0", "redis", version=version))
+    packages = site_packages(plain("3.8.0", *more, version=version))
     python = _create(home, version)
     own = site_packages(python)
     above = [] if release == "3.8.0" else [f"{layer(release)}\n"]
