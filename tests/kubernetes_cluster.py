@@ -384,11 +384,19 @@ class Container:
 
     def remove_groups(self) -> None:
         """Takes the pod's cgroups away: podman leaves them, for a kubelet made them."""
-        for top in (Path("/sys/fs/cgroup"), *Path("/sys/fs/cgroup").iterdir()):
-            group = top / self.group.lstrip("/")
-            for one in (group, group.parent):
-                with contextlib.suppress(OSError):
-                    one.rmdir()
+        top = Path("/sys/fs/cgroup")
+        groups = [one / self.group.lstrip("/") for one in (top, *top.iterdir())]
+        # What watched the container ends a little after it.
+        deadline = time.monotonic() + 10
+        while found := [group for group in groups if group.is_dir()]:
+            for group in found:
+                within = [path for path in group.rglob("*") if path.is_dir()]
+                for one in (*reversed(within), group, group.parent):
+                    with contextlib.suppress(OSError):
+                        one.rmdir()
+            if time.monotonic() > deadline:
+                return
+            time.sleep(0.05)
 
 
 class Kubelet:
