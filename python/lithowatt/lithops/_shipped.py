@@ -7,6 +7,7 @@ own, a line of text each in the call's stats file.
 
 from __future__ import annotations
 
+import json
 import pickle
 import sys
 from typing import Any
@@ -16,7 +17,7 @@ from .._harmless import Harmless
 
 
 class _StatsFile:
-    """Takes a function's values as a mapping to the handler's process would, in text."""
+    """Takes a function's values as the channel to the handler's process would."""
 
     def __init__(self, stats: Any) -> None:
         self._write = stats.write
@@ -24,8 +25,8 @@ class _StatsFile:
     def mark_started(self) -> None:
         """Nobody could read it."""
 
-    def write(self, values: dict[str, Any]) -> bool:
-        for key, value in values.items():
+    def write(self, payload: bytes) -> bool:
+        for key, value in json.loads(payload).items():
             text = _text(value)
             # Lithops cannot read an empty line's value, and fails the call over it.
             if text:
