@@ -1,9 +1,9 @@
-# Verbs: demo, examples, test, lint, probes, wheel, bench, clean. Each installs what it needs into .venv.
+# Verbs: demo, examples, test, lint, probes, wheel, wheel-arm64, bench, clean. Each installs what it needs into .venv.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo examples test lint probes wheel bench clean
+.PHONY: demo examples test lint probes wheel wheel-arm64 bench clean
 .DEFAULT_GOAL := demo
 
 # The wheel with its optional parts, built from this checkout whenever a source changed.
@@ -57,6 +57,14 @@ WHEELS ?= dist
 wheel: $(VENV)/installed
 	$(BIN)/pip install --quiet --disable-pip-version-check ziglang
 	PATH="$(abspath $(BIN)):$$PATH" maturin build --release --quiet --zig --compatibility manylinux2014 --out $(WHEELS)
+
+# The same for arm64, on any machine: abi3 needs no Python of the target. The compiler is the one at hand
+# if it has the target (`rustup target add aarch64-unknown-linux-gnu`), else Debian's (root, apt).
+wheel-arm64: $(VENV)/installed
+	$(BIN)/pip install --quiet --disable-pip-version-check ziglang
+	RUSTC="$$(tests/arm64/toolchain.sh)" && export RUSTC && PATH="$(abspath $(BIN)):$$PATH" \
+	    CARGO_TARGET_DIR="$(abspath $(or $(ARM64_CACHE),target/arm64))/target" \
+	    maturin build --release --quiet --zig --target aarch64-unknown-linux-gnu --compatibility manylinux2014 --out $(WHEELS)
 
 bench: $(VENV)/installed
 	cargo bench

@@ -55,6 +55,7 @@ class RuntimeApi(BaseHTTPRequestHandler):
         self.send_header("Lambda-Runtime-Aws-Request-Id", str(uuid.uuid4()))
         self.send_header("Lambda-Runtime-Invoked-Function-Arn", "arn:aws:lambda:eu-west-1:1:x")
         self.send_header("Lambda-Runtime-Deadline-Ms", str(int((time.time() + 300) * 1000)))
+        self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(event)))
         self.end_headers()
         self.wfile.write(event)

@@ -1,8 +1,8 @@
 """The images of deploy/ are built as a user builds them, and run.
 
 No registry is asked: the bases that the Dockerfiles name are made here of Debian's packages, in a
-store of their own that is kept under the temporary directory. LITHOWATT_IMAGES=x86_64, =arm64 or
-both asks for it, as it takes minutes; arm64 on another machine is tests/arm64/images.sh.
+store of their own that is kept under the temporary directory. It takes minutes, so LITHOWATT_IMAGES
+asks for it: 1, or architectures. arm64 on another machine is tests/arm64/wheel.sh.
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import time
+import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,15 +31,20 @@ from lithops_environments import isolated
 from lithowatt import _core
 from lithowatt._errors import AgentError
 from lithowatt.cost import normalise_architecture
-from lithowatt.lithops._dockerfile import PLATFORMS, dockerfile
+from lithowatt.lithops import build_layer
+from lithowatt.lithops._dockerfile import BACKENDS, PLATFORMS, dockerfile
+from lithowatt.lithops._layer import LAYER_LIMIT
 from rig import StaticTree
 from wheels import FOLDER
 
 TESTS = Path(__file__).resolve().parent
 DEPLOY = TESTS.parent / "deploy"
 
-#: Read at import: no setting from outside reaches a test.
-ASKED = os.environ.get("LITHOWATT_IMAGES", "").replace(",", " ").split()
+#: Read at import: no setting from outside reaches a test. 1 is this machine's architecture.
+ASKED = [
+    normalise_architecture(platform.machine()) if word == "1" else word
+    for word in os.environ.get("LITHOWATT_IMAGES", "").replace(",", " ").split()
+]
 
 DEBIAN = {"x86_64": "amd64", "arm64": "arm64"}
 MACHINES = {"x86_64": "x86_64", "arm64": "aarch64"}
@@ -63,10 +70,14 @@ esac
 exec podman "$@"
 """
 
+#: The images that stand in for those of these names.
+SLIM = "docker.io/library/python:3.11-slim-bookworm"
+LAMBDA = "public.ecr.aws/lambda/python:3.11"
+
 #: As the official image: its Python is below /usr/local, and pip asks for no virtual environment.
 PYTHON_BASE = """
 FROM {imported}
-RUN python3 -m venv /usr/local && rm -rf /var/cache/apt /var/lib/apt/lists/*
+RUN python3 -m venv /usr/local
 CMD ["python3"]
 """
 
@@ -84,11 +95,12 @@ ZIPS = {"k8s": "lithops_k8s.zip", "aws_lambda": "lithops_lambda.zip"}
 ENTRIES = {"k8s": "lithopsentry.py", "aws_lambda": "entry_point.py"}
 
 METERED = """
-import json, os
+import json, os, platform
 from lithowatt import EnergyMeter
 with EnergyMeter() as meter:
     sum(range(3_000_000))
-print(json.dumps({"method": meter.reading.method, "uid": os.getuid()}))
+said = {"method": meter.reading.method, "uid": os.getuid(), "machine": platform.machine()}
+print(json.dumps(said))
 """
 
 pytestmark = [
@@ -144,7 +156,7 @@ def missing(architecture: str) -> str | None:
     if normalise_architecture(platform.machine()) != architecture:
         handler = Path("/proc/sys/fs/binfmt_misc", f"qemu-{MACHINES[architecture]}")
         if not handler.exists():
-            return f"{architecture} needs qemu by binfmt here: tests/arm64/images.sh"
+            return f"{architecture} needs qemu by binfmt here: tests/arm64/wheel.sh"
     return None
 
 
@@ -154,19 +166,22 @@ def wheel_for(architecture: str) -> Path | None:
     return max(found, key=lambda wheel: wheel.stat().st_mtime, default=None)
 
 
-def pip_settings(folder: Path) -> list[str]:
-    """Options that give pip in a build the settings it has on this machine."""
+def pip_settings(folder: Path, wheels: Path) -> list[str]:
+    """Options that give pip in a build the settings it has on this machine, and our wheel."""
     command = [sys.executable, "-m", "pip", "config", "list"]
     said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    lines, mounts = ["[global]"], []
+    settings = {}
     for line in said.splitlines():
         name, _, value = line.partition("=")
-        text = str(ast.literal_eval(value))
-        lines.append(f"{name.rpartition('.')[2]} = {text}")
+        settings[name.rpartition(".")[2]] = str(ast.literal_eval(value))
+    mounts = {folder / "pip.conf": "/etc/pip.conf", wheels: "/wheels"}
+    for text in settings.values():
         if Path(text).is_absolute() and Path(text).exists():
-            mounts += ["--volume", f"{text}:{text}:ro"]
-    (folder / "pip.conf").write_text("\n".join([*dict.fromkeys(lines), ""]))
-    return ["--volume", f"{folder / 'pip.conf'}:/etc/pip.conf:ro", *dict.fromkeys(mounts)]
+            mounts[Path(text)] = text
+    settings["find-links"] = f"{settings.get('find-links', '')} /wheels".strip()
+    lines = ["[global]", *(f"{name} = {value}" for name, value in settings.items()), ""]
+    (folder / "pip.conf").write_text("\n".join(lines))
+    return [f"--volume={here}:{there}:ro" for here, there in mounts.items()]
 
 
 @pytest.fixture(scope="module", params=ASKED or ["none"])
@@ -188,7 +203,10 @@ def docker(
     store = f'driver = "overlay"\ngraphroot = "{cache}/store"\nrunroot = "{cache}/run"\n'
     (folder / "storage.conf").write_text(f"[storage]\n{store}")
     (folder / "bin").mkdir()
-    (folder / "bin/docker").write_text(DOCKER.format(options=" ".join(pip_settings(folder))))
+    (folder / "wheels").mkdir()
+    shutil.copy(wheel, folder / "wheels")
+    options = " ".join(pip_settings(folder, folder / "wheels"))
+    (folder / "bin/docker").write_text(DOCKER.format(options=options))
     (folder / "bin/docker").chmod(0o755)
     path = [str(folder / "bin"), str(Path(sys.executable).parent), os.environ["PATH"]]
     environment = {
@@ -214,7 +232,8 @@ def bases(docker: Docker, folder: Path) -> None:
         command = ["debootstrap", f"--arch={debian}", "--variant=minbase"]
         command += ["--include=python3,python3-venv,ca-certificates", "bookworm", str(root)]
         docker.run(*command)
-        tar = ["tar", "-C", str(root), "--one-file-system", "-cf", str(folder / "root.tar"), "."]
+        tar = ["tar", "-C", str(root), "--one-file-system", "--exclude=./var/cache/apt/*"]
+        tar += ["--exclude=./var/lib/apt/lists/*", "-cf", str(folder / "root.tar"), "."]
         docker.run(*tar)
         docker.run("podman", "import", "--arch", debian, str(folder / "root.tar"), imported)
         shutil.rmtree(root)
@@ -222,10 +241,8 @@ def bases(docker: Docker, folder: Path) -> None:
     here = folder / "base"
     here.mkdir()
     platform_ = ("--platform", PLATFORMS[docker.architecture])
-    python = "docker.io/library/python:3.11-slim-bookworm"
-    docker.build(python, PYTHON_BASE.format(imported=imported), here, *platform_)
-    aws = "public.ecr.aws/lambda/python:3.11"
-    docker.build(aws, LAMBDA_BASE.format(python=python), here, *platform_)
+    docker.build(SLIM, PYTHON_BASE.format(imported=imported), here, *platform_)
+    docker.build(LAMBDA, LAMBDA_BASE.format(python=SLIM), here, *platform_)
 
 
 def with_wheel(docker: Docker, backend: str, folder: Path) -> str:
@@ -311,6 +328,18 @@ def agent(docker: Docker, tmp_path_factory: pytest.TempPathFactory) -> str:
     return image
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_the_committed_dockerfiles_build_as_they_are(
+    docker: Docker, backend: str, tmp_path: Path
+) -> None:
+    """With the wheel where pip looks for it, as it will once it is on an index."""
+    suffix = ".arm64" if docker.architecture == "arm64" else ""
+    text = (DEPLOY / backend / f"Dockerfile{suffix}").read_text()
+    if backend in ZIPS:
+        lithops_zip(backend, tmp_path / ZIPS[backend])
+    docker.build(docker.image(f"committed-{backend}"), text, tmp_path)
+
+
 def test_calls_in_an_image_on_localhost_carry_their_joules(
     docker: Docker, localhost: str, tmp_path: Path
 ) -> None:
@@ -338,23 +367,40 @@ def test_calls_in_the_image_of_lambda_carry_their_joules(
         assert one["stats"]["worker_func_aws_billed_ms"] > 0
 
 
+def move(tree: StaticTree, done: threading.Event) -> None:
+    """Lets every counter of a tree grow by 50 W."""
+    while not done.wait(0.002):
+        for zone in tree.zones:
+            tree.add(zone.key, 100_000)
+
+
 @pytest.mark.parametrize("image", ["localhost", "k8s", "aws_lambda"])
 def test_what_the_meter_adds_to_an_image_is_small(
     docker: Docker, image: str, request: pytest.FixtureRequest
 ) -> None:
     name = request.getfixturevalue(image)
-    layers = docker.run(
-        "podman", "history", "--format", "{{.Size}} {{.CreatedBy}}", "--human=false", name
-    )
+    layers = json.loads(docker.run("podman", "history", "--no-trunc", "--format", "json", name))
     ours = [
-        int(line.split()[0])
-        for line in layers.splitlines()
-        if re.search(r"lithowatt-\S+\.whl", line)
+        layer["size"] for layer in layers if re.search(r"lithowatt-\S+\.whl", layer["CreatedBy"])
     ]
     print(f"{name}: {docker.size(name):.0f} MB, of which lithowatt {sum(ours) / 1e6:.1f} MB")
-    # The wheel, and what it unpacks to; bytecode comes on top.
-    assert len(ours) == 2
+    # What it unpacks to, with its bytecode; the wheel's own layer is another megabyte.
+    assert len(ours) == 1
     assert sum(ours) < 12e6
+
+
+def test_the_layer_loads_where_nothing_else_is(docker: Docker, tmp_path: Path) -> None:
+    """In Lambda's base, without lithowatt, NumPy or Lithops."""
+    layer = build_layer(tmp_path / "layer.zip", docker.wheel, architecture=docker.architecture)
+    assert layer.architecture == docker.architecture
+    assert layer.size <= LAYER_LIMIT
+    with zipfile.ZipFile(layer.path) as archive:
+        archive.extractall(tmp_path / "opt")
+    tmp_path.chmod(0o755)
+    run = ["podman", "run", "--rm", "--read-only", "--user", "993:990", "--entrypoint", "python"]
+    run += ["-v", f"{tmp_path}/opt:/opt:ro", "-e", "PYTHONPATH=/opt/python"]
+    said = json.loads(docker.run(*run, LAMBDA, "-c", METERED))
+    assert said["method"].startswith("model:") and said["machine"] == MACHINES[docker.architecture]
 
 
 def test_the_command_line_works_in_an_image(docker: Docker, localhost: str) -> None:
@@ -405,7 +451,15 @@ def test_the_agents_image_runs_as_the_daemon_set_runs_it(
         assert "ok" in docker.run("podman", "exec", name, "python", "-c", ask)
         pod = ["podman", "run", "--rm", "--cap-drop", "ALL", "--read-only"]
         pod += ["-v", f"{ring.parent}:/run/lithowatt:ro", k8s]
-        metered = docker.run(*pod, "python", "-c", METERED)
+        # A counter that stands still is not believed.
+        done = threading.Event()
+        mover = threading.Thread(target=move, args=(tree, done))
+        mover.start()
+        try:
+            metered = docker.run(*pod, "python", "-c", METERED)
+        finally:
+            done.set()
+            mover.join()
         assert json.loads(metered)["method"] == "rapl+cputime via agent", metered
         assert json.loads(metered)["uid"] == 1000
         assert docker.run("podman", "stop", "--time", "20", name).strip() == name

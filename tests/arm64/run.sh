@@ -3,39 +3,21 @@
 # loader into Debian's arm64 kernel, counting hardware cycles.
 #
 # Needs Debian or a descendant, root for adding the architecture to apt's lists (nothing of it is
-# installed), and qemu-system-arm gcc-aarch64-linux-gnu libc6-dev-arm64-cross cpio. The Rust toolchain
-# at hand is used where it has the target aarch64-unknown-linux-gnu, else Debian's rustc-web.
+# installed), and qemu-system-arm gcc-aarch64-linux-gnu libc6-dev-arm64-cross cpio. The compiler is
+# toolchain.sh's.
 #
 #     tests/arm64/run.sh [filter...]       arguments as of the test binary
 #
 # ARM64_CACHE keeps packages and build products (default: target/arm64).
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
-root=$(cd "$here/../.." && pwd)
-cache=${ARM64_CACHE:-$root/target/arm64}
-target=aarch64-unknown-linux-gnu
-mkdir -p "$cache"
+# shellcheck source=tests/arm64/toolchain.sh
+. "$here/toolchain.sh"
 cd "$cache"
 
 for tool in qemu-system-aarch64 aarch64-linux-gnu-gcc cpio dpkg-deb cargo; do
     command -v "$tool" >/dev/null || { echo "$tool is missing" >&2; exit 2; }
 done
-
-# Packages are unpacked here and not installed.
-unpack() { # directory package...
-    local into=$1 package
-    shift
-    for package; do
-        apt-get download -qq "$package"
-        dpkg-deb -x "${package%%:*}"_*"${package##*:}".deb "$into"
-        rm -f "${package%%:*}"_*"${package##*:}".deb
-    done
-    touch "$into/complete"
-}
-lists() {
-    dpkg --print-foreign-architectures | grep -qx arm64 || dpkg --add-architecture arm64
-    apt-get update -qq
-}
 
 if [ ! -e kernel/complete ]; then
     lists
@@ -43,28 +25,10 @@ if [ ! -e kernel/complete ]; then
     unpack kernel "$image:arm64" busybox-static:arm64
 fi
 
-if [ -d "$(rustc --print sysroot)/lib/rustlib/$target/lib" ]; then
-    compiler=rustc
-else
-    if [ ! -e rust/complete ]; then
-        lists
-        std=$(apt-cache depends libstd-rust-web-dev:amd64 | sed -n 's/ *Depends: \(libstd-rust-web-[0-9.]*\)$/\1/p')
-        llvm=$(apt-cache depends "$std:amd64" | sed -n 's/ *Depends: \(libllvm[0-9]*\)$/\1/p')
-        unpack rust "rustc-web:$(dpkg --print-architecture)" "$std:$(dpkg --print-architecture)" \
-            "$llvm:$(dpkg --print-architecture)" "libstd-rust-web-dev:$(dpkg --print-architecture)" \
-            libstd-rust-web-dev:arm64
-    fi
-    compiler=$cache/rustc
-    cat >"$compiler" <<END
-#!/bin/sh
-LD_LIBRARY_PATH=\$(echo "$cache"/rust/usr/lib/*-linux-gnu) exec "$cache/rust/usr/bin/rustc" --sysroot "$cache/rust/usr" "\$@"
-END
-    chmod +x "$compiler"
-fi
-
+rustc=$(compiler)
 built=$(
     cd "$root"
-    RUSTC=$compiler CARGO_TARGET_DIR=$cache/target \
+    RUSTC=$rustc CARGO_TARGET_DIR=$cache/target \
         CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc \
         CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUSTFLAGS="-C target-feature=+crt-static" \
         cargo test --quiet --lib --no-run --target "$target" --message-format json |

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import NamedTuple
 
 from .._errors import LithowattError
@@ -28,6 +29,7 @@ class _Image(NamedTuple):
     base: str
     packages: str
     files: str
+    system: str = ""
 
 
 _APT = "apt-get update && apt-get install -y --no-install-recommends"
@@ -45,11 +47,12 @@ BACKENDS = {
     "k8s": _Image(
         about="the k8s backend; `lithops runtime build` puts lithops_k8s.zip next to it",
         base="python:{python}-slim-bookworm",
-        packages="lithops[aws,kubernetes,redis] flask gevent",
-        files=f"""
+        system=f"""
 RUN {_APT} redis-server \\
     && rm -rf /var/lib/apt/lists/*
-
+""",
+        packages="lithops[aws,kubernetes,redis] flask gevent",
+        files="""
 # Lithops' default pods run as this user.
 RUN groupadd -g 1000 lithops && useradd -m -u 1000 -g 1000 lithops
 ENV PYTHONUNBUFFERED=TRUE
@@ -107,20 +110,24 @@ def dockerfile(
         platform = PLATFORMS[normalise_architecture(architecture)]
     except ValueError as error:
         raise RuntimeOptionError(str(error)) from None
-    requirement, copy = "lithowatt", f"# {WITHOUT_INDEX}\n"
+    install, how = "RUN pip install --no-cache-dir", f"# {WITHOUT_INDEX}\n"
+    requirement = "lithowatt"
     if wheel is not None:
-        copy = f"COPY {wheel} /opt/lithowatt/\n"
-        requirement = f"/opt/lithowatt/{wheel}"
-    packages = image.packages.replace("]", f"]=={lithops}", 1)
+        how, requirement = f"COPY {wheel} /opt/lithowatt/\n", f"/opt/lithowatt/{wheel}"
+    first, *rest = image.packages.replace("]", f"]=={lithops}", 1).split(" ")
     lines = f"""\
 # A Lithops runtime that meters, for {image.about}.
 # {architecture}; Python and Lithops as in the client.
 FROM --platform={platform} {image.base.format(python=python)}
 
-{copy}RUN pip install --no-cache-dir "{packages.split(" ", 1)[0]}" \\
-        {" ".join([*packages.split(" ")[1:], "cloudpickle ps-mem psutil tblib", requirement])}
+{image.system}
+{install} "{first}" \\
+        {" ".join([*rest, "cloudpickle ps-mem psutil tblib", "'numpy>=1.22'"])}
+
+# Last, so that another wheel leaves the layers above as they are.
+{how}{install} {requirement}
 {image.files}
 # Fails the build where calls would not be metered.
 RUN python -m lithowatt.lithops status
 """
-    return lines.replace("\n\n\n", "\n\n")
+    return re.sub("\n{3,}", "\n\n", lines)
