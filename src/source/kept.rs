@@ -1,12 +1,19 @@
 //! Files that are opened once and read many times, with `pread` from offset 0.
 //!
-//! Opening costs ten times the read on /proc and /sys.
+//! Opening costs ten times the read on /proc and /sys. The function that is metered runs in the
+//! same process and may close descriptors that are not its own (`os.closerange`, a daemon that
+//! closes all); their numbers then become its files. So a kept descriptor is used and closed only
+//! while it is the file that was opened.
 
 use std::fs::File;
 use std::io;
-use std::os::fd::AsRawFd;
-use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::mem::ManuallyDrop;
+use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, RawFd};
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::plain;
 
 /// A read shorter than this was not cut by the kernel's page of 4096 bytes.
 const SURELY_WHOLE: usize = 2048;
@@ -35,29 +42,121 @@ impl StandardStreams {
     }
 }
 
-/// A kept descriptor. std opens it close-on-exec.
+/// Whether an error says that the process or the machine lacks descriptors or memory: what was
+/// refused for that may be there the next time.
+pub fn is_shortage(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM)
+    ) || error.kind() == io::ErrorKind::OutOfMemory
+}
+
+/// A descriptor's number with what it was when it was opened, in one word, so that both change
+/// together: the number above, 32 bits made of device and inode below.
 #[derive(Debug)]
-pub struct Kept(File);
+struct Marked(AtomicU64);
+
+impl Marked {
+    /// No descriptor.
+    const NONE: u64 = u64::MAX;
+
+    fn word(fd: RawFd, device: u64, inode: u64) -> u64 {
+        // Multiplied by odd constants, so that near numbers do not cancel each other.
+        let mixed = device
+            .wrapping_mul(0x9e37_79b9_7f4a_7c15)
+            .wrapping_add(inode.wrapping_mul(0xc2b2_ae3d_27d4_eb4f));
+        u64::from(fd as u32) << 32 | mixed >> 32
+    }
+
+    /// The descriptor that `word` names, if it still is what it was.
+    fn verified(word: u64) -> Option<RawFd> {
+        let fd = (word >> 32) as u32 as RawFd;
+        // SAFETY: fstat fills the zeroed structure, for which all-zero is valid; a number that is
+        // no descriptor is an error, not a fault.
+        let found = unsafe {
+            let mut found: libc::stat = std::mem::zeroed();
+            if fd < 0 || libc::fstat(fd, &mut found) != 0 {
+                return None;
+            }
+            found
+        };
+        (Self::word(fd, found.st_dev, found.st_ino) == word).then_some(fd)
+    }
+}
+
+/// A kept descriptor, close-on-exec.
+///
+/// Where it was closed by somebody else, and where none was free when it was to be opened, the next
+/// read opens the file anew.
+#[derive(Debug)]
+pub struct Kept {
+    path: PathBuf,
+    opened: Marked,
+}
 
 impl Kept {
-    /// Opens `path` for reading.
+    /// Opens `path`, which must be a regular file, for reading.
+    ///
+    /// A process that has no descriptor free now may have one at the first read, so that is no
+    /// error here.
     pub fn open(path: &Path) -> io::Result<Self> {
-        let file = File::open(path)?;
-        if file.as_raw_fd() > LAST_STANDARD {
-            return Ok(Self(file));
+        let word = match Self::opened(path) {
+            Err(e) if is_shortage(&e) => Marked::NONE,
+            other => other?,
+        };
+        Ok(Self {
+            path: path.to_owned(),
+            opened: Marked(AtomicU64::new(word)),
+        })
+    }
+
+    fn opened(path: &Path) -> io::Result<u64> {
+        let (mut file, mut found) = plain::open(path)?;
+        if file.as_raw_fd() <= LAST_STANDARD {
+            drop(file);
+            let _spared = StandardStreams::spared();
+            (file, found) = plain::open(path)?;
         }
-        drop(file);
-        let _spared = StandardStreams::spared();
-        File::open(path).map(Self)
+        let (device, inode) = (found.dev(), found.ino());
+        Ok(Marked::word(file.into_raw_fd(), device, inode))
+    }
+
+    /// The file, opened anew where the descriptor is ours no more.
+    fn file(&self) -> io::Result<ManuallyDrop<File>> {
+        let word = self.opened.0.load(Ordering::Acquire);
+        let fd = match Marked::verified(word) {
+            Some(fd) => fd,
+            None => {
+                let fresh = Self::opened(&self.path)?;
+                let fd = (fresh >> 32) as u32 as RawFd;
+                let swapped = self.opened.0.compare_exchange(
+                    word,
+                    fresh,
+                    Ordering::AcqRel,
+                    Ordering::Acquire,
+                );
+                match swapped {
+                    Ok(_) => fd,
+                    Err(theirs) => {
+                        // SAFETY: opened above, and known to nobody else.
+                        drop(unsafe { File::from_raw_fd(fd) });
+                        Marked::verified(theirs).ok_or(io::ErrorKind::NotFound)?
+                    }
+                }
+            }
+        };
+        // SAFETY: an open file of ours, as was just found out; it is not closed by this handle.
+        Ok(ManuallyDrop::new(unsafe { File::from_raw_fd(fd) }))
     }
 
     /// Reads from the start into `buffer` and returns what was read as text.
     ///
     /// Bytes that are no UTF-8 are an `InvalidData` error; a file longer than the buffer is cut.
     pub fn read<'b>(&self, buffer: &'b mut [u8]) -> io::Result<&'b str> {
+        let file = self.file()?;
         let mut filled = 0;
         while filled < buffer.len() {
-            match self.0.read_at(&mut buffer[filled..], filled as u64) {
+            match file.read_at(&mut buffer[filled..], filled as u64) {
                 Ok(0) => break,
                 Ok(n) => {
                     filled += n;
@@ -73,5 +172,78 @@ impl Kept {
         }
         std::str::from_utf8(&buffer[..filled])
             .map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        if let Some(fd) = Marked::verified(*self.opened.0.get_mut()) {
+            // SAFETY: ours, as was just found out, and used by nobody after this.
+            drop(unsafe { File::from_raw_fd(fd) });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+
+    /// Puts `other` where the descriptor of `kept` is, as a function does that closes all and then
+    /// opens files of its own.
+    fn take_over(kept: &Kept, other: &File) -> RawFd {
+        let fd = Marked::verified(kept.opened.0.load(Ordering::Acquire)).unwrap();
+        // SAFETY: both are open descriptors of this test.
+        assert_eq!(unsafe { libc::dup2(other.as_raw_fd(), fd) }, fd);
+        fd
+    }
+
+    #[test]
+    fn a_descriptor_that_became_another_file_is_neither_read_nor_closed() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("counter");
+        std::fs::write(&path, "17\n").unwrap();
+        let mut foreign = tempfile::tempfile().unwrap();
+        foreign.write_all(b"99\n").unwrap();
+        let kept = Kept::open(&path).unwrap();
+        let fd = take_over(&kept, &foreign);
+        let mut buffer = [0; 16];
+        assert_eq!(kept.read(&mut buffer).unwrap(), "17\n");
+        // It was opened anew, and stays open.
+        let word = kept.opened.0.load(Ordering::Acquire);
+        assert_ne!(Marked::verified(word).unwrap(), fd);
+        assert_eq!(kept.read(&mut buffer).unwrap(), "17\n");
+        assert_eq!(kept.opened.0.load(Ordering::Acquire), word);
+        drop(kept);
+        // SAFETY: a descriptor that this test made.
+        let foreign = unsafe { File::from_raw_fd(fd) };
+        assert_eq!(foreign.metadata().unwrap().len(), 3);
+    }
+
+    #[test]
+    fn a_descriptor_that_became_another_file_survives_the_drop() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("counter");
+        std::fs::write(&path, "17\n").unwrap();
+        let foreign = tempfile::tempfile().unwrap();
+        let kept = Kept::open(&path).unwrap();
+        let fd = take_over(&kept, &foreign);
+        drop(kept);
+        // SAFETY: a descriptor that this test made.
+        let foreign = unsafe { File::from_raw_fd(fd) };
+        assert!(foreign.metadata().is_ok());
+    }
+
+    #[test]
+    fn what_is_gone_or_no_file_is_an_error() {
+        let place = tempfile::tempdir().unwrap();
+        assert!(Kept::open(&place.path().join("nothing")).is_err());
+        assert!(Kept::open(place.path()).is_err());
+        let path = place.path().join("counter");
+        std::fs::write(&path, "17\n").unwrap();
+        let kept = Kept::open(&path).unwrap();
+        take_over(&kept, &tempfile::tempfile().unwrap());
+        std::fs::remove_file(&path).unwrap();
+        assert!(kept.read(&mut [0; 16]).is_err());
     }
 }

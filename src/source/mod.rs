@@ -10,6 +10,7 @@ pub mod ebpf;
 pub mod kept;
 pub mod model;
 pub mod perf;
+pub mod plain;
 pub mod procfs;
 pub mod rapl;
 pub mod ring;

@@ -1,0 +1,113 @@
+//! Files that somebody else may have put where one of ours is expected.
+//!
+//! A name below a root, in a state directory or in `/run` may turn out to be a pipe, a device, a
+//! link to one of them, or a file without an end. Such a name is refused: it is opened without
+//! waiting, must be a regular file, and is read up to a stated size.
+
+use std::fs::{File, Metadata, OpenOptions};
+use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+/// More than any file of /proc or /sys that is read as a whole: /proc/cpuinfo of 8192 CPUs is
+/// below this, bytes.
+pub const MOST_OF_KERNEL_TEXT: u64 = 64 << 20;
+
+/// Opens a regular file for reading, and tells what it is.
+///
+/// # Errors
+/// What the system says, or `InvalidInput` where the name is a pipe, a device or a directory.
+pub fn open(path: &Path) -> io::Result<(File, Metadata)> {
+    let file = OpenOptions::new()
+        .read(true)
+        // A pipe must not make its reader wait, and a terminal must not become ours.
+        .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
+        .open(path)?;
+    let found = file.metadata()?;
+    if found.is_file() {
+        return Ok((file, found));
+    }
+    Err(io::Error::new(
+        io::ErrorKind::InvalidInput,
+        "it is not a regular file",
+    ))
+}
+
+/// Reads a regular file of at most `most` bytes.
+///
+/// # Errors
+/// As [`open`]; `FileTooLarge` where it is longer; `OutOfMemory` where its text finds no room.
+pub fn read(path: &Path, most: u64) -> io::Result<Vec<u8>> {
+    let (file, found) = open(path)?;
+    let too_large = || {
+        io::Error::new(
+            io::ErrorKind::FileTooLarge,
+            format!("it is longer than {most} bytes"),
+        )
+    };
+    if found.len() > most {
+        return Err(too_large());
+    }
+    let mut bytes = Vec::new();
+    // Files of /proc say that they are empty: the size is a hint only.
+    bytes.try_reserve(usize::try_from(found.len()).map_err(io::Error::other)?)?;
+    let read = file.take(most + 1).read_to_end(&mut bytes)?;
+    if read as u64 > most {
+        return Err(too_large());
+    }
+    Ok(bytes)
+}
+
+/// [`read`] as text.
+///
+/// # Errors
+/// As [`read`]; `InvalidData` where it is no UTF-8.
+pub fn read_text(path: &Path, most: u64) -> io::Result<String> {
+    String::from_utf8(read(path, most)?).map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))
+}
+
+/// A text of /proc or /sys below a root, as a whole.
+///
+/// # Errors
+/// As [`read_text`].
+pub fn kernel_text(path: &Path) -> io::Result<String> {
+    read_text(path, MOST_OF_KERNEL_TEXT)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::ffi::CString;
+    use std::os::unix::ffi::OsStrExt;
+
+    #[test]
+    fn pipes_devices_and_endless_files_are_refused_at_once() {
+        let place = tempfile::tempdir().unwrap();
+        let pipe = place.path().join("pipe");
+        let name = CString::new(pipe.as_os_str().as_bytes()).unwrap();
+        // SAFETY: `name` ends in NUL and outlives the call.
+        assert_eq!(unsafe { libc::mkfifo(name.as_ptr(), 0o600) }, 0);
+        let link = place.path().join("link");
+        std::os::unix::fs::symlink("/dev/zero", &link).unwrap();
+        for path in [&pipe, &link, &place.path().to_owned()] {
+            let refused = read(path, 1000).unwrap_err();
+            assert_eq!(refused.kind(), io::ErrorKind::InvalidInput, "{path:?}");
+        }
+    }
+
+    #[test]
+    fn a_file_is_read_up_to_the_stated_size() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("file");
+        std::fs::write(&path, "1234567890").unwrap();
+        assert_eq!(read_text(&path, 10).unwrap(), "1234567890");
+        let refused = read(&path, 9).unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::FileTooLarge);
+        // A file that says that it is empty is measured while it is read.
+        assert!(read(Path::new("/proc/self/status"), 10).is_err());
+        assert!(kernel_text(Path::new("/proc/self/status")).is_ok());
+        std::fs::write(&path, [0xff]).unwrap();
+        let refused = read_text(&path, 9).unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::InvalidData);
+    }
+}
