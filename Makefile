@@ -6,13 +6,20 @@ BIN := $(VENV)/bin
 .PHONY: demo examples test lint probes wheel wheel-arm64 bench clean
 .DEFAULT_GOAL := demo
 
+# A PYTHON that was asked for is the one that VENV is of, also where VENV is there already.
+ifneq ($(origin PYTHON),file)
+export PYTHON_ASKED := yes
+endif
+VENV_CHECKED := $(shell tools/venv.sh check $(PYTHON) $(VENV))
+
 # The wheel with its optional parts, built from this checkout whenever a source changed.
 SOURCES := $(shell find src ebpf-probes python lithops_patch lithowatt.data -type f -not -name '*.pyc' 2>/dev/null) Cargo.toml Cargo.lock pyproject.toml
 $(VENV)/installed: $(SOURCES)
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check --upgrade pip
-	$(BIN)/pip install --quiet --disable-pip-version-check --force-reinstall --no-deps .
-	$(BIN)/pip install --quiet --disable-pip-version-check '.[test,dev]'
+	@tools/venv.sh make $(PYTHON) $(VENV)
+	@echo "building lithowatt: 2 to 4 minutes the first time"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --force-reinstall --no-deps .
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check '.[test,dev]'
 	touch $@
 
 demo: $(VENV)/installed
@@ -20,7 +27,7 @@ demo: $(VENV)/installed
 
 # All five workloads in a quick form; docs/workloads.md has the real sizes.
 $(VENV)/examples: $(VENV)/installed
-	$(BIN)/pip install --quiet --disable-pip-version-check '.[examples]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check '.[examples]'
 	touch $@
 
 EXAMPLE := $(BIN)/python -m examples
@@ -55,13 +62,13 @@ probes:
 # For glibc 2.17 and later (manylinux2014), whatever this machine has: zig brings the old symbols.
 WHEELS ?= dist
 wheel: $(VENV)/installed
-	$(BIN)/pip install --quiet --disable-pip-version-check ziglang
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check ziglang
 	PATH="$(abspath $(BIN)):$$PATH" maturin build --release --quiet --zig --compatibility manylinux2014 --out $(WHEELS)
 
 # The same for arm64, on any machine: abi3 needs no Python of the target. The compiler is the one at hand
 # if it has the target (`rustup target add aarch64-unknown-linux-gnu`), else Debian's (root, apt).
 wheel-arm64: $(VENV)/installed
-	$(BIN)/pip install --quiet --disable-pip-version-check ziglang
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check ziglang
 	RUSTC="$$(tests/arm64/toolchain.sh)" && export RUSTC && PATH="$(abspath $(BIN)):$$PATH" \
 	    CARGO_TARGET_DIR="$(abspath $(or $(ARM64_CACHE),target/arm64))/target" \
 	    maturin build --release --quiet --zig --target aarch64-unknown-linux-gnu --compatibility manylinux2014 --out $(WHEELS)

@@ -10,6 +10,7 @@
 //! - [`stats`]: a reading as the flat dict that Lithops and FlexExecutor carry.
 //! - [`validate`]: methods against each other. [`calibration`]: a machine against a reference.
 //! - [`machine`]: what this machine is and what can be measured on it.
+//! - [`version`]: this package's, as Python writes it.
 //! - [`agent`]: the same once for a whole node: counters, a ring for all to read, containers' parts.
 //! - `python`: the bindings, with feature `python` only.
 
@@ -32,3 +33,4 @@ pub mod task;
 pub mod timeline;
 pub mod units;
 pub mod validate;
+pub mod version;

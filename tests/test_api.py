@@ -658,6 +658,18 @@ def test_all_is_all_there_is() -> None:
 
 def test_the_version_is_that_of_the_wheel() -> None:
     assert lithowatt.__version__ == importlib.metadata.version("lithowatt")
+    # What is built between two releases must not be taken for either of them.
+    assert re.fullmatch(r"\d+(\.\d+)+((a|b|rc|\.dev)\d+)?", lithowatt.__version__)
+
+
+@pytest.mark.parametrize(
+    "file", ["deploy/agent/Dockerfile", "deploy/kubernetes/agent.yaml", "docs/kubernetes.md"]
+)
+def test_images_are_named_by_this_version(file: str) -> None:
+    text = (Path(__file__).parent.parent / file).read_text(encoding="utf-8")
+    named = re.findall(r"lithowatt(?:-agent:|==)([\w.+]+)", text)
+    assert named
+    assert set(named) == {lithowatt.__version__}
 
 
 def test_the_docstring_examples_run() -> None:

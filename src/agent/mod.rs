@@ -651,7 +651,7 @@ fn header_of(
         slots: ((options.rate * HISTORY_SECONDS) as u64).max(16),
         groups: if options.containers { GROUP_ROWS } else { 0 },
         node: options.node.clone(),
-        version: env!("CARGO_PKG_VERSION").into(),
+        version: crate::version::python().into(),
         zones: zones
             .iter()
             .map(|zone| Zone {

@@ -462,7 +462,7 @@ fn fit_curve(
 
 #[pymodule]
 fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
-    module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+    module.add("__version__", crate::version::python())?;
     module.add("STATS_SCHEMA", stats::SCHEMA)?;
     module.add("TOLERANCE", validate::TOLERANCE)?;
     module.add_class::<PyMeter>()?;

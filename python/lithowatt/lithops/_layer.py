@@ -102,7 +102,7 @@ def build_layer(
         OSError: A wheel that cannot be read, an output that cannot be written.
 
     Example:
-        >>> build_layer("layer.zip", "dist/lithowatt-0.1.0-….whl").architecture  # doctest: +SKIP
+        >>> build_layer("layer.zip", "dist/lithowatt-0.2.0-….whl").architecture  # doctest: +SKIP
         'x86_64'
     """
     from ..cost import normalise_architecture
