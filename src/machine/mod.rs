@@ -16,5 +16,5 @@ pub mod share;
 pub fn cpu_vendor(root: &Path) -> Option<String> {
     let mut buffer = [0u8; 1024];
     let kept = Kept::open(&root.join("proc/cpuinfo")).ok()?;
-    cpu::parse_cpuinfo(kept.read(&mut buffer).ok()?).vendor_id
+    cpu::parse_cpuinfo(kept.read_start(&mut buffer).ok()?).vendor_id
 }

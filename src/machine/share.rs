@@ -182,7 +182,7 @@ pub struct SandboxCpu {
 impl SandboxCpu {
     /// Reads it.
     pub fn read(&self) -> Option<SandboxCount> {
-        let mut buffer = [0u8; 1024];
+        let mut buffer = [0u8; 4096];
         let mut count = SandboxCount::parse(self.stat.read(&mut buffer).ok()?);
         if let Some(usage) = &self.usage {
             count.used_ns = usage

@@ -18,6 +18,9 @@ use super::plain;
 /// A read shorter than this was not cut by the kernel's page of 4096 bytes.
 const SURELY_WHOLE: usize = 2048;
 
+/// Most files of /proc fit in this, bytes.
+const FIRST_BYTES: usize = 4096;
+
 /// Descriptor of standard error.
 const LAST_STANDARD: i32 = 2;
 
@@ -149,30 +152,84 @@ impl Kept {
         Ok(ManuallyDrop::new(unsafe { File::from_raw_fd(fd) }))
     }
 
-    /// Reads from the start into `buffer` and returns what was read as text.
+    /// Reads a file that holds a number or a short line into `buffer` and returns it as text.
     ///
-    /// Bytes that are no UTF-8 are an `InvalidData` error; a file longer than the buffer is cut.
+    /// Bytes that are no UTF-8 are an `InvalidData` error, a file that is longer than the buffer a
+    /// `FileTooLarge` error: a number of which a part is missing is another number.
     pub fn read<'b>(&self, buffer: &'b mut [u8]) -> io::Result<&'b str> {
         let file = self.file()?;
-        let mut filled = 0;
-        while filled < buffer.len() {
-            match file.read_at(&mut buffer[filled..], filled as u64) {
-                Ok(0) => break,
-                Ok(n) => {
-                    filled += n;
-                    // The kernel fills a page before it returns short, so a short read that ends a
-                    // line is the end; asking again would make it write the whole file anew.
-                    if filled < SURELY_WHOLE && buffer[filled - 1] == b'\n' {
-                        break;
-                    }
-                }
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                Err(e) => return Err(e),
-            }
+        let filled = fill(&file, buffer, 0)?;
+        if filled == buffer.len() && fill(&file, &mut [0], filled)? > 0 {
+            return Err(io::ErrorKind::FileTooLarge.into());
         }
         std::str::from_utf8(&buffer[..filled])
             .map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))
     }
+
+    /// Reads the first bytes of a long file, as many as `buffer` holds.
+    pub fn read_start<'b>(&self, buffer: &'b mut [u8]) -> io::Result<&'b str> {
+        let file = self.file()?;
+        let filled = fill(&file, buffer, 0)?;
+        Ok(as_text(&mut buffer[..filled]))
+    }
+
+    /// Reads a file of any length to its end into `buffer`, which grows as needed and is there for
+    /// the next time. Names in it that are no UTF-8 have a question mark for each such byte.
+    ///
+    /// # Errors
+    /// What the system says; `OutOfMemory`; `FileTooLarge` where the file does not end.
+    pub fn read_whole<'b>(&self, buffer: &'b mut Vec<u8>) -> io::Result<&'b str> {
+        let file = self.file()?;
+        let mut filled = 0;
+        loop {
+            // All that is reserved is used, so that a long file takes few calls.
+            buffer.clear();
+            if filled == buffer.capacity() {
+                buffer.try_reserve(filled.max(FIRST_BYTES) * 2)?;
+            }
+            buffer.resize(buffer.capacity(), 0);
+            filled = fill(&file, buffer, 0)?;
+            if filled < buffer.len() {
+                return Ok(as_text(&mut buffer[..filled]));
+            }
+            if filled as u64 >= plain::MOST_OF_KERNEL_TEXT {
+                return Err(io::ErrorKind::FileTooLarge.into());
+            }
+        }
+    }
+}
+
+/// Reads from `offset` on until the buffer is full or the file ends; returns how many bytes came.
+fn fill(file: &File, buffer: &mut [u8], offset: usize) -> io::Result<usize> {
+    let mut filled = 0;
+    while filled < buffer.len() {
+        match file.read_at(&mut buffer[filled..], (offset + filled) as u64) {
+            Ok(0) => break,
+            Ok(n) => {
+                filled += n;
+                // The kernel fills a page before it returns short, so a short read that ends a
+                // line is the end; asking again would make it write the whole file anew.
+                if offset + filled < SURELY_WHOLE && buffer[filled - 1] == b'\n' {
+                    break;
+                }
+            }
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(filled)
+}
+
+/// The bytes as text. The kernel passes on names as their owners gave them, in any encoding; the
+/// numbers beside them are ASCII.
+pub fn as_text(bytes: &mut [u8]) -> &str {
+    if std::str::from_utf8(bytes).is_err() {
+        for byte in bytes.iter_mut().filter(|byte| !byte.is_ascii()) {
+            *byte = b'?';
+        }
+    }
+    // ASCII by now, if it was not UTF-8 before.
+    std::str::from_utf8(bytes).unwrap_or_default()
 }
 
 impl Drop for Kept {
@@ -245,5 +302,46 @@ mod tests {
         take_over(&kept, &tempfile::tempfile().unwrap());
         std::fs::remove_file(&path).unwrap();
         assert!(kept.read(&mut [0; 16]).is_err());
+    }
+
+    fn kept_of(bytes: &[u8]) -> (tempfile::TempDir, Kept) {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("file");
+        std::fs::write(&path, bytes).unwrap();
+        let kept = Kept::open(&path).unwrap();
+        (place, kept)
+    }
+
+    #[test]
+    fn a_file_of_any_length_is_read_to_its_end() {
+        let mut buffer = Vec::new();
+        for lines in [0usize, 1, 500, 4096, 70_000] {
+            let text = "eth0: 1\n".repeat(lines);
+            let (_place, kept) = kept_of(text.as_bytes());
+            assert_eq!(kept.read_whole(&mut buffer).unwrap(), text);
+        }
+        // What was long before is of no harm to what is short.
+        let (_place, kept) = kept_of(b"7\n");
+        assert_eq!(kept.read_whole(&mut buffer).unwrap(), "7\n");
+        let (_place, kept) = kept_of(b"no end of line");
+        assert_eq!(kept.read_whole(&mut buffer).unwrap(), "no end of line");
+    }
+
+    #[test]
+    fn a_number_that_does_not_fit_is_an_error_and_not_another_number() {
+        let (_place, kept) = kept_of(b"123456789");
+        assert!(kept.read(&mut [0; 8]).is_err());
+        assert_eq!(kept.read(&mut [0; 9]).unwrap(), "123456789");
+        assert_eq!(kept.read_start(&mut [0; 3]).unwrap(), "123");
+    }
+
+    #[test]
+    fn names_in_any_encoding_leave_the_numbers_readable() {
+        let (_place, kept) = kept_of(b"Name:\tcaf\xe9 \xc3\nVmHWM:\t 8 kB\n");
+        let mut buffer = Vec::new();
+        let text = kept.read_whole(&mut buffer).unwrap();
+        assert_eq!(text, "Name:\tcaf? ?\nVmHWM:\t 8 kB\n");
+        let (_place, kept) = kept_of("Name:\té\n".as_bytes());
+        assert_eq!(kept.read_whole(&mut buffer).unwrap(), "Name:\té\n");
     }
 }

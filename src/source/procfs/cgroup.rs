@@ -48,7 +48,7 @@ impl CgroupCpu {
 
     /// CPU time since the cgroup was made, ns.
     pub fn cpu_ns(&self) -> Option<u64> {
-        let mut buffer = [0u8; 1024];
+        let mut buffer = [0u8; 4096];
         let text = self.kept.read(&mut buffer).ok()?;
         if self.unified {
             cgroup_usage_usec(text).map(|us| us * 1000)

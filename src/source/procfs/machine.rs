@@ -194,7 +194,7 @@ impl MachineCpu {
     pub fn stat_line(&mut self, now_ns: u64) -> Option<StatLine> {
         // Only the first line is wanted; it is below 256 bytes.
         let mut buffer = [0u8; 256];
-        let text = self.stat.as_ref()?.read(&mut buffer).ok()?;
+        let text = self.stat.as_ref()?.read_start(&mut buffer).ok()?;
         let line = StatLine::parse(text)?;
         self.waiting_ns = (line.iowait + line.steal) * TICK_NS;
         self.waiting_read_at = now_ns;

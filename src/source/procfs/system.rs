@@ -140,6 +140,8 @@ pub struct System {
     temperature: Option<Kept>,
     block: PathBuf,
     disks: HashMap<String, bool>,
+    /// What is read goes here, and the room stays.
+    text: Vec<u8>,
 }
 
 /// Sensor drivers that show a processor's temperature.
@@ -176,13 +178,13 @@ impl System {
             temperature: open_temperature(root),
             block: root.join("sys/block"),
             disks: HashMap::new(),
+            text: Vec::new(),
         }
     }
 
     /// Reads the flows, with `stat` as the machine's CPU line.
     pub fn edge(&mut self, stat: Option<StatLine>) -> SystemEdge {
-        let mut buffer = [0u8; 16384];
-        let (block, disks) = (&self.block, &mut self.disks);
+        let (block, disks, buffer) = (&self.block, &mut self.disks, &mut self.text);
         let mut is_disk = |name: &str| {
             if let Some(known) = disks.get(name) {
                 return *known;
@@ -195,32 +197,32 @@ impl System {
         let disk = self
             .disk
             .as_ref()
-            .and_then(|kept| kept.read(&mut buffer).ok())
+            .and_then(|kept| kept.read_whole(buffer).ok())
             .and_then(|text| disk_bytes(text, &mut is_disk));
         let net = self
             .net
             .as_ref()
-            .and_then(|kept| kept.read(&mut buffer).ok())
+            .and_then(|kept| kept.read_whole(buffer).ok())
             .and_then(net_bytes);
         SystemEdge { stat, disk, net }
     }
 
     /// Reads the states.
-    pub fn state(&self) -> SystemState {
-        let mut buffer = [0u8; 4096];
+    pub fn state(&mut self) -> SystemState {
+        let buffer = &mut self.text;
         let memory = self
             .meminfo
             .as_ref()
-            .and_then(|kept| kept.read(&mut buffer).ok())
+            .and_then(|kept| kept.read_whole(buffer).ok())
             .and_then(Memory::parse);
         let load_1m = self
             .loadavg
             .as_ref()
-            .and_then(|kept| kept.read(&mut buffer).ok())
+            .and_then(|kept| kept.read_whole(buffer).ok())
             .and_then(|text| text.split_ascii_whitespace().next()?.parse().ok())
             .filter(|load: &f64| load.is_finite() && *load >= 0.0);
         let mut number = |kept: &Kept| -> Option<f64> {
-            kept.read(&mut buffer).ok()?.trim().parse::<f64>().ok()
+            kept.read_whole(buffer).ok()?.trim().parse::<f64>().ok()
         };
         let mut khz: Vec<f64> = self.frequency.iter().filter_map(&mut number).collect();
         khz.retain(|khz| khz.is_finite() && *khz > 0.0);
@@ -338,5 +340,33 @@ mod tests {
         let memory = Memory::parse(text).unwrap();
         assert_eq!(memory.percent(), 75.0);
         assert!(Memory::parse("MemTotal: much kB").is_none());
+    }
+
+    #[test]
+    fn every_disk_and_interface_of_a_large_node_is_counted() {
+        let root = tempfile::tempdir().unwrap();
+        let mut net = "Inter-|   Receive |\n face |bytes\n".to_owned();
+        let mut disks = String::new();
+        for n in 0..700 {
+            net += &format!(" veth{n:08x}: 1000 1 0 0 0 0 0 0 2000 1 0 0 0 0 0 0\n");
+            disks += &format!(" 253 {n} dm-{n} 1 0 2 0 1 0 4 0 0 0 0\n");
+            std::fs::create_dir_all(root.path().join(format!("sys/block/dm-{n}"))).unwrap();
+        }
+        // An interface may be called anything but a slash and blanks.
+        let mut net = net.into_bytes();
+        net.extend(b" caf\xe9: 5 0 0 0 0 0 0 0 7 0 0 0 0 0 0 0\n");
+        std::fs::create_dir_all(root.path().join("proc/net")).unwrap();
+        std::fs::write(root.path().join("proc/net/dev"), net).unwrap();
+        std::fs::write(root.path().join("proc/diskstats"), disks).unwrap();
+        let edge = System::open(root.path()).edge(None);
+        let net = InOut {
+            input: 700_005,
+            output: 1_400_007,
+        };
+        let disk = InOut {
+            input: 700 * 2 * 512,
+            output: 700 * 4 * 512,
+        };
+        assert_eq!((edge.net, edge.disk), (Some(net), Some(disk)));
     }
 }

@@ -30,6 +30,8 @@ pub struct Tree {
     total_ns: u64,
     statm: Option<Kept>,
     status: Option<Kept>,
+    /// What is read goes here, and the room stays.
+    text: Vec<u8>,
     /// Before this a tree is not walked again, ns.
     rest_until_ns: u64,
     /// CPU time of the living descendants when it was last walked, ns.
@@ -90,6 +92,7 @@ impl Tree {
             total_ns: 0,
             statm: None,
             status: None,
+            text: Vec::new(),
             rest_until_ns: 0,
             living_ns: 0,
             reaped_ns: 0,
@@ -230,8 +233,7 @@ impl Tree {
         if self.status.is_none() {
             self.status = Kept::open(Path::new(&format!("/proc/{}/status", self.pid))).ok();
         }
-        let mut buffer = [0u8; 4096];
-        peak_bytes(self.status.as_ref()?.read(&mut buffer).ok()?)
+        peak_bytes(self.status.as_ref()?.read_whole(&mut self.text).ok()?)
     }
 
     /// Resident memory of the tree now, bytes.
