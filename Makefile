@@ -39,10 +39,13 @@ examples: $(VENV)/examples
 	$(EXAMPLE).video $(QUICK) --every 12
 	$(EXAMPLE).data_analytics $(QUICK) --megabytes 20
 
+# Every suite, whatever another one came to. ARGS: `ARGS="-- -k ring"` hands the rest to pytest.
 test: $(VENV)/installed
-	cargo test --quiet
-	$(BIN)/python -m pytest --quiet --doctest-modules --pyargs lithowatt lithops_patch
-	$(BIN)/python -m pytest
+	$(BIN)/python tests/run_suites.py $(ARGS)
+
+# What needs neither root nor patience: under a minute once the wheel is installed.
+test-fast: $(VENV)/installed
+	$(BIN)/python tests/run_suites.py --fast $(ARGS)
 
 lint: $(VENV)/installed
 	cargo fmt --check

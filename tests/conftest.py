@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,7 +15,34 @@ for folder in (TESTS / "rig", TESTS):
     if str(folder) not in sys.path:
         sys.path.insert(0, str(folder))
 
+import kernel_probes  # noqa: E402
+from lithowatt import _core  # noqa: E402
 from rig import Rig  # noqa: E402
+
+
+def pytest_configure() -> None:
+    """Programs that tests start find what they would find in an ordinary shell."""
+    # Python's own switches change what users' programs print, and when.
+    for name in ("PYTHONUNBUFFERED", "PYTHONDEVMODE", "PYTHONWARNINGS", "PYTHONOPTIMIZE"):
+        os.environ.pop(name, None)
+    # What a script starts with `&` ignores SIGINT, under nohup SIGHUP, and hands that on to all it
+    # starts. A handler that does nothing ignores as well, and is not handed on.
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM, signal.SIGQUIT, signal.SIGCHLD):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, lambda *_: None)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks what runs the simulated machine, and orders and groups tests for several processes."""
+    for item in items:
+        if "live" in getattr(item, "fixturenames", ()):
+            item.add_marker("rig")
+        # Tests of a file share its fixtures, unless the file says which of them do.
+        if item.get_closest_marker("xdist_group") is None:
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
+    # What takes longest begins first: nothing waits for it alone at the end.
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
 
 
 @pytest.fixture(scope="session")
@@ -29,18 +57,9 @@ def live() -> None:
 @pytest.fixture(scope="module", autouse=True)
 def _probes_as_found() -> Iterator[None]:
     """Kernel probes that a file's tests load go with them: other tests meter without."""
-    from lithowatt import UnavailableError, _core
-
-    def loaded() -> bool:
-        try:
-            _core.Probes()
-        except UnavailableError:
-            return False
-        return True
-
-    before = loaded()
+    before = kernel_probes.are_loaded()
     yield
-    if not before and loaded():
+    if not before and kernel_probes.are_loaded():
         _core.unload_probes()
 
 

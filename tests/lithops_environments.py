@@ -8,6 +8,7 @@ as `pip install` puts it there.
 
 from __future__ import annotations
 
+import fcntl
 import functools
 import json
 import os
@@ -60,19 +61,18 @@ def interpreter(version: str) -> Path | None:
 
 
 def _cached(name: str, build: Callable[[Path], None]) -> Path:
-    """A directory under the temporary one that is built once, by whichever session is first."""
-    uid = os.getuid() if hasattr(os, "getuid") else 0
-    cache = Path(tempfile.gettempdir()) / f"lithowatt-test-environments-{uid}"
+    """A directory under the temporary one that is built once, by whichever process is first."""
+    cache = Path(tempfile.gettempdir()) / f"lithowatt-test-environments-{os.getuid()}"
     home = cache / name
-    if not home.exists():
-        cache.mkdir(mode=0o700, exist_ok=True)
-        # Built under another name, so that an interrupted build is never used.
-        building = Path(tempfile.mkdtemp(dir=cache))
-        build(building)
-        try:
+    cache.mkdir(mode=0o700, exist_ok=True)
+    with (cache / f"{name}.lock").open("w") as lock:
+        # The others wait: they would build the same.
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not home.exists():
+            # Built under another name, so that an interrupted build is never used.
+            building = Path(tempfile.mkdtemp(dir=cache))
+            build(building)
             building.rename(home)
-        except OSError:  # another session was faster
-            shutil.rmtree(building)
     # For workers of another user, where a test puts it before them.
     home.chmod(0o755)
     return home

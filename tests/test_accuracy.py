@@ -32,6 +32,8 @@ from accuracy_report import (
 from lithowatt import EnergyMeter
 from rig import Rig, StaticTree
 
+pytestmark = pytest.mark.quiet
+
 FULL = os.environ.get("LITHOWATT_FULL") == "1"
 Steady = Callable[[Callable[[], None]], None]
 

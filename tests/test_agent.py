@@ -24,6 +24,8 @@ from lithowatt import EnergyMeter, _core
 from lithowatt._errors import AgentError
 from rig import Rig, StaticTree
 
+pytestmark = pytest.mark.quiet
+
 
 @pytest.fixture
 def folder() -> Iterator[Path]:

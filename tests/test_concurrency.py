@@ -28,6 +28,8 @@ from lithowatt import EnergyMeter, MeterStateError, measure
 from lithowatt._reading import Reading
 from rig import Rig, StaticTree
 
+pytestmark = pytest.mark.quiet
+
 Steady = Callable[[Callable[[], None]], None]
 
 

@@ -15,7 +15,10 @@ from typing import Any
 import pytest
 
 import ebpf_report
+import kernel_probes
 from lithowatt import EnergyMeter, UnavailableError, _core
+
+pytestmark = pytest.mark.quiet
 
 ROOTLESS = os.geteuid() != 0
 
@@ -29,19 +32,8 @@ while time.process_time() < end: pass
 @pytest.fixture(scope="module")
 def probes() -> Iterator[Any]:
     """Probes that are loaded; the machine is left as it was found."""
-    try:
-        found = _core.Probes()
-    except UnavailableError:
-        pass
-    else:
-        yield found
-        return
-    try:
-        _core.load_probes()
-    except UnavailableError as error:
-        pytest.skip(f"no kernel probes: {error}")
-    yield _core.Probes()
-    _core.unload_probes()
+    with kernel_probes.loaded():
+        yield _core.Probes()
 
 
 def used() -> float:
@@ -298,10 +290,7 @@ def test_somebody_without_rights(probes: Any) -> None:
 @pytest.mark.skipif(ROOTLESS, reason="only root loads and unloads probes")
 def test_unloaded_while_it_runs() -> None:
     """Maps go on saying what they said last: nothing may be read from them."""
-    try:
-        _core.load_probes()
-    except UnavailableError as error:
-        pytest.skip(f"no kernel probes: {error}")
+    kernel_probes.load()
     code = (
         "import json, time; from lithowatt import EnergyMeter, _core\n"
         "def spin():\n"
@@ -310,12 +299,14 @@ def test_unloaded_while_it_runs() -> None:
         "out = []\n"
         "for step in range(3):\n"
         "    with EnergyMeter(interval=None) as m:\n"
+        "        began = time.process_time()\n"
         "        spin()\n"
         "        if step == 1: _core.unload_probes()\n"
         "        spin()\n"
+        "        truth = time.process_time() - began\n"
         "    s = m.stats()\n"
         "    out.append([s['worker_func_ebpf_available'], s['worker_func_ebpf_source'],\n"
-        "                s['worker_func_energy_cpu_time']])\n"
+        "                s['worker_func_energy_cpu_time'], truth])\n"
         "print(json.dumps(out))\n"
     )
     done = subprocess.run([sys.executable, "-c", code], stdout=-1, text=True, check=True)
@@ -323,8 +314,9 @@ def test_unloaded_while_it_runs() -> None:
     assert before[0] is True
     assert during[0] is False and "unloaded" in during[1]
     assert after[0] is False and "not loaded" in after[1]
-    for _, _, cpu in (before, during, after):
-        assert cpu == pytest.approx(0.1, rel=0.1)
+    for _, _, cpu, truth in (before, during, after):
+        # What starting and stopping the meter costs is in its window, and not in the truth.
+        assert cpu == pytest.approx(truth, rel=0.1)
     with pytest.raises(UnavailableError, match="doctor --load"):
         _core.Probes()
 
@@ -332,23 +324,23 @@ def test_unloaded_while_it_runs() -> None:
 @pytest.mark.skipif(ROOTLESS, reason="only root loads and unloads probes")
 def test_loaded_anew_while_it_runs() -> None:
     """What two probes counted is not compared, though a second meter has opened the new one."""
-    try:
-        _core.load_probes()
-    except UnavailableError as error:
-        pytest.skip(f"no kernel probes: {error}")
+    kernel_probes.load()
     with EnergyMeter(interval=None) as long:
+        before = used()
         spin(0.05)
         _core.unload_probes()
         _core.load_probes()
         with EnergyMeter(interval=None) as short:
             spin(0.05)
+        truth = used() - before
     _core.unload_probes()
     assert short.stats()["worker_func_ebpf_cpu_time"] == pytest.approx(0.05, rel=0.1)
     stats = long.stats()
     assert stats["worker_func_ebpf_available"] is False
     assert "anew" in stats["worker_func_ebpf_source"]
     # Unloading and loading are work of this process, too.
-    assert 0.095 < stats["worker_func_energy_cpu_time"] < 0.2
+    assert truth > 0.1
+    assert stats["worker_func_energy_cpu_time"] == pytest.approx(truth, rel=0.05)
 
 
 @pytest.mark.skipif(ROOTLESS, reason="only root loads and unloads probes")
@@ -357,10 +349,7 @@ def test_loaded_after_the_first_meter() -> None:
     _core.unload_probes()
     with EnergyMeter(interval=None) as without:
         spin(0.01)
-    try:
-        _core.load_probes()
-    except UnavailableError as error:
-        pytest.skip(f"no kernel probes: {error}")
+    kernel_probes.load()
     with EnergyMeter(interval=None) as meter:
         spin(0.01)
     _core.unload_probes()
@@ -370,6 +359,9 @@ def test_loaded_after_the_first_meter() -> None:
 
 @pytest.mark.skipif(ROOTLESS, reason="only root loads and unloads probes")
 def test_doctor_loads_and_unloads() -> None:
+    with kernel_probes.loaded():
+        pass  # skipped where they cannot be
+
     def doctor(*arguments: str) -> Any:
         command = [sys.executable, "-m", "lithowatt", "doctor", "--json", *arguments]
         done = subprocess.run(command, capture_output=True, text=True)

@@ -19,6 +19,8 @@ import pytest
 
 from rig import Rig
 
+pytestmark = [pytest.mark.lithops, pytest.mark.slow]
+
 ROOT = Path(__file__).resolve().parent.parent
 FLEXECUTOR = os.environ.get("FLEXECUTOR_SRC")
 

@@ -21,6 +21,8 @@ from lithops_environments import PATIENCE, isolated, plain
 from lithowatt.flexecutor import COLUMN_NAMES
 from lithowatt.profiles import Configuration, read_profile, read_sidecar
 
+pytestmark = [pytest.mark.lithops, pytest.mark.slow]
+
 TESTS = Path(__file__).resolve().parent
 STANDIN = TESTS / "flexecutor_standin"
 CHECKOUTS = [Path(path) for path in os.environ.get("FLEXECUTOR_SRC", "").split(":") if path]

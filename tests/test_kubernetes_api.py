@@ -16,6 +16,8 @@ from lithowatt.lithops.kubernetes import edit_template
 from rig import Rig
 from test_kubernetes_pods import OWN, VARIABLES, WORK, Pod, machine_files, podman
 
+pytestmark = pytest.mark.cluster
+
 __all__ = ["cluster", "podman", "server"]  # fixtures
 
 yaml = pytest.importorskip("yaml")

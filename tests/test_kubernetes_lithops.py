@@ -24,6 +24,8 @@ from test_kubernetes_pods import machine_files, podman
 from test_lithops_storage import s3
 from test_stats import CONTRACT
 
+pytestmark = [pytest.mark.cluster, pytest.mark.quiet]
+
 __all__ = ["cluster", "podman", "s3", "server"]  # fixtures
 
 yaml = pytest.importorskip("yaml")

@@ -21,6 +21,8 @@ from rig import Rig
 from test_kubernetes_api import JOB, PATHS, Server, server
 from test_kubernetes_pods import Pod, podman
 
+pytestmark = [pytest.mark.cluster, pytest.mark.quiet]
+
 __all__ = ["podman", "server"]  # fixtures
 
 yaml = pytest.importorskip("yaml")

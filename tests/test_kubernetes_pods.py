@@ -21,6 +21,8 @@ from lithowatt import _core
 from lithowatt._errors import AgentError
 from rig import Rig, StaticTree
 
+pytestmark = [pytest.mark.cluster, pytest.mark.quiet]
+
 CONTAINERS_CONF = """
 [containers]
 default_ulimits = ["nofile=1024:1024", "nproc=4096:4096"]

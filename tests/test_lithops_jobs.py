@@ -107,7 +107,7 @@ def plain_jobs(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, int]
     }
 
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.lithops, pytest.mark.slow, pytest.mark.timeout(300)]
 each_configuration = pytest.mark.parametrize("configuration", CONFIGURATIONS, ids=str)
 
 

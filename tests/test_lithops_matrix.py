@@ -19,7 +19,7 @@ from lithops_scenarios import ENDS
 from test_lithops_jobs import SILENT, portable
 from test_stats import CONTRACT
 
-pytestmark = pytest.mark.timeout(400)
+pytestmark = [pytest.mark.lithops, pytest.mark.slow, pytest.mark.timeout(400)]
 
 Seen = dict[str, Any]
 FUNCTION, TASK = "worker_func_energy_", "worker_task_energy_"

@@ -16,6 +16,8 @@ from lithops_environments import isolated, metered, plain, run_python
 from lithowatt.lithops import _ship
 from wheels import pack_wheel
 
+pytestmark = [pytest.mark.lithops, pytest.mark.slow]
+
 ENERGY = "worker_func_energy_"
 
 #: The newest release, and the newest of those with the older worker.

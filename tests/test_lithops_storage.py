@@ -17,6 +17,8 @@ from lithops_environments import isolated, metered, plain, run_python, site_pack
 sys.path.append(str(Path(__file__).resolve().parent / "lambda_runtime"))
 from environments import SERVICES, environment
 
+pytestmark = [pytest.mark.lithops, pytest.mark.slow]
+
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples" / "config"
 ENERGY = "worker_func_energy_"
 

@@ -14,6 +14,8 @@ import pytest
 from lithowatt.lithops import _task
 from lithowatt.lithops._task import KEYS, PREFIX, TaskWindow, Worker
 
+pytestmark = [pytest.mark.lithops, pytest.mark.slow]
+
 
 class Meter:
     """A meter whose window is what the test says."""

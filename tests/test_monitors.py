@@ -19,6 +19,8 @@ from lithowatt.monitors import (
     setup_perf_monitoring,
 )
 
+pytestmark = pytest.mark.quiet
+
 RANGE_UJ = 262_143_328_850
 
 #: Two sockets, the second one first, behind the platform; and what must not be counted twice.

@@ -22,6 +22,8 @@ import pytest
 
 from lithowatt import EnergyMeter
 
+pytestmark = pytest.mark.quiet
+
 MIB = 1 << 20
 TICK = 1 / os.sysconf("SC_CLK_TCK")
 """psutil's CPU times come in steps of this, s."""

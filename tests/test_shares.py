@@ -15,6 +15,8 @@ import pytest
 
 from lithowatt import EnergyMeter, PowerModel, _core
 
+pytestmark = pytest.mark.quiet
+
 GIB = 1 << 30
 
 

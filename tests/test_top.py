@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 
+import kernel_probes
 from lithowatt import EnergyMeter, UnavailableError, _core
 from lithowatt._cgroup_names import place_of, place_of_process, printable
 from lithowatt._top import Energy, Look, Row, Top, band, record
@@ -26,6 +27,8 @@ from lithowatt._top_counts import ProbeCounts, Snapshot, Tree, Use, ended_betwee
 from lithowatt._top_view import plain, show, table
 from lithowatt.cli import main
 from rig import Rig
+
+pytestmark = pytest.mark.quiet
 
 HEX = "0123456789abcdef" * 4
 UID = "0f3c3a52-3b1e-4b8a-9d6e-0a1b2c3d4e5f"
@@ -62,18 +65,8 @@ def running(code: str, **more: Any) -> Iterator[subprocess.Popen[str]]:
 @pytest.fixture(scope="session")
 def probes() -> Iterator[None]:
     """Kernel probes, loaded for these tests unless they were before."""
-    ours = False
-    try:
-        _core.Probes()
-    except UnavailableError:
-        try:
-            _core.load_probes()
-            ours = True
-        except UnavailableError as error:
-            pytest.skip(f"kernel probes: {error}")
-    yield
-    if ours:
-        _core.unload_probes()
+    with kernel_probes.loaded():
+        yield
 
 
 @pytest.fixture

@@ -19,6 +19,8 @@ import pytest
 
 from rig import AMD_CORES, Rig, StaticTree, Truth, main
 
+pytestmark = pytest.mark.quiet
+
 REASON = Rig.unavailable_reason()
 live = pytest.mark.skipif(REASON is not None, reason=REASON or "")
 

@@ -1,0 +1,127 @@
+"""Runs every suite of the project, whatever the one before came to, and names each result.
+
+The tests in Python run in two passes: side by side those that bear company, then one by one those
+marked ``quiet``. The closing lines are one line per suite and the counts of all tests in Python.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import shlex
+import subprocess
+import sys
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+
+PACKAGES = ("lithowatt", "lithops_patch")
+
+FAST = "not (quiet or rig or lithops or cluster or images or slow)"
+
+NO_TESTS = 5
+"""pytest's exit code where a selection leaves nothing to run."""
+
+ESCAPES = re.compile(rb"\x1b\[[0-9;]*m")
+COUNT = re.compile(r"(\d+) (failed|passed|skipped|xfailed|xpassed|errors?|warnings?)\b")
+RUST = re.compile(r"^test result: .*?(\d+) passed; (\d+) failed; (\d+) ignored", re.M)
+ORDER = ("failed", "passed", "skipped", "xfailed", "xpassed", "warnings", "errors")
+
+
+@dataclass
+class Result:
+    """What a suite came to."""
+
+    name: str
+    code: int
+    seconds: float
+    counts: Counter[str] = field(default_factory=Counter)
+
+    def __str__(self) -> str:
+        came_to = "passed" if self.code == 0 else f"FAILED (exit code {self.code})"
+        return f"{self.name:<24} {came_to}: {told(self.counts)} in {self.seconds:.0f} s"
+
+
+def told(counts: Counter[str]) -> str:
+    """``1 failed, 20 passed``, in pytest's order and grammar."""
+    parts = []
+    for word in ORDER:
+        number = counts[word]
+        if number:
+            singular = number == 1 and word in ("errors", "warnings")
+            parts.append(f"{number} {word[:-1] if singular else word}")
+    return ", ".join(parts) or "no tests ran"
+
+
+def run(command: list[str]) -> tuple[int, str]:
+    """Runs a command whose output is shown as it comes; its exit code and its output."""
+    print(f"\n== {shlex.join(command)}", flush=True)
+    parts = []
+    try:
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
+            assert process.stdout is not None
+            while part := os.read(process.stdout.fileno(), 1 << 16):
+                parts.append(part)
+                sys.stdout.buffer.write(part)
+                sys.stdout.buffer.flush()
+    except OSError as error:
+        print(f"{command[0]}: {error}", flush=True)
+        return 127, ""
+    return process.returncode, ESCAPES.sub(b"", b"".join(parts)).decode(errors="replace")
+
+
+def rust() -> Result:
+    """The tests of the core."""
+    started = time.monotonic()
+    # Without --no-fail-fast, the files after one that fails are not run.
+    code, output = run(["cargo", "test", "--quiet", "--no-fail-fast"])
+    counts: Counter[str] = Counter()
+    for passed, failed, ignored in RUST.findall(output):
+        counts.update(passed=int(passed), failed=int(failed), skipped=int(ignored))
+    return Result("rust", code, time.monotonic() - started, counts)
+
+
+def pytest(name: str, *arguments: str) -> Result:
+    """One pass of pytest."""
+    started = time.monotonic()
+    color = ["--color=yes"] if sys.stdout.isatty() else []
+    code, output = run([sys.executable, "-m", "pytest", *color, *arguments])
+    counts: Counter[str] = Counter()
+    closing = [line for line in output.splitlines() if re.search(r" in [\d.]+s\b", line)]
+    for number, word in COUNT.findall(closing[-1] if closing else ""):
+        counts[word if word.endswith("ed") or word.endswith("s") else f"{word}s"] += int(number)
+    return Result(name, 0 if code == NO_TESTS else code, time.monotonic() - started, counts)
+
+
+def main() -> int:
+    """Runs what was asked for."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "--fast", action="store_true", help="only Python, side by side, and nothing that is slow"
+    )
+    parser.add_argument("--without-rust", action="store_true", help="the tests in Python alone")
+    cpus = str(len(os.sched_getaffinity(0)))
+    parser.add_argument("--workers", default=cpus, help="tests side by side (default: CPUs)")
+    parser.add_argument("pytest", nargs="*", help="more arguments for pytest, after --")
+    asked = parser.parse_args()
+    side_by_side = ["-n", asked.workers, "--dist", "loadgroup", "--no-loadscope-reorder"]
+
+    results = [] if asked.fast or asked.without_rust else [rust()]
+    results.append(pytest("doctests", "--quiet", "--doctest-modules", "--pyargs", *PACKAGES))
+    marked = FAST if asked.fast else "not quiet"
+    passes = [pytest("python, side by side", *side_by_side, "-m", marked, *asked.pytest)]
+    if not asked.fast:
+        passes.append(pytest("python, one by one", "-m", "quiet", *asked.pytest))
+    results += passes
+
+    print("\n== what each suite came to", *results, sep="\n")
+    counts = sum((one.counts for one in passes), Counter[str]())
+    seconds = sum(one.seconds for one in passes)
+    clock = f"{int(seconds) // 3600}:{int(seconds) // 60 % 60:02}:{int(seconds) % 60:02}"
+    print(f" {told(counts)} in {seconds:.2f}s ({clock}) ".center(80, "="))
+    return max((one.code for one in results), key=abs)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
