@@ -10,7 +10,6 @@ from __future__ import annotations
 import fcntl
 import http.client
 import os
-import stat
 import struct
 import sys
 import threading
@@ -20,6 +19,7 @@ import urllib.request
 from pathlib import Path
 
 from lithowatt._errors import AgentError
+from lithowatt._files import replacement
 
 FIXED_BYTES = 8192
 """Header, head, account and idle powers: all that comes before the samples."""
@@ -189,20 +189,12 @@ class Mirror:
         slow = max(header[_PERIOD], int(self.period * 1e9))
         header[_PERIOD] = slow
         header[-1] = checksum(header[:-1])
-        temporary = self.path.with_name(f".ring.{os.getpid()}")
-        temporary.unlink(missing_ok=True)
-        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-        file = os.open(temporary, flags, stat.S_IRUSR | stat.S_IWUSR)
-        try:
-            os.ftruncate(file, header[_FILE])
-            os.pwrite(file, struct.pack(f"<{HEADER_WORDS}Q", *header), 0)
-            _put(file, header, body)
-            os.fchmod(file, 0o644)
-            temporary.replace(self.path)
-        except BaseException:
-            os.close(file)
-            temporary.unlink(missing_ok=True)
-            raise
+        with replacement(self.path, mode=0o600) as new:
+            os.ftruncate(new, header[_FILE])
+            os.pwrite(new, struct.pack(f"<{HEADER_WORDS}Q", *header), 0)
+            _put(new, header, body)
+            os.fchmod(new, 0o644)
+            file = os.dup(new)
         if self._file is not None:
             os.close(self._file)
         self._file, self._generation = file, header[_GENERATION]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import io
 import json
 import os
 import shutil
@@ -22,6 +23,7 @@ from lithowatt import _core
 from lithowatt._calibrate import SYSTEM_PATH, curve_line
 from lithowatt._calibrate import add_cli as add_calibrate_cli
 from lithowatt._errors import LithowattError
+from lithowatt._files import write_atomically
 from lithowatt._meter import EnergyMeter
 from lithowatt._reading import format_number
 
@@ -263,10 +265,9 @@ def _run(arguments: argparse.Namespace) -> int:
     # Whatever becomes of the report, the exit code is the command's.
     try:
         if output is not None:
-            temporary = output.with_name(f".{output.name}.{os.getpid()}")
-            with temporary.open("w", encoding="utf-8", newline="") as file:
-                _report(reading, arguments, code, file)
-            temporary.replace(output)
+            text = io.StringIO(newline="")
+            _report(reading, arguments, code, text)
+            write_atomically(output, text.getvalue())
         else:
             stream = sys.stdout if arguments.json or arguments.csv else sys.stderr
             # A stream that was closed before we started is None.
@@ -283,6 +284,8 @@ def _no_output(output: Path) -> str | None:
     """Why a report cannot be written there, ``None`` where it can."""
     if output.is_dir():
         return f"{output} is a directory; --output takes a file"
+    if output.exists() and not output.is_file():  # a device or a FIFO is written to, not replaced
+        return None if os.access(output, os.W_OK) else f"{output} is not writable"
     if not output.parent.is_dir():
         return f"there is no directory {output.parent} to write {output.name} in"
     if not os.access(output.parent, os.W_OK):

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from lithowatt import _core
+from lithowatt._files import read_plain, write_atomically
 
 __all__ = ["IMDS_ADDRESS", "IMDS_BUDGET", "InstanceMetadata", "instance_metadata"]
 
@@ -200,7 +201,7 @@ def _stored() -> InstanceMetadata | None:
     if path is None or boot_id is None:
         return None
     try:
-        stored = json.loads(path.read_bytes()[:_LONGEST])
+        stored = json.loads(read_plain(path, _LONGEST))
     except (OSError, ValueError):
         return None
     if not isinstance(stored, dict) or stored.get("schema") != _SCHEMA:
@@ -225,13 +226,6 @@ def _store(found: InstanceMetadata) -> None:
         "region": found.region,
         "architecture": found.architecture,
     }
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
+    with suppress(OSError):
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
-        with open(os.open(temporary, flags, 0o600), "w", encoding="utf-8") as file:  # noqa: PTH123
-            json.dump(stored, file)
-        temporary.replace(path)
-    except OSError:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
+        write_atomically(path, json.dumps(stored), mode=0o600, sync=False)

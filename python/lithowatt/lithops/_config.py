@@ -13,12 +13,12 @@ import copy
 import functools
 import importlib.util
 import json
-import os
 import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from .._errors import LithowattError
+from .._files import write_atomically
 from .._install import pip_install
 
 __all__ = ["ConfigProblem", "Finding", "check_config", "keys_read", "read_yaml", "render_yaml"]
@@ -523,13 +523,7 @@ def _main(arguments: argparse.Namespace) -> int:
     try:
         findings, right = check_config(read_yaml(Path(arguments.file)))
         if arguments.write:
-            target = Path(arguments.write)
-            temporary = target.with_name(f".{target.name}.{os.getpid()}")
-            try:
-                temporary.write_text(render_yaml(right, findings), encoding="utf-8")
-                temporary.replace(target)
-            finally:
-                temporary.unlink(missing_ok=True)
+            write_atomically(arguments.write, render_yaml(right, findings))
     except BrokenPipeError:
         raise
     except OSError as error:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import importlib.util
+import io
 import marshal
 import os
 import re
@@ -22,6 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .._errors import LithowattError
+from .._files import write_atomically
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -126,24 +128,21 @@ def _build(output: Path, wheel: Path, architecture: str, glibc: tuple[int, int])
             f"{wheel.name} is for {found}, the layer for {architecture}: "
             f"give a {_PLATFORMS[architecture]} wheel or another architecture"
         )
-    temporary = output.with_name(f".{output.name}.{os.getpid()}")
-    try:
-        with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as layer:
-            for name, content in sorted(files.items()):
-                entry = zipfile.ZipInfo(f"python/{name}", _EPOCH)
-                entry.compress_type = zipfile.ZIP_DEFLATED
-                # Lambda runs functions as another user than the one who unpacks.
-                entry.external_attr = (0o100755 if name.endswith(".so") else 0o100644) << 16
-                entry.create_system = 3
-                layer.writestr(entry, content)
-        size = temporary.stat().st_size
-        if size > LAYER_LIMIT:
-            raise LayerError(f"the layer has {size} bytes, more than {LAYER_LIMIT}")
-        digest = hashlib.sha256(temporary.read_bytes()).hexdigest()
-        temporary.replace(output)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return Layer(output, size, digest, found, needed, _version(wheel))
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as layer:
+        for name, content in sorted(files.items()):
+            entry = zipfile.ZipInfo(f"python/{name}", _EPOCH)
+            entry.compress_type = zipfile.ZIP_DEFLATED
+            # Lambda runs functions as another user than the one who unpacks.
+            entry.external_attr = (0o100755 if name.endswith(".so") else 0o100644) << 16
+            entry.create_system = 3
+            layer.writestr(entry, content)
+    content = buffer.getvalue()
+    if len(content) > LAYER_LIMIT:
+        raise LayerError(f"the layer has {len(content)} bytes, more than {LAYER_LIMIT}")
+    write_atomically(output, content)
+    digest = hashlib.sha256(content).hexdigest()
+    return Layer(output, len(content), digest, found, needed, _version(wheel))
 
 
 def wheel_files(wheel: StrPath) -> Iterator[tuple[str, bytes]]:

@@ -8,8 +8,6 @@ import logging
 import math
 import os
 import re
-import secrets
-import stat
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -17,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from lithowatt._errors import MalformedValueError, UnreadableFileError
+from lithowatt._files import write_atomically
 
 try:
     import fcntl
@@ -331,30 +330,6 @@ def _number(value: Any) -> Any:
     if item is None:
         raise TypeError(f"a profile cannot hold {type(value).__name__} {value!r:.60}")
     return item()
-
-
-def write_atomically(path: str | os.PathLike[str], text: str) -> None:
-    """Replaces a file's content in one step, keeping its permissions.
-
-    Raises:
-        OSError: It cannot be written; what was there before still is.
-    """
-    target = Path(os.path.realpath(path))  # a link stays a link
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.{secrets.token_hex(4)}")
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
-    descriptor = os.open(temporary, flags, 0o666)  # less the umask, as for any file
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            with contextlib.suppress(OSError):
-                os.fchmod(descriptor, stat.S_IMODE(target.stat().st_mode))
-            file.write(text)
-            file.flush()
-            os.fsync(descriptor)
-        temporary.replace(target)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise
 
 
 @contextlib.contextmanager

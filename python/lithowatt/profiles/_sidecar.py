@@ -20,8 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from lithowatt._errors import MalformedValueError, UnreadableFileError
+from lithowatt._files import write_atomically
 from lithowatt.flexecutor._values import finite
-from lithowatt.profiles._file import Configuration, Metrics, prints, write_atomically
+from lithowatt.profiles._file import Configuration, Metrics, prints
 
 logger = logging.getLogger("lithowatt")
 
