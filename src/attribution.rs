@@ -9,6 +9,7 @@
 
 use serde::Serialize;
 
+use crate::machine::definition::Definition;
 use crate::source::procfs::IDLE_STEP_NS;
 
 /// How much more or less a CPU-second of one workload may cost than one of another on the same
@@ -143,6 +144,9 @@ pub struct Ledger {
     /// Lowest power of an interval of at least 50 ms, or of a stretch of `steady_ns`, one per slot,
     /// W: idle power is not above it.
     pub least_watts: Vec<f64>,
+    /// Least busy part (0..1) of the machine in an interval of at least 50 ms; 1 where there was
+    /// none.
+    pub least_busy: f64,
     /// How long a stretch must be for its mean power to be sure, ns; 0 where every interval's is.
     /// Totals that another process hands on are carried forward between two of its samples: what
     /// was carried too far is missing from the interval after.
@@ -217,6 +221,7 @@ impl Ledger {
             joules: vec![0.0; slots],
             shared_joules: vec![0.0; slots],
             least_watts: vec![f64::INFINITY; slots],
+            least_busy: 1.0,
             steady_ns: 0.0,
             stretch_ns: 0.0,
             stretch_joules: vec![0.0; slots],
@@ -278,6 +283,10 @@ impl Ledger {
         self.own_ns += interval.own_ns as f64;
         self.others_ns += split.others_ns;
         self.share_seconds += split.share * seconds;
+        if seconds >= LEAST_SECONDS {
+            let busy = split.busy_cpus / f64::from(interval.cpus.max(1));
+            self.least_busy = self.least_busy.min(busy);
+        }
         match interval.seen {
             Some(seen) => {
                 self.own_weight += seen.own;
@@ -346,6 +355,7 @@ impl Ledger {
             joules: minus(&self.joules, &earlier.joules),
             shared_joules: minus(&self.shared_joules, &earlier.shared_joules),
             least_watts: self.least_watts.clone(),
+            least_busy: self.least_busy,
             steady_ns: self.steady_ns,
             stretch_ns: 0.0,
             stretch_joules: vec![0.0; self.stretch_joules.len()],
@@ -373,6 +383,7 @@ impl Ledger {
         for (a, b) in self.least_watts.iter_mut().zip(&other.least_watts) {
             *a = a.min(*b);
         }
+        self.least_busy = self.least_busy.min(other.least_busy);
     }
 
     /// Error of the busy time, ns.
@@ -449,13 +460,57 @@ pub struct Division {
     pub others: f64,
     /// `marginal` with the function's share of idle, J.
     pub amortised: f64,
+    /// The function's share of idle, 0..1.
+    pub idle_share: f64,
+}
+
+impl Division {
+    /// The function's energy by a definition, J.
+    pub fn of(&self, definition: Definition) -> f64 {
+        match definition {
+            Definition::Marginal => self.marginal,
+            Definition::Amortised => self.amortised,
+        }
+    }
+}
+
+/// Which part of idle is the function's.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct IdleClaim {
+    /// The part of the machine's CPUs that the function may use, 0..1.
+    pub allotted: f64,
+    /// The machine exists for the function alone, whatever else runs in it.
+    pub sole: bool,
+}
+
+impl IdleClaim {
+    /// The part, 0..1, of one that had `share` of the busy time and was `alone` or not.
+    ///
+    /// Alone, a function owns the idle power of the CPUs that are kept for it. Beside others, its
+    /// part of idle is not more than its share of the work, so that the parts never sum to over
+    /// one.
+    ///
+    /// ```
+    /// use lithowatt::attribution::IdleClaim;
+    /// let half = IdleClaim { allotted: 0.5, sole: false };
+    /// assert_eq!((half.part(true, 0.95), half.part(false, 0.2)), (0.5, 0.2));
+    /// assert_eq!(IdleClaim { sole: true, ..half }.part(false, 0.2), 0.5);
+    /// ```
+    pub fn part(self, alone: bool, share: f64) -> f64 {
+        let part = if alone || self.sole {
+            self.allotted
+        } else {
+            self.allotted.min(share)
+        };
+        part.clamp(0.0, 1.0)
+    }
 }
 
 /// Divides the energy of the `slots` in `ledger`. `idle_watts` is their idle power together;
-/// `allotted` the part of the machine's CPUs that the function may use, 0..1.
+/// `idle_share` the function's part of it, 0..1.
 ///
 /// The parts add up: `idle + marginal + others == machine`.
-pub fn divide(ledger: &Ledger, slots: &[usize], idle_watts: f64, allotted: f64) -> Division {
+pub fn divide(ledger: &Ledger, slots: &[usize], idle_watts: f64, idle_share: f64) -> Division {
     let sum = |of: &[f64]| -> f64 { slots.iter().filter_map(|i| of.get(*i)).sum() };
     let machine = sum(&ledger.joules);
     let seconds = ledger.dt_ns * 1e-9;
@@ -465,19 +520,14 @@ pub fn divide(ledger: &Ledger, slots: &[usize], idle_watts: f64, allotted: f64) 
     let watts = if seconds > 0.0 { idle / seconds } else { 0.0 };
     let shared = sum(&ledger.shared_joules) - watts * ledger.share_seconds;
     let marginal = shared.clamp(0.0, active.max(0.0));
-    // Alone, the function owns the idle power of the CPUs that are kept for it. Beside others, its
-    // idle share is not more than its share of the work, so that shares never sum to over one.
-    let idle_share = if ledger.alone() {
-        allotted
-    } else {
-        allotted.min(ledger.share().value)
-    };
+    let idle_share = idle_share.clamp(0.0, 1.0);
     Division {
         machine,
         idle,
         marginal,
         others: active - marginal,
-        amortised: marginal + idle * idle_share.clamp(0.0, 1.0),
+        amortised: marginal + idle * idle_share,
+        idle_share,
     }
 }
 

@@ -27,6 +27,13 @@ pub enum Error {
         given: String,
     },
 
+    /// A definition of the headline that does not exist.
+    #[error("unknown definition {given:?}; accepted are \"marginal\" and \"amortised\"")]
+    UnknownDefinition {
+        /// The name as it was given.
+        given: String,
+    },
+
     /// A scope name that does not exist.
     #[error("unknown scope {given:?}; accepted are \"process\", \"thread\" and \"task\"")]
     UnknownScope {
@@ -141,6 +148,7 @@ impl Error {
     pub fn python_name(&self) -> &'static str {
         match self {
             Self::UnknownMethod { .. } | Self::UnknownEstimation { .. } => "UnknownMethodError",
+            Self::UnknownDefinition { .. } => "UnknownDefinitionError",
             Self::UnknownScope { .. } => "UnknownScopeError",
             Self::InvalidInterval { .. } => "InvalidIntervalError",
             Self::Conflict { .. } => "ConflictingOptionsError",

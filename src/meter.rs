@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::clock;
 use crate::error::{Error, Result};
+use crate::machine::definition::Definition;
 use crate::machine::estimation::Estimation;
 use crate::machine::facts::Facts;
 use crate::reading::Reading;
@@ -63,6 +64,8 @@ pub struct Options {
     pub enabled: bool,
     /// How the model's watts are made; `None` is by `ENERGY_ESTIMATION_METHOD`.
     pub estimation: Option<Estimation>,
+    /// What the headline holds; `None` is by the surroundings.
+    pub definition: Option<Definition>,
 }
 
 impl Default for Options {
@@ -77,6 +80,7 @@ impl Default for Options {
             root: PathBuf::from("/"),
             enabled: true,
             estimation: None,
+            definition: None,
         }
     }
 }
@@ -335,7 +339,9 @@ impl Meter {
     }
 
     fn read(&self, outcome: &Outcome, facts: &Facts, label: Option<&str>) -> Reading {
-        let mut reading = Reading::new(outcome, facts, label);
+        let asked = self.options.definition;
+        let definition = asked.unwrap_or_else(|| Definition::of(&facts.environment));
+        let mut reading = Reading::new(outcome, facts, definition, label);
         reading.warnings.extend(self.estimation_problem.clone());
         reading
     }

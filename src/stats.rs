@@ -157,7 +157,7 @@ fn headline(t: &mut Table, reading: &Reading) {
     t.number("energy_cpu_time", reading.cpu_seconds);
     t.number("energy_marginal", of(|h| h.division.marginal));
     t.number("energy_amortised", of(|h| h.division.amortised));
-    t.put("energy_definition", h.map(|h| h.definition));
+    t.put("energy_definition", h.map(|h| h.definition.name()));
     t.number("energy_machine", of(|h| h.division.machine));
     t.number("energy_idle", of(|h| h.division.idle));
     t.number("energy_others", of(|h| h.division.others));

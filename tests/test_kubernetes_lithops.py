@@ -375,7 +375,8 @@ def test_fallback(bench: Bench) -> None:
         assert f"{CPUS:.2f} of " in stats["worker_func_tdp_source"]
         assert "by cgroup quota, memory 0.25 GiB" in stats["worker_func_tdp_source"]
         # The sandbox is charged, and no more.
-        assert stats[ENERGY + "definition"] == "amortised"
+        # A pod is a machine, however small its quota.
+        assert stats[ENERGY + "definition"] == "marginal"
         assert (
             stats[ENERGY + "machine"] < stats["worker_func_tdp_watts"] * stats[ENERGY + "duration"]
         )

@@ -383,10 +383,11 @@ def test_lambda_charges_what_the_memory_buys() -> None:
     one = stats_with(**{**LAMBDA, "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "1769"})
     model_only(one)
     assert "1.00 of " in one["tdp_source"] and "Lambda memory" in one["tdp_source"]
-    assert one["energy_definition"] == "amortised" or one["energy_others"] > 0
-    # The whole sandbox is ours, so its idle power is, too; usage is of the vCPU that was bought.
-    if one["energy_definition"] == "amortised":
-        assert one["energy_amortised"] == pytest.approx(one["energy_marginal"] + one["energy_idle"])
+    # The whole sandbox is ours, so its idle power is, too, whatever else ran in it; usage is of the
+    # vCPU that was bought.
+    assert one["energy_definition"] == "amortised"
+    assert one["energy_consumption"] == one["energy_amortised"]
+    assert one["energy_amortised"] == pytest.approx(one["energy_marginal"] + one["energy_idle"])
     usage = 100 * one["energy_cpu_time"] / one["energy_duration"]
     assert one["avg_cpu_usage"] == pytest.approx(usage)
 

@@ -29,6 +29,7 @@ class Meter:
         root: str | os.PathLike[str] | None = None,
         enabled: bool | None = None,
         estimation: str | None = None,
+        definition: str | None = None,
     ) -> Self: ...
     label: str | None
     @property

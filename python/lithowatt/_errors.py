@@ -11,6 +11,10 @@ class UnknownMethodError(LithowattError, ValueError):
     """A method name that does not exist."""
 
 
+class UnknownDefinitionError(LithowattError, ValueError):
+    """A definition of the headline that does not exist."""
+
+
 class UnknownScopeError(LithowattError, ValueError):
     """A scope name that does not exist."""
 

@@ -14,6 +14,7 @@ from lithowatt._errors import (
     LithowattError,
     MalformedValueError,
     MeterStateError,
+    UnknownDefinitionError,
     UnknownMethodError,
     UnknownScopeError,
     UnreadableFileError,
@@ -42,6 +43,7 @@ _OPTIONS = (
     "root",
     "enabled",
     "estimation",
+    "definition",
 )
 
 #: What of a stats file is searched, in characters. The name is among its first lines; pickled
@@ -69,9 +71,9 @@ class EnergyManager:
             such process, the stats say so.
         function_name: Name of the function, kept as the reading's label.
         **options: ``methods``, ``interval``, ``children``, ``scope``, ``cgroup``, ``root``,
-            ``enabled`` and ``estimation`` of :class:`~lithowatt.EnergyMeter`. Without ``interval``
-            and without ``ENERGY_COLLECTION_INTERVAL`` no thread samples, because a handler forks
-            the function's process while the manager runs.
+            ``enabled``, ``estimation`` and ``definition`` of :class:`~lithowatt.EnergyMeter`.
+            Without ``interval`` and without ``ENERGY_COLLECTION_INTERVAL`` no thread samples,
+            because a handler forks the function's process while the manager runs.
 
     Raises:
         TypeError, ValueError: For an argument that is wrong wherever the worker runs, naming it
@@ -413,8 +415,11 @@ def absent_stats(reason: str, root: StrPath | None = None) -> dict[str, Any]:
         >>> absent_stats("no reading yet")["worker_func_rapl_source"]
         'unavailable: no reading yet'
     """
-    # A meter that is switched off reads nothing and has every key.
-    meter = EnergyMeter(methods="psutil", interval=None, root=root, enabled=False)
+    # A meter that is switched off reads nothing and has every key. Nothing is left to the
+    # environment, whose settings may be what is wrong.
+    meter = EnergyMeter(
+        methods="psutil", interval=None, root=root, enabled=False, definition="marginal"
+    )
     meter.start()
     meter.stop()
     stats = meter.stats()
@@ -481,7 +486,7 @@ def _is_mistake(error: Exception, options: dict[str, Any]) -> bool:
         return bool(options.get("methods", "auto") != "auto")
     if isinstance(error, InvalidIntervalError):
         return options.get("interval", ...) is not ...
-    return isinstance(error, (ConflictingOptionsError, UnknownScopeError))
+    return isinstance(error, (ConflictingOptionsError, UnknownDefinitionError, UnknownScopeError))
 
 
 class _Harmless(Harmless):

@@ -49,10 +49,15 @@ class EnergyMeter(Meter):
         estimation: How the model's watts are made where there is no counter: ``"curve"``,
             ``"tdp_based"`` (TDP of the share × utilisation) or ``"vcpu"`` (a straight line from
             idle to full per vCPU); by default ``ENERGY_ESTIMATION_METHOD`` or ``"curve"``.
+        definition: What the headline (``joules``) holds: ``"marginal"``, the energy above idle, or
+            ``"amortised"``, which adds this function's share of idle. By default
+            ``ENERGY_DEFINITION``, else ``"marginal"`` on a machine and ``"amortised"`` in a sandbox
+            that exists for the function alone, as on AWS Lambda; the same for every window.
 
     Raises:
-        UnknownMethodError, UnknownScopeError, InvalidIntervalError, ConflictingOptionsError,
-        ProcessNotFoundError, UnreadableFileError: naming the value and what is accepted.
+        UnknownMethodError, UnknownScopeError, UnknownDefinitionError, InvalidIntervalError,
+        ConflictingOptionsError, ProcessNotFoundError, UnreadableFileError, MalformedValueError:
+        naming the value and what is accepted.
 
     Example:
         >>> with EnergyMeter() as m:
@@ -77,9 +82,21 @@ class EnergyMeter(Meter):
         root: str | os.PathLike[str] | None = None,
         enabled: bool | None = None,
         estimation: str | None = None,
+        definition: str | None = None,
     ) -> EnergyMeter:
         self = Meter.__new__(
-            cls, methods, interval, pid, children, scope, cgroup, label, root, enabled, estimation
+            cls,
+            methods,
+            interval,
+            pid,
+            children,
+            scope,
+            cgroup,
+            label,
+            root,
+            enabled,
+            estimation,
+            definition,
         )
         self._options = {
             "methods": methods,
@@ -92,6 +109,7 @@ class EnergyMeter(Meter):
             "root": root,
             "enabled": enabled,
             "estimation": estimation,
+            "definition": definition,
         }
         return self
 
@@ -169,7 +187,8 @@ class EnergyMeter(Meter):
     def joules(self) -> float | None:
         """Best estimate of this window's energy in J, ``None`` where there is none.
 
-        See ``reading.headline`` for its band and quality.
+        By ``reading.definition``, which is the same for all windows here, so that windows may be
+        compared; see ``reading.headline`` for its band and quality.
         """
         return self.reading.joules
 

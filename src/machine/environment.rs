@@ -12,6 +12,19 @@ use super::cpu::CpuIdentity;
 use super::share::Share;
 use crate::source::model::PowerModel;
 
+/// Variables that a service sets which makes a sandbox for one function: Lambda, Cloud Run and Cloud
+/// Functions, Azure Functions and Container Apps, Function Compute. Their documents are named in
+/// `python/lithowatt/environment.py`; help.aliyun.com/document_detail/422183.html for the last.
+const FUNCTION_SANDBOXES: [&str; 7] = [
+    "AWS_LAMBDA_FUNCTION_NAME",
+    "K_SERVICE",
+    "CLOUD_RUN_JOB",
+    "FUNCTION_TARGET",
+    "FUNCTIONS_WORKER_RUNTIME",
+    "CONTAINER_APP_NAME",
+    "FC_FUNCTION_NAME",
+];
+
 /// The surroundings of this process.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Environment {
@@ -23,6 +36,9 @@ pub struct Environment {
     pub lambda_memory_mb: Option<u32>,
     /// "lambda", "ecs", "kubernetes", "docker", "podman", "containerd", "lxc", …
     pub container_runtime: Option<String>,
+    /// The sandbox exists for this function alone, as on AWS Lambda: its idle power is there
+    /// because of the function. A container, a pod or a virtual machine is a machine.
+    pub function_sandbox: bool,
     /// Pod name.
     pub k8s_pod: Option<String>,
     /// Node name, from the downward API.
@@ -85,6 +101,9 @@ impl Environment {
             } else {
                 container_runtime(root)
             },
+            // Knative and KEDA set some of the variables in pods of anybody's cluster.
+            function_sandbox: !kubernetes
+                && FUNCTION_SANDBOXES.iter().any(|name| var(name).is_some()),
             k8s_pod: kubernetes
                 .then(|| var("POD_NAME").or_else(|| var("HOSTNAME")))
                 .flatten(),

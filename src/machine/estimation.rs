@@ -30,6 +30,10 @@ pub struct Power {
     pub high: f64,
     /// The part of `package` and `memory` that flows at rest.
     pub idle: f64,
+    /// 95 % band of `idle`.
+    pub idle_band: (f64, f64),
+    /// 95 % band of what is above `idle`.
+    pub active_band: (f64, f64),
 }
 
 impl Estimation {
@@ -113,6 +117,14 @@ impl Estimation {
         let load = if vcpus > 0.0 { busy / vcpus } else { 0.0 };
         let memory_raw = model.memory_watts_raw(gib, load);
         let memory = memory_raw.total;
+        // What memory takes above rest is not told apart where it is only known by its size: then
+        // the band of the whole holds it, from nothing to all of what it may be at this load.
+        let told = memory > memory_raw.idle;
+        let memory_active = if told {
+            memory_raw.high - memory_raw.idle_high
+        } else {
+            load * (memory_raw.high - memory)
+        };
         let raw = model.vcpus_watts_raw(vcpus, busy);
         let curve = Power {
             package: raw.total,
@@ -120,6 +132,14 @@ impl Estimation {
             low: raw.low + memory_raw.low,
             high: raw.high + memory_raw.high,
             idle: raw.idle + memory_raw.idle,
+            idle_band: (
+                raw.idle_low + memory_raw.idle_low,
+                raw.idle_high + memory_raw.idle_high,
+            ),
+            active_band: (
+                raw.low - raw.idle_low + memory_raw.low - memory_raw.idle_low,
+                raw.high - raw.idle_high + memory_active,
+            ),
         };
         match self {
             Self::Curve => curve,
@@ -137,12 +157,16 @@ impl Power {
     /// Another value, inside a band that holds this one's and it.
     fn around(self, package: f64, memory: f64, idle: f64) -> Self {
         let total = package + memory;
+        let active = total - idle;
+        let ((idle_low, idle_high), (active_low, active_high)) = (self.idle_band, self.active_band);
         Self {
             package,
             memory,
             low: self.low.min(total),
             high: self.high.max(total),
             idle,
+            idle_band: (idle_low.min(idle), idle_high.max(idle)),
+            active_band: (active_low.min(active), active_high.max(active)),
         }
     }
 

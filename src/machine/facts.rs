@@ -74,8 +74,29 @@ pub struct Facts {
 pub(crate) struct Modelled {
     pub(crate) package: f64,
     pub(crate) memory: f64,
-    low: f64,
-    high: f64,
+    pub(crate) band: ModelBand,
+}
+
+/// 95 % bands of modelled energies of the machine, J.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct ModelBand {
+    /// Of what flows at rest.
+    pub idle: (f64, f64),
+    /// Of what is above that.
+    pub active: (f64, f64),
+}
+
+impl ModelBand {
+    /// Adds that of another interval: what the model does not know errs the same way in both.
+    pub(crate) fn add(&mut self, other: Self) {
+        for (sum, part) in [
+            (&mut self.idle, other.idle),
+            (&mut self.active, other.active),
+        ] {
+            sum.0 += part.0;
+            sum.1 += part.1;
+        }
+    }
 }
 
 /// What the model is asked about: vCPUs and memory of the machine, or of the part that is ours.
@@ -86,12 +107,6 @@ pub(crate) struct Modelling {
     pub(crate) vcpus: f64,
     /// Memory, GiB.
     pub(crate) gib: f64,
-}
-
-impl Modelled {
-    pub(crate) fn band(self) -> [f64; 3] {
-        [self.package + self.memory, self.low, self.high]
-    }
 }
 
 /// The facts of the root that was asked for first, which nearly always is the only one. They
@@ -204,11 +219,14 @@ impl Facts {
     /// Energy of `seconds` with `busy_cpus` busy, J.
     pub(crate) fn model_joules(&self, what: Modelling, busy_cpus: f64, seconds: f64) -> Modelled {
         let watts = self.model_power(what, busy_cpus);
+        let of = |(low, high): (f64, f64)| (low * seconds, high * seconds);
         Modelled {
             package: watts.package * seconds,
             memory: watts.memory * seconds,
-            low: watts.low * seconds,
-            high: watts.high * seconds,
+            band: ModelBand {
+                idle: of(watts.idle_band),
+                active: of(watts.active_band),
+            },
         }
     }
 

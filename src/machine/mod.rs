@@ -5,6 +5,7 @@ use std::path::Path;
 use crate::source::kept::Kept;
 
 pub mod cpu;
+pub mod definition;
 pub mod doctor;
 pub mod environment;
 pub mod estimation;

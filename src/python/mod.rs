@@ -9,6 +9,7 @@ use pyo3::types::{PyBool, PyBytes, PyDict, PyList, PyString};
 use serde_json::Value;
 
 use crate::error::Error;
+use crate::machine::definition::Definition;
 use crate::machine::estimation::Estimation;
 use crate::meter::{Meter, Options, Scope};
 use crate::source::Methods;
@@ -147,6 +148,29 @@ fn named_estimation(name: &str) -> PyResult<Estimation> {
     })
 }
 
+fn definition_of(given: Option<&Bound<'_, PyAny>>) -> PyResult<Option<Definition>> {
+    let Some(given) = given else {
+        return definition_from_environment();
+    };
+    let name = text_of("definition", given)?;
+    let found = Definition::parse(&name).ok_or_else(|| Error::UnknownDefinition {
+        given: name.chars().take(64).collect(),
+    })?;
+    Ok(Some(found))
+}
+
+/// `ENERGY_DEFINITION`; where it is not set, the surroundings decide.
+fn definition_from_environment() -> PyResult<Option<Definition>> {
+    let name = "ENERGY_DEFINITION";
+    let Some(text) = variable(name)? else {
+        return Ok(None);
+    };
+    match Definition::parse(&text) {
+        Some(found) => Ok(Some(found)),
+        None => Err(bad_variable(name, &text, "\"marginal\" or \"amortised\"")),
+    }
+}
+
 fn pid_of(given: Option<&Bound<'_, PyAny>>) -> PyResult<Option<i64>> {
     let Some(given) = given else { return Ok(None) };
     match given.extract::<i64>() {
@@ -226,6 +250,7 @@ impl PyMeter {
     #[pyo3(signature = (
         methods = None, interval = None, pid = None, children = true, scope = None,
         cgroup = None, label = None, root = None, enabled = None, estimation = None,
+        definition = None,
     ))]
     #[allow(clippy::too_many_arguments, reason = "they are keywords in Python")]
     fn new(
@@ -239,6 +264,7 @@ impl PyMeter {
         root: Option<PathBuf>,
         enabled: Option<bool>,
         estimation: Option<&Bound<'_, PyAny>>,
+        definition: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Self> {
         let scope = match scope {
             Some(given) => Scope::parse(&text_of("scope", given)?)?,
@@ -255,6 +281,7 @@ impl PyMeter {
             root: root_or_environment(root),
             enabled: enabled.unwrap_or_else(enabled_by_environment),
             estimation: estimation_of(estimation)?,
+            definition: definition_of(definition)?,
         };
         Ok(Self {
             inner: Meter::new(options)?,

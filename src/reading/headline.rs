@@ -2,7 +2,8 @@
 
 use super::probes::followed;
 use super::{Energy, Headline, MethodReading, Quality, rss};
-use crate::attribution::{Ledger, divide};
+use crate::attribution::{Division, IdleClaim, Ledger, Share, divide};
+use crate::machine::definition::Definition;
 use crate::machine::estimation::Estimation;
 use crate::machine::facts::{Facts, IdleSource};
 use crate::sampler::Outcome;
@@ -11,8 +12,14 @@ use crate::source::{Domain, Method};
 /// A window from which idle power matters enough to be talked about, ns.
 pub(super) const LONG_NS: f64 = 100e6;
 
-/// Machines at rest take up to this part of what they take at the lowest load of a busy window.
-pub(super) const MOST_IDLE: f64 = 0.75;
+/// A machine at rest takes up to this part of what it takes with all CPUs busy.
+const MOST_IDLE: f64 = 0.75;
+
+/// The most that a machine may take at rest as a part of what it takes while `busy` (0..1) of it is:
+/// what lies above rest grows with the load.
+fn most_idle(busy: f64) -> f64 {
+    1.0 / (1.0 + (1.0 / MOST_IDLE - 1.0) * busy.clamp(0.0, 1.0))
+}
 
 /// Idle power of some slots together: best, low, high, W.
 pub(super) struct Idle {
@@ -42,9 +49,11 @@ pub(super) fn idle_of(outcome: &Outcome, facts: &Facts, slots: &[usize]) -> Idle
         idle.watts += power.watts.min(ceiling);
         idle.low += power.low.min(ceiling);
         idle.high += match power.source {
-            // A guess: the machine may rest at nearly all of the least power that was seen.
+            // A guess: the machine may rest at most of the least power that was seen, and the more of
+            // it, the less was going on.
             IdleSource::Modelled if ceiling.is_finite() => {
-                power.high.max(MOST_IDLE * ceiling).min(ceiling)
+                let most = most_idle(outcome.ledger.least_busy) * ceiling;
+                power.high.max(most).min(ceiling)
             }
             _ => power.high.min(ceiling),
         };
@@ -84,15 +93,82 @@ pub(super) fn allotted_of_model(outcome: &Outcome, facts: &Facts) -> f64 {
     (may / what.vcpus).clamp(0.0, 1.0)
 }
 
-/// The energy of the call as a function of machine energy, idle energy and share.
-pub(super) fn energy_of(machine: f64, idle: f64, share: f64, idle_share: Option<f64>) -> f64 {
-    let active = (machine - idle).max(0.0);
-    share * active + idle_share.map_or(0.0, |part| part * idle.min(machine))
+/// Which part of the idle power of what is `allotted` (0..1) belongs to what is metered.
+fn claim(outcome: &Outcome, facts: &Facts, allotted: f64) -> IdleClaim {
+    // A thread or a coroutine of a function is not all for which its sandbox exists.
+    let whole = !matches!(outcome.scope, "thread" | "task");
+    IdleClaim {
+        allotted,
+        sole: whole && facts.environment.function_sandbox,
+    }
+}
+
+/// How the call's energy follows from what lies above idle, from idle and from its share.
+struct Charge {
+    definition: Definition,
+    claim: IdleClaim,
+    alone: bool,
+    share: Share,
+    /// The share by energy, which weighs intervals by their power, stands for the plain one.
+    by_energy: f64,
+}
+
+impl Charge {
+    fn new(definition: Definition, claim: IdleClaim, ledger: &Ledger, division: &Division) -> Self {
+        let share = ledger.share();
+        let active = division.machine - division.idle;
+        Self {
+            definition,
+            claim,
+            alone: ledger.alone(),
+            share,
+            by_energy: if active > 0.0 {
+                division.marginal / active
+            } else {
+                share.value
+            },
+        }
+    }
+
+    /// The energy, J, with `share` of the busy time.
+    fn of(&self, active: f64, idle: f64, share: f64) -> f64 {
+        let part = if self.share.value > 0.0 {
+            (self.by_energy * share / self.share.value).min(1.0)
+        } else {
+            share
+        };
+        let idle_part = match self.definition {
+            Definition::Marginal => 0.0,
+            Definition::Amortised => self.claim.part(self.alone, share),
+        };
+        part * active + idle_part * idle
+    }
+
+    /// The band round `value`, J: each of `others` are the energies at the two ends of one doubt
+    /// (above idle, idle), and the share is a doubt, too.
+    fn band(&self, value: f64, active: f64, idle: f64, others: &[[(f64, f64); 2]]) -> Energy {
+        let best = self.share.value;
+        let base = self.of(active, idle, best);
+        let mut changes: Vec<[f64; 2]> = others
+            .iter()
+            .map(|ends| ends.map(|(active, idle)| self.of(active, idle, best) - base))
+            .collect();
+        let ends = [self.share.low, self.share.high];
+        changes.push(ends.map(|share| self.of(active, idle, share) - base));
+        let down: Vec<f64> = changes.iter().map(|[a, b]| a.min(*b).min(0.0)).collect();
+        let up: Vec<f64> = changes.iter().map(|[a, b]| a.max(*b).max(0.0)).collect();
+        Energy {
+            joules: value,
+            low: (value - rss(&down)).max(0.0),
+            high: value + rss(&up),
+        }
+    }
 }
 
 pub(super) fn measured(
     outcome: &Outcome,
     facts: &Facts,
+    definition: Definition,
     method: Method,
     reading: &MethodReading,
     warnings: &mut Vec<String>,
@@ -101,11 +177,7 @@ pub(super) fn measured(
     if !outcome.own_known {
         return None;
     }
-    let slots: Vec<usize> = [Domain::Package, Domain::Dram]
-        .into_iter()
-        .filter(|d| reading.domains.contains_key(d))
-        .flat_map(|d| outcome.slots_of(method, d))
-        .collect();
+    let slots = total_slots(outcome, method, reading);
     let idle = idle_of(outcome, facts, &slots);
     let ledger = &outcome.ledger;
     if idle.source == IdleSource::Modelled.name() && ledger.dt_ns >= LONG_NS {
@@ -116,60 +188,34 @@ pub(super) fn measured(
         );
     }
     let allotted = allotted(outcome, facts);
-    let division = divide(ledger, &slots, idle.watts, allotted);
-    let share = ledger.share();
-    let alone = ledger.alone() && outcome.scope != "task";
-    let (value, idle_share, definition) = if alone {
-        (division.amortised, Some(allotted), "amortised")
-    } else {
-        (division.marginal, None, "marginal")
-    };
+    let claim = claim(outcome, facts, allotted);
+    let part = claim.part(ledger.alone(), ledger.share().value);
+    let division = divide(ledger, &slots, idle.watts, part);
+    let charge = Charge::new(definition, claim, ledger, &division);
     if !ledger.busy_known {
         warnings.push(
             "how busy the machine was is unknown, so others' work may be counted as ours".into(),
         );
     }
     let seconds = ledger.dt_ns * 1e-9;
-    // The share by energy, which weighs intervals by their power, stands for the plain one.
-    let active = (division.machine - division.idle).max(0.0);
-    let s = if active > 0.0 {
-        division.marginal / active
-    } else {
-        share.value
+    let split = |machine: f64, idle: f64| {
+        let idle = idle.min(machine);
+        (machine - idle, idle)
     };
-    let scale = |end: f64| {
-        if share.value > 0.0 {
-            (s * end / share.value).min(1.0)
-        } else {
-            end
-        }
-    };
-    let base = energy_of(total.joules, division.idle, s, idle_share);
-    let at = |machine: f64, idle_w: f64, part: f64| {
-        energy_of(machine, (idle_w * seconds).min(machine), part, idle_share) - base
-    };
-    let down = rss(&[
-        at(total.low, idle.watts, s).min(0.0),
-        at(total.joules, idle.high, s).min(0.0) + at(total.joules, idle.low, s).min(0.0),
-        at(total.joules, idle.watts, scale(share.low)).min(0.0),
-    ]);
-    let up = rss(&[
-        at(total.high, idle.watts, s).max(0.0),
-        at(total.joules, idle.low, s).max(0.0) + at(total.joules, idle.high, s).max(0.0),
-        at(total.joules, idle.watts, scale(share.high)).max(0.0),
-    ]);
+    let (active, idle_joules) = split(total.joules, division.idle);
+    let doubts = [
+        [total.low, total.high].map(|machine| split(machine, division.idle)),
+        [idle.low, idle.high].map(|watts| split(total.joules, watts * seconds)),
+    ];
+    let energy = charge.band(division.of(definition), active, idle_joules, &doubts);
     let weight = match outcome.scope {
         _ if followed(outcome).is_some() => "ebpf",
         "cgroup" => "cgroup",
         _ => "cputime",
     };
     Some(Headline {
-        energy: Energy {
-            joules: value,
-            low: (value - down).max(0.0),
-            high: value + up,
-        },
-        quality: if alone && allotted >= 0.999 {
+        energy,
+        quality: if charge.alone && outcome.scope != "task" && allotted >= 0.999 {
             Quality::Measured
         } else {
             Quality::Attributed
@@ -178,11 +224,101 @@ pub(super) fn measured(
         definition,
         division,
         idle_source: idle.source,
-        share,
+        share: charge.share,
     })
 }
 
-pub(super) fn modelled(outcome: &Outcome, facts: &Facts) -> Option<Headline> {
+/// The slots that make up a machine's total: packages and memory.
+fn total_slots(outcome: &Outcome, method: Method, reading: &MethodReading) -> Vec<usize> {
+    [Domain::Package, Domain::Dram]
+        .into_iter()
+        .filter(|d| reading.domains.contains_key(d))
+        .flat_map(|d| outcome.slots_of(method, d))
+        .collect()
+}
+
+/// The call's joules of packages, cores and memory, by the headline's definition: packages and
+/// memory sum to the headline, and cores are not more than packages.
+///
+/// Idle power is taken off each domain as it was seen in it. Where it is known for the whole only
+/// (set by the user, or the model's guess), each domain has its part by the energy it counted.
+pub(super) fn by_domain(
+    outcome: &Outcome,
+    facts: &Facts,
+    headline: &Headline,
+    method: Method,
+    machine: &MethodReading,
+) -> Vec<(Domain, f64)> {
+    let ledger = &outcome.ledger;
+    let seconds = ledger.dt_ns * 1e-9;
+    if seconds <= 0.0 {
+        return Vec::new();
+    }
+    let counted = |domain: Domain| machine.domains.get(&domain).map(|e| e.joules);
+    let seen = |domain: Domain| {
+        let slots = outcome.slots_of(method, domain);
+        let watts = slots.iter().map(|i| {
+            let zone = &outcome.zones()[*i];
+            let power = facts.idle_of(zone, outcome.zones(), &outcome.rests[*i])?;
+            let known = matches!(power.source, IdleSource::Learned | IdleSource::Calibrated);
+            known.then(|| power.watts.min(ledger.ceiling_watts(*i)))
+        });
+        watts.sum::<Option<f64>>().map(|w| w * seconds)
+    };
+    let parts: Vec<(Domain, f64)> = [Domain::Package, Domain::Dram]
+        .into_iter()
+        .filter_map(|domain| Some((domain, counted(domain)?)))
+        .collect();
+    let whole: f64 = parts.iter().map(|(_, joules)| joules).sum();
+    let rests: Option<Vec<f64>> = parts.iter().map(|(domain, _)| seen(*domain)).collect();
+    let rests = rests.filter(|rests| rests.iter().sum::<f64>() > 0.0);
+    let idle_sum: f64 = rests.iter().flatten().sum();
+    let idle = |i: usize, joules: f64| match &rests {
+        Some(rests) => headline.division.idle * rests[i] / idle_sum,
+        None if whole > 0.0 => headline.division.idle * joules / whole,
+        None => 0.0,
+    };
+    let of = |domain: Domain, idle: f64| {
+        let slots = outcome.slots_of(method, domain);
+        let idle_watts = idle / seconds;
+        divide(ledger, &slots, idle_watts, headline.division.idle_share).of(headline.definition)
+    };
+    let mut calls: Vec<(Domain, f64)> = parts
+        .iter()
+        .enumerate()
+        .map(|(i, (domain, joules))| (*domain, of(*domain, idle(i, *joules))))
+        .collect();
+    let sum: f64 = calls.iter().map(|(_, joules)| joules).sum();
+    let scale = if sum > 0.0 {
+        headline.energy.joules / sum
+    } else {
+        1.0
+    };
+    for (_, joules) in &mut calls {
+        *joules *= scale;
+    }
+    if let (Some((Domain::Package, package)), Some(cores), Some((_, machine_package))) =
+        (calls.first().copied(), counted(Domain::Core), parts.first())
+        && *machine_package > 0.0
+    {
+        let package_idle = idle(0, *machine_package);
+        let core_idle = match seen(Domain::Core).filter(|_| rests.is_some()) {
+            Some(rest) => rest.min(package_idle),
+            None => package_idle * cores / machine_package,
+        };
+        calls.push((
+            Domain::Core,
+            (scale * of(Domain::Core, core_idle)).min(package),
+        ));
+    }
+    calls
+}
+
+pub(super) fn modelled(
+    outcome: &Outcome,
+    facts: &Facts,
+    definition: Definition,
+) -> Option<Headline> {
     if !outcome.own_known {
         return None;
     }
@@ -191,46 +327,32 @@ pub(super) fn modelled(outcome: &Outcome, facts: &Facts) -> Option<Headline> {
     let slots = [width, width + 1];
     let what = facts.modelling(outcome.estimation, outcome.ours);
     let idle_watts = facts.model_power(what, 0.0).idle;
-    let allotted = allotted_of_model(outcome, facts);
-    let division = divide(ledger, &slots, idle_watts, allotted);
-    let share = ledger.share();
-    let alone = ledger.alone() && outcome.scope != "task";
-    let value = if alone {
-        division.amortised
-    } else {
-        division.marginal
-    };
-    let [best, low, high] = outcome.model_joules;
+    let claim = claim(outcome, facts, allotted_of_model(outcome, facts));
+    let part = claim.part(ledger.alone(), ledger.share().value);
+    let division = divide(ledger, &slots, idle_watts, part);
     // By the TDP a machine at rest takes nothing.
-    if best < 0.0 || best == 0.0 && outcome.estimation != Estimation::TdpBased {
+    if division.machine < 0.0
+        || division.machine == 0.0 && outcome.estimation != Estimation::TdpBased
+    {
         return None;
     }
-    let relative = |end: f64, of: f64| if of > 0.0 { end / of - 1.0 } else { 0.0 };
-    let down = rss(&[relative(low, best), relative(share.low, share.value)]);
-    let up = rss(&[relative(high, best), relative(share.high, share.value)]);
-    // Nothing by the TDP is something by the curve.
-    let least_high = if best > 0.0 { 0.0 } else { high * allotted };
+    let charge = Charge::new(definition, claim, ledger, &division);
+    let (active, idle) = (division.machine - division.idle, division.idle);
+    // What the model does not know of a processor makes it err the same way at rest and at work.
+    let band = outcome.model_band;
+    let doubts = [[(band.active.0, band.idle.0), (band.active.1, band.idle.1)]];
     Some(Headline {
-        energy: Energy {
-            joules: value,
-            low: (value * (1.0 - down)).max(0.0),
-            high: (value * (1.0 + up)).max(least_high),
-        },
+        energy: charge.band(division.of(definition), active, idle, &doubts),
         quality: Quality::Modelled,
         method: outcome.estimation.method(&facts.model),
-        definition: if alone { "amortised" } else { "marginal" },
+        definition,
         division,
         idle_source: "modelled".into(),
-        share,
+        share: charge.share,
     })
 }
 
-pub(super) fn phase_joules(
-    outcome: &Outcome,
-    facts: &Facts,
-    headline: &Headline,
-    ledger: &Ledger,
-) -> Option<f64> {
+pub(super) fn phase_joules(outcome: &Outcome, headline: &Headline, ledger: &Ledger) -> Option<f64> {
     let seconds = outcome.ledger.dt_ns * 1e-9;
     if seconds <= 0.0 {
         return None;
@@ -249,14 +371,9 @@ pub(super) fn phase_joules(
             slots
         }
     };
-    // The window's idle power and idle share hold for each of its phases, so phases that cover
+    // The window's idle power and part of idle hold for each of its phases, so phases that cover
     // the window sum to its headline.
     let idle_watts = headline.division.idle / seconds;
-    let division = divide(ledger, &slots, idle_watts, 0.0);
-    let idle_share = match (headline.definition, headline.quality) {
-        ("amortised", Quality::Modelled) => allotted_of_model(outcome, facts),
-        ("amortised", _) => allotted(outcome, facts),
-        _ => 0.0,
-    };
-    Some(division.marginal + idle_share * division.idle)
+    let division = divide(ledger, &slots, idle_watts, headline.division.idle_share);
+    Some(division.of(headline.definition))
 }

@@ -13,6 +13,7 @@ pub use probes::ProbeReading;
 pub use system::{SandboxReading, SystemReading};
 
 use crate::attribution::{Division, Share};
+use crate::machine::definition::Definition;
 use crate::machine::facts::Facts;
 use crate::sampler::Outcome;
 use crate::source::{Domain, Method};
@@ -98,8 +99,8 @@ pub struct Headline {
     pub quality: Quality,
     /// How it was made, e.g. `rapl+cputime`.
     pub method: String,
-    /// "amortised" or "marginal": which of the two `energy` is.
-    pub definition: &'static str,
+    /// Which of its energies `energy` is.
+    pub definition: Definition,
     /// The machine's energy, divided.
     pub division: Division,
     /// Where idle power comes from.
@@ -195,8 +196,13 @@ pub struct Reading {
 }
 
 impl Reading {
-    /// Reads an outcome.
-    pub fn new(outcome: &Outcome, facts: &Facts, label: Option<&str>) -> Self {
+    /// Reads an outcome. `definition` is what the headline holds.
+    pub fn new(
+        outcome: &Outcome,
+        facts: &Facts,
+        definition: Definition,
+        label: Option<&str>,
+    ) -> Self {
         let ledger = &outcome.ledger;
         let duration = ledger.dt_ns * 1e-9;
         let mut warnings = facts.environment.problems.clone();
@@ -206,14 +212,15 @@ impl Reading {
         let cpu_seconds = outcome.own_known.then_some(ledger.own_ns * 1e-9);
         let model = missing(Method::Tdp)
             .is_none()
-            .then(|| modelled(outcome, facts))
+            .then(|| modelled(outcome, facts, definition))
             .flatten();
         let mut headline_reason = None;
         let counter = [(Method::Rapl, &rapl), (Method::Perf, &perf)]
             .into_iter()
             .find(|(_, reading)| reading.total.is_some());
-        let measured = counter
-            .and_then(|(method, reading)| measured(outcome, facts, method, reading, &mut warnings));
+        let measured = counter.and_then(|(method, reading)| {
+            measured(outcome, facts, definition, method, reading, &mut warnings)
+        });
         if counter.is_some() && measured.is_none() {
             warnings.push(
                 "the machine's energy was read but not divided: its CPU time is unknown".into(),
@@ -255,7 +262,7 @@ impl Reading {
                         (Quality::Modelled, Some(sandbox)) => sandbox,
                         _ => &phase.ledger,
                     };
-                    phase_joules(outcome, facts, h, ledger)
+                    phase_joules(outcome, h, ledger)
                 }),
                 entries: phase.entries,
             })

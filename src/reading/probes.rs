@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::headline::{allotted, idle_of};
+use super::headline::by_domain;
 use super::{Energy, Headline, MethodReading, Quality, unavailable};
-use crate::attribution::{Weight, divide};
+use crate::attribution::Weight;
 use crate::machine::facts::Facts;
 use crate::sampler::{Outcome, SeenWindow};
 use crate::source::{Domain, Method};
@@ -85,18 +85,7 @@ pub(super) fn probe_reading(
                 let joules = headline.energy.joules;
                 if joules > 0.0 { end / joules } else { 1.0 }
             };
-            for domain in [Domain::Package, Domain::Core, Domain::Dram] {
-                if !machine.domains.contains_key(&domain) {
-                    continue;
-                }
-                let slots = outcome.slots_of(method, domain);
-                let idle = idle_of(outcome, facts, &slots);
-                let share = allotted(outcome, facts);
-                let division = divide(&outcome.ledger, &slots, idle.watts, share);
-                let joules = match headline.definition {
-                    "amortised" => division.amortised,
-                    _ => division.marginal,
-                };
+            for (domain, joules) in by_domain(outcome, facts, headline, method, machine) {
                 let energy = Energy {
                     joules,
                     low: joules * scale(headline.energy.low),

@@ -7,7 +7,7 @@ use super::window::{Active, Edge, Follow, Moment, Outcome, Record, Subject};
 use crate::attribution::{Interval, Ledger, Split};
 use crate::clock;
 use crate::machine::estimation::Estimation;
-use crate::machine::facts::{Facts, Modelled};
+use crate::machine::facts::{Facts, ModelBand, Modelled};
 use crate::source::perf::TreeCount;
 use crate::source::procfs::Tree;
 use crate::source::{Method, Methods};
@@ -122,7 +122,7 @@ impl State {
                 tree_count,
                 rss_peak: None,
                 high_water,
-                model_joules: [0.0; 3],
+                model_band: ModelBand::default(),
                 model_watts: [0.0; 2],
                 model_shown: [0.0; 2],
                 realtime_offset,
@@ -279,9 +279,7 @@ impl State {
         };
         joules.extend([modelled.package, modelled.memory]);
         record.model_watts = [modelled.package / seconds, modelled.memory / seconds];
-        for (sum, part) in record.model_joules.iter_mut().zip(modelled.band()) {
-            *sum += part;
-        }
+        record.model_band.add(modelled.band);
         let steady_ns = self.ring.steady_ns();
         record.ledger.steady_ns = steady_ns;
         record.ledger.add(&interval, split, &joules);
@@ -441,7 +439,7 @@ impl State {
             own_known,
             timeline: record.timeline,
             rests: self.rests[..width].to_vec(),
-            model_joules: record.model_joules,
+            model_band: record.model_band,
             tree_count,
             seen,
             system,

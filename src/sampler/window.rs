@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::probed::{Probed, SeenSoFar, SeenWindow};
 use crate::attribution::Ledger;
 use crate::machine::estimation::Estimation;
+use crate::machine::facts::ModelBand;
 use crate::machine::rest::Rest;
 use crate::machine::share::SandboxCount;
 use crate::source::perf::TreeCount;
@@ -133,7 +134,7 @@ pub(super) struct Record {
     pub(super) tree_count: Option<TreeCount>,
     pub(super) rss_peak: Option<u64>,
     pub(super) high_water: Option<u64>,
-    pub(super) model_joules: [f64; 3],
+    pub(super) model_band: ModelBand,
     pub(super) model_watts: [f64; 2],
     pub(super) model_shown: [f64; 2],
     pub(super) realtime_offset: i128,
@@ -252,8 +253,8 @@ pub struct Outcome {
     pub timeline: Option<Timeline>,
     /// Idle watts of each zone as this process saw them, where it saw the machine at rest.
     pub rests: Vec<Rest>,
-    /// Model energy with its band: best, low, high, J, of the machine over the window.
-    pub model_joules: [f64; 3],
+    /// Bands of the model's energy of the machine over the window.
+    pub model_band: ModelBand,
     /// perf counts of the tree in the window.
     pub tree_count: Option<TreeCount>,
     /// What kernel probes saw in the window, or why not.
