@@ -6,6 +6,7 @@ Nothing here needs Lithops, except the status of real releases at the end.
 from __future__ import annotations
 
 import importlib.metadata
+import io
 import json
 import logging
 import os
@@ -29,6 +30,8 @@ from lithops_environments import (
     run_python,
     site_packages,
 )
+from lithowatt import _core, _whole
+from lithowatt._harmless import Harmless
 from lithowatt.lithops import _task, _worker
 from lithowatt.lithops._channel import Channel
 
@@ -408,6 +411,109 @@ def test_an_interrupt_in_our_part_is_the_workers(monkeypatch):
         status.send_finish_event()
 
 
+class Ask:
+    """An attribute that raises when it is looked at."""
+
+    def __init__(self, error: BaseException | type[BaseException]) -> None:
+        self.error = error
+
+    def __get__(self, *_: object) -> Any:
+        raise self.error
+
+    def __set__(self, *_: object) -> None:
+        raise self.error
+
+
+class Unspeakable(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("no words")
+
+    __repr__ = __str__
+
+
+@pytest.mark.parametrize("level", [logging.WARNING, logging.DEBUG])
+@pytest.mark.parametrize(
+    "error", [RuntimeError("no"), Unspeakable(), SystemExit(3), KeyboardInterrupt(), MemoryError()]
+)
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["__traceback__"],
+        ["__cause__", "__context__", "__suppress_context__"],
+        ["__class__", "__dict__", "__notes__", "args"],
+        ["__traceback__", "__cause__", "__context__", "__class__", "__dict__", "__doc__"],
+    ],
+)
+def test_an_exception_that_may_not_be_looked_at_is_still_raised(monkeypatch, names, error, level):
+    hostile = type("Hostile", (Unspeakable,), {name: Ask(error) for name in names})
+    raised = hostile()
+
+    def function(_: int) -> None:
+        raise raised
+
+    class Broken(Meter):
+        def stop(self) -> None:
+            raise OSError("the counter is gone")  # its context is the user's exception
+
+    module = handler()
+    _worker.patch(module)
+    meters_are(monkeypatch, Broken)
+    task = job()
+    status = module.create_call_status(task, None)
+    runner = module.JobRunner(task)
+    monkeypatch.setattr(_worker._FunctionWindow, "load", lambda window: window.metered(function))
+    stream = io.StringIO()
+    logging.basicConfig(level=level, force=True, stream=stream)
+    try:
+        runner.run()
+    except BaseException as caught:
+        assert caught is raised
+    else:
+        raise AssertionError("a failed call was reported as a success")
+    finally:
+        logging.basicConfig(level=logging.WARNING, force=True)
+    assert status.send_finish_event() == "sent"
+    if level == logging.DEBUG:
+        assert "OSError: the counter is gone" in stream.getvalue()
+
+
+@pytest.mark.parametrize("error", [Unspeakable(), SystemExit(3), RuntimeError("no")])
+def test_what_a_report_meets_stays_there(monkeypatch, error):
+    class Reporter(logging.Filter):
+        def filter(self, record: logging.LogRecord) -> bool:
+            raise error
+
+    logger = logging.getLogger("lithowatt")
+    monkeypatch.setattr(logger, "level", logging.DEBUG)
+    monkeypatch.setattr(logger, "filters", [Reporter()])
+    guard = Harmless("testing")
+    with guard:
+        raise Unspeakable
+    assert guard.trouble == "Unspeakable, whose message cannot be read"
+
+
+def test_an_exit_of_the_users_objects_does_not_end_the_worker():
+    with pytest.raises(SystemExit), Harmless("testing"):
+        raise SystemExit(1)
+    with Harmless("testing", foreign=True):
+        raise SystemExit(1)
+    with pytest.raises(KeyboardInterrupt), Harmless("testing", foreign=True):
+        raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("name", ["__name__", "__doc__", "__dict__", "__class__"])
+def test_a_callable_that_may_not_be_looked_at_is_called(monkeypatch, name):
+    shy = type("Shy", (), {"__call__": lambda self, x: x + 1, name: Ask(SystemExit(1))})()
+    module = handler()
+    _worker.patch(module)
+    task = job()
+    status = module.create_call_status(task, None)
+    runner = module.JobRunner(task)
+    monkeypatch.setattr(_worker._FunctionWindow, "load", lambda window: window.metered(shy))
+    assert runner.run() == 21
+    assert status.send_finish_event() == "sent"
+
+
 def test_a_panic_of_the_extension_is_swallowed(monkeypatch):
     class Panic(BaseException):
         """As PyO3's PanicException, not an Exception."""
@@ -464,7 +570,7 @@ def test_switched_off_no_finder_is_added(site, tmp_path):
     assert "ImportWatcher" not in off.stdout
 
 
-@pytest.mark.parametrize("broken", ["missing", "raises", "syntax"])
+@pytest.mark.parametrize("broken", ["missing", "raises", "exits", "panics", "syntax"])
 def test_a_broken_bootstrap_never_shows(tmp_path, broken):
     home = tmp_path / "env"
     venv.create(home, with_pip=False, symlinks=True)
@@ -473,6 +579,10 @@ def test_a_broken_bootstrap_never_shows(tmp_path, broken):
     (packages / "lithowatt-hook.pth").write_bytes((HOOK_FILES / "lithowatt-hook.pth").read_bytes())
     if broken == "raises":
         (packages / "_lithowatt_hook.py").write_text("raise RuntimeError('no')")
+    elif broken == "exits":
+        (packages / "_lithowatt_hook.py").write_text("raise SystemExit(9)")
+    elif broken == "panics":
+        (packages / "_lithowatt_hook.py").write_text("raise BaseException('no')")
     elif broken == "syntax":
         (packages / "_lithowatt_hook.py").write_text("def (")
     done = run_python(python, "-c", "print('fine')", directory=tmp_path)
@@ -528,17 +638,60 @@ def test_an_unknown_handler_is_imported_as_it_is(site, tmp_path, source):
     assert (done.stdout, done.stderr) == ("False False\n", "")
 
 
-def test_a_lithowatt_that_cannot_be_imported_never_shows(tmp_path):
-    home = tmp_path / "env"
-    venv.create(home, with_pip=False, symlinks=True)
-    python = home / "bin" / "python"
-    packages = site_packages(python)
-    install_lithowatt(packages)
-    (packages / "lithowatt" / "__init__.py").write_text("raise ImportError('GLIBC_2.34 not found')")
+@pytest.mark.parametrize(
+    "raised",
+    ["ImportError('GLIBC_2.34 not found')", "SystemExit(9)", "BaseException()", "MemoryError()"],
+)
+def test_a_lithowatt_that_cannot_be_imported_never_shows(tmp_path, raised):
+    python = python_with_lithowatt(tmp_path)
+    (site_packages(python) / "lithowatt" / "__init__.py").write_text(f"raise {raised}")
     fake_lithops(tmp_path / "copy", KNOWN)
     path = str(tmp_path / "copy")
     done = run_python(python, "-c", IS_PATCHED, directory=tmp_path, PYTHONPATH=path)
     assert (done.stdout, done.stderr) == ("False False\n", "")
+
+
+def python_with_lithowatt(tmp_path: Path) -> Path:
+    home = tmp_path / "env"
+    venv.create(home, with_pip=False, symlinks=True)
+    python = home / "bin" / "python"
+    install_lithowatt(site_packages(python))
+    return python
+
+
+# Loaded as it is, one of these is a SIGBUS, which no `except` catches.
+@pytest.mark.parametrize("kept", [0, 40, 64, 4096, 0.1, 0.5, 0.9, -1])
+def test_an_extension_that_was_cut_short_is_not_loaded(tmp_path, kept):
+    python = python_with_lithowatt(tmp_path)
+    extension = site_packages(python) / "lithowatt" / "_core.abi3.so"
+    whole = extension.read_bytes()
+    length = len(whole) + kept if kept < 0 else int(len(whole) * kept) if kept % 1 else kept
+    extension.unlink()  # which may be a link to the one that runs here
+    extension.write_bytes(whole[:length])
+    fake_lithops(tmp_path / "copy", KNOWN)
+    script = f"""
+import logging, sys
+said = []
+class Keep(logging.Handler):
+    def emit(self, record):
+        said.append(record.getMessage())
+logging.getLogger("lithowatt").addHandler(Keep())
+sys.path.insert(0, {str(tmp_path / "copy")!r})
+import lithops.worker.handler as handler
+print(hasattr(handler, "__lithowatt_hook__"), len(said), "is not metered" in said[0])
+try:
+    import lithowatt
+except ImportError as error:
+    print("in part only" in str(error) and "cut short" in str(error))
+"""
+    done = run_python(python, "-c", script, directory=tmp_path)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "False 1 True\nTrue\n", "")
+
+
+def test_a_whole_extension_has_no_fault():
+    assert _whole.fault(_core.__file__) is None
+    assert _whole.fault("/nonexistent") is None
+    assert _whole.fault(__file__) is None
 
 
 def test_the_error_of_a_broken_handler_is_its_own(site, tmp_path):

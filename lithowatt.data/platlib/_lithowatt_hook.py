@@ -66,54 +66,68 @@ def _patch_when_executed(spec: "ModuleSpec", name: str) -> None:
             # its files), so it gets its own method back before anything runs.
             loader.__dict__.pop("exec_module", None)
             execute(module)
-            callback = _watched.get(module.__name__)
-            if callback is not None:
-                callback(module)
+            _run(name, module)
 
         loader.exec_module = exec_module
-    except Exception as error:
+    except BaseException as error:
         # An exotic loader: the module is imported as if we were not here.
-        note("cannot watch the import of %s: %s", name, error)
+        _expect_harmless(error)
+        note(f"cannot watch the import of {name}", error)
+
+
+def _run(name: str, module: "ModuleType") -> None:
+    """Does what is to be done with a module; whatever goes wrong, it is imported without us."""
+    try:
+        callback = _watched.get(name)
+        if callback is not None and enabled():
+            callback(module)
+    except BaseException as error:
+        _expect_harmless(error)
+        note(f"{name} is not metered, lithowatt cannot be used here", error)
+
+
+def _expect_harmless(error: BaseException) -> None:
+    """Raises an interrupt again. Nothing else gets out of here: not a panic of the extension,
+    which is no Exception, and not an exit, which would be the interpreter's."""
+    if issubclass(type(error), KeyboardInterrupt):
+        raise error
 
 
 def patch(module: "ModuleType") -> None:
-    """Wraps the loaded handler; whatever goes wrong, the worker goes on without us."""
-    if not enabled():
-        return
-    try:
-        from lithowatt.lithops import _worker
+    """Wraps the loaded handler."""
+    from lithowatt.lithops import _worker
 
-        _worker.patch(module, fresh=True)
-    except (KeyboardInterrupt, SystemExit):
-        raise
-    except BaseException as error:  # a panic of the extension is no Exception
-        note("calls are not metered, lithowatt cannot be used here: %r", error)
+    _worker.patch(module, fresh=True)
 
 
 def patch_flexecutor(module: "ModuleType") -> None:
-    """Meters FlexExecutor's executor module; whatever goes wrong, it goes on without us."""
-    if not enabled():
-        return
+    """Meters FlexExecutor's executor module."""
+    from lithowatt.flexecutor import patch_executor
+
+    patch_executor(module.__dict__)
+
+
+#: What was said already.
+_noted: "set[str]" = set()
+
+
+def note(what: str, error: BaseException) -> None:
+    """Logs a warning, once, that is never printed where nobody configured logging."""
     try:
-        from lithowatt.flexecutor import patch_executor
+        text = f"{what}: {type(error).__name__}: {error}"
+        if text in _noted:
+            return
+        _noted.add(text)
+        import logging
 
-        patch_executor(module.__dict__)
-    except (KeyboardInterrupt, SystemExit):
-        raise
-    except BaseException as error:
-        note("FlexExecutor is not metered, lithowatt cannot be used here: %r", error)
-
-
-def note(text: str, *args: object) -> None:
-    """Logs a warning that is never printed where nobody configured logging."""
-    import logging
-
-    logger = logging.getLogger("lithowatt")
-    # Without a handler of its own a warning would reach stderr through
-    # logging's last resort, which in a worker is the user's log.
-    if not logger.handlers:
-        logger.addHandler(logging.NullHandler())
-    logger.warning(text, *args)
+        logger = logging.getLogger("lithowatt")
+        # Without a handler of its own a warning would reach stderr through
+        # logging's last resort, which in a worker is the user's log.
+        if not logger.handlers:
+            logger.addHandler(logging.NullHandler())
+        logger.warning("%s", text)
+    except BaseException as trouble:
+        _expect_harmless(trouble)
 
 
 def watch(name: str, callback: "Callable[[ModuleType], object]") -> None:
@@ -137,14 +151,22 @@ def installed() -> bool:
 
 
 def install() -> bool:
-    """Watches, once; False where the environment switches the hook off."""
-    if not enabled():
+    """Watches, once; False where the environment switches the hook off.
+
+    Raises nothing but an interrupt: whoever starts Python did not ask for this.
+    """
+    try:
+        if not enabled():
+            return False
+        if not installed():
+            watch(HANDLER, patch)
+        if os.environ.get("LITHOWATT_FLEXECUTOR", "off").strip().lower() not in ("", *_OFF):
+            for name in FLEXECUTOR:
+                watch(name, patch_flexecutor)
+    except BaseException as error:
+        _expect_harmless(error)
+        note("calls are not metered", error)
         return False
-    if not installed():
-        watch(HANDLER, patch)
-    if os.environ.get("LITHOWATT_FLEXECUTOR", "off").strip().lower() not in ("", *_OFF):
-        for name in FLEXECUTOR:
-            watch(name, patch_flexecutor)
     return True
 
 

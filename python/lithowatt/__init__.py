@@ -94,6 +94,18 @@ _MODULES = frozenset(
 )
 
 
+def _expect_whole_extension() -> None:
+    from lithowatt._whole import fault
+
+    cut = fault(f"{__path__[0]}/_core.abi3.so")
+    if cut is not None:
+        raise ImportError(f"lithowatt is installed in part only, install it again: {cut}")
+
+
+# Before anything here is loaded: an extension that was cut short ends the process.
+_expect_whole_extension()
+
+
 def __getattr__(name: str) -> object:
     home = _HOMES.get(name)
     if home is None and name not in _MODULES:

@@ -19,7 +19,7 @@ from lithowatt._errors import (
     UnknownScopeError,
     UnreadableFileError,
 )
-from lithowatt._harmless import Harmless
+from lithowatt._harmless import Harmless, described
 from lithowatt._meter import EnergyMeter
 from lithowatt.validate import shown
 
@@ -502,7 +502,7 @@ def _report(doing: str, error: BaseException) -> None:
     kind = (doing, type(error).__name__)
     level = logging.DEBUG if kind in _reported else logging.WARNING
     _reported.add(kind)
-    _logger().log(level, "%s: %s", doing, error)
+    _logger().log(level, "%s: %s", doing, described(error))
 
 
 def _logger() -> Any:

@@ -29,7 +29,7 @@ def run_stage(
     energy of the call as attributes.
     """
     session: _Session | None = None
-    with Harmless("preparing to meter a stage"):
+    with Harmless("preparing to meter a stage", foreign=True):
         if enabled():
             session = _Session(args, kwargs)
     if session is None:
@@ -39,7 +39,8 @@ def run_stage(
     except BaseException:
         session.close()
         raise
-    session.finish(result)
+    with Harmless("reading the energy of a stage", foreign=True):
+        session.finish(result)
     return result
 
 
@@ -89,13 +90,12 @@ class _Session:
         times = result[1] if isinstance(result, tuple) and len(result) == 2 else None
         if not (hasattr(times, "compute") and hasattr(times, "read")):
             return
-        with Harmless("reading the energy of a stage"):
-            if self._window is None:
-                _leave(times, self._meter.stats())
-            else:
-                # The call is not over; its final values are known before its
-                # result is sent, and cost the call nothing then.
-                self._window.on_commit(lambda stats: _leave(times, stats))
+        if self._window is None:
+            _leave(times, self._meter.stats())
+        else:
+            # The call is not over; its final values are known before its
+            # result is sent, and cost the call nothing then.
+            self._window.on_commit(lambda stats: _leave(times, stats))
 
     def close(self) -> None:
         """Ends the last phase, and the meter if it is our own."""

@@ -378,7 +378,7 @@ class _FunctionWindow:
         """The function with the meter round it, or as it is where that fails; in J."""
         with Harmless("silencing a warning about our own thread"):
             _expect_sampler_thread()
-        with Harmless("preparing to meter a function"):
+        with Harmless("preparing to meter a function", foreign=True):
             self._pid = os.getpid()
             # What a first start in a process costs (1 ms) comes before the
             # function's time, upstream's and ours.
@@ -447,13 +447,13 @@ class _FunctionWindow:
             return
         stats = json.loads(values)
         for callback in self._callbacks:
-            with Harmless("handing a call's energy over"):
+            with Harmless("handing a call's energy over", foreign=True):
                 callback(stats)
 
     def _forget_own_frames(self) -> None:
         """Takes our frames out of the traceback being handled, if any: users see only theirs."""
-        error = sys.exc_info()[1]
-        trace = None if error is None else error.__traceback__
+        # Not from the exception: it is the user's, and may do anything when it is asked.
+        trace = sys.exc_info()[2]
         while trace is not None:
             following = trace.tb_next
             while following is not None and following.tb_frame.f_code in self._frames:
