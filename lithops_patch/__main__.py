@@ -121,5 +121,15 @@ def _lines(data: bytes) -> list[bytes]:
     return lines if lines[-1] else lines[:-1]
 
 
+def _run() -> int:
+    try:
+        # One line and not a traceback for a pipe that was closed or a disk that is full. What is
+        # patched may be on a machine without lithowatt.
+        from lithowatt._command import guarded
+    except ImportError:
+        return main()
+    return guarded(main)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(_run())

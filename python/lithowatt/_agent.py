@@ -7,13 +7,12 @@ import fcntl
 import grp
 import json
 import os
-import signal
 import sys
-import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lithowatt import _core
+from lithowatt._command import Ending
 from lithowatt._errors import AgentError
 from lithowatt._reading import format_number
 
@@ -113,11 +112,19 @@ def run(arguments: argparse.Namespace) -> int:
     # Before the ring is made: an agent that cannot do all it was asked to does nothing.
     server = None if address is None else _bound(address)
     # From the ring's first moment on, so that whoever ends it then leaves a closed ring, too.
-    ended = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: ended.set())
+    with Ending() as ended:
+        return _serve(arguments, path or RING_PATH, group, server, ended)
+
+
+def _serve(
+    arguments: argparse.Namespace,
+    path: str,
+    group: int | None,
+    server: MetricsServer | None,
+    ended: Ending,
+) -> int:
     agent = _core.Agent(
-        path or RING_PATH,
+        path,
         root=arguments.root,
         rate=arguments.rate,
         quantum_uj=arguments.quantum_uj,
@@ -129,8 +136,8 @@ def run(arguments: argparse.Namespace) -> int:
     )
     try:
         if server is not None:
-            server.serve(agent, (path or RING_PATH) if arguments.serve_ring else None)
-        _announce(agent, path or RING_PATH, arguments)
+            server.serve(agent, path if arguments.serve_ring else None)
+        _announce(agent, path, arguments)
         while not ended.wait(WATCH_SECONDS):
             if not agent.alive:
                 print("lithowatt agent: its sampler ended; please report it", file=sys.stderr)
@@ -163,11 +170,9 @@ def _mirror(arguments: argparse.Namespace, path: str) -> int:
             f"--mirror-period {arguments.mirror_period!r} is out of range; accepted is 0.01 to 1 s"
         )
     _refuse_second(path)
-    ended = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: ended.set())
     try:
-        Mirror(arguments.mirror, path, arguments.mirror_period).run(ended)
+        with Ending() as ended:
+            Mirror(arguments.mirror, path, arguments.mirror_period).run(ended)
     except OSError as error:
         what = f"{error.filename or path}: {error.strerror or error}"
         raise AgentError(

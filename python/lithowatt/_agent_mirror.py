@@ -12,14 +12,17 @@ import http.client
 import os
 import struct
 import sys
-import threading
 import urllib.error
 import urllib.parse
 import urllib.request
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lithowatt._errors import AgentError
 from lithowatt._files import replacement
+
+if TYPE_CHECKING:
+    from lithowatt._command import Ending
 
 FIXED_BYTES = 8192
 """Header, head, account and idle powers: all that comes before the samples."""
@@ -130,7 +133,7 @@ class Mirror:
         os.ftruncate(self._lock, 0)
         os.pwrite(self._lock, f"{os.getpid()}\n".encode(), 0)
 
-    def run(self, ended: threading.Event) -> None:
+    def run(self, ended: Ending) -> None:
         """Goes on until ``ended``. An agent that does not answer makes the ring stale, no more.
 
         Standard error has a line at the start and wherever the state changed."""

@@ -186,8 +186,14 @@ class _Stopped(BaseException):
 
 @contextlib.contextmanager
 def _signals_as_exceptions() -> Iterator[None]:
+    asked = False
+
     def stop(number: int, _frame: object) -> None:
-        raise _Stopped(number)
+        # Once: a second one (`timeout` sends two) would leave the putting in order halfway.
+        nonlocal asked
+        if not asked:
+            asked = True
+            raise _Stopped(number)
 
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     old = {number: signal.signal(number, stop) for number in numbers}

@@ -5,22 +5,19 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import math
-import os
-import select
-import signal
 import sys
-import threading
 import time
 from typing import TYPE_CHECKING, Any
 
-from lithowatt._errors import LithowattError
+from lithowatt._command import Ending, complain
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from types import FrameType
 
     from lithowatt._top import Look, Top
+
+INSISTS_SECONDS = 1.0
+"""Two signals within this time are one (``timeout`` sends two); a later one does not wait."""
 
 
 def add_cli(commands: Any) -> None:
@@ -79,7 +76,7 @@ def _positive(text: str) -> int:
 def _top(arguments: argparse.Namespace) -> int:
     # A stream that was closed before we started is None.
     if sys.stdout is None:
-        print("lithowatt: standard output is closed: there is nowhere to tell", file=sys.stderr)
+        complain("standard output is closed: there is nowhere to tell")
         return 2
     # Most who run lithowatt want something else.
     from lithowatt._top import Top
@@ -96,15 +93,6 @@ def _top(arguments: argparse.Namespace) -> int:
     )
     try:
         _tell(top, arguments)
-    except (BrokenPipeError, LithowattError):
-        raise  # told by the caller
-    except OSError as error:
-        print(f"lithowatt: the output could not be written: {error.strerror}", file=sys.stderr)
-        # Python would try once more at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 2
-    except KeyboardInterrupt:
-        return 130
     finally:
         top.close()
     return 0
@@ -114,8 +102,10 @@ def _tell(top: Top, arguments: argparse.Namespace) -> None:
     from lithowatt._top import record
     from lithowatt._top_view import show
 
-    with Patience() as patience:
-        looks = _looks(top, arguments.interval, arguments.count, patience)
+    with Ending(INSISTS_SECONDS) as ending:
+        with contextlib.suppress(OSError, ValueError, AttributeError):  # no file
+            ending.also(sys.stdout.fileno())
+        looks = _looks(top, arguments.interval, arguments.count, ending)
         if arguments.json:
             for look in looks:
                 # Other characters than ASCII are escaped, so no name reaches a terminal.
@@ -126,12 +116,12 @@ def _tell(top: Top, arguments: argparse.Namespace) -> None:
         print(top.ended, flush=True)
 
 
-def _looks(top: Top, interval: float, count: int | None, patience: Patience) -> Iterator[Look]:
+def _looks(top: Top, interval: float, count: int | None, ending: Ending) -> Iterator[Look]:
     due = time.monotonic()
     while count is None or count > 0:
         # Where a look took longer than the interval, the ones that were missed are left out.
         due = max(due + interval, time.monotonic() + interval / 2)
-        if not patience.until(due):
+        if ending.wait(due - time.monotonic()) or ending.is_set():
             return
         look = top.look()
         if look is not None:
@@ -139,43 +129,3 @@ def _looks(top: Top, interval: float, count: int | None, patience: Patience) -> 
             count = None if count is None else count - 1
         if top.ended:
             return
-
-
-class Patience:
-    """Waits; an interrupt, a termination, or a reader who has gone ends the waiting."""
-
-    def __init__(self) -> None:
-        self._poll = select.poll()
-        self._told, self._tell = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-        self._poll.register(self._told, select.POLLIN)
-        with contextlib.suppress(OSError, ValueError, AttributeError):
-            # Nothing is asked for: only that nobody reads any more is told.
-            self._poll.register(sys.stdout.fileno(), 0)
-        self._old: dict[int, Any] = {}
-        self._stopped = False
-
-    def __enter__(self) -> Patience:
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._old[number] = signal.signal(number, self._stop)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._old.items():
-            signal.signal(number, handler)
-        os.close(self._told)
-        os.close(self._tell)
-
-    def _stop(self, _number: int, _frame: FrameType | None) -> None:
-        if self._stopped:
-            # Whoever asks twice does not wait for what is being done.
-            raise KeyboardInterrupt
-        self._stopped = True
-        os.write(self._tell, b"!")
-
-    def until(self, due: float) -> bool:
-        """Whether the time came before anything that ends the waiting."""
-        while (left := due - time.monotonic()) > 0:
-            if self._poll.poll(math.ceil(left * 1000)):
-                return False
-        return not self._stopped

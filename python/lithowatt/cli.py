@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from lithowatt import _core
 from lithowatt._calibrate import SYSTEM_PATH, curve_line
 from lithowatt._calibrate import add_cli as add_calibrate_cli
+from lithowatt._command import abandon, complain, guarded
 from lithowatt._errors import LithowattError
 from lithowatt._files import write_atomically
 from lithowatt._meter import EnergyMeter
@@ -36,22 +37,13 @@ DOMAINS = ("package", "core", "uncore", "dram", "psys", "total")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command line; returns the exit code."""
-    parser = _parser()
-    arguments = parser.parse_args(argv)
-    try:
-        code: int = arguments.func(arguments)
-        if sys.stdout is not None and not sys.stdout.closed:
-            # Here and not at exit, where a pipe that nobody reads any more would be complained of.
-            sys.stdout.flush()
-    except LithowattError as error:
-        print(f"lithowatt: {error}", file=sys.stderr)
-        return 2
-    except BrokenPipeError:
-        # Whoever read our output had enough. Python would complain once more at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    return code
+    """Runs the command line; returns the exit code (`lithowatt._command.guarded`)."""
+
+    def run() -> int:
+        arguments = _parser().parse_args(argv)
+        return int(arguments.func(arguments))
+
+    return guarded(run)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -250,19 +242,19 @@ def _run(arguments: argparse.Namespace) -> int:
     if output is not None:
         problem = _no_output(output)
         if problem:
-            print(f"lithowatt: {problem}", file=sys.stderr)
+            complain(problem)
             return 2
     meter.start()
     try:
-        child = subprocess.Popen(arguments.command)  # noqa: S603 - running it is the purpose
+        code = _run_child(arguments.command)
     except OSError as error:
         meter.stop()
-        print(f"lithowatt: {arguments.command[0]}: {error.strerror}", file=sys.stderr)
+        complain(f"{arguments.command[0]}: {error.strerror}")
         return 127 if isinstance(error, FileNotFoundError) else 126
-    code = _wait(child)
     meter.stop()
     reading = meter.reading
     # Whatever becomes of the report, the exit code is the command's.
+    stream = None
     try:
         if output is not None:
             text = io.StringIO(newline="")
@@ -275,8 +267,9 @@ def _run(arguments: argparse.Namespace) -> int:
                 _report(reading, arguments, code, stream)
                 stream.flush()
     except OSError as error:
-        if sys.stderr is not None:
-            print(f"lithowatt: the report could not be written: {error}", file=sys.stderr)
+        # Before anything else is said: what the stream still holds would be tried once more.
+        abandon(stream)
+        complain(f"the report could not be written: {error}")
     return code
 
 
@@ -293,22 +286,43 @@ def _no_output(output: Path) -> str | None:
     return None
 
 
-def _wait(child: subprocess.Popen[bytes]) -> int:
-    """Waits as a shell would: an interrupt is the child's business, other signals are passed on."""
+def _run_child(command: list[str]) -> int:
+    """Runs a command as a shell would: an interrupt is its business, for the terminal sends it
+    one; other signals are passed on. Returns its exit code, 128 + n where signal n ended it.
+
+    Raises:
+        OSError: Where it cannot be started.
+    """
+    child: subprocess.Popen[bytes] | None = None
+    # Those that come before there is somebody to pass them on to.
+    early: list[int] = []
 
     def forward(number: int, _frame: object) -> None:
-        child.send_signal(number)
+        if child is None:
+            early.append(number)
+        else:
+            child.send_signal(number)
 
-    old = {
-        signal.SIGINT: signal.signal(signal.SIGINT, signal.SIG_IGN),
-        signal.SIGTERM: signal.signal(signal.SIGTERM, forward),
-        signal.SIGHUP: signal.signal(signal.SIGHUP, forward),
-    }
+    def leave(_number: int, _frame: object) -> None:
+        """A handler, because a signal that is ignored would be ignored by the command, too."""
+
+    old = {}
     try:
+        for number, handler in (
+            (signal.SIGINT, leave),
+            (signal.SIGTERM, forward),
+            (signal.SIGHUP, forward),
+        ):
+            # What our parent had ignored (nohup) stays so, for the command as well.
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                old[number] = signal.signal(number, handler)
+        child = subprocess.Popen(command)  # noqa: S603 - running it is the purpose
+        while early:
+            child.send_signal(early.pop(0))
         code = child.wait()
     finally:
-        for number, handler in old.items():
-            signal.signal(number, handler)
+        for number, before in old.items():
+            signal.signal(number, before)
     return 128 - code if code < 0 else code
 
 

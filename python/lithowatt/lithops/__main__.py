@@ -5,17 +5,22 @@ from __future__ import annotations
 import argparse
 import sys
 
+from .._command import guarded
 from ._status import add_commands
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Runs the command line; returns the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m lithowatt.lithops", description="lithowatt inside Lithops workers"
-    )
-    add_commands(parser)
-    arguments = parser.parse_args(argv)
-    return int(arguments.func(arguments))
+    """Runs the command line; returns the exit code (`lithowatt._command.guarded`)."""
+
+    def run() -> int:
+        parser = argparse.ArgumentParser(
+            prog="python -m lithowatt.lithops", description="lithowatt inside Lithops workers"
+        )
+        add_commands(parser)
+        arguments = parser.parse_args(argv)
+        return int(arguments.func(arguments))
+
+    return guarded(run)
 
 
 if __name__ == "__main__":

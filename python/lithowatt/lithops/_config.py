@@ -520,15 +520,9 @@ def add_cli(commands: Any) -> None:
 
 
 def _main(arguments: argparse.Namespace) -> int:
-    try:
-        findings, right = check_config(read_yaml(Path(arguments.file)))
-        if arguments.write:
-            write_atomically(arguments.write, render_yaml(right, findings))
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        print(f"lithowatt: {error}", file=sys.stderr)
-        return 2
+    findings, right = check_config(read_yaml(Path(arguments.file)))
+    if arguments.write:
+        write_atomically(arguments.write, render_yaml(right, findings))
     if arguments.json:
         print(json.dumps([finding._asdict() for finding in findings], indent=2))
     elif findings:

@@ -306,18 +306,12 @@ def _glibc(text: str) -> tuple[int, int]:
 
 
 def _main(arguments: argparse.Namespace) -> int:
-    try:
-        layer = build_layer(
-            arguments.output,
-            arguments.wheel,
-            architecture=arguments.architecture,
-            glibc=arguments.glibc,
-        )
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        print(f"lithowatt: {error}", file=sys.stderr)
-        return 2
+    layer = build_layer(
+        arguments.output,
+        arguments.wheel,
+        architecture=arguments.architecture,
+        glibc=arguments.glibc,
+    )
     print(
         f"{layer.path}: lithowatt {layer.version}, {layer.architecture}, {layer.size} bytes, "
         f"glibc {layer.glibc[0]}.{layer.glibc[1]} or later, sha256 {layer.sha256}"

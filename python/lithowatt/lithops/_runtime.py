@@ -314,15 +314,9 @@ def _check_files(arguments: argparse.Namespace) -> None:
 
 
 def _main(arguments: argparse.Namespace) -> int:
-    try:
-        _check_files(arguments)
-        if arguments.backend == "aws_lambda":
-            return _lambda(arguments)
-        if arguments.backend == "localhost":
-            return _localhost(arguments)
-        return _image(arguments)
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        print(f"lithowatt: {error}", file=sys.stderr)
-        return 2
+    _check_files(arguments)
+    if arguments.backend == "aws_lambda":
+        return _lambda(arguments)
+    if arguments.backend == "localhost":
+        return _localhost(arguments)
+    return _image(arguments)
