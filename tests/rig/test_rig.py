@@ -70,12 +70,13 @@ def accounts_for(rig: Rig, first: Look, last: Look, joules_per_cpu_second: float
 
     On a busy machine the test is kept waiting between clock and time: hence two windows. As seen
     from outside the clock moves in scheduler ticks of up to 10 ms; 1 % and one such tick are given.
+    The rig spreads what was used in one of its steps over that step, at either end of the window.
     """
     pid = first.pid
     least = rig.energy(first.after, last.before).pids[pid]
     most = rig.energy(first.before, last.after).pids[pid]
     used = last.cpu - first.cpu
-    slack = 0.01 * used + 0.01
+    slack = 0.01 * used + 0.01 + 2 * rig.stats()["longest_step_ns"] * 1e-9
     assert least <= joules_per_cpu_second * (used + slack)
     assert most >= joules_per_cpu_second * (used - slack)
 
@@ -124,12 +125,14 @@ def test_watts_may_change() -> None:
     with Rig(watts=100.0) as rig:
         a = now()
         time.sleep(0.1)
+        asked = now()
         rig.set_watts(10.0)
         b = now()
         time.sleep(0.1)
         c = now()
-        before, after = rig.energy(a, b), rig.energy(b, c)
-        assert before.package == pytest.approx(100.0 * before.seconds, rel=0.05)
+        before, between, after = rig.energy(a, asked), rig.energy(asked, b), rig.energy(b, c)
+        assert before.package == pytest.approx(100.0 * before.seconds, rel=1e-9)
+        assert 10.0 * between.seconds <= between.package <= 100.0 * between.seconds
         assert after.package == pytest.approx(10.0 * after.seconds, rel=1e-9)
         assert rig.watts()["package"] == 10.0
 
@@ -219,12 +222,16 @@ def test_the_counter_wraps_at_its_range_and_one() -> None:
         finally:
             os.close(fd)
         values = [value for _, value, _ in samples]
-        # More than 125 J on a counter of 50 J that was about to wrap.
         assert max(values) < modulus
-        assert sum(b < a for a, b in itertools.pairwise(values)) >= 2
-        spent = sum((b - a) % modulus for a, b in itertools.pairwise(values)) * 1e-6
         least = rig.energy(samples[0][2], samples[-1][0]).package
         most = rig.energy(samples[0][0], samples[-1][2]).package
+        # More than 125 J on a counter of 50 J that was about to wrap. A test that is kept waiting
+        # for 0.1 s does not see each wrap.
+        gained = values[-1] - values[0]
+        wraps = round((most * 1e6 - gained) / modulus)
+        assert wraps >= 2
+        assert 1 <= sum(b < a for a, b in itertools.pairwise(values)) <= wraps
+        spent = (gained + wraps * modulus) * 1e-6
         assert least - 1e-5 <= spent <= most + 1e-5
         assert (rig.zone_dir("package-0") / "max_energy_range_uj").read_text() == "49999999\n"
 
@@ -299,13 +306,16 @@ def test_faults_come_and_go() -> None:
             assert rig.read_uj() == frozen
             rig.fault("clear")
             assert rig.read_uj() >= frozen + 400_000
+            begun = now()
             rig.fault("reset", "*")
-            assert rig.read_uj() < 500_000 and rig.read_uj("package-0/dram") < 500_000
+            values = rig.read_uj(), rig.read_uj("package-0/dram")
+            assert max(values) <= 50.0 * (now() - begun) * 1e-3  # W times ns are 1000 µJ
             with pytest.raises(ValueError, match="there are package-0"):
                 rig.fault("freeze", "package-7")
         finally:
             os.close(fd)
-        assert window(rig, 0.01).package == pytest.approx(0.5, rel=0.5)
+        truth = window(rig, 0.01)
+        assert truth.package == pytest.approx(50.0 * truth.seconds, rel=1e-9)
 
 
 @live
