@@ -199,13 +199,16 @@ def test_tdp_estimator_names_a_bad_memory(memory: Any) -> None:
 
 def test_cpu_monitor() -> None:
     monitor = LambdaCPUMonitor(memory_mb=884)
+    outside = time.process_time()
     monitor.start()
-    cpu = time.process_time()
+    inside = time.process_time()
     spin(0.2)
+    inside = time.process_time() - inside
     monitor.stop()
-    cpu = time.process_time() - cpu
+    outside = time.process_time() - outside
     used = monitor.get()
-    assert used["cpu_seconds"] == pytest.approx(cpu, rel=0.1)
+    # Starting and stopping are work, too, in the window or not.
+    assert 0.98 * inside <= used["cpu_seconds"] <= 1.02 * outside
     assert used["duration"] >= 0.2
     assert used["vcpus_bought"] == pytest.approx(884 / 1769)
     assert used["vcpus_used"] == pytest.approx(used["cpu_seconds"] / used["duration"])
@@ -224,9 +227,10 @@ def test_cpu_monitor_runs_again_and_may_be_asked_meanwhile() -> None:
     spin(0.05)
     running = monitor.get()
     assert running["cpu_seconds"] > 0 and "running" in repr(monitor)
+    began = time.monotonic()
     monitor.start()
     monitor.stop()
-    assert monitor.get()["duration"] < running["duration"]
+    assert 0 < monitor.get()["duration"] <= time.monotonic() - began
 
 
 def test_cpu_monitor_sees_throttling(tmp_path: Path) -> None:
