@@ -185,6 +185,38 @@ impl Timeline {
         self.values.extend_from_slice(values);
     }
 
+    /// Sets series `column` in the samples after `from` and up to `to`, where it goes evenly from one
+    /// value to the other; each is (ns, value). For series that become known after their samples:
+    /// those are pushed as NaN.
+    ///
+    /// ```
+    /// use lithowatt::timeline::Timeline;
+    /// let mut line = Timeline::new(1, 8);
+    /// line.push_zeros(0);
+    /// line.push(10, &[f64::NAN]);
+    /// line.push(20, &[f64::NAN]);
+    /// line.push(30, &[f64::NAN]);
+    /// line.fill(0, (0, 0.0), (20, 4.0));
+    /// assert_eq!(line.integrate(0, 10, 20), Some(2.0));
+    /// assert!(line.column(0).last().unwrap().is_nan());
+    /// ```
+    pub fn fill(&mut self, column: usize, from: (u64, f64), to: (u64, f64)) {
+        if column >= self.width || to.0 <= from.0 {
+            return;
+        }
+        let first = self.times_ns.partition_point(|t| *t <= from.0);
+        let end = self.times_ns.partition_point(|t| *t <= to.0);
+        let slope = (to.1 - from.1) / (to.0 - from.0) as f64;
+        for i in first..end {
+            let value = if self.times_ns[i] == to.0 {
+                to.1
+            } else {
+                from.1 + slope * (self.times_ns[i] - from.0) as f64
+            };
+            self.values[i * self.width + column] = value;
+        }
+    }
+
     /// Times of the samples, ns on `CLOCK_MONOTONIC`.
     pub fn times_ns(&self) -> &[u64] {
         &self.times_ns

@@ -26,7 +26,7 @@ from typing import Any
 import pytest
 
 import lithowatt
-from lithowatt import EnergyMeter, measure
+from lithowatt import EnergyMeter, PowerModel, measure
 from rig import StaticTree
 
 PACKAGE = Path(lithowatt.__file__).parent
@@ -495,6 +495,54 @@ def test_timeline_of_edges_only_is_empty() -> None:
     assert "no samples" in repr(line)
 
 
+def model_timeline(meter: EnergyMeter) -> tuple[Any, Any]:
+    """Modelled watts of the machine in each interval, and the intervals' lengths in s."""
+    np = pytest.importorskip("numpy")
+    line = meter.timeline()
+    lengths = np.diff(line.times_ns.astype(np.float64)) * 1e-9
+    return line.watts["model:package"] + line.watts["model:dram"], lengths
+
+
+@pytest.mark.parametrize("interval", [0.02, 0.1, 0.5])
+@pytest.mark.parametrize("window", [0.03, 0.7])
+def test_the_models_timeline_has_the_watts_of_each_interval(interval: float, window: float) -> None:
+    meter = EnergyMeter(methods="tdp,psutil", interval=interval)
+    for _ in range(2):
+        with meter:
+            end = time.monotonic() + window / 2
+            while time.monotonic() < end:
+                pass
+            time.sleep(window / 2)
+            running, _ = model_timeline(meter)
+        watts, lengths = model_timeline(meter)
+        division = meter.reading.raw["headline"]["division"]
+        idle = division["idle"] / meter.duration
+        # Never less than at rest, and the window's energy nowhere but where it was.
+        for some in (running, watts):
+            assert len(some) and (some >= 0.99 * idle).all(), some
+        assert (watts * lengths).sum() == pytest.approx(division["machine"], rel=1e-6)
+        assert watts.max() <= 1.01 * full_watts(meter)
+        assert (meter.timeline().cpu * lengths).sum() == pytest.approx(meter.reading.cpu_seconds)
+
+
+def full_watts(meter: EnergyMeter) -> float:
+    """The model's watts with all CPUs of the machine busy: a sandbox takes no more."""
+    around = meter.reading.raw["environment"]
+    vcpus, gib = float(around["share"]["machine_cpus"]), around["memory_gib"] or 0.0
+    model = PowerModel.for_machine()._model
+    return float(model.raw_estimation("curve", vcpus, vcpus, gib)[0])
+
+
+def test_the_models_columns_beside_a_counters(tree: StaticTree) -> None:
+    with EnergyMeter(root=tree.root, methods="rapl,tdp", interval=0.02) as meter:
+        for _ in range(20):
+            time.sleep(0.02)
+            tree.add("package-0", 400_000)
+    watts, _ = model_timeline(meter)
+    model = meter.reading.raw["model"]["division"]
+    assert (watts >= 0.99 * model["idle"] / meter.duration).all()
+
+
 def test_timeline_to_pandas(tree: StaticTree) -> None:
     pytest.importorskip("pandas")
     with EnergyMeter(root=tree.root, interval=0.005) as m:
@@ -503,6 +551,8 @@ def test_timeline_to_pandas(tree: StaticTree) -> None:
     frame = m.timeline().to_pandas()
     assert frame.index.name == "t"
     assert {"rapl:package-0", "cpu"} <= set(frame.columns)
+    assert set(frame.attrs["units"]) == set(frame.columns)
+    assert (frame.attrs["units"]["rapl:package-0"], frame.attrs["units"]["cpu"]) == ("W", "CPUs")
 
 
 # -- copies -------------------------------------------------------------------------------------

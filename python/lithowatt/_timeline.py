@@ -14,12 +14,14 @@ if TYPE_CHECKING:
 
 
 class Timeline:
-    """Power over time.
+    """Power over time: the machine's, of which a function has a share.
 
     Attributes:
         t: Ends of the intervals, s since the window began, shape ``(n,)``.
-        watts: Mean power in each interval, W, shape ``(n,)``, by column: one for each counter
-            (``rapl:package-0`` …) and the model's (``model:package``, ``model:dram``).
+        watts: Mean power of the machine in each interval, W, shape ``(n,)``, by column: one for
+            each counter (``rapl:package-0`` …) and the model's (``model:package``,
+            ``model:dram``). The model knows the machine's load every 0.1 s, so within that time
+            shorter intervals have the same watts.
         cpu: CPUs that the function used in each interval, mean, shape ``(n,)``.
         times_ns: Edges of the intervals on ``CLOCK_MONOTONIC``, ns, shape ``(n + 1,)``.
         joules: Cumulative energy at the edges, J, shape ``(n + 1,)``, by column.
@@ -53,10 +55,6 @@ class Timeline:
         times_ns, matrix, names = raw
         columns = dict(zip(names, matrix, strict=True))
         cpu_seconds = columns.pop("cpu_seconds")
-        # CPU time is read every 100 ms, whatever the sampler's rhythm.
-        known = ~np.isnan(cpu_seconds)
-        if known.any():
-            cpu_seconds = np.interp(times_ns, times_ns[known], cpu_seconds[known])
         # A column that never moved has nothing to show: a counter that was not asked for.
         moved = {n: c for n, c in columns.items() if len(c) and c[-1] > 0}
         return cls(times_ns, moved, cpu_seconds)
@@ -87,7 +85,10 @@ class Timeline:
         )
 
     def to_pandas(self) -> pd.DataFrame:
-        """A data frame indexed by ``t`` (s): a column of W each, and ``cpu``.
+        """A data frame indexed by ``t`` (s): a column of the machine's W each, and ``cpu``.
+
+        ``frame.attrs["units"]`` has the unit of each column: ``cpu`` is in CPUs, so a plot of
+        watts leaves it out: ``frame.drop(columns="cpu").plot(ylabel="W")``.
 
         Raises:
             ImportError: Where pandas is missing, with the command that installs it.
@@ -98,6 +99,7 @@ class Timeline:
             raise ImportError(f"to_pandas needs pandas: {pip_install('pandas')}") from error
         index = pd.Index(self.t, name="t")
         frame: pd.DataFrame = pd.DataFrame({**self.watts, "cpu": self.cpu}, index=index)
+        frame.attrs["units"] = {**dict.fromkeys(self.watts, "W"), "cpu": "CPUs"}
         return frame
 
     def __repr__(self) -> str:

@@ -26,6 +26,9 @@ const TIMELINE_SAMPLES: usize = 2048;
 /// Idle power is learned from windows with at least this much capacity, ns of CPU: 1 % resolution.
 const IDLE_CAPACITY_NS: u64 = 1_000_000_000;
 
+/// Slots of a ledger, and columns of a timeline, for the model: packages, memory.
+const MODEL_SLOTS: usize = 2;
+
 /// Columns of a timeline before the energy slots: CPU seconds of the function.
 const TIMELINE_CPU_COLUMNS: usize = 1;
 
@@ -74,8 +77,8 @@ impl State {
         }
         let realtime_offset = clock_offset();
         let mut timeline =
-            interval_ns.map(|_| Timeline::new(TIMELINE_CPU_COLUMNS + width + 2, TIMELINE_SAMPLES));
-        let ledger = Ledger::new(width + 2);
+            interval_ns.map(|_| Timeline::new(TIMELINE_CPU_COLUMNS + width + MODEL_SLOTS, TIMELINE_SAMPLES));
+        let ledger = Ledger::new(width + MODEL_SLOTS);
         // CPU time is read next to the counters, so that both see the same window; what this
         // reads again below it has read already.
         self.machine.idle_ns(clock::monotonic_ns(), None);
@@ -123,8 +126,6 @@ impl State {
                 rss_peak: None,
                 high_water,
                 model_band: ModelBand::default(),
-                model_watts: [0.0; 2],
-                model_shown: [0.0; 2],
                 realtime_offset,
                 ambiguous,
                 wraps,
@@ -161,7 +162,7 @@ impl State {
             if moment.t_ns.saturating_sub(from) >= ATTRIBUTION_NS && !self.ring.is_silent() {
                 self.end_interval(active, moment);
             } else {
-                self.push_timeline(&mut active.record, moment.t_ns, None, false);
+                self.push_timeline(&mut active.record, moment.t_ns, false);
             }
         }
         self.active = running;
@@ -178,7 +179,7 @@ impl State {
             let rss = self.rss_of(&mut active.follow);
             record.rss_peak = record.rss_peak.max(rss);
         }
-        self.push_timeline(record, edge.t_ns, edge.own_ns, false);
+        self.push_timeline(record, edge.t_ns, false);
         if let Some(before) = record.candidate.replace(edge) {
             self.settle(record, before);
         }
@@ -188,35 +189,23 @@ impl State {
         follow.tree.as_mut().unwrap_or(&mut self.tree).rss_bytes()
     }
 
-    fn push_timeline(&mut self, record: &mut Record, t_ns: u64, own_ns: Option<u64>, last: bool) {
+    /// Writes down what the counters show. CPU time and the model's energy become known when the
+    /// interval is settled, see [`fill_timeline`].
+    fn push_timeline(&mut self, record: &mut Record, t_ns: u64, last: bool) {
         let Some(line) = &mut record.timeline else {
             return;
         };
         let width = record.start.totals.len();
         let row = &mut self.row;
         row.clear();
-        // CPU time is read where intervals end; in between readers interpolate.
-        row.push(match own_ns {
-            Some(_) => difference(own_ns, record.start.own_ns) as f64 * 1e-9,
-            None => f64::NAN,
-        });
+        row.push(f64::NAN);
         for (i, counter) in self.counters.iter().take(width).enumerate() {
             let units = counter.total.saturating_sub(record.start.totals[i]);
             // Another meter may have had a counter read that this one did not ask for.
             let asked = record.methods.has(self.zones[i].method);
             row.push(if asked { counter.joules(units) } else { 0.0 });
         }
-        // The model's energy is known up to the last settled interval, and goes on as in it.
-        let ahead = t_ns.saturating_sub(record.group.t_ns) as f64 * 1e-9;
-        for ((known, watts), shown) in record.ledger.joules[width..]
-            .iter()
-            .zip(record.model_watts)
-            .zip(&mut record.model_shown)
-        {
-            // What was shown too early is not taken back: energy does not run backwards.
-            *shown = shown.max(known + watts * ahead);
-            row.push(*shown);
-        }
+        row.extend([f64::NAN; 2]);
         if last {
             line.push_last(t_ns, row);
         } else {
@@ -278,11 +267,12 @@ impl State {
             _ => Modelled::default(),
         };
         joules.extend([modelled.package, modelled.memory]);
-        record.model_watts = [modelled.package / seconds, modelled.memory / seconds];
         record.model_band.add(modelled.band);
         let steady_ns = self.ring.steady_ns();
         record.ledger.steady_ns = steady_ns;
+        let model_then = model_joules(&record.ledger);
         record.ledger.add(&interval, split, &joules);
+        fill_timeline(record, &edge, model_then);
         if let Some(within) = within {
             let slots = joules.len();
             let ledger = record.sandbox.get_or_insert_with(|| Ledger::new(slots));
@@ -392,15 +382,14 @@ impl State {
         let slack_ns = record.start.slack_ns + edge.slack_ns;
         let own_known = edge.own_ns.is_some() && record.start.own_ns.is_some();
         let width = edge.totals.len();
-        let (end_ns, end_own_ns) = (edge.t_ns, edge.own_ns);
         let seen = self.probing.window(
             &follow.probed,
             record.start.seen.as_ref(),
             edge.seen.as_ref(),
         );
         let sandbox_end = edge.sandbox;
+        self.push_timeline(&mut record, edge.t_ns, true);
         self.settle_all(&mut record, edge);
-        self.push_timeline(&mut record, end_ns, end_own_ns, true);
         for (name, before) in std::mem::take(&mut record.open_phases).into_iter().rev() {
             record.end_phase(name, &before);
         }
@@ -446,6 +435,35 @@ impl State {
             rss,
             drift_ns: clock_offset() - record.realtime_offset,
         }
+    }
+}
+
+/// The model's joules so far: packages, memory.
+fn model_joules(ledger: &Ledger) -> [f64; MODEL_SLOTS] {
+    let mut joules = [0.0; MODEL_SLOTS];
+    let from = ledger.joules.len().saturating_sub(MODEL_SLOTS);
+    for (to, of) in joules.iter_mut().zip(&ledger.joules[from..]) {
+        *to = *of;
+    }
+    joules
+}
+
+/// CPU time and the model's energy of the interval that was just settled, which ends at `edge`: in
+/// each of its samples they have grown evenly.
+fn fill_timeline(record: &mut Record, edge: &Edge, model_then: [f64; MODEL_SLOTS]) {
+    let Some(line) = &mut record.timeline else {
+        return;
+    };
+    let (from, start) = (&record.group, &record.start);
+    let cpu = |edge: &Edge| match (edge.own_ns, start.own_ns) {
+        (Some(own), Some(before)) => own.saturating_sub(before) as f64 * 1e-9,
+        _ => f64::NAN,
+    };
+    line.fill(0, (from.t_ns, cpu(from)), (edge.t_ns, cpu(edge)));
+    let first = TIMELINE_CPU_COLUMNS + start.totals.len();
+    let now = model_joules(&record.ledger);
+    for (i, (then, now)) in model_then.into_iter().zip(now).enumerate() {
+        line.fill(first + i, (from.t_ns, then), (edge.t_ns, now));
     }
 }
 

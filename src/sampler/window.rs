@@ -135,8 +135,6 @@ pub(super) struct Record {
     pub(super) rss_peak: Option<u64>,
     pub(super) high_water: Option<u64>,
     pub(super) model_band: ModelBand,
-    pub(super) model_watts: [f64; 2],
-    pub(super) model_shown: [f64; 2],
     pub(super) realtime_offset: i128,
     pub(super) ambiguous: u32,
     pub(super) wraps: u32,
