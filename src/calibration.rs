@@ -14,6 +14,7 @@ use crate::error::{Error, Result};
 use crate::machine::cpu::CpuIdentity;
 use crate::source::Zone;
 use crate::source::model::PowerModel;
+use crate::source::plain;
 
 /// A stored calibration.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -205,6 +206,9 @@ fn day(seconds: f64) -> String {
     format!("{year:04}-{month:02}-{date:02}")
 }
 
+/// More than any calibration has: [`MOST_STEPS`] steps of a ladder come to a third of it.
+const MOST_BYTES: u64 = 1 << 20;
+
 /// Layout version written today.
 pub const SCHEMA: u32 = 1;
 
@@ -239,7 +243,7 @@ impl Calibration {
     /// # Errors
     /// [`Error::Io`] or [`Error::Malformed`] naming it.
     pub fn read(path: &Path) -> Result<Self> {
-        let text = fs::read_to_string(path).map_err(|e| Error::io(path, e))?;
+        let text = plain::read_text(path, MOST_BYTES).map_err(|e| Error::io(path, e))?;
         let stored: Self = serde_json::from_str(&text)
             .map_err(|e| Error::malformed(path, &e.to_string(), "a lithowatt calibration"))?;
         stored.check(path)?;
@@ -269,10 +273,10 @@ impl Calibration {
     /// Writes the file atomically, readable by its owner only.
     ///
     /// # Errors
-    /// [`Error::Io`] or [`Error::Malformed`] naming the path; the old file, if any, is untouched.
+    /// [`Error::Write`] or [`Error::Malformed`] naming the path; the old file, if any, is untouched.
     pub fn write(&self, path: &Path) -> Result<()> {
         self.check(path)?;
-        let failed = |e| Error::io(path, e);
+        let failed = |e| Error::write(path, e);
         let dir = path.parent().unwrap_or(Path::new("."));
         fs::DirBuilder::new()
             .recursive(true)

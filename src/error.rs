@@ -77,6 +77,20 @@ pub enum Error {
         source: io::Error,
     },
 
+    /// The process has reached its memory limit.
+    #[error("no memory is free: the process has reached its limit")]
+    Memory,
+
+    /// A file cannot be written.
+    #[error("cannot write {}: {source}; nothing was stored", path.display())]
+    Write {
+        /// The path.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+
     /// A path that must exist does not, or cannot be read.
     #[error("cannot read {}: {source}", path.display())]
     Io {
@@ -144,9 +158,11 @@ fn told(fix: &Option<String>) -> String {
 pub type Result<T> = std::result::Result<T, Error>;
 
 impl Error {
-    /// The name of the Python exception in `lithowatt._errors` that stands for this error.
+    /// The name of the Python exception that stands for this error: one of `lithowatt._errors`, or
+    /// Python's own `MemoryError`.
     pub fn python_name(&self) -> &'static str {
         match self {
+            Self::Memory => "MemoryError",
             Self::UnknownMethod { .. } | Self::UnknownEstimation { .. } => "UnknownMethodError",
             Self::UnknownDefinition { .. } => "UnknownDefinitionError",
             Self::UnknownScope { .. } => "UnknownScopeError",
@@ -154,6 +170,7 @@ impl Error {
             Self::Conflict { .. } => "ConflictingOptionsError",
             Self::NoSuchProcess { .. } => "ProcessNotFoundError",
             Self::Io { .. } | Self::NoCgroup { .. } => "UnreadableFileError",
+            Self::Write { .. } => "UnwritableFileError",
             Self::Malformed { .. } => "MalformedValueError",
             Self::Unavailable { .. } => "UnavailableError",
             Self::State { .. } => "MeterStateError",
@@ -166,6 +183,13 @@ impl Error {
             path: path.to_owned(),
             given: given.chars().take(64).collect(),
             expected,
+        }
+    }
+
+    pub(crate) fn write(path: &std::path::Path, source: io::Error) -> Self {
+        Self::Write {
+            path: path.to_owned(),
+            source,
         }
     }
 

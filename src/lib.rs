@@ -9,6 +9,7 @@
 //! - [`reading`]: value + unit + method + quality + band, per method and domain.
 //! - [`stats`]: a reading as the flat dict that Lithops and FlexExecutor carry.
 //! - [`validate`]: methods against each other. [`calibration`]: a machine against a reference.
+//! - [`memory`]: what is left to the meter where the process has reached its memory limit.
 //! - [`machine`]: what this machine is and what can be measured on it.
 //! - [`version`]: this package's, as Python writes it.
 //! - [`agent`]: the same once for a whole node: counters, a ring for all to read, containers' parts.
@@ -22,6 +23,7 @@ pub mod calibration;
 pub mod clock;
 pub mod error;
 pub mod machine;
+pub mod memory;
 pub mod meter;
 #[cfg(feature = "python")]
 mod python;

@@ -8,8 +8,9 @@ use crate::error::{Error, Result};
 use crate::machine::definition::Definition;
 use crate::machine::estimation::Estimation;
 use crate::machine::facts::Facts;
+use crate::memory;
 use crate::reading::Reading;
-use crate::sampler::{Hub, Outcome, Subject};
+use crate::sampler::{BROKEN, FACTS_BYTES, Hub, Outcome, Subject};
 use crate::source::Methods;
 use crate::source::procfs::CgroupCpu;
 use crate::task::TaskClock;
@@ -104,8 +105,6 @@ enum State {
 const FORKED: &str = "the meter was started in another process, before a fork";
 /// A meter that was told not to measure.
 const DISABLED: &str = "switched off by ENERGY_MONITORING_ENABLED or enabled=False";
-/// A bug of ours that must not be the user's.
-const BROKEN: &str = "the meter failed inside; please report it";
 
 /// An energy meter.
 ///
@@ -236,19 +235,18 @@ impl Meter {
             }
         };
         let hub = match self.hub.take() {
-            Some(hub) if !hub.is_foreign() => hub,
+            Some(hub) if !hub.is_foreign() && !hub.is_retired() => hub,
             _ => Hub::get(&self.options.root),
         };
         let (methods, interval) = (self.options.methods, self.interval_ns);
         let estimation = self.estimation;
-        let started = contained(|| hub.start(methods, interval, subject, estimation));
-        self.state = match started {
-            Some(id) => State::Running {
+        self.state = match contained(|| hub.start(methods, interval, subject, estimation)) {
+            Ok(id) => State::Running {
                 hub: Arc::clone(&hub),
                 id,
             },
-            None => State::Nothing {
-                reason: BROKEN,
+            Err(reason) => State::Nothing {
+                reason,
                 running: true,
             },
         };
@@ -263,7 +261,7 @@ impl Meter {
     pub fn stop(&mut self) -> Result<()> {
         let ended = match &self.state {
             State::Running { hub, .. } if hub.is_foreign() => Err(FORKED),
-            State::Running { hub, id } => contained(|| hub.stop(*id)).flatten().ok_or(BROKEN),
+            State::Running { hub, id } => contained(|| hub.stop(*id)),
             State::Nothing {
                 reason,
                 running: true,
@@ -322,20 +320,45 @@ impl Meter {
     /// The reading of the last window, or of the running one so far.
     ///
     /// # Errors
-    /// [`Error::State`] if it was never started.
+    /// [`Error::State`] if it was never started, [`Error::Memory`] where the process has none.
     pub fn reading(&self, label: Option<&str>) -> Result<Reading> {
+        self.require_memory(0)?;
         let facts = self.facts();
         let absent = |reason| Ok(Reading::absent(reason, &facts, label));
         match &self.state {
             State::New => Err(NOT_RUNNING),
             State::Stopped(outcome) => Ok(self.read(outcome, &facts, label)),
             State::Running { hub, .. } if hub.is_foreign() => absent(FORKED),
-            State::Running { hub, id } => match contained(|| hub.peek(*id)).flatten() {
-                Some(outcome) => Ok(self.read(&outcome, &facts, label)),
-                None => absent(BROKEN),
+            State::Running { hub, id } => match contained(|| hub.peek(*id)) {
+                Ok(outcome) => Ok(self.read(&outcome, &facts, label)),
+                Err(reason) => absent(reason),
             },
             State::Nothing { reason, .. } => absent(reason),
         }
+    }
+
+    /// What a copy of the last window's samples takes, bytes.
+    fn timeline_bytes(&self) -> usize {
+        match &self.state {
+            State::Stopped(outcome) => outcome.timeline.as_ref().map_or(0, Timeline::bytes),
+            _ => 0,
+        }
+    }
+
+    /// Refuses work for which there is no memory, `bytes` of it at once: a failed allocation would
+    /// end the process.
+    fn require_memory(&self, bytes: usize) -> Result<()> {
+        let facts = if self.knows_facts() { 0 } else { FACTS_BYTES };
+        if memory::is_short_of(bytes.max(facts)) {
+            return Err(Error::Memory);
+        }
+        Ok(())
+    }
+
+    fn knows_facts(&self) -> bool {
+        let hub = self.hub.as_ref();
+        hub.is_some_and(|hub| !hub.is_foreign() && hub.knows_facts())
+            || Facts::known(&self.options.root).is_some()
     }
 
     fn read(&self, outcome: &Outcome, facts: &Facts, label: Option<&str>) -> Reading {
@@ -350,14 +373,15 @@ impl Meter {
     /// columns. `None` where none were taken.
     ///
     /// # Errors
-    /// [`Error::State`] if it was never started.
+    /// [`Error::State`] if it was never started, [`Error::Memory`] where the process has none.
     pub fn timeline(&self) -> Result<Option<(Timeline, Vec<String>)>> {
         let of = |outcome: &Outcome| Some((outcome.timeline.clone()?, outcome.column_names()));
+        self.require_memory(self.timeline_bytes())?;
         match &self.state {
             State::New => Err(NOT_RUNNING),
             State::Stopped(outcome) => Ok(of(outcome)),
             State::Running { hub, id } if !hub.is_foreign() => {
-                Ok(hub.peek(*id).as_ref().and_then(of))
+                Ok(hub.peek(*id).as_ref().ok().and_then(of))
             }
             State::Running { .. } | State::Nothing { .. } => Ok(None),
         }
@@ -382,8 +406,10 @@ impl Drop for Meter {
 }
 
 /// Runs `f` so that a panic in it stays here: the function being metered is not ours to break.
-fn contained<T>(f: impl FnOnce() -> T) -> Option<T> {
-    std::panic::catch_unwind(std::panic::AssertUnwindSafe(f)).ok()
+fn contained<T>(
+    f: impl FnOnce() -> std::result::Result<T, &'static str>,
+) -> std::result::Result<T, &'static str> {
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(f)).unwrap_or(Err(BROKEN))
 }
 
 const NOT_RUNNING: Error = Error::State {

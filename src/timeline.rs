@@ -155,18 +155,41 @@ impl Timeline {
         }
         self.push_last(t_ns, values);
         if self.times_ns.len() >= self.capacity {
-            let width = self.width;
-            let mut kept = 0;
-            for i in (0..self.times_ns.len()).step_by(2) {
-                self.times_ns[kept] = self.times_ns[i];
-                self.values
-                    .copy_within(i * width..(i + 1) * width, kept * width);
-                kept += 1;
-            }
-            self.times_ns.truncate(kept);
-            self.values.truncate(kept * width);
-            self.stride = self.stride.saturating_mul(2);
+            self.thin();
         }
+    }
+
+    /// Drops every other sample.
+    fn thin(&mut self) {
+        let width = self.width;
+        let mut kept = 0;
+        for i in (0..self.times_ns.len()).step_by(2) {
+            self.times_ns[kept] = self.times_ns[i];
+            self.values
+                .copy_within(i * width..(i + 1) * width, kept * width);
+            kept += 1;
+        }
+        self.times_ns.truncate(kept);
+        self.values.truncate(kept * width);
+        self.stride = self.stride.saturating_mul(2);
+    }
+
+    /// Makes room for one more sample: with more memory, else among those that it has.
+    fn reserve_one(&mut self) -> bool {
+        let more = |line: &mut Self| {
+            let width = line.width;
+            line.times_ns.try_reserve(1).is_ok() && line.values.try_reserve(width).is_ok()
+        };
+        if more(self) {
+            return true;
+        }
+        self.thin();
+        more(self)
+    }
+
+    /// Bytes that a copy takes at most at once.
+    pub fn bytes(&self) -> usize {
+        size_of_val(&self.values[..])
     }
 
     /// Adds the start of a window: zero everywhere.
@@ -178,6 +201,9 @@ impl Timeline {
     /// Adds a sample whatever the stride: the last one of a window.
     pub fn push_last(&mut self, t_ns: u64, values: &[f64]) {
         if self.times_ns.last().is_some_and(|last| t_ns <= *last) || values.len() != self.width {
+            return;
+        }
+        if !self.reserve_one() {
             return;
         }
         self.skipped = 0;

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         UnknownMethodError,
         UnknownScopeError,
         UnreadableFileError,
+        UnwritableFileError,
     )
     from lithowatt._manager import EnergyManager
     from lithowatt._measure import measure
@@ -50,6 +51,7 @@ _HOMES = {
     "ConflictingOptionsError": "_errors",
     "ProcessNotFoundError": "_errors",
     "UnreadableFileError": "_errors",
+    "UnwritableFileError": "_errors",
     "MalformedValueError": "_errors",
     "MeterStateError": "_errors",
 }
@@ -72,6 +74,7 @@ __all__ = [
     "UnknownMethodError",
     "UnknownScopeError",
     "UnreadableFileError",
+    "UnwritableFileError",
     "__version__",
     "measure",
 ]

@@ -35,6 +35,10 @@ class UnreadableFileError(LithowattError, OSError):
     """A file that must be there is not, or may not be read."""
 
 
+class UnwritableFileError(LithowattError, OSError):
+    """A file cannot be written; nothing was stored."""
+
+
 class MalformedValueError(LithowattError, ValueError):
     """A value in a file or variable that is not what its format says."""
 

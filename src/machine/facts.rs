@@ -122,6 +122,11 @@ impl Facts {
         (known == root).then(|| Arc::clone(facts))
     }
 
+    /// What can be told of `root` now, kept by nobody: files could not be opened.
+    pub fn provisional(root: &Path) -> Arc<Self> {
+        Arc::new(find_facts(root))
+    }
+
     /// The facts below `root`, found out once.
     pub fn of(root: &Path) -> Arc<Self> {
         if let Some(facts) = Self::known(root) {

@@ -3,9 +3,10 @@
 use std::path::PathBuf;
 
 use numpy::{IntoPyArray, PyArray1, PyArray2, PyArrayMethods};
-use pyo3::exceptions::{PyOverflowError, PyRuntimeError, PyTypeError, PyValueError};
+use pyo3::exceptions::{PyMemoryError, PyOverflowError, PyRuntimeError, PyTypeError, PyValueError};
+use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyBytes, PyDict, PyList, PyString};
+use pyo3::types::{PyBool, PyBytes, PyDict, PyList};
 use serde_json::Value;
 
 use crate::error::Error;
@@ -14,7 +15,7 @@ use crate::machine::estimation::Estimation;
 use crate::meter::{Meter, Options, Scope};
 use crate::source::Methods;
 use crate::source::model::fit;
-use crate::{calibration, machine, stats, timeline, validate};
+use crate::{calibration, machine, memory, stats, timeline, validate};
 
 mod agent;
 mod model;
@@ -22,6 +23,9 @@ mod probes;
 
 impl From<Error> for PyErr {
     fn from(error: Error) -> Self {
+        if matches!(error, Error::Memory) {
+            return PyMemoryError::new_err(error.to_string());
+        }
         Python::attach(|py| {
             let class = py
                 .import("lithowatt._errors")
@@ -36,37 +40,64 @@ impl From<Error> for PyErr {
     }
 }
 
+/// A new object of the C API's, or the error that Python set: `MemoryError` for the most part. The
+/// constructors of pyo3 panic there.
+fn made(py: Python<'_>, object: *mut ffi::PyObject) -> PyResult<Bound<'_, PyAny>> {
+    // SAFETY: only called with what a constructor of the C API has just returned: a reference that
+    // is ours, or null with an exception set.
+    unsafe { Bound::from_owned_ptr_or_err(py, object) }
+}
+
+fn length(n: usize) -> PyResult<ffi::Py_ssize_t> {
+    ffi::Py_ssize_t::try_from(n).map_err(|_| PyErr::from(Error::Memory))
+}
+
+fn text<'py>(py: Python<'py>, text: &str) -> PyResult<Bound<'py, PyAny>> {
+    let bytes = length(text.len())?;
+    // SAFETY: the bytes are UTF-8 and as many as said.
+    made(py, unsafe {
+        ffi::PyUnicode_FromStringAndSize(text.as_ptr().cast(), bytes)
+    })
+}
+
+fn number<'py>(py: Python<'py>, n: &serde_json::Number) -> PyResult<Bound<'py, PyAny>> {
+    // SAFETY: constructors that take plain values.
+    made(py, unsafe {
+        match (n.as_u64(), n.as_i64()) {
+            (Some(u), _) => ffi::PyLong_FromUnsignedLongLong(u),
+            (None, Some(i)) => ffi::PyLong_FromLongLong(i),
+            (None, None) => ffi::PyFloat_FromDouble(n.as_f64().unwrap_or(f64::NAN)),
+        }
+    })
+}
+
 /// JSON as Python objects.
 fn to_python<'py>(py: Python<'py>, value: &Value) -> PyResult<Bound<'py, PyAny>> {
-    Ok(match value {
-        Value::Null => py.None().into_bound(py),
-        Value::Bool(b) => b.into_pyobject(py)?.to_owned().into_any(),
-        Value::Number(n) => match n.as_u64() {
-            Some(u) => u.into_pyobject(py)?.into_any(),
-            None => match n.as_i64() {
-                Some(i) => i.into_pyobject(py)?.into_any(),
-                None => n.as_f64().unwrap_or(f64::NAN).into_pyobject(py)?.into_any(),
-            },
-        },
-        Value::String(s) => PyString::new(py, s).into_any(),
+    match value {
+        Value::Null => Ok(py.None().into_bound(py)),
+        Value::Bool(b) => Ok(b.into_pyobject(py)?.to_owned().into_any()),
+        Value::Number(n) => number(py, n),
+        Value::String(s) => text(py, s),
         Value::Array(items) => {
-            let list = PyList::empty(py);
+            // SAFETY: a constructor that takes a plain value.
+            let list = made(py, unsafe { ffi::PyList_New(0) })?.cast_into::<PyList>()?;
             for item in items {
                 list.append(to_python(py, item)?)?;
             }
-            list.into_any()
+            Ok(list.into_any())
         }
-        Value::Object(map) => dict(py, map)?.into_any(),
-    })
+        Value::Object(map) => Ok(dict(py, map)?.into_any()),
+    }
 }
 
 fn dict<'py>(
     py: Python<'py>,
     map: &serde_json::Map<String, Value>,
 ) -> PyResult<Bound<'py, PyDict>> {
-    let dict = PyDict::new(py);
+    // SAFETY: a constructor without arguments.
+    let dict = made(py, unsafe { ffi::PyDict_New() })?.cast_into::<PyDict>()?;
     for (key, value) in map {
-        dict.set_item(key, to_python(py, value)?)?;
+        dict.set_item(text(py, key)?, to_python(py, value)?)?;
     }
     Ok(dict)
 }
@@ -343,7 +374,10 @@ impl PyMeter {
         let reading = self.inner.reading(self.label.as_deref())?;
         let text = serde_json::to_vec(&stats::stats(&reading, compact))
             .map_err(|e| PyRuntimeError::new_err(format!("stats do not serialise: {e}")))?;
-        Ok(PyBytes::new(py, &text))
+        PyBytes::new_with(py, text.len(), |bytes| {
+            bytes.copy_from_slice(&text);
+            Ok(())
+        })
     }
 
     #[allow(clippy::type_complexity, reason = "a tuple of arrays")]
@@ -360,6 +394,10 @@ impl PyMeter {
         let Some((line, names)) = self.inner.timeline()? else {
             return Ok(None);
         };
+        // Arrays that find no room would panic inside numpy's bindings.
+        if memory::is_short_of(3 * line.bytes()) {
+            return Err(Error::Memory.into());
+        }
         let times = line.times_ns().to_vec();
         let rows = times.len();
         let mut values = Vec::with_capacity(rows * names.len());

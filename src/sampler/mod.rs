@@ -4,17 +4,19 @@
 //! The thread never touches Python, blocks all signals, and exists only from the first meter that
 //! wants samples. A forked child has no thread and perhaps a locked mutex, so it gets a new hub.
 
-use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicPtr, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
 use std::time::Duration;
 
 use crate::clock;
 use crate::machine::estimation::Estimation;
 use crate::machine::facts::Facts;
+use crate::memory;
+use crate::source::kept;
 use crate::source::perf::TreeCounters;
 use crate::source::{Method, Methods, Unavailable, Zone};
+use crate::timeline::Timeline;
 
 mod probed;
 mod ring;
@@ -34,6 +36,20 @@ const LINGER: Duration = Duration::from_secs(2);
 /// … in naps of this length, so that a meter that comes meanwhile need not wake it.
 const LINGER_STEP: Duration = Duration::from_millis(100);
 
+/// What finding out the facts of a machine may allocate at once, bytes: most is the table of
+/// processors.
+pub const FACTS_BYTES: usize = 1 << 20;
+
+/// Where no thread was to be had, one is asked for again after this, ns.
+const THREAD_AGAIN_NS: u64 = 1_000_000_000;
+
+/// Roots whose hubs are kept while no meter of theirs runs, beside `/`: each has a thread and some
+/// ten descriptors.
+const IDLE_ROOTS: usize = 3;
+
+/// Why a meter that was started cannot be stopped: a bug.
+pub const BROKEN: &str = "the meter failed inside; please report it";
+
 /// The shared state of all meters of one root in one process.
 pub struct Hub {
     pid: i32,
@@ -41,13 +57,18 @@ pub struct Hub {
     facts: OnceLock<Arc<Facts>>,
     state: Mutex<State>,
     wake: Condvar,
+    /// It was let go, and another stands for its root.
+    retired: AtomicBool,
 }
+
+/// The hubs of a process, the one that was asked for last at the end.
+type Hubs = Vec<(PathBuf, Arc<Hub>)>;
 
 struct Registry {
     pid: i32,
     /// Of the process that forked this one, as it was then.
     parent: Option<&'static Registry>,
-    hubs: Mutex<HashMap<PathBuf, Arc<Hub>>>,
+    hubs: Mutex<Hubs>,
 }
 
 static REGISTRY: AtomicPtr<Registry> = AtomicPtr::new(std::ptr::null_mut());
@@ -66,7 +87,7 @@ fn registry() -> &'static Registry {
         let fresh = Box::into_raw(Box::new(Registry {
             pid,
             parent,
-            hubs: Mutex::new(HashMap::new()),
+            hubs: Mutex::new(Vec::new()),
         }));
         if REGISTRY
             .compare_exchange(current, fresh, Ordering::AcqRel, Ordering::Acquire)
@@ -82,9 +103,31 @@ impl Registry {
     /// What a hub of the process before the fork left open. A lock that is held was held by a
     /// thread that does not exist here, and guards what it was in the middle of.
     fn legacy(&self, root: &Path) -> Option<Legacy> {
-        let hub = Arc::clone(self.hubs.try_lock().ok()?.get(root)?);
+        let hubs = self.hubs.try_lock().ok()?;
+        let hub = hub_of(&hubs, root)?;
         let mut state = hub.state.try_lock().ok()?;
         Some(state.bequeath())
+    }
+}
+
+fn hub_of(hubs: &Hubs, root: &Path) -> Option<Arc<Hub>> {
+    let (_, hub) = hubs.iter().rfind(|(of, _)| of == root)?;
+    Some(Arc::clone(hub))
+}
+
+/// Lets hubs go that no meter runs in, those first that were not asked for longest.
+fn retire_idle(hubs: &mut Hubs) {
+    let spared = |root: &Path| root == Path::new("/");
+    let mut idle: Vec<usize> = Vec::new();
+    for (i, (root, hub)) in hubs.iter().enumerate() {
+        if !spared(root) && hub.is_idle() {
+            idle.push(i);
+        }
+    }
+    let surplus = idle.len().saturating_sub(IDLE_ROOTS);
+    for i in idle.into_iter().take(surplus).rev() {
+        let (_, hub) = hubs.remove(i);
+        hub.retire();
     }
 }
 
@@ -106,14 +149,18 @@ impl Hub {
     pub fn get(root: &Path) -> Arc<Self> {
         let registry = registry();
         let mut hubs = lock(&registry.hubs);
-        if let Some(hub) = hubs.get(root) {
-            return Arc::clone(hub);
+        if let Some(i) = hubs.iter().position(|(of, _)| of == root) {
+            let found = hubs.remove(i);
+            let hub = Arc::clone(&found.1);
+            hubs.push(found);
+            return hub;
         }
         let hub = Arc::new(Self::new(root, registry.pid));
         if let Some(legacy) = registry.parent.and_then(|parent| parent.legacy(root)) {
             lock(&hub.state).legacy = legacy;
         }
-        hubs.insert(root.to_owned(), Arc::clone(&hub));
+        retire_idle(&mut hubs);
+        hubs.push((root.to_owned(), Arc::clone(&hub)));
         hub
     }
 
@@ -129,6 +176,7 @@ impl Hub {
             facts: OnceLock::new(),
             state: Mutex::new(State::new(root)),
             wake: Condvar::new(),
+            retired: AtomicBool::new(false),
         }
     }
 
@@ -137,51 +185,110 @@ impl Hub {
         self.pid != clock::getpid()
     }
 
-    /// The machine, found out once.
+    /// Whether it was let go: [`Hub::get`] gives another.
+    pub fn is_retired(&self) -> bool {
+        self.retired.load(Ordering::Relaxed)
+    }
+
+    /// Whether no meter runs in it. A hub that is being used at this moment is not idle.
+    fn is_idle(&self) -> bool {
+        match self.state.try_lock() {
+            Ok(state) => state.active.is_empty(),
+            Err(TryLockError::Poisoned(state)) => state.into_inner().active.is_empty(),
+            Err(TryLockError::WouldBlock) => false,
+        }
+    }
+
+    /// Ends its thread and closes what it has open. A meter that still knows it gets another.
+    fn retire(&self) {
+        let mut state = lock(&self.state);
+        self.retired.store(true, Ordering::Relaxed);
+        state.close_all();
+        self.wake.notify_one();
+    }
+
+    /// The machine, found out once. Where no descriptor is free, what can be told without files is
+    /// told, and it is found out again the next time.
     pub fn facts(&self) -> Arc<Facts> {
+        if let Some(facts) = self.facts.get() {
+            return Arc::clone(facts);
+        }
+        if kept::no_descriptor_free() {
+            return Facts::provisional(&self.root);
+        }
         Arc::clone(self.facts.get_or_init(|| Facts::of(&self.root)))
     }
 
+    /// Whether the machine's facts were found out.
+    pub fn knows_facts(&self) -> bool {
+        self.facts.get().is_some()
+    }
+
     /// Starts a meter and returns its id.
+    ///
+    /// # Errors
+    /// Why no meter can be started now.
     pub fn start(
         self: &Arc<Self>,
         methods: Methods,
         interval_ns: Option<u64>,
         subject: Subject,
         estimation: Estimation,
-    ) -> u64 {
+    ) -> Result<u64, &'static str> {
+        if memory::is_short() {
+            return Err(memory::SHORT);
+        }
         let mut state = lock(&self.state);
+        // It may have been let go since its meter looked.
+        self.retired.store(false, Ordering::Relaxed);
         state.open(methods);
         if interval_ns.is_some() {
-            if !state.thread && !state.thread_refused {
-                // Once is enough: a process that may not have threads will not have one later.
-                state.thread = self.spawn();
-                state.thread_refused = !state.thread;
+            if !state.thread {
+                self.want_thread(&mut state);
             } else if state.parked || interval_ns < state.pace {
                 self.wake.notify_one();
             }
         }
-        state.begin(methods, interval_ns, subject, estimation)
+        Ok(state.begin(methods, interval_ns, subject, estimation))
     }
 
-    /// Ends a meter. `None` if there is none of that id.
-    pub fn stop(&self, id: u64) -> Option<Outcome> {
+    /// Ends a meter.
+    ///
+    /// # Errors
+    /// Why nothing is known of its window; it has ended all the same.
+    pub fn stop(&self, id: u64) -> Result<Outcome, &'static str> {
         let mut state = lock(&self.state);
-        let mut active = state.take(id)?;
+        let mut active = state.take(id).ok_or(BROKEN)?;
+        if memory::is_short() {
+            return Err(memory::SHORT);
+        }
         let edge = state.edge(&active.record, &mut active.follow);
-        self.inform(&mut state);
-        Some(state.close(&mut active.follow, active.record, edge, false))
+        if !self.inform(&mut state) {
+            return Err(memory::SHORT);
+        }
+        Ok(state.close(&mut active.follow, active.record, edge, false))
     }
 
     /// What a meter has so far, while it runs.
-    pub fn peek(&self, id: u64) -> Option<Outcome> {
+    ///
+    /// # Errors
+    /// Why that cannot be told now.
+    pub fn peek(&self, id: u64) -> Result<Outcome, &'static str> {
         let mut state = lock(&self.state);
-        let mut active = state.take(id)?;
-        let edge = state.edge(&active.record, &mut active.follow);
-        self.inform(&mut state);
-        let outcome = state.close(&mut active.follow, active.record.clone(), edge, true);
+        let mut active = state.take(id).ok_or(BROKEN)?;
+        let copied = active.record.timeline.as_ref();
+        let outcome = if memory::is_short_of(copied.map_or(0, Timeline::bytes)) {
+            Err(memory::SHORT)
+        } else {
+            let edge = state.edge(&active.record, &mut active.follow);
+            if self.inform(&mut state) {
+                Ok(state.close(&mut active.follow, active.record.clone(), edge, true))
+            } else {
+                Err(memory::SHORT)
+            }
+        };
         state.active.push(active);
-        Some(outcome)
+        outcome
     }
 
     /// Marks the start of a phase.
@@ -203,24 +310,44 @@ impl Hub {
     }
 
     /// The facts are found out when an interval is first settled, not when a window starts: they
-    /// take a millisecond of reading files.
-    fn inform(&self, state: &mut State) {
+    /// take a millisecond of reading files. False where memory does not suffice for them.
+    fn inform(&self, state: &mut State) -> bool {
         if state.facts.is_none() {
+            if !self.knows_facts() && memory::is_short_of(FACTS_BYTES) {
+                return false;
+            }
             state.facts = Some(self.facts());
         }
+        true
     }
 
     fn at_edge(&self, id: u64, then: impl FnOnce(&mut Record)) -> bool {
         let mut state = lock(&self.state);
+        if memory::is_short() {
+            return false;
+        }
         let Some(mut active) = state.take(id) else {
             return false;
         };
         let edge = state.edge(&active.record, &mut active.follow);
-        self.inform(&mut state);
-        state.settle_all(&mut active.record, edge);
-        then(&mut active.record);
+        let known = self.inform(&mut state);
+        if known {
+            state.settle_all(&mut active.record, edge);
+            then(&mut active.record);
+        }
         state.active.push(active);
-        true
+        known
+    }
+
+    /// Starts the thread, if the process may have one and if it was not refused just before.
+    fn want_thread(self: &Arc<Self>, state: &mut State) {
+        let now = clock::monotonic_ns();
+        let refused = state.thread_refused;
+        if refused.is_some_and(|then| now.saturating_sub(then) < THREAD_AGAIN_NS) {
+            return;
+        }
+        state.thread = memory::allows_thread() && self.spawn();
+        state.thread_refused = (!state.thread).then_some(now);
     }
 
     fn spawn(self: &Arc<Self>) -> bool {
@@ -250,6 +377,10 @@ impl Hub {
         let mut lingered = Duration::ZERO;
         loop {
             let now = clock::monotonic_ns();
+            if self.is_retired() {
+                state.thread = false;
+                return;
+            }
             state.pace = state.shortest_interval();
             let Some(interval) = state.pace else {
                 if lingered >= LINGER {
@@ -278,6 +409,15 @@ impl Hub {
                 state = self.pause(state, Duration::from_nanos(next - now));
                 continue;
             }
+            if memory::is_short()
+                || (state.facts.is_none()
+                    && !self.knows_facts()
+                    && memory::is_short_of(FACTS_BYTES))
+            {
+                // The counters go on by themselves: the next sample has what this one would have.
+                next = now + interval;
+                continue;
+            }
             if state.facts.is_none() {
                 drop(state);
                 let facts = self.facts();
@@ -295,6 +435,9 @@ impl Hub {
                 drop(state);
                 let opened = TreeCounters::open(&tids);
                 state = lock(&self.state);
+                if self.is_retired() {
+                    continue;
+                }
                 state.tree_counters = Some(opened);
                 state.publish();
             }

@@ -402,7 +402,7 @@ impl State {
             methods: record.methods,
             interval_ns: record.interval_ns,
             samples: record.samples,
-            sampler_refused: self.thread_refused && record.interval_ns.is_some(),
+            sampler_refused: self.thread_refused.is_some() && record.interval_ns.is_some(),
             scope: follow.subject.name(),
             other_process: follow.tree.is_some(),
             faults: self.zones[..width]

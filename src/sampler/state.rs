@@ -68,7 +68,8 @@ pub(super) struct State {
     /// A row of a timeline in the making.
     pub(super) row: Vec<f64>,
     pub(super) thread: bool,
-    pub(super) thread_refused: bool,
+    /// When the system last refused a thread, ns.
+    pub(super) thread_refused: Option<u64>,
     pub(super) parked: bool,
     /// The interval that the thread keeps, ns.
     pub(super) pace: Option<u64>,
@@ -105,7 +106,7 @@ impl State {
             sampler_cpu_ns: 0,
             row: Vec::new(),
             thread: false,
-            thread_refused: false,
+            thread_refused: None,
             parked: false,
             pace: None,
         }
@@ -119,6 +120,14 @@ impl State {
             perf: self.perf.take().and_then(Result::ok),
             system: self.system.take(),
         }
+    }
+
+    /// Closes every source. Nothing runs here any more.
+    pub(super) fn close_all(&mut self) {
+        let thread = self.thread;
+        *self = Self::new(&self.root);
+        self.machine.release();
+        self.thread = thread;
     }
 
     /// Opens each source that `methods` ask for and that was not tried before.

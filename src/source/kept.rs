@@ -54,6 +54,11 @@ pub fn is_shortage(error: &io::Error) -> bool {
     ) || error.kind() == io::ErrorKind::OutOfMemory
 }
 
+/// Whether this process can open no file at this moment.
+pub fn no_descriptor_free() -> bool {
+    File::open("/dev/null").is_err_and(|e| is_shortage(&e))
+}
+
 /// A descriptor's number with what it was when it was opened, in one word, so that both change
 /// together: the number above, 32 bits made of device and inode below.
 #[derive(Debug)]
@@ -152,6 +157,15 @@ impl Kept {
         Ok(ManuallyDrop::new(unsafe { File::from_raw_fd(fd) }))
     }
 
+    /// Closes the descriptor; the next read opens the file anew. Not while somebody reads it.
+    pub fn release(&self) {
+        let word = self.opened.0.swap(Marked::NONE, Ordering::AcqRel);
+        if let Some(fd) = Marked::verified(word) {
+            // SAFETY: ours, as was just found out, and nobody finds its number any more.
+            drop(unsafe { File::from_raw_fd(fd) });
+        }
+    }
+
     /// Reads a file that holds a number or a short line into `buffer` and returns it as text.
     ///
     /// Bytes that are no UTF-8 are an `InvalidData` error, a file that is longer than the buffer a
@@ -234,10 +248,7 @@ pub fn as_text(bytes: &mut [u8]) -> &str {
 
 impl Drop for Kept {
     fn drop(&mut self) {
-        if let Some(fd) = Marked::verified(*self.opened.0.get_mut()) {
-            // SAFETY: ours, as was just found out, and used by nobody after this.
-            drop(unsafe { File::from_raw_fd(fd) });
-        }
+        self.release();
     }
 }
 

@@ -143,6 +143,13 @@ impl MachineCpu {
         }
     }
 
+    /// Closes its files until they are read again.
+    pub fn release(&self) {
+        for kept in self.uptime.iter().chain(&self.stat) {
+            kept.release();
+        }
+    }
+
     /// CPU time not used since boot: idle, waiting for I/O, or stolen; ns, all CPUs.
     ///
     /// Within the step in which it is printed it is not read again. iowait and steal come from the
