@@ -661,7 +661,7 @@ def test_many_writers_leave_one_whole_file(tmp_path: Path) -> None:
 
 def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("no directory")
-    with pytest.raises(lithowatt.UnreadableFileError, match="file"):
+    with pytest.raises(lithowatt.UnwritableFileError, match=r"cannot write .*; nothing was stored"):
         _core.write_calibration(calibration(), tmp_path / "file/calibration.json")
     target = tmp_path / "calibration.json"
     target.mkdir()

@@ -215,7 +215,7 @@ def write_calibration(text: str, path: str | os.PathLike[str]) -> None:
     """Writes a calibration (JSON) atomically, readable by its owner only.
 
     Raises:
-        MalformedValueError, UnreadableFileError: naming the path.
+        MalformedValueError, UnwritableFileError: naming the path.
     """
 
 def read_calibration(path: str | os.PathLike[str]) -> dict[str, Any]:

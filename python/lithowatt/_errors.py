@@ -35,8 +35,11 @@ class UnreadableFileError(LithowattError, OSError):
     """A file that must be there is not, or may not be read."""
 
 
-class UnwritableFileError(LithowattError, OSError):
-    """A file cannot be written; nothing was stored."""
+class UnwritableFileError(UnreadableFileError):
+    """A file cannot be written; nothing was stored.
+
+    A subclass of what this was before 0.2, so that callers who catch that go on catching it.
+    """
 
 
 class MalformedValueError(LithowattError, ValueError):

@@ -102,6 +102,18 @@ fn dict<'py>(
     Ok(dict)
 }
 
+/// Runs what panics where Python has no memory: numpy's bindings do, when they are first used and
+/// when an array finds no room.
+fn unpanicked<T>(f: impl FnOnce() -> PyResult<T>) -> PyResult<T> {
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(f)).unwrap_or_else(|_| {
+        Err(if memory::system_has(1 << 20) {
+            PyRuntimeError::new_err("the meter failed inside; please report it")
+        } else {
+            Error::Memory.into()
+        })
+    })
+}
+
 /// Any serialisable value as Python objects.
 fn serialised<'py>(py: Python<'py>, value: &impl serde::Serialize) -> PyResult<Bound<'py, PyAny>> {
     let value = serde_json::to_value(value).map_err(|e| PyRuntimeError::new_err(e.to_string()))?;
@@ -394,18 +406,19 @@ impl PyMeter {
         let Some((line, names)) = self.inner.timeline()? else {
             return Ok(None);
         };
-        // Arrays that find no room would panic inside numpy's bindings.
         if memory::is_short_of(3 * line.bytes()) {
             return Err(Error::Memory.into());
         }
-        let times = line.times_ns().to_vec();
-        let rows = times.len();
-        let mut values = Vec::with_capacity(rows * names.len());
-        for column in 0..names.len() {
-            values.extend(line.column(column));
-        }
-        let values = values.into_pyarray(py).reshape([names.len(), rows])?;
-        Ok(Some((times.into_pyarray(py), values, names)))
+        unpanicked(|| {
+            let times = line.times_ns().to_vec();
+            let rows = times.len();
+            let mut values = Vec::with_capacity(rows * names.len());
+            for column in 0..names.len() {
+                values.extend(line.column(column));
+            }
+            let values = values.into_pyarray(py).reshape([names.len(), rows])?;
+            Ok(Some((times.into_pyarray(py), values, names)))
+        })
     }
 }
 

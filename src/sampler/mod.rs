@@ -239,6 +239,9 @@ impl Hub {
             return Err(memory::SHORT);
         }
         let mut state = lock(&self.state);
+        if state.active.try_reserve(1).is_err() {
+            return Err(memory::SHORT);
+        }
         // It may have been let go since its meter looked.
         self.retired.store(false, Ordering::Relaxed);
         state.open(methods);
