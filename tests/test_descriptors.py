@@ -96,12 +96,14 @@ def test_running_meters_of_many_roots_are_left_alone(place: Path) -> None:
 def test_threads_may_meter_many_roots_at_once(place: Path) -> None:
     trees = [StaticTree(place / str(number), domains=("package",)) for number in range(8)]
     failed: list[object] = []
+    adding = threading.Lock()
 
     def work(offset: int) -> None:
         for i in range(30):
             tree = trees[(i * (offset + 1)) % len(trees)]
             with EnergyMeter(root=tree.root, interval=(None, 0.01)[i % 2], methods=["rapl"]) as m:
-                trees[(i * (offset + 1)) % len(trees)].add("package-0", 1000)
+                with adding:
+                    tree.add("package-0", 1000)
                 time.sleep(0.005)
             if m.reading.rapl.package is None:
                 failed.append(m.reading.rapl.source)
