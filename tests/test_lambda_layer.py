@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import marshal
 import platform
 import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from types import CodeType, SimpleNamespace
 
 import pytest
 
 from lithowatt.cli import main
+from lithowatt.lithops import _layer
 from lithowatt.lithops._layer import (
     LAYER_LIMIT,
     LayerError,
@@ -40,6 +43,7 @@ def test_the_layer_is_a_site_directory_with_the_hook(wheel, tmp_path):
         names = set(archive.namelist())
 
     assert {"python/lithowatt/__init__.py", "python/lithowatt-hook.pth"} <= names
+    assert "python/lithowatt-hook.start" in names
     assert "python/_lithowatt_hook.py" in names
     assert all(name.startswith("python/") for name in names)
     assert not any("numpy" in name or "RECORD" in name for name in names)
@@ -82,6 +86,39 @@ def test_nothing_is_compiled_when_a_sandbox_starts(wheel, tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
 
     assert (done.returncode, done.stdout) == (0, "<class 'dict'>\n"), done.stderr
+
+
+def _dumps_from(oldest: int) -> SimpleNamespace:
+    """The module `marshal` of a Python whose bytecode takes that format at least."""
+
+    def dumps(value: object, version: int = marshal.version) -> bytes:
+        if version < oldest:
+            raise ValueError("unmarshallable object")
+        return marshal.dumps(value, version)
+
+    return SimpleNamespace(version=marshal.version, dumps=dumps, loads=marshal.loads)
+
+
+def test_bytecode_that_takes_a_newer_format(wheel, tmp_path, monkeypatch):
+    # So it is since Python 3.14, where a slice may be a constant.
+    monkeypatch.setattr(_layer, "marshal", _dumps_from(3))
+    layer = build(tmp_path, wheel)
+    kept = [compile("x = [1, 2, 3, 'word'][0]", "<unrelated>", "exec")]
+    assert build(tmp_path, wheel, "2.zip").sha256 == layer.sha256, kept
+    with zipfile.ZipFile(layer.path) as archive:
+        compiled = [name for name in archive.namelist() if name.endswith(".pyc")]
+        assert compiled
+        for name in compiled:
+            assert isinstance(marshal.loads(archive.read(name)[16:]), CodeType)
+
+
+def test_without_bytecode_where_no_format_can_write_it(wheel, tmp_path, monkeypatch):
+    monkeypatch.setattr(_layer, "marshal", _dumps_from(99))
+    layer = build(tmp_path, wheel)
+    with zipfile.ZipFile(layer.path) as archive:
+        names = archive.namelist()
+    assert "python/lithowatt/__init__.py" in names
+    assert not any(name.endswith(".pyc") for name in names)
 
 
 def test_python_meters_from_the_unpacked_layer_without_numpy(wheel, tmp_path):

@@ -32,7 +32,7 @@ from lithops_environments import (
 )
 from lithowatt import _core, _whole
 from lithowatt._harmless import Harmless
-from lithowatt.lithops import _task, _worker
+from lithowatt.lithops import _status, _task, _worker
 from lithowatt.lithops._channel import Channel
 
 ENERGY = "worker_func_energy_"
@@ -589,6 +589,40 @@ def test_a_broken_bootstrap_never_shows(tmp_path, broken):
     assert (done.returncode, done.stdout, done.stderr) == (0, "fine\n", "")
 
 
+def test_the_start_file_names_what_the_pth_calls(site, tmp_path):
+    """PEP 829, which Python 3.15 and later follow: one `module:function` a line."""
+    (line,) = (HOOK_FILES / "lithowatt-hook.start").read_text().splitlines()
+    module, _, function = line.partition(":")
+    pth = (HOOK_FILES / "lithowatt-hook.pth").read_text()
+    assert f"import {module}" in pth and f"{module}.{function}(" in pth
+    # What raised would be printed at every start of Python, what it returns is nobody's.
+    script = (
+        f"import sys; sys.path.insert(0, {str(HOOK_FILES)!r}); import {module} as hook\n"
+        f"for _ in range(3): hook.{function}()\n"
+        "print([type(f).__name__ for f in sys.meta_path].count('ImportWatcher'))"
+    )
+    done = run_python(site, "-I", "-c", script, directory=tmp_path)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "1\n", "")
+
+
+@pytest.mark.parametrize(
+    ("version", "files", "said"),
+    [
+        ((3, 11), ("pth",), "was not executed"),
+        ((3, 14), ("start",), "does not know"),
+        ((3, 15), ("start",), "was not executed"),
+        ((3, 17), ("pth",), "was not executed"),
+        ((3, 18), ("pth",), "no longer"),
+        ((3, 18), ("pth", "start"), "hook.start is there, but was not executed"),
+        ((3, 18), (), "no site directory"),
+    ],
+)
+def test_status_knows_which_of_its_files_a_python_runs(monkeypatch, version, files, said):
+    paths = {name: Path(f"/site/lithowatt-hook.{name}") for name in files}
+    monkeypatch.setattr(_status.sys, "version_info", version)
+    assert said in _status._why_not_run(paths.get("pth"), paths.get("start"))
+
+
 def fake_lithops(directory: Path, handler: str) -> None:
     worker = directory / "lithops" / "worker"
     worker.mkdir(parents=True)
@@ -728,6 +762,7 @@ def test_status_says_active_and_for_whom(pythons, tmp_path, release):
     assert found["active"] is True and found["reason"] is None
     assert found["executable"] == str(python)
     assert found["pth"] == str(site_packages(python) / "lithowatt-hook.pth")
+    assert found["start"] == str(site_packages(python) / "lithowatt-hook.start")
     assert found["lithops"] == release
     assert found["layout"] == "known"
 

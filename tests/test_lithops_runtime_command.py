@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import struct
 import subprocess
 import sys
@@ -93,6 +95,112 @@ def test_localhost_applies_what_it_prints(monkeypatch, capsys):
         ["-m", "pip", "install", "lithowatt"],
         ["-m", "lithowatt.lithops", "status"],
     ]
+
+
+def interpreter(folder: Path, name: str = Path(sys.executable).name) -> Path:
+    """A program that runs this Python, in a folder of its own."""
+    folder.mkdir(parents=True)
+    program = folder / name
+    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
+    program.chmod(0o755)
+    return program
+
+
+@pytest.fixture
+def nowhere(monkeypatch, tmp_path):
+    """Where Lithops finds no configuration, with another interpreter first on the PATH."""
+    for name in ("LITHOPS_CONFIG", "LITHOPS_CONFIG_FILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    other = interpreter(tmp_path / "b" / "bin")
+    monkeypatch.setenv("PATH", f"{other.parent}{os.pathsep}{os.environ['PATH']}")
+    return other
+
+
+LOCALHOST = ["lithops", "runtime", "--backend", "localhost"]
+
+
+def test_localhost_is_the_interpreter_that_the_path_has(nowhere, monkeypatch, capsys):
+    assert main(LOCALHOST) == 0
+    out = capsys.readouterr().out
+    assert f"workers run {nowhere} " in out and sys.executable in out
+    assert f"{nowhere} -m pip install" in out
+
+    # Where it is this one, the command says nothing of another.
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    assert main(LOCALHOST) == 0
+    assert "own interpreter" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("place", ["LITHOPS_CONFIG_FILE", ".lithops_config", "home", "json"])
+def test_localhost_reads_the_configuration_that_lithops_would(
+    nowhere, tmp_path, monkeypatch, capsys, place
+):
+    pytest.importorskip("yaml")
+    chosen = interpreter(tmp_path / "c" / "bin", "python3.77")
+    text = f"localhost:\n  runtime: {chosen}\n"
+    if place == "json":
+        monkeypatch.setenv("LITHOPS_CONFIG", json.dumps({"localhost": {"runtime": str(chosen)}}))
+    elif place == "home":
+        (tmp_path / "home" / ".lithops").mkdir(parents=True)
+        (tmp_path / "home" / ".lithops" / "config").write_text(text)
+    elif place == ".lithops_config":
+        Path(place).write_text(text)
+    else:
+        (tmp_path / "mine.yaml").write_text(text)
+        monkeypatch.setenv(place, str(tmp_path / "mine.yaml"))
+    assert main(LOCALHOST) == 0
+    assert f"workers run {chosen} " in capsys.readouterr().out
+
+
+def test_localhost_without_such_an_interpreter(nowhere, capsys):
+    assert main([*LOCALHOST, "--runtime", "python3.99"]) == 2
+    assert "'python3.99'" in capsys.readouterr().err
+    # What is no interpreter's name is an image's.
+    assert main([*LOCALHOST, "--runtime", "me/image"]) == 0
+    assert "FROM " in capsys.readouterr().out
+
+
+def test_a_wheel_replaces_one_of_the_same_version(monkeypatch, tmp_path):
+    ran = []
+
+    def run(command, cwd=None):
+        ran.append(command[1:])
+        return subprocess.CompletedProcess(command, 0)
+
+    wheel = packed(tmp_path / "lithowatt-1-cp310-abi3-linux_x86_64.whl")
+    monkeypatch.setattr(_runtime.subprocess, "run", run)
+    command = [*LOCALHOST, "--runtime", sys.executable, "--wheel", str(wheel), "--apply"]
+    assert main(command) == 0
+    install = ["-m", "pip", "install"]
+    assert ran[0] == [*install, str(wheel)]
+    assert ran[1] == [*install, "--force-reinstall", "--no-deps", str(wheel)]
+
+
+def test_status_of_another_interpreter(nowhere, tmp_path, capsys):
+    assert main(["lithops", "status", "--json"]) in (0, 1)
+    assert json.loads(capsys.readouterr().out)["workers"] == str(nowhere)
+
+    code = main(["lithops", "status", "--python", str(nowhere)])
+    assert code == main(["lithops", "status", "--python", str(tmp_path / "b/bin" / nowhere.name)])
+    assert "interpreter" in capsys.readouterr().out
+    # The folder of a virtual environment is as good.
+    venv = tmp_path / "venv"
+    interpreter(venv / "bin", "python")
+    assert main(["lithops", "status", "--python", str(venv), "--json"]) == code
+    assert json.loads(capsys.readouterr().out)["executable"]
+
+
+def test_status_of_an_interpreter_without_lithowatt_or_of_none(tmp_path, capsys):
+    bare = tmp_path / "python"
+    bare.write_text("#!/bin/sh\necho \"$0: No module named 'lithowatt'\" >&2; exit 1\n")
+    bare.chmod(0o755)
+    assert main(["lithops", "status", "--python", str(bare)]) == 2
+    assert "lithowatt is not installed for it" in capsys.readouterr().err
+    assert main(["lithops", "status", "--python", "/no/python"]) == 2
+    assert "'/no/python'" in capsys.readouterr().err
 
 
 def test_an_image_is_built_with_lithops_from_a_folder_with_the_wheel(monkeypatch, tmp_path):

@@ -8,6 +8,7 @@ of Lithops is imported.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import hashlib
 import importlib.util
 import io
@@ -27,6 +28,7 @@ from .._files import write_atomically
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from types import CodeType
 
     StrPath = str | os.PathLike[str]
 
@@ -182,15 +184,32 @@ def _bytecode(files: dict[str, bytes]) -> dict[str, bytes]:
             continue
         folder, _, module = name.rpartition("/")
         code = compile(source, f"/opt/python/{name}", "exec", dont_inherit=True, optimize=0)
-        # Format 2, without references, of which the newer formats write more or
-        # fewer as there are other objects alive in this process.
-        content = marshal.dumps(code, 2)
+        content = _marshalled(code)
+        if content is None:
+            continue
         # Flags 1: by the hash of the source, which is not checked (PEP 552).
         header = importlib.util.MAGIC_NUMBER + struct.pack("<I", 1)
         header += importlib.util.source_hash(source)
         path = "/".join(filter(None, (folder, "__pycache__", f"{module[:-3]}.{tag}.pyc")))
         compiled[path] = header + content
     return compiled
+
+
+def _marshalled(code: CodeType) -> bytes | None:
+    """A module's bytecode as `import` reads it; None where no format can write it, so that the
+    module is compiled where it is imported.
+
+    The oldest format that can is taken. Format 2 has no references; the newer ones write more or
+    fewer of them as there are other objects alive in this process, so the same wheel would not
+    give the same zip. Since Python 3.14 a slice may be a constant, which takes format 5. There the
+    code is read back once: its objects are then shared with nothing else.
+    """
+    for version in range(2, marshal.version + 1):
+        with contextlib.suppress(ValueError):
+            content = marshal.dumps(code, version)
+            # Written by this process a line above.
+            return content if version == 2 else marshal.dumps(marshal.loads(content), version)  # noqa: S302
+    return None
 
 
 def _check_extension(

@@ -16,6 +16,7 @@ from typing import Any
 
 from .._errors import LithowattError
 from ._dockerfile import BACKENDS, WITHOUT_INDEX, dockerfile
+from ._interpreter import is_this, localhost_workers
 from ._layer import RUNTIMES, build_layer, check_wheel
 
 __all__ = ["LAYER_NAME", "Attached", "RuntimeProblem", "attach_layer"]
@@ -189,30 +190,37 @@ Nothing deployed at all: lithowatt.lithops.ship_meter() sends the meter with eac
 
 
 def _localhost(arguments: argparse.Namespace) -> int:
-    runtime = arguments.runtime or _configured_runtime(arguments.config) or sys.executable
-    found = shutil.which(runtime)
-    if arguments.container or found is None:
+    workers = localhost_workers(arguments.runtime, arguments.config)
+    if arguments.container or workers.image:
         return _image(arguments)
-    install = [found, "-m", "pip", "install", arguments.wheel or "lithowatt"]
-    check = [found, "-m", "lithowatt.lithops", "status"]
+    found = workers.path
+    if found is None:
+        raise RuntimeProblem(
+            f"Lithops starts its workers with {workers.runtime!r} ({workers.source}), which is no "
+            "program here; expected is a name on the PATH, or a path: localhost: {runtime: PATH}"
+        )
+    commands = [[found, "-m", "pip", "install", arguments.wheel or "lithowatt"]]
+    if arguments.wheel:
+        # pip leaves a version that is there as it is, and a wheel may be built anew under one.
+        commands.append(
+            [found, "-m", "pip", "install", "--force-reinstall", "--no-deps", arguments.wheel]
+        )
+    commands.append([found, "-m", "lithowatt.lithops", "status"])
+    told = f"localhost: workers run {found} ({workers.runtime!r}: {workers.source})"
+    other = "" if is_this(found) else f"; this command's own interpreter is {sys.executable}"
     if not arguments.apply:
-        print(f"localhost: workers run {found}; lithowatt has to be installed for it:")
-        for command in (install, check):
+        print(f"{told}{other}. lithowatt has to be installed for it:")
+        for command in commands:
             print(f"  {shlex.join(command)}")
         if not arguments.wheel:
             print(WITHOUT_INDEX)
         return 0
-    return _run(install) or _run(check)
-
-
-def _configured_runtime(config_file: str | None) -> str | None:
-    if config_file is None:
-        return None
-    from ._config import read_yaml
-
-    section = read_yaml(Path(config_file)).get("localhost")
-    runtime = section.get("runtime") if isinstance(section, dict) else None
-    return runtime if isinstance(runtime, str) else None
+    print(f"{told}{other}", file=sys.stderr)
+    for command in commands:
+        code = _run(command)
+        if code:
+            return code
+    return 0
 
 
 def _image(arguments: argparse.Namespace) -> int:

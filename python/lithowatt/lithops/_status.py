@@ -9,21 +9,31 @@ import json
 import os
 import platform
 import re
+import shlex
+import shutil
 import site
+import subprocess
 import sys
 import sysconfig
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .._environment import enabled as metering_enabled
+from .._errors import UnavailableError
 from .._install import install_lithowatt
+from ._interpreter import find, is_this
 
 if TYPE_CHECKING:
     # argparse's own name for what add_subparsers() returns; not subscriptable at run time.
     SubParsers = argparse._SubParsersAction[argparse.ArgumentParser]
 
 PTH_NAME = "lithowatt-hook.pth"
+START_NAME = "lithowatt-hook.start"
+
+#: The first Python that runs `.start` files, and the first that no longer runs the `import` lines
+#: of `.pth` files (PEP 829).
+_STARTS_SINCE, _NO_PTH_SINCE = (3, 15), (3, 18)
 _HANDLER = "lithops.worker.handler"
 
 _PATCHED = "patched at its source"
@@ -49,7 +59,9 @@ class HookStatus:
     enabled: bool
     #: Path of the `.pth` in this interpreter's site directories, None if there is none.
     pth: str | None
-    #: The finder that the `.pth` installs is in this process's `sys.meta_path`.
+    #: Path of the `.start`, which Python 3.15 and later run instead; None if there is none.
+    start: str | None
+    #: The finder that one of the two installs is in this process's `sys.meta_path`.
     finder: bool
     #: Version of the Lithops found, None if there is none.
     lithops: str | None
@@ -60,6 +72,9 @@ class HookStatus:
     layout: str | None
     #: The handler is loaded in this very process and wrapped.
     handler_patched: bool
+    #: Another interpreter that Lithops' localhost backend would start its workers with, as this
+    #: one is called and by the PATH of here; None where it would be this one.
+    workers: str | None = None
 
 
 def status() -> HookStatus:
@@ -74,7 +89,7 @@ def status() -> HookStatus:
     """
     environment = os.environ.get("ENERGY_MONITORING_ENABLED")
     enabled = metering_enabled()
-    pth = _find_pth()
+    pth, start = _find_in_site(PTH_NAME), _find_in_site(START_NAME)
     bootstrap = sys.modules.get("_lithowatt_hook")
     finder = bootstrap is not None and bool(bootstrap.installed())
     handler = sys.modules.get(_HANDLER)
@@ -83,7 +98,10 @@ def status() -> HookStatus:
     layout = None if package is None else _layout(package)
 
     if package is None:
-        reason = "Lithops is not installed for this interpreter"
+        reason = (
+            "Lithops is not installed for this interpreter; of the one that runs your workers: "
+            "lithowatt lithops status --python PATH"
+        )
     elif not enabled:
         reason = f"switched off by ENERGY_MONITORING_ENABLED={environment}"
     elif layout is not None and layout.startswith((_PATCHED, _OWN)):
@@ -93,14 +111,7 @@ def status() -> HookStatus:
     elif layout != "known":
         reason = f"the layout of this Lithops is {layout}"
     elif not finder and not handler_patched:
-        if pth is None:
-            reason = (
-                f"{PTH_NAME} is in no site directory of this interpreter: "
-                f"{install_lithowatt()}; "
-                "or call lithowatt.lithops.install_hook() in the worker"
-            )
-        else:
-            reason = f"{pth} is there, but was not executed (python -S, or installed since)"
+        reason = _why_not_run(pth, start)
     else:
         reason = None
 
@@ -112,15 +123,70 @@ def status() -> HookStatus:
         environment=environment,
         enabled=enabled,
         pth=None if pth is None else str(pth),
+        start=None if start is None else str(start),
         finder=finder,
         lithops=None if package is None else _version(package),
         lithops_path=None if package is None else str(package),
         layout=layout,
         handler_patched=handler_patched,
+        workers=_other_workers(),
     )
 
 
-def _find_pth() -> Path | None:
+def _why_not_run(pth: Path | None, start: Path | None) -> str:
+    """Why nothing of ours ran when this interpreter started."""
+    if pth is None and start is None:
+        return (
+            f"{PTH_NAME} is in no site directory of this interpreter: "
+            f"{install_lithowatt()}; "
+            "or call lithowatt.lithops.install_hook() in the worker"
+        )
+    if start is None and sys.version_info >= _NO_PTH_SINCE:
+        return f"this Python runs {START_NAME} and no longer {pth}: {install_lithowatt()}"
+    if pth is None and sys.version_info < _STARTS_SINCE:
+        return f"this Python runs {PTH_NAME} and does not know {start}: {install_lithowatt()}"
+    file = start if start is not None and sys.version_info >= _STARTS_SINCE else pth
+    return f"{file} is there, but was not executed (python -S, or installed since)"
+
+
+def _other_workers() -> str | None:
+    path = shutil.which(Path(sys.executable or "python3").name)
+    return None if path is None or is_this(path) else path
+
+
+def status_of(python: str) -> HookStatus:
+    """Has another interpreter find out the same.
+
+    Args:
+        python: Its path or its name, or the folder of a virtual environment.
+
+    Raises:
+        UnavailableError: It is not there, does not start, or has another lithowatt.
+    """
+    path = find(python)
+    if path is None:
+        raise UnavailableError(f"there is no program {python!r}; expected is a Python interpreter")
+    command = [path, "-m", "lithowatt.lithops", "status", "--json"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True)  # noqa: S603 - no shell
+    except OSError as error:
+        raise UnavailableError(f"{path}: {error.strerror}") from None
+    try:
+        said = json.loads(done.stdout)
+        # Another version of lithowatt may say more or less.
+        known = {field.name: said.get(field.name) for field in fields(HookStatus)}
+        return HookStatus(**known)
+    except (ValueError, AttributeError):
+        pass
+    lines = done.stderr.strip().splitlines()
+    last = lines[-1] if lines else f"exit code {done.returncode}"
+    if "No module named" in last and "lithowatt" in last:
+        how = f"make wheel in its sources, then {shlex.quote(path)} -m pip install dist/*.whl"
+        last = f"lithowatt is not installed for it: {how}"
+    raise UnavailableError(f"{path} meters no Lithops calls: {last}")
+
+
+def _find_in_site(name: str) -> Path | None:
     directories = [sysconfig.get_path("platlib"), sysconfig.get_path("purelib")]
     directories += site.getsitepackages()
     if site.ENABLE_USER_SITE:
@@ -128,7 +194,7 @@ def _find_pth() -> Path | None:
     # Site directories added by other means (a Lambda layer, addsitedir) are on the path.
     directories += sys.path
     for directory in directories:
-        candidate = Path(directory or ".") / PTH_NAME
+        candidate = Path(directory or ".") / name
         if candidate.is_file():
             return candidate
     return None
@@ -217,6 +283,9 @@ def add_commands(parser: argparse.ArgumentParser) -> None:
         "Exit code 0 if they do, 1 if not.",
     )
     command.add_argument("--json", action="store_true", help="machine-readable")
+    command.add_argument(
+        "--python", metavar="PATH", help="of this interpreter instead (a path, a name or a venv)"
+    )
     command.set_defaults(func=main_status)
 
     from ._cli import add_commands as add_more
@@ -226,7 +295,8 @@ def add_commands(parser: argparse.ArgumentParser) -> None:
 
 def main_status(args: argparse.Namespace) -> int:
     """Prints the status; returns 0 if calls are metered in this interpreter, else 1."""
-    found = status()
+    python = getattr(args, "python", None)
+    found = status() if python is None else status_of(python)
     if getattr(args, "json", False):
         print(json.dumps(asdict(found), indent=2))
     else:
@@ -240,6 +310,7 @@ def render(found: HookStatus) -> str:
     rows = [
         ("interpreter", f"{found.executable} (Python {found.python})"),
         (".pth", found.pth or "not found"),
+        (".start", found.start or "not found"),
         ("finder", "installed" if found.finder else "not installed"),
         (
             "environment",
@@ -251,6 +322,11 @@ def render(found: HookStatus) -> str:
     verb = "are" if found.active else "are not"
     lines = [f"Lithops calls run by this interpreter {verb} metered."]
     lines += [f"  {name:<12} {text}" for name, text in rows]
+    if found.workers is not None:
+        lines.append(
+            f"  {'localhost':<12} workers are started with {found.workers}, another interpreter: "
+            f"lithowatt lithops status --python {found.workers}"
+        )
     if found.reason is not None:
         lines.append(f"  {'why':<12} {found.reason}")
     return "\n".join(lines)
