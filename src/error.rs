@@ -12,8 +12,8 @@ use std::path::PathBuf;
 pub enum Error {
     /// A method name that does not exist.
     #[error(
-        "unknown method {given:?}; accepted are \"auto\", \"rapl\", \"perf\", \"ebpf\", \"psutil\", \
-         \"tdp\" and \"model\" (\"estimation\" and \"curve\" are other names of \"model\")"
+        "unknown method {given:?}; expected one of \"auto\", \"rapl\", \"perf\", \"ebpf\", \"psutil\", \
+         \"tdp\", \"model\", \"all\" (\"estimation\" and \"curve\" are other names of \"model\")"
     )]
     UnknownMethod {
         /// The name as it was given.
@@ -21,21 +21,21 @@ pub enum Error {
     },
 
     /// A way to make the model's watts that does not exist.
-    #[error("unknown estimation {given:?}; accepted are \"curve\", \"tdp_based\" and \"vcpu\"")]
+    #[error("unknown estimation {given:?}; expected \"curve\", \"tdp_based\" or \"vcpu\"")]
     UnknownEstimation {
         /// The name as it was given.
         given: String,
     },
 
     /// A definition of the headline that does not exist.
-    #[error("unknown definition {given:?}; accepted are \"marginal\" and \"amortised\"")]
+    #[error("unknown definition {given:?}; expected \"marginal\" or \"amortised\"")]
     UnknownDefinition {
         /// The name as it was given.
         given: String,
     },
 
     /// A scope name that does not exist.
-    #[error("unknown scope {given:?}; accepted are \"process\", \"thread\" and \"task\"")]
+    #[error("unknown scope {given:?}; expected \"process\", \"thread\" or \"task\"")]
     UnknownScope {
         /// The name as it was given.
         given: String,
@@ -58,7 +58,7 @@ pub enum Error {
     },
 
     /// The process to be metered does not exist.
-    #[error("no process with pid {pid}; accepted is the pid of a running process")]
+    #[error("no process with pid {pid}; expected the pid of a running process")]
     NoSuchProcess {
         /// The pid as it was given.
         pid: String,
@@ -66,7 +66,7 @@ pub enum Error {
 
     /// A directory that is no cgroup, or keeps no CPU time.
     #[error(
-        "{} is no cgroup with CPU accounting ({source}); accepted is a directory with cpu.stat or \
+        "{} is no cgroup with CPU accounting ({source}); expected a directory with cpu.stat or \
          cpuacct.usage", path.display()
     )]
     NoCgroup {
@@ -113,7 +113,7 @@ pub enum Error {
     },
 
     /// The node agent cannot do its work.
-    #[error("the agent cannot run: {reason}; accepted is {accepted}")]
+    #[error("the agent cannot run: {reason}; expected {accepted}")]
     Agent {
         /// What is in the way.
         reason: String,
@@ -122,7 +122,7 @@ pub enum Error {
     },
 
     /// There is no ring of an agent, or none that can be believed.
-    #[error("{reason}; accepted is the ring of an agent that runs{}", told(fix))]
+    #[error("{reason}; expected the ring of an agent that runs{}", told(fix))]
     Ring {
         /// What is wrong with it.
         reason: String,

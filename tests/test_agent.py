@@ -96,7 +96,7 @@ def test_show_tells_what_the_ring_says(folder: Path, tree: StaticTree) -> None:
     before = subprocess.run(command, capture_output=True, text=True)
     assert before.returncode == 2
     # Nothing was to run.
-    assert before.stderr.startswith(f"lithowatt: no agent: there is no ring {ring}; accepted is ")
+    assert before.stderr.startswith(f"lithowatt: no agent: there is no ring {ring}; expected ")
     assert "fix: " in before.stderr
     with AgentProcess(tree.root, ring, "--round", "0.1", "--node", "n1"):
         time.sleep(0.3)
@@ -247,7 +247,7 @@ def test_a_ring_that_cannot_be_made_is_said_with_a_place_that_can(
     assert done.returncode == 2
     assert len(done.stderr.splitlines()) == 1
     assert str(place.parent) in done.stderr and "cannot be made" in done.stderr
-    assert "No such file" in done.stderr and "accepted is" in done.stderr
+    assert "No such file" in done.stderr and "expected" in done.stderr
     assert "--ring" in done.stderr and "cannot read" not in done.stderr
 
 

@@ -793,3 +793,32 @@ def test_any_calibration_text_is_survived(
         assert "calibration.json" in str(error)
     else:
         assert stored["schema"] == 1
+
+
+@pytest.mark.parametrize("auto", ["auto", "AUTO", " auto ", ["auto"], ("auto",), "", []])
+def test_auto_asks_the_environment_however_it_is_written(
+    monkeypatch: pytest.MonkeyPatch, auto: Any
+) -> None:
+    monkeypatch.setenv("ENERGY_METHODS", "psutil")
+    with EnergyMeter(auto) as meter:
+        pass
+    assert meter.reading.model is None
+    # `all` does not ask, and other names are added to what the environment says.
+    for more in ("all", ["auto", "tdp"], "auto,model"):
+        with EnergyMeter(more) as meter:
+            pass
+        assert meter.reading.model is not None
+    monkeypatch.delenv("ENERGY_METHODS")
+    with EnergyMeter(auto) as meter:
+        pass
+    assert meter.reading.model is not None
+
+
+def test_a_wrong_name_in_the_environment_is_asked_for_by_auto(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("ENERGY_METHODS", "joulemeter")
+    for auto in ("auto", ["auto"], "auto,tdp"):
+        with pytest.raises(lithowatt.LithowattError, match="joulemeter"):
+            EnergyMeter(auto)
+    EnergyMeter("all")

@@ -835,7 +835,7 @@ def test_without_an_output() -> None:
         (["--pid", "8000001"], "8000001"),
         (["--pid", "1", "--cgroup", "/"], "not allowed with"),
         (["--once", "--count", "2"], "not allowed with"),
-        (["--cgroup", "/proc"], "/proc is no cgroup; accepted is a directory with cgroup.procs"),
+        (["--cgroup", "/proc"], "/proc is no cgroup; expected a directory with cgroup.procs"),
         (["--cgroup", "/no\x1b[31m"], "/no\\x1b[31m is no cgroup"),
         (["--sort", "joules"], "joules"),
         (["--by", "user"], "user"),

@@ -149,15 +149,15 @@ def _serve(
 
 def _check_together(arguments: argparse.Namespace) -> None:
     if arguments.json and not arguments.show:
-        raise AgentError("--json is for --show only; accepted is --show --json")
+        raise AgentError("--json is for --show only; expected --show --json")
     if arguments.serve_ring and arguments.mirror:
         raise AgentError(
             f"--serve-ring and --mirror {arguments.mirror!r} exclude each other, for a mirror "
-            "serves nothing; accepted is one of them"
+            "serves nothing; expected one of them"
         )
     if arguments.serve_ring and arguments.metrics == "off":
         raise AgentError(
-            "--serve-ring needs an address, and --metrics is 'off'; accepted is --metrics "
+            "--serve-ring needs an address, and --metrics is 'off'; expected --metrics "
             f"HOST:PORT such as {METRICS_ADDRESS}"
         )
 
@@ -167,7 +167,7 @@ def _mirror(arguments: argparse.Namespace, path: str) -> int:
 
     if not 0.01 <= arguments.mirror_period <= 1:
         raise AgentError(
-            f"--mirror-period {arguments.mirror_period!r} is out of range; accepted is 0.01 to 1 s"
+            f"--mirror-period {arguments.mirror_period!r} is out of range; expected 0.01 to 1 s"
         )
     _refuse_second(path)
     try:
@@ -177,7 +177,7 @@ def _mirror(arguments: argparse.Namespace, path: str) -> int:
         what = f"{error.filename or path}: {error.strerror or error}"
         raise AgentError(
             f"the ring {path} cannot be made ({what}); "
-            "accepted is --ring with a place where this user may make files, in a folder of its own"
+            "expected --ring with a place where this user may make files, in a folder of its own"
         ) from None
     return 0
 
@@ -197,7 +197,7 @@ def _refuse_second(path: str) -> None:
         except BlockingIOError:
             holder = os.pread(lock, 20, 0).decode(errors="replace").strip()
             who = f"another one, pid {holder}," if holder.isdecimal() else "another one"
-            raise AgentError(f"{who} writes {path}; accepted is one agent for a ring") from None
+            raise AgentError(f"{who} writes {path}; expected one agent for a ring") from None
         finally:
             os.close(lock)
 
@@ -210,7 +210,7 @@ def _bound(address: tuple[str, int]) -> MetricsServer:
     except OSError as error:
         raise AgentError(
             f"the metrics cannot be served at {address[0]}:{address[1]} ({error.strerror}); "
-            "accepted is a free HOST:PORT, or --metrics off"
+            "expected a free HOST:PORT, or --metrics off"
         ) from None
 
 
@@ -267,7 +267,7 @@ def _address(text: str) -> tuple[str, int] | None:
     host = host.strip("[]")
     if not colon or not host or not port.isdecimal() or not 0 < int(port) < 65536:
         raise AgentError(
-            f"--metrics {text!r} is no address; accepted is HOST:PORT such as "
+            f"--metrics {text!r} is no address; expected HOST:PORT such as "
             f"{METRICS_ADDRESS}, or 'off'"
         )
     return host, int(port)
@@ -282,7 +282,7 @@ def _group(name: str | None) -> int | None:
         return grp.getgrnam(name).gr_gid
     except KeyError:
         raise AgentError(
-            f"--group {name!r} does not exist; accepted is the name of a group of this machine "
+            f"--group {name!r} does not exist; expected the name of a group of this machine "
             f"(getent group), or a number up to {MOST_GROUP}"
         ) from None
 

@@ -108,7 +108,7 @@ class Mirror:
     def __init__(self, url: str, path: str, period: float) -> None:
         if not is_address(url):
             raise AgentError(
-                f"--mirror {url!r} is no address; accepted is that of an agent with --serve-ring, "
+                f"--mirror {url!r} is no address; expected that of an agent with --serve-ring, "
                 "http://HOST:PORT"
             )
         self.url = url.rstrip("/") + "/ring"
@@ -118,7 +118,7 @@ class Mirror:
         self._generation = 0
         self._said = ""
         if self.path.is_dir():
-            raise AgentError(f"{path} is a directory; accepted is a file in a folder of its own")
+            raise AgentError(f"{path} is a directory; expected a file in a folder of its own")
         self.path.parent.mkdir(mode=0o755, exist_ok=True)
         lock = self.path.with_name("agent.lock")
         self._lock = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
@@ -127,7 +127,7 @@ class Mirror:
         except OSError:
             os.close(self._lock)
             raise AgentError(
-                f"another one writes {path}; accepted is one for a ring, another by --ring"
+                f"another one writes {path}; expected one for a ring, another by --ring"
             ) from None
         # Who holds the lock is said to the next one that comes.
         os.ftruncate(self._lock, 0)

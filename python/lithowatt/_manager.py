@@ -97,7 +97,7 @@ class EnergyManager:
         unknown = sorted(options.keys() - set(_OPTIONS))
         if unknown:
             raise TypeError(
-                f"EnergyManager takes no option {unknown[0]!r}; accepted are "
+                f"EnergyManager takes no option {unknown[0]!r}; expected one of "
                 f"process_id, function_name, {', '.join(_OPTIONS)}"
             )
         import os
@@ -398,7 +398,7 @@ def function_name_from_stats(stats: StrPath | Mapping[str, Any] | TextIO) -> str
             return _stored_name(value, where)
     if rest and len(text) < _SEARCHED:
         raise MalformedValueError(
-            f"{where} is cut off at {shown(rest)}; accepted are lines of a key, a blank and a "
+            f"{where} is cut off at {shown(rest)}; expected lines of a key, a blank and a "
             "value, each with a newline at its end"
         )
     return None
@@ -470,7 +470,7 @@ def _read(path: Any) -> tuple[str, str]:
     try:
         # Anything else than a plain file, such as a pipe, might never end.
         if not Path(path).is_file():
-            raise UnreadableFileError(f"{shown(str(path))} is no file; accepted is a stats file")
+            raise UnreadableFileError(f"{shown(str(path))} is no file; expected a stats file")
         with Path(path).open(encoding="utf-8", errors="replace", newline="\n") as file:
             return str(path), file.read(_SEARCHED)
     except UnreadableFileError:
@@ -482,8 +482,10 @@ def _read(path: Any) -> tuple[str, str]:
 def _is_mistake(error: Exception, options: dict[str, Any]) -> bool:
     """Whether the caller's own arguments are at fault, and not the surroundings."""
     if isinstance(error, UnknownMethodError):
-        # "auto" asks the environment.
-        return bool(options.get("methods", "auto") != "auto")
+        # "auto", however it is written, asks the environment.
+        given = options.get("methods", "auto")
+        names = given.split(",") if isinstance(given, str) else given
+        return any(str(name).strip().lower() not in ("", "auto") for name in names)
     if isinstance(error, InvalidIntervalError):
         return options.get("interval", ...) is not ...
     return isinstance(error, (ConflictingOptionsError, UnknownDefinitionError, UnknownScopeError))

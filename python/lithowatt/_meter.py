@@ -33,8 +33,9 @@ class EnergyMeter(Meter):
     the work is done: start and stop take microseconds.
 
     Args:
-        methods: ``"auto"`` (all that work here; the environment's ``ENERGY_METHODS`` if set), or
-            names among ``rapl``, ``perf``, ``ebpf``, ``psutil``, ``tdp``/``model``.
+        methods: ``"auto"`` (the environment's ``ENERGY_METHODS``; all that work here if that is
+            not set), ``"all"``, or names among ``rapl``, ``perf``, ``ebpf``, ``psutil``,
+            ``tdp``/``model``, as a string with commas or a sequence.
         interval: Seconds between samples of the background thread, 0.001 to 3600; by default
             ``ENERGY_COLLECTION_INTERVAL`` (ms) or 0.1. ``None``: no thread, edges only.
         pid: Process to meter instead of this one.

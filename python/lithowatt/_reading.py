@@ -71,7 +71,7 @@ class Domains:
         """
         accepted = ("package", "core", "uncore", "dram", "psys", "total")
         if domain not in accepted:
-            raise ValueError(f"unknown domain {domain!r}; accepted are {', '.join(accepted)}")
+            raise ValueError(f"unknown domain {domain!r}; expected one of {', '.join(accepted)}")
         energy = self._total if domain == "total" else self._energies.get(domain)
         if energy is None:
             return None

@@ -206,7 +206,7 @@ class Top:
     ) -> None:
         if not INTERVALS[0] <= interval <= INTERVALS[1]:
             raise InvalidIntervalError(
-                f"interval {interval!r}; accepted are {INTERVALS[0]:g} to {INTERVALS[1]:g} s"
+                f"interval {interval!r}; expected {INTERVALS[0]:g} to {INTERVALS[1]:g} s"
             )
         self.by, self.sort, self.limit = by, sort, limit
         self._root, self._pid, self._command_line = root, pid, command_line

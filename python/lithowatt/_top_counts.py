@@ -369,7 +369,7 @@ class Tree:
         self._directory = below(root, "proc") / str(pid)
         if not self._directory.is_dir():
             raise ProcessNotFoundError(
-                f"no process with pid {pid}; accepted is the pid of a running process"
+                f"no process with pid {pid}; expected the pid of a running process"
             )
         # Whether each process of the last look is one of ours.
         self._inside = {pid: True}
@@ -434,7 +434,7 @@ class Cgroup:
         self._numbered = numbered
         if not (self._directory / "cgroup.procs").is_file():
             raise UnreadableFileError(
-                f"{printable(directory)} is no cgroup; accepted is a directory with cgroup.procs, "
+                f"{printable(directory)} is no cgroup; expected a directory with cgroup.procs, "
                 "such as /sys/fs/cgroup/system.slice"
             )
 

@@ -332,7 +332,7 @@ class LocalhostEnergyMonitor:
     ) -> None:
         self._root = root
         #: The meter behind all four. It uses kernel probes that are loaded and loads none.
-        self.meter = EnergyMeter(methods=("auto",), interval=interval, pid=process_id, root=root)
+        self.meter = EnergyMeter(methods="all", interval=interval, pid=process_id, root=root)
         self.rapl_monitor = RAPLMonitor(root=root, meter=self.meter)
         self.perf_monitor = PERFMonitor(root=root, meter=self.meter)
         self.ebpf_monitor = eBPFMonitor(root=root, meter=self.meter)

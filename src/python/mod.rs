@@ -120,21 +120,30 @@ fn serialised<'py>(py: Python<'py>, value: &impl serde::Serialize) -> PyResult<B
     to_python(py, &value)
 }
 
-/// `"auto"`, `"rapl,perf"` or a sequence of names.
+/// `"auto"`, `"rapl,perf"` or a sequence of names. The name `auto`, alone or among others, and no
+/// name at all stand for what the environment says; `all` does not ask it.
 fn methods(given: Option<&Bound<'_, PyAny>>) -> PyResult<Methods> {
     let Some(given) = given else {
         return from_environment("ENERGY_METHODS");
     };
-    if let Ok(text) = given.extract::<String>() {
-        if text == "auto" {
-            return from_environment("ENERGY_METHODS");
-        }
-        return Ok(Methods::parse(split(&text))?);
+    let names: Vec<String> = match given.extract::<String>() {
+        Ok(text) => split(&text).map(str::to_owned).collect(),
+        Err(_) => given
+            .extract()
+            .map_err(|_| wrong_type("methods", "a string or a sequence of strings", given))?,
+    };
+    let (auto, named): (Vec<_>, Vec<_>) = names
+        .into_iter()
+        .partition(|name| name.trim().eq_ignore_ascii_case("auto"));
+    let wanted = if named.is_empty() {
+        Methods::none()
+    } else {
+        Methods::parse(&named)?
+    };
+    if auto.is_empty() && !named.is_empty() {
+        return Ok(wanted);
     }
-    let names: Vec<String> = given
-        .extract()
-        .map_err(|_| wrong_type("methods", "a string or a sequence of strings", given))?;
-    Ok(Methods::parse(names)?)
+    Ok(wanted.union(from_environment("ENERGY_METHODS")?))
 }
 
 fn split(text: &str) -> impl Iterator<Item = &str> {

@@ -76,8 +76,8 @@ impl State {
                 .root_peak_bytes();
         }
         let realtime_offset = clock_offset();
-        let mut timeline =
-            interval_ns.map(|_| Timeline::new(TIMELINE_CPU_COLUMNS + width + MODEL_SLOTS, TIMELINE_SAMPLES));
+        let mut timeline = interval_ns
+            .map(|_| Timeline::new(TIMELINE_CPU_COLUMNS + width + MODEL_SLOTS, TIMELINE_SAMPLES));
         let ledger = Ledger::new(width + MODEL_SLOTS);
         // CPU time is read next to the counters, so that both see the same window; what this
         // reads again below it has read already.

@@ -196,7 +196,7 @@ def _pod_spec(template: Any) -> dict[str, Any]:
             return checked
     except (TypeError, KeyError, IndexError, AttributeError):
         pass
-    raise TemplateProblem("the template holds no container; accepted is a Job or a Pod of Lithops")
+    raise TemplateProblem("the template holds no container; expected a Job or a Pod of Lithops")
 
 
 def _check_order(environment: list[Any]) -> None:
@@ -204,7 +204,7 @@ def _check_order(environment: list[Any]) -> None:
     filled = [name for name in names if name in _FILLED]
     if names[: len(filled)] != list(_FILLED[: len(filled)]):
         raise TemplateProblem(
-            f"the template's variables begin with {names[:3]}; accepted is {list(_FILLED)}, which "
+            f"the template's variables begin with {names[:3]}; expected {list(_FILLED)}, which "
             "Lithops fills by their place"
         )
 
@@ -241,7 +241,7 @@ def _check_first(spec: dict[str, Any], mode: str) -> None:
 def _edited_before(name: str) -> TemplateProblem:
     return TemplateProblem(
         f"the template has a {name} that this mode does not write: it was edited in another way; "
-        "accepted is Lithops' own template"
+        "expected Lithops' own template"
     )
 
 
@@ -252,7 +252,7 @@ def _entries(holder: dict[str, Any], key: str) -> list[Any]:
         entries = holder[key] = []
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
         raise TemplateProblem(
-            f"the template's {key} is no list of objects; accepted is Lithops' own template"
+            f"the template's {key} is no list of objects; expected Lithops' own template"
         )
     return entries
 
@@ -316,7 +316,7 @@ def use_template(
     for name in ("JOB_DEFAULT", "POD"):
         text = _original(name, getattr(config, name, None))
         if not isinstance(text, str):
-            raise TemplateProblem(f"this Lithops has no template {name}; accepted is 3.1 to 3.8")
+            raise TemplateProblem(f"this Lithops has no template {name}; expected 3.1 to 3.8")
         edited[name] = (
             text,
             edit_template(
@@ -358,7 +358,7 @@ def _config_module() -> Any:
                 f"({error}): {pip_install('lithops[kubernetes]')}"
             ) from None
         raise TemplateProblem(f"this Lithops has no Kubernetes backend: {error}") from None
-    raise TemplateProblem("Lithops is not installed here; accepted is Lithops 3.1 to 3.8")
+    raise TemplateProblem("Lithops is not installed here; expected Lithops 3.1 to 3.8")
 
 
 def add_cli(commands: Any) -> None:
@@ -425,7 +425,7 @@ def _written(name: str) -> str:
     Kubernetes."""
     found = find_spec("lithops")
     if found is None or not found.submodule_search_locations:
-        raise TemplateProblem("Lithops is not installed here; accepted is Lithops 3.1 to 3.8")
+        raise TemplateProblem("Lithops is not installed here; expected Lithops 3.1 to 3.8")
     path = Path(found.submodule_search_locations[0], "serverless/backends/k8s/config.py")
     try:
         tree = ast.parse(path.read_text(encoding="utf-8"))
@@ -436,4 +436,4 @@ def _written(name: str) -> str:
             names = [target.id for target in node.targets if isinstance(target, ast.Name)]
             if name in names and isinstance(node.value.value, str):
                 return node.value.value
-    raise TemplateProblem(f"this Lithops has no template {name}; accepted is 3.1 to 3.8")
+    raise TemplateProblem(f"this Lithops has no template {name}; expected 3.1 to 3.8")
