@@ -312,6 +312,48 @@ impl Ledger {
         }
     }
 
+    /// Gives the function CPU time that turned up late, ns: it was taken for others' when it was
+    /// used. So it comes out of what others were given so far, at the mean price of that, and busy
+    /// time stays what it was. Returns what others did not have.
+    ///
+    /// ```
+    /// use lithowatt::attribution::{Interval, Ledger};
+    /// let mut ledger = Ledger::new(1);
+    /// let busy = Interval {
+    ///     dt_ns: 1_000_000_000, cpus: 2, idle_ns: Some(0), own_ns: 0, inside_ns: 0,
+    ///     outside_rate: None, seen: None,
+    /// };
+    /// let split = ledger.split(&busy);
+    /// ledger.add(&busy, split, &[10.0]);
+    /// assert_eq!(ledger.reclaim(0.5e9), 0.0);
+    /// assert_eq!((ledger.own_ns, ledger.others_ns), (0.5e9, 1.5e9));
+    /// assert_eq!(ledger.shared_joules, [2.5]);
+    /// assert_eq!(ledger.reclaim(2e9), 0.5e9);
+    /// ```
+    pub fn reclaim(&mut self, late_ns: f64) -> f64 {
+        if late_ns <= 0.0 {
+            return 0.0;
+        }
+        let seconds = self.dt_ns * 1e-9;
+        let (taken, part) = if self.busy_known {
+            let taken = late_ns.min(self.others_ns);
+            (taken, taken / self.others_ns.max(1.0))
+        } else {
+            // Nobody knows of others: it was used while nothing of the function was seen.
+            let unseen = (seconds - self.share_seconds).max(0.0) * 1e9;
+            (late_ns, late_ns.min(unseen) / unseen.max(1.0))
+        };
+        self.own_ns += taken;
+        self.others_ns = (self.others_ns - taken).max(0.0);
+        self.share_seconds += part * (seconds - self.share_seconds).max(0.0);
+        let weight = part * (self.busy_weight - self.own_weight).max(0.0);
+        self.own_weight += weight;
+        for (shared, joules) in self.shared_joules.iter_mut().zip(&self.joules) {
+            *shared += part * (joules - *shared).max(0.0);
+        }
+        late_ns - taken
+    }
+
     fn stretch(&mut self, dt_ns: f64, joules: &[f64]) {
         self.stretch_ns += dt_ns;
         let whole = self.stretch_ns >= self.steady_ns;
@@ -345,7 +387,8 @@ impl Ledger {
         Self {
             dt_ns: self.dt_ns - earlier.dt_ns,
             own_ns: self.own_ns - earlier.own_ns,
-            others_ns: self.others_ns - earlier.others_ns,
+            // What turned up late was others' when an earlier phase ended.
+            others_ns: (self.others_ns - earlier.others_ns).max(0.0),
             busy_known: self.busy_known,
             seen: self.seen,
             own_weight: self.own_weight - earlier.own_weight,

@@ -12,7 +12,7 @@ use crate::memory;
 use crate::reading::Reading;
 use crate::sampler::{BROKEN, FACTS_BYTES, Hub, Outcome, Subject};
 use crate::source::Methods;
-use crate::source::procfs::CgroupCpu;
+use crate::source::procfs::{self, CgroupCpu};
 use crate::task::TaskClock;
 use crate::timeline::Timeline;
 
@@ -105,6 +105,8 @@ enum State {
 const FORKED: &str = "the meter was started in another process, before a fork";
 /// A meter that was told not to measure.
 const DISABLED: &str = "switched off by ENERGY_MONITORING_ENABLED or enabled=False";
+/// A meter of a process that is no more.
+const GONE: &str = "the process to meter had ended before the window began";
 
 /// An energy meter.
 ///
@@ -125,6 +127,8 @@ pub struct Meter {
     estimation_problem: Option<String>,
     interval_ns: Option<u64>,
     state: State,
+    /// When the metered process began: its number may be given to another.
+    began_at: Option<u64>,
     hub: Option<Arc<Hub>>,
     task: Option<Arc<TaskClock>>,
 }
@@ -156,6 +160,7 @@ impl Meter {
                 accepted: "one of them".into(),
             });
         }
+        let mut began_at = None;
         if let Some(pid) = options.pid {
             let alive = i32::try_from(pid)
                 .ok()
@@ -166,6 +171,7 @@ impl Meter {
                     pid: pid.to_string(),
                 });
             }
+            began_at = i32::try_from(pid).ok().and_then(procfs::began_at);
         }
         if options.root.as_os_str().is_empty() {
             return Err(Error::Conflict {
@@ -193,6 +199,7 @@ impl Meter {
             estimation_problem,
             interval_ns,
             state: State::New,
+            began_at,
             hub: None,
             task: None,
         })
@@ -212,6 +219,13 @@ impl Meter {
         if !self.options.enabled {
             self.state = State::Nothing {
                 reason: DISABLED,
+                running: true,
+            };
+            return Ok(());
+        }
+        if self.is_gone() {
+            self.state = State::Nothing {
+                reason: GONE,
                 running: true,
             };
             return Ok(());
@@ -252,6 +266,16 @@ impl Meter {
         };
         self.hub = Some(hub);
         Ok(())
+    }
+
+    /// Whether the process to meter has ended since the meter was made.
+    fn is_gone(&self) -> bool {
+        let pid = self.options.pid.and_then(|pid| i32::try_from(pid).ok());
+        let Some(pid) = pid else { return false };
+        match (self.began_at, procfs::began_at(pid)) {
+            (Some(then), Some(now)) => then != now,
+            _ => clock::process_cpu_ns(pid).is_none(),
+        }
     }
 
     /// Stops.

@@ -192,11 +192,6 @@ pub(super) fn measured(
     let part = claim.part(ledger.alone(), ledger.share().value);
     let division = divide(ledger, &slots, idle.watts, part);
     let charge = Charge::new(definition, claim, ledger, &division);
-    if !ledger.busy_known {
-        warnings.push(
-            "how busy the machine was is unknown, so others' work may be counted as ours".into(),
-        );
-    }
     let seconds = ledger.dt_ns * 1e-9;
     let split = |machine: f64, idle: f64| {
         let idle = idle.min(machine);

@@ -1,6 +1,7 @@
 //! What a window came to: value, unit, method, quality and band, per method and domain.
 
 mod counters;
+mod doubts;
 mod headline;
 mod probes;
 mod system;
@@ -19,6 +20,7 @@ use crate::sampler::Outcome;
 use crate::source::{Domain, Method};
 use crate::validate::Verdict;
 use counters::{method_reading, note_faults, verify};
+use doubts::{no_model, note_missed};
 use headline::{measured, modelled, phase_joules};
 use probes::probe_reading;
 use system::{note_held_back, sandbox_reading, steal_seconds, system_reading};
@@ -223,16 +225,26 @@ impl Reading {
         });
         if counter.is_some() && measured.is_none() {
             warnings.push(
-                "the machine's energy was read but not divided: its CPU time is unknown".into(),
+                "the machine's energy was read but not divided: the CPU time of what is metered \
+                 is unknown"
+                    .into(),
             );
         }
+        if !ledger.busy_known {
+            warnings.push(
+                "how busy the machine was is unknown, so others' work may be counted as ours"
+                    .into(),
+            );
+        }
+        note_missed(outcome, &mut warnings);
         let headline = measured.or_else(|| model.clone());
         if headline.is_none() {
             headline_reason = Some(format!(
-                "no counter ({}) and the model was not asked for",
+                "no counter ({}) and {}",
                 missing(Method::Rapl)
                     .or_else(|| rapl.reasons.get(&Domain::Package).cloned())
-                    .unwrap_or_else(|| "no reading".into())
+                    .unwrap_or_else(|| "no reading".into()),
+                no_model(outcome)
             ));
         }
         let (ebpf, probes) = probe_reading(outcome, facts, counter, headline.as_ref());

@@ -9,7 +9,7 @@ use crate::clock;
 use crate::machine::estimation::Estimation;
 use crate::machine::facts::{Facts, ModelBand, Modelled};
 use crate::source::perf::TreeCount;
-use crate::source::procfs::Tree;
+use crate::source::procfs::{IDLE_STEP_NS, Missed, Tree};
 use crate::source::{Method, Methods};
 use crate::timeline::{Counter, Timeline};
 
@@ -59,6 +59,11 @@ impl State {
             tree,
             subject,
             last_own_ns: 0,
+            count_base: None,
+            earlier_ns: 0,
+            removed: 0,
+            gone: false,
+            missed: Missed::default(),
         };
         let mut system = None;
         let mut high_water = None;
@@ -83,6 +88,7 @@ impl State {
         // reads again below it has read already.
         self.machine.idle_ns(clock::monotonic_ns(), None);
         let cpu = self.own_and_inside(methods, &mut follow);
+        follow.missed = follow.tree.as_ref().unwrap_or(&self.tree).missed();
         let tree_count = self.count_of(methods, &follow);
         let now = Moment {
             t_ns: clock::monotonic_ns(),
@@ -115,6 +121,7 @@ impl State {
                 start,
                 candidate: None,
                 ledger,
+                late_ns: 0.0,
                 sandbox: None,
                 sandbox_from: None,
                 phases: Vec::new(),
@@ -220,18 +227,27 @@ impl State {
         if dt_ns == 0 {
             return;
         }
-        // The clocks are read within microseconds of each other, not at once.
         let capacity = dt_ns.saturating_mul(u64::from(self.machine.cpus));
-        let own_ns = difference(edge.own_ns, from.own_ns).min(capacity);
+        let came_ns = difference(edge.own_ns, from.own_ns);
+        let inside_ns = difference(edge.inside_ns, from.inside_ns);
+        // CPU time may turn up late, as that of a child that was not seen before it was waited for.
+        // An interval takes no more of it than was busy in it; the clocks and idle time are read
+        // within microseconds of each other, not at once.
+        let idle_ns = edge.idle_ns.zip(from.idle_ns);
+        let idle_ns = idle_ns.map(|(now, then)| now.saturating_sub(then));
+        let waiting_ns = edge.waiting_ns.saturating_sub(from.waiting_ns);
+        let room_ns = match idle_ns.map(|idle| idle.saturating_sub(waiting_ns)) {
+            Some(idle) => capacity.min(capacity.saturating_sub(idle) + 2 * IDLE_STEP_NS),
+            None => capacity,
+        };
+        let due_ns = came_ns.saturating_add(record.late_ns as u64);
+        let own_ns = due_ns.min(room_ns);
         let interval = Interval {
             dt_ns,
             cpus: self.machine.cpus,
-            idle_ns: match (edge.idle_ns, from.idle_ns) {
-                (Some(a), Some(b)) => Some(a.saturating_sub(b)),
-                _ => None,
-            },
+            idle_ns,
             own_ns,
-            inside_ns: difference(edge.inside_ns, from.inside_ns).max(own_ns),
+            inside_ns: own_ns + inside_ns.saturating_sub(came_ns),
             outside_rate: self.outside_rate,
             seen: edge
                 .seen
@@ -273,11 +289,14 @@ impl State {
         let model_then = model_joules(&record.ledger);
         record.ledger.add(&interval, split, &joules);
         fill_timeline(record, &edge, model_then);
+        let late_ns = (due_ns - own_ns) as f64;
+        record.late_ns = record.ledger.reclaim(late_ns);
         if let Some(within) = within {
             let slots = joules.len();
             let ledger = record.sandbox.get_or_insert_with(|| Ledger::new(slots));
             ledger.steady_ns = steady_ns;
             ledger.add(&interval, within, &joules);
+            ledger.reclaim(late_ns);
         }
         record.group = edge;
         if dt_ns >= SHORT_REST_NS && interval.idle_ns.is_some() {
@@ -390,6 +409,7 @@ impl State {
         let sandbox_end = edge.sandbox;
         self.push_timeline(&mut record, edge.t_ns, true);
         self.settle_all(&mut record, edge);
+        record.keep_late();
         for (name, before) in std::mem::take(&mut record.open_phases).into_iter().rev() {
             record.end_phase(name, &before);
         }
@@ -426,6 +446,20 @@ impl State {
             ours: record.ours,
             phases: record.phases,
             own_known,
+            missed: {
+                let now = follow.tree.as_ref().unwrap_or(&self.tree).missed();
+                Missed {
+                    removed: follow.removed,
+                    ..match follow.subject {
+                        Subject::Process { children: true, .. } => now.since(follow.missed),
+                        Subject::Process { .. } => Missed {
+                            root_ended: now.root_ended,
+                            ..Missed::default()
+                        },
+                        _ => Missed::default(),
+                    }
+                }
+            },
             timeline: record.timeline,
             rests: self.rests[..width].to_vec(),
             model_band: record.model_band,

@@ -10,7 +10,7 @@ use crate::machine::facts::Facts;
 use crate::machine::rest::Rest;
 use crate::machine::share::SandboxCount;
 use crate::source::perf::{PowerPmu, TreeCount, TreeCounters};
-use crate::source::procfs::{MachineCpu, System, Tree};
+use crate::source::procfs::{CgroupCpu, MachineCpu, System, Tree};
 use crate::source::rapl::Rapl;
 use crate::source::{Method, Methods, ReadFault, Unavailable, Zone};
 use crate::timeline::{Counter, Step};
@@ -61,8 +61,6 @@ pub(super) struct State {
     pub(super) idle_since: Option<(u64, u64, Vec<u64>)>,
     pub(super) rests: Vec<Rest>,
     pub(super) tree_count: Option<TreeCount>,
-    pub(super) last_count: Option<(u64, u64)>,
-    pub(super) extra_cpu_ns: u64,
     /// CPU time of the sampler thread so far, ns: in this process, and not the function's.
     pub(super) sampler_cpu_ns: u64,
     /// A row of a timeline in the making.
@@ -101,8 +99,6 @@ impl State {
             idle_since: None,
             rests: Vec::new(),
             tree_count: None,
-            last_count: None,
-            extra_cpu_ns: 0,
             sampler_cpu_ns: 0,
             row: Vec::new(),
             thread: false,
@@ -302,24 +298,22 @@ impl State {
         }
     }
 
-    /// CPU time of this process's tree without the sampler, ns; perf's count where it saw more.
-    pub(super) fn own_tree_ns(&mut self, methods: Methods) -> Option<u64> {
+    /// CPU time of this process's tree, ns; by perf's count since the window began where that is
+    /// more: children that nobody waited for are missing from the clocks, not from perf.
+    fn own_tree_ns(&mut self, methods: Methods, base: &mut Option<(u64, u64)>) -> Option<u64> {
         let tree = self.tree.cpu_ns()?;
-        if methods.has(Method::Perf)
-            && let Some(Ok(counters)) = &mut self.tree_counters
-        {
-            self.tree_count = Some(counters.read());
-            if let Some(count) = self.tree_count.and_then(|c| c.task_clock_ns) {
-                if let Some((count_then, tree_then)) = self.last_count {
-                    // Children that nobody waited for are missing from the clocks, not from perf.
-                    let by_perf = count.saturating_sub(count_then);
-                    let by_clock = tree.saturating_sub(tree_then);
-                    self.extra_cpu_ns += by_perf.saturating_sub(by_clock);
-                }
-                self.last_count = Some((count, tree));
-            }
+        if !methods.has(Method::Perf) {
+            return Some(tree);
         }
-        Some((tree + self.extra_cpu_ns).saturating_sub(self.sampler_cpu_ns))
+        let Some(Ok(counters)) = &mut self.tree_counters else {
+            return Some(tree);
+        };
+        self.tree_count = Some(counters.read());
+        let Some(count) = self.tree_count.and_then(|c| c.task_clock_ns) else {
+            return Some(tree);
+        };
+        let (count_then, tree_then) = *base.get_or_insert((count, tree));
+        Some(tree.max(tree_then + count.saturating_sub(count_then)))
     }
 
     pub(super) fn own_and_inside(&mut self, methods: Methods, follow: &mut Follow) -> CpuCount {
@@ -330,7 +324,7 @@ impl State {
         let look = self.probing.look(&follow.probed, pid);
         let seen = look.as_ref().map(|look| look.seen);
         let by_probe = look.and_then(|look| look.own_ns);
-        let (own, inside) = match &follow.subject {
+        let (own, inside) = match &mut follow.subject {
             Subject::Process { pid: None, .. } if by_probe.is_some() => {
                 if methods.has(Method::Perf)
                     && let Some(Ok(counters)) = &mut self.tree_counters
@@ -345,13 +339,14 @@ impl State {
                 pid: None,
                 children,
             } => {
-                let own = if *children {
-                    self.own_tree_ns(methods)
+                let inside = if *children {
+                    self.own_tree_ns(methods, &mut follow.count_base)
                 } else {
-                    Some(clock::own_process_cpu_ns().saturating_sub(self.sampler_cpu_ns))
+                    Some(clock::own_process_cpu_ns())
                 };
                 // The sampler's time is known exactly and is not the function's.
-                (own, own.map(|ns| ns + self.sampler_cpu_ns))
+                let own = inside.map(|ns| ns.saturating_sub(self.sampler_cpu_ns));
+                (own, inside)
             }
             Subject::Process {
                 pid: Some(_),
@@ -364,8 +359,6 @@ impl State {
                         t.root_cpu_ns()
                     }
                 });
-                // A process that ended keeps what it had used.
-                let own = own.or(Some(follow.last_own_ns));
                 (own, own)
             }
             Subject::Thread(tid) => (
@@ -374,7 +367,26 @@ impl State {
             ),
             Subject::Task(task) => (Some(task.cpu_ns()), Some(clock::own_process_cpu_ns())),
             Subject::Cgroup(group) => {
-                let own = group.cpu_ns();
+                let own = match group.cpu_ns() {
+                    Some(ns) => Some(follow.earlier_ns.saturating_add(ns)),
+                    None => {
+                        let seen = follow.last_own_ns;
+                        follow.removed += u64::from(!follow.gone);
+                        follow.gone = true;
+                        // A service that starts again has a new group at the same path.
+                        let again = CgroupCpu::open(group.path()).ok();
+                        let again = again.and_then(|again| Some((again.cpu_ns()?, again)));
+                        match again {
+                            Some((ns, again)) => {
+                                *group = again;
+                                follow.gone = false;
+                                follow.earlier_ns = seen;
+                                Some(seen.saturating_add(ns))
+                            }
+                            None => (seen > 0).then_some(seen),
+                        }
+                    }
+                };
                 (own, own)
             }
         };
@@ -414,6 +426,7 @@ impl State {
             totals: self.counters.iter().take(width).map(|c| c.total).collect(),
             resets: self.counters.iter().take(width).map(|c| c.resets).collect(),
             idle_ns: self.idle_ns(moment.t_ns, cpu.inside_ns),
+            waiting_ns: self.machine.waiting_ns(),
             own_ns: cpu.own_ns,
             inside_ns: cpu.inside_ns,
             seen: cpu.seen,

@@ -9,10 +9,13 @@ use crate::machine::facts::ModelBand;
 use crate::machine::rest::Rest;
 use crate::machine::share::SandboxCount;
 use crate::source::perf::TreeCount;
-use crate::source::procfs::{CgroupCpu, SystemEdge, SystemState, Tree};
+use crate::source::procfs::{CgroupCpu, Missed, SystemEdge, SystemState, Tree};
 use crate::source::{Domain, Method, Methods, ReadFault, Unavailable, Zone};
 use crate::task::TaskClock;
 use crate::timeline::Timeline;
+
+/// CPU clocks and the edges of a window are read this near to each other, ns.
+const SKEW_NS: f64 = 100e3;
 
 /// Whose CPU time is weighed.
 #[derive(Debug)]
@@ -64,6 +67,8 @@ pub struct Edge {
     /// Resets of each counter so far.
     pub resets: Vec<u32>,
     pub(super) idle_ns: Option<u64>,
+    /// What of `idle_ns` was waiting for I/O or taken by the hypervisor.
+    pub(super) waiting_ns: u64,
     pub(super) own_ns: Option<u64>,
     pub(super) inside_ns: Option<u64>,
     /// What the limiting cgroup has counted, where there is one and its files are open.
@@ -101,6 +106,15 @@ pub(super) struct Follow {
     /// As kernel probes follow it, or why they do not.
     pub(super) probed: Result<Probed, String>,
     pub(super) last_own_ns: u64,
+    /// perf's count and the clocks of the tree when both were first read in the window, ns.
+    pub(super) count_base: Option<(u64, u64)>,
+    /// CPU time of cgroups that were at the same path before, ns, and how often one was removed.
+    pub(super) earlier_ns: u64,
+    pub(super) removed: u64,
+    /// There is none at the path now.
+    pub(super) gone: bool,
+    /// What the tree had missed when the window began.
+    pub(super) missed: Missed,
 }
 
 /// When the counters were read, and how far off that may be.
@@ -122,6 +136,8 @@ pub(super) struct Record {
     pub(super) group: Edge,
     pub(super) candidate: Option<Edge>,
     pub(super) ledger: Ledger,
+    /// CPU time of the function that no interval has had room for so far, ns.
+    pub(super) late_ns: f64,
     /// The same with the sandbox for the machine, where a quota or a cpuset makes one.
     pub(super) sandbox: Option<Ledger>,
     /// What the limiting cgroup has counted when it was first read, and then.
@@ -152,6 +168,17 @@ impl Record {
         Sums {
             ledger: self.ledger.clone(),
             sandbox: self.sandbox.clone(),
+        }
+    }
+
+    /// Counts what no interval had room for: the clocks are right about the sum.
+    pub(super) fn keep_late(&mut self) {
+        let late_ns = std::mem::take(&mut self.late_ns);
+        // The clocks are read within microseconds of each other, not at once.
+        if late_ns > SKEW_NS {
+            for ledger in std::iter::once(&mut self.ledger).chain(&mut self.sandbox) {
+                ledger.own_ns += late_ns;
+            }
         }
     }
 
@@ -247,6 +274,8 @@ pub struct Outcome {
     pub phases: Vec<Phase>,
     /// The function's CPU time could be followed.
     pub own_known: bool,
+    /// What of the function's CPU time may be missing.
+    pub missed: Missed,
     /// Samples: CPU columns, then the slots.
     pub timeline: Option<Timeline>,
     /// Idle watts of each zone as this process saw them, where it saw the machine at rest.

@@ -166,6 +166,13 @@ impl Kept {
         }
     }
 
+    /// Whether the file was removed since it was opened. Below a root of plain files its content
+    /// stays readable then, which the kernel's own does not.
+    pub fn is_removed(&self) -> bool {
+        let found = self.file().and_then(|file| file.metadata());
+        found.is_ok_and(|found| found.nlink() == 0)
+    }
+
     /// Reads a file that holds a number or a short line into `buffer` and returns it as text.
     ///
     /// Bytes that are no UTF-8 are an `InvalidData` error, a file that is longer than the buffer a

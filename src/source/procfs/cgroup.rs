@@ -46,8 +46,11 @@ impl CgroupCpu {
         &self.path
     }
 
-    /// CPU time since the cgroup was made, ns.
+    /// CPU time since the cgroup was made, ns; `None` where it was removed.
     pub fn cpu_ns(&self) -> Option<u64> {
+        if self.kept.is_removed() {
+            return None;
+        }
         let mut buffer = [0u8; 4096];
         let text = self.kept.read(&mut buffer).ok()?;
         if self.unified {

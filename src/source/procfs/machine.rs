@@ -182,6 +182,11 @@ impl MachineCpu {
         Some(idle)
     }
 
+    /// What of [`MachineCpu::idle_ns`] was waiting for I/O or stolen, ns.
+    pub fn waiting_ns(&self) -> u64 {
+        self.waiting_ns
+    }
+
     /// Whether idle time and the process's own since the last look make up all the capacity.
     fn explained(&self, now_ns: u64, idle_ns: u64, inside_ns: Option<u64>) -> bool {
         let Some((at, idle_then, Some(inside_then))) = self.seen else {

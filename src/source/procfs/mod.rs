@@ -9,7 +9,7 @@ mod tree;
 pub use cgroup::{CgroupCpu, cgroup_usage_usec};
 pub use machine::{IDLE_STEP_NS, MachineCpu, StatLine, online_cpus, uptime_idle_ns};
 pub use system::{InOut, Memory, System, SystemEdge, SystemState, disk_bytes, net_bytes};
-pub use tree::{PidStat, Tree, peak_bytes};
+pub use tree::{Missed, PidStat, Tree, began_at, peak_bytes};
 
 /// /proc counts in 1/100 s for user space (USER_HZ) on every architecture we run on.
 const TICK_NS: u64 = 10_000_000;
@@ -22,7 +22,7 @@ mod tests {
     fn parsers_survive_hostile_text() {
         for text in ["", ")", "1 (", "cpu", "cpu  -1 2 3 4", ": : :", "\u{fffd}"] {
             let _ = StatLine::parse(text);
-            let _ = PidStat::parse(text);
+            let _ = PidStat::parse(text.as_bytes());
             let _ = uptime_idle_ns(text);
             let _ = net_bytes(text);
             let _ = disk_bytes(text, &mut |_| true);

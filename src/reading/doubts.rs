@@ -1,0 +1,63 @@
+//! What of a window's CPU time was not seen, said in words.
+
+use crate::sampler::Outcome;
+use crate::source::Method;
+
+/// How much CPU time may be used unseen: up to one look of the sampler, or all of the window.
+fn looks(outcome: &Outcome) -> String {
+    match outcome.interval_ns {
+        Some(ns) if !outcome.sampler_refused => {
+            format!(
+                "it was looked at every {:.3} s",
+                (ns as f64 * 1e-9).max(0.1)
+            )
+        }
+        _ => "it was looked at when the window began and ended".into(),
+    }
+}
+
+/// Notes CPU time that may be missing from the function's.
+pub(super) fn note_missed(outcome: &Outcome, warnings: &mut Vec<String>) {
+    let missed = outcome.missed;
+    if missed.root_ended {
+        warnings.push(format!(
+            "the metered process ended within the window: what it used after it was last seen is \
+             missing ({})",
+            looks(outcome)
+        ));
+    }
+    if missed.unwaited > 0 {
+        warnings.push(format!(
+            "{} descendant(s) ended without being waited for (orphans, or SIGCHLD is ignored): \
+             what they used after they were last seen is missing ({})",
+            missed.unwaited,
+            looks(outcome)
+        ));
+    }
+    if missed.hidden {
+        warnings.push(
+            "/proc does not show the descendants of the metered process: their CPU time counts \
+             once they have been waited for"
+                .into(),
+        );
+    }
+    if missed.removed > 0 {
+        warnings.push(format!(
+            "the cgroup was removed {} time(s) within the window: what was used in it after it was \
+             last seen is missing ({})",
+            missed.removed,
+            looks(outcome)
+        ));
+    }
+}
+
+/// Why there is no headline though the model was asked for, or that it was not.
+pub(super) fn no_model(outcome: &Outcome) -> &'static str {
+    if outcome.missing(Method::Tdp).is_some() {
+        "the model was not asked for"
+    } else if !outcome.own_known {
+        "the model was not used: the CPU time of what is metered is unknown"
+    } else {
+        "the model gives nothing for it"
+    }
+}

@@ -1,0 +1,351 @@
+"""CPU time of a process tree or a cgroup: none is lost, counted twice or another's."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from lithowatt import EnergyMeter
+
+METHODS = ["psutil", "tdp"]
+BURN = "import time\nend = time.process_time() + {}\nwhile time.process_time() < end: pass\n"
+
+
+def burn(seconds: float) -> None:
+    end = time.process_time() + seconds
+    while time.process_time() < end:
+        pass
+
+
+def forked(work: Callable[[], object]) -> int:
+    """The number of a child that does the work and ends."""
+    pid = os.fork()
+    if pid == 0:
+        work()
+        os._exit(0)
+    return pid
+
+
+def cpu_of(pid: int) -> float:
+    """CPU time of a process by its clock, s (include/linux/posix-timers_types.h)."""
+    return time.clock_gettime_ns((~pid << 3) | 2) * 1e-9
+
+
+def used_so_far() -> float:
+    """CPU time of this process and of what it waited for, s."""
+    both = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return sum(usage.ru_utime + usage.ru_stime for usage in both)
+
+
+@pytest.fixture
+def sleepers() -> Iterator[Callable[[int], None]]:
+    """Starts processes that do nothing, and ends them after the test."""
+    started: list[int] = []
+
+    def start(count: int) -> None:
+        for _ in range(count):
+            started.append(forked(signal.pause))
+
+    yield start
+    for pid in started:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+
+
+@pytest.mark.parametrize("interval", [0.1, None])
+def test_a_large_tree_has_all_of_its_cpu_time(
+    sleepers: Callable[[int], None], interval: float | None
+) -> None:
+    sleepers(600)
+    meter = EnergyMeter(methods=METHODS, interval=interval)
+    with meter:
+        pass
+    before = used_so_far()
+    with meter:
+        for pid in [forked(lambda: burn(0.5)) for _ in range(2)]:
+            os.waitpid(pid, 0)
+    used = used_so_far() - before
+    reading = meter.reading
+    assert reading.cpu_seconds == pytest.approx(used, rel=0.05, abs=0.1)
+
+
+@pytest.mark.parametrize("name", ["é" * 9, "a) R 1 (b", "\n\t x"])
+def test_a_program_of_any_name_counts_with_its_children(name: str, tmp_path: Path) -> None:
+    # The kernel keeps 15 bytes of a name: of "é" seven and a half.
+    program = tmp_path / name
+    shutil.copy("/bin/bash", program)
+    with EnergyMeter(methods=METHODS) as meter:
+        script = "while :; do :; done & echo $!; while :; do :; done"
+        process = subprocess.Popen([program, "-c", script], stdout=subprocess.PIPE, text=True)
+        assert process.stdout is not None
+        child = int(process.stdout.readline())
+        while cpu_of(process.pid) < 0.3 or cpu_of(child) < 0.3:
+            time.sleep(0.02)
+        used = cpu_of(process.pid) + cpu_of(child)
+    os.kill(child, signal.SIGKILL)
+    process.kill()
+    process.wait()
+    process.stdout.close()
+    assert meter.reading.cpu_seconds is not None
+    assert meter.reading.cpu_seconds >= used - 0.02
+
+
+def test_memory_peak_of_a_process_whose_name_is_no_text(tmp_path: Path) -> None:
+    program = tmp_path / ("é" * 9)
+    shutil.copy("/bin/bash", program)
+    process = subprocess.Popen([program, "-c", "read x"], stdin=subprocess.PIPE)
+    with EnergyMeter(pid=process.pid, methods=METHODS) as meter:
+        pass
+    process.communicate(b"\n")
+    assert meter.stats()["worker_func_psutil_process_memory_peak_mb"] > 0
+
+
+def test_children_that_nobody_waits_for_keep_what_was_seen() -> None:
+    before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    try:
+        with EnergyMeter(methods=METHODS) as meter:
+            for _ in range(3):
+                reader, writer = os.pipe()
+                if os.fork() == 0:
+                    burn(0.5)
+                    os._exit(0)
+                os.close(writer)
+                # Returns when the child has ended: it held the other end.
+                os.read(reader, 1)
+                os.close(reader)
+    finally:
+        signal.signal(signal.SIGCHLD, before)
+    reading = meter.reading
+    assert reading.cpu_seconds is not None
+    # A look every 0.1 s misses at most that of each.
+    assert reading.cpu_seconds > 0.9
+    assert any("without being waited for" in text for text in reading.warnings)
+
+
+def test_orphans_are_not_counted_twice() -> None:
+    meter = EnergyMeter(methods=["perf", *METHODS])
+    for _ in range(4):
+        with meter:
+            pass
+    reader, writer = os.pipe()
+    count, each = 4, 0.4
+    with meter:
+        for _ in range(count):
+            parent = os.fork()
+            if parent == 0:
+                if os.fork() == 0:
+                    os.setsid()
+                    burn(each)
+                    os.write(writer, b"x")
+                    os._exit(0)
+                time.sleep(0.25)
+                os._exit(0)
+            os.waitpid(parent, 0)
+            os.read(reader, 1)
+    os.close(reader)
+    os.close(writer)
+    cpu = meter.reading.cpu_seconds
+    assert cpu is not None
+    # What an orphan uses between the last look and its end may be missing, nothing may be twice.
+    assert count * (each - 0.2) < cpu < count * each + 0.25
+
+
+def test_descendants_count_on_when_the_root_has_ended() -> None:
+    script = f"{sys.executable} -c '{BURN.format(1.0)}' & echo $!; sleep 0.6"
+    root = subprocess.Popen(["bash", "-c", script], stdout=subprocess.PIPE, text=True)
+    assert root.stdout is not None
+    child = int(root.stdout.readline())
+    with EnergyMeter(pid=root.pid, methods=METHODS, interval=0.05) as meter:
+        root.wait()
+        while True:
+            try:
+                last = cpu_of(child)
+            except OSError:
+                break
+            time.sleep(0.01)
+    root.stdout.close()
+    reading = meter.reading
+    assert reading.cpu_seconds is not None
+    assert reading.cpu_seconds > last - 0.25
+    assert any("process ended within the window" in text for text in reading.warnings)
+
+
+def _next_pid(pid: int) -> None:
+    Path("/proc/sys/kernel/ns_last_pid").write_text(str(pid - 1))
+
+
+def _reuse() -> None:
+    """Runs in a PID namespace of its own: meters a process whose number another gets."""
+    sleeper = [sys.executable, "-S", "-c", "import time; time.sleep(60)"]
+    burner = [
+        sys.executable,
+        "-S",
+        "-c",
+        BURN.format(0.4) + "print(1, flush=True)\nimport time; time.sleep(60)",
+    ]
+    victim = subprocess.Popen(sleeper)
+    within = EnergyMeter(pid=victim.pid, methods=METHODS, interval=0.05)
+    between = EnergyMeter(pid=victim.pid, methods=METHODS, interval=0.05)
+    alone = EnergyMeter(pid=victim.pid, children=False, methods=METHODS, interval=0.05)
+    within.start()
+    alone.start()
+    time.sleep(0.3)
+    victim.kill()
+    victim.wait()
+    _next_pid(victim.pid)
+    other = subprocess.Popen(burner, stdout=subprocess.PIPE)
+    if other.pid != victim.pid:
+        print("the number was not given again")
+        sys.exit(77)
+    between.start()
+    assert other.stdout is not None
+    other.stdout.readline()
+    within.stop()
+    between.stop()
+    alone.stop()
+    for meter in (within, alone):
+        assert meter.reading.cpu_seconds is not None
+        assert meter.reading.cpu_seconds < 0.2, meter.reading.cpu_seconds
+        assert any("ended" in text for text in meter.reading.warnings)
+    assert between.reading.cpu_seconds is None and between.reading.joules is None
+    other.kill()
+    other.wait()
+
+
+def test_a_number_that_is_given_to_another_process_is_not_the_metered_one() -> None:
+    unshare = shutil.which("unshare")
+    if unshare is None or os.geteuid() != 0:
+        pytest.skip("a PID namespace of its own takes unshare and root")
+    here = Path(__file__)
+    code = (
+        f"import sys; sys.path.insert(0, {str(here.parent)!r}); import {here.stem} as t; t._reuse()"
+    )
+    command = [unshare, "-pf", "--mount-proc", sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode == 77 or "unshare" in done.stderr:
+        pytest.skip(done.stdout.strip() or done.stderr.strip())
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_proc_of_another_pid_namespace_is_not_believed() -> None:
+    """Numbers in it are other processes': here 1 is this one, there it is init."""
+    unshare = shutil.which("unshare")
+    if unshare is None or os.geteuid() != 0:
+        pytest.skip("a PID namespace of its own takes unshare and root")
+    code = (
+        "import os, subprocess, sys, time\n"
+        "from lithowatt import EnergyMeter\n"
+        "m = EnergyMeter(methods=['psutil', 'tdp'])\n"
+        "m.start()\n"
+        f"p = subprocess.Popen([sys.executable, '-S', '-c', {BURN.format(60)!r}])\n"
+        "while time.clock_gettime_ns((~p.pid << 3) | 2) < 5e8: time.sleep(0.02)\n"
+        "used = time.clock_gettime_ns((~p.pid << 3) | 2) * 1e-9\n"
+        "m.stop(); p.kill(); p.wait()\n"
+        "print(m.reading.cpu_seconds, used)\n"
+    )
+    done = subprocess.run(
+        [unshare, "-pf", sys.executable, "-c", code], capture_output=True, text=True, check=False
+    )
+    if "unshare" in done.stderr:
+        pytest.skip(done.stderr.strip())
+    assert done.returncode == 0, done.stderr
+    cpu, used = map(float, done.stdout.split())
+    # In steps of 10 ms, user and system time each.
+    assert used - 0.05 < cpu < used + 1.0
+
+
+def _hierarchy() -> Path:
+    for top in ("/sys/fs/cgroup/cpuacct", "/sys/fs/cgroup/unified", "/sys/fs/cgroup"):
+        folder = Path(top)
+        if (folder / "cgroup.procs").exists() and os.access(folder, os.W_OK):
+            return folder
+    pytest.skip("a cgroup to make takes root and a writable hierarchy with CPU accounting")
+
+
+@contextlib.contextmanager
+def _group(name: str) -> Iterator[Path]:
+    folder = _hierarchy() / name
+    try:
+        folder.mkdir()
+    except OSError as error:
+        pytest.skip(f"no cgroup can be made: {error}")
+    try:
+        yield folder
+    finally:
+        with contextlib.suppress(OSError):
+            folder.rmdir()
+
+
+def _job(folder: Path, seconds: float) -> None:
+    code = f"open({str(folder / 'cgroup.procs')!r}, 'w').write('0')\n" + BURN.format(seconds)
+    subprocess.run([sys.executable, "-S", "-c", code], check=True)
+
+
+def _remove(folder: Path) -> None:
+    # A dead process leaves its group a moment after it was waited for.
+    for _ in range(500):
+        try:
+            return folder.rmdir()
+        except OSError:
+            time.sleep(0.01)
+    folder.rmdir()
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_a_cgroup_that_is_removed_keeps_what_was_seen(again: bool) -> None:
+    with _group(f"lithowatt-test-{os.getpid()}") as folder:
+        try:
+            meter = EnergyMeter(cgroup=folder, methods=METHODS, interval=0.05)
+        except OSError as error:
+            pytest.skip(f"no CPU accounting in {folder}: {error}")
+        meter.start()
+        _job(folder, 0.5)
+        time.sleep(0.3)
+        _remove(folder)
+        if again:
+            folder.mkdir()
+            time.sleep(0.3)
+            _job(folder, 0.5)
+            time.sleep(0.3)
+        meter.stop()
+    reading = meter.reading
+    assert reading.cpu_seconds is not None and reading.joules is not None
+    assert (0.95 if again else 0.45) < reading.cpu_seconds < (1.4 if again else 0.9)
+    assert any("cgroup was removed" in text for text in reading.warnings)
+
+
+def test_a_removed_account_below_a_root_of_files_is_followed(tmp_path: Path) -> None:
+    folder = tmp_path / "job"
+
+    def account(usec: int) -> None:
+        folder.mkdir()
+        (folder / "cpu.stat").write_text(f"usage_usec {usec}\n")
+
+    account(1_000_000)
+    with EnergyMeter(cgroup=folder, methods=METHODS, interval=None) as meter:
+        (folder / "cpu.stat").write_text("usage_usec 1500000\n")
+        with meter.phase("seen"):
+            pass
+        shutil.rmtree(folder)
+        account(250_000)
+    assert meter.reading.cpu_seconds == pytest.approx(0.75, abs=0.01)
+
+
+def test_the_reason_says_why_there_is_no_energy(tmp_path: Path) -> None:
+    process = subprocess.Popen([sys.executable, "-S", "-c", "input()"], stdin=subprocess.PIPE)
+    meter = EnergyMeter(pid=process.pid, methods=METHODS)
+    process.communicate(b"\n")
+    with meter:
+        pass
+    assert meter.reading.joules is None
+    assert "had ended before the window began" in meter.reading.raw["headline_reason"]
