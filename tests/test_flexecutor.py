@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import errno
 import json
 import logging
+import os
 import pickle
 import random
 import subprocess
@@ -34,7 +36,9 @@ from lithowatt.flexecutor._patch import (
     execute_with_profiling,
     unpatch_executor,
 )
-from lithowatt.profiles import Configuration, read_profile, read_sidecar
+from lithowatt.flexecutor._values import has_energy
+from lithowatt.lithops._worker import _HEADLINE
+from lithowatt.profiles import Configuration, read_profile, read_sidecar, write_profile
 
 # --- columns ------------------------------------------------------------------
 
@@ -69,6 +73,36 @@ def test_without_a_share_there_is_no_reading(consumption, machine):
         stats(energy_consumption=consumption, energy_machine=machine, rapl_energy_pkg=5.0)
     )
     assert values["rapl_energy_pkg"] is None
+
+
+def test_joules_of_another_meter_are_not_taken_for_lithowatts():
+    # What the Lithops of FlexExecutor's energy fork leaves: percent times CPU seconds.
+    foreign = stats(
+        energy_consumption=262588.8,
+        energy_duration=0.4,
+        energy_method_used="null, null, null, psutil",
+        rapl_energy_pkg=401.0,
+        perf_energy_cores=12.0,
+        ebpf_energy_total=0.0,
+        psutil_cpu_percent=3.0,
+    )
+    assert not has_energy(foreign)
+    times = apply_energy(FunctionTimes(compute=0.49), {**foreign, "worker_exec_time": 0.6})
+    assert times.time_consumption == 0.6
+    for column in PROFILE_COLUMNS:
+        if column.unit == "J" or column.name.startswith(("energy", "measurement", "psutil")):
+            assert getattr(times, column.name) is None, column.name
+
+
+def test_each_form_of_our_message_is_known():
+    with EnergyMeter() as m:
+        sum(range(1000))
+    assert has_energy(m.stats())
+    assert has_energy(json.loads(m.stats_json(compact=True)))
+    headline = {key: m.stats()[key] for key in _HEADLINE if key in m.stats()}
+    assert has_energy(headline)
+    assert "worker_func_energy_schema" in headline and "worker_func_energy_definition" in headline
+    assert not has_energy(None) and not has_energy({})
 
 
 def test_a_share_never_exceeds_the_machine():
@@ -504,6 +538,135 @@ def test_what_cannot_be_merged_is_written_upstreams_way(tmp_path):
     profile[1, 512, 2]["odd"] = [[1]]
     profile_files.save(file, profile, upstream)
     assert read_profile(file)[Configuration(1, 512, 2)]["energy"] == [[1.0]]
+
+
+def truncates_first(file: str, data: Any) -> None:
+    """As FlexExecutor writes: it empties the file, then fails at what JSON cannot hold."""
+    with open(file, "w") as out:
+        json.dump({str(key): metrics for key, metrics in data.items()}, out)
+
+
+def test_a_write_of_flexecutors_own_that_fails_leaves_the_file_as_it_was(tmp_path):
+    file = tmp_path / "stage.json"
+    profile = load(file)
+    store(profile, [1.0])
+    profile_files.save(str(file), profile, upstream)
+    before = file.read_bytes()
+    profile[1, 512, 2]["odd"] = [[object()]]
+    with pytest.raises(TypeError):
+        profile_files.save(str(file), profile, truncates_first)
+    assert file.read_bytes() == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["stage.json", "stage.json.energy"]
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO])
+def test_a_disk_that_takes_no_more_leaves_the_profile_whole(number, tmp_path, monkeypatch, caplog):
+    file = tmp_path / "stage.json"
+    profile = load(file)
+    for energy in (1.0, 2.0):
+        store(profile, [energy])
+        profile_files.save(str(file), profile, upstream)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    store(profile, [3.0])
+
+    def full(descriptor: int) -> None:
+        raise OSError(number, "no more")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with caplog.at_level(logging.WARNING, logger="lithowatt"), pytest.raises(OSError) as raised:
+        profile_files.save(str(file), profile, upstream)
+    assert raised.value.errno == number
+    assert "is left as it was, without the newest repetition" in caplog.text
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    # With room again, nothing is missing, in the sidecar neither.
+    monkeypatch.undo()
+    store(profile, [4.0])
+    profile_files.save(str(file), profile, upstream)
+    assert read_profile(file)[Configuration(1, 512, 2)]["energy"] == [[1.0], [2.0], [3.0], [4.0]]
+    records = read_sidecar(file)["configurations"]["(1, 512, 2)"]
+    assert [record["energy"] for record in records] == [1.0, 2.0, 3.0, 4.0]
+
+
+def test_a_sidecar_that_cannot_be_written_is_made_up_for_later(tmp_path, monkeypatch):
+    file = tmp_path / "stage.json"
+    profile = load(file)
+    store(profile, [1.0])
+    monkeypatch.setattr("lithowatt.profiles._sidecar.write_pieces", refuse)
+    profile_files.save(str(file), profile, upstream)
+    assert read_profile(file)[Configuration(1, 512, 2)]["energy"] == [[1.0]]
+    monkeypatch.undo()
+    store(profile, [2.0])
+    profile_files.save(str(file), profile, upstream)
+    records = read_sidecar(file)["configurations"]["(1, 512, 2)"]
+    assert [record["energy"] for record in records] == [1.0, 2.0]
+
+
+def refuse(*args: Any) -> None:
+    raise OSError(errno.ENOSPC, "no room")
+
+
+def test_where_no_file_can_be_made_the_old_one_is_written_over(tmp_path, monkeypatch):
+    file = tmp_path / "stage.json"
+    write_profile(file, {(1, 512, 1): {"read": [[1.0]]}})
+    real = os.open
+
+    def closed(path: Any, flags: int, *more: Any, **named: Any) -> int:
+        if flags & os.O_EXCL:
+            raise OSError(errno.EACCES, "no new files here")
+        return real(path, flags, *more, **named)
+
+    monkeypatch.setattr(os, "open", closed)
+    write_profile(file, {(1, 512, 1): {"read": [[1.0], [2.0]]}})
+    assert read_profile(file)[Configuration(1, 512, 1)]["read"] == [[1.0], [2.0]]
+    write_profile(file, {(1, 512, 1): {"read": [[3.0]]}})
+    assert read_profile(file)[Configuration(1, 512, 1)]["read"] == [[3.0]]
+    # No room for it: what was there is there.
+    monkeypatch.setattr(os, "fsync", refuse)
+    with pytest.raises(OSError, match="no room"):
+        write_profile(file, {(1, 512, 1): {"read": [[4.0], [5.0]]}})
+    assert read_profile(file)[Configuration(1, 512, 1)]["read"] == [[3.0]]
+
+
+def test_a_save_makes_text_of_what_is_new_and_reads_nothing_again(tmp_path, monkeypatch):
+    file = str(tmp_path / "stage.json")
+    profile = load(file)
+    made: list[int] = []
+    real = json.dumps
+
+    def counted(value: Any, **options: Any) -> str:
+        text = real(value, **options)
+        made.append(len(text))
+        return text
+
+    def again(*args: Any) -> Any:
+        raise AssertionError("read again")
+
+    sizes = []
+    for energy in range(40):
+        store(profile, [float(energy)])
+        made.clear()
+        with monkeypatch.context() as patched:
+            if energy:
+                patched.setattr("lithowatt.profiles._file.parse_profile", again)
+                patched.setattr("lithowatt.profiles._sidecar.read_sidecar", again)
+            patched.setattr("lithowatt.profiles._text.json.dumps", counted)
+            profile_files.save(file, profile, upstream)
+        sizes.append(sum(made))
+    assert sizes[-1] < 1.2 * sizes[1]
+    energies = read_profile(file)[Configuration(1, 512, 2)]["energy"]
+    assert energies == [[float(energy)] for energy in range(40)]
+    records = read_sidecar(file)["configurations"]["(1, 512, 2)"]
+    assert [record["energy"] for record in records] == [float(energy) for energy in range(40)]
+
+
+def test_what_flexecutor_prints_of_a_profile_stays_small(tmp_path):
+    profile = load(tmp_path / "stage.json")
+    lengths = []
+    for energy in range(30):
+        store(profile, [float(energy)])
+        lengths.append(len(f"{profile}"))
+    assert lengths[-1] <= lengths[4] + 20
+    assert "energy" not in f"{profile}" and "<28 more>" in f"{profile}"
 
 
 def test_what_upstream_can_read_is_read(tmp_path):

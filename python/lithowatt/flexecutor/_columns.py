@@ -39,6 +39,8 @@ PROFILE_COLUMNS: tuple[Column, ...] = (
     Column("energy_quality", "text", "measured, attributed or modelled"),
     Column("energy_method", "text", "how it was made, e.g. rapl+cputime"),
     Column("energy_definition", "text", "marginal (above idle) or amortised (with idle's share)"),
+    Column("energy_idle_source", "text", "where the machine's idle power is from"),
+    Column("energy_warnings", "text", "what makes these numbers doubtful, separated by ' | '"),
     Column("energy_marginal", "J", "above idle"),
     Column("energy_amortised", "J", "with this call's share of idle"),
     Column("energy_read", "J", "of the read phase (download)"),
@@ -91,6 +93,8 @@ class FunctionTimes:
     energy_quality: str | None = None
     energy_method: str | None = None
     energy_definition: str | None = None
+    energy_idle_source: str | None = None
+    energy_warnings: str | None = None
     energy_marginal: float | None = None
     energy_amortised: float | None = None
     energy_read: float | None = None

@@ -24,9 +24,10 @@ from lithowatt.profiles._file import Configuration
 from .._environment import enabled
 from .._harmless import Harmless
 from . import _profile
+from ._columns import FunctionTimes
 from ._estimate import Place, estimate, place_of
 from ._proxy import Failure, MeteredExecutor, meter
-from ._values import RIDING, TASK_TIMES, energy_values, has_energy, set_values
+from ._values import RIDING, TASK_TIMES, apply_energy, energy_values, has_energy, set_values
 
 logger = logging.getLogger("lithowatt")
 
@@ -88,6 +89,8 @@ def process_stage(
     future = original(view, stage, *args, **kwargs)
     with Harmless("completing the timings of a stage"):
         complete_timings(future, place_of(inner, getattr(stage, "resource_config", None)))
+        # FlexExecutor forgets it where another stage of the same batch fails.
+        stage.__dict__[_ENDED] = future
     return future
 
 
@@ -135,8 +138,11 @@ def _complete(times: Any, stats: Any, place: Place) -> None:
     set_values(times, values)
 
 
-#: Attribute of a stage: the record of what it used when its run failed.
+#: Attribute of a stage: the `Failure` of its run.
 _FAILURE = "_lithowatt_failure"
+
+#: Attribute of a stage: the future of its run, when that has ended well.
+_ENDED = "_lithowatt_ended"
 
 #: Attribute of a DAGExecutor: what it runs is for a profile.
 _PROFILING = "_lithowatt_profiling"
@@ -144,8 +150,26 @@ _PROFILING = "_lithowatt_profiling"
 
 def _note_failure(stage: Any, failure: Failure) -> None:
     """Keeps what a failed stage used, until its run has ended."""
+    stage.__dict__[_FAILURE] = failure
+
+
+def _failed_record(stage: Any, failure: Failure) -> dict[str, Any]:
     error = f"{type(failure.error).__name__}: {failure.error}"
-    stage.__dict__[_FAILURE] = _record(stage, error, failure.calls)
+    return _record(stage, error, [_times_of(stats) for stats in failure.calls])
+
+
+def _ended_record(stage: Any, ended: Any, failed: list[str]) -> dict[str, Any]:
+    error = f"not in the profile: stage {', '.join(failed) or 'unknown'} failed"
+    calls: list[Any] = [_times_of(stats) for stats in ended.stats]
+    if None in calls:
+        # The energy is on the results, which need to be fetched.
+        calls = ended.get_timings()
+    return _record(stage, error, calls)
+
+
+def _times_of(stats: Any) -> FunctionTimes | None:
+    """The energy of a call that left no FunctionTimes, None where nothing is known of it."""
+    return apply_energy(FunctionTimes(), stats) if has_energy(stats) else None
 
 
 def _record(stage: Any, error: str, calls: list[Any]) -> dict[str, Any]:
@@ -163,15 +187,16 @@ def _keep_failures(executor: Any, asset: Any) -> None:
     The stages that had ended well are among them: FlexExecutor profiles a run
     when all of it is done, so this one is in no profile.
     """
-    done = getattr(executor, "_futures", {})
     failed = [stage.stage_id for stage in executor._dag.stages if _FAILURE in stage.__dict__]
     for stage in executor._dag.stages:
         with Harmless("keeping what a stage of a failed run used"):
-            record = stage.__dict__.pop(_FAILURE, None)
-            if record is None and stage.stage_id in done:
-                error = f"not in the profile: stage {', '.join(failed) or 'unknown'} failed"
-                record = _record(stage, error, list(done[stage.stage_id].stats))
-            if record is None:
+            failure = stage.__dict__.pop(_FAILURE, None)
+            ended = stage.__dict__.pop(_ENDED, None)
+            if failure is not None:
+                record = _failed_record(stage, failure)
+            elif ended is not None:
+                record = _ended_record(stage, ended, failed)
+            else:
                 continue
             logger.info(
                 "%s of a failed run used %s J", record["stage"], record["energy_known"] or "unknown"
@@ -388,6 +413,10 @@ def _methods(dag: Any, namespace: MutableMapping[str, Any]) -> dict[str, Any]:
 
     @functools.wraps(plain_execute)
     def execute(self: Any, *args: Any, **kwargs: Any) -> Any:
+        with Harmless("forgetting earlier runs of the stages"):
+            for stage in self._dag.stages:
+                stage.__dict__.pop(_ENDED, None)
+                stage.__dict__.pop(_FAILURE, None)
         try:
             return plain_execute(self, *args, **kwargs)
         except (Exception, SystemExit):  # Lithops raises what a call raised

@@ -55,13 +55,38 @@ def metered_stage(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 class Failure:
-    """What is known of a map call that failed: its error, its calls' stats."""
+    """What is known of a map call that failed.
 
-    __slots__ = ("calls", "error")
+    Attributes:
+        error: What `wait` raised.
+    """
 
-    def __init__(self, error: BaseException, calls: list[Any]) -> None:
+    __slots__ = ("_futures", "_storage", "error")
+
+    def __init__(self, error: BaseException, futures: list[Any], storage: Any = None) -> None:
         self.error = error
-        self.calls = calls
+        self._futures = futures
+        self._storage = storage
+
+    @property
+    def calls(self) -> list[Any]:
+        """The stats of each call, as far as they are known by now.
+
+        Lithops raises at the first call that failed and asks for no status after it, so the
+        others are asked for theirs, once.
+        """
+        return [self._stats(future) for future in self._futures]
+
+    def _stats(self, future: Any) -> Any:
+        stats = getattr(future, "stats", None)
+        ended = any(getattr(future, name, False) for name in ("error", "success", "done"))
+        ask = getattr(future, "status", None)
+        if not ended and callable(ask):
+            with Harmless("asking for the status of a call"):
+                status = ask(throw_except=False, internal_storage=self._storage, check_only=True)
+                if isinstance(status, dict):
+                    return status
+        return stats
 
 
 class MeteredExecutor:
@@ -95,8 +120,9 @@ class MeteredExecutor:
         if self._lithowatt_failed is None:
             return
         futures = fs if isinstance(fs, (list, tuple)) else [fs]
-        calls = [getattr(future, "stats", None) for future in futures if future is not None]
-        self._lithowatt_failed(Failure(error, calls))
+        storage = getattr(self._lithowatt_inner, "internal_storage", None)
+        there = [future for future in futures if future is not None]
+        self._lithowatt_failed(Failure(error, there, storage))
 
     def __getattr__(self, name: str) -> Any:
         if name in self._OWN:  # a copy that is not made yet

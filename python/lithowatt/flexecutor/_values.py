@@ -11,16 +11,32 @@ meanings of the fields are in `_columns`.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from typing import Any
 
 PREFIX = "worker_func_"
 
 #: Attribute of a FunctionTimes that came from a worker: its values as they were there.
 RIDING = "_lithowatt_values"
+
+#: Keys that every message of lithowatt has one of, and that no other meter writes: the Lithops
+#: that came with FlexExecutor's energy fork has an `energy_consumption`, `energy_duration` and
+#: `energy_method_used` of its own, and its consumption is percent times CPU seconds. The first is
+#: in every message with room for it.
+_MARKS = (
+    "energy_schema",
+    "energy_quality",
+    "energy_definition",
+    "energy_low",
+    "energy_machine",
+    "tdp_energy",
+)
+
+#: Between the warnings of one call, which are one text in a profile.
+WARNING_SEPARATOR = " | "
 
 #: Columns taken over from the stats as they are.
 _COPIED = {
@@ -31,6 +47,7 @@ _COPIED = {
     "energy_quality": "energy_quality",
     "energy_method": "energy_method",
     "energy_definition": "energy_definition",
+    "energy_idle_source": "energy_idle_source",
     "energy_marginal": "energy_marginal",
     "energy_amortised": "energy_amortised",
     "energy_read": "energy_phase_read",
@@ -67,10 +84,12 @@ def energy_values(stats: Mapping[str, Any]) -> dict[str, Any]:
 
     Returns:
         A value for each of `lithowatt.flexecutor.COLUMN_NAMES`; `None` where it is unavailable.
+        Joules and powers are `None` where the stats are not lithowatt's, see `has_energy`.
 
     Example:
         >>> values = energy_values(
         ...     {
+        ...         "worker_func_energy_schema": 1,
         ...         "worker_func_energy_consumption": 2.0,
         ...         "worker_func_energy_machine": 10.0,
         ...         "worker_func_energy_quality": "attributed",
@@ -83,19 +102,25 @@ def energy_values(stats: Mapping[str, Any]) -> dict[str, Any]:
         True
     """
 
+    ours = has_energy(stats)
+
     def of(key: str) -> Any:
         return stats.get(PREFIX + key)
 
+    def metered(key: str) -> Any:
+        return of(key) if ours else None
+
     start, end = finite(stats.get("worker_start_tstamp")), finite(stats.get("worker_end_tstamp"))
     lasted = end - start if start is not None and end is not None and end >= start else None
-    share = _share(of("energy_consumption"), of("energy_machine"))
-    readings = {name: finite(of(name)) for name in _SHARED}
+    share = _share(metered("energy_consumption"), metered("energy_machine"))
+    readings = {name: finite(metered(name)) for name in _SHARED}
     info = stats.get("worker_processor_info")
     info = info if isinstance(info, dict) else {}
     values = {
         "time_consumption": stats.get("worker_exec_time"),
         "worker_time_execution": lasted,
-        **{name: of(key) for name, key in _COPIED.items()},
+        **{name: metered(key) for name, key in _COPIED.items()},
+        "energy_warnings": _joined(metered("energy_warnings")),
         **{
             name: None if reading is None or share is None else reading * share
             for name, reading in readings.items()
@@ -115,6 +140,12 @@ def _share(call: Any, machine: Any) -> float | None:
     if part is None or whole is None or whole <= 0:
         return None
     return min(max(part / whole, 0.0), 1.0)
+
+
+def _joined(warnings: Any) -> str | None:
+    if not isinstance(warnings, (list, tuple)):
+        return None
+    return WARNING_SEPARATOR.join(str(text) for text in warnings) or None
 
 
 def _aws_cpu(of: Any) -> str | None:
@@ -147,12 +178,15 @@ def plain_value(value: Any) -> Any:
 
 
 def has_energy(stats: Any) -> bool:
-    """Whether a call's stats were made by lithowatt in its worker."""
-    return isinstance(stats, dict) and any(
-        # A message with little room carries the headline only.
-        stats.get(PREFIX + key) is not None
-        for key in ("energy_schema", "energy_consumption")
-    )
+    """Whether a call's stats were made by lithowatt in its worker.
+
+    Example:
+        >>> has_energy({"worker_func_energy_schema": 1})
+        True
+        >>> has_energy({"worker_func_energy_consumption": 262588.8})  # somebody else's
+        False
+    """
+    return isinstance(stats, Mapping) and any(stats.get(PREFIX + key) is not None for key in _MARKS)
 
 
 def apply_energy(function_times: Any, stats: Mapping[str, Any]) -> Any:
@@ -164,11 +198,13 @@ def apply_energy(function_times: Any, stats: Mapping[str, Any]) -> Any:
         stats: The call's `future.stats`, or `EnergyMeter.stats()`.
 
     What the stats do not have becomes `None`, except the two times of the
-    worker, which only Lithops' own stats carry: those stay as they are.
+    worker, which only Lithops' own stats carry: those stay as they are. Stats of
+    another meter (see `has_energy`) have no energy.
 
     Example:
         >>> from lithowatt.flexecutor import FunctionTimes
-        >>> apply_energy(FunctionTimes(read=0.1), {"worker_func_energy_consumption": 1.5}).energy
+        >>> stats = {"worker_func_energy_schema": 1, "worker_func_energy_consumption": 1.5}
+        >>> apply_energy(FunctionTimes(read=0.1), stats).energy
         1.5
     """
     set_values(function_times, energy_values(stats))
@@ -178,5 +214,5 @@ def apply_energy(function_times: Any, stats: Mapping[str, Any]) -> Any:
 def set_values(function_times: Any, values: Mapping[str, Any]) -> None:
     """Sets these fields; a time of the worker's that is not known stays as it is."""
     for name, value in values.items():
-        if value is not None or name not in TASK_TIMES:
+        if value is not None or name not in TASK_TIMES or not hasattr(function_times, name):
             setattr(function_times, name, value)

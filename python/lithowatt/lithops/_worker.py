@@ -75,8 +75,10 @@ _HEADLINE = (
             "energy_high",
             "energy_quality",
             "energy_method",
+            "energy_definition",
             "energy_duration",
             "energy_warnings",
+            "energy_schema",
         )
     ),
     _task.PREFIX + "energy_consumption",

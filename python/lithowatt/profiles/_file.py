@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import logging
 import math
@@ -12,10 +13,13 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 from lithowatt._errors import MalformedValueError, UnreadableFileError
 from lithowatt._files import write_atomically
+
+if TYPE_CHECKING:
+    from lithowatt.profiles._saved import SavedProfile
 
 try:
     import fcntl
@@ -250,13 +254,17 @@ def append(base: Metrics, more: Metrics) -> None:
         column.extend([None] * _width(more, index) for index in range(len(new), added))
 
 
-def prints(metrics: Mapping[str, list[list[Any]]]) -> list[str]:
-    """What tells repetitions apart: the times of all their workers, in full."""
+def print_of(metrics: Mapping[str, list[list[Any]]], index: int) -> str:
+    """What tells a repetition from the others: the times of all its workers, in full."""
     columns = [metrics.get(name, []) for name in CORE_COLUMNS]
-    return [
-        json.dumps([col[index] if index < len(col) else None for col in columns], default=_number)
-        for index in range(repetitions_of(metrics))
-    ]
+    return json.dumps(
+        [col[index] if index < len(col) else None for col in columns], default=json_number
+    )
+
+
+def prints(metrics: Mapping[str, list[list[Any]]]) -> list[str]:
+    """`print_of` each repetition."""
+    return [print_of(metrics, index) for index in range(repetitions_of(metrics))]
 
 
 def missing(metrics: Metrics, other: Metrics) -> Metrics:
@@ -307,29 +315,66 @@ def write_profile(path: str | os.PathLike[str], data: Mapping[Any, Metrics]) -> 
         MalformedValueError: For a key that is no configuration.
         TypeError: For a value that JSON cannot carry.
     """
-    write_atomically(path, _text(data))
+    from lithowatt.profiles._text import ProfileText
+
+    write_pieces(path, ProfileText().of(data))
 
 
-def _text(data: Mapping[Any, Metrics]) -> str:
-    """A profile as JSON, a line per metric."""
-    # json's own indentation gives each value a line, and takes ten times as long.
-    configurations = []
-    for key, metrics in data.items():
-        lines = [
-            f"        {json.dumps(name)}: {json.dumps(column, default=_number)}"
-            for name, column in metrics.items()
-        ]
-        body = ",\n".join(lines)
-        configurations.append(f"    {json.dumps(Configuration.of(key).key)}: {{\n{body}\n    }}")
-    return "{\n" + ",\n".join(configurations) + "\n}\n"
-
-
-def _number(value: Any) -> Any:
+def json_number(value: Any) -> Any:
     """NumPy's numbers as Python's; anything else is refused, as by JSON."""
     item = getattr(value, "item", None)
     if item is None:
         raise TypeError(f"a profile cannot hold {type(value).__name__} {value!r:.60}")
     return item()
+
+
+#: Errors of a directory that takes no new file, and of a file that cannot be replaced because it
+#: is mounted by itself: the file may be writable all the same.
+_NO_NEW_FILE = (errno.EACCES, errno.EPERM, errno.EBUSY, errno.EXDEV)
+
+
+def write_pieces(path: str | os.PathLike[str], pieces: Sequence[bytes]) -> None:
+    """Replaces a file's content in one step.
+
+    Where the directory takes no new file, the content is written over the old one, with its room
+    on the disk reserved first.
+
+    Raises:
+        OSError: It cannot be written; what was there before still is.
+    """
+    content = b"".join(pieces)
+    try:
+        write_atomically(path, content)
+    except OSError as error:
+        # A link that was refused is not written through here either.
+        plain = Path(path).is_file() and not Path(path).is_symlink()
+        if error.errno not in _NO_NEW_FILE or not plain:
+            raise
+        _overwrite(path, content)
+
+
+def _overwrite(path: str | os.PathLike[str], content: bytes) -> None:
+    descriptor = os.open(path, os.O_RDWR | getattr(os, "O_NOFOLLOW", 0))
+    with os.fdopen(descriptor, "r+b", buffering=0) as file:
+        before = file.read()
+        try:
+            if len(content) > len(before) and hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(file.fileno(), 0, len(content))
+            _fill(file, content)
+            os.fsync(file.fileno())
+        except BaseException:
+            # The old content has its room on the disk still.
+            _fill(file, before)
+            raise
+
+
+def _fill(file: IO[bytes], content: bytes) -> None:
+    """Makes this the whole content of an unbuffered file."""
+    file.seek(0)
+    left = memoryview(content)
+    while left:
+        left = left[file.write(left) or 0 :]
+    file.truncate(len(content))
 
 
 @contextlib.contextmanager
@@ -368,6 +413,11 @@ def _lock(descriptor: int) -> bool:
             return True
 
 
+#: Profiles that `append_repetition` wrote last, by path: what is known need not be read again.
+_kept: dict[str, tuple[SavedProfile, ProfileData]] = {}
+_MOST_KEPT = 8
+
+
 def append_repetition(
     path: str | os.PathLike[str],
     configuration: Sequence[float],
@@ -389,17 +439,27 @@ def append_repetition(
         UnreadableFileError, OSError: It cannot be read or written.
     """
     from lithowatt.flexecutor._columns import repetition
-    from lithowatt.profiles import _sidecar
+    from lithowatt.profiles._saved import SavedProfile
+    from lithowatt.profiles._sidecar import NewRecord, record
 
     key = Configuration.of(configuration)
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     with locked(path):
-        try:
-            data = read_if_there(path)
-        except MalformedValueError as error:
-            raise MalformedValueError(f"{error}; {ADVICE}") from None
+        kept = _kept.get(os.path.realpath(path))
+        if kept is not None and kept[0].grows_to(path, kept[1]):
+            saved, data, unmoved = *kept, True
+        else:
+            saved, unmoved = SavedProfile(path), False
+            try:
+                data = read_if_there(path)
+            except MalformedValueError as error:
+                raise MalformedValueError(f"{error}; {ADVICE}") from None
+        _kept.pop(saved.path, None)  # until it is written
         metrics = data.setdefault(key, {})
         append(metrics, repetition(times, CORE_COLUMNS))
-        write_profile(path, data)
-        new = prints(metrics)[-1]
-        _sidecar.append_records(path, data, [(key, new, _sidecar.record(times, key.workers))])
+        index = repetitions_of(metrics) - 1
+        new = NewRecord(key, index, print_of(metrics, index), record(times, key.workers))
+        saved.write(data, [new], unmoved)
+        _kept[saved.path] = saved, data
+        for old in list(_kept)[:-_MOST_KEPT]:
+            _kept.pop(old, None)

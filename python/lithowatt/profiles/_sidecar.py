@@ -17,12 +17,12 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from lithowatt._errors import MalformedValueError, UnreadableFileError
-from lithowatt._files import write_atomically
-from lithowatt.flexecutor._values import finite
-from lithowatt.profiles._file import Configuration, Metrics, prints
+from lithowatt.flexecutor._values import WARNING_SEPARATOR, finite
+from lithowatt.profiles._file import Configuration, Metrics, prints, write_pieces
+from lithowatt.profiles._text import Stamp
 
 logger = logging.getLogger("lithowatt")
 
@@ -31,6 +31,9 @@ SCHEMA = 1
 
 #: Failed runs kept per file; the oldest go first.
 MOST_FAILURES = 100
+
+#: Different warnings told of per repetition.
+MOST_WARNINGS = 20
 
 _HARDWARE = ("cpu_name", "cpu_architecture", "cpu_cores_physical", "cpu_cores_logical", "aws_cpu")
 
@@ -99,23 +102,17 @@ def record(
 ) -> dict[str, Any]:
     """One repetition's record: J summed over the workers, and what they ran on.
 
-    Energies of calls that carry none are not taken as 0: `energy` is `None`
-    unless every call has one, and `calls_with_energy` says how many do.
+    Args:
+        times: A FunctionTimes of each worker.
+        requested: Workers that were asked for.
+        context: What the record shall say besides.
     """
-    energies = [
-        energy for one in times if (energy := finite(getattr(one, "energy", None))) is not None
-    ]
     hardware = Counter(tuple(getattr(one, name, None) for name in _HARDWARE) for one in times)
-    whole = len(energies) == len(times) and energies
     return {
-        "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "time": _now(),
         "requested_workers": requested,
         "actual_workers": len(times),
-        "energy": math.fsum(energies) if whole else None,
-        "calls_with_energy": len(energies),
-        "energy_quality": _count(times, "energy_quality"),
-        "energy_method": _count(times, "energy_method"),
-        "energy_definition": _count(times, "energy_definition"),
+        **_energies(times),
         "hardware": [
             {**dict(zip(_HARDWARE, values, strict=True)), "workers": count}
             for values, count in hardware.most_common()
@@ -125,9 +122,78 @@ def record(
     }
 
 
-def _count(times: Sequence[Any], name: str) -> dict[str, int]:
-    values = Counter(str(getattr(one, name, None) or "unavailable") for one in times)
+def failure(stage: str, key: str | None, error: str, calls: Sequence[Any]) -> dict[str, Any]:
+    """A failed run's record: the joules of its calls, which the profile does not hold.
+
+    Args:
+        stage: Its id.
+        key: The configuration that was asked for.
+        error: What it failed with.
+        calls: A FunctionTimes of each call, `None` for a call of which nothing is known.
+    """
+    return {
+        "time": _now(),
+        "stage": stage,
+        "configuration": key,
+        "error": error[:400],
+        "calls": len(calls),
+        **_energies(calls),
+    }
+
+
+def _energies(calls: Sequence[Any]) -> dict[str, Any]:
+    """J of these calls together, and how they were made.
+
+    A sum needs every call, and all of one definition: `energy` is None else, with the reason in
+    `energy_reason`. `energy_known` is the sum of the calls that are known. `energy_marginal` and
+    `energy_amortised` are the sums of the two definitions.
+    """
+    known = [one for one in calls if finite(getattr(one, "energy", None)) is not None]
+    definitions = {getattr(one, "energy_definition", None) for one in known}
+    reasons = []
+    if len(known) < len(calls) or not calls:
+        reasons.append(f"{len(calls) - len(known)} of {len(calls)} calls have no energy")
+    if len(definitions) > 1:
+        names = " and ".join(sorted(str(name or "of no known definition") for name in definitions))
+        reasons.append(f"calls are {names}, which do not add up")
+    return {
+        "energy": None if reasons else _sum(calls, "energy"),
+        "energy_reason": "; ".join(reasons) or None,
+        "energy_known": _sum(known, "energy") if len(definitions) == 1 else None,
+        "energy_marginal": _sum(calls, "energy_marginal"),
+        "energy_amortised": _sum(calls, "energy_amortised"),
+        "calls_with_energy": len(known),
+        "energy_quality": _count(calls, "energy_quality"),
+        "energy_method": _count(calls, "energy_method"),
+        "energy_definition": _count(calls, "energy_definition"),
+        "energy_idle_source": _count(calls, "energy_idle_source"),
+        "energy_warnings": _warnings(calls),
+    }
+
+
+def _sum(calls: Sequence[Any], name: str) -> float | None:
+    values = [finite(getattr(one, name, None)) for one in calls]
+    there = [value for value in values if value is not None]
+    return math.fsum(there) if there and len(there) == len(values) else None
+
+
+def _count(calls: Sequence[Any], name: str) -> dict[str, int]:
+    values = Counter(str(getattr(one, name, None) or "unavailable") for one in calls)
     return dict(values.most_common())
+
+
+def _warnings(calls: Sequence[Any]) -> dict[str, int]:
+    """How many calls gave each warning."""
+    texts: Counter[str] = Counter()
+    for one in calls:
+        text = getattr(one, "energy_warnings", None)
+        if isinstance(text, str):
+            texts.update(set(text.split(WARNING_SEPARATOR)))
+    return dict(texts.most_common(MOST_WARNINGS))
+
+
+def _now() -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
 
 
 def _version() -> str:
@@ -136,99 +202,152 @@ def _version() -> str:
     return _core.__version__
 
 
-def failure(stage: str, key: str | None, error: str, calls: Sequence[Any]) -> dict[str, Any]:
-    """A failed run's record: the joules of its calls, which the profile does not hold.
+class NewRecord(NamedTuple):
+    """The record of a repetition that the sidecar does not hold yet.
 
-    `calls` are their stats dicts, `None` for a call that left none. `energy` is
-    the J of all calls, `None` unless each is known; `energy_known` is the sum of
-    those that are, `None` if none is.
+    Attributes:
+        configuration: Of the repetition.
+        place: Its number among the repetitions of the configuration.
+        print: What tells it from the others, see `_file.print_of`.
+        record: See `record`.
     """
-    energies = [
-        value
-        for stats in calls
-        if isinstance(stats, dict)
-        and isinstance(value := stats.get("worker_func_energy_consumption"), (int, float))
-    ]
-    return {
-        "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "stage": stage,
-        "configuration": key,
-        "error": error[:400],
-        "calls": len(calls),
-        "calls_with_energy": len(energies),
-        "energy": math.fsum(energies) if energies and len(energies) == len(calls) else None,
-        "energy_known": math.fsum(energies) if energies else None,
+
+    configuration: Configuration
+    place: int
+    print: str
+    record: dict[str, Any]
+
+
+class Sidecar:
+    """A profile's sidecar as it was last written, so that records can be appended to it."""
+
+    def __init__(self) -> None:
+        self.stamp: Stamp | None = None
+        #: By configuration, the text of each repetition's record.
+        self._texts: dict[Configuration, list[str]] = {}
+        self._failures: list[Any] = []
+
+    def append(
+        self,
+        profile: str | os.PathLike[str],
+        data: Mapping[Any, Metrics],
+        records: Sequence[NewRecord],
+        unmoved: bool,
+    ) -> None:
+        """Adds records to the sidecar of a profile; the caller holds the lock.
+
+        Args:
+            profile: The profile's path.
+            data: What the profile holds now.
+            records: Of the repetitions that were added.
+            unmoved: No repetition has changed its place since this sidecar was written.
+
+        Raises:
+            OSError: It cannot be read or written.
+        """
+        path = sidecar_path(profile)
+        stamp, self.stamp = self.stamp, None
+        if not (
+            unmoved
+            and stamp is not None
+            and stamp == Stamp.of(path)
+            and all(one.place >= len(self._texts.get(one.configuration, ())) for one in records)
+        ):
+            before = _read_or_begin(profile)
+            self._failures = before.get("failures", [])
+            arranged = _arranged(before.get("configurations", {}), data, records)
+            self._texts = {key: [_json(one) for one in column] for key, column in arranged.items()}
+        else:
+            for one in records:
+                column = self._texts.setdefault(one.configuration, [])
+                column.extend([_json(None)] * (one.place - len(column)))
+                column.append(_json({**one.record, "repetition": _digest(one.print)}))
+        write_pieces(path, _document(self._texts, self._failures))
+        self.stamp = Stamp.of(path)
+
+
+def append_failure(profile: str | os.PathLike[str], failure: Mapping[str, Any]) -> None:
+    """Adds a failed run to the sidecar of a profile; the caller holds the lock.
+
+    Raises:
+        OSError: It cannot be read or written.
+    """
+    before = _read_or_begin(profile)
+    texts = {
+        Configuration.parse(key): [_json(one) for one in column]
+        for key, column in before.get("configurations", {}).items()
     }
+    write_pieces(sidecar_path(profile), _document(texts, [*before.get("failures", []), failure]))
 
 
-def append_records(
-    profile: str | os.PathLike[str],
-    data: Mapping[Configuration, Metrics] | None,
-    records: Sequence[tuple[Configuration, str, dict[str, Any]]],
-    failures: Sequence[dict[str, Any]] = (),
-) -> None:
-    """Adds records to the sidecar of a profile; the caller holds the lock.
+def _read_or_begin(profile: str | os.PathLike[str]) -> dict[str, Any]:
+    """The sidecar, empty where there is none yet.
 
-    Args:
-        profile: The profile's path.
-        data: What the profile holds now; None leaves the records as they are.
-        records: Configuration, print (see `_file.prints`) and record of each
-            repetition that was added.
-        failures: Records of runs that failed.
-
-    A record belongs to a repetition by its times, not by its place: others, who
-    know nothing of the sidecar, may have added or removed some in between.
-    A sidecar that is damaged or of a later schema is moved aside, never
-    overwritten. Raises OSError where it cannot be written.
+    One that is damaged or of a later schema is moved aside, never overwritten.
     """
-    from lithowatt.flexecutor._columns import PROFILE_COLUMNS
-
     path = sidecar_path(profile)
     try:
-        before = read_sidecar(profile)
+        return read_sidecar(profile)
     except UnreadableFileError:
         if path.exists():
             raise
-        before = {}
     except MalformedValueError as error:
         aside = move_aside(path)
         logger.warning("%s; it is now %s and a new one begins", error, aside)
-        before = {}
-    configurations: dict[str, list[Any]] = before.get("configurations", {})
-    if data is not None:
-        configurations = _arranged(configurations, data, records)
-    document = {
-        "schema": SCHEMA,
-        "units": {column.name: f"{column.unit}: {column.meaning}" for column in PROFILE_COLUMNS},
-        "configurations": configurations,
-        "failures": [*before.get("failures", []), *failures][-MOST_FAILURES:],
-    }
-    write_atomically(path, json.dumps(document, indent=1, default=str))
+    return {}
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, default=str, separators=(",", ":"))
+
+
+def _document(texts: Mapping[Configuration, Sequence[str]], failures: Sequence[Any]) -> list[bytes]:
+    """The pieces of the sidecar's text, a line per record."""
+    from lithowatt.flexecutor._columns import PROFILE_COLUMNS
+
+    units = {column.name: f"{column.unit}: {column.meaning}" for column in PROFILE_COLUMNS}
+    configurations = ",\n".join(
+        f"  {_json(key.key)}: [\n   " + ",\n   ".join(column) + "\n  ]"
+        for key, column in texts.items()
+    )
+    failed = ",\n  ".join(_json(one) for one in failures[-MOST_FAILURES:])
+    text = (
+        f'{{\n "schema": {SCHEMA},\n "units": {json.dumps(units, indent=1)},\n'
+        f' "configurations": {{\n{configurations}\n }},\n "failures": [\n  {failed}\n ]\n}}\n'
+    )
+    return [text.encode()]
 
 
 def _arranged(
     configurations: Mapping[str, list[Any]],
-    data: Mapping[Configuration, Metrics],
-    records: Sequence[tuple[Configuration, str, dict[str, Any]]],
-) -> dict[str, list[Any]]:
-    """Each record at the place of its repetition, `None` where there is none."""
+    data: Mapping[Any, Metrics],
+    records: Sequence[NewRecord],
+) -> dict[Configuration, list[Any]]:
+    """Each record at the place of its repetition, `None` where there is none.
+
+    A record belongs to a repetition by its times, not by its place: others, who know nothing of
+    the sidecar, may have added or removed some in between.
+    """
     pool: dict[tuple[Configuration, str], list[Any]] = {}
     for key, column in configurations.items():
         for one in column:
             if isinstance(one, dict) and isinstance(one.get("repetition"), str):
                 pool.setdefault((Configuration.parse(key), one["repetition"]), []).append(one)
-    for configuration, print_, one in records:
-        digest = _digest(print_)
-        pool.setdefault((configuration, digest), []).append({**one, "repetition": digest})
-    arranged: dict[str, list[Any]] = {}
-    for configuration, metrics in data.items():
+    for new in records:
+        digest = _digest(new.print)
+        pool.setdefault((new.configuration, digest), []).append(
+            {**new.record, "repetition": digest}
+        )
+    arranged: dict[Configuration, list[Any]] = {}
+    for key, metrics in data.items():
+        configuration = Configuration.of(key)
         column = []
         # From the end: of repetitions that nothing tells apart the latest has the record.
         for print_ in reversed(prints(metrics)):
             found = pool.get((configuration, _digest(print_)))
             column.append(found.pop() if found else None)
         if any(one is not None for one in column):
-            arranged[configuration.key] = column[::-1]
+            arranged[configuration] = column[::-1]
     return arranged
 
 
