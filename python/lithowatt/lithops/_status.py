@@ -23,6 +23,7 @@ from .._environment import enabled as metering_enabled
 from .._errors import UnavailableError
 from .._install import install_lithowatt
 from ._interpreter import find, is_this
+from ._managers import foreign_manager
 
 if TYPE_CHECKING:
     # argparse's own name for what add_subparsers() returns; not subscriptable at run time.
@@ -39,6 +40,7 @@ _HANDLER = "lithops.worker.handler"
 _PATCHED = "patched at its source"
 _IN_PART = "patched in part: "
 _OWN = "meters itself"
+_FOREIGN = "meters itself, not by lithowatt: "
 
 
 @dataclass(frozen=True)
@@ -67,8 +69,8 @@ class HookStatus:
     lithops: str | None
     #: Directory of the Lithops found.
     lithops_path: str | None
-    #: "known", "unknown: …", "patched at its source", "patched in part: …", "meters itself: …", or
-    #: None without Lithops.
+    #: "known", "unknown: …", "patched at its source", "patched in part: …", "meters itself: …",
+    #: "meters itself, not by lithowatt: …", or None without Lithops.
     layout: str | None
     #: The handler is loaded in this very process and wrapped.
     handler_patched: bool
@@ -104,6 +106,12 @@ def status() -> HookStatus:
         )
     elif not enabled:
         reason = f"switched off by ENERGY_MONITORING_ENABLED={environment}"
+    elif layout is not None and layout.startswith(_FOREIGN):
+        reason = (
+            "worker_func_energy_consumption in its stats is that meter's, and the hook leaves such "
+            "a handler alone: use the Lithops of PyPI, or have the handler import EnergyManager "
+            "from lithowatt (lithowatt.flexecutor meters FlexExecutor's stages all the same)"
+        )
     elif layout is not None and layout.startswith((_PATCHED, _OWN)):
         reason = None
     elif layout is not None and layout.startswith(_IN_PART):
@@ -253,7 +261,12 @@ def _at_source(package: Path, tree: ast.Module, names: set[str]) -> str | None:
         odd = [str(verdict) for verdict in verdicts if verdict.state is not State.PATCHED]
         return f"{_IN_PART}{'; '.join(odd)}" if odd else _PATCHED
     line = own_meter(tree)
-    return None if line is None else in_words(line)
+    if line is None:
+        return None
+    whose = foreign_manager(tree, package)
+    if whose is not None:
+        return f"{_FOREIGN}it has the EnergyManager of {whose} (line {line})"
+    return in_words(line)
 
 
 def _read(path: Path) -> str | None:
