@@ -146,13 +146,16 @@ impl ClassShares {
     /// Of a class.
     ///
     /// Servers: the geometric mean of Teads' seven hosts (full 0.88 to 1.31). Desktop and laptop:
-    /// the TDP is what they settle at under sustained load; an assumption. Single-board computers
+    /// the TDP is what they settle at under sustained load; an assumption. Low-power parts: vendors
+    /// of small machines set their limit from the TDP to twice of it, and what does not scale with
+    /// the cores is a larger part; an assumption. Single-board computers
     /// (watts of the board): Raspberry Pi 3 B, 3 B+ and 4 B idle at 0.38 to 0.42 of their full
     /// load (<https://www.pidramble.com/wiki/benchmarks/power-consumption>).
     pub fn of(class: Class) -> Self {
         let (idle, full) = match class {
             Class::Server | Class::ArmServer => (0.116, 1.01),
             Class::Desktop | Class::Laptop => (0.08, 1.0),
+            Class::LowPower => (0.18, 1.3),
             Class::SingleBoard => (0.40, 1.0),
         };
         Self { idle, full }
@@ -334,6 +337,11 @@ impl Spread {
     pub const CLASS_DEFAULT: Self = Self {
         idle: 2.0,
         active: 1.8,
+    };
+    /// Not even the kind of machine is known: from a fanless part of 5 W to a desktop of 200 W.
+    pub const ANY_MACHINE: Self = Self {
+        idle: 5.0,
+        active: 5.5,
     };
     /// No machine of this class was measured.
     pub const UNSEEN_CLASS: Self = Self {

@@ -20,6 +20,7 @@
 pub mod curve;
 pub mod fit;
 pub mod table;
+mod unknown;
 
 use serde::Serialize;
 
@@ -294,7 +295,7 @@ impl PowerModel {
                 (None, Some(logical)) => virtual_name(name) || logical <= 8 && server_name(name),
                 _ => false,
             });
-        let fallback = table::class_default(
+        let fallback = unknown::class_default(
             name,
             if guest {
                 table_threads
@@ -329,7 +330,10 @@ impl PowerModel {
         let tdp_w = spec.and_then(|spec| spec.tdp_w);
         let measured = spec.and_then(|spec| spec.idle_w.zip(spec.full_w));
         let known = measured.is_some() || tdp_w.is_some();
-        let family = spec.and_then(|spec| Family::of(&spec.microarchitecture, class));
+        // Of low-power parts the maker of the machine sets the limit, not the cores.
+        let family = spec
+            .filter(|_| class != Class::LowPower)
+            .and_then(|spec| Family::of(&spec.microarchitecture, class));
         let facts = Facts {
             class,
             family,
@@ -360,7 +364,7 @@ impl PowerModel {
             spread = spread.and(Spread::LIKELY_PART);
         }
         if !known {
-            spread = spread.and(Spread::CLASS_DEFAULT);
+            spread = spread.and(fallback.spread);
         }
         if class != Class::Server && measured.is_none() {
             // Of a known family it is the class's idle power and limit that nobody measured.
@@ -378,7 +382,7 @@ impl PowerModel {
                 format!(
                     "class default {}: {} W per socket, {} threads ({}){}",
                     class.label(),
-                    fallback.tdp_w.round(),
+                    (fallback.tdp_w * 10.0).round() / 10.0,
                     threads_per_socket,
                     fallback.reason,
                     spec.map_or(String::new(), |spec| format!("; {}", spec.source)),

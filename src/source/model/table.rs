@@ -69,8 +69,10 @@ pub enum Class {
     ArmServer,
     /// Desktop.
     Desktop,
-    /// Laptop.
+    /// Laptop or handheld.
     Laptop,
+    /// Low-power x86 or Arm client of a few watts: fanless laptops, mini PCs, thin clients, routers.
+    LowPower,
     /// Single-board computer; its watts are those of the board.
     SingleBoard,
 }
@@ -83,6 +85,7 @@ impl Class {
             Self::ArmServer => "server-arm64",
             Self::Desktop => "desktop",
             Self::Laptop => "laptop",
+            Self::LowPower => "low-power",
             Self::SingleBoard => "single-board",
         }
     }
@@ -261,6 +264,7 @@ fn parse_row(line: &str) -> Result<CpuSpec, String> {
         "arm-server" => Class::ArmServer,
         "desktop" => Class::Desktop,
         "laptop" => Class::Laptop,
+        "low-power" => Class::LowPower,
         "single-board" => Class::SingleBoard,
         other => return Err(format!("unknown class {other:?}")),
     };
@@ -318,168 +322,6 @@ fn parse_node(line: &'static str) -> Result<Node, String> {
         microarchitecture,
         node_nm: number("node_nm", node_nm)?,
     })
-}
-
-/// What stands in for a processor that nobody knows.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct Default {
-    pub class: Class,
-    pub tdp_w: f64,
-    pub threads: u32,
-    pub reason: &'static str,
-}
-
-/// A class default from what is known of the machine: its name, its threads per socket (`None` when
-/// unknown or when they are only a guest's), whether it is a guest, and its architecture.
-pub(crate) fn class_default(
-    name: &str,
-    threads: Option<u32>,
-    guest: bool,
-    architecture: Option<&str>,
-) -> Default {
-    let name = normalise(name);
-    let has = |words: &[&str]| words.iter().any(|word| name.contains(word));
-    let architecture = architecture.unwrap_or_default();
-    let arm_server = has(&[
-        "graviton",
-        "neoverse",
-        "ampere",
-        "altra",
-        "cobalt",
-        "axion",
-        "grace",
-        "yitian",
-        "kunpeng",
-        "hisilicon",
-        "phytium",
-        "thunderx",
-        "cavium",
-        "octeon",
-        "x-gene",
-        "a64fx",
-    ]);
-    let arm_client = has(&["apple", "oryon", "kryo", "snapdragon"]);
-    let arm = arm_server
-        || arm_client
-        || has(&["aarch64", "arm64", "armv", "cortex"])
-        || name.split(' ').any(|word| word == "arm")
-        || architecture.starts_with("aarch64")
-        || architecture.starts_with("arm");
-    let few = |most: u32| threads.is_some_and(|threads| threads <= most);
-
-    let board = has(&[
-        "raspberry",
-        "rockchip",
-        "broadcom bcm",
-        "allwinner",
-        "amlogic",
-        "jetson",
-        "orange pi",
-        "odroid",
-        "rock pi",
-        "rock 5",
-        "rockpro64",
-        "beaglebone",
-        "khadas",
-        "banana pi",
-        "sifive",
-        "starfive",
-        "spacemit",
-    ]);
-    if board || !guest && has(&["cortex"]) {
-        return Default {
-            class: Class::SingleBoard,
-            tdp_w: 6.0,
-            threads: threads.unwrap_or(4),
-            reason: "a Raspberry Pi 4 board takes 6.4 W at full load",
-        };
-    }
-    let small_isa = arm && !arm_server && !arm_client || architecture.starts_with("riscv");
-    if small_isa && !guest && few(8) {
-        return Default {
-            class: Class::SingleBoard,
-            tdp_w: 6.0,
-            threads: threads.unwrap_or(4),
-            reason: "a machine of this architecture with at most 8 CPUs is most often a board; \
-                     a Raspberry Pi 4 takes 6.4 W at full load",
-        };
-    }
-    let client = has(&[
-        "core", "ryzen", "pentium", "celeron", "athlon", "core ultra", "atom", "a10-", "fx-",
-    ]) && !has(&["xeon", "epyc", "opteron"])
-        // "AMD EPYC-Rome … 8-Core" and "… 16-Core Processor" are not Intel Core.
-        && (!name.contains("-core") || has(&["ryzen", "athlon", "fx-"]));
-    if arm_client || client && !guest {
-        let laptop = arm_client
-            || name.split_whitespace().any(|word| {
-                let digits = word.chars().filter(char::is_ascii_digit).count();
-                let tail: String = word
-                    .chars()
-                    .rev()
-                    .take_while(char::is_ascii_alphabetic)
-                    .collect();
-                digits >= 3
-                    && (matches!(
-                        tail.as_str(),
-                        "u" | "h" | "y" | "p" | "m" | "qm" | "mq" | "kh" | "xh" | "sh" | "qh"
-                    ) || word.starts_with('i') && word.contains('g'))
-            });
-        return if laptop {
-            Default {
-                class: Class::Laptop,
-                tdp_w: 28.0,
-                threads: threads.unwrap_or(8),
-                reason: "laptop parts of 15 to 45 W",
-            }
-        } else {
-            Default {
-                class: Class::Desktop,
-                tdp_w: 65.0,
-                threads: threads.unwrap_or(12),
-                reason: "desktop parts of 65 W",
-            }
-        };
-    }
-    let known_server = arm_server
-        || has(&[
-            "xeon", "epyc", "opteron", "ibm", "power8", "power9", "power1",
-        ])
-        || architecture.starts_with("s390")
-        || architecture.starts_with("ppc");
-    if !guest && !known_server && !arm && few(16) {
-        return Default {
-            class: Class::Desktop,
-            tdp_w: 65.0,
-            threads: threads.unwrap_or(12),
-            reason: "desktop parts of 65 W",
-        };
-    }
-    if arm {
-        let threads = threads.unwrap_or(64);
-        return Default {
-            class: Class::ArmServer,
-            tdp_w: server_tdp(threads),
-            threads,
-            reason: SERVER_REASON,
-        };
-    }
-    // Guests see a slice: take the host of the vendor's common cloud part.
-    let threads = threads.unwrap_or(if has(&["amd", "epyc"]) { 128 } else { 56 });
-    Default {
-        class: Class::Server,
-        tdp_w: server_tdp(threads),
-        threads,
-        reason: SERVER_REASON,
-    }
-}
-
-const SERVER_REASON: &str =
-    "TDP grows with threads as in the table: 27 W times the square root of the threads";
-
-/// TDP (W) of a server socket by its threads: a curve through the table's server parts, from which
-/// they scatter by a quarter (standard deviation of the logarithm); a test keeps it so.
-pub(crate) fn server_tdp(threads: u32) -> f64 {
-    (27.0 * f64::from(threads).sqrt()).min(500.0)
 }
 
 #[cfg(test)]
