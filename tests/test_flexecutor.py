@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import errno
 import json
 import logging
@@ -23,6 +24,7 @@ from lithowatt.flexecutor import (
     COLUMN_NAMES,
     PROFILE_COLUMNS,
     FunctionTimes,
+    _fields,
     apply_energy,
     energy_values,
     meter,
@@ -733,3 +735,147 @@ def test_the_package_is_light_to_import():
         [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True
     )
     assert done.stdout == "[]\n"
+
+
+# --- FunctionTimes ------------------------------------------------------------
+
+
+@dataclasses.dataclass
+class TheirTimes:
+    """FlexExecutor's FunctionTimes, with a field that the energy fork has, too."""
+
+    read: float | None = None
+    compute: float | None = None
+    TDP: float | None = None
+    total: float | None = None
+
+    @classmethod
+    def profile_keys(cls) -> list[str]:
+        return ["read", "compute"]
+
+    def __lt__(self, other: Any) -> bool:
+        return self.total < other.total
+
+
+@pytest.fixture
+def extended() -> Any:
+    before = dict(vars(TheirTimes))
+    assert _fields.extend(TheirTimes)
+    yield TheirTimes
+    _fields.restore(TheirTimes)
+    after = dict(vars(TheirTimes))
+    changed = {name for name in before | after if before.get(name) is not after.get(name)}
+    assert not {name for name in changed if name != "__slotnames__"}
+    with pytest.raises(TypeError):
+        TheirTimes(energy=1.0)  # type: ignore[call-arg]
+
+
+def test_the_fields_of_flexecutors_times_are_fields_like_its_own(extended):
+    times = extended(1.0, 2.0, energy=3.0, rapl_energy_cores=4.0)
+    assert (times.read, times.compute, times.energy, times.TDP) == (1.0, 2.0, 3.0, None)
+    assert all(hasattr(times, name) for name in COLUMN_NAMES)
+    assert dataclasses.asdict(times)["rapl_energy_cores"] == 4.0
+    assert set(COLUMN_NAMES) < set(dataclasses.asdict(times))
+    assert dataclasses.replace(times, read=9.0).energy == 3.0
+    for other in (copy.copy(times), copy.deepcopy(times), pickle.loads(pickle.dumps(times))):
+        assert other == times
+    assert dataclasses.replace(times, energy=3.5) != times
+    assert extended.profile_keys() == ["read", "compute"]
+    assert sorted([extended(total=2.0), extended(total=1.0)])[0].total == 1.0
+    assert repr(times).endswith(
+        "TheirTimes(read=1.0, compute=2.0, TDP=None, total=None, energy=3.0, rapl_energy_cores=4.0)"
+    )
+    with pytest.raises(TypeError, match="joule"):
+        extended(joule=1.0)
+
+
+def test_times_in_a_data_frame_keep_their_joules(extended):
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame([extended(read=1.0, energy=float(n)) for n in (1, 2)])
+    assert frame["energy"].tolist() == [1.0, 2.0]
+    assert set(COLUMN_NAMES) <= set(frame.columns)
+
+
+def test_extending_twice_is_extending_once(extended):
+    assert _fields.extend(extended)
+    names = [one.name for one in dataclasses.fields(extended)]
+    assert len(names) == len(set(names))
+
+
+@pytest.mark.parametrize("what", [None, 7, object, EnergyMeter])
+def test_what_is_no_times_class_is_not_extended(what):
+    assert _fields.extend(what) is False
+    _fields.restore(what)
+
+
+def test_our_own_times_stand_in_for_flexecutors():
+    assert FunctionTimes.profile_keys() == ["read", "compute", "write", "cold_start"]
+    assert min(FunctionTimes(total=2.0), FunctionTimes(total=1.0)).total == 1.0
+
+
+# --- the fork's filling -------------------------------------------------------
+
+#: As the energy fork's `get_timings`: from Lithops' stats, when the results are there.
+FILLS = """
+def get_timings(futures):
+    timings = [result[1] for result in futures.get_result()]
+    for times, stats in zip(timings, [f.stats for f in futures]):
+        times.time_consumption = stats["worker_exec_time"]
+        times.TDP = times.time_consumption * stats.get("worker_func_avg_cpu_usage", 0) / 100
+        times.rapl_energy_cores = stats.get("worker_func_rapl_energy_cores", 0.0)
+        times.perf_energy_pkg = stats.get("worker_func_perf_energy_pkg", 0.0)
+        times.cpu_name = stats.get("worker_processor_name", "Unknown")
+    return timings
+"""
+
+
+class Futures(list):  # type: ignore[type-arg]
+    """What Lithops' `map` returns."""
+
+    def get_result(self) -> Any:
+        return [future.value for future in self]
+
+
+@pytest.mark.parametrize("module", ["flexecutor.workflow.stagefuture", "workflow.stagefuture"])
+def test_in_a_metered_executor_the_machines_readings_replace_no_share(module):
+    namespace: dict[str, Any] = {"__name__": module}
+    exec(FILLS, namespace)
+    raw = {"worker_exec_time": 2.0, "worker_func_avg_cpu_usage": 50.0}
+    raw |= {"worker_func_rapl_energy_cores": 122.6, "worker_processor_name": "CPU"}
+
+    class Two(Executor):
+        def map(self, map_function: Any, map_iterdata: Any, runtime_memory: int = 0) -> Any:
+            return Futures(super().map(map_function, map_iterdata))
+
+        def wait(self, fs: Any = None, timeout: float | None = None) -> Any:
+            for future in fs:
+                future.stats = raw
+            return fs, []
+
+    proxy = meter(Two())
+    futures = proxy.map(map_function=stage, map_iterdata=[Context(), Context()])
+    measured = [future.value[1].TDP for future in futures]
+    proxy.wait(futures)
+    timings = namespace["get_timings"](futures)
+    for times, tdp in zip(timings, measured, strict=True):
+        assert times.TDP == tdp and tdp != 1.0
+        assert times.perf_energy_pkg is None or times.perf_energy_pkg > 0
+        assert times.rapl_energy_cores != 122.6
+        assert times.time_consumption == 2.0
+        # What the user sets is set.
+        times.TDP = 5.0
+        assert times.TDP == 5.0
+        for other in (copy.deepcopy(times), pickle.loads(pickle.dumps(times))):
+            assert type(other) is FunctionTimes and other == times
+        assert isinstance(times, FunctionTimes) and dataclasses.asdict(times)["TDP"] == 5.0
+    assert namespace["get_timings"](futures)[0].rapl_energy_cores != 122.6
+
+
+def test_a_time_of_the_worker_that_is_not_known_reads_as_none():
+    class Bare:
+        read = compute = 1.0
+
+    times = apply_energy(Bare(), {})
+    assert times.time_consumption is None and times.worker_time_execution is None
+    times.time_consumption = 3.0
+    assert apply_energy(times, {}).time_consumption == 3.0

@@ -121,6 +121,14 @@ class FunctionTimes:
     cpu_cores_logical: int | None = None
     aws_cpu: str | None = None
 
+    @classmethod
+    def profile_keys(cls) -> list[str]:
+        """The columns that FlexExecutor itself writes and trains on."""
+        return ["read", "compute", "write", "cold_start"]
+
+    def __lt__(self, other: FunctionTimes) -> bool:
+        return bool(self.total < other.total)  # type: ignore[operator]
+
 
 def repetition(times: Sequence[Any], core: Sequence[str]) -> dict[str, list[list[Any]]]:
     """One repetition's columns: `core`, then ours, a value per worker."""

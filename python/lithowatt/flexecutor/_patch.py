@@ -23,7 +23,7 @@ from lithowatt.profiles._file import Configuration
 
 from .._environment import enabled
 from .._harmless import Harmless
-from . import _profile
+from . import _fields, _profile
 from ._columns import FunctionTimes
 from ._estimate import Place, estimate, place_of
 from ._proxy import Failure, MeteredExecutor, meter
@@ -345,6 +345,7 @@ def _patch(namespace: MutableMapping[str, Any]) -> bool:
         namespace[_ORIGINALS] = originals
         try:
             _use_our_files(namespace)
+            _fields.extend(namespace["FunctionTimes"])
             if "_process_stage" in originals:
                 processor._process_stage = _process_stage_of(processor._process_stage)
             for name, value in methods.items():
@@ -542,6 +543,7 @@ def uninstall() -> None:
             module = sys.modules.get(name)
             if module is not None:
                 unpatch_executor(module.__dict__)
+                _fields.restore(getattr(module, "FunctionTimes", None))
 
 
 def installed() -> bool:
@@ -565,6 +567,8 @@ def energy_dag_executor() -> type:
     if why is not None:
         raise ImportError(f"{module.__name__} is not FlexExecutor as lithowatt knows it: {why}")
     base = namespace["DAGExecutor"]
+    if enabled():
+        _fields.extend(namespace["FunctionTimes"])
 
     def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
         base.__init__(self, *args, **kwargs)

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from .._harmless import Harmless
+from ._guard import guard_results
 
 #: On functions that are metered already. The Lithops hook looks for the name.
 MARK = "__lithowatt_stage__"
@@ -109,6 +110,8 @@ class MeteredExecutor:
 
     def wait(self, fs: Any = None, *args: Any, **kwargs: Any) -> Any:
         """As Lithops' `wait`; what the calls of a failed stage used is kept."""
+        with Harmless("guarding the energy of a stage's calls"):
+            guard_results(fs)
         try:
             return self._lithowatt_inner.wait(fs, *args, **kwargs)
         except (Exception, SystemExit) as error:  # Lithops raises what a call raised

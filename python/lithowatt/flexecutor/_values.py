@@ -67,6 +67,15 @@ _COPIED = {
 #: Fields that only Lithops' own stats give.
 TASK_TIMES = ("time_consumption", "worker_time_execution")
 
+#: Fields that tell of the machine and not of the call.
+DESCRIPTIONS = (
+    "cpu_name",
+    "cpu_architecture",
+    "cpu_cores_physical",
+    "cpu_cores_logical",
+    "aws_cpu",
+)
+
 #: Readings of the machine, of which a call gets its share.
 _SHARED = tuple(
     f"{method}_energy_{domain}"
