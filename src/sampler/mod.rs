@@ -244,6 +244,10 @@ impl Hub {
         }
         // It may have been let go since its meter looked.
         self.retired.store(false, Ordering::Relaxed);
+        if !self.knows_facts() && Facts::known(&self.root).is_none() {
+            // Those that it has were found out when no file could be opened.
+            state.facts = None;
+        }
         state.open(methods);
         if interval_ns.is_some() {
             if !state.thread {
@@ -441,8 +445,7 @@ impl Hub {
                 if self.is_retired() {
                     continue;
                 }
-                state.tree_counters = Some(opened);
-                state.publish();
+                state.adopt_tree(opened);
             }
         }
     }

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::state::unless_starved;
 use super::window::Subject;
 use crate::attribution::{Seen, Weight};
 use crate::clock;
@@ -11,6 +12,9 @@ use crate::source::ebpf::{Absent, Followed, Grouped, Machine, Probes, Used, dire
 use crate::source::procfs::Tree;
 use crate::source::throttle::Throttle;
 use crate::source::{Method, Methods, Unavailable};
+
+/// Where no probes are pinned they are looked for again at most this often, ns.
+const LOOK_AGAIN_NS: u64 = 20_000_000;
 
 /// What kernel probes saw up to an edge.
 #[derive(Debug, Clone, Copy)]
@@ -52,6 +56,8 @@ pub(super) struct Probing {
     probes: Option<Result<Arc<Probes>, Unavailable>>,
     /// Where their pins will be, if they were not there when last looked for.
     awaited: Option<PathBuf>,
+    /// When that was, ns.
+    looked_ns: u64,
     /// Somebody asked for them by name.
     asked: bool,
     /// Thermal events, where they cannot see them.
@@ -148,10 +154,11 @@ impl Probing {
         };
         let again = match &self.probes {
             None => true,
-            Some(Err(_)) => {
-                absent == Absent::Load && !self.asked
+            Some(Err(why)) => {
+                why.passing
+                    || absent == Absent::Load && !self.asked
                     // Somebody may have loaded them since.
-                    || self.awaited.as_ref().is_some_and(|pins| pins.exists())
+                    || self.have_come()
             }
             Some(Ok(probes)) => !probes.is_alive(),
         };
@@ -160,7 +167,7 @@ impl Probing {
         }
         self.asked |= absent == Absent::Load;
         self.ours = None;
-        let probes = Probes::shared(root, absent);
+        let probes = unless_starved("kernel probes", Probes::shared(root, absent), |_| true);
         self.throttle = match &probes {
             Ok(probes) if !probes.sees(FLAG_THERMAL) => Throttle::open(root),
             _ => None,
@@ -171,6 +178,19 @@ impl Probing {
         };
         self.probes = Some(probes);
         true
+    }
+
+    /// Whether the pins are there that were not when last looked for.
+    fn have_come(&mut self) -> bool {
+        let Some(pins) = &self.awaited else {
+            return false;
+        };
+        let now = clock::monotonic_ns();
+        if now.saturating_sub(self.looked_ns) < LOOK_AGAIN_NS {
+            return false;
+        }
+        self.looked_ns = now;
+        pins.exists()
     }
 
     /// Has the probes follow `subject`, whose descendants are in `tree`, or says why they do not.

@@ -9,6 +9,7 @@ use crate::clock;
 use crate::machine::facts::Facts;
 use crate::machine::rest::Rest;
 use crate::machine::share::SandboxCount;
+use crate::source::kept;
 use crate::source::perf::{PowerPmu, TreeCount, TreeCounters};
 use crate::source::procfs::{CgroupCpu, MachineCpu, System, Tree};
 use crate::source::rapl::Rapl;
@@ -22,11 +23,39 @@ const TREE_AFTER_WINDOWS: u64 = 3;
 /// A window this long is worth counters of the process tree for the windows after it, ns.
 const TREE_AFTER_NS: u64 = 1_000_000_000;
 
+/// Whether they are to be opened, or opened anew because threads ended, is looked at so often, ns.
+const TREE_AGAIN_NS: u64 = 5_000_000_000;
+
 /// Reading all counters takes microseconds; if it took this long, something came between, ns.
 const INTERRUPTED_NS: u64 = 500_000;
 
 /// A source that was tried.
 type Opened<T> = Option<Result<T, Unavailable>>;
+
+/// Whether a source is to be opened: it was not tried, or there was no descriptor for it then.
+fn is_to_be_tried<T>(source: &Opened<T>) -> bool {
+    match source {
+        None => true,
+        Some(Ok(_)) => false,
+        Some(Err(why)) => why.passing,
+    }
+}
+
+/// What was opened of a source; where it is not whole and no descriptor is free, it is as good as
+/// not tried, and the reason is that.
+pub(super) fn unless_starved<T>(
+    what: &str,
+    opened: Result<T, Unavailable>,
+    is_whole: impl FnOnce(&T) -> bool,
+) -> Result<T, Unavailable> {
+    if opened.as_ref().is_ok_and(is_whole) || opened.as_ref().is_err_and(|why| why.passing) {
+        return opened;
+    }
+    match kept::shortage() {
+        Some(error) => Err(Unavailable::of(what, &error)),
+        None => opened,
+    }
+}
 
 /// Sources that a forked process takes over. Opening them anew costs every call of a worker some
 /// 100 µs, and more on a large machine, where /proc/cpuinfo is long.
@@ -46,9 +75,13 @@ pub(super) struct State {
     pub(super) perf: Opened<PowerPmu>,
     pub(super) ring: super::ring::Borrowed,
     pub(super) tree_counters: Opened<TreeCounters>,
+    /// When it was last asked whether they are wanted, ns.
+    pub(super) tree_looked_ns: u64,
     pub(super) probing: Probing,
     pub(super) machine: MachineCpu,
     pub(super) system: Option<System>,
+    /// It was opened when no descriptor was free, so that parts of it are missing.
+    pub(super) system_starved: bool,
     pub(super) tree: Tree,
     pub(super) zones: Vec<Zone>,
     pub(super) catalog: Arc<Catalog>,
@@ -84,9 +117,11 @@ impl State {
             perf: None,
             ring: super::ring::Borrowed::default(),
             tree_counters: None,
+            tree_looked_ns: 0,
             probing: Probing::default(),
             machine: MachineCpu::open(root),
             system: None,
+            system_starved: false,
             tree: Tree::new(None),
             zones: Vec::new(),
             catalog: Arc::default(),
@@ -129,30 +164,38 @@ impl State {
     /// Opens each source that `methods` ask for and that was not tried before.
     pub(super) fn open(&mut self, methods: Methods) {
         let mut news = false;
-        if methods.has(Method::Rapl) && self.rapl.is_none() {
+        self.forget_lost();
+        if methods.has(Method::Rapl) && is_to_be_tried(&self.rapl) {
             let open = || Rapl::open(&self.root, || crate::machine::cpu_vendor(&self.root));
-            self.rapl = Some(self.legacy.rapl.take().map_or_else(open, Ok));
+            let opened = self.legacy.rapl.take().map_or_else(open, Ok);
+            let is_whole = |rapl: &Rapl| rapl.holes().is_empty();
+            self.rapl = Some(unless_starved("RAPL", opened, is_whole));
             if let Some(Ok(rapl)) = &self.rapl {
                 self.zones.extend_from_slice(rapl.zones());
             }
             news = true;
         }
-        if methods.has(Method::Perf) && self.perf.is_none() {
+        if methods.has(Method::Perf) && is_to_be_tried(&self.perf) {
             let open = || PowerPmu::open(&self.root);
-            self.perf = Some(self.legacy.perf.take().map_or_else(open, Ok));
+            let opened = self.legacy.perf.take().map_or_else(open, Ok);
+            self.perf = Some(unless_starved("the power PMU", opened, |_| true));
             if let Some(Ok(perf)) = &self.perf {
                 self.zones.extend_from_slice(perf.zones());
             }
             news = true;
         }
         news |= self.open_ring(methods);
+        if self.system_starved {
+            self.system = None;
+        }
         if methods.has(Method::Psutil) && self.system.is_none() {
             let open = || System::open(&self.root);
             self.system = Some(self.legacy.system.take().unwrap_or_else(open));
+            self.system_starved = kept::no_descriptor_free();
             news = true;
         }
         news |= self.probing.open(&self.root, methods);
-        if methods.wants_tree_at_once() && self.tree_counters.is_none() {
+        if methods.wants_tree_at_once() && is_to_be_tried(&self.tree_counters) {
             self.open_tree();
         } else if news {
             self.publish();
@@ -164,10 +207,41 @@ impl State {
     /// The first per-task event on a machine that had none for a second makes the kernel wait for
     /// an RCU grace period, 5 to 25 ms: not a thing to do to a function that did not ask for it.
     pub(super) fn open_tree(&mut self) {
-        if self.tree_counters.is_none() {
+        if is_to_be_tried(&self.tree_counters) {
             let tids = self.tree.tids();
-            self.tree_counters = Some(TreeCounters::open(&tids));
+            self.adopt_tree(TreeCounters::open(&tids));
+        }
+    }
+
+    /// Takes counters of the process tree that were opened, in the place of those that were there.
+    pub(super) fn adopt_tree(&mut self, opened: Result<TreeCounters, Unavailable>) {
+        let news = match (&self.tree_counters, &opened) {
+            (Some(Err(old)), Err(new)) => old != new,
+            // Old ones that still count are better than none.
+            (Some(Ok(_)), Err(_)) => return,
+            _ => true,
+        };
+        let old = self.tree_counters.replace(opened);
+        if let (Some(Ok(old)), Some(Ok(new))) = (old, &mut self.tree_counters) {
+            new.succeed(old);
+        }
+        if news {
             self.publish();
+        }
+    }
+
+    /// Lets sources go whose descriptors somebody closed, so that they are opened anew.
+    fn forget_lost(&mut self) {
+        if matches!(&self.tree_counters, Some(Ok(counters)) if counters.are_lost()) {
+            self.tree_counters = None;
+            self.last_count = None;
+        }
+        if let Some(Ok(perf)) = &mut self.perf
+            && perf.is_lost()
+            && let Ok(anew) = PowerPmu::open(&self.root)
+            && anew.zones() == perf.zones()
+        {
+            *perf = anew;
         }
     }
 
@@ -179,7 +253,15 @@ impl State {
                 && now.saturating_sub(active.record.start.t_ns) > TREE_AFTER_NS
         };
         let again = self.next_id >= TREE_AFTER_WINDOWS;
-        let wanted = again && self.tree_counters.is_none() && self.active.iter().any(long);
+        let due = now.saturating_sub(self.tree_looked_ns) >= TREE_AGAIN_NS;
+        if !again || !due || !self.active.iter().any(long) {
+            return None;
+        }
+        self.tree_looked_ns = now;
+        let wanted = match &self.tree_counters {
+            Some(Ok(counters)) => counters.are_half_ended(),
+            other => is_to_be_tried(other),
+        };
         wanted.then(|| self.tree.tids())
     }
 
@@ -207,8 +289,9 @@ impl State {
             missing.push((Method::Ebpf, why.clone()));
         }
         if self.machine.stat_line(clock::monotonic_ns()).is_none() {
-            let why = Unavailable::absent("/proc/stat cannot be read");
-            missing.push((Method::Psutil, why));
+            let why = Err::<(), _>(Unavailable::absent("/proc/stat cannot be read"));
+            let why = unless_starved("/proc/stat", why, |()| true);
+            missing.extend(why.err().map(|why| (Method::Psutil, why)));
         }
         let hardware_missing = match &self.tree_counters {
             Some(Ok(counters)) => counters.hardware.clone(),

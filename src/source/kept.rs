@@ -56,7 +56,13 @@ pub fn is_shortage(error: &io::Error) -> bool {
 
 /// Whether this process can open no file at this moment.
 pub fn no_descriptor_free() -> bool {
-    File::open("/dev/null").is_err_and(|e| is_shortage(&e))
+    shortage().is_some()
+}
+
+/// Why this process can open no file at this moment, where it cannot for want of descriptors or
+/// memory.
+pub fn shortage() -> Option<io::Error> {
+    File::open("/dev/null").err().filter(is_shortage)
 }
 
 /// A descriptor's number with what it was when it was opened, in one word, so that both change

@@ -180,6 +180,9 @@ pub struct Unavailable {
     pub fix: Option<String>,
     /// The thing exists but may not be read, as opposed to being absent.
     pub denied: bool,
+    /// Only now: the process lacks descriptors or memory, and may have them the next time.
+    #[serde(skip)]
+    pub passing: bool,
 }
 
 impl Unavailable {
@@ -189,6 +192,7 @@ impl Unavailable {
             reason: reason.into(),
             fix: None,
             denied: false,
+            passing: false,
         }
     }
 
@@ -198,6 +202,33 @@ impl Unavailable {
             reason: reason.into(),
             fix: Some(fix.into()),
             denied: true,
+            passing: false,
+        }
+    }
+
+    /// Something that cannot be had at this moment, and is to be tried again.
+    pub fn passing(reason: impl Into<String>) -> Self {
+        Self {
+            passing: true,
+            ..Self::absent(reason)
+        }
+    }
+
+    /// Something that could not be opened, for the reason that the system gave.
+    pub fn of(what: impl fmt::Display, error: &std::io::Error) -> Self {
+        match error.raw_os_error() {
+            Some(libc::EMFILE) => Self::passing(format!(
+                "{what}: the process had no file descriptor free (ulimit -n); tried again at the \
+                 next window"
+            )),
+            Some(libc::ENFILE) => Self::passing(format!(
+                "{what}: the machine had no file descriptor free (fs.file-max); tried again at the \
+                 next window"
+            )),
+            _ if kept::is_shortage(error) => Self::passing(format!(
+                "{what}: there was no memory for it; tried again at the next window"
+            )),
+            _ => Self::absent(format!("{what}: {error}")),
         }
     }
 

@@ -10,11 +10,17 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-use perf_event::events::{Dynamic, Hardware, Software};
-use perf_event::{Builder, Counter, ReadFormat};
+use perf_event::events::Dynamic;
+use perf_event::{Builder, ReadFormat};
 
-use super::kept::StandardStreams;
+use super::kept::{self, StandardStreams};
 use super::{Domain, Method, ReadFault, Unavailable, Zone};
+use owned::OwnCounter;
+
+mod owned;
+mod tree;
+
+pub use tree::{TreeCount, TreeCounters};
 
 /// Events of the `power` PMU and the domain that each counts.
 const POWER_EVENTS: [(&str, Domain); 5] = [
@@ -59,8 +65,8 @@ pub fn cpu_list(text: &str) -> Option<Vec<u32>> {
 /// The counters of one CPU, read together with one system call.
 #[derive(Debug)]
 struct CpuGroup {
-    leader: Counter,
-    members: Vec<Counter>,
+    leader: OwnCounter,
+    members: Vec<OwnCounter>,
     /// Index in `PowerPmu::zones` of the leader and of each member.
     zones: Vec<usize>,
 }
@@ -71,6 +77,8 @@ pub struct PowerPmu {
     zones: Vec<Zone>,
     groups: Vec<CpuGroup>,
     notes: Vec<String>,
+    /// Somebody closed one of the descriptors.
+    lost: bool,
 }
 
 impl PowerPmu {
@@ -84,6 +92,7 @@ impl PowerPmu {
             zones: Vec::new(),
             groups: Vec::new(),
             notes: Vec::new(),
+            lost: false,
         };
         let devices = root.join("sys/bus/event_source/devices");
         let power = devices.join("power");
@@ -190,17 +199,26 @@ impl PowerPmu {
         &self.notes
     }
 
+    /// Whether somebody closed one of the descriptors: then they count no more.
+    pub fn is_lost(&self) -> bool {
+        self.lost
+    }
+
     /// Reads every counter; appends one result per zone to `out`.
     pub fn read(&mut self, out: &mut Vec<Result<u64, ReadFault>>) {
         let base = out.len();
         out.resize(base + self.zones.len(), Err(ReadFault::Failed));
         for group in &mut self.groups {
+            if !group.leader.is_ours() {
+                self.lost = true;
+                continue;
+            }
             let Ok(data) = group.leader.read_group() else {
                 continue;
             };
             let counters = std::iter::once(&group.leader).chain(&group.members);
             for (counter, zone) in counters.zip(&group.zones) {
-                if let Some(entry) = data.get(counter) {
+                if let Some(entry) = data.get(&**counter) {
                     out[base + zone] = Ok(entry.value());
                 }
             }
@@ -250,14 +268,14 @@ fn open_energy(
     let opened = match group.as_mut() {
         None => builder.build().map(|leader| {
             *group = Some(CpuGroup {
-                leader,
+                leader: OwnCounter::new(leader),
                 members: Vec::new(),
                 zones: Vec::new(),
             });
         }),
         Some(group) => builder
-            .build_with_group(&mut group.leader)
-            .map(|member| group.members.push(member)),
+            .build_with_group(&mut *group.leader)
+            .map(|member| group.members.push(OwnCounter::new(member))),
     };
     opened.map_err(|e| refusal(&e, &format!("power/{event}/"), POWER_FIX))?;
     Ok(scale)
@@ -267,6 +285,9 @@ fn open_energy(
 fn refusal(error: &io::Error, what: &str, fix: &str) -> Unavailable {
     let paranoid = fs::read_to_string("/proc/sys/kernel/perf_event_paranoid");
     let paranoid = paranoid.as_deref().unwrap_or("unknown").trim();
+    if kept::is_shortage(error) {
+        return Unavailable::of(what, error);
+    }
     match error.raw_os_error() {
         Some(libc::EACCES) => Unavailable::denied(
             format!("{what} may not be opened: perf_event_paranoid is {paranoid}"),
@@ -289,136 +310,9 @@ fn refusal(error: &io::Error, what: &str, fix: &str) -> Unavailable {
     }
 }
 
-/// Sums over a process tree since its counters were opened.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct TreeCount {
-    /// On-CPU time in ns.
-    pub task_clock_ns: Option<u64>,
-    /// CPU cycles.
-    pub cycles: Option<u64>,
-    /// Instructions retired.
-    pub instructions: Option<u64>,
-}
-
-/// The counters of one process tree.
-#[derive(Debug)]
-pub struct TreeCounters {
-    task_clock: Vec<Counter>,
-    cycles: Vec<Counter>,
-    instructions: Vec<Counter>,
-    /// Why there are no hardware counters, if there are none.
-    pub hardware: Option<Unavailable>,
-}
-
-impl TreeCounters {
-    /// Opens one group for each of `tids`, inherited by what they start later.
-    ///
-    /// # Errors
-    /// [`Unavailable`] where not even the software clock may be opened.
-    pub fn open(tids: &[i32]) -> Result<Self, Unavailable> {
-        let _spared = StandardStreams::spared();
-        let mut tree = Self {
-            task_clock: Vec::new(),
-            cycles: Vec::new(),
-            instructions: Vec::new(),
-            hardware: None,
-        };
-        for &tid in tids {
-            let build = |builder: &mut Builder<'_>, leader: Option<&mut Counter>| {
-                builder
-                    .observe_pid(tid)
-                    .any_cpu()
-                    .inherit(true)
-                    .enabled(true);
-                match leader {
-                    Some(leader) => builder.build_with_group(leader),
-                    None => builder.build(),
-                }
-            };
-            let mut leader = None;
-            if tree.hardware.is_none() {
-                match build(&mut Builder::new(Hardware::CPU_CYCLES), None) {
-                    Ok(mut cycles) => {
-                        match build(&mut Builder::new(Hardware::INSTRUCTIONS), Some(&mut cycles)) {
-                            Ok(counter) => tree.instructions.push(counter),
-                            Err(e) => {
-                                tree.hardware = Some(refusal(&e, "instructions", TREE_FIX));
-                            }
-                        }
-                        leader = Some(cycles);
-                    }
-                    Err(e) => tree.hardware = Some(refusal(&e, "cycles", TREE_FIX)),
-                }
-            }
-            match build(&mut Builder::new(Software::TASK_CLOCK), leader.as_mut()) {
-                Ok(counter) => tree.task_clock.push(counter),
-                // A thread may end between being listed and being opened.
-                Err(e) if e.raw_os_error() == Some(libc::ESRCH) => {}
-                Err(e) => return Err(refusal(&e, "task-clock", TREE_FIX)),
-            }
-            tree.cycles.extend(leader);
-        }
-        if tree.task_clock.is_empty() {
-            return Err(Unavailable::absent("no thread of the process is left"));
-        }
-        if tree.hardware.is_some() {
-            // Some threads counted and some not would be a wrong number, not a partial one.
-            tree.cycles.clear();
-            tree.instructions.clear();
-        }
-        Ok(tree)
-    }
-
-    /// Reads the sums.
-    pub fn read(&mut self) -> TreeCount {
-        TreeCount {
-            task_clock_ns: sum(&mut self.task_clock),
-            cycles: sum(&mut self.cycles),
-            instructions: sum(&mut self.instructions),
-        }
-    }
-}
-
-fn sum(counters: &mut [Counter]) -> Option<u64> {
-    if counters.is_empty() {
-        return None;
-    }
-    let mut total = 0u64;
-    for counter in counters {
-        let read = counter.read_count_and_time().ok()?;
-        // Where counters take turns on the hardware, the count stands for the part that ran.
-        total += if read.time_running > 0 && read.time_running < read.time_enabled {
-            (u128::from(read.count) * u128::from(read.time_enabled) / u128::from(read.time_running))
-                as u64
-        } else {
-            read.count
-        };
-    }
-    Some(total)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn own_task_clock_counts_where_perf_may_be_opened() {
-        // SAFETY: gettid has no preconditions.
-        let tid = unsafe { libc::gettid() };
-        let mut tree = match TreeCounters::open(&[tid]) {
-            Ok(tree) => tree,
-            Err(why) => {
-                eprintln!("skipped: {why}");
-                return;
-            }
-        };
-        let before = tree.read().task_clock_ns.unwrap();
-        let mut x = 1u64;
-        for i in 0..3_000_000u64 {
-            x = std::hint::black_box(x.wrapping_mul(i | 1));
-        }
-        assert!(tree.read().task_clock_ns.unwrap() > before, "{x}");
-    }
 
     #[test]
     fn no_pmu_is_absent_not_denied() {
