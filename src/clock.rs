@@ -1,8 +1,51 @@
 //! Clocks: monotonic time and the CPU clocks of processes and threads.
 
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+
 /// Now on `CLOCK_MONOTONIC`, in ns.
 pub fn monotonic_ns() -> u64 {
     read(libc::CLOCK_MONOTONIC).unwrap_or(0)
+}
+
+/// How far the clock of a time namespace is ahead of the kernel's, by the text of
+/// /proc/self/timens_offsets, ns.
+///
+/// ```
+/// use lithowatt::clock::kernel_offset_of;
+/// assert_eq!(kernel_offset_of("monotonic  -2  500000000\nboottime 0 0\n"), -1_500_000_000);
+/// assert_eq!(kernel_offset_of(""), 0);
+/// ```
+pub fn kernel_offset_of(text: &str) -> i64 {
+    let offset = text.lines().find_map(|line| {
+        let mut fields = line.split_ascii_whitespace();
+        (fields.next()? == "monotonic").then_some(())?;
+        let seconds: i64 = fields.next()?.parse().ok()?;
+        let ns: i64 = fields.next()?.parse().ok()?;
+        seconds.checked_mul(1_000_000_000)?.checked_add(ns)
+    });
+    offset.unwrap_or(0)
+}
+
+/// How far this process's `CLOCK_MONOTONIC` is ahead of the kernel's, ns: not 0 in a time namespace.
+pub fn kernel_offset_ns() -> i64 {
+    let namespace = |name: &str| fs::metadata(format!("/proc/self/ns/{name}")).map(|ns| ns.ino());
+    match (namespace("time"), namespace("time_for_children")) {
+        // The offsets are those of the children, which are not this process's yet.
+        (Ok(ours), Ok(theirs)) if ours != theirs => 0,
+        // Not below a root: it is this process's clock that is read.
+        _ => kernel_offset_of(&fs::read_to_string("/proc/self/timens_offsets").unwrap_or_default()),
+    }
+}
+
+/// Now on the kernel's monotonic clock, for a process whose own is `offset_ns` ahead of it.
+pub fn kernel_ns(offset_ns: i64) -> u64 {
+    monotonic_ns().saturating_add_signed(offset_ns.saturating_neg())
+}
+
+/// Now on the kernel's monotonic clock, whatever namespace this process is in, ns.
+pub fn kernel_monotonic_ns() -> u64 {
+    kernel_ns(kernel_offset_ns())
 }
 
 /// Now on `CLOCK_REALTIME`, in ns since the epoch; only to notice that clocks drift apart.
@@ -87,6 +130,15 @@ fn read(clock: libc::clockid_t) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_kernel_s_clock_is_told_from_a_namespace_s() {
+        let (ours, ahead) = (monotonic_ns(), 1_000_000);
+        assert!(kernel_ns(ahead) + ahead as u64 >= ours);
+        assert!(kernel_ns(-ahead) >= ours + ahead as u64);
+        // More than the clock says: it stops at 0.
+        assert_eq!(kernel_ns(i64::MAX), 0);
+    }
 
     #[test]
     fn clocks_advance_and_agree() {

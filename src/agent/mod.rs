@@ -20,9 +20,7 @@ use crate::machine::rest::Rest;
 use crate::source::perf::PowerPmu;
 use crate::source::procfs::MachineCpu;
 use crate::source::rapl::Rapl;
-use crate::source::ring::layout::{
-    Account, Header, LAYOUT, MOST_ZONES, Sample, boot_id, monotonic_offset,
-};
+use crate::source::ring::layout::{Account, Header, LAYOUT, MOST_ZONES, Sample, boot_id};
 use crate::source::ring::own;
 use crate::source::{Domain, Method, ReadFault, Unavailable, Zone};
 use crate::timeline::{Counter, Step};
@@ -281,7 +279,7 @@ impl Agent {
         let mut zones = source.zones().to_vec();
         zones.truncate(MOST_ZONES);
         let mut machine = MachineCpu::open(&options.root);
-        let offset_ns = monotonic_offset();
+        let offset_ns = clock::kernel_offset_ns();
         let mut counters: Vec<Counter> = zones
             .iter()
             .map(|z| Counter::new(z.unit_joules, z.modulus))

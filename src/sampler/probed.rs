@@ -19,6 +19,10 @@ const LOOK_AGAIN_NS: u64 = 20_000_000;
 /// What kernel probes saw up to an edge.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct SeenSoFar {
+    /// When it was looked at, ns.
+    at_ns: u64,
+    /// CPUs that the probes look at.
+    cpus: u32,
     /// When the probes were loaded that saw it, ns: counts of others are not to be compared.
     pub(super) loaded_at: u64,
     /// Of the machine.
@@ -95,10 +99,30 @@ pub(super) struct CpuCount {
     pub(super) seen: Option<SeenSoFar>,
 }
 
+/// Clocks are read one after the other, and what runs is added to what ran: a CPU may seem busy for
+/// so much longer than the time that passed, ns.
+const CPU_SLACK_NS: u64 = 20_000_000;
+
+/// Why counts of the probes are not used.
+const IMPOSSIBLE: &str = "the kernel probes counted more CPU time than the machine's CPUs have";
+
 impl SeenSoFar {
+    /// Whether the CPUs could have done since `then` what was counted. The counts lie in maps that
+    /// are others' to write.
+    fn is_possible_since(&self, then: &Self) -> bool {
+        let each = self
+            .at_ns
+            .saturating_sub(then.at_ns)
+            .saturating_add(CPU_SLACK_NS);
+        let most = each.saturating_mul(u64::from(self.cpus));
+        let machine = self.machine.since(&then.machine);
+        let own = self.own.zip(then.own).map(|(now, then)| now.since(&then));
+        machine.busy.ns <= most && own.is_none_or(|own| own.ns <= most)
+    }
+
     /// What was seen since `then`, as weights. `own_ns` and `siblings` as in the interval.
     pub(super) fn weights(&self, then: &Self, own_ns: u64, siblings: bool) -> Option<Seen> {
-        if self.loaded_at != then.loaded_at {
+        if self.loaded_at != then.loaded_at || !self.is_possible_since(then) {
             return None;
         }
         let busy = self.machine.busy.since(&then.machine.busy);
@@ -279,6 +303,8 @@ impl Probing {
         Some(Look {
             own_ns: own.map(|(used, before)| used.ns + before),
             seen: SeenSoFar {
+                at_ns: clock::monotonic_ns(),
+                cpus: probes.identity().cpus,
                 loaded_at: probes.identity().loaded_at,
                 machine: probes.machine(),
                 own: own.map(|(used, _)| used),
@@ -333,6 +359,9 @@ impl Probing {
         };
         if now.loaded_at != then.loaded_at {
             return Err("kernel probes were loaded anew within the window".into());
+        }
+        if !now.is_possible_since(then) {
+            return Err(IMPOSSIBLE.into());
         }
         let own = now.own.zip(then.own).map(|(now, then)| now.since(&then));
         if own.is_none() && !matches!(probed, Probed::No) {

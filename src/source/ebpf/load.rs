@@ -23,10 +23,10 @@ use super::layout::{
     MAGIC, MAX_CPUS, NONE, PROCESSES, SLOTS,
 };
 use super::object::{Failure, Prepared};
-use super::sys;
+use super::sys::{self, Held};
 use crate::clock;
 use crate::machine::cpu::parse_cpu_list;
-use crate::source::Unavailable;
+use crate::source::{Unavailable, plain};
 
 /// An ELF file is read in place, as words.
 #[repr(C, align(8))]
@@ -186,11 +186,11 @@ impl Default for Sizes {
 
 /// A probe that this process has loaded. Without pins it goes when this does.
 pub struct Loaded {
-    maps: BTreeMap<String, OwnedFd>,
-    links: Vec<(&'static str, OwnedFd)>,
+    maps: BTreeMap<String, Held>,
+    links: Vec<(&'static str, Held)>,
     /// The links hold them; tests run them and look at their statistics.
     #[cfg_attr(not(test), expect(dead_code, reason = "only tests look at programs"))]
-    pub(super) programs: Vec<(&'static str, OwnedFd)>,
+    pub(super) programs: Vec<(&'static str, Held)>,
 }
 
 impl std::fmt::Debug for Loaded {
@@ -214,11 +214,22 @@ const TASK: btf::Wanted<'static> = (
     ],
 );
 
-/// The kernel's types, mapped where it lets us (6.16 and later), else read, 4 KiB a call.
+/// More than any kernel's type information, bytes.
+const MOST_TYPES: u64 = 64 << 20;
+
+/// f_type of sysfs (include/uapi/linux/magic.h).
+const SYSFS_MAGIC: u64 = 0x6265_6572;
+
+/// The kernel's types: mapped where they are the kernel's own and it lets us (6.16 and later), else
+/// read. What lies elsewhere below a root may be cut while it is looked at, which would end a
+/// process that had mapped it.
 fn type_information(path: &Path) -> io::Result<TypeInformation> {
-    let file = fs::File::open(path)?;
-    let length = usize::try_from(file.metadata()?.len()).map_err(io::Error::other)?;
-    // SAFETY: a fresh private mapping of a file that the kernel never changes nor cuts.
+    let (file, found) = plain::open(path)?;
+    if !is_sysfs(&file) {
+        return plain::read(path, MOST_TYPES).map(TypeInformation::Read);
+    }
+    let length = usize::try_from(found.len()).map_err(io::Error::other)?;
+    // SAFETY: a fresh private mapping of a file of sysfs, which the kernel never changes nor cuts.
     let at = unsafe {
         libc::mmap(
             std::ptr::null_mut(),
@@ -230,9 +241,18 @@ fn type_information(path: &Path) -> io::Result<TypeInformation> {
         )
     };
     if at == libc::MAP_FAILED {
-        return fs::read(path).map(TypeInformation::Read);
+        return plain::read(path, MOST_TYPES).map(TypeInformation::Read);
     }
     Ok(TypeInformation::Mapped(at, length))
+}
+
+fn is_sysfs(file: &fs::File) -> bool {
+    // SAFETY: fstatfs fills the zeroed structure, for which all-zero is valid.
+    unsafe {
+        let mut stats: libc::statfs = std::mem::zeroed();
+        libc::fstatfs(file.as_raw_fd(), &mut stats) == 0
+            && stats.f_type as u64 & 0xffff_ffff == SYSFS_MAGIC
+    }
 }
 
 enum TypeInformation {
@@ -317,7 +337,7 @@ fn offsets(root: &Path) -> Result<Vec<(&'static str, u32)>, Unavailable> {
 fn siblings(root: &Path, cpus: u32) -> Vec<u32> {
     let other = |cpu: u32| {
         let path = format!("sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list");
-        let list = fs::read_to_string(root.join(path)).ok()?;
+        let list = plain::kernel_text(&root.join(path)).ok()?;
         parse_cpu_list(&list)
             .into_iter()
             .find(|sibling| *sibling != cpu && *sibling < cpus)
@@ -388,7 +408,7 @@ fn what_it_takes(release: &str, lockdown: &str) -> &'static str {
 /// CPUs in a list of sysfs, e.g. `possible`.
 fn cpus_in(root: &Path, list: &str) -> Vec<u32> {
     let path = root.join("sys/devices/system/cpu").join(list);
-    fs::read_to_string(path).map_or_else(|_| Vec::new(), |text| parse_cpu_list(&text))
+    plain::kernel_text(&path).map_or_else(|_| Vec::new(), |text| parse_cpu_list(&text))
 }
 
 /// Loads and attaches the probe for `root`'s kernel, which is this one's.
@@ -472,8 +492,8 @@ pub fn load(root: &Path, sizes: Sizes) -> Result<Loaded, Unavailable> {
                 .unwrap_or_else(|| prepared.load(program.name));
             match loaded.and_then(|loaded| attach(loaded, program)) {
                 Ok((loaded, link)) => {
-                    programs.push((program.name, loaded));
-                    links.push((program.name, link));
+                    programs.push((program.name, Held::new(loaded).map_err(io)?));
+                    links.push((program.name, Held::new(link).map_err(io)?));
                     flags |= program.flag;
                 }
                 Err(e) if program.needed => return Err(failed(e)),
@@ -490,7 +510,7 @@ pub fn load(root: &Path, sizes: Sizes) -> Result<Loaded, Unavailable> {
         cgroups: sizes.cgroups,
         processes: sizes.processes,
         flags,
-        loaded_at: clock::monotonic_ns(),
+        loaded_at: clock::kernel_monotonic_ns(),
         object: *DIGEST,
     };
     sys::update(map("identity")?, &0u32, &identity).map_err(io)?;
@@ -500,8 +520,10 @@ pub fn load(root: &Path, sizes: Sizes) -> Result<Loaded, Unavailable> {
     // What runs is seen from its next switch on: have this thread's be now. Other CPUs have theirs
     // within milliseconds, for the kernel's own work if for nothing else.
     std::thread::sleep(Duration::from_micros(1));
+    let held = |(name, map)| Ok((name, Held::new(map)?));
+    let maps: io::Result<_> = prepared.into_maps().into_iter().map(held).collect();
     Ok(Loaded {
-        maps: prepared.into_maps(),
+        maps: maps.map_err(io)?,
         links,
         programs,
     })
@@ -524,7 +546,7 @@ impl Loaded {
         self.maps
             .get(name)
             .ok_or_else(|| io::ErrorKind::NotFound.into())
-            .and_then(OwnedFd::try_clone)
+            .and_then(|map| map.get()?.try_clone_to_owned())
             .map_err(|e| Unavailable::absent(format!("map {name}: {e}")))
     }
 
@@ -552,7 +574,7 @@ impl Loaded {
         let staging = ours.join(format!(
             "{STAGING}{}-{}",
             std::process::id(),
-            clock::monotonic_ns()
+            clock::kernel_monotonic_ns()
         ));
         let result = self.pin_into(&staging).and_then(|()| {
             fs::rename(&staging, &target).or_else(|e| {
@@ -621,25 +643,41 @@ fn parent_directory(root: &Path) -> Result<PathBuf, Unavailable> {
     Ok(ours)
 }
 
-/// Refuses a directory that somebody else made: in a BPF file system with its usual mode anybody may,
-/// and could then put other maps where ours are expected.
+/// Refuses a directory that somebody else made or may write to: in a BPF file system with its usual
+/// mode anybody may make one, and could then put other maps where ours are expected.
+///
+/// In a user namespace root's own look like nobody's, as those of any user outside it do. There is
+/// no telling them apart, so there they are refused.
 pub(super) fn require_trusted(directory: &Path) -> io::Result<()> {
-    /// Owner of what belongs to nobody in a user namespace.
-    const OVERFLOW: u32 = 65534;
-    let mapped = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
-    let first = mapped.split_whitespace().eq(["0", "0", "4294967295"]);
     let found = fs::symlink_metadata(directory)?;
-    // SAFETY: geteuid has no preconditions.
-    let ours = found.uid() == 0
-        || found.uid() == unsafe { libc::geteuid() }
-        || (found.uid() == OVERFLOW && !first);
-    if ours && found.is_dir() {
+    let refuse = |why: String| Err(io::Error::new(io::ErrorKind::InvalidData, why));
+    let shown = directory.display();
+    if !is_trusted(found.uid()) {
+        return refuse(format!("{shown} belongs to user {}", found.uid()));
+    }
+    if !found.is_dir() || found.mode() & 0o022 != 0 {
+        return refuse(format!(
+            "{shown} is no directory that its owner alone may write to"
+        ));
+    }
+    Ok(())
+}
+
+/// The same of a pin, which readers may map for writing as far as its mode goes: it is frozen.
+pub(super) fn require_trusted_pin(path: &Path) -> io::Result<()> {
+    let uid = fs::symlink_metadata(path)?.uid();
+    if is_trusted(uid) {
         return Ok(());
     }
     Err(io::Error::new(
         io::ErrorKind::InvalidData,
-        format!("{} belongs to user {}", directory.display(), found.uid()),
+        format!("{} belongs to user {uid}", path.display()),
     ))
+}
+
+fn is_trusted(uid: u32) -> bool {
+    // SAFETY: geteuid has no preconditions.
+    uid == 0 || uid == unsafe { libc::geteuid() }
 }
 
 /// Name of a directory that is being filled. (A BPF file system takes no name with a dot.)
@@ -650,7 +688,7 @@ const LEFT_NS: u64 = 10_000_000_000;
 
 /// Removes what loaders left that were killed before they were ready.
 fn sweep(ours: &Path) {
-    let now = clock::monotonic_ns();
+    let now = clock::kernel_monotonic_ns();
     for entry in fs::read_dir(ours).into_iter().flatten().flatten() {
         let name = entry.file_name();
         let made = name
@@ -715,6 +753,18 @@ pub fn unload(root: &Path) -> Result<Vec<PathBuf>, Unavailable> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn type_information_that_is_not_the_kernel_s_own_is_not_mapped() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("vmlinux");
+        fs::write(&path, [7; 5000]).unwrap();
+        let types = type_information(&path).unwrap();
+        assert!(matches!(&types, TypeInformation::Read(bytes) if bytes.len() == 5000));
+        // Cut meanwhile, it is still whole here.
+        fs::write(&path, "").unwrap();
+        assert!(types.bytes().iter().all(|byte| *byte == 7));
+    }
 
     #[test]
     fn a_refusal_says_what_it_takes() {

@@ -7,10 +7,12 @@
 
 use std::fs;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+#[cfg(test)]
+use std::os::fd::AsFd;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering, fence};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering, fence};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::clock;
@@ -30,7 +32,7 @@ use layout::{
     Control, CpuPower, CpuState, FLAG_CYCLES, FLAG_FREQUENCY, FLAG_IDLE, FLAG_SIBLINGS,
     FLAG_THERMAL, Identity, MAGIC, MAX_CPUS, NONE, Process, Slot, Usage,
 };
-use sys::{Access, Mapped};
+use sys::{Access, Held, Layout, Mapped};
 
 /// Readings of a CPU that is writing are tried this often. A write takes 100 ns.
 const TRIES: u32 = 1000;
@@ -206,11 +208,13 @@ pub struct Probes {
     powers: Mapped<CpuPower>,
     slots: Mapped<Slot>,
     answers: Mapped<Answer>,
-    slot_usage: OwnedFd,
-    cgroup_usage: OwnedFd,
-    processes: OwnedFd,
-    process_index: OwnedFd,
-    cgroups: OwnedFd,
+    slot_usage: Held,
+    cgroup_usage: Held,
+    processes: Held,
+    process_index: Held,
+    cgroups: Held,
+    /// This process's clock less the kernel's, ns.
+    offset_ns: AtomicI64,
     /// Directory of the pins and its inode: another one is another probe.
     pins: Option<(PathBuf, u64)>,
     /// Where the probe goes when this process ends.
@@ -281,6 +285,9 @@ impl Probes {
         if let Some(all) = &mut opened {
             all.retain(|(_, probes)| probes.is_alive());
             if let Some((_, probes)) = all.iter().find(|(of, _)| of == root) {
+                // A process that was forked may have been put into a time namespace.
+                let offset = clock::kernel_offset_ns();
+                probes.offset_ns.store(offset, Ordering::Relaxed);
                 return Ok(Arc::clone(probes));
             }
         }
@@ -312,7 +319,9 @@ impl Probes {
                 "process_index" | "cgroups" => Access::Lookup,
                 _ => Access::Map,
             };
-            sys::open_pinned(&directory.join(name), access)
+            let path = directory.join(name);
+            load::require_trusted_pin(&path)?;
+            sys::open_pinned(&path, access)
         })?;
         probes.pins = Some((directory.to_owned(), inode));
         Ok(probes)
@@ -329,8 +338,15 @@ impl Probes {
         }
     }
 
+    /// Now on the kernel's clock, on which the probe's times are, ns.
+    fn now_ns(&self) -> u64 {
+        clock::kernel_ns(self.offset_ns.load(Ordering::Relaxed))
+    }
+
     fn from_maps(open: &dyn Fn(&str) -> io::Result<OwnedFd>) -> io::Result<Self> {
-        let identity: Mapped<Identity> = Mapped::new(open("identity")?.as_fd(), 0, 1)?;
+        let map = |name: &str, layout: Layout| Held::map(open(name)?, layout);
+        let named = map("identity", Layout::array::<Identity>(1))?;
+        let identity: Mapped<Identity> = Mapped::new(named.get()?, 0, 1)?;
         let identity = identity.get(0);
         let ours = identity.magic == MAGIC
             && identity.abi == ABI
@@ -342,17 +358,30 @@ impl Probes {
                 "it is of another version",
             ));
         }
+        let cpus = identity.cpus;
+        let cells = |rows: u32| {
+            rows.checked_mul(cpus)
+                .map(Layout::array::<Usage>)
+                .ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))
+        };
         Ok(Self {
-            control: Mapped::new(open("control")?.as_fd(), 0, 1)?,
-            states: Mapped::new(open("cpu_states")?.as_fd(), 0, identity.cpus)?,
-            powers: Mapped::new(open("cpu_powers")?.as_fd(), 0, identity.cpus)?,
-            slots: Mapped::new(open("slots")?.as_fd(), 0, identity.slots)?,
-            answers: Mapped::new(open("answers")?.as_fd(), 0, ANSWERS)?,
-            slot_usage: open("slot_usage")?,
-            cgroup_usage: open("cgroup_usage")?,
-            processes: open("processes")?,
-            process_index: open("process_index")?,
-            cgroups: open("cgroups")?,
+            control: mapped(&map, "control", 1)?,
+            states: mapped(&map, "cpu_states", cpus)?,
+            powers: mapped(&map, "cpu_powers", cpus)?,
+            slots: mapped(&map, "slots", identity.slots)?,
+            answers: mapped(&map, "answers", ANSWERS)?,
+            slot_usage: map("slot_usage", cells(identity.slots)?)?,
+            cgroup_usage: map("cgroup_usage", cells(identity.cgroups)?)?,
+            processes: map("processes", Layout::array::<Process>(identity.processes))?,
+            process_index: map(
+                "process_index",
+                Layout::hash::<u32, u32>(identity.processes),
+            )?,
+            cgroups: map(
+                "cgroups",
+                Layout::hash::<u64, CgroupPlace>(identity.cgroups),
+            )?,
+            offset_ns: AtomicI64::new(clock::kernel_offset_ns()),
             identity,
             pins: None,
             _own: None,
@@ -431,8 +460,8 @@ impl Probes {
 
     /// A process by its tgid.
     fn process(&self, tgid: u32) -> Option<Process> {
-        let index = sys::lookup::<u32, u32>(self.process_index.as_fd(), &tgid).ok()??;
-        let process = sys::lookup::<u32, Process>(self.processes.as_fd(), &index).ok()??;
+        let index = sys::lookup::<u32, u32>(&self.process_index, &tgid).ok()??;
+        let process = sys::lookup::<u32, Process>(&self.processes, &index).ok()??;
         (process.tgid == tgid).then_some(process)
     }
 
@@ -491,12 +520,15 @@ impl Probes {
             }
             _ => return Err(refuse("the process was not seen")),
         }
-        let cells = Mapped::new(
-            self.slot_usage.as_fd(),
-            answer.slot * self.identity.cpus,
-            self.identity.cpus,
-        )
-        .map_err(|e| refuse(&e.to_string()))?;
+        if answer.slot >= self.identity.slots {
+            return Err(refuse("it answered with a place that is none"));
+        }
+        let first = answer.slot * self.identity.cpus;
+        let cells = self
+            .slot_usage
+            .get()
+            .and_then(|map| Mapped::new(map, first, self.identity.cpus))
+            .map_err(|e| refuse(&e.to_string()))?;
         Ok(Followed {
             loaded_at: self.identity.loaded_at,
             slot: answer.slot,
@@ -509,8 +541,11 @@ impl Probes {
     }
 
     fn entry_of(&self, tgid: u32) -> Option<Mapped<Process>> {
-        let index = sys::lookup::<u32, u32>(self.process_index.as_fd(), &tgid).ok()??;
-        Mapped::new(self.processes.as_fd(), index, 1).ok()
+        let index = sys::lookup::<u32, u32>(&self.process_index, &tgid).ok()??;
+        if index >= self.identity.processes {
+            return None;
+        }
+        Mapped::new(self.processes.get().ok()?, index, 1).ok()
     }
 
     fn ask(&self, pid: Option<u32>) -> Result<Answer, Unavailable> {
@@ -590,7 +625,7 @@ impl Probes {
 
     /// The cells of a tree with what runs in it, and how long its root runs, ns.
     fn sum_of(&self, tree: &Followed, slot: &Slot, epoch: u32) -> (Sum, u64) {
-        let now = clock::monotonic_ns();
+        let now = self.now_ns();
         let (mut sum, mut root_open_ns) = (Sum::default(), 0);
         for cpu in 0..self.identity.cpus as usize {
             let (state, cell) = self.at_rest(cpu, || tree.cells.get(cpu));
@@ -661,20 +696,24 @@ impl Probes {
         if group.divided.load(Ordering::Relaxed) {
             return None;
         }
-        let place: Option<CgroupPlace> = sys::lookup(self.cgroups.as_fd(), &group.id).ok()?;
+        let place: Option<CgroupPlace> = sys::lookup(&self.cgroups, &group.id).ok()?;
         let mut row = group.row.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(place) = place
             && row.as_ref().is_none_or(|(known, _)| *known != place)
         {
             let cpus = self.identity.cpus;
-            let cells = Mapped::new(self.cgroup_usage.as_fd(), place.index * cpus, cpus).ok()?;
+            if place.index >= self.identity.cgroups {
+                return None;
+            }
+            let map = self.cgroup_usage.get().ok()?;
+            let cells = Mapped::new(map, place.index * cpus, cpus).ok()?;
             *row = Some((place, cells));
         }
         let Some((place, cells)) = &*row else {
             // Nothing ran in it yet, or there was no room for it.
             return (self.control().cgroup_overflow == 0).then(Used::default);
         };
-        let now = clock::monotonic_ns();
+        let now = self.now_ns();
         let mut sum = Sum::default();
         for cpu in 0..self.identity.cpus as usize {
             let (state, cell) = self.at_rest(cpu, || cells.get(cpu));
@@ -705,7 +744,7 @@ impl Probes {
     /// What all CPUs did.
     pub fn machine(&self) -> Machine {
         let control = self.control();
-        let now = clock::monotonic_ns();
+        let now = self.now_ns();
         let mut machine = Machine {
             thermal_events: control.thermal_events,
             ..Machine::default()
@@ -744,9 +783,12 @@ impl Probes {
     /// The map cannot be read.
     pub fn processes(&self) -> Result<Vec<(Process, Used)>, Unavailable> {
         let used = self.control().processes.min(self.identity.processes);
-        let table: Mapped<Process> = Mapped::new(self.processes.as_fd(), 0, used.max(1))
+        let table: Mapped<Process> = self
+            .processes
+            .get()
+            .and_then(|map| Mapped::new(map, 0, used.max(1)))
             .map_err(|e| Unavailable::absent(format!("kernel probes: {e}")))?;
-        let now = clock::monotonic_ns();
+        let now = self.now_ns();
         let mut open = Vec::new();
         for cpu in 0..self.identity.cpus as usize {
             let (state, ()) = self.at_rest(cpu, || ());
@@ -777,6 +819,15 @@ impl Probes {
             .map(with_used)
             .collect())
     }
+}
+
+/// An array that is mapped as a whole. The mapping stays when the descriptor goes.
+fn mapped<T: layout::Plain>(
+    map: &dyn Fn(&str, Layout) -> io::Result<Held>,
+    name: &str,
+    entries: u32,
+) -> io::Result<Mapped<T>> {
+    Mapped::new(map(name, Layout::array::<T>(entries))?.get()?, 0, entries)
 }
 
 /// Whether process numbers here are the kernel's own (PROC_PID_INIT_INO of include/linux/proc_ns.h).

@@ -4,7 +4,8 @@
 
 use std::ffi::{CStr, CString};
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::mem::ManuallyDrop;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,6 +18,7 @@ const BPF_MAP_UPDATE_ELEM: libc::c_long = 2;
 const BPF_PROG_LOAD: libc::c_long = 5;
 const BPF_OBJ_PIN: libc::c_long = 6;
 const BPF_OBJ_GET: libc::c_long = 7;
+const BPF_OBJ_GET_INFO_BY_FD: libc::c_long = 15;
 const BPF_RAW_TRACEPOINT_OPEN: libc::c_long = 17;
 const BPF_MAP_FREEZE: libc::c_long = 22;
 
@@ -138,6 +140,152 @@ pub fn create_map(name: &str, shape: MapShape) -> io::Result<OwnedFd> {
     bpf(BPF_MAP_CREATE, &mut attr).map(owned)
 }
 
+/// `attr` of `BPF_OBJ_GET_INFO_BY_FD`.
+#[repr(C)]
+struct Info {
+    fd: u32,
+    length: u32,
+    info: u64,
+}
+
+/// What the kernel says of an object: the beginning of `bpf_map_info`, of which `bpf_prog_info` and
+/// `bpf_link_info` share the first two members.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[repr(C)]
+struct Described {
+    kind: u32,
+    id: u32,
+    key_size: u32,
+    value_size: u32,
+    max_entries: u32,
+    flags: u32,
+}
+
+/// How much of [`Described`] every kind of object has.
+const COMMON: u32 = 8;
+
+fn describe(fd: BorrowedFd<'_>, length: u32) -> io::Result<Described> {
+    let mut info = Described::default();
+    let mut attr = Info {
+        fd: fd.as_raw_fd() as u32,
+        length: length.min(size_of::<Described>() as u32),
+        info: (&raw mut info) as u64,
+    };
+    bpf(BPF_OBJ_GET_INFO_BY_FD, &mut attr)?;
+    Ok(info)
+}
+
+/// The descriptor of a map, a program or a link, used and closed only while it is that object.
+///
+/// All of them share one inode with other things of the kernel's, so the kernel's number of the
+/// object tells.
+#[derive(Debug)]
+pub struct Held {
+    fd: ManuallyDrop<OwnedFd>,
+    told: Described,
+}
+
+impl Held {
+    /// Takes a descriptor that was just made.
+    pub fn new(fd: OwnedFd) -> io::Result<Self> {
+        let told = describe(fd.as_fd(), COMMON)?;
+        Ok(Self {
+            fd: ManuallyDrop::new(fd),
+            told,
+        })
+    }
+
+    /// Takes a map that was opened by its name, if it has the shape that is expected. Whoever may
+    /// make maps could have put another there, and the kernel copies as much as the map's values
+    /// have.
+    pub fn map(fd: OwnedFd, expected: Layout) -> io::Result<Self> {
+        let told = describe(fd.as_fd(), u32::MAX)?;
+        let found = Layout {
+            kind: told.kind,
+            key_size: told.key_size,
+            value_size: told.value_size,
+            max_entries: told.max_entries,
+        };
+        if found != expected {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                format!("a map of another layout: {found:?}, expected {expected:?}"),
+            ));
+        }
+        Ok(Self {
+            fd: ManuallyDrop::new(fd),
+            told,
+        })
+    }
+
+    fn is_ours(&self) -> bool {
+        describe(self.fd.as_fd(), COMMON)
+            .is_ok_and(|now| (now.kind, now.id) == (self.told.kind, self.told.id))
+    }
+
+    /// The descriptor, if it is still that object.
+    ///
+    /// # Errors
+    /// Somebody closed it.
+    pub fn get(&self) -> io::Result<BorrowedFd<'_>> {
+        if self.is_ours() {
+            return Ok(self.fd.as_fd());
+        }
+        Err(io::Error::other("the descriptor was closed by the process"))
+    }
+}
+
+/// For those who have just made it.
+impl AsFd for Held {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        if self.is_ours() {
+            // SAFETY: nobody uses it after this.
+            unsafe { ManuallyDrop::drop(&mut self.fd) };
+        }
+    }
+}
+
+/// What the map of a name must look like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Layout {
+    /// `BPF_MAP_TYPE_*`.
+    kind: u32,
+    /// Bytes.
+    key_size: u32,
+    /// Bytes.
+    value_size: u32,
+    /// Elements.
+    max_entries: u32,
+}
+
+impl Layout {
+    /// An array of `entries` values.
+    pub fn array<V>(entries: u32) -> Self {
+        Self {
+            kind: 2,
+            key_size: 4,
+            value_size: size_of::<V>() as u32,
+            max_entries: entries,
+        }
+    }
+
+    /// A hash table of at most `entries` values.
+    pub fn hash<K, V>(entries: u32) -> Self {
+        Self {
+            kind: 1,
+            key_size: size_of::<K>() as u32,
+            value_size: size_of::<V>() as u32,
+            max_entries: entries,
+        }
+    }
+}
+
 /// Makes a map read-only for user space, for good. What programs may not write either, the verifier
 /// takes for constants.
 pub fn freeze(map: BorrowedFd<'_>) -> io::Result<()> {
@@ -221,10 +369,17 @@ pub fn open_pinned(path: &Path, access: Access) -> io::Result<OwnedFd> {
 }
 
 /// One element of a map, or `None` where there is none under this key.
-pub fn lookup<K: Copy, V: Copy + Default>(map: BorrowedFd<'_>, key: &K) -> io::Result<Option<V>> {
+///
+/// # Errors
+/// The map's keys or values are not of these sizes, or the kernel refuses.
+pub fn lookup<K: Copy, V: Copy + Default>(map: &Held, key: &K) -> io::Result<Option<V>> {
+    // The kernel copies as much as it says that a value has.
+    if (map.told.key_size, map.told.value_size) != (size_of::<K>() as u32, size_of::<V>() as u32) {
+        return Err(io::ErrorKind::InvalidData.into());
+    }
     let mut value = V::default();
     let mut attr = Element {
-        map: map.as_raw_fd() as u32,
+        map: map.get()?.as_raw_fd() as u32,
         pad: 0,
         key: std::ptr::from_ref(key) as u64,
         value: std::ptr::from_mut(&mut value) as u64,
@@ -366,7 +521,6 @@ pub mod testing {
     use super::*;
 
     const BPF_PROG_TEST_RUN: libc::c_long = 10;
-    const BPF_OBJ_GET_INFO_BY_FD: libc::c_long = 15;
     const BPF_ENABLE_STATS: libc::c_long = 32;
     const BPF_STATS_RUN_TIME: u32 = 0;
     const BPF_F_TEST_RUN_ON_CPU: u32 = 1;
@@ -388,13 +542,6 @@ pub mod testing {
         context_out: u64,
         flags: u32,
         cpu: u32,
-    }
-
-    #[repr(C)]
-    struct Info {
-        fd: u32,
-        length: u32,
-        info: u64,
     }
 
     /// Runs a program once on a CPU as if its tracepoint had fired with `args`.

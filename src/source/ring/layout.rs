@@ -555,31 +555,6 @@ pub fn boot_id_of(text: &str) -> Option<[u64; 2]> {
     ])
 }
 
-/// How far this process's `CLOCK_MONOTONIC` is ahead of the host's, by the text of
-/// /proc/self/timens_offsets, ns.
-///
-/// ```
-/// use lithowatt::source::ring::layout::monotonic_offset_of;
-/// assert_eq!(monotonic_offset_of("monotonic  -2  500000000\nboottime 0 0\n"), -1_500_000_000);
-/// assert_eq!(monotonic_offset_of(""), 0);
-/// ```
-pub fn monotonic_offset_of(text: &str) -> i64 {
-    let offset = text.lines().find_map(|line| {
-        let mut fields = line.split_ascii_whitespace();
-        (fields.next()? == "monotonic").then_some(())?;
-        let seconds: i64 = fields.next()?.parse().ok()?;
-        let ns: i64 = fields.next()?.parse().ok()?;
-        seconds.checked_mul(1_000_000_000)?.checked_add(ns)
-    });
-    offset.unwrap_or(0)
-}
-
-/// The same of this very process.
-pub fn monotonic_offset() -> i64 {
-    // Not below a root: it is this process's clock that is read.
-    monotonic_offset_of(&std::fs::read_to_string("/proc/self/timens_offsets").unwrap_or_default())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 
 use self::layout::{
     ACCOUNT_AT, ACCOUNT_WORDS, Account, GROUP_WORDS, GroupRow, HEAD_AT, HEAD_WORDS, HEADER_WORDS,
-    Head, Header, IDLE_AT, IDLE_WORDS, Sample, WORD, monotonic_offset, to_words,
+    Head, Header, IDLE_AT, IDLE_WORDS, Sample, WORD, to_words,
 };
 use super::kept::StandardStreams;
 use super::{Method, ReadFault, Unavailable, Zone};
@@ -94,7 +94,7 @@ impl Ring {
             boot_id = layout::boot_id(root);
             boot_id
         })?;
-        let offset_ns = monotonic_offset();
+        let offset_ns = clock::kernel_offset_ns();
         let zones = header.zones.len();
         let mut ring = Self {
             path: path.to_owned(),

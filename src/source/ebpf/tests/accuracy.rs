@@ -290,7 +290,7 @@ fn a_cgroup_is_counted_as_its_cpu_stat_counts_it() {
         off(used, truth)
     );
     let index = |probes: &Probes| -> Option<CgroupPlace> {
-        sys::lookup(probes.cgroups.as_fd(), &group.id).unwrap()
+        sys::lookup(&probes.cgroups, &group.id).unwrap()
     };
     let known = index(&probes).is_some();
     drop(cgroup);

@@ -453,3 +453,88 @@ fn ten_thousand_processes() {
         println!("only {made} were allowed");
     }
 }
+
+#[test]
+fn maps_of_another_layout_are_refused_before_they_are_read() {
+    let (_alone, root) = root!(43);
+    let ours = root.load().unwrap();
+    let shape = |value_size, max_entries| sys::MapShape {
+        kind: 1,
+        key_size: 8,
+        value_size,
+        max_entries,
+        flags: 0,
+    };
+    let right = size_of::<CgroupPlace>() as u32;
+    // Values that are larger than a reader's buffer, and fewer of them than stated.
+    for wrong in [shape(4096, layout::CGROUPS), shape(right, 1)] {
+        let other = sys::create_map("cgroups", wrong).unwrap();
+        fs::remove_file(ours.join("cgroups")).unwrap();
+        sys::pin(other.as_fd(), &ours.join("cgroups")).unwrap();
+        let why = root.open().unwrap_err();
+        assert!(why.reason.contains("another layout"), "{}", why.reason);
+    }
+    let same = sys::create_map("cgroups", shape(right, layout::CGROUPS)).unwrap();
+    fs::remove_file(ours.join("cgroups")).unwrap();
+    sys::pin(same.as_fd(), &ours.join("cgroups")).unwrap();
+    assert!(root.open().is_ok());
+    root.unload_all();
+}
+
+#[test]
+fn pins_that_others_may_have_made_are_refused() {
+    let (_alone, root) = root!(44);
+    // SAFETY: no preconditions.
+    if unsafe { libc::geteuid() } != 0 {
+        println!("skipped: only root gives files away");
+        return;
+    }
+    let ours = root.load().unwrap();
+    let refused = |what: &str| {
+        let why = root.open().unwrap_err();
+        assert!(why.reason.contains(what), "{}", why.reason);
+    };
+    fs::set_permissions(&ours, fs::Permissions::from_mode(0o777)).unwrap();
+    refused("its owner alone");
+    fs::set_permissions(&ours, fs::Permissions::from_mode(0o755)).unwrap();
+    // What belongs to nobody is trusted as little, in whatever user namespace that is read.
+    for uid in [1000, 65534] {
+        for path in [ours.join("cgroups"), ours.clone()] {
+            std::os::unix::fs::chown(&path, Some(uid), None).unwrap();
+            refused(&format!("belongs to user {uid}"));
+            std::os::unix::fs::chown(&path, Some(0), None).unwrap();
+        }
+    }
+    assert!(root.open().is_ok());
+    root.unload_all();
+}
+
+#[test]
+fn a_descriptor_of_a_map_that_became_another_file_is_left_alone() {
+    let Some(_alone) = probe() else { return };
+    let map = sys::create_map(
+        "mine",
+        sys::MapShape {
+            kind: 1,
+            key_size: 8,
+            value_size: 8,
+            max_entries: 4,
+            flags: 0,
+        },
+    )
+    .unwrap();
+    let fd = std::os::fd::AsRawFd::as_raw_fd(&map);
+    let held = sys::Held::map(map, sys::Layout::hash::<u64, u64>(4)).unwrap();
+    assert_eq!(sys::lookup::<u64, u64>(&held, &1).unwrap(), None);
+    let theirs = tempfile::tempfile().unwrap();
+    // SAFETY: both are open descriptors of this test.
+    assert_eq!(
+        unsafe { libc::dup2(std::os::fd::AsRawFd::as_raw_fd(&theirs), fd) },
+        fd
+    );
+    assert!(sys::lookup::<u64, u64>(&held, &1).is_err());
+    drop(held);
+    // SAFETY: put there above.
+    let still = unsafe { <fs::File as std::os::fd::FromRawFd>::from_raw_fd(fd) };
+    assert!(still.metadata().unwrap().is_file());
+}
