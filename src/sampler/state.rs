@@ -234,7 +234,6 @@ impl State {
     fn forget_lost(&mut self) {
         if matches!(&self.tree_counters, Some(Ok(counters)) if counters.are_lost()) {
             self.tree_counters = None;
-            self.last_count = None;
         }
         if let Some(Ok(perf)) = &mut self.perf
             && perf.is_lost()
