@@ -395,8 +395,10 @@ def test_the_place_of_a_stage_comes_from_configuration_and_resources():
         (Place("localhost"), "marginal", (0.5, 30)),
         (Place("aws_lambda", "arm64", 1024.0), "amortised", (0.3, 3)),
         (Place("aws_lambda", None, None), "amortised", (0.5, 8)),
-        (Place("k8s", None, 512.0, 2.0), "amortised", (1, 12)),
-        (Place(None), "amortised", (1, 8)),
+        (Place("gcp_cloudrun", None, 512.0, 2.0), "amortised", (1, 12)),
+        # A pod is a machine, and so is what nobody knows.
+        (Place("k8s", None, 512.0, 2.0), "marginal", (0.5, 12)),
+        (Place(None), "marginal", (0.5, 8)),
     ],
 )
 def test_an_estimate_has_a_band_and_says_what_it_is(place, definition, watts):

@@ -176,7 +176,7 @@ def _run_all(workload: Workload, options: argparse.Namespace, scratch: Path) -> 
                     runs.append(run)
                     progress.line(
                         f"{workload.name}: {name}: {run.seconds:.1f} s, "
-                        f"{summary.number(run.functions('joules'))} J, {run.outcome}"
+                        f"{summary.energy(run)}, {run.outcome}"
                     )
     finally:
         engine.close()

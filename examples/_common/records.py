@@ -64,6 +64,16 @@ class CallRecord:
         return self._number("energy_marginal", "energy_marginal")
 
     @property
+    def amortised(self) -> float | None:
+        """With the call's share of idle, J."""
+        return self._number("energy_amortised", "energy_amortised")
+
+    @property
+    def definition(self) -> str | None:
+        """Which of the two `joules` is: marginal or amortised."""
+        return self._text("energy_definition")
+
+    @property
     def quality(self) -> str | None:
         """measured, attributed or modelled."""
         return self._text("energy_quality")
@@ -103,6 +113,8 @@ class CallRecord:
             "joules_low": self.low,
             "joules_high": self.high,
             "joules_marginal": self.marginal,
+            "joules_amortised": self.amortised,
+            "definition": self.definition,
             "phase_seconds": {phase: self.phase_seconds(phase) for phase in PHASES},
             "phase_joules": {phase: self.phase_joules(phase) for phase in PHASES},
             "cold_start_seconds": finite(getattr(self.times, "cold_start", None)),
@@ -158,9 +170,15 @@ class RunRecord:
     outcome: str
     values: dict[str, Any] = field(default_factory=dict)
 
+    def calls(self) -> list[CallRecord]:
+        """Of all stages."""
+        return [call for calls in self.stages.values() for call in calls]
+
     def functions(self, attribute: str) -> float | None:
-        """A sum over all calls; None if one of them has no value."""
-        return total(getattr(call, attribute) for calls in self.stages.values() for call in calls)
+        """A sum over all calls; None if one has no value, or if their definitions differ."""
+        if attribute == "joules" and definition_of(self.calls()) is None:
+            return None
+        return total(getattr(call, attribute) for call in self.calls())
 
     def rest(self) -> float | None:
         """Above idle, of the driver and of Lithops: this process's tree less the functions, J.
@@ -185,6 +203,7 @@ class RunRecord:
             },
             "functions": {
                 "joules": self.functions("joules"),
+                "definition": definition_of(self.calls()),
                 "joules_marginal": self.functions("marginal"),
             },
             "machine": {
@@ -197,6 +216,12 @@ class RunRecord:
                 "unavailable": self.machine.reason,
             },
         }
+
+
+def definition_of(calls: Iterable[CallRecord]) -> str | None:
+    """What the joules of all these calls are; None where they differ, for those have no sum."""
+    said = {call.definition for call in calls if call.joules is not None}
+    return said.pop() if len(said) == 1 else None
 
 
 def finite(value: Any) -> float | None:

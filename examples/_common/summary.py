@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from examples._common.records import PHASES, CallRecord, RunRecord, common, mean, total
+from examples._common.records import (
+    PHASES,
+    CallRecord,
+    RunRecord,
+    common,
+    definition_of,
+    mean,
+    total,
+)
 
 DASH = "–"
 
@@ -12,6 +20,12 @@ DASH = "–"
 def number(value: float | None, width: int = 0, digits: int = 3) -> str:
     """A number with that many decimals, or a dash; right-aligned."""
     return f"{DASH if value is None else f'{value:.{digits}f}':>{width}}"
+
+
+def energy(run: RunRecord) -> str:
+    """The joules of a run's functions, and what they are; above idle where the calls' differ."""
+    definition = definition_of(run.calls()) or "marginal"
+    return f"{number(run.functions(definition))} J {definition}"
 
 
 def text(runs: Sequence[RunRecord]) -> str:
@@ -33,11 +47,18 @@ def results(runs: Sequence[RunRecord]) -> str:
 
 
 def stages(runs: Sequence[RunRecord]) -> str:
-    """A line per configuration and stage: sums over the workers, means over the repetitions."""
+    """A line per configuration and stage: sums over the workers, means over the repetitions.
+
+    The joules of all lines have one definition. Where the calls' differ, all are above idle, and
+    there is neither a band nor a phase of that.
+    """
+    headline = definition_of(call for run in runs for call in run.calls())
+    shown = headline or "marginal"
+    other = "amortised" if shown == "marginal" else "marginal"
     width = max((len(stage) for run in runs for stage in run.stages), default=5)
     lines = [
         f"{'workers':>7} {'MB':>5}  {'stage':<{width}} {'calls':>5} {'s':>8} {'CPU s':>8} "
-        f"{'J':>9} {'95 % band':>20} {'above idle':>10} {'read J':>8} {'compute J':>9} "
+        f"{'J ' + shown:>11} {'95 % band':>20} {'J ' + other:>11} {'read J':>8} {'compute J':>9} "
         f"{'write J':>8}  {'quality':<10}  method"
     ]
     for workers, memory in dict.fromkeys((run.workers, run.memory) for run in runs):
@@ -46,35 +67,39 @@ def stages(runs: Sequence[RunRecord]) -> str:
             repetitions = [run.stages[stage] for run in same]
             lines.append(
                 f"{workers:>7} {memory:>5}  {stage:<{width}} {sum(map(len, repetitions)):>5} "
-                + _columns(repetitions)
+                + _columns(repetitions, shown, other, headline is not None)
             )
         if len(same[0].stages) > 1:
             everything = [[call for calls in run.stages.values() for call in calls] for run in same]
             lines.append(
                 f"{'':>7} {'':>5}  {'all':<{width}} {sum(map(len, everything)):>5} "
-                + _columns(everything)
+                + _columns(everything, shown, other, headline is not None)
             )
     lines.append(
-        "Sums over the workers of a run, means over its repetitions. J holds a call's share of the "
-        "idle power\nwhere it had the machine to itself; the column after the band never does."
+        "Sums over the workers of a run, means over its repetitions. Marginal joules are above "
+        "idle, amortised\nones hold the calls' share of it; bands and phases are of the first."
     )
     return "\n".join(lines)
 
 
-def _columns(repetitions: Sequence[Sequence[CallRecord]]) -> str:
+def _columns(
+    repetitions: Sequence[Sequence[CallRecord]], shown: str, other: str, alike: bool
+) -> str:
     def over(attribute: str) -> float | None:
         return mean([total(getattr(call, attribute) for call in calls) for calls in repetitions])
 
     def phase(name: str) -> float | None:
+        if not alike:
+            return None
         return mean([total(call.phase_joules(name) for call in calls) for calls in repetitions])
 
-    low, high = over("low"), over("high")
+    low, high = (over("low"), over("high")) if alike else (None, None)
     band = DASH if low is None or high is None else f"{low:.3f} to {high:.3f}"
     calls = [call for repetition in repetitions for call in repetition]
     read, compute, write = (phase(name) for name in PHASES)
     return (
         f"{number(over('seconds'), 8)} {number(over('cpu_seconds'), 8)} "
-        f"{number(over('joules'), 9)} {band:>20} {number(over('marginal'), 10)} "
+        f"{number(over('joules' if alike else shown), 11)} {band:>20} {number(over(other), 11)} "
         f"{number(read, 8)} {number(compute, 9)} {number(write, 8)}  "
         f"{common(call.quality for call in calls):<10}  {common(call.method for call in calls)}"
     )
@@ -105,13 +130,17 @@ def machine(runs: Sequence[RunRecord]) -> str:
 
 def calls(records: Iterable[CallRecord]) -> str:
     """A line per call."""
+    known = list(records)
+    definition = definition_of(known)
+    head = "J" if definition is None else f"J {definition}"
     lines = [
-        f"{'call':>4} {'s':>7} {'CPU s':>7} {'J':>8} {'95 % band':>17} {'W':>7}  quality     method"
+        f"{'call':>4} {'s':>7} {'CPU s':>7} {head:>11} {'95 % band':>17} {'W':>7}  "
+        "quality     method"
     ]
     reasons: list[str] = []
     joules: list[float] = []
     count = 0
-    for count, call in enumerate(records, start=1):
+    for count, call in enumerate(known, start=1):
         seconds, energy = call.seconds, call.joules
         watts = None if energy is None or not seconds else energy / seconds
         band = (
@@ -119,7 +148,7 @@ def calls(records: Iterable[CallRecord]) -> str:
         )
         lines.append(
             f"{count - 1:>4} {number(seconds, 7)} {number(call.cpu_seconds, 7)} "
-            f"{number(energy, 8)} {band:>17} {number(watts, 7)}  "
+            f"{number(energy, 11)} {band:>17} {number(watts, 7)}  "
             f"{call.quality or DASH:<10}  {call.method or DASH}"
         )
         reasons += [f"call {count - 1}: {reason}" for reason in call.reasons()]
@@ -135,8 +164,10 @@ def calls(records: Iterable[CallRecord]) -> str:
             heard[words] = -1
         elif heard.get(words, 0) > 0:
             lines.append(f"  {reason}")
-    if joules:
-        lines.append(f"\n{sum(joules):.3f} J in all for {len(joules)} of {count} calls")
+    if joules and definition is not None:
+        lines.append(
+            f"\n{sum(joules):.3f} J ({definition}) in all for {len(joules)} of {count} calls"
+        )
     return "\n".join(lines)
 
 

@@ -79,6 +79,12 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("-o", "--output", help="write to this file instead")
     run.add_argument("--methods", default="auto", help="comma-separated (default: %(default)s)")
     run.add_argument("--interval", type=float, help="seconds between samples (default: 0.1)")
+    run.add_argument(
+        "--definition",
+        choices=("marginal", "amortised"),
+        help="joules above idle, or with the share of idle (default: ENERGY_DEFINITION, else "
+        "marginal on a machine and amortised in a sandbox for one function)",
+    )
     run.add_argument("--root", help="look for /sys and /proc below this directory")
     run.add_argument("command", nargs="+", metavar="CMD", help="the command, after --")
     run.set_defaults(func=_run)
@@ -236,6 +242,7 @@ def _run(arguments: argparse.Namespace) -> int:
         interval=... if arguments.interval is None else arguments.interval,
         label=shown,
         root=arguments.root,
+        definition=arguments.definition,
     )
     # An output that cannot be written is said before anything runs.
     output = Path(arguments.output) if arguments.output else None

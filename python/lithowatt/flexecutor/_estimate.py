@@ -18,6 +18,19 @@ from ._values import finite
 #: What `energy_method` says of such an estimate.
 METHOD = "model:client"
 
+#: Backends whose sandboxes exist for one function, as a meter in them would find out: their idle
+#: power is the call's. Everything else is a machine, whose idle power is nobody's.
+FUNCTION_SANDBOXES = frozenset(
+    {
+        "aws_lambda",
+        "gcp_functions",
+        "gcp_cloudrun",
+        "azure_functions",
+        "azure_containers",
+        "aliyun_fc",
+    }
+)
+
 
 class Place(NamedTuple):
     """Where a stage ran, as far as the client knows.
@@ -70,17 +83,15 @@ def estimate(times: Any, stats: Mapping[str, Any], place: Place) -> dict[str, An
     if seconds is None:
         return {}
     busy_seconds = min(phases[1] or seconds, seconds)
-    model, vcpus, whole = _model(place)
+    model, vcpus = _model(place)
     idle, one, full = (model.vcpus_watts(vcpus, busy) for busy in (0.0, min(1.0, vcpus), vcpus))
     active = (one.value - idle.value) * busy_seconds
     amortised = idle.value * seconds + active
-    if whole:
-        # The sandbox was this call's alone, its idle power too.
+    definition = _definition(place)
+    if definition == "amortised":
         energy, low, high = amortised, idle.low * seconds, full.high * seconds
-        definition = "amortised"
     else:
         energy, low, high = active, 0.0, max(full.high - idle.low, 0.0) * seconds
-        definition = "marginal"
     return {
         "energy": energy,
         "energy_low": min(low, energy),
@@ -94,18 +105,26 @@ def estimate(times: Any, stats: Mapping[str, Any], place: Place) -> dict[str, An
     }
 
 
-def _model(place: Place) -> tuple[Any, float, bool]:
-    """The power model, the vCPUs of the call's surroundings, and whether those are its own."""
+def _definition(place: Place) -> str:
+    """Of the calls' energies there, as the workers' meters would choose it."""
+    asked = os.environ.get("ENERGY_DEFINITION", "").strip().lower()
+    if asked in ("marginal", "amortised"):
+        return asked
+    return "amortised" if place.backend in FUNCTION_SANDBOXES else "marginal"
+
+
+def _model(place: Place) -> tuple[Any, float]:
+    """The power model and the vCPUs of the call's surroundings."""
     from lithowatt import PowerModel
 
     if place.backend == "localhost":
-        return PowerModel.for_machine(), float(os.cpu_count() or 1), False
+        return PowerModel.for_machine(), float(os.cpu_count() or 1)
     if place.backend == "aws_lambda":
         memory = place.memory_mb or 1769.0
         model = PowerModel.for_lambda(round(memory), place.architecture or "x86_64")
-        return model, memory / 1769.0, True
+        return model, memory / 1769.0
     # A container of a machine that nobody here has seen: the class default.
-    return PowerModel.for_cpu("unknown"), place.cpu or 1.0, True
+    return PowerModel.for_cpu("unknown"), place.cpu or 1.0
 
 
 def _positive(value: Any) -> float | None:

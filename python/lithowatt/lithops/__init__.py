@@ -9,8 +9,8 @@ lithowatt has to be installed in; `lithowatt lithops status` says whether it is.
 Environment, read in the worker:
 
 * `ENERGY_MONITORING_ENABLED`: `false`, `0`, `no` or `off` leave Lithops alone.
-* `ENERGY_METHODS`, `ENERGY_COLLECTION_INTERVAL` (ms), `ENERGY_STATS`: as for
-  any `lithowatt.EnergyMeter`.
+* `ENERGY_METHODS`, `ENERGY_COLLECTION_INTERVAL` (ms), `ENERGY_DEFINITION`,
+  `ENERGY_STATS`: as for any `lithowatt.EnergyMeter`.
 
 On the localhost backend a worker inherits the client's environment. On every
 backend `FunctionExecutor.map(..., extra_env={...})` and `call_async` set it

@@ -177,8 +177,8 @@ def observe(
     energy = _energy_column([metrics for _, data in named for metrics in data.values()])
     if energy != "energy":
         result.warnings.append(
-            "some calls were charged with idle power and some, beside others, without: "
-            "all are compared above idle (energy_marginal)"
+            "the energy of some calls holds a share of idle power and that of others does not "
+            "(energy_definition): all are compared above idle (energy_marginal)"
         )
     for (name, data), architectures in zip(named, said, strict=True):
         skipped: Counter[str] = Counter()
@@ -208,8 +208,9 @@ def observe(
 def _energy_column(profiled: Iterable[Metrics]) -> str:
     """The column to compare joules by.
 
-    `energy` counts a call's share of idle power only where the call had the machine
-    to itself; where profiles hold both kinds, one definition must do for all.
+    `energy` holds a share of idle power or not, by where the call ran; where profiles
+    hold both kinds, of several environments or of older releases, one definition must
+    do for all.
     """
     definitions: set[Any] = set()
     for metrics in profiled:
