@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
+import stat
 import subprocess
+import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -182,3 +187,186 @@ def test_what_is_no_function_passes_unchanged():
     for value in ({"func": b"x"}, [1], {"func": "text", "module_data": {}}):
         assert pickle.loads(proxy.dumps(value, -1)) == value
     assert proxy.loads is pickle.loads
+
+
+# --- from where it is loaded -------------------------------------------------------
+
+
+def doubled(x):
+    return 2 * x
+
+
+LOAD = """
+import os, pickle, resource, sys
+sys.path[:0] = sys.argv[2:]
+if "LIMIT" in os.environ:
+    import signal
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))
+function = pickle.loads(open(sys.argv[1], "rb").read())
+module = sys.modules.get("lithowatt")
+print(function(21), module.__file__ if module else None)
+"""
+
+
+class Worker:
+    """An interpreter without lithowatt, in which what a job brings is loaded."""
+
+    def __init__(self, home: Path) -> None:
+        pytest.importorskip("cloudpickle", reason="cloudpickle is not installed")
+        self.name, self.content = _ship._bundle(None)
+        self.home = home
+        self.files = home / "files"
+        self.files.mkdir()
+        self.bundle = self.files / self.name
+        self.bundle.write_bytes(self.content)
+        self.temporary = home / "tmp"
+        self.temporary.mkdir(mode=0o755)
+        # By value, so that this module need not be there.
+        function = cloudpickle_by_value(doubled)
+        (home / "job").write_bytes(_ship._metered(function, self.name))
+
+    def start(self, **environment: str) -> subprocess.Popen[str]:
+        packages = [path for path in sys.path if path.endswith("-packages")]
+        return subprocess.Popen(
+            [sys.executable, "-S", "-c", LOAD, str(self.home / "job"), str(self.files), *packages],
+            env={"TMPDIR": str(self.temporary), "PATH": os.environ["PATH"], **environment},
+            cwd=self.home,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def run(self, **environment: str) -> Path | None:
+        """Where the package came from that was loaded; the call is right in any case."""
+        worker = self.start(**environment)
+        said, _ = worker.communicate(timeout=60)
+        result, origin = said.split()
+        assert (worker.returncode, result) == (0, "42")
+        return None if origin == "None" else Path(origin).parent.parent
+
+    @property
+    def own(self) -> Path:
+        return self.temporary / f"lithowatt-{os.geteuid()}"
+
+    @property
+    def package(self) -> Path:
+        return self.own / self.name.removesuffix(".zip")
+
+
+def cloudpickle_by_value(function: Any) -> bytes:
+    import cloudpickle
+
+    module = sys.modules[function.__module__]
+    cloudpickle.register_pickle_by_value(module)
+    try:
+        return cloudpickle.dumps(function)
+    finally:
+        cloudpickle.unregister_pickle_by_value(module)
+
+
+@pytest.fixture
+def worker(tmp_path: Path) -> Iterator[Worker]:
+    # Where a test's own folder cannot be used, the machine's are: as they were afterwards.
+    name = f"lithowatt-{os.geteuid()}"
+    others = [Path(place) / name for place in ("/tmp", "/var/tmp", "/dev/shm")]
+    made = Worker(tmp_path)
+    mine = [other / made.package.name for other in others]
+    before = [path for path in (*others, *mine) if os.path.lexists(path)]
+    yield made
+    for path in (*mine, *others):
+        if path not in before and path.is_dir():
+            shutil.rmtree(path)
+
+
+def test_it_is_loaded_from_a_private_folder_that_stays(worker):
+    assert worker.run() == worker.package
+    assert stat.S_IMODE(worker.own.stat().st_mode) == 0o700
+    assert os.listdir(worker.own) == [worker.package.name]
+    worker.bundle.unlink()  # the next one needs it no more
+    assert worker.run() == worker.package
+
+
+def taken_by_a_link(worker: Worker) -> None:
+    # To a folder of this user's own: its owner says nothing of who laid the link.
+    elsewhere = worker.home / "elsewhere"
+    elsewhere.mkdir(mode=0o700)
+    worker.own.symlink_to(elsewhere)
+
+
+def taken_by_a_file(worker: Worker) -> None:
+    worker.own.write_text("")
+
+
+def open_to_others(worker: Worker) -> None:
+    worker.own.mkdir()
+    worker.own.chmod(0o770)
+
+
+def of_another_user(worker: Worker) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("needs a folder of another user: root only")
+    worker.own.mkdir(mode=0o700)
+    os.chown(worker.own, 12345, 12345)
+
+
+def below_what_others_may_rename(worker: Worker) -> None:
+    worker.temporary.chmod(0o777)
+
+
+@pytest.mark.parametrize(
+    "prepare",
+    [
+        taken_by_a_link,
+        taken_by_a_file,
+        open_to_others,
+        of_another_user,
+        below_what_others_may_rename,
+    ],
+)
+def test_a_folder_that_others_may_have_made_is_not_used(worker, prepare):
+    prepare(worker)
+    before = sorted(path.relative_to(worker.home) for path in worker.home.rglob("*"))
+    origin = worker.run()
+    assert origin is None or worker.home not in origin.parents
+    assert sorted(path.relative_to(worker.home) for path in worker.home.rglob("*")) == before
+
+
+def test_a_shared_folder_where_nobody_renames_others_is_used(worker):
+    worker.temporary.chmod(0o1777)
+    assert worker.run() == worker.package
+
+
+def test_a_bundle_that_is_being_written_is_waited_for(worker):
+    worker.bundle.write_bytes(worker.content[:100_000])
+    started = worker.start()
+    time.sleep(0.2)
+    worker.bundle.write_bytes(worker.content)
+    said, _ = started.communicate(timeout=60)
+    assert said.split() == ["42", str(worker.package / "lithowatt" / "__init__.py")]
+
+
+def test_a_damaged_bundle_leaves_nothing_behind(worker):
+    worker.bundle.write_bytes(b"PK" + worker.content[2:-1] + b"?")
+    assert worker.run() is None
+    assert os.listdir(worker.own) == []
+
+
+def test_a_full_disk_leaves_nothing_behind(worker):
+    assert worker.run(LIMIT="1") is None
+    assert os.listdir(worker.own) == []
+
+
+def test_what_killed_workers_left_is_removed(worker):
+    worker.own.mkdir(mode=0o700)
+    for name, age in (("half-old", 3600), ("half-new", 0)):
+        (worker.own / name / "lithowatt").mkdir(parents=True)
+        os.utime(worker.own / name, (time.time() - age,) * 2)
+    assert worker.run() == worker.package
+    assert sorted(os.listdir(worker.own)) == ["half-new", worker.package.name]
+
+
+def test_workers_that_start_at_once_all_load_it(worker):
+    started = [worker.start() for _ in range(6)]
+    said = {one.communicate(timeout=60)[0] for one in started}
+    assert said == {f"42 {worker.package / 'lithowatt' / '__init__.py'}\n"}
+    assert os.listdir(worker.own) == [worker.package.name]

@@ -175,14 +175,18 @@ def _load(pickled: bytes, bundle: str) -> Any:
     It runs there by value and so knows no name of this module. The workers of a
     machine may share the folder that Lithops unpacks a job's files in and write
     it again while others run, which a mapped extension does not survive: it is
-    loaded from a folder that is only ever made whole.
+    loaded from a folder that is only ever made whole. That one is in a folder
+    which nobody but this user (and root) can have made or can put anything into,
+    and it is made of the very bytes whose digest was compared.
     """
     import pickle
 
     try:
         import hashlib
+        import io
         import os
         import shutil
+        import stat
         import sys
         import tempfile
         import time
@@ -193,28 +197,71 @@ def _load(pickled: bytes, bundle: str) -> Any:
         except ImportError:
             for name in [n for n in sys.modules if n.split(".")[0] == "lithowatt"]:
                 del sys.modules[name]
-            home = os.path.join(tempfile.gettempdir(), f"{bundle[:-4]}-{os.getuid()}")  # noqa: PTH118
-            if not os.path.isdir(home):  # noqa: PTH112
+            user = os.geteuid()
+
+            def others_cannot_exchange(folder: str) -> bool:
+                # Whoever may rename an entry of a folder on the way exchanges what is below.
+                while True:
+                    status = os.lstat(folder)
+                    shared = status.st_mode & 0o022 and not status.st_mode & stat.S_ISVTX
+                    if not stat.S_ISDIR(status.st_mode) or status.st_uid not in (0, user) or shared:
+                        return False
+                    if folder == "/":
+                        return True
+                    folder = os.path.dirname(folder)  # noqa: PTH120
+
+            def private(parent: str) -> str | None:
+                try:
+                    parent = os.path.realpath(parent)
+                    if not others_cannot_exchange(parent):
+                        return None
+                    folder = os.path.join(parent, f"lithowatt-{user}")  # noqa: PTH118
+                    try:  # noqa: SIM105
+                        os.mkdir(folder, 0o700)  # noqa: PTH102
+                    except FileExistsError:
+                        pass
+                    # What is there may be anybody's, also a link to a folder of this user's.
+                    status = os.lstat(folder)
+                except OSError:
+                    return None
+                ours = stat.S_ISDIR(status.st_mode) and status.st_uid == user
+                return folder if ours and not status.st_mode & 0o077 else None
+
+            def checked() -> bytes:
+                digest = bundle[:-4].rpartition("-")[2]
                 found = [os.path.join(p, bundle) for p in sys.path if p]  # noqa: PTH118
                 found = [path for path in found if os.path.isfile(path)]  # noqa: PTH113
-                for _ in range(20):
+                for pause in (0.0, *[0.01] * 20, *[0.1] * 10):
+                    time.sleep(pause)  # another worker is writing it again
                     with open(found[-1], "rb") as file:  # noqa: PTH123
-                        whole = hashlib.sha256(file.read()).hexdigest() in bundle
-                    if whole:
-                        break
-                    time.sleep(0.01)
-                else:
-                    raise
-                building = tempfile.mkdtemp()
-                try:
-                    with zipfile.ZipFile(found[-1]) as archive:
-                        archive.extractall(building)
-                    os.rename(building, home)  # noqa: PTH104
-                except OSError:
-                    shutil.rmtree(building, ignore_errors=True)
-            if os.stat(home).st_uid != os.getuid():  # noqa: PTH116
+                        content = file.read()
+                    if hashlib.sha256(content).hexdigest() == digest:
+                        return content
+                raise ImportError(f"{bundle} is damaged")
+
+            places = (tempfile.gettempdir(), "/tmp", "/var/tmp", "/dev/shm")  # noqa: S108
+            home = next(filter(None, map(private, places)), None)
+            if home is None:
                 raise
-            sys.path.insert(0, home)
+            package = os.path.join(home, bundle[:-4])  # noqa: PTH118
+            if not os.path.isdir(package):  # noqa: PTH112
+                content = checked()
+                for name in os.listdir(home):  # noqa: PTH208
+                    # What a worker left that was killed meanwhile.
+                    half = os.path.join(home, name)  # noqa: PTH118
+                    if name.startswith("half-") and os.lstat(half).st_mtime < time.time() - 600:
+                        shutil.rmtree(half, ignore_errors=True)
+                half = tempfile.mkdtemp(prefix="half-", dir=home)
+                try:
+                    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+                        archive.extractall(half)
+                    os.rename(half, package)  # noqa: PTH104
+                except BaseException:
+                    shutil.rmtree(half, ignore_errors=True)
+                    # Another worker may have been first.
+                    if not os.path.isdir(package):  # noqa: PTH112
+                        raise
+            sys.path.insert(0, package)
         from lithowatt.lithops import _shipped
     except BaseException:  # another architecture, a panic: the function is what counts
         return pickle.loads(pickled)  # noqa: S301 (what Lithops would have loaded)
