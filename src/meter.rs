@@ -1,5 +1,6 @@
 //! A meter: from start to stop, any number of times.
 
+use std::borrow::Cow;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -67,6 +68,9 @@ pub struct Options {
     pub estimation: Option<Estimation>,
     /// What the headline holds; `None` is by the surroundings.
     pub definition: Option<Definition>,
+    /// Why there is nothing to meter, where that is known beforehand: such a meter reads nothing,
+    /// and its readings say this.
+    pub absent: Option<String>,
 }
 
 impl Default for Options {
@@ -82,6 +86,7 @@ impl Default for Options {
             enabled: true,
             estimation: None,
             definition: None,
+            absent: None,
         }
     }
 }
@@ -96,9 +101,18 @@ enum State {
     Stopped(Box<Outcome>),
     /// It stopped, or runs, without anything to show: why.
     Nothing {
-        reason: &'static str,
+        reason: Cow<'static, str>,
         running: bool,
     },
+}
+
+impl State {
+    fn nothing(reason: impl Into<Cow<'static, str>>) -> Self {
+        Self::Nothing {
+            reason: reason.into(),
+            running: true,
+        }
+    }
 }
 
 /// A meter that was running when its process forked, in the child.
@@ -161,7 +175,8 @@ impl Meter {
             });
         }
         let mut began_at = None;
-        if let Some(pid) = options.pid {
+        let asked = options.absent.is_none();
+        if let Some(pid) = options.pid.filter(|_| asked) {
             let alive = i32::try_from(pid)
                 .ok()
                 .filter(|p| *p > 0)
@@ -179,7 +194,7 @@ impl Meter {
                 accepted: "a directory that holds sys and proc".into(),
             });
         }
-        if let Some(path) = &options.cgroup {
+        if let Some(path) = options.cgroup.as_ref().filter(|_| asked) {
             if path.as_os_str().is_empty() {
                 let source = std::io::ErrorKind::NotFound.into();
                 return Err(Error::NoCgroup {
@@ -208,7 +223,9 @@ impl Meter {
     /// Starts, or starts again.
     ///
     /// # Errors
-    /// [`Error::State`] if it runs; [`Error::Io`] if its cgroup is gone.
+    /// [`Error::State`] if it runs. What it is to meter may be gone by now: it starts all the same,
+    /// because whoever starts it is about to do something else, and its readings say why they are
+    /// empty.
     pub fn start(&mut self) -> Result<()> {
         if self.is_running() {
             return Err(Error::State {
@@ -216,22 +233,26 @@ impl Meter {
                 accepted: "call stop() first, or use another EnergyMeter",
             });
         }
+        if let Some(reason) = self.options.absent.clone() {
+            self.state = State::nothing(reason);
+            return Ok(());
+        }
         if !self.options.enabled {
-            self.state = State::Nothing {
-                reason: DISABLED,
-                running: true,
-            };
+            self.state = State::nothing(DISABLED);
             return Ok(());
         }
         if self.is_gone() {
-            self.state = State::Nothing {
-                reason: GONE,
-                running: true,
-            };
+            self.state = State::nothing(GONE);
             return Ok(());
         }
         let subject = match (self.options.scope, &self.options.cgroup) {
-            (_, Some(path)) => Subject::Cgroup(CgroupCpu::open(path)?),
+            (_, Some(path)) => match CgroupCpu::open(path) {
+                Ok(cgroup) => Subject::Cgroup(cgroup),
+                Err(error) => {
+                    self.state = State::nothing(error.to_string());
+                    return Ok(());
+                }
+            },
             (Scope::Process, _) => Subject::Process {
                 // Checked by `new`.
                 pid: self
@@ -259,10 +280,7 @@ impl Meter {
                 hub: Arc::clone(&hub),
                 id,
             },
-            Err(reason) => State::Nothing {
-                reason,
-                running: true,
-            },
+            Err(reason) => State::nothing(reason),
         };
         self.hub = Some(hub);
         Ok(())
@@ -284,12 +302,12 @@ impl Meter {
     /// [`Error::State`] if it does not run.
     pub fn stop(&mut self) -> Result<()> {
         let ended = match &self.state {
-            State::Running { hub, .. } if hub.is_foreign() => Err(FORKED),
-            State::Running { hub, id } => contained(|| hub.stop(*id)),
+            State::Running { hub, .. } if hub.is_foreign() => Err(Cow::Borrowed(FORKED)),
+            State::Running { hub, id } => contained(|| hub.stop(*id)).map_err(Cow::Borrowed),
             State::Nothing {
                 reason,
                 running: true,
-            } => Err(*reason),
+            } => Err(reason.clone()),
             _ => return Err(NOT_RUNNING),
         };
         self.state = match ended {

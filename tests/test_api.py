@@ -558,15 +558,59 @@ def test_timeline_to_pandas(tree: StaticTree) -> None:
 # -- copies -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("act", [pickle.dumps, copy.copy, copy.deepcopy])
-def test_a_meter_is_not_copied(act: Any) -> None:
-    # It owns a window that runs in this process: a copy of it would be another meter.
-    m = EnergyMeter()
-    with pytest.raises(TypeError, match="EnergyMeter"):
-        act(m)
-    with m, pytest.raises(TypeError, match="EnergyMeter"):
-        act(m)
-    assert m.duration > 0
+def sent(meter: EnergyMeter) -> Any:
+    return pickle.loads(pickle.dumps(meter))
+
+
+@pytest.mark.parametrize("act", [sent, copy.copy, copy.deepcopy])
+def test_a_copied_meter_tells_of_its_window_and_may_be_used_again(act: Any) -> None:
+    options: Any = {"methods": ["tdp"], "interval": 0.01, "label": "L", "estimation": "vcpu"}
+    m = EnergyMeter(**options)
+    m.label = "renamed"
+    unused = act(m)
+    assert not unused.running
+    with pytest.raises(lithowatt.MeterStateError):
+        unused.stats()
+    with unused:
+        spin(0.02)
+    assert unused.label == "renamed"
+    assert unused.reading.raw["interval"] == 0.01
+    assert unused.stats()["worker_func_psutil_available"] is False
+
+    with m, m.phase("compute"):
+        spin(0.05)
+        running = act(m)
+        assert m.running, "the copied one goes on"
+    assert not running.running
+    assert 0 < running.duration < m.duration
+
+    copied = act(act(m))
+    assert copied.stats() == m.stats()
+    assert copied.stats(compact=True) == m.stats(compact=True)
+    assert json.loads(copied.stats_json()) == m.stats()
+    assert copied.reading.raw == m.reading.raw
+    assert repr(copied) == repr(m)
+    assert (copied.timeline().times_ns == m.timeline().times_ns).all()
+    before = copied.joules
+    with copied:
+        pass
+    assert copied.duration < m.duration
+    assert copied.joules != before
+    assert type(copied) is EnergyMeter
+
+
+def test_a_meter_of_what_is_not_here_is_unpickled_all_the_same(tmp_path: Path) -> None:
+    (tmp_path / "cpu.stat").write_text("usage_usec 5\n")
+    with EnergyMeter(cgroup=tmp_path, interval=None) as m:
+        (tmp_path / "cpu.stat").write_text("usage_usec 700005\n")
+    carried = pickle.dumps(m)
+    (tmp_path / "cpu.stat").unlink()
+    arrived = pickle.loads(carried)
+    assert arrived.reading.cpu_seconds == m.reading.cpu_seconds != 0.0
+    with arrived:
+        pass
+    assert arrived.joules is None
+    assert tmp_path.name in arrived.reading.raw["headline_reason"]
 
 
 def test_readings_and_timelines_are_pickled() -> None:

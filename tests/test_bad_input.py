@@ -201,9 +201,17 @@ def test_a_cgroup_that_vanishes_before_the_start(tmp_path: Path) -> None:
     (tmp_path / "cpu.stat").write_text("usage_usec 5\n")
     m = EnergyMeter(cgroup=tmp_path)
     (tmp_path / "cpu.stat").unlink()
-    with pytest.raises(lithowatt.UnreadableFileError, match=tmp_path.name):
-        m.start()
-    assert not m.running
+    # Who starts a meter is about to run something, and that is to run.
+    with m:
+        pass
+    stats = check(m)
+    assert m.joules is None
+    assert stats["worker_func_energy_cpu_time"] is None
+    assert tmp_path.name in stats["worker_func_energy_source"]
+    (tmp_path / "cpu.stat").write_text("usage_usec 5\n")
+    with m:
+        pass
+    assert m.reading.cpu_seconds == 0.0, "it is there again"
 
 
 def test_a_cgroup_that_turns_to_garbage_within_the_window(tmp_path: Path) -> None:

@@ -30,6 +30,7 @@ class Meter:
         enabled: bool | None = None,
         estimation: str | None = None,
         definition: str | None = None,
+        absent: str | None = None,
     ) -> Self: ...
     label: str | None
     @property

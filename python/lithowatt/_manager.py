@@ -9,18 +9,13 @@ import sys
 from contextlib import suppress
 
 from lithowatt._errors import (
-    ConflictingOptionsError,
-    InvalidIntervalError,
     LithowattError,
     MalformedValueError,
     MeterStateError,
-    UnknownDefinitionError,
-    UnknownMethodError,
-    UnknownScopeError,
     UnreadableFileError,
 )
 from lithowatt._harmless import Harmless, described
-from lithowatt._meter import EnergyMeter
+from lithowatt._meter import EnergyMeter, is_mistake
 from lithowatt.validate import shown
 
 TYPE_CHECKING = False
@@ -117,7 +112,7 @@ class EnergyManager:
         try:
             self._meter = EnergyMeter(pid=pid, label=self._function_name, **options)
         except (LithowattError, OSError) as error:
-            if _is_mistake(error, options):
+            if is_mistake(error, options):
                 raise
             self._trouble = str(error)
             _report("preparing to meter", error)
@@ -415,17 +410,10 @@ def absent_stats(reason: str, root: StrPath | None = None) -> dict[str, Any]:
         >>> absent_stats("no reading yet")["worker_func_rapl_source"]
         'unavailable: no reading yet'
     """
-    # A meter that is switched off reads nothing and has every key. Nothing is left to the
-    # environment, whose settings may be what is wrong.
-    meter = EnergyMeter(
-        methods="psutil", interval=None, root=root, enabled=False, definition="marginal"
-    )
+    meter = EnergyMeter._absent(reason, {"root": root})
     meter.start()
     meter.stop()
     stats = meter.stats()
-    for key, value in stats.items():
-        if key.endswith("_source") and isinstance(value, str) and value.startswith("unavailable:"):
-            stats[key] = f"unavailable: {reason}"
     stats["worker_func_energy_duration"] = None
     stats["worker_func_energy_warnings"] = [reason]
     return stats
@@ -477,18 +465,6 @@ def _read(path: Any) -> tuple[str, str]:
         raise
     except (OSError, ValueError) as error:
         raise UnreadableFileError(f"{shown(str(path))} cannot be read: {error}") from error
-
-
-def _is_mistake(error: Exception, options: dict[str, Any]) -> bool:
-    """Whether the caller's own arguments are at fault, and not the surroundings."""
-    if isinstance(error, UnknownMethodError):
-        # "auto", however it is written, asks the environment.
-        given = options.get("methods", "auto")
-        names = given.split(",") if isinstance(given, str) else given
-        return any(str(name).strip().lower() not in ("", "auto") for name in names)
-    if isinstance(error, InvalidIntervalError):
-        return options.get("interval", ...) is not ...
-    return isinstance(error, (ConflictingOptionsError, UnknownDefinitionError, UnknownScopeError))
 
 
 class _Harmless(Harmless):

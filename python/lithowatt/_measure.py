@@ -5,10 +5,22 @@ from __future__ import annotations
 import contextlib
 import functools
 import inspect
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+import sys
+import types
+from collections.abc import Callable
 from typing import Any, TypeVar, overload
 
-from lithowatt._meter import EnergyMeter
+from lithowatt._drive import (
+    Begin,
+    Unstarted,
+    drive_async_generator,
+    drive_awaitable_generator,
+    drive_coroutine,
+    drive_generator,
+)
+from lithowatt._errors import LithowattError, ProcessNotFoundError, UnreadableFileError
+from lithowatt._harmless import described, where
+from lithowatt._meter import EnergyMeter, is_mistake
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -39,6 +51,12 @@ def measure(
     A coroutine, an async generator or a generator is metered while *it* runs: the time it waits,
     and what others do meanwhile, is not its own.
 
+    What is decorated stays what it is: a coroutine function one, a generator function one, a
+    ``staticmethod``, a ``property`` or a partial one of these; other callables keep their
+    attributes, such as ``cache_clear`` of ``functools.lru_cache``. It always runs, too: where it
+    cannot be metered any more, as when the ``pid`` or the ``cgroup`` is gone, the reading is empty
+    and says why.
+
     Args:
         function: What to decorate, when used without arguments.
         on_result: Called with the meter after each call, whether it returned or raised. What it
@@ -46,10 +64,12 @@ def measure(
         **options: As for :class:`~lithowatt.EnergyMeter`; ``label`` is the function's qualified
             name by default.
 
-    The meter of the last call is the attribute ``meter`` of the decorated function.
+    The meter of the last call is the attribute ``meter`` of the decorated function. It is pickled
+    with a function that is pickled by value: not running, with what it measured.
 
     Raises:
-        TypeError: For something that cannot be called.
+        TypeError: For a class, whose instances would be no instances of it any more, and for
+            something that cannot be called.
 
     Example:
         >>> @measure
@@ -62,108 +82,183 @@ def measure(
     """
     if function is None:
         return functools.partial(measure, on_result=on_result, **options)
+    inner: Any = functools.partial(measure, on_result=on_result, **options)
     if isinstance(function, (staticmethod, classmethod)):
-        inner: Any = functools.partial(measure, on_result=on_result, **options)
         return type(function)(inner(function.__func__))
+    if isinstance(function, property):
+        get, put, delete = (
+            None if accessor is None else inner(accessor)
+            for accessor in (function.fget, function.fset, function.fdel)
+        )
+        return type(function)(get, put, delete, function.__doc__)
+    if isinstance(function, functools.cached_property):
+        return type(function)(inner(function.func))
+    if isinstance(function, functools.partialmethod):
+        return type(function)(inner(function.func), *function.args, **function.keywords)
+    if isinstance(function, type):
+        raise TypeError(
+            f"measure decorates functions, and {function.__qualname__} is a class: "
+            "decorate its methods, or a function that makes its instances"
+        )
     if not callable(function):
         raise TypeError(f"measure decorates functions, not {function!r}")
-    # What is wrong with the options is said here, not in the first call far away.
-    EnergyMeter(**options)
-    options.setdefault("label", getattr(function, "__qualname__", None) or repr(function))
-    wrapper = _WRAPPERS[_kind(function)](function, on_result, options)
-    functools.update_wrapper(wrapper, function)
-    if _kind(function) == "coroutine" and hasattr(inspect, "markcoroutinefunction"):
-        inspect.markcoroutinefunction(wrapper)
-    wrapper.meter = None
-    return wrapper
+    try:
+        EnergyMeter(**options)
+    except LithowattError as error:
+        # What is wrong with the options is said here, not in the first call far away; what is wrong
+        # with the environment is said by the readings, for the function is to run all the same.
+        missing = isinstance(error, (ProcessNotFoundError, UnreadableFileError))
+        if missing or is_mistake(error, options):
+            raise
+    return _decorated(function, on_result, options)
+
+
+def _decorated(function: Any, on_result: Any, options: dict[str, Any]) -> Any:
+    if type(function) is functools.partial:
+        inner = _decorated(function.func, on_result, options)
+        partial = _Partial(inner, *function.args, **function.keywords)
+        partial.__dict__.update(function.__dict__)
+        return partial
+    options = {**options}
+    options.setdefault("label", _name_of(function))
+    if isinstance(function, types.FunctionType):
+        wrapper = _wrapper(function, on_result, options)
+        functools.update_wrapper(wrapper, function)
+        wrapper.meter = None
+        return wrapper
+    return _Callable(function, on_result, options)
+
+
+def _name_of(function: Any) -> str:
+    name = _attribute(function, "__qualname__")
+    return name if isinstance(name, str) else type(function).__qualname__
+
+
+def _kind_of_code(function: Any) -> str | None:
+    if inspect.iscoroutinefunction(function):
+        return "coroutine"
+    if inspect.isasyncgenfunction(function):
+        return "async generator"
+    if inspect.isgeneratorfunction(function):
+        flags = getattr(_attribute(function, "__code__"), "co_flags", 0)
+        return "awaitable generator" if flags & inspect.CO_ITERABLE_COROUTINE else "generator"
+    return None
+
+
+def _attribute(function: Any, name: str) -> Any:
+    try:
+        return getattr(function, name, None)
+    except Exception:
+        return None
 
 
 def _kind(function: Any) -> str:
-    target = inspect.unwrap(function)
-    while isinstance(target, functools.partial):
-        target = target.func
-    if inspect.iscoroutinefunction(target):
-        return "coroutine"
-    if inspect.isasyncgenfunction(target):
-        return "async generator"
-    if inspect.isgeneratorfunction(target):
-        return "generator"
+    """What a call of this very object makes: not what a call of something inside of it would."""
+    # Of a callable object it is its __call__ that is a function of one kind or another.
+    call = inspect.getattr_static(type(function), "__call__", None)
+    for candidate in (function, call):
+        # An object that makes up its attributes may raise what it likes.
+        with contextlib.suppress(Exception):
+            kind = _kind_of_code(candidate)
+            if kind is not None:
+                return kind
     return "function"
 
 
-def _done(
-    wrapper: Any, meter: EnergyMeter, on_result: Callable[[EnergyMeter], object] | None
-) -> None:
+class _Partial(functools.partial):  # type: ignore[type-arg]
+    """A partial of a metered function."""
+
+    @property
+    def meter(self) -> EnergyMeter | None:
+        """The meter of the last call."""
+        meter: EnergyMeter | None = self.func.meter  # type: ignore[attr-defined]
+        return meter
+
+
+class _Callable:
+    """A callable object, metered when it is called and otherwise as it is."""
+
+    meter: EnergyMeter | None
+    _again: tuple[Any, dict[str, Any]]
+
+    def __init__(self, function: Any, on_result: Any, options: dict[str, Any]) -> None:
+        own = self.__dict__
+        own["__wrapped__"] = function
+        own["meter"] = None
+        own["_again"] = (on_result, options)
+        own["_call"] = _wrapper(function, on_result, options, keeper=self)
+        for name in ("__doc__", "__module__"):
+            own[name] = _attribute(function, name)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self._call(*args, **kwargs)
+
+    def __getattr__(self, name: str) -> Any:
+        # Not there yet; and how the wrapped one is copied is not how this one is.
+        if name in ("__wrapped__", "__copy__", "__deepcopy__", "__getstate__", "__setstate__"):
+            raise AttributeError(name)
+        return getattr(self.__wrapped__, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "meter":
+            self.__dict__[name] = value
+        else:
+            setattr(self.__wrapped__, name, value)
+
+    def __get__(self, instance: Any, owner: Any = None) -> Any:
+        # As a method, where what it wraps would be one: a function in C is not, a cached one is.
+        bind = getattr(type(self.__wrapped__), "__get__", None)
+        if bind is None:
+            return self
+        bound = bind(self.__wrapped__, instance, owner)
+        if bound is self.__wrapped__:
+            return self
+        if not callable(bound):
+            return bound
+        on_result, options = self._again
+        return _wrapper(bound, on_result, options, keeper=self)
+
+    def __reduce__(self) -> str | tuple[Any, ...]:
+        # By its name where that is the name of this one, as functions are; what is wrapped, such as
+        # a cached function, may have no other way.
+        name = _attribute(self, "__qualname__")
+        found: Any = sys.modules.get(self.__dict__["__module__"])
+        for part in name.split(".") if isinstance(name, str) else ():
+            found = _attribute(found, part)
+        return name if found is self else (_Callable, (self.__wrapped__, *self._again))
+
+    def __repr__(self) -> str:
+        return f"<measured {self.__wrapped__!r}>"
+
+
+def _begun(options: dict[str, Any]) -> EnergyMeter | None:
+    """A meter that runs; one that only says why where there is nothing to measure."""
+    try:
+        meter = EnergyMeter._of(options)
+        meter.start()
+    except Exception as error:  # whatever it is, the function is what counts
+        try:
+            meter = EnergyMeter._absent(described(error), options)
+            meter.start()
+        except Exception:
+            return None
+    return meter
+
+
+def _done(keeper: Any, meter: EnergyMeter, on_result: Any) -> None:
     if meter.running:
         meter.stop()
-    wrapper.meter = meter
+    keeper.meter = meter
     if on_result is not None:
         try:
             on_result(meter)
-        except Exception:
+        except Exception as error:
             import logging
 
-            logging.getLogger("lithowatt").exception("on_result of %r failed", meter.label)
-
-
-def _wrap_function(function: Any, on_result: Any, options: dict[str, Any]) -> Any:
-    def metered(*args: Any, **kwargs: Any) -> Any:
-        meter = EnergyMeter(**options)
-        meter.start()
-        try:
-            return function(*args, **kwargs)
-        finally:
-            _done(metered, meter, on_result)
-
-    return metered
-
-
-class _Task:
-    """Drives a generator so that the meter runs only while the generator does."""
-
-    __slots__ = ("_finish", "_generator", "_meter")
-
-    def __init__(self, generator: Any, meter: EnergyMeter, finish: Callable[[], None]) -> None:
-        self._generator = generator
-        self._meter = meter
-        self._finish = finish
-
-    def _step(self, method: str, *args: Any) -> Any:
-        meter = self._meter
-        if not meter.running:
-            return getattr(self._generator, method)(*args)
-        meter.resume()
-        try:
-            result = getattr(self._generator, method)(*args)
-        except BaseException:
-            meter.suspend()
-            self._finish()
-            raise
-        meter.suspend()
-        return result
-
-    def __iter__(self) -> _Task:
-        return self
-
-    def __next__(self) -> Any:
-        return self._step("send", None)
-
-    def send(self, value: Any) -> Any:
-        return self._step("send", value)
-
-    def throw(self, *error: Any) -> Any:
-        return self._step("throw", *error)
-
-    def close(self) -> None:
-        try:
-            self._step("close")
-        finally:
-            self._finish()
-
-    def __del__(self) -> None:
-        # A generator that is dropped half-way was still metered up to here.
-        with contextlib.suppress(RuntimeError):
-            self.close()
+            # Not with the exceptions that came before it, of which the function's may be one.
+            logging.getLogger("lithowatt").error(
+                "on_result of %r failed: %s\n%s", meter.label, described(error), where(error)
+            )
 
 
 def _task_options(options: dict[str, Any]) -> dict[str, Any]:
@@ -174,95 +269,113 @@ def _task_options(options: dict[str, Any]) -> dict[str, Any]:
     return options
 
 
-def _started(
-    wrapper: Any, on_result: Any, options: dict[str, Any]
-) -> tuple[EnergyMeter, Callable[[], None]]:
-    meter = EnergyMeter(**_task_options(options))
-    meter.start()
-    finished = False
+def _wrapper(function: Any, on_result: Any, options: dict[str, Any], keeper: Any = None) -> Any:
+    """The function that is called in the place of ``function``.
 
-    def finish() -> None:
-        nonlocal finished
-        if not finished:
-            finished = True
-            _done(wrapper, meter, on_result)
-
-    return meter, finish
-
-
-def _wrap_generator(function: Any, on_result: Any, options: dict[str, Any]) -> Any:
-    def metered(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
-        meter, finish = _started(metered, on_result, options)
-        task = _Task(function(*args, **kwargs), meter, finish)
-        # Not `yield from`: it would turn a GeneratorExit thrown in into a close().
-        try:
-            item = task.send(None)
-            while True:
-                try:
-                    sent = yield item
-                except BaseException as error:
-                    item = task.throw(error)
-                else:
-                    item = task.send(sent)
-        except StopIteration as stop:
-            return stop.value
-
+    Args:
+        function: What to call.
+        on_result: See :func:`measure`.
+        options: Of the meters.
+        keeper: Whose attribute ``meter`` is the last call's; by default the wrapper.
+    """
+    kind = _kind(function)
+    if kind == "function":
+        return _wrap_function(function, on_result, options, keeper)
+    begin = _beginning(lambda: metered if keeper is None else keeper, on_result, options)
+    metered = _DRIVERS[kind](function, begin)
+    if kind == "coroutine" and hasattr(inspect, "markcoroutinefunction"):
+        inspect.markcoroutinefunction(metered)
     return metered
 
 
-class _Await:
-    """An awaitable that is driven through a :class:`_Task`."""
+def _wrap_function(function: Any, on_result: Any, options: dict[str, Any], keeper: Any) -> Any:
+    inner = _inside(function)
+    made = _MADE.get("function" if inner is function else _kind(inner))
 
-    __slots__ = ("_task",)
-
-    def __init__(self, task: _Task) -> None:
-        self._task = task
-
-    def __await__(self) -> Any:
-        return self._task
-
-
-def _wrap_coroutine(function: Any, on_result: Any, options: dict[str, Any]) -> Any:
-    async def metered(*args: Any, **kwargs: Any) -> Any:
-        meter, finish = _started(metered, on_result, options)
-        return await _Await(_Task(function(*args, **kwargs).__await__(), meter, finish))
-
-    return metered
-
-
-def _wrap_async_generator(function: Any, on_result: Any, options: dict[str, Any]) -> Any:
-    async def metered(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
-        meter, finish = _started(metered, on_result, options)
-
-        def step(awaitable: Awaitable[Any]) -> _Await:
-            # One step of the generator is a coroutine of its own; it ends without ending ours.
-            return _Await(_Task(awaitable.__await__(), meter, lambda: None))
-
-        generator = function(*args, **kwargs)
+    def metered(*args: Any, **kwargs: Any) -> Any:
+        # At the end of the stack what is ours may be what does not fit: it does without.
         try:
-            sent: Any = None
-            item = await step(generator.__anext__())
-            while True:
-                try:
-                    sent = yield item
-                except GeneratorExit:
-                    await step(generator.aclose())
-                    raise
-                except BaseException as error:
-                    item = await step(generator.athrow(error))
-                else:
-                    item = await step(generator.asend(sent))
-        except StopAsyncIteration:
-            return
+            meter = _begun(options)
+        except Exception:
+            meter = None
+        goes_on = False
+        try:
+            result = function(*args, **kwargs)
+            # One that nobody else has: then nobody can tell that it is given back as another.
+            goes_on = type(result) is made and sys.getrefcount(result) <= 2 and _is_new(result)
+            if not goes_on:
+                return result
         finally:
-            finish()
+            if meter is not None and not goes_on:
+                try:  # noqa: SIM105 - contextlib has frames of its own
+                    _done(metered if keeper is None else keeper, meter, on_result)
+                except Exception:  # noqa: S110
+                    pass
+        return continued(result)
+
+    def continued(result: Any) -> Any:
+        # A plain function round a coroutine or a generator has made one that nobody else has: what
+        # the call is for is still to come, and is metered in its place.
+        taken = Unstarted(result).take if made is types.CoroutineType else lambda: result
+        target = metered if keeper is None else keeper
+        driven = _DRIVERS[_kind(inner)](taken, _beginning(lambda: target, on_result, options))()
+        driven.__name__, driven.__qualname__ = result.__name__, result.__qualname__
+        return driven
 
     return metered
 
 
-_WRAPPERS: dict[str, Callable[[Any, Any, dict[str, Any]], Any]] = {
-    "function": _wrap_function,
-    "generator": _wrap_generator,
-    "coroutine": _wrap_coroutine,
-    "async generator": _wrap_async_generator,
+def _inside(function: Any) -> Any:
+    """What a wrapper wraps, at the innermost."""
+    try:
+        inner = inspect.unwrap(function)
+    except Exception:  # it wraps itself, or makes up its attributes
+        return function
+    while isinstance(inner, functools.partial):
+        inner = inner.func
+    return inner
+
+
+def _is_new(made: Any) -> bool:
+    """Whether a coroutine or a generator has not begun; ``False`` where that cannot be told."""
+    if isinstance(made, types.CoroutineType):
+        return inspect.getcoroutinestate(made) == inspect.CORO_CREATED
+    if isinstance(made, types.GeneratorType):
+        return inspect.getgeneratorstate(made) == inspect.GEN_CREATED
+    state = getattr(inspect, "getasyncgenstate", None)  # from Python 3.12 on
+    return state is not None and state(made) == "AGEN_CREATED"
+
+
+#: What a plain function round one of another kind may return that is still to run.
+_MADE: dict[str, type] = {
+    "coroutine": types.CoroutineType,
+    "generator": types.GeneratorType,
+    "async generator": types.AsyncGeneratorType,
 }
+
+
+_DRIVERS: dict[str, Callable[[Any, Begin], Any]] = {
+    "coroutine": drive_coroutine,
+    "generator": drive_generator,
+    "awaitable generator": drive_awaitable_generator,
+    "async generator": drive_async_generator,
+}
+
+
+def _beginning(keeper: Callable[[], Any], on_result: Any, options: dict[str, Any]) -> Begin:
+    """What starts the meter of one coroutine or generator, and gives what ends it, once."""
+    options = _task_options(options)
+
+    def begin() -> tuple[EnergyMeter | None, Callable[[], None]]:
+        meter = _begun(options)
+        finished = meter is None
+
+        def finish() -> None:
+            nonlocal finished
+            if not finished and meter is not None:
+                finished = True
+                _done(keeper(), meter, on_result)
+
+        return meter, finish
+
+    return begin

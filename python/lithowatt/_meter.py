@@ -5,24 +5,48 @@ from __future__ import annotations
 # Everything that metering and reading need is imported here and now: an import within a call could
 # hold a module's lock just when another thread forks, and the child would wait for it for ever.
 import os
+from collections import namedtuple
 
 from lithowatt._core import Meter
-from lithowatt._errors import MeterStateError
+from lithowatt._errors import (
+    ConflictingOptionsError,
+    InvalidIntervalError,
+    LithowattError,
+    MeterStateError,
+    UnknownDefinitionError,
+    UnknownMethodError,
+    UnknownScopeError,
+)
+from lithowatt._harmless import described
 from lithowatt._reading import Reading
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from types import EllipsisType, TracebackType
-    from typing import Any, TypeVar
+    from typing import Any, NamedTuple, TypeVar
 
     from lithowatt._timeline import Timeline
 
     _F = TypeVar("_F", bound=Callable[..., Any])
 
+    class _Past(NamedTuple):
+        reading: dict[str, Any]
+        stats: dict[str, Any]
+        timeline: Any
+
+else:
+    #: What a meter says of its last window, once it is elsewhere: as of ``raw_reading``,
+    #: ``raw_stats`` with every key, and ``raw_timeline``, ``None`` where that stayed behind.
+    _Past = namedtuple("_Past", "reading stats timeline")
+
 
 def _compact() -> bool:
     return os.environ.get("ENERGY_STATS", "").strip().lower() == "compact"
+
+
+#: Samples, at most, that are pickled with a meter: 1 MB or so.
+_SAMPLES_PICKLED = 10_000
 
 
 class EnergyMeter(Meter):
@@ -31,6 +55,10 @@ class EnergyMeter(Meter):
     Use it as a context manager (``with``, or ``async with`` for the whole process), by ``start()``
     and ``stop()``, or as a decorator; it may be used again and nested. Reading it later is where
     the work is done: start and stop take microseconds.
+
+    A meter may be copied and pickled. What arrives is a meter of the same options that does not run
+    and still tells of the window that it was copied in, or of the last one before; its timeline,
+    too, unless that has more than 10 000 samples.
 
     Args:
         methods: ``"auto"`` (the environment's ``ENERGY_METHODS``; all that work here if that is
@@ -68,8 +96,10 @@ class EnergyMeter(Meter):
         True
     """
 
-    __slots__ = ("_options",)
+    __slots__ = ("_options", "_past")
     _options: dict[str, Any]
+    #: The last window of the meter that this one is a copy of, until it is started itself.
+    _past: _Past | None
 
     def __new__(
         cls,
@@ -112,7 +142,85 @@ class EnergyMeter(Meter):
             "estimation": estimation,
             "definition": definition,
         }
+        self._past = None
         return self
+
+    @classmethod
+    def _absent(cls, reason: str, options: dict[str, Any]) -> EnergyMeter:
+        """A meter that measures nothing and says why, as where what it was to meter is gone."""
+        # Nothing is left to the environment, whose settings may be what is wrong.
+        self = Meter.__new__(
+            cls,
+            "psutil",
+            None,
+            label=options.get("label"),
+            root=options.get("root"),
+            enabled=True,
+            definition="marginal",
+            absent=reason,
+        )
+        self._options = options
+        self._past = None
+        return self
+
+    @classmethod
+    def _of(cls, options: dict[str, Any]) -> EnergyMeter:
+        """A meter of these options, and where they cannot be had here, one that says why."""
+        try:
+            return cls(**options)
+        except (LithowattError, OSError) as error:
+            return cls._absent(described(error), options)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        past = self._past
+        try:
+            reading, stats = super().raw_reading(), super().raw_stats(False)
+        except MeterStateError:
+            pass  # never started here
+        else:
+            past = _Past(reading, stats, self._samples())
+        options = {**self._options, "label": self.label}
+        return _copied, (type(self), options, past), getattr(self, "__dict__", None) or None
+
+    def _samples(self) -> tuple[Any, ...] | None:
+        try:
+            raw = super().raw_timeline()
+        except ImportError:  # there is no NumPy to make its arrays of
+            return None
+        return None if raw is None or len(raw[0]) > _SAMPLES_PICKLED else raw
+
+    def raw_reading(self) -> dict[str, Any]:
+        try:
+            return super().raw_reading()
+        except MeterStateError:
+            if self._past is None:
+                raise
+            return self._past.reading
+
+    def raw_stats(self, compact: bool) -> dict[str, Any]:
+        try:
+            return super().raw_stats(compact)
+        except MeterStateError:
+            if self._past is None:
+                raise
+            stats = self._past.stats.items()
+            return {key: value for key, value in stats if value is not None or not compact}
+
+    def raw_stats_json(self, compact: bool) -> bytes:
+        try:
+            return super().raw_stats_json(compact)
+        except MeterStateError:
+            import json
+
+            return json.dumps(self.raw_stats(compact)).encode()
+
+    def raw_timeline(self) -> Any:
+        try:
+            return super().raw_timeline()
+        except MeterStateError:
+            if self._past is None:
+                raise
+            return self._past.timeline
 
     def __enter__(self) -> EnergyMeter:
         self.start()
@@ -253,6 +361,27 @@ class EnergyMeter(Meter):
             return self.reading._repr_html_()
         except MeterStateError:
             return "<em>EnergyMeter: not started</em>"
+
+
+def _copied(cls: type[EnergyMeter], options: dict[str, Any], past: _Past | None) -> EnergyMeter:
+    """A copied or unpickled meter, on this machine."""
+    meter = cls._of(options)
+    meter._past = past
+    return meter
+
+
+def is_mistake(error: Exception, options: dict[str, Any]) -> bool:
+    """Whether a meter's own options are at fault, and not the surroundings."""
+    if isinstance(error, UnknownMethodError):
+        # "auto", however it is written, asks the environment.
+        given = options.get("methods", "auto")
+        names = given.split(",") if isinstance(given, str) else given
+        return any(str(name).strip().lower() not in ("", "auto") for name in names)
+    if isinstance(error, UnknownDefinitionError):
+        return options.get("definition") is not None
+    if isinstance(error, InvalidIntervalError):
+        return options.get("interval", ...) is not ...
+    return isinstance(error, (ConflictingOptionsError, UnknownScopeError))
 
 
 class Phase:

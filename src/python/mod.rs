@@ -302,7 +302,7 @@ impl PyMeter {
     #[pyo3(signature = (
         methods = None, interval = None, pid = None, children = true, scope = None,
         cgroup = None, label = None, root = None, enabled = None, estimation = None,
-        definition = None,
+        definition = None, absent = None,
     ))]
     #[allow(clippy::too_many_arguments, reason = "they are keywords in Python")]
     fn new(
@@ -317,6 +317,7 @@ impl PyMeter {
         enabled: Option<bool>,
         estimation: Option<&Bound<'_, PyAny>>,
         definition: Option<&Bound<'_, PyAny>>,
+        absent: Option<String>,
     ) -> PyResult<Self> {
         let scope = match scope {
             Some(given) => Scope::parse(&text_of("scope", given)?)?,
@@ -334,6 +335,7 @@ impl PyMeter {
             enabled: enabled.unwrap_or_else(enabled_by_environment),
             estimation: estimation_of(estimation)?,
             definition: definition_of(definition)?,
+            absent,
         };
         Ok(Self {
             inner: Meter::new(options)?,
