@@ -947,6 +947,8 @@ def test_run_tells_joules_on_stderr_and_passes_the_code_on(code: int) -> None:
     assert done.stderr.startswith("err\n")
     for word in ("energy", "power", "time", f"exit code {code}"):
         assert word in done.stderr
+    # But for the command itself, nothing wraps.
+    assert max(map(len, done.stderr.splitlines()[3:])) <= 100
 
 
 def test_run_as_json(tree: StaticTree) -> None:

@@ -23,14 +23,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lithowatt import _core
+from lithowatt._command import runnable
 from lithowatt._errors import LithowattError
 from lithowatt._meter import EnergyMeter
 from lithowatt._reading import format_number
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
-__all__ = ["add_cli", "curve_line"]
+__all__ = ["add_cli", "counter_fix", "curve_line"]
 
 DOMAINS = ("package", "core", "uncore", "dram", "psys")
 
@@ -332,13 +333,41 @@ def _measure(seconds: float, root: str | None, cpus: int = 0, duty: float = 0.0)
 def _at_rest(seconds: float, arguments: argparse.Namespace, *, counter: bool) -> _Step:
     step = _measure(seconds, arguments.root)
     if counter and not step.zones:
-        raise CalibrationError("there is no energy counter to calibrate; lithowatt doctor says why")
+        raise CalibrationError(_no_counter(arguments.root))
     if arguments.max_busy < 100 and step.load * 100 >= arguments.max_busy:
         raise CalibrationError(
-            f"the machine was not at rest (busy: {step.load:.1%}, wanted: below "
-            f"{format_number(arguments.max_busy)} %)".replace("%,", " %,")
+            "close programs, or allow it with --max-busy N: the machine was not at rest (busy: "
+            f"{step.load:.1%}, wanted: below {format_number(arguments.max_busy)} %)".replace(
+                "%,", " %,"
+            )
         )
     return step
+
+
+def counter_fix(findings: Sequence[Mapping[str, Any]]) -> str | None:
+    """The command after which an energy counter can be read, ``None`` where none is of use or where
+    one can be read now. ``findings`` are the doctor's."""
+    counters = [f for f in findings if f["method"] in ("rapl", "perf")]
+    if any(f["available"] for f in counters):
+        return None
+    # perf's other advice is about counters of the process.
+    fixes = [f["fix"] for f in counters if f["fix"] and "paranoid=2" not in f["fix"]]
+    return str(fixes[0]) if fixes else None
+
+
+def _no_counter(root: str | None) -> str:
+    """Why there is nothing to calibrate with, and what can be done."""
+    fix = counter_fix(_core.doctor(root))
+    meter = "--meter-file FILE takes the readings of an external meter"
+    if fix is None:
+        return f"there is no energy counter here to calibrate with; {meter}"
+    if "modprobe" in fix:
+        return f"there is no energy counter here yet; first {runnable(fix)}; or {meter}"
+    return (
+        "there is an energy counter, and this user may not read it; run "
+        f"{runnable('sudo lithowatt calibrate')} and then the command that it prints for all "
+        f"users, or {fix} first; or {meter}"
+    )
 
 
 # -- what is stored ---------------------------------------------------------------------------
@@ -555,13 +584,20 @@ def _percent(part: float) -> str:
     return f"{part * 100:.1f} %"
 
 
-def curve_line(calibration: dict[str, Any], root: str | None) -> str:
+def curve_line(
+    calibration: dict[str, Any], root: str | None, findings: Sequence[Mapping[str, Any]]
+) -> str:
     """The stored curve for ``lithowatt doctor``, and whether it is used here."""
     if calibration["problem"]:
         return f"the shipped one; a calibration cannot be read: {calibration['problem']}"
     curve = (calibration["stored"] or {}).get("curve")
     if not curve:
-        return "the shipped one; fit it to this machine: lithowatt calibrate"
+        how = "lithowatt calibrate"
+        if counter_fix(findings) is not None:
+            how = runnable(f"sudo {how} ").strip()
+        elif not any(f["available"] for f in findings if f["method"] in ("rapl", "perf")):
+            how += " --meter-file FILE (readings of an external meter)"
+        return f"the shipped one; fit it to this machine: {how}"
     day = time.strftime("%Y-%m-%d", time.gmtime(curve["date"]))
     whole = " (wall power of the whole machine)" if curve["method"] == "meter-file" else ""
     full = curve["idle_w"] + curve["wake_w"] + curve["core_w"]

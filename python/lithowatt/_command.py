@@ -5,10 +5,13 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import select
+import shlex
 import signal
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lithowatt._errors import LithowattError
@@ -89,6 +92,21 @@ def complain(text: str) -> None:
         print(f"lithowatt: {text}", file=sys.stderr, flush=True)
     except (OSError, ValueError):
         abandon(sys.stderr)
+
+
+def runnable(text: str) -> str:
+    """A command, or a text with one, as it runs from here: ``sudo`` does not look where a virtual
+    environment is, and root needs no ``sudo``.
+
+    Example:
+        >>> "sudo lithowatt" in runnable("sudo lithowatt doctor --load")
+        False
+    """
+    python = sys.executable or "python3"
+    script = Path(python).with_name("lithowatt")
+    command = shlex.quote(str(script)) if script.exists() else f"{shlex.quote(python)} -m lithowatt"
+    text = text.replace("sudo lithowatt ", f"sudo {command} ")
+    return re.sub(r"(^|: |&& |\| )sudo ", r"\1", text) if os.geteuid() == 0 else text
 
 
 def flush(stream: TextIO | None) -> None:

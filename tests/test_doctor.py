@@ -1,0 +1,180 @@
+"""``lithowatt doctor`` and ``calibrate`` tell a newcomer what to do, and only what can work."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lithowatt import _core
+from lithowatt._calibrate import counter_fix, curve_line
+from lithowatt._command import runnable
+from lithowatt._doctor_cli import verdict
+from lithowatt._errors import UnavailableError
+from lithowatt._run_cli import _digits
+from lithowatt.cli import main
+from rig import StaticTree
+
+CHMOD = "sudo chmod a+r /sys/class/powercap/*/energy_uj"
+
+
+def finding(
+    method: str, available: bool = False, reason: str | None = None, fix: str | None = None
+) -> dict[str, Any]:
+    gives = ["package-0"] if available else []
+    return {
+        "method": method,
+        "available": available,
+        "gives": gives,
+        "reason": reason,
+        "fix": fix,
+    }
+
+
+VIRTUAL = [
+    finding("rapl", reason="absent; this is a virtual machine: only its host has the counter"),
+    finding("perf", fix="sudo sysctl kernel.perf_event_paranoid=2"),
+]
+DENIED = [finding("rapl", reason="readable by root only", fix=CHMOD), finding("perf")]
+NO_DRIVER = [finding("rapl", fix="sudo modprobe intel_rapl_msr"), finding("perf")]
+COUNTED = [finding("rapl", True), finding("perf", fix="sudo sysctl kernel.perf_event_paranoid=0")]
+BY_PERF = [finding("rapl", fix=CHMOD), finding("perf", True)]
+
+
+def test_the_verdict_is_one_sentence_and_names_the_way_out() -> None:
+    assert verdict(COUNTED).startswith("You get joules by an energy counter (rapl: package-0)")
+    assert "(perf: package-0)" in verdict(BY_PERF)
+    assert verdict(DENIED).endswith(f"To measure them: {CHMOD}")
+    assert verdict(NO_DRIVER).endswith("To measure them: sudo modprobe intel_rapl_msr")
+    assert "MODELLED" in verdict(VIRTUAL) and "only its host" in verdict(VIRTUAL)
+
+
+def test_which_command_makes_a_counter_readable() -> None:
+    assert counter_fix(DENIED) == CHMOD
+    assert counter_fix(NO_DRIVER) == "sudo modprobe intel_rapl_msr"
+    # There is one already, or the advice is about counters of the process.
+    assert counter_fix(COUNTED) is counter_fix(BY_PERF) is counter_fix(VIRTUAL) is None
+
+
+def test_calibrate_is_advised_in_the_form_that_can_work() -> None:
+    nothing: dict[str, Any] = {"problem": None, "stored": None, "path": None}
+    assert curve_line(nothing, None, COUNTED).endswith(": lithowatt calibrate")
+    assert "--meter-file FILE" in curve_line(nothing, None, VIRTUAL)
+    told = curve_line(nothing, None, DENIED)
+    assert told.endswith(" calibrate") and str(Path(sys.executable).parent) in told
+
+
+def test_the_verdict_comes_first_and_no_line_is_cut(tmp_path: Path) -> None:
+    with StaticTree(tmp_path / "machine") as tree:
+        done = subprocess.run(
+            [sys.executable, "-m", "lithowatt", "doctor", "--root", tree.root],
+            env={**os.environ, "COLUMNS": "80"},
+            capture_output=True,
+            text=True,
+        )
+    assert done.returncode == 0
+    lines = done.stdout.splitlines()
+    assert lines[0].startswith("You get joules by an energy counter (rapl: package-0")
+    # Commands are whole, and so are the lines that name them.
+    table = lines[4 : lines.index(next(line for line in lines if line.startswith("idle power")))]
+    for line in table:
+        # A path may be longer than a line: it is not broken either.
+        longest = max(line.split() or [""], key=len)
+        assert len(line) <= 80 or "fix: " in line or len(longest) > 50, line
+    assert "https://" not in done.stdout
+
+
+@pytest.mark.parametrize("form", [[], ["--json"]])
+def test_probes_that_only_this_process_would_see_are_not_loaded(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    form: list[str],
+) -> None:
+    # As where there is no BPF file system: loading works, and nobody else can find the probes.
+    monkeypatch.setattr(_core, "load_probes", lambda root: ["on-CPU time"])
+    with StaticTree(tmp_path / "machine") as tree:
+        bpf = tree.root / "sys" / "fs"
+        if bpf.is_symlink():
+            bpf.unlink()
+        code = main(["doctor", "--load", *form, "--root", str(tree.root)])
+        plain = main(["doctor", *form, "--root", str(tree.root)])
+    said = capsys.readouterr()
+    assert (code, plain) == (1, 0)
+    assert "no kernel probes were loaded" in said.err and said.err.count("\n") == 1
+    mount, _, load = said.err.partition(" && ")
+    assert f"mount -t bpf bpf {tree.root}/sys/fs/bpf" in mount
+    assert load.endswith("doctor --load\n") and str(Path(sys.executable).parent) in load
+
+
+def test_a_user_is_told_both_commands_in_their_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def denied(root: str | None) -> list[str]:
+        raise UnavailableError("CAP_BPF is needed; fix: sudo lithowatt doctor --load")
+
+    monkeypatch.setattr(_core, "load_probes", denied)
+    (tmp_path / "proc").symlink_to("/proc")
+    (tmp_path / "sys").mkdir()
+    assert main(["doctor", "--load", "--root", str(tmp_path)]) == 2
+    said = capsys.readouterr().err
+    assert said.index("mount -t bpf") < said.index("doctor --load")
+
+
+def test_a_command_for_root_is_found_by_sudo(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    told = runnable("sudo mount x && sudo lithowatt doctor --load")
+    assert told.startswith("sudo mount x && sudo /") and told.endswith("doctor --load")
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    assert "sudo" not in runnable("sudo mount x && sudo lithowatt doctor --load")
+
+
+def test_the_json_has_the_verdict(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with StaticTree(tmp_path / "machine") as tree:
+        assert main(["doctor", "--json", "--root", str(tree.root)]) == 0
+    assert json.loads(capsys.readouterr().out)["verdict"].startswith("You get joules")
+
+
+@pytest.mark.parametrize(
+    ("findings", "words"),
+    [
+        (VIRTUAL, ("no energy counter here to calibrate", "--meter-file")),
+        (DENIED, ("there is an energy counter", "calibrate", "chmod", "--meter-file")),
+        (NO_DRIVER, ("modprobe intel_rapl_msr", "--meter-file")),
+    ],
+)
+def test_calibrate_says_why_it_cannot(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    findings: list[dict[str, Any]],
+    words: tuple[str, ...],
+) -> None:
+    monkeypatch.setenv("LITHOWATT_STATE_DIR", str(tmp_path / "state"))
+    monkeypatch.setattr(_core, "doctor", lambda root: findings)
+    (tmp_path / "proc").symlink_to("/proc")
+    (tmp_path / "sys").mkdir()
+    command = ["calibrate", "--idle-only", "--seconds", "0.5", "--max-busy", "100"]
+    assert main([*command, "--root", str(tmp_path)]) == 1
+    said = capsys.readouterr().err
+    assert "nothing was stored" in said
+    for word in words:
+        assert word in said
+
+
+@pytest.mark.parametrize(
+    ("value", "width", "shown"),
+    [
+        (0.8741, 1.5, "0.87"),
+        (12345.6, 9000.0, "12000"),
+        (41.23, 1.0, "41.2"),
+        (41.237, 0.1, "41.24"),
+    ],
+)
+def test_no_more_digits_than_the_band_carries(value: float, width: float, shown: str) -> None:
+    assert _digits(value, value, width) == shown
