@@ -13,11 +13,12 @@ use std::time::Duration;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use lithowatt::attribution::{Interval, Ledger};
+use lithowatt::counter::{At, Counter};
 use lithowatt::meter::{Meter, Options};
 use lithowatt::source::Methods;
 use lithowatt::source::procfs::{MachineCpu, Tree};
 use lithowatt::source::rapl::Rapl;
-use lithowatt::timeline::Counter;
+
 use tempfile::TempDir;
 
 /// `max_energy_range_uj` of most Intel packages.
@@ -69,7 +70,7 @@ fn parts(c: &mut Criterion) {
         b.iter(|| {
             t_ns += 1_000_000;
             raw = (raw + 50_000) % 262_143_328_851;
-            black_box(counter.advance(black_box(t_ns), black_box(raw)))
+            black_box(counter.advance(black_box(At::exactly(t_ns)), black_box(raw)))
         });
     });
 

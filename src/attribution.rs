@@ -278,6 +278,12 @@ impl Ledger {
 
     /// Adds an interval: `joules` are what each slot counted in it.
     pub fn add(&mut self, interval: &Interval, split: Split, joules: &[f64]) {
+        self.add_whole(interval, split, joules, &[]);
+    }
+
+    /// Adds an interval of which some slots do not have all energy: those that are false in
+    /// `whole`. Their power in it is not looked at.
+    pub fn add_whole(&mut self, interval: &Interval, split: Split, joules: &[f64], whole: &[bool]) {
         let seconds = interval.dt_ns as f64 * 1e-9;
         self.dt_ns += interval.dt_ns as f64;
         self.own_ns += interval.own_ns as f64;
@@ -300,15 +306,19 @@ impl Ledger {
             .iter_mut()
             .zip(&mut self.shared_joules)
             .zip(&mut self.least_watts);
-        for (((sum, shared), least), joules) in slots.zip(joules) {
+        for (i, (((sum, shared), least), joules)) in slots.zip(joules).enumerate() {
             *sum += joules;
             *shared += split.share * joules;
-            if seconds >= LEAST_SECONDS && self.steady_ns == 0.0 {
+            let whole = whole.get(i).copied().unwrap_or(true);
+            if seconds >= LEAST_SECONDS && self.steady_ns == 0.0 && whole {
                 *least = least.min(joules / seconds);
             }
         }
-        if self.steady_ns > 0.0 {
+        if self.steady_ns > 0.0 && whole.iter().all(|whole| *whole) {
             self.stretch(interval.dt_ns as f64, joules);
+        } else if self.steady_ns > 0.0 {
+            self.stretch_ns = 0.0;
+            self.stretch_joules.fill(0.0);
         }
     }
 

@@ -53,6 +53,21 @@ pub fn realtime_ns() -> u64 {
     read(libc::CLOCK_REALTIME).unwrap_or(0)
 }
 
+/// How long the machine was suspended since it booted, ns: what `CLOCK_BOOTTIME` is ahead of
+/// `CLOCK_MONOTONIC`. `None` where the two cannot be read next to each other.
+pub fn asleep_ns() -> Option<u64> {
+    // Another thread or guest may run between two reads of a clock.
+    const NEAR_NS: u64 = 1_000_000;
+    for _ in 0..3 {
+        let before = read(libc::CLOCK_MONOTONIC)?;
+        let boot = read(libc::CLOCK_BOOTTIME)?;
+        if read(libc::CLOCK_MONOTONIC)?.saturating_sub(before) < NEAR_NS {
+            return Some(boot.saturating_sub(before));
+        }
+    }
+    None
+}
+
 /// CPU time of this process, all threads, dead ones included, in ns.
 pub fn own_process_cpu_ns() -> u64 {
     read(libc::CLOCK_PROCESS_CPUTIME_ID).unwrap_or(0)

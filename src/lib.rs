@@ -4,7 +4,8 @@
 //!
 //! - [`source`]: read counters (RAPL, perf, /proc, the power model), nothing else.
 //! - [`sampler`]: one hub per process reads them, at the edges of a window and in between.
-//! - [`timeline`]: monotone, wrap-free, gap-aware; integrates any window.
+//! - [`counter`]: each step of a counter is judged, so that its total is monotone and possible.
+//! - [`timeline`]: cumulative samples; integrates any window.
 //! - [`attribution`]: the share of one function; idle and others kept apart.
 //! - [`reading`]: value + unit + method + quality + band, per method and domain.
 //! - [`stats`]: a reading as the flat dict that Lithops and FlexExecutor carry.
@@ -21,6 +22,7 @@ pub mod agent;
 pub mod attribution;
 pub mod calibration;
 pub mod clock;
+pub mod counter;
 pub mod error;
 pub mod machine;
 pub mod memory;

@@ -21,7 +21,9 @@ from rig import Rig, StaticTree
 Steady = Callable[[Callable[[], None]], None]
 
 KINDS = ("eacces", "vanish", "garbage", "empty", "freeze", "reset")
-READ_FIX = "sudo chmod a+r /sys/class/powercap/*/energy_uj"
+READ_FIX = (
+    "sudo chmod a+r /sys/class/powercap/*/energy_uj /sys/class/powercap/*/max_energy_range_uj"
+)
 
 
 @pytest.fixture

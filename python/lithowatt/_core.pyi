@@ -191,6 +191,9 @@ def unload_probes(root: str | os.PathLike[str] | None = None) -> list[Path]:
         UnavailableError: where this process may not.
     """
 
+def rapl_now(
+    root: str | os.PathLike[str] | None = None,
+) -> tuple[float | None, float | None]: ...
 def cpu_identity(root: str | os.PathLike[str] | None = None) -> dict[str, Any]:
     """The processor below ``root``."""
 

@@ -7,8 +7,6 @@ have the names of the stats keys without ``worker_func_<method>_``: ``energy_pkg
 
 from __future__ import annotations
 
-import re
-
 from lithowatt import _core
 from lithowatt._errors import MeterStateError
 from lithowatt._manager import absent_stats
@@ -19,7 +17,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import os
     from collections.abc import Sequence
-    from pathlib import Path
     from types import EllipsisType
     from typing import Any
 
@@ -42,15 +39,6 @@ _EVENTS = {
     "cpu-cycles": "cycles",
     "instructions": "instructions",
 }
-
-#: Directories of powercap zones: ``intel-rapl:0``, ``intel-rapl:0:1``, ``intel-rapl-mmio:0``.
-_ZONE = re.compile(r"intel-rapl(-mmio)?(:\d+)+")
-
-#: Names of package zones, multi-die ones too.
-_PACKAGE = re.compile(r"package-\d+(-die-\d+)?")
-
-#: The makers of processors whose ``core`` zone is one core only, so that it is not the domain.
-_ONE_CORE_MAKERS = ("AuthenticAMD", "HygonGenuine")
 
 
 class _Monitor:
@@ -378,23 +366,7 @@ def read_rapl_energy(root: StrPath | None = None) -> tuple[float | None, float |
         >>> package is None or package >= 0
         True
     """
-    import os
-    from pathlib import Path
-
-    top = Path(root or os.environ.get("LITHOWATT_ROOT") or "/")
-    zones = _zones(top / "sys/class/powercap")
-    names = {zone: _text(path / "name") for zone, path in zones.items()}
-    packages = {zone: name for zone, name in names.items() if name and _PACKAGE.fullmatch(name)}
-    by_msr = {name for zone, name in packages.items() if "-mmio" not in zone}
-    # The -mmio tree repeats a package of the MSR tree, with the same name.
-    packages = {z: n for z, n in packages.items() if "-mmio" not in z or n not in by_msr}
-    cores = [z for z, name in names.items() if name == "core" and z.rpartition(":")[0] in packages]
-    if _core.cpu_identity(top)["vendor"] in _ONE_CORE_MAKERS:
-        cores = []
-    return (
-        _joules([zones[zone] for zone in packages]),
-        _joules([zones[zone] for zone in cores]),
-    )
+    return _core.rapl_now(root)
 
 
 def setup_perf_monitoring(root: StrPath | None = None) -> dict[str, dict[str, Any]]:
@@ -442,37 +414,3 @@ def _stats(meter: EnergyMeter, root: StrPath | None) -> dict[str, Any]:
         return meter.stats(compact=False)
     except MeterStateError:
         return absent_stats("not started: call start() first", root)
-
-
-def _zones(powercap: Path) -> dict[str, Path]:
-    """Zone directories by name; in a masked tree a child may be seen in its parent only."""
-    zones: dict[str, Path] = {}
-    try:
-        for path in powercap.iterdir():
-            if _ZONE.fullmatch(path.name):
-                zones[path.name] = path
-        for path in list(zones.values()):
-            for child in path.iterdir():
-                if _ZONE.fullmatch(child.name):
-                    zones.setdefault(child.name, child)
-    except OSError:
-        pass  # without powercap there are no zones
-    return zones
-
-
-def _text(path: Path) -> str | None:
-    try:
-        return path.read_text(encoding="ascii", errors="replace").strip(" \t\r\n\0")
-    except OSError:
-        return None
-
-
-def _joules(zones: list[Path]) -> float | None:
-    """The sum of the zones' counters; a sum that misses a socket would be none."""
-    total = 0
-    for zone in zones:
-        text = _text(zone / "energy_uj")
-        if text is None or not re.fullmatch(r"[0-9]{1,20}", text):
-            return None
-        total += int(text)
-    return total * 1e-6 if zones else None

@@ -14,16 +14,17 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::clock;
+use crate::counter::{At, Counter, Step};
 use crate::error::{Error, Result};
 use crate::machine::facts::{Facts, IdleSource};
 use crate::machine::rest::Rest;
+use crate::machine::{ceilings, is_amd};
 use crate::source::perf::PowerPmu;
 use crate::source::procfs::MachineCpu;
 use crate::source::rapl::Rapl;
 use crate::source::ring::layout::{Account, Header, LAYOUT, MOST_ZONES, Sample, boot_id};
 use crate::source::ring::own;
 use crate::source::{Domain, Method, ReadFault, Unavailable, Zone};
-use crate::timeline::{Counter, Step};
 
 pub mod groups;
 mod writer;
@@ -49,9 +50,6 @@ const HISTORY_SECONDS: f64 = 10.0;
 
 /// Rows for containers and pods; each keeps a descriptor open.
 const GROUP_ROWS: u64 = 700;
-
-/// A gap that a counter may have gone round in is not bridged, W.
-const MOST_WATTS: f64 = 1_000.0;
 
 /// Idle time is read at most this often, ns: it is printed in steps of 10 ms.
 const IDLE_EVERY_NS: u64 = 50_000_000;
@@ -159,10 +157,21 @@ impl Source {
         }
     }
 
-    fn read(&mut self, out: &mut Vec<std::result::Result<u64, ReadFault>>) {
+    fn read(&mut self, out: &mut Vec<std::result::Result<u64, ReadFault>>) -> At {
+        let asleep_ns = clock::asleep_ns();
+        let from_ns = clock::monotonic_ns();
         match self {
             Self::Rapl(rapl) => rapl.read(out),
             Self::Perf(perf) => perf.read(out),
+        }
+        At::between(from_ns, clock::monotonic_ns(), asleep_ns)
+    }
+
+    /// Power limits of the packages, W.
+    fn limits(&mut self) -> &[f64] {
+        match self {
+            Self::Rapl(rapl) => rapl.limits(),
+            Self::Perf(_) => &[],
         }
     }
 }
@@ -260,6 +269,8 @@ pub struct Agent {
     least_watts: f64,
     rests: Vec<Rest>,
     round_totals: Vec<u64>,
+    /// Anomalies of all counters when the round began.
+    round_anomalies: u64,
     late: u64,
 }
 
@@ -270,29 +281,41 @@ impl Agent {
     /// [`Error::Agent`] where options, counters, another agent or the ring's place are in the way.
     pub fn open(options: Options) -> Result<Self> {
         options.check()?;
+        let facts = Facts::of(&options.root);
         let mut source = Source::open(&options).map_err(|why| Error::Agent {
             reason: format!("there is no energy counter to read: {}", why.reason),
             accepted: "a machine with RAPL or perf's power PMU, and the right to read it: as root, \
                        or with a capability (docs/agent.md)",
         })?;
         let lock = Lock::take(&options.path)?;
+        if let Source::Rapl(rapl) = &mut source
+            && facts.cpu.vendor.as_deref().is_some_and(is_amd)
+        {
+            // The ring's totals have to be right from the first.
+            rapl.leave_out_mirrors();
+        }
         let mut zones = source.zones().to_vec();
         zones.truncate(MOST_ZONES);
         let mut machine = MachineCpu::open(&options.root);
         let offset_ns = clock::kernel_offset_ns();
+        let limits = source.limits().to_vec();
         let mut counters: Vec<Counter> = zones
             .iter()
-            .map(|z| Counter::new(z.unit_joules, z.modulus))
+            .map(|zone| {
+                let mut counter = Counter::new(zone.unit_joules, zone.modulus);
+                counter.most_watts = ceilings::most_watts(&facts, zone, &limits);
+                counter
+            })
             .collect();
         let mut raw = Vec::new();
-        source.read(&mut raw);
-        let now = clock::monotonic_ns();
+        let at = source.read(&mut raw);
+        let now = at.t_ns;
         let t_ns = now.saturating_add_signed(offset_ns.saturating_neg());
         let boot = boot_id(&options.root).unwrap_or([0, 0]);
         let left = left_at(&options.path).filter(|left| left.header.boot_id == boot);
         let went_on = left
             .as_ref()
-            .and_then(|left| bases_from(left, &zones, &raw, t_ns));
+            .and_then(|left| bases_from(left, &zones, &counters, &raw, t_ns));
         let adopted = went_on.is_some();
         let base_uj = went_on.unwrap_or_else(|| {
             let begin = |(zone, raw): (&Zone, &std::result::Result<u64, ReadFault>)| {
@@ -303,7 +326,7 @@ impl Agent {
         });
         for (counter, raw) in counters.iter_mut().zip(&raw) {
             if let Ok(raw) = raw {
-                counter.advance(now, *raw);
+                counter.advance(at, *raw);
             }
         }
         let header = header_of(
@@ -357,7 +380,6 @@ impl Agent {
         groups.search(t_ns);
         // An earlier agent's account ends where it last wrote one: the round goes on from there.
         let round_end_ns = account.t_ns;
-        let facts = Facts::of(&options.root);
         let mut agent = Self {
             _lock: lock,
             facts,
@@ -376,6 +398,7 @@ impl Agent {
             least_watts: f64::INFINITY,
             rests: vec![Rest::default(); zones.len()],
             round_totals: first.totals.clone(),
+            round_anomalies: 0,
             sample: first,
             zones,
             options,
@@ -416,17 +439,22 @@ impl Agent {
     /// Takes one sample, and ends a round where it is time.
     pub fn step(&mut self) {
         self.raw.clear();
-        let before = clock::monotonic_ns();
-        self.source.read(&mut self.raw);
-        let after = clock::monotonic_ns();
-        let now = before + (after - before) / 2;
+        let at = self.source.read(&mut self.raw);
+        let now = at.t_ns;
         let quantum = self.options.quantum_uj;
         for (i, counter) in self.counters.iter_mut().enumerate() {
             let Some(Ok(raw)) = self.raw.get(i) else {
                 continue;
             };
-            if let Step::Reset(_) = counter.advance(now, *raw) {
+            let step = counter.advance(at, *raw);
+            if step == Step::Beyond {
+                self.raw[i] = Err(ReadFault::Beyond);
+            } else if step.refused() {
+                // Nothing is added, and readers are told that something is missing.
                 self.resets += 1;
+            }
+            // The counter may be another machine's now.
+            if matches!(step, Step::Reset | Step::Jumped(_)) {
                 self.rests[i].forget();
             }
             let uj = (counter.joules(counter.total) * 1e6) as u64;
@@ -467,7 +495,9 @@ impl Agent {
         let machine_uj: u64 = divided(&self.zones).map(moved).sum();
         let capacity = dt_ns.saturating_mul(u64::from(self.machine.cpus));
         let busy_ns = self.busy_ns(dt_ns, self.groups.account().idle_ns);
-        if self.sample.faults == 0 && seconds > 0.0 {
+        let anomalies = self.anomaly_count();
+        let whole = std::mem::replace(&mut self.round_anomalies, anomalies) == anomalies;
+        if self.sample.faults == 0 && whole && seconds > 0.0 {
             self.least_watts = self.least_watts.min(machine_uj as f64 * 1e-6 / seconds);
             let load = busy_ns.map(|busy| busy as f64 / capacity.max(1) as f64);
             if let Some(load) = load.filter(|_| capacity >= 1_000_000_000) {
@@ -493,6 +523,11 @@ impl Agent {
         let rows = self.groups.rows();
         self.writer.publish_groups(&account, &rows);
         self.publish_idle();
+    }
+
+    fn anomaly_count(&self) -> u64 {
+        let counters = self.counters.iter();
+        counters.map(|c| u64::from(c.anomalies.count())).sum()
     }
 
     /// What was measured of idle power, for readers that never see this machine at rest. What a user
@@ -662,11 +697,12 @@ fn header_of(
 }
 
 /// Where the totals of an earlier ring are now, by the counters' raw values; `None` where one
-/// cannot tell: other zones, perf's counters (which begin with their reader), a reset, or a gap in
-/// which a counter may have gone round.
+/// cannot tell: other zones, perf's counters (which begin with their reader), a step that is
+/// refused, or a gap in which a counter may have gone round. `counters` are fresh ones.
 fn bases_from(
     left: &Left,
     zones: &[Zone],
+    counters: &[Counter],
     raw: &[std::result::Result<u64, ReadFault>],
     t_ns: u64,
 ) -> Option<Vec<u64>> {
@@ -674,22 +710,22 @@ fn bases_from(
         && left.header.zones.iter().zip(zones).all(|(a, b)| {
             (a.method, a.domain, a.package, &a.name) == (b.method, b.domain, b.package, &b.name)
         });
-    if !same || left.sample.resets != 0 || left.sample.faults != 0 {
+    if !same || left.sample.resets != 0 || left.sample.faults != 0 || t_ns < left.sample.t_ns {
         return None;
     }
-    let seconds = t_ns.checked_sub(left.sample.t_ns)? as f64 * 1e-9;
     zones
         .iter()
+        .zip(counters)
         .zip(raw)
         .zip(&left.sample.totals)
-        .map(|((zone, raw), total)| {
-            let (raw, modulus) = ((*raw).ok()?, zone.modulus?);
+        .map(|(((zone, counter), raw), total)| {
             // A ring's totals of RAPL are its raw values, gone on beyond the modulus.
-            let then = total % modulus;
-            let more = (raw % modulus + modulus - then) % modulus;
-            let most =
-                (MOST_WATTS * (seconds + 0.002) / zone.unit_joules) as u64 + left.header.quantum_uj;
-            (more <= most && most < modulus).then(|| total + more)
+            let then = total % zone.modulus?;
+            let mut counter = counter.clone();
+            counter.advance(At::exactly(left.sample.t_ns), then);
+            let step = counter.advance(At::exactly(t_ns), (*raw).ok()?);
+            let sure = counter.ambiguous == 0 && !step.refused();
+            sure.then(|| total + step.units())
         })
         .collect()
 }

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use crate::source::kept::Kept;
 
+pub mod ceilings;
 pub mod cpu;
 pub mod definition;
 pub mod doctor;
@@ -12,6 +13,11 @@ pub mod estimation;
 pub mod facts;
 pub mod rest;
 pub mod share;
+
+/// The maker's processors count energy as AMD's do.
+pub fn is_amd(vendor: &str) -> bool {
+    matches!(vendor, "AuthenticAMD" | "HygonGenuine")
+}
 
 /// `vendor_id` of the first processor, without reading all of a long /proc/cpuinfo.
 pub fn cpu_vendor(root: &Path) -> Option<String> {

@@ -13,8 +13,9 @@ use crate::error::Error;
 use crate::machine::definition::Definition;
 use crate::machine::estimation::Estimation;
 use crate::meter::{Meter, Options, Scope};
-use crate::source::Methods;
 use crate::source::model::fit;
+use crate::source::rapl::Rapl;
+use crate::source::{Domain, Methods};
 use crate::{calibration, machine, memory, stats, timeline, validate};
 
 mod agent;
@@ -454,6 +455,23 @@ fn cpu_identity(py: Python<'_>, root: Option<PathBuf>) -> PyResult<Bound<'_, PyA
     serialised(py, &machine::cpu::CpuIdentity::read(&root))
 }
 
+/// What the counters of packages and of cores show now, J; `None` where not all can be read.
+#[pyfunction]
+#[pyo3(signature = (root = None))]
+fn rapl_now(py: Python<'_>, root: Option<PathBuf>) -> (Option<f64>, Option<f64>) {
+    let root = root_or_environment(root);
+    py.detach(|| {
+        let vendor = machine::cpu_vendor(&root);
+        let Ok(mut rapl) = Rapl::open(&root, || vendor.clone()) else {
+            return (None, None);
+        };
+        if vendor.as_deref().is_some_and(machine::is_amd) {
+            rapl.leave_out_mirrors();
+        }
+        (rapl.now(Domain::Package), rapl.now(Domain::Core))
+    })
+}
+
 /// Container, limits and instance type below `root`, looked at anew.
 #[pyfunction]
 #[pyo3(signature = (root = None))]
@@ -565,6 +583,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(probes::weigh, module)?)?;
     module.add_function(wrap_pyfunction!(doctor, module)?)?;
     module.add_function(wrap_pyfunction!(cpu_identity, module)?)?;
+    module.add_function(wrap_pyfunction!(rapl_now, module)?)?;
     module.add_function(wrap_pyfunction!(surroundings, module)?)?;
     module.add_function(wrap_pyfunction!(relative_difference, module)?)?;
     module.add_function(wrap_pyfunction!(integrate, module)?)?;

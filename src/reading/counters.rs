@@ -12,6 +12,15 @@ pub(super) const EDGE_UPDATES: f64 = 0.86;
 /// Wall clock and monotonic clock apart by more than this part of the window is said.
 pub(super) const DRIFT: f64 = 0.01;
 
+/// A domain of which more of the window than this part is missing has no number.
+const MOST_MISSING: f64 = 0.5;
+
+/// While nobody counted it, power may have been so many times what it was else.
+const BURST: f64 = 3.0;
+
+/// Counters change within this time, also where the processor filters them, s.
+const SLACK_SECONDS: f64 = 0.02;
+
 impl Outcome {
     /// Names of the timeline's columns: `cpu_seconds`, one per zone, then the model's two.
     pub fn column_names(&self) -> Vec<String> {
@@ -26,9 +35,11 @@ impl Outcome {
     }
 
     pub(super) fn slots_of(&self, method: Method, domain: Domain) -> Vec<usize> {
-        (0..self.width)
-            .filter(|i| self.zones()[*i].method == method && self.zones()[*i].domain == domain)
-            .collect()
+        let wanted = |i: &usize| {
+            let zone = &self.zones()[*i];
+            zone.method == method && zone.domain == domain && self.mirrors[*i].is_none()
+        };
+        (0..self.width).filter(wanted).collect()
     }
 
     /// The band that the two edges of the window leave: the counter shows the energy of a window
@@ -88,6 +99,14 @@ impl Outcome {
             if let Some(fault) = self.faults[i] {
                 return Err(format!("{}: {fault} within the window", zone.name));
             }
+            let missing = self.missing_ns(i) as f64 * 1e-9;
+            if missing > MOST_MISSING * seconds {
+                return Err(format!(
+                    "{}: {}",
+                    zone.name,
+                    self.oddities(i, seconds).join("; ")
+                ));
+            }
             let joules = self.ledger.joules[i];
             if joules <= 0.0 {
                 return Err(if seconds < 2.0 * UPDATE_SECONDS {
@@ -107,24 +126,121 @@ impl Outcome {
                     self.stood_ns[i] as f64 * 1e-9
                 ));
             }
-            let watts = joules / seconds;
+            // The machine may have become known after the counter was read.
+            let most = self.most_watts[i] * (seconds + SLACK_SECONDS);
+            if joules > most {
+                return Err(format!(
+                    "{}: the counter went forward by {} in {seconds:.3} s, more than this machine \
+                     can use ({:.0} W)",
+                    zone.name,
+                    amount(joules),
+                    self.most_watts[i]
+                ));
+            }
             let mut energy = self.edge_band(joules, seconds);
-            energy.low = (energy.low - zone.unit_joules).max(0.0);
-            energy.high += zone.unit_joules;
-            if self.resets[i] > 0 {
-                let Some(interval) = self.interval_ns else {
-                    return Err(format!(
-                        "{}: the counter was reset within the window",
-                        zone.name
-                    ));
-                };
-                // Up to one interval of energy is lost at each reset.
-                let lost = f64::from(self.resets[i]) * watts * interval as f64 * 1e-9;
-                energy.high += lost;
+            // Power may have been up to so many times the mean while nobody counted it.
+            let lost = joules / (seconds - missing) * missing * BURST;
+            let doubt = self.anomalies[i].doubt_units as f64 * zone.unit_joules;
+            energy.low = (energy.low - zone.unit_joules - doubt).max(0.0);
+            energy.high += zone.unit_joules + doubt + lost;
+            for (j, mirror) in self.mirrors.iter().enumerate() {
+                if mirror.is_some_and(|m| m.of == i && m.unsure) {
+                    energy.high += self.ledger.joules[j];
+                }
             }
             sum = sum.plus(energy);
         }
         Ok(sum)
+    }
+}
+
+impl Outcome {
+    /// What counter `i` did within the window that no counter should, each in a clause.
+    pub fn oddities(&self, i: usize, seconds: f64) -> Vec<String> {
+        let zone = &self.zones()[i];
+        let seen = &self.anomalies[i];
+        let joules = |units: u64| amount(units as f64 * zone.unit_joules);
+        let mut clauses = Vec::new();
+        if self.late_ns[i] > 0 {
+            clauses.push(format!(
+                "the counter could not be read when the window began, so its energy is counted \
+                 from {:.3} s after the start",
+                self.late_ns[i] as f64 * 1e-9
+            ));
+        }
+        if seen.backs > 0 {
+            clauses.push(format!(
+                "the counter went back by {} in {}, which is refused",
+                joules(seen.back_units),
+                steps(seen.backs)
+            ));
+        }
+        if seen.resets > 0 {
+            clauses.push(format!(
+                "the counter began again near 0 (a reset) {}",
+                times(seen.resets)
+            ));
+        }
+        if seen.jumps > 0 {
+            let took = seen.jump_ns as f64 * 1e-9;
+            clauses.push(format!(
+                "the counter jumped forward by {} in {}, within {took:.3} s, which is refused: this \
+                 machine can use {:.0} W at most",
+                joules(seen.jump_units),
+                steps(seen.jumps),
+                self.most_watts[i]
+            ));
+        }
+        if seen.returns > 0 {
+            clauses.push(format!(
+                "the counter came back to where it had been {}",
+                times(seen.returns)
+            ));
+        }
+        if seen.suspends > 0 {
+            clauses.push(format!(
+                "the machine was suspended between two readings {}",
+                times(seen.suspends)
+            ));
+        }
+        if seen.losses > 0 {
+            clauses.push(format!(
+                "the node agent lost some of its energy {}",
+                times(seen.losses)
+            ));
+        }
+        if seen.missing_ns > 0 {
+            clauses.push(format!(
+                "the energy of {:.3} s of {seconds:.3} s is missing",
+                seen.missing_ns as f64 * 1e-9
+            ));
+        }
+        clauses
+    }
+}
+
+/// Joules with as many digits as tell something.
+fn amount(joules: f64) -> String {
+    match joules {
+        j if j < 0.01 => format!("{:.0} µJ", j * 1e6),
+        j if j < 1e3 => format!("{j:.2} J"),
+        j => format!("{j:.0} J"),
+    }
+}
+
+fn steps(n: u32) -> String {
+    if n == 1 {
+        "1 step".into()
+    } else {
+        format!("{n} steps")
+    }
+}
+
+fn times(n: u32) -> String {
+    if n == 1 {
+        "once".into()
+    } else {
+        format!("{n} times")
     }
 }
 
@@ -214,14 +330,28 @@ pub(super) fn note_faults(outcome: &Outcome, seconds: f64, warnings: &mut Vec<St
             ));
         }
     }
-    for (zone, resets) in outcome.zones().iter().zip(&outcome.resets) {
-        if *resets > 0 {
+    for (i, zone) in outcome.zones().iter().enumerate() {
+        if !outcome.methods.has(zone.method) {
+            continue;
+        }
+        for oddity in outcome.oddities(i, seconds) {
+            warnings.push(format!("{}: {oddity}", zone.name));
+        }
+        if let Some(mirror) = outcome.mirrors[i] {
             warnings.push(format!(
-                "{}: the counter was reset {resets} time(s); up to one interval of its energy is \
-                 missing each time",
-                zone.name
+                "{}: shows the same counter as {} (their steps are equal), so it is counted once",
+                zone.name,
+                outcome.zones()[mirror.of].name
             ));
         }
+    }
+    let asleep = outcome.anomalies.iter().map(|a| a.suspended_ns).max();
+    if let Some(ns) = asleep.filter(|ns| *ns > 0) {
+        warnings.push(format!(
+            "the machine was suspended for {:.1} s within the window: what it used meanwhile is not \
+             counted",
+            ns as f64 * 1e-9
+        ));
     }
     if outcome.sampler_refused {
         warnings.push(

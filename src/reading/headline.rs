@@ -38,12 +38,13 @@ pub(super) fn idle_of(outcome: &Outcome, facts: &Facts, slots: &[usize]) -> Idle
     };
     let mut source = None;
     let mut ceilings = 0.0;
+    let zones = outcome.distinct_zones();
     for i in slots {
         let zone = &outcome.zones()[*i];
         // Idle power is not above the least power that was seen.
         let ceiling = outcome.ledger.ceiling_watts(*i);
         ceilings += ceiling;
-        let Some(power) = facts.idle_of(zone, outcome.zones(), &outcome.rests[*i]) else {
+        let Some(power) = facts.idle_of(zone, &zones, &outcome.rests[*i]) else {
             continue;
         };
         idle.watts += power.watts.min(ceiling);

@@ -269,7 +269,7 @@ impl Hub {
         if memory::is_short() {
             return Err(memory::SHORT);
         }
-        let edge = state.edge(&active.record, &mut active.follow);
+        let edge = state.edge(&mut active.record, &mut active.follow);
         if !self.inform(&mut state) {
             return Err(memory::SHORT);
         }
@@ -287,7 +287,7 @@ impl Hub {
         let outcome = if memory::is_short_of(copied.map_or(0, Timeline::bytes)) {
             Err(memory::SHORT)
         } else {
-            let edge = state.edge(&active.record, &mut active.follow);
+            let edge = state.edge(&mut active.record, &mut active.follow);
             if self.inform(&mut state) {
                 Ok(state.close(&mut active.follow, active.record.clone(), edge, true))
             } else {
@@ -325,6 +325,7 @@ impl Hub {
             }
             state.facts = Some(self.facts());
         }
+        state.bound_counters();
         true
     }
 
@@ -336,7 +337,7 @@ impl Hub {
         let Some(mut active) = state.take(id) else {
             return false;
         };
-        let edge = state.edge(&active.record, &mut active.follow);
+        let edge = state.edge(&mut active.record, &mut active.follow);
         let known = self.inform(&mut state);
         if known {
             state.settle_all(&mut active.record, edge);
@@ -432,6 +433,7 @@ impl Hub {
                 state.facts = Some(facts);
                 continue;
             }
+            state.bound_counters();
             state.tick();
             // After a stall the rhythm goes on from here. There is always a pause, for in it others
             // get the lock.

@@ -83,6 +83,13 @@ impl Borrowed {
             .is_some_and(|ring| self.fault.is_some() || ring.age_ns() > ring.carry_ns())
     }
 
+    /// What the ring says of `method` is too old for a window to begin with.
+    pub(super) fn is_old(&self, method: Method) -> bool {
+        self.ring
+            .as_ref()
+            .is_some_and(|ring| ring.method() == method && ring.is_quiet())
+    }
+
     /// Idle time of the machine where /proc does not tell it.
     pub(super) fn idle_ns(&self) -> Option<u64> {
         self.ring.as_ref().filter(|_| self.idle_too)?.idle_ns()

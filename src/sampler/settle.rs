@@ -3,15 +3,16 @@
 use std::sync::Arc;
 
 use super::state::State;
-use super::window::{Active, Edge, Follow, Moment, Outcome, Record, Subject};
+use super::window::{Active, Counted, Edge, Follow, Moment, Outcome, Record, Subject};
 use crate::attribution::{Interval, Ledger, Split};
 use crate::clock;
+use crate::counter::{Anomalies, Counter};
 use crate::machine::estimation::Estimation;
 use crate::machine::facts::{Facts, ModelBand, Modelled};
 use crate::source::perf::TreeCount;
 use crate::source::procfs::{IDLE_STEP_NS, Missed, Tree};
 use crate::source::{Method, Methods};
-use crate::timeline::{Counter, Timeline};
+use crate::timeline::Timeline;
 
 /// Attribution works on intervals of at least this length, ns: the machine's idle time is printed
 /// in steps of 10 ms.
@@ -99,10 +100,18 @@ impl State {
         let moment = self.read_counters(methods);
         start.t_ns = moment.t_ns;
         start.slack_ns = moment.slack_ns;
-        for (i, counter) in self.counters.iter().enumerate() {
+        for (i, counter) in self.counters.iter_mut().enumerate() {
+            counter.begin_window();
             start.totals[i] = counter.total;
-            start.resets[i] = counter.resets;
+            start.anomalies[i] = counter.anomalies.count();
         }
+        // What cannot be read now is counted from when it can: what it gained before that may be
+        // from before the window.
+        let counted = (0..width).map(|i| match self.is_fresh(i) {
+            true => Counted::AtOnce,
+            false => Counted::NotYet,
+        });
+        let counted = counted.collect();
         // What the counters did between windows is no concern of this one.
         let ambiguous = self.counters.iter().map(|c| c.ambiguous).sum();
         let wraps = self.counters.iter().map(|c| c.wraps).sum();
@@ -136,6 +145,8 @@ impl State {
                 realtime_offset,
                 ambiguous,
                 wraps,
+                anomalies: self.counters.iter().map(|c| c.anomalies).collect(),
+                counted,
             },
         });
         id
@@ -163,6 +174,7 @@ impl State {
             .filter(|a| a.record.interval_ns.is_some())
         {
             active.record.samples += 1;
+            self.count_late(&mut active.record, moment.t_ns);
             let from = active.record.candidate.as_ref();
             let from = from.unwrap_or(&active.record.group).t_ns;
             // While the agent is away an interval goes on: its energy comes with the next word.
@@ -189,6 +201,33 @@ impl State {
         self.push_timeline(record, edge.t_ns, false);
         if let Some(before) = record.candidate.replace(edge) {
             self.settle(record, before);
+        }
+    }
+
+    /// The last reading of counter `i` is of that moment.
+    fn is_fresh(&self, i: usize) -> bool {
+        self.faults[i].is_none() && !self.ring.is_old(self.zones[i].method)
+    }
+
+    /// Counters that can be read now and could not when the window began are counted from here on.
+    pub(super) fn count_late(&self, record: &mut Record, t_ns: u64) {
+        if !record.counted.contains(&Counted::NotYet) {
+            return;
+        }
+        for i in 0..record.counted.len() {
+            let asked = record.methods.has(self.zones[i].method);
+            if record.counted[i] != Counted::NotYet || !asked || !self.is_fresh(i) {
+                continue;
+            }
+            // What it did up to here is of no window, or of another.
+            record.anomalies[i] = self.counters[i].anomalies;
+            record.counted[i] = Counted::After(t_ns.saturating_sub(record.start.t_ns));
+            let edges = [&mut record.start, &mut record.group];
+            for edge in edges.into_iter().chain(&mut record.candidate) {
+                edge.totals[i] = self.counters[i].total;
+                // The interval that ends next has not all of its energy.
+                edge.anomalies[i] = self.counters[i].anomalies.count().wrapping_sub(1);
+            }
         }
     }
 
@@ -286,8 +325,14 @@ impl State {
         record.model_band.add(modelled.band);
         let steady_ns = self.ring.steady_ns();
         record.ledger.steady_ns = steady_ns;
+        // Power of an interval that lacks energy is no power.
+        let whole = |i: usize| {
+            i >= record.counted.len()
+                || (record.counted[i] != Counted::NotYet && edge.anomalies[i] == from.anomalies[i])
+        };
+        let whole: Vec<bool> = (0..joules.len()).map(whole).collect();
         let model_then = model_joules(&record.ledger);
-        record.ledger.add(&interval, split, &joules);
+        record.ledger.add_whole(&interval, split, &joules, &whole);
         fill_timeline(record, &edge, model_then);
         let late_ns = (due_ns - own_ns) as f64;
         record.late_ns = record.ledger.reclaim(late_ns);
@@ -295,7 +340,7 @@ impl State {
             let slots = joules.len();
             let ledger = record.sandbox.get_or_insert_with(|| Ledger::new(slots));
             ledger.steady_ns = steady_ns;
-            ledger.add(&interval, within, &joules);
+            ledger.add_whole(&interval, within, &joules, &whole);
             ledger.reclaim(late_ns);
         }
         record.group = edge;
@@ -329,7 +374,10 @@ impl State {
         let Some(idle_ns) = self.idle_ns(t_ns, None) else {
             return;
         };
-        let totals = |state: &Self| state.counters.iter().map(|c| c.total).collect::<Vec<_>>();
+        let totals = |state: &Self| -> Vec<(u64, u32)> {
+            let counters = state.counters.iter();
+            counters.map(|c| (c.total, c.anomalies.count())).collect()
+        };
         let Some((since, idle_then, before)) = self.idle_since.take() else {
             self.idle_since = Some((t_ns, idle_ns, totals(self)));
             return;
@@ -337,9 +385,9 @@ impl State {
         let capacity = (t_ns - since) * cpus;
         let busy = 1.0 - idle_ns.saturating_sub(idle_then) as f64 / capacity as f64;
         let seconds = (t_ns - since) as f64 * 1e-9;
-        for (i, then) in before.iter().enumerate() {
+        for (i, (then, anomalies)) in before.iter().enumerate() {
             let counter = &self.counters[i];
-            if self.faults[i].is_none() {
+            if self.faults[i].is_none() && counter.anomalies.count() == *anomalies {
                 let joules = counter.joules(counter.total.saturating_sub(*then));
                 self.rests[i].see(seconds, busy, joules / seconds);
             }
@@ -383,11 +431,11 @@ impl State {
             }
             rss = (now, peak);
         }
-        let resets = edge
-            .resets
+        let anomalies: Vec<Anomalies> = self
+            .counters
             .iter()
-            .zip(&record.start.resets)
-            .map(|(now, then)| now - then)
+            .zip(&record.anomalies)
+            .map(|(now, then)| now.anomalies.since(then))
             .collect();
         let window_ns = (record.start.t_ns, edge.t_ns);
         let stood_ns = self.counters[..edge.totals.len()]
@@ -432,7 +480,20 @@ impl State {
                 .collect(),
             width,
             catalog: Arc::clone(&self.catalog),
-            resets,
+            anomalies,
+            late_ns: record
+                .counted
+                .iter()
+                .map(|counted| match counted {
+                    Counted::After(ns) => *ns,
+                    Counted::AtOnce | Counted::NotYet => 0,
+                })
+                .collect(),
+            most_watts: self.counters[..width]
+                .iter()
+                .map(|c| c.most_watts)
+                .collect(),
+            mirrors: self.mirrors_of(width),
             stood_ns,
             wraps: sum(|c| c.wraps) - record.wraps,
             ambiguous: sum(|c| c.ambiguous) - record.ambiguous,

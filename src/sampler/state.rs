@@ -6,15 +6,17 @@ use std::sync::Arc;
 use super::probed::{CpuCount, Probing};
 use super::window::{Active, Catalog, Edge, Follow, Moment, Record, Subject};
 use crate::clock;
+use crate::counter::{At, Counter, Step};
+use crate::machine::ceilings;
 use crate::machine::facts::Facts;
 use crate::machine::rest::Rest;
 use crate::machine::share::SandboxCount;
 use crate::source::kept;
+use crate::source::mirrors::{Mirror, Mirrors};
 use crate::source::perf::{PowerPmu, TreeCount, TreeCounters};
 use crate::source::procfs::{CgroupCpu, MachineCpu, System, Tree};
 use crate::source::rapl::Rapl;
 use crate::source::{Method, Methods, ReadFault, Unavailable, Zone};
-use crate::timeline::{Counter, Step};
 
 /// Counters of the process tree serve the windows after the one in which they are opened, so they
 /// are for processes that meter again and again: a worker that is forked for one call never does.
@@ -91,7 +93,10 @@ pub(super) struct State {
     pub(super) active: Vec<Active>,
     pub(super) next_id: u64,
     pub(super) outside_rate: Option<f64>,
-    pub(super) idle_since: Option<(u64, u64, Vec<u64>)>,
+    pub(super) idle_since: Option<(u64, u64, Vec<(u64, u32)>)>,
+    /// Counters of which it is known what they can show at most: the first so many.
+    pub(super) bounded: usize,
+    pub(super) mirrors: Mirrors,
     pub(super) rests: Vec<Rest>,
     pub(super) tree_count: Option<TreeCount>,
     /// CPU time of the sampler thread so far, ns: in this process, and not the function's.
@@ -132,6 +137,8 @@ impl State {
             next_id: 0,
             outside_rate: None,
             idle_since: None,
+            bounded: 0,
+            mirrors: Mirrors::default(),
             rests: Vec::new(),
             tree_count: None,
             sampler_cpu_ns: 0,
@@ -272,6 +279,7 @@ impl State {
             self.faults.push(None);
             self.rests.push(Rest::default());
         }
+        self.mirrors = std::mem::take(&mut self.mirrors).widened(&self.zones);
         let mut missing = Vec::new();
         let mut notes = Vec::new();
         match &self.rapl {
@@ -339,6 +347,7 @@ impl State {
     }
 
     pub(super) fn read_counters_once(&mut self, methods: Methods) -> Moment {
+        let asleep_ns = clock::asleep_ns();
         let before = clock::monotonic_ns();
         for method in [Method::Rapl, Method::Perf] {
             if !methods.has(method) {
@@ -346,25 +355,29 @@ impl State {
             }
             self.raw.clear();
             let mut lost_times = 0;
-            let t_ns = clock::monotonic_ns();
+            let from_ns = clock::monotonic_ns();
             match (method, &mut self.rapl, &mut self.perf) {
                 (Method::Rapl, Some(Ok(rapl)), _) => rapl.read(&mut self.raw),
                 (Method::Perf, _, Some(Ok(perf))) => perf.read(&mut self.raw),
-                _ => match self.ring.read(method, t_ns, &mut self.raw) {
+                _ => match self.ring.read(method, from_ns, &mut self.raw) {
                     Some(lost) => lost_times = lost,
                     None => continue,
                 },
             }
+            let at = At::between(from_ns, clock::monotonic_ns(), asleep_ns);
             let mut raw = self.raw.iter();
             for (i, zone) in self.zones.iter().enumerate() {
                 if zone.method != method {
                     continue;
                 }
-                self.counters[i].resets += lost_times;
+                let counter = &mut self.counters[i];
+                counter.lose(lost_times);
                 match raw.next() {
                     Some(Ok(value)) => {
-                        self.faults[i] = None;
-                        if let Step::Reset(_) = self.counters[i].advance(t_ns, *value) {
+                        let step = counter.advance(at, *value);
+                        self.faults[i] = (step == Step::Beyond).then_some(ReadFault::Beyond);
+                        // The counter may be another machine's now.
+                        if matches!(step, Step::Reset | Step::Jumped(_)) {
                             self.rests[i].forget();
                         }
                     }
@@ -372,6 +385,7 @@ impl State {
                     None => {}
                 }
             }
+            self.mirrors.compare(method, &self.counters);
         }
         let after = clock::monotonic_ns();
         Moment {
@@ -495,8 +509,9 @@ impl State {
     }
 
     /// Reads everything that a meter follows: counters first, as this ends a window.
-    pub(super) fn edge(&mut self, record: &Record, follow: &mut Follow) -> Edge {
+    pub(super) fn edge(&mut self, record: &mut Record, follow: &mut Follow) -> Edge {
         let moment = self.read_counters(record.methods);
+        self.count_late(record, moment.t_ns);
         let cpu = self.own_and_inside(record.methods, follow);
         self.edge_from(moment, cpu, record.start.totals.len())
     }
@@ -506,7 +521,7 @@ impl State {
             t_ns: moment.t_ns,
             slack_ns: moment.slack_ns,
             totals: self.counters.iter().take(width).map(|c| c.total).collect(),
-            resets: self.counters.iter().take(width).map(|c| c.resets).collect(),
+            anomalies: self.anomaly_counts(width),
             idle_ns: self.idle_ns(moment.t_ns, cpu.inside_ns),
             waiting_ns: self.machine.waiting_ns(),
             own_ns: cpu.own_ns,
@@ -514,6 +529,36 @@ impl State {
             seen: cpu.seen,
             sandbox: self.read_sandbox(),
         }
+    }
+
+    pub(super) fn anomaly_counts(&self, width: usize) -> Vec<u32> {
+        let counters = self.counters.iter().take(width);
+        counters.map(|c| c.anomalies.count()).collect()
+    }
+
+    /// Zones that only repeat the counter of an earlier one. Only on AMD's processors are there such.
+    pub(super) fn mirrors_of(&self, width: usize) -> Vec<Option<Mirror>> {
+        let vendor = self.facts.as_ref().and_then(|f| f.cpu.vendor.as_deref());
+        let amd = !self.mirrors.is_empty() && vendor.is_some_and(crate::machine::is_amd);
+        (0..width)
+            .map(|i| self.mirrors.of(i).filter(|_| amd))
+            .collect()
+    }
+
+    /// Once the machine is known, so is what its counters can show at most.
+    pub(super) fn bound_counters(&mut self) {
+        if self.bounded == self.counters.len() {
+            return;
+        }
+        let Some(facts) = &self.facts else { return };
+        let limits = match &mut self.rapl {
+            Some(Ok(rapl)) => rapl.limits(),
+            _ => &[],
+        };
+        for (zone, counter) in self.zones.iter().zip(&mut self.counters) {
+            counter.most_watts = ceilings::most_watts(facts, zone, limits);
+        }
+        self.bounded = self.counters.len();
     }
 
     /// Idle time of the machine: by /proc, or by the agent where /proc tells of something else.

@@ -1,13 +1,16 @@
 //! What a meter follows, what it writes down, and what is left when its window ends.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use super::probed::{Probed, SeenSoFar, SeenWindow};
 use crate::attribution::Ledger;
+use crate::counter::Anomalies;
 use crate::machine::estimation::Estimation;
 use crate::machine::facts::ModelBand;
 use crate::machine::rest::Rest;
 use crate::machine::share::SandboxCount;
+use crate::source::mirrors::Mirror;
 use crate::source::perf::TreeCount;
 use crate::source::procfs::{CgroupCpu, Missed, SystemEdge, SystemState, Tree};
 use crate::source::{Domain, Method, Methods, ReadFault, Unavailable, Zone};
@@ -64,8 +67,8 @@ pub struct Edge {
     pub slack_ns: u64,
     /// Counter totals, one per zone, in its units.
     pub totals: Vec<u64>,
-    /// Resets of each counter so far.
-    pub resets: Vec<u32>,
+    /// What each counter did so far that no counter should: how often.
+    pub(super) anomalies: Vec<u32>,
     pub(super) idle_ns: Option<u64>,
     /// What of `idle_ns` was waiting for I/O or taken by the hypervisor.
     pub(super) waiting_ns: u64,
@@ -154,6 +157,21 @@ pub(super) struct Record {
     pub(super) realtime_offset: i128,
     pub(super) ambiguous: u32,
     pub(super) wraps: u32,
+    /// What each counter had done when the window began that no counter should.
+    pub(super) anomalies: Vec<Anomalies>,
+    /// From when on each counter is counted.
+    pub(super) counted: Vec<Counted>,
+}
+
+/// From when on a counter is counted in a window.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Counted {
+    /// From its beginning.
+    AtOnce,
+    /// It could not be read when the window began, nor since.
+    NotYet,
+    /// It could first be read so long after the window began, ns.
+    After(u64),
 }
 
 /// The ledgers of a record as they were when a phase began.
@@ -251,8 +269,15 @@ pub struct Outcome {
     pub catalog: Arc<Catalog>,
     /// What each zone's last reading ran into, if it failed at an edge.
     pub faults: Vec<Option<ReadFault>>,
-    /// Resets of each counter within the window.
-    pub resets: Vec<u32>,
+    /// What each counter did within the window that no counter should.
+    pub anomalies: Vec<Anomalies>,
+    /// How long after the window began each counter could first be read, ns; 0 where it could be
+    /// at once.
+    pub late_ns: Vec<u64>,
+    /// The most that each counter can show, W.
+    pub most_watts: Vec<f64>,
+    /// The counter that each zone only repeats, where it does.
+    pub mirrors: Vec<Option<Mirror>>,
     /// For how long each counter had not changed when the window ended, though it did before, ns.
     pub stood_ns: Vec<u64>,
     /// Wraps of all counters within the window.
@@ -298,6 +323,23 @@ impl Outcome {
     /// The counters, in the order of the ledger's slots.
     pub fn zones(&self) -> &[Zone] {
         &self.catalog.zones[..self.width]
+    }
+
+    /// The counters without those that only repeat another.
+    pub fn distinct_zones(&self) -> Cow<'_, [Zone]> {
+        if self.mirrors.iter().all(Option::is_none) {
+            return Cow::Borrowed(self.zones());
+        }
+        let distinct = self.zones().iter().zip(&self.mirrors);
+        distinct
+            .filter(|(_, mirror)| mirror.is_none())
+            .map(|(zone, _)| zone.clone())
+            .collect()
+    }
+
+    /// How much of the window has no energy of counter `i`, ns.
+    pub fn missing_ns(&self, i: usize) -> u64 {
+        self.late_ns[i].saturating_add(self.anomalies[i].missing_ns)
     }
 
     /// Why `method` gave nothing; `None` where it is there.

@@ -8,6 +8,7 @@ use crate::error::{Error, Result};
 
 pub mod ebpf;
 pub mod kept;
+pub mod mirrors;
 pub mod model;
 pub mod perf;
 pub mod plain;
@@ -15,6 +16,7 @@ pub mod procfs;
 pub mod rapl;
 pub mod ring;
 pub mod throttle;
+pub mod topology;
 
 /// A part of the machine that has an energy counter of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -272,6 +274,8 @@ pub enum ReadFault {
     Denied,
     /// The text is not a counter value.
     Malformed,
+    /// The value is above the counter's own range.
+    Beyond,
     /// Any other I/O error.
     Failed,
     /// The node agent gives no sign of life.
@@ -286,6 +290,7 @@ impl fmt::Display for ReadFault {
             Self::Vanished => "the zone vanished",
             Self::Denied => "permission was denied",
             Self::Malformed => "the counter held no number",
+            Self::Beyond => "the counter showed more than its own max_energy_range_uj",
             Self::Failed => "the counter could not be read",
             Self::Stale => "the node agent gave no sign of life",
             Self::Stopped => "the node agent was stopped",

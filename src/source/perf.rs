@@ -1,7 +1,7 @@
 //! perf_event_open: the `power` PMU of the machine, and cycles, instructions and task clock of a
 //! process tree.
 //!
-//! The power PMU counts whole packages, one CPU per package (`cpumask`), in 2^-32 J steps that
+//! The power PMU counts whole packages, so it is read on one CPU of each, in 2^-32 J steps that
 //! sysfs states as scale and unit; it is system-wide, so it wants CAP_PERFMON or
 //! `perf_event_paranoid` ≤ 0. Counters of a process are opened once per existing thread and
 //! inherited by later threads and children, so that a tree is complete without its help.
@@ -14,7 +14,9 @@ use perf_event::events::Dynamic;
 use perf_event::{Builder, ReadFormat};
 
 use super::kept::{self, StandardStreams};
+use super::topology::{Scope, one_cpu_each};
 use super::{Domain, Method, ReadFault, Unavailable, Zone};
+use crate::machine::is_amd;
 use owned::OwnCounter;
 
 mod owned;
@@ -105,12 +107,16 @@ impl PowerPmu {
             .with_fix("sudo modprobe rapl"));
         }
         let cpus = mask(&power);
+        let scope = match crate::machine::cpu_vendor(root) {
+            Some(vendor) if is_amd(&vendor) => Scope::Package,
+            _ => Scope::Die,
+        };
         let mut refused = None;
-        for (package, cpu) in cpus.iter().enumerate() {
+        for (index, (package, cpu)) in one_cpu_each(root, &cpus, scope).iter().enumerate() {
             let mut group: Option<CpuGroup> = None;
             for (event, domain) in POWER_EVENTS {
                 // The platform has one counter, whichever package it is read on.
-                if domain == Domain::Psys && package > 0 {
+                if domain == Domain::Psys && index > 0 {
                     continue;
                 }
                 if !power.join("events").join(event).exists() {
@@ -119,7 +125,7 @@ impl PowerPmu {
                 let zone = |unit_joules| Zone {
                     method: Method::Perf,
                     domain,
-                    package: package as u32,
+                    package: *package,
                     name: format!("power/{event}/ on cpu {cpu}"),
                     unit_joules,
                     modulus: None,

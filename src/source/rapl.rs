@@ -5,49 +5,45 @@
 //! zone is the energy of one core only (the lead CPU's), so it is not the core domain.
 //! The kernel's layout: <https://docs.kernel.org/power/powercap/powercap.html>.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use self::find::{Candidate, find};
 use super::kept::Kept;
+use super::mirrors::Mirrors;
 use super::{Domain, Method, ReadFault, Unavailable, Zone};
+use crate::clock;
+use crate::counter::{At, Counter};
+use crate::machine::is_amd;
+
+mod find;
+
+pub use find::zone_name;
 
 /// Joules per unit of `energy_uj`.
 const MICROJOULE: f64 = 1e-6;
 
-/// The makers of processors whose `core` zone is one core only.
-const ONE_CORE_MAKERS: [&str; 2] = ["AuthenticAMD", "HygonGenuine"];
+/// The command that lets everybody read the counters and their ranges until the next boot.
+pub const READ_FIX: &str =
+    "sudo chmod a+r /sys/class/powercap/*/energy_uj /sys/class/powercap/*/max_energy_range_uj";
 
-/// The command that lets everybody read the counters until the next boot.
-pub const READ_FIX: &str = "sudo chmod a+r /sys/class/powercap/*/energy_uj";
+/// Files of a zone that say how much power it is let draw, µW. A package has up to three limits:
+/// long, short and peak.
+const LIMIT_FILES: [&str; 6] = [
+    "constraint_0_max_power_uw",
+    "constraint_0_power_limit_uw",
+    "constraint_1_max_power_uw",
+    "constraint_1_power_limit_uw",
+    "constraint_2_max_power_uw",
+    "constraint_2_power_limit_uw",
+];
 
-/// What a zone's `name` says.
-///
-/// ```
-/// use lithowatt::source::{rapl::zone_name, Domain};
-/// assert_eq!(zone_name("package-1"), Some((Domain::Package, Some((1, 0)))));
-/// assert_eq!(zone_name("package-0-die-1"), Some((Domain::Package, Some((0, 1)))));
-/// assert_eq!(zone_name("dram"), Some((Domain::Dram, None)));
-/// assert_eq!(zone_name("battery"), None);
-/// ```
-pub fn zone_name(name: &str) -> Option<(Domain, Option<(u32, u32)>)> {
-    match name {
-        "psys" => return Some((Domain::Psys, None)),
-        "core" => return Some((Domain::Core, None)),
-        "uncore" => return Some((Domain::Uncore, None)),
-        "dram" => return Some((Domain::Dram, None)),
-        _ => {}
-    }
-    let rest = name.strip_prefix("package-")?;
-    match rest.split_once("-die-") {
-        Some((package, die)) => Some((
-            Domain::Package,
-            Some((package.parse().ok()?, die.parse().ok()?)),
-        )),
-        None => Some((Domain::Package, Some((rest.parse().ok()?, 0)))),
-    }
-}
+/// Dies of one package are compared so often at most, …
+const MIRROR_LOOKS: u32 = 50;
+/// … in steps in which their counters change.
+const MIRROR_PAUSE: Duration = Duration::from_millis(4);
 
 /// The text of `energy_uj` or `max_energy_range_uj` as a number.
 ///
@@ -63,26 +59,6 @@ pub fn counter_value(text: &str) -> Option<u64> {
         .ok()
 }
 
-/// A zone directory, before it is opened.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Candidate {
-    path: PathBuf,
-    domain: Domain,
-    package: (u32, u32),
-    mmio: bool,
-    name: String,
-}
-
-impl Candidate {
-    /// Its name with its package's, so that it is unlike all others.
-    fn title(&self) -> String {
-        match self.domain {
-            Domain::Package | Domain::Psys => self.name.clone(),
-            _ => format!("package-{}/{}", self.package.0, self.name),
-        }
-    }
-}
-
 /// The open counters.
 #[derive(Debug)]
 pub struct Rapl {
@@ -90,6 +66,9 @@ pub struct Rapl {
     kept: Vec<Kept>,
     notes: Vec<String>,
     holes: Vec<(Domain, String)>,
+    /// Directories of the package zones.
+    packages: Vec<PathBuf>,
+    limits: Option<Vec<f64>>,
 }
 
 impl Rapl {
@@ -102,17 +81,18 @@ impl Rapl {
         root: &Path,
         cpu_vendor: impl FnOnce() -> Option<String>,
     ) -> Result<Self, Unavailable> {
-        let class = root.join("sys/class/powercap");
-        let candidates = discover(&class)?;
-        let one_core = cpu_vendor().is_some_and(|v| ONE_CORE_MAKERS.contains(&v.as_str()));
+        let found = find(root)?;
+        let one_core = cpu_vendor().is_some_and(|vendor| is_amd(&vendor));
         let mut rapl = Self {
             zones: Vec::new(),
             kept: Vec::new(),
-            notes: Vec::new(),
+            notes: found.notes,
             holes: Vec::new(),
+            packages: Vec::new(),
+            limits: None,
         };
         let mut refused: Option<Unavailable> = None;
-        for candidate in candidates {
+        for candidate in found.candidates {
             if candidate.domain == Domain::Core && one_core {
                 rapl.notes.push(
                     "core: this maker's powercap zone is one core only, so it is left out".into(),
@@ -121,6 +101,9 @@ impl Rapl {
             }
             match open_zone(&candidate) {
                 Ok((zone, kept)) => {
+                    if zone.domain == Domain::Package {
+                        rapl.packages.push(candidate.path);
+                    }
                     rapl.zones.push(zone);
                     rapl.kept.push(kept);
                 }
@@ -144,8 +127,11 @@ impl Rapl {
             Ok(rapl)
         } else {
             Err(refused.unwrap_or_else(|| {
-                Unavailable::absent(format!("{} holds no RAPL package zone", class.display()))
-                    .with_fix("sudo modprobe intel_rapl_msr")
+                Unavailable::absent(format!(
+                    "{} holds no RAPL package zone",
+                    found.place.display()
+                ))
+                .with_fix("sudo modprobe intel_rapl_msr")
             }))
         }
     }
@@ -163,6 +149,77 @@ impl Rapl {
     /// What was left out, and why.
     pub fn notes(&self) -> &[String] {
         &self.notes
+    }
+
+    /// Power limits of the packages as powercap states them, W; believable or not.
+    pub fn limits(&mut self) -> &[f64] {
+        let packages = &self.packages;
+        self.limits.get_or_insert_with(|| {
+            let files = packages
+                .iter()
+                .flat_map(|dir| LIMIT_FILES.map(|file| dir.join(file)));
+            files
+                .filter_map(|file| counter_value(&fs::read_to_string(file).ok()?))
+                .map(|microwatts| microwatts as f64 * 1e-6)
+                .collect()
+        })
+    }
+
+    /// Looks for some milliseconds at zones that may show one counter, and keeps one of them. For
+    /// whoever cannot wait until a window shows it; on AMD's processors only.
+    pub fn leave_out_mirrors(&mut self) {
+        let mut mirrors = Mirrors::among(&self.zones);
+        if mirrors.is_empty() {
+            return;
+        }
+        let fresh = |zone: &Zone| Counter::new(zone.unit_joules, zone.modulus);
+        let mut counters: Vec<Counter> = self.zones.iter().map(fresh).collect();
+        let mut raw = Vec::new();
+        for look in 0..MIRROR_LOOKS {
+            if look > 0 {
+                std::thread::sleep(MIRROR_PAUSE);
+            }
+            raw.clear();
+            self.read(&mut raw);
+            let at = At::exactly(clock::monotonic_ns());
+            for (counter, raw) in counters.iter_mut().zip(&raw) {
+                if let Ok(raw) = raw {
+                    counter.advance(at, *raw);
+                }
+            }
+            mirrors.compare(Method::Rapl, &counters);
+            if mirrors.all_decided() {
+                break;
+            }
+        }
+        for index in (0..self.zones.len()).rev() {
+            if mirrors.of(index).is_some() {
+                self.kept.remove(index);
+                let zone = self.zones.remove(index);
+                self.notes.push(format!(
+                    "{} shows the counter of another die of its package, so it is left out",
+                    zone.name
+                ));
+            }
+        }
+    }
+
+    /// What all counters of `domain` show now, J: since boot, or since they last wrapped. `None`
+    /// where there is none, or not all can be read.
+    pub fn now(&self, domain: Domain) -> Option<f64> {
+        let mut raw = Vec::new();
+        self.read(&mut raw);
+        if self.holes.iter().any(|(d, _)| *d == domain) {
+            return None;
+        }
+        let of_domain = self
+            .zones
+            .iter()
+            .zip(raw)
+            .filter(|(zone, _)| zone.domain == domain);
+        let joules = of_domain.map(|(zone, raw)| Some(raw.ok()? as f64 * zone.unit_joules));
+        let sum: Option<f64> = joules.sum();
+        sum.filter(|_| self.zones.iter().any(|zone| zone.domain == domain))
     }
 
     /// Reads every counter, in units of its zone; appends one result per zone to `out`.
@@ -198,85 +255,6 @@ fn read_counter(kept: &Kept) -> Result<u64, ReadFault> {
     Err(ReadFault::Malformed)
 }
 
-fn discover(class: &Path) -> Result<Vec<Candidate>, Unavailable> {
-    let entries = fs::read_dir(class).map_err(|e| match e.kind() {
-        io::ErrorKind::PermissionDenied => Unavailable::denied(
-            format!("{} may not be listed", class.display()),
-            "run where /sys is readable, or mount the host's powercap tree and pass root=",
-        ),
-        _ => Unavailable::absent(format!(
-            "{} does not exist: a virtual machine, a container that masks it, or a kernel \
-             without powercap",
-            class.display()
-        ))
-        .with_fix("sudo modprobe intel_rapl_msr"),
-    })?;
-    // Sorted, so that parents come before children and runs agree with each other.
-    let mut dirs: BTreeMap<String, PathBuf> = BTreeMap::new();
-    for entry in entries.flatten() {
-        let name = entry.file_name().to_string_lossy().into_owned();
-        if is_zone_dir(&name) {
-            // In a masked or mounted tree only the nested directories may be there.
-            for nested in fs::read_dir(entry.path()).into_iter().flatten().flatten() {
-                let child = nested.file_name().to_string_lossy().into_owned();
-                if is_zone_dir(&child) && child.starts_with(&name) {
-                    dirs.entry(child).or_insert_with(|| nested.path());
-                }
-            }
-            dirs.insert(name, entry.path());
-        }
-    }
-    let read_name =
-        |path: &Path| fs::read_to_string(path.join("name")).map(|text| text.trim().to_owned());
-    let mut parents: BTreeMap<String, (u32, u32)> = BTreeMap::new();
-    let mut found = Vec::new();
-    // Shorter ids first: a zone's package is known before its children are looked at.
-    let mut ordered: Vec<_> = dirs.into_iter().collect();
-    ordered.sort_by_key(|(id, _)| (id.matches(':').count(), id.clone()));
-    for (id, path) in ordered {
-        let Ok(name) = read_name(&path) else { continue };
-        let Some((domain, package)) = zone_name(&name) else {
-            continue;
-        };
-        let parent = id.rsplit_once(':').and_then(|(p, _)| parents.get(p));
-        let package = match (package, parent) {
-            (Some(own), _) => {
-                parents.insert(id.clone(), own);
-                own
-            }
-            (None, Some(parent)) => *parent,
-            (None, None) if domain == Domain::Psys => (0, 0),
-            (None, None) => continue,
-        };
-        found.push(Candidate {
-            mmio: id.starts_with("intel-rapl-mmio"),
-            path,
-            domain,
-            package,
-            name,
-        });
-    }
-    let msr: Vec<_> = found
-        .iter()
-        .filter(|c| !c.mmio)
-        .map(|c| (c.domain, c.package))
-        .collect();
-    found.retain(|c| !c.mmio || !msr.contains(&(c.domain, c.package)));
-    Ok(found)
-}
-
-/// `intel-rapl:0`, `intel-rapl:0:1`, `intel-rapl-mmio:0`; not the control type `intel-rapl` itself.
-fn is_zone_dir(name: &str) -> bool {
-    let Some(rest) = name
-        .strip_prefix("intel-rapl-mmio:")
-        .or_else(|| name.strip_prefix("intel-rapl:"))
-    else {
-        return false;
-    };
-    rest.split(':')
-        .all(|part| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit()))
-}
-
 fn open_zone(candidate: &Candidate) -> Result<(Zone, Kept), Unavailable> {
     let counter = candidate.path.join("energy_uj");
     let kept = Kept::open(&counter).map_err(|e| match e.kind() {
@@ -304,19 +282,7 @@ fn open_zone(candidate: &Candidate) -> Result<(Zone, Kept), Unavailable> {
             )));
         }
     }
-    let range = candidate.path.join("max_energy_range_uj");
-    let modulus = fs::read_to_string(&range)
-        .ok()
-        .and_then(|text| counter_value(&text))
-        .filter(|max| *max > 0)
-        // The counter shows values from 0 to the range itself: the modulus is one more.
-        .and_then(|max| max.checked_add(1))
-        .ok_or_else(|| {
-            Unavailable::absent(format!(
-                "{} holds no positive number, so a wrap could not be told from a reset",
-                range.display()
-            ))
-        })?;
+    let modulus = modulus(&candidate.path.join("max_energy_range_uj"))?;
     Ok((
         Zone {
             method: Method::Rapl,
@@ -328,6 +294,32 @@ fn open_zone(candidate: &Candidate) -> Result<(Zone, Kept), Unavailable> {
         },
         kept,
     ))
+}
+
+/// A counter shows values from 0 to its range itself: the modulus is one more.
+fn modulus(range: &Path) -> Result<u64, Unavailable> {
+    let without = "without it a wrap could not be put right";
+    let text = fs::read_to_string(range).map_err(|e| match e.kind() {
+        io::ErrorKind::PermissionDenied => Unavailable::denied(
+            format!("{} may not be read, and {without}", range.display()),
+            READ_FIX,
+        ),
+        _ => Unavailable::absent(format!(
+            "{} cannot be read ({e}), and {without}",
+            range.display()
+        )),
+    })?;
+    let held = || text.trim().chars().take(32).collect::<String>();
+    counter_value(&text)
+        .filter(|max| *max > 0)
+        .and_then(|max| max.checked_add(1))
+        .ok_or_else(|| {
+            Unavailable::absent(format!(
+                "{} holds {:?} where a number above 0 is expected, and {without}",
+                range.display(),
+                held()
+            ))
+        })
 }
 
 #[cfg(test)]
@@ -373,6 +365,108 @@ mod tests {
         zone(&class, "intel-rapl:0/intel-rapl:0:0", "core", "2");
         let rapl = Rapl::open(tmp.path(), || None).unwrap();
         assert_eq!(names(&rapl), ["package-0-die-1", "package-0/core"]);
+    }
+
+    #[test]
+    fn zones_are_found_wherever_they_are_mounted() {
+        for (place, ids) in [
+            ("class/powercap", ["intel-rapl:0", "intel-rapl:0:0"]),
+            (
+                "class/powercap",
+                [
+                    "intel-rapl/intel-rapl:0",
+                    "intel-rapl/intel-rapl:0/intel-rapl:0:0",
+                ],
+            ),
+            (
+                "devices/virtual/powercap",
+                [
+                    "intel-rapl/intel-rapl:0",
+                    "intel-rapl/intel-rapl:0/intel-rapl:0:0",
+                ],
+            ),
+            (
+                "devices/virtual/powercap",
+                ["intel-rapl:0", "intel-rapl:0/intel-rapl:0:0"],
+            ),
+            (
+                "class/powercap",
+                [
+                    "intel-rapl-mmio/intel-rapl-mmio:0",
+                    "intel-rapl-mmio/intel-rapl-mmio:0/intel-rapl-mmio:0:0",
+                ],
+            ),
+        ] {
+            let tmp = tempfile::tempdir().unwrap();
+            let class = tmp.path().join("sys").join(place);
+            zone(&class, ids[0], "package-0", "1");
+            zone(&class, ids[1], "dram", "2");
+            let rapl = Rapl::open(tmp.path(), || None).unwrap();
+            assert_eq!(
+                names(&rapl),
+                ["package-0", "package-0/dram"],
+                "{place} {ids:?}"
+            );
+        }
+        // An empty class directory beside the zones themselves.
+        let tmp = tempfile::tempdir().unwrap();
+        fs::create_dir_all(tmp.path().join("sys/class/powercap")).unwrap();
+        let devices = tmp.path().join("sys/devices/virtual/powercap/intel-rapl");
+        zone(&devices, "intel-rapl:0", "package-0", "1");
+        assert!(Rapl::open(tmp.path(), || None).is_ok());
+    }
+
+    #[test]
+    fn every_package_has_its_platform_zone() {
+        let tmp = tempfile::tempdir().unwrap();
+        let class = tmp.path().join("sys/class/powercap");
+        zone(&class, "intel-rapl:0", "psys-1", "1");
+        zone(&class, "intel-rapl:1", "psys", "2");
+        let rapl = Rapl::open(tmp.path(), || None).unwrap();
+        assert_eq!(names(&rapl), ["psys-1", "psys"]);
+        assert!(rapl.zones().iter().all(|z| z.domain == Domain::Psys));
+        assert_eq!(rapl.zones()[0].package, 1);
+    }
+
+    #[test]
+    fn a_zone_of_no_package_is_said() {
+        let tmp = tempfile::tempdir().unwrap();
+        let class = tmp.path().join("sys/class/powercap");
+        zone(&class, "intel-rapl:0", "package-0", "1");
+        zone(&class, "intel-rapl:1", "dram", "1");
+        let rapl = Rapl::open(tmp.path(), || None).unwrap();
+        assert_eq!(names(&rapl), ["package-0"]);
+        assert!(rapl.notes()[0].starts_with("dram: "), "{:?}", rapl.notes());
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_range_is_said() {
+        let tmp = tempfile::tempdir().unwrap();
+        let class = tmp.path().join("sys/class/powercap");
+        zone(&class, "intel-rapl:0", "package-0", "1");
+        let range = class.join("intel-rapl:0/max_energy_range_uj");
+        for (text, said) in [("0\n", "\"0\""), ("lots\n", "\"lots\""), ("", "\"\"")] {
+            fs::write(&range, text).unwrap();
+            let why = Rapl::open(tmp.path(), || None).unwrap_err();
+            assert!(why.reason.contains(said) && !why.denied, "{why}");
+        }
+        fs::remove_file(&range).unwrap();
+        let why = Rapl::open(tmp.path(), || None).unwrap_err();
+        assert!(why.reason.contains("cannot be read"), "{why}");
+    }
+
+    #[test]
+    fn power_limits_are_read_where_there_are_any() {
+        let tmp = tempfile::tempdir().unwrap();
+        let class = tmp.path().join("sys/class/powercap");
+        zone(&class, "intel-rapl:0", "package-0", "1");
+        let mut rapl = Rapl::open(tmp.path(), || None).unwrap();
+        assert!(rapl.limits().is_empty());
+        let dir = class.join("intel-rapl:0");
+        fs::write(dir.join("constraint_0_power_limit_uw"), "65000000\n").unwrap();
+        fs::write(dir.join("constraint_2_max_power_uw"), "nonsense\n").unwrap();
+        let mut rapl = Rapl::open(tmp.path(), || None).unwrap();
+        assert_eq!(rapl.limits(), [65.0]);
     }
 
     #[test]

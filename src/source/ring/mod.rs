@@ -145,6 +145,11 @@ impl Ring {
         self.age_ns
     }
 
+    /// The newest sample is older than a waiting agent explains: the agent may be no more.
+    pub fn is_quiet(&self) -> bool {
+        self.age_ns > self.header.period_ns.saturating_mul(5).max(REOPEN_NS)
+    }
+
     /// Times that energy was lost since the ring was opened.
     pub fn resets(&self) -> u64 {
         self.resets
