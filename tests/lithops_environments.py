@@ -35,8 +35,8 @@ MATRIX = ("3.1.0", "3.1.2", "3.2.0", "3.3.0", "3.4.1", "3.5.1", "3.6.4", "3.7.0"
 #: The Pythons that lithowatt is for.
 PYTHONS = ("3.10", "3.11", "3.12", "3.13")
 
-#: Seconds until a job counts as hung; they take about ten.
-PATIENCE = 100
+#: Seconds until a job counts as hung; they take about ten where nobody keeps them waiting.
+PATIENCE = 400
 
 
 def here() -> str:

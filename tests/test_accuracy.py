@@ -78,7 +78,7 @@ def fifty_watts(live: None) -> Iterator[Rig]:
 @pytest.mark.parametrize(
     ("milliseconds", "quick"), [(5, 100), (10, 100), (50, 60), (500, 10)], ids=lambda n: str(n)
 )
-@pytest.mark.timeout(900 if FULL else 120)
+@pytest.mark.timeout(900)
 def test_a_short_window_is_right_and_its_band_is_honest(
     fifty_watts: Rig, milliseconds: int, quick: int, steady: Steady
 ) -> None:

@@ -94,7 +94,6 @@ def blind(rig: Rig) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(("idle", "gain", "gamma"), [(20.0, 30.0, 0.8), (60.0, 15.0, 1.0)])
-@pytest.mark.timeout(400)
 def test_a_calibrated_machine_is_right_without_its_counter(
     live: None, state: Path, steady: Steady, idle: float, gain: float, gamma: float
 ) -> None:
@@ -231,7 +230,6 @@ def external_meter(rig: Rig, path: Path, offset: float) -> Iterator[None]:
         writer.join()
 
 
-@pytest.mark.timeout(400)
 def test_an_external_meter_stands_in_for_a_counter(
     live: None, state: Path, tmp_path: Path, steady: Steady
 ) -> None:

@@ -206,7 +206,7 @@ def test_a_sampler_that_cannot_keep_up_stands_in_nobody_s_way(tree: StaticTree) 
     assert share < 0.7, share
     print("fine")
     """
-    assert run(code, tree.root, timeout=20) == "fine\n"
+    assert run(code, tree.root, timeout=60) == "fine\n"
 
 
 # -- nested and overlapping -----------------------------------------------------------------------
@@ -910,7 +910,7 @@ def test_forks_in_threads_while_the_sampler_runs(tree: StaticTree) -> None:
     assert whole.reading.samples > 10
     print("fine")
     """
-    assert run(code, tree.root, timeout=90) == "fine\n"
+    assert run(code, tree.root, timeout=120) == "fine\n"
 
 
 def test_metering_imports_nothing_more(tree: StaticTree) -> None:
@@ -1105,7 +1105,7 @@ def test_the_interpreter_may_end_with_a_running_meter(
     {ending}
     """
     begun = time.monotonic()
-    assert run(code, tree.root, timeout=20, expected=expected) == ""
+    assert run(code, tree.root, timeout=60, expected=expected) == ""
     assert time.monotonic() - begun < 10
 
 

@@ -107,7 +107,7 @@ def run(
         env=settings,
         capture_output=True,
         text=True,
-        timeout=110,
+        timeout=400,
     )
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from lithops_environments import layer, run_scenarios, site_packages, stacked
 
-pytestmark = [pytest.mark.lithops, pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.lithops, pytest.mark.slow]
 
 #: A back-end of somebody's own: messages are files, and the client reads the storage.
 BACKEND = """

@@ -29,7 +29,7 @@ from lithops_patch.__main__ import main
 from lithowatt.lithops import _status
 from test_lithops_jobs import SILENT, portable
 
-pytestmark = [pytest.mark.lithops, pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.lithops, pytest.mark.slow]
 
 LITHOPS = TARGETS["lithops"]
 SERVED_BY_THE_HOOK = ("3.1.0", "3.1.1")
