@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import subprocess
@@ -126,6 +127,38 @@ def test_amortised_adds_the_share_of_idle(machine: Machine, others: float) -> No
     assert headline is not None and headline.low <= headline.value <= headline.high
     if others == 0.0:
         assert meter.joules == pytest.approx(SPENT, rel=0.05)
+
+
+def test_the_band_holds_for_either_definition(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where idle power is the model's guess: at full and low load, alone and beside others."""
+    monkeypatch.setenv("LITHOWATT_STATE_DIR", str(tmp_path / "state"))
+    monkeypatch.delenv("LITHOWATT_IDLE_WATTS", raising=False)
+    cases = itertools.product((5.0, 25.0, 60.0), (0.0, 0.6), (1.0, 0.1), ("marginal", "amortised"))
+    missed = []
+    for number, (idle, others, duty, definition) in enumerate(cases):
+        machine = Machine(tmp_path / str(number), ("package",))
+        meter = EnergyMeter(
+            root=machine.root, methods="rapl,tdp", interval=None, definition=definition
+        )
+        with meter:
+            pass
+        with meter:
+            began = time.monotonic()
+            own = burn(0.1 * duty)
+            time.sleep(0.1 * (1 - duty))
+            seconds = time.monotonic() - began
+            machine.goes_on(seconds, others * seconds, own)
+            machine.spend(idle * seconds + 30 * (own + others * seconds))
+        truth = 30 * own
+        if definition == "amortised":
+            truth += meter.reading.raw["headline"]["division"]["idle_share"] * idle * seconds
+        headline = meter.reading.headline
+        assert headline is not None
+        if not headline.low <= truth <= headline.high:
+            missed.append((idle, others, duty, definition, truth, headline))
+    assert number == 23 and len(missed) <= 1, missed
 
 
 @pytest.mark.parametrize("definition", ["marginal", "amortised"])

@@ -233,11 +233,17 @@ fn total_slots(outcome: &Outcome, method: Method, reading: &MethodReading) -> Ve
         .collect()
 }
 
-/// The call's joules of packages, cores and memory, by the headline's definition: packages and
-/// memory sum to the headline, and cores are not more than packages.
-///
-/// Idle power is taken off each domain as it was seen in it. Where it is known for the whole only
-/// (set by the user, or the model's guess), each domain has its part by the energy it counted.
+/// What one domain of the machine counted in a window.
+struct Counted {
+    domain: Domain,
+    slots: Vec<usize>,
+    /// J.
+    joules: f64,
+    /// J at rest, where that was seen of this very domain: learned or calibrated.
+    rest: Option<f64>,
+}
+
+/// The call's joules of packages, memory and cores, by the headline's definition.
 pub(super) fn by_domain(
     outcome: &Outcome,
     facts: &Facts,
@@ -247,11 +253,8 @@ pub(super) fn by_domain(
 ) -> Vec<(Domain, f64)> {
     let ledger = &outcome.ledger;
     let seconds = ledger.dt_ns * 1e-9;
-    if seconds <= 0.0 {
-        return Vec::new();
-    }
-    let counted = |domain: Domain| machine.domains.get(&domain).map(|e| e.joules);
-    let seen = |domain: Domain| {
+    let counted = |domain: Domain| {
+        let joules = machine.domains.get(&domain)?.joules;
         let slots = outcome.slots_of(method, domain);
         let watts = slots.iter().map(|i| {
             let zone = &outcome.zones()[*i];
@@ -259,30 +262,50 @@ pub(super) fn by_domain(
             let known = matches!(power.source, IdleSource::Learned | IdleSource::Calibrated);
             known.then(|| power.watts.min(ledger.ceiling_watts(*i)))
         });
-        watts.sum::<Option<f64>>().map(|w| w * seconds)
+        let rest = watts.sum::<Option<f64>>().map(|watts| watts * seconds);
+        Some(Counted {
+            domain,
+            slots,
+            joules,
+            rest,
+        })
     };
-    let parts: Vec<(Domain, f64)> = [Domain::Package, Domain::Dram]
+    let parts: Vec<Counted> = [Domain::Package, Domain::Dram]
         .into_iter()
-        .filter_map(|domain| Some((domain, counted(domain)?)))
+        .filter_map(counted)
         .collect();
-    let whole: f64 = parts.iter().map(|(_, joules)| joules).sum();
-    let rests: Option<Vec<f64>> = parts.iter().map(|(domain, _)| seen(*domain)).collect();
-    let rests = rests.filter(|rests| rests.iter().sum::<f64>() > 0.0);
-    let idle_sum: f64 = rests.iter().flatten().sum();
-    let idle = |i: usize, joules: f64| match &rests {
-        Some(rests) => headline.division.idle * rests[i] / idle_sum,
-        None if whole > 0.0 => headline.division.idle * joules / whole,
-        None => 0.0,
+    share_by_domain(ledger, headline, &parts, counted(Domain::Core).as_ref())
+}
+
+/// Packages and memory sum to the headline, and cores are not more than packages.
+///
+/// Idle power is taken off each domain as it was seen in it. Where it is known for the whole only
+/// (set by the user, or the model's guess), each domain has its part by the energy it counted.
+fn share_by_domain(
+    ledger: &Ledger,
+    headline: &Headline,
+    parts: &[Counted],
+    cores: Option<&Counted>,
+) -> Vec<(Domain, f64)> {
+    let seconds = ledger.dt_ns * 1e-9;
+    if seconds <= 0.0 {
+        return Vec::new();
+    }
+    let division = &headline.division;
+    let whole: f64 = parts.iter().map(|part| part.joules).sum();
+    let rest = parts.iter().map(|part| part.rest).sum::<Option<f64>>();
+    let rest = rest.filter(|joules| *joules > 0.0);
+    let idle_of = |part: &Counted| match (rest, part.rest) {
+        (Some(all), Some(own)) => division.idle * own / all,
+        _ if whole > 0.0 => division.idle * part.joules / whole,
+        _ => 0.0,
     };
-    let of = |domain: Domain, idle: f64| {
-        let slots = outcome.slots_of(method, domain);
-        let idle_watts = idle / seconds;
-        divide(ledger, &slots, idle_watts, headline.division.idle_share).of(headline.definition)
+    let call_of = |part: &Counted, idle: f64| {
+        divide(ledger, &part.slots, idle / seconds, division.idle_share).of(headline.definition)
     };
     let mut calls: Vec<(Domain, f64)> = parts
         .iter()
-        .enumerate()
-        .map(|(i, (domain, joules))| (*domain, of(*domain, idle(i, *joules))))
+        .map(|part| (part.domain, call_of(part, idle_of(part))))
         .collect();
     let sum: f64 = calls.iter().map(|(_, joules)| joules).sum();
     let scale = if sum > 0.0 {
@@ -293,19 +316,19 @@ pub(super) fn by_domain(
     for (_, joules) in &mut calls {
         *joules *= scale;
     }
-    if let (Some((Domain::Package, package)), Some(cores), Some((_, machine_package))) =
-        (calls.first().copied(), counted(Domain::Core), parts.first())
-        && *machine_package > 0.0
+    let package = parts
+        .iter()
+        .zip(&calls)
+        .find(|(part, _)| part.domain == Domain::Package);
+    if let (Some((package, (_, most))), Some(cores)) = (package, cores)
+        && package.joules > 0.0
     {
-        let package_idle = idle(0, *machine_package);
-        let core_idle = match seen(Domain::Core).filter(|_| rests.is_some()) {
-            Some(rest) => rest.min(package_idle),
-            None => package_idle * cores / machine_package,
+        let idle = match cores.rest.filter(|_| rest.is_some()) {
+            Some(own) => own.min(idle_of(package)),
+            None => idle_of(package) * cores.joules / package.joules,
         };
-        calls.push((
-            Domain::Core,
-            (scale * of(Domain::Core, core_idle)).min(package),
-        ));
+        let joules = (scale * call_of(cores, idle)).min(*most);
+        calls.push((Domain::Core, joules));
     }
     calls
 }
@@ -372,4 +395,115 @@ pub(super) fn phase_joules(outcome: &Outcome, headline: &Headline, ledger: &Ledg
     let idle_watts = headline.division.idle / seconds;
     let division = divide(ledger, &slots, idle_watts, headline.division.idle_share);
     Some(division.of(headline.definition))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::attribution::Interval;
+
+    /// Packages, cores and memory of a window of a second: the function had a third of the load.
+    fn window() -> Ledger {
+        let mut ledger = Ledger::new(3);
+        for _ in 0..10 {
+            let interval = Interval {
+                dt_ns: 100_000_000,
+                cpus: 2,
+                idle_ns: Some(50_000_000),
+                own_ns: 50_000_000,
+                inside_ns: 50_000_000,
+                outside_rate: None,
+                seen: None,
+            };
+            let split = ledger.split(&interval);
+            ledger.add(&interval, split, &[4.0, 3.0, 0.6]);
+        }
+        ledger
+    }
+
+    fn headline(ledger: &Ledger, definition: Definition, idle_watts: f64) -> Headline {
+        let division = divide(ledger, &[0, 2], idle_watts, 0.25);
+        let joules = division.of(definition);
+        Headline {
+            energy: Energy {
+                joules,
+                low: joules,
+                high: joules,
+            },
+            quality: Quality::Attributed,
+            method: "rapl+ebpf".into(),
+            definition,
+            division,
+            idle_source: String::new(),
+            share: ledger.share(),
+        }
+    }
+
+    fn counted(domain: Domain, slot: usize, joules: f64, rest: Option<f64>) -> Counted {
+        Counted {
+            domain,
+            slots: vec![slot],
+            joules,
+            rest,
+        }
+    }
+
+    #[test]
+    fn domains_sum_to_the_headline_and_cores_stay_in_packages() {
+        let ledger = window();
+        let rests = [
+            // Known for the whole only.
+            [None, None, None],
+            // Seen in each domain.
+            [Some(18.0), Some(2.0), Some(4.0)],
+            // Seen in packages, and not in memory: known for the whole only, then.
+            [Some(18.0), Some(2.0), None],
+            // Cores that were not seen at rest.
+            [Some(18.0), None, Some(4.0)],
+        ];
+        for definition in Definition::ALL {
+            for idle_watts in [0.0, 22.0, 46.0] {
+                for [package, core, dram] in rests {
+                    let headline = headline(&ledger, definition, idle_watts);
+                    let parts = [
+                        counted(Domain::Package, 0, 40.0, package),
+                        counted(Domain::Dram, 2, 6.0, dram),
+                    ];
+                    let cores = counted(Domain::Core, 1, 30.0, core);
+                    let calls = share_by_domain(&ledger, &headline, &parts, Some(&cores));
+                    let of = |domain| calls.iter().find(|(d, _)| *d == domain).unwrap().1;
+                    let (package, dram) = (of(Domain::Package), of(Domain::Dram));
+                    assert!((package + dram - headline.energy.joules).abs() < 1e-9);
+                    assert!(of(Domain::Core) <= package + 1e-12, "{calls:?}");
+                    assert!(calls.iter().all(|(_, joules)| *joules >= 0.0));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn idle_of_the_whole_is_taken_off_every_domain_in_proportion() {
+        let ledger = window();
+        let headline = headline(&ledger, Definition::Marginal, 23.0);
+        let parts = [
+            counted(Domain::Package, 0, 40.0, None),
+            counted(Domain::Dram, 2, 6.0, None),
+        ];
+        let cores = counted(Domain::Core, 1, 30.0, None);
+        let calls = share_by_domain(&ledger, &headline, &parts, Some(&cores));
+        // Half of the machine's 46 J is idle, and a third of the rest is the function's.
+        for ((domain, joules), machine) in calls.into_iter().zip([40.0, 6.0, 30.0]) {
+            assert!(
+                (joules - machine / 2.0 / 3.0).abs() < 1e-9,
+                "{domain:?} {joules}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_machine_that_hardly_works_may_rest_at_all_that_was_seen() {
+        assert_eq!(most_idle(0.0), 1.0);
+        assert!((most_idle(1.0) - MOST_IDLE).abs() < 1e-12);
+        assert!(most_idle(0.1) > 0.95 && most_idle(7.0) == most_idle(1.0));
+    }
 }
