@@ -60,3 +60,21 @@ def test_joules_of_two_definitions_are_told_above_idle() -> None:
     assert "5.000" in line and "25.000" in line and " to " not in line
     assert "15.000" not in summary.stages([mixed])
     assert "in all" not in summary.calls(mixed.calls())
+
+
+def _told(**sources: str) -> list[str]:
+    stats = {
+        "worker_func_energy_consumption": 1.0,
+        "worker_func_energy_source": "modelled: model:x",
+    }
+    stats |= {f"worker_func_{method}_source": source for method, source in sources.items()}
+    return CallRecord(SimpleNamespace(total=1.0), stats=stats).reasons()
+
+
+def test_what_is_missing_is_told_in_one_line() -> None:
+    nothing = "unavailable: /sys/class/powercap does not exist"
+    told = _told(rapl=nothing, perf=nothing, ebpf=nothing, psutil="measured: /proc")
+    assert len(told) == 1 and "lithowatt doctor" in told[0] and "model" in told[0]
+    # One counter is enough, and kernel probes are a refinement.
+    assert _told(rapl="measured: package-0", perf=nothing, ebpf=nothing, psutil="measured") == []
+    assert _told(rapl=nothing, perf="measured: package-0", psutil=nothing) == [f"psutil: {nothing}"]

@@ -98,10 +98,20 @@ class CallRecord:
                 return []
             return [f"no energy in the stats: {_why_not_metered()}"]
         found = [str(warning) for warning in self.stats.get("worker_func_energy_warnings") or []]
-        for method in ("rapl", "perf", "ebpf", "psutil", "tdp"):
-            source = self.stats.get(f"worker_func_{method}_source")
-            if isinstance(source, str) and source.startswith("unavailable"):
-                found.append(f"{method}: {source}")
+        sources = {
+            method: str(self.stats.get(f"worker_func_{method}_source") or "")
+            for method in ("energy", "rapl", "perf", "psutil")
+        }
+        missing = {method for method, text in sources.items() if text.startswith("unavailable")}
+        if "energy" in missing:
+            found.append(f"no energy: {sources['energy']}")
+        elif {"rapl", "perf"} <= missing:
+            # Either counter would do, and the probes only make shares finer.
+            found.append(
+                "no energy counter here: the joules are the model's (`lithowatt doctor` explains)"
+            )
+        if "psutil" in missing:
+            found.append(f"psutil: {sources['psutil']}")
         return found
 
     def as_dict(self) -> dict[str, Any]:
