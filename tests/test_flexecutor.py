@@ -25,6 +25,7 @@ from lithowatt.flexecutor import (
     PROFILE_COLUMNS,
     FunctionTimes,
     _fields,
+    _notices,
     apply_energy,
     energy_values,
     meter,
@@ -32,15 +33,23 @@ from lithowatt.flexecutor import (
     patch_executor,
 )
 from lithowatt.flexecutor import _profile as profile_files
-from lithowatt.flexecutor._estimate import METHOD, Place, estimate, place_of
+from lithowatt.flexecutor._estimate import METHOD, NO_WHEEL, Place, estimate, place_of
 from lithowatt.flexecutor._patch import (
     complete_timings,
     execute_with_profiling,
     unpatch_executor,
 )
+from lithowatt.flexecutor._training import SEED_COLUMN, complete_training
 from lithowatt.flexecutor._values import has_energy
 from lithowatt.lithops._worker import _HEADLINE
-from lithowatt.profiles import Configuration, read_profile, read_sidecar, write_profile
+from lithowatt.profiles import (
+    Configuration,
+    _sidecar,
+    append_repetition,
+    read_profile,
+    read_sidecar,
+    write_profile,
+)
 
 # --- columns ------------------------------------------------------------------
 
@@ -873,6 +882,22 @@ def test_in_a_metered_executor_the_machines_readings_replace_no_share(module):
     assert namespace["get_timings"](futures)[0].rapl_energy_cores != 122.6
 
 
+def test_in_a_metered_executor_without_the_wheel_the_fields_are_none():
+    class Plain(Executor):
+        def map(self, map_function: Any, map_iterdata: Any, runtime_memory: int = 0) -> Any:
+            return Futures([types.SimpleNamespace(value=("result", Bare()), stats={})])
+
+    class Bare:
+        read = compute = 1.0
+
+    proxy = meter(Plain())
+    futures = proxy.map(map_function=stage, map_iterdata=[Context()])
+    proxy.wait(futures)
+    [(result, times)] = futures.get_result()
+    assert result == "result"
+    assert all(getattr(times, name) is None for name in COLUMN_NAMES)
+
+
 def test_a_time_of_the_worker_that_is_not_known_reads_as_none():
     class Bare:
         read = compute = 1.0
@@ -881,3 +906,127 @@ def test_a_time_of_the_worker_that_is_not_known_reads_as_none():
     assert times.time_consumption is None and times.worker_time_execution is None
     times.time_consumption = 3.0
     assert apply_energy(times, {}).time_consumption == 3.0
+
+
+# --- notices ------------------------------------------------------------------
+
+
+@pytest.fixture
+def nothing_said(monkeypatch) -> None:
+    monkeypatch.setattr(_notices, "_said", set())
+
+
+def test_workers_without_the_wheel_are_said_once(nothing_said, caplog):
+    with caplog.at_level(logging.WARNING, logger="lithowatt"):
+        for _ in range(3):
+            future = Future()
+            complete_timings(future, Place("localhost"), "train")
+            [times] = future.get_timings()
+    assert times.energy_warnings == NO_WHEEL and times.energy_idle_source == "modelled"
+    [record] = caplog.records
+    assert "stage train: 1 of 1 calls ran in a worker without lithowatt" in record.getMessage()
+    assert "wheel" in record.getMessage()
+
+
+def test_warnings_of_calls_reach_times_profile_sidecar_and_one_line(nothing_said, tmp_path, caplog):
+    guess = "idle power is the model's guess (20 W)"
+    seen = stats(
+        energy_schema=1,
+        energy_consumption=2.0,
+        energy_definition="marginal",
+        energy_idle_source="modelled",
+        energy_warnings=[guess, "the counter was reset 2 time(s)"],
+    )
+    times = [apply_energy(FunctionTimes(read=0.1), seen) for _ in range(2)]
+    with caplog.at_level(logging.WARNING, logger="lithowatt"):
+        _notices.say("train", times)
+        times[1].energy_warnings = guess.replace("20", "21")
+        _notices.say("train", times)  # other numbers are no news
+    said = sorted(record.getMessage() for record in caplog.records)
+    assert said == [
+        f"stage train, 2 of 2 calls: {guess}",
+        "stage train, 2 of 2 calls: the counter was reset 2 time(s)",
+    ]
+    file = tmp_path / "stage.json"
+    append_repetition(file, (1, 512, 2), times)
+    metrics = read_profile(file)[Configuration(1, 512, 2)]
+    assert metrics["energy_idle_source"] == [["modelled", "modelled"]]
+    assert metrics["energy_warnings"][0][0] == f"{guess} | the counter was reset 2 time(s)"
+    [record] = read_sidecar(file)["configurations"]["(1, 512, 2)"]
+    assert record["energy_idle_source"] == {"modelled": 2}
+    assert record["energy_warnings"][guess] == 1
+    assert record["energy_warnings"]["the counter was reset 2 time(s)"] == 1
+
+
+# --- sums ---------------------------------------------------------------------
+
+
+def call(definition: str | None, energy: float | None) -> FunctionTimes:
+    both = {"energy_marginal": 1.0, "energy_amortised": 5.0} if energy is not None else {}
+    return FunctionTimes(energy=energy, energy_definition=definition, **both)
+
+
+def test_a_sum_never_mixes_two_definitions():
+    mixed = _sidecar.record([call("marginal", 1.0), call("amortised", 5.0)], 2)
+    assert mixed["energy"] is None and mixed["energy_known"] is None
+    assert "amortised and marginal, which do not add up" in mixed["energy_reason"]
+    assert (mixed["energy_marginal"], mixed["energy_amortised"]) == (2.0, 10.0)
+    assert mixed["calls_with_energy"] == 2
+    one = _sidecar.record([call("marginal", 1.0)] * 2, 2)
+    assert (one["energy"], one["energy_reason"], one["energy_known"]) == (2.0, None, 2.0)
+
+
+def test_a_sum_of_calls_of_which_one_is_unknown_is_none_with_a_reason():
+    record = _sidecar.failure(
+        "s", "(1, 512, 3)", "ValueError: no", [call("marginal", 1.0), call("marginal", None), None]
+    )
+    assert record["energy"] is None and record["energy_marginal"] is None
+    assert record["energy_reason"] == "2 of 3 calls have no energy"
+    assert (record["energy_known"], record["calls"], record["calls_with_energy"]) == (1.0, 3, 1)
+    assert record["energy_definition"] == {"marginal": 2, "unavailable": 1}
+    nothing = _sidecar.failure("s", None, "x", [None])
+    assert nothing["energy_known"] is None and nothing["energy"] is None
+
+
+# --- the fork's training column -----------------------------------------------
+
+
+def training(**metrics: Any) -> Any:
+    complete_training(metrics)
+    return metrics.get(SEED_COLUMN)
+
+
+def test_the_training_column_is_whole_or_not_there():
+    read = [[0.1, 0.1], [0.1, 0.1], [0.1, 0.1]]
+    # Two repetitions from before lithowatt, and a call that could not be metered.
+    none = [None, None]
+    assert training(read=read, energy=[none, none, [1.0, None]]) == [[1.0, 1.0]] * 3
+    assert training(read=read, energy=[none, [1.0, 3.0], [2.0, None]]) == [
+        [2.0, 2.0],
+        [1.0, 3.0],
+        [2.0, 2.0],
+    ]
+    assert training(read=read, energy=[none, none, none]) is None
+    assert training(read=read, RAPL=[none, none, none]) is None
+    assert training(read=read) is None
+
+
+def test_the_training_column_has_one_definition():
+    column = training(
+        read=[[0.1], [0.1]],
+        energy=[[9.0], [1.0]],
+        energy_definition=[["amortised"], ["marginal"]],
+        energy_marginal=[[2.0], [1.0]],
+        energy_amortised=[[9.0], [8.0]],
+    )
+    assert column == [[2.0], [1.0]]
+
+
+def test_a_training_column_that_grows_is_the_same_list():
+    metrics: Any = {"read": [[0.1]], "energy": [[1.0]]}
+    complete_training(metrics)
+    column = metrics[SEED_COLUMN]
+    metrics["read"].append([0.2])
+    metrics["energy"].append([2.0])
+    complete_training(metrics)
+    assert metrics[SEED_COLUMN] is column and column == [[1.0], [2.0]]

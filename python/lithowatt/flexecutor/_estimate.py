@@ -31,6 +31,9 @@ FUNCTION_SANDBOXES = frozenset(
     }
 )
 
+#: What `energy_warnings` says of it.
+NO_WHEEL = "no lithowatt in the worker: an estimate of the client from times alone"
+
 
 class Place(NamedTuple):
     """Where a stage ran, as far as the client knows.
@@ -101,6 +104,8 @@ def estimate(times: Any, stats: Mapping[str, Any], place: Place) -> dict[str, An
         "energy_definition": definition,
         "energy_marginal": active,
         "energy_amortised": amortised,
+        "energy_idle_source": "modelled",
+        "energy_warnings": NO_WHEEL,
         "measurement_energy": "null, null, null, null",
     }
 

@@ -14,7 +14,8 @@ from collections.abc import Callable
 from typing import Any
 
 from .._harmless import Harmless
-from ._values import DESCRIPTIONS, RIDING, TASK_TIMES
+from ._columns import COLUMN_NAMES
+from ._values import DESCRIPTIONS, RIDING, TASK_TIMES, set_values
 
 #: How the module that fills FunctionTimes is called, with or without its package.
 _FILLER = "workflow.stagefuture"
@@ -50,8 +51,13 @@ def guard_results(futures: Any) -> None:
 
 
 def _guard(times: Any) -> None:
+    if not (hasattr(times, "compute") and hasattr(times, "read")):
+        return
     kind: Any = type(times)
-    if RIDING in getattr(times, "__dict__", {}) and not getattr(kind, _GUARD, False):
+    if RIDING not in times.__dict__:
+        # Its worker had no lithowatt.
+        set_values(times, {name: getattr(times, name, None) for name in COLUMN_NAMES})
+    elif not getattr(kind, _GUARD, False):
         times.__class__ = _guarded(kind)
 
 

@@ -23,7 +23,7 @@ from lithowatt.profiles._file import Configuration
 
 from .._environment import enabled
 from .._harmless import Harmless
-from . import _fields, _profile
+from . import _fields, _notices, _profile
 from ._columns import FunctionTimes
 from ._estimate import Place, estimate, place_of
 from ._proxy import Failure, MeteredExecutor, meter
@@ -88,7 +88,8 @@ def process_stage(
         return original(processor, stage, *args, **kwargs)
     future = original(view, stage, *args, **kwargs)
     with Harmless("completing the timings of a stage"):
-        complete_timings(future, place_of(inner, getattr(stage, "resource_config", None)))
+        place = place_of(inner, getattr(stage, "resource_config", None))
+        complete_timings(future, place, str(getattr(stage, "stage_id", "unknown")))
         # FlexExecutor forgets it where another stage of the same batch fails.
         stage.__dict__[_ENDED] = future
     return future
@@ -97,10 +98,13 @@ def process_stage(
 class _Timings:
     """A StageFuture's `get_timings` that fills in the energy of each call."""
 
-    def __init__(self, original: Callable[[], Any], future: Any, place: Place) -> None:
+    def __init__(
+        self, original: Callable[[], Any], future: Any, place: Place, stage: str = "unknown"
+    ) -> None:
         self._original = original
         self._future = future
         self._place = place
+        self._stage = stage
 
     def __call__(self) -> Any:
         timings = self._original()
@@ -108,6 +112,7 @@ class _Timings:
             for times, stats in zip(timings, self._future.stats, strict=False):
                 with Harmless("filling in the energy of a call"):
                     _complete(times, stats, self._place)
+            _notices.say(self._stage, timings)
         return timings
 
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, str]]:
@@ -115,11 +120,11 @@ class _Timings:
         return getattr, (self._future, "get_timings")
 
 
-def complete_timings(future: Any, place: Place) -> None:
+def complete_timings(future: Any, place: Place, stage: str = "unknown") -> None:
     """Has a StageFuture's `get_timings` fill in the energy of each call."""
     original = future.get_timings
     if not isinstance(original, _Timings):
-        future.get_timings = _Timings(original, future, place)
+        future.get_timings = _Timings(original, future, place, stage)
 
 
 def _complete(times: Any, stats: Any, place: Place) -> None:
