@@ -150,7 +150,8 @@ def _print(model: PerformanceModel, found: Recommendation, top: int) -> None:
         shown = [found.closest] if found.closest is not None else []
         print()
         print("closest:")
-    rows = [("workers", "MB", "architecture", "s", "CPU s", "J", "USD", "J·s", "")]
+    dollars = ("USD",) if model.on_lambda else ()
+    rows = [("workers", "MB", "architecture", "s", "CPU s", "J", *dollars, "J·s", "")]
     for one in shown:
         rows.append(
             (
@@ -160,12 +161,12 @@ def _print(model: PerformanceModel, found: Recommendation, top: int) -> None:
                 _cell(one.time),
                 _cell(one.cpu_seconds),
                 _cell(one.energy_fit),
-                _cell(one.cost),
+                *((_cell(one.cost),) if dollars else ()),
                 _cell(one.edp),
                 "profiled" if one.profiled else "predicted" if one.inside else "extrapolated",
             )
         )
-    _table(rows, left=(2, 8))
+    _table(rows, left=(2, len(rows[0]) - 1))
     print()
     if shown and shown[0].energy is not None and shown[0].energy_quality is not None:
         low, high = shown[0].energy.low, shown[0].energy.high
@@ -173,19 +174,24 @@ def _print(model: PerformanceModel, found: Recommendation, top: int) -> None:
             f"joules are {shown[0].energy_quality}; with all that is unsure, the first uses "
             f"{low:.3g} to {high:.3g} J"
         )
-    print(f"{len(found.ranked)} of {found.candidates} candidates keep the bounds; ± is 95 %")
+    print(f"{len(found.ranked)} of {found.candidates} candidates keep the bounds; bands are 95 %")
+    if model.on_lambda:
+        print(f"dollars are AWS Lambda's prices of {model.region}")
     print(f"learned from {len(model.observations)} configurations: {model.structure}")
     for warning in found.warnings:
         print(f"note: {warning}")
 
 
 def _cell(band: Band | None) -> str:
+    """A value with its band: in percent where both sides are the same, else as low..high."""
     if band is None:
         return "unknown"
     if band.value <= 0:
         return "0"
-    percent = (band.high / band.value - 1) * 100
-    return f"{band.value:.3g} ± {percent:.0f} %" if percent >= 1 else f"{band.value:.3g} ± 1 %"
+    up, down = (band.high / band.value - 1) * 100, (1 - band.low / band.value) * 100
+    if round(up) == round(down):
+        return f"{band.value:.3g} ± {max(round(up), 1)} %"
+    return f"{band.value:.3g} ({band.low:.2g}..{band.high:.2g})"
 
 
 def _print_checks(checks: dict[str, list[HeldOut] | str]) -> None:
@@ -245,7 +251,7 @@ def _as_json(
         "candidates": found.candidates,
         "learned_from": len(model.observations),
         "structure": model.structure,
-        "region": model.region,
+        "region": model.region if model.on_lambda else None,
         "warnings": list(found.warnings),
     }
     if checks is not None:
@@ -278,7 +284,7 @@ def _prediction(one: Prediction | None) -> dict[str, Any] | None:
     return {
         "workers": one.workers,
         "memory_mb": one.memory_mb,
-        "vcpus": one.vcpus,
+        "vcpus": None if one.cost is None else one.vcpus,
         "architecture": one.architecture,
         "source": "profiled" if one.profiled else "predicted" if one.inside else "extrapolated",
         "time_s": _band(one.time),

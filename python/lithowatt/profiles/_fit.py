@@ -48,7 +48,9 @@ DIRECT = Structure(False, 1.0)
 def structures(observations: Sequence[Observation]) -> list[Structure]:
     """What may be tried with these observations, the most usual first."""
     found = []
-    if all("cpu_seconds" in o.figures for o in observations):
+    # Elsewhere memory buys no vCPUs.
+    on_lambda = all(o.on_lambda for o in observations)
+    if on_lambda and all("cpu_seconds" in o.figures for o in observations):
         found.append(Structure(True, 1.0))
         if max(o.vcpus for o in observations) > 1:
             found.append(Structure(True, 6.0))  # the most that Lambda gives
@@ -68,6 +70,7 @@ class Fit:
 
     def __init__(self, observations: Sequence[Observation], structure: Structure) -> None:
         self.structure = structure
+        self.on_lambda = all(o.on_lambda for o in observations)
         having = [o for o in observations if "worker_time" in o.figures]
         self.points = points_of(having)
         worker_time = self._values(having, "worker_time")
@@ -93,7 +96,7 @@ class Fit:
             self.worker_time = Surface(self.points, worker_time, errors)
 
         timed = [o for o in having if "time" in o.figures]
-        self.straggling = self._ratio(timed, "time", per_worker=True)
+        self.straggling = self._ratio(timed, "time")
         self.phases: dict[str, Surface | None] = {}
         for phase in PHASES:
             told = [o for o in timed if phase in o.figures]
@@ -103,12 +106,14 @@ class Fit:
             if not busy:
                 self.phases[phase] = None
             elif phase == "compute":
-                self.phases[phase] = self._ratio(busy, phase, per_worker=True)
+                self.phases[phase] = self._ratio(busy, phase)
             else:
                 self.phases[phase] = self._surface(busy, phase)
 
         with_joules = [o for o in having if "energy" in o.figures]
-        self.watts = self._ratio(with_joules, "energy", per_worker=False) if with_joules else None
+        # By themselves and with their own error: joules above idle follow the work, and a worker
+        # that waits for its turn takes more time, not more joules.
+        self.joules = self._surface(with_joules, "energy") if with_joules else None
         # Joules of one architecture say nothing of another's.
         self.own_joules = with_own_joules(having)
         spreads = [o.spread for o in with_joules if o.spread is not None]
@@ -130,14 +135,10 @@ class Fit:
             self._errors(observations, quantity),
         )
 
-    def _ratio(
-        self, observations: Sequence[Observation], quantity: str, per_worker: bool
-    ) -> Surface:
-        """The quantity over the (mean) worker's time, which takes most of its variation."""
-        values = self._values(observations, quantity)
-        values = values / self._values(observations, "worker_time")
-        if per_worker:
-            values = values * np.array([o.workers for o in observations])
+    def _ratio(self, observations: Sequence[Observation], quantity: str) -> Surface:
+        """The quantity over the mean worker's time, which takes most of its variation."""
+        mean = self._values(observations, "worker_time") / [o.workers for o in observations]
+        values = self._values(observations, quantity) / mean
         return Surface(points_of(observations), values, self._errors(observations, quantity))
 
     def _law(self, points: Floats) -> Floats:
@@ -166,7 +167,7 @@ class Fit:
                 result[phase] = surface(points) * mean
             else:
                 result[phase] = surface(points)
-        if joules and (self.watts is not None or self.cpu is not None):
+        if joules and (self.joules is not None or self.cpu is not None):
             self._add_energy(points, result)
         return result
 
@@ -175,18 +176,46 @@ class Fit:
         worker_time = result["worker_time"]
         energy: Floats = np.full((3, len(points)), np.nan)
         own = np.array([architecture_of(point) in self.own_joules for point in points])
-        if self.watts is not None and own.any():
+        if self.joules is not None and own.any():
             low, high = self.spread
-            watts = self.watts(points[own])
-            energy[:, own] = np.array([watts, low * watts, high * watts])
-        if self.cpu is not None:
+            joules = self.joules(points[own])
+            energy[:, own] = np.array([joules, low * joules, high * joules])
+        if self.cpu is not None and self.on_lambda:
             busy = result["cpu_seconds"] / worker_time
             for index in np.flatnonzero(~own & np.isfinite(busy)):
                 point = points[index]
                 memory = float(point[1]) * MB_PER_VCPU
-                energy[:, index] = sandbox_watts(memory, architecture_of(point), busy[index])
+                watts = np.array(sandbox_watts(memory, architecture_of(point), busy[index]))
+                energy[:, index] = watts * worker_time[index]
         if np.isfinite(energy).any():
-            result["energy"], result["energy_low"], result["energy_high"] = energy * worker_time
+            result["energy"], result["energy_low"], result["energy_high"] = energy
+
+    def sd(self, points: Floats) -> Spreads:
+        """Standard deviations of the logarithms at these points."""
+        time = self.worker_time.sd(points)
+        if self.joules is None:
+            return Spreads(time, time, time)
+        own = np.array([architecture_of(point) in self.own_joules for point in points])
+        joules = np.where(own, self.joules.sd(points), time)
+        return Spreads(time, joules, np.where(own, np.hypot(joules, time), time))
+
+
+class Spreads(NamedTuple):
+    """Standard deviations of logarithms at some points.
+
+    Attributes:
+        time: Of worker time, and of all that is made of it.
+        energy: Of joules.
+        edp: Of joules times seconds.
+    """
+
+    time: Floats
+    energy: Floats
+    edp: Floats
+
+    def of(self, quantity: str) -> Floats:
+        """Those of a quantity."""
+        return {"energy": self.energy, "edp": self.edp}.get(quantity, self.time)
 
 
 def architecture_of(point: Floats) -> str:

@@ -20,11 +20,11 @@ Place = tuple[int, float, str]
 
 
 class LeftOut(NamedTuple):
-    """An observation, what was predicted without it, and the surface's width there."""
+    """An observation, what was predicted without it, and the surfaces' widths there."""
 
     observation: Observation
     values: dict[str, float]
-    spread: float
+    spreads: dict[str, float]
 
 
 #: Fewer configurations than these cannot tell how wrong a prediction is.
@@ -64,10 +64,11 @@ def leave_one_out(observations: Sequence[Observation], structure: Structure) -> 
         fit = Fit(rest, structure)
         points = points_of(out)
         predicted = fit.predict(points)
-        spreads = fit.worker_time.sd(points).tolist()
+        spreads = fit.sd(points)
         for index, observation in enumerate(out):
             values = {name: float(column[index]) for name, column in predicted.items()}
-            found.append(LeftOut(observation, values, spreads[index]))
+            widths = {name: float(spreads.of(name)[index]) for name in (*values, "cost", "edp")}
+            found.append(LeftOut(observation, values, widths))
     return found
 
 
@@ -108,7 +109,7 @@ class Widths:
             parts = {"edp": ("energy", "time"), "cost": ("worker_time",)}.get(quantity, (quantity,))
             if all(actual.get(p, 0) > 0 and out.values.get(p, 0) > 0 for p in parts):
                 error = sum(math.log(actual[p] / out.values[p]) for p in parts)
-                scores.append(abs(error) / out.spread)
+                scores.append(abs(error) / out.spreads[quantity])
         return sorted(scores)
 
     def factor_without(self, quantity: str, without: Place | None) -> float:

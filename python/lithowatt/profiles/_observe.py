@@ -18,10 +18,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from lithowatt._errors import MalformedValueError
+from lithowatt._errors import MalformedValueError, UnreadableFileError
 from lithowatt._model import PowerModel
 from lithowatt.cost import ARCHITECTURES, MEMORY_MB, normalise_architecture
 from lithowatt.profiles._file import Configuration, Metrics, read_profile
+from lithowatt.profiles._sidecar import read_sidecar
 
 Floats = npt.NDArray[np.float64]
 
@@ -35,6 +36,15 @@ GUEST_CPUS = 2
 #: Watts per GB of memory, lowest and highest, about the model's own value: DRAM of AWS metal
 #: hosts at idle and under full load (docs/power-model.md).
 MEMORY_WATTS_PER_GB = (0.15, 1.10)
+
+
+def vcpus_of(memory_mb: float) -> float:
+    """vCPUs that so much memory buys on AWS Lambda; elsewhere a mere coordinate.
+
+    0 MB is what FlexExecutor writes where no memory was asked for.
+    """
+    return max(memory_mb, 1.0) / MB_PER_VCPU
+
 
 PHASES = ("cold_start", "read", "compute", "write")
 
@@ -77,6 +87,7 @@ class Observation:
         quality: Of ``energy``: ``measured``, ``attributed`` or ``modelled``.
         spread: Of ``energy``: low and high over the value, from the profile's own bands.
         name: The profile that says so.
+        on_lambda: Whether it ran on AWS Lambda, where memory buys vCPUs and has a price.
     """
 
     workers: int
@@ -87,11 +98,12 @@ class Observation:
     quality: str | None = None
     spread: tuple[float, float] | None = None
     name: str = "profile"
+    on_lambda: bool = True
 
     @property
     def vcpus(self) -> float:
-        """vCPUs that the memory of a worker buys."""
-        return self.memory_mb / MB_PER_VCPU
+        """vCPUs that the memory of a worker buys, see `vcpus_of`."""
+        return vcpus_of(self.memory_mb)
 
     @property
     def place(self) -> tuple[int, float, str]:
@@ -128,10 +140,12 @@ class Observed:
     Attributes:
         observations: One for each configuration of each profile.
         warnings: What was left out, and why; short sentences.
+        places: Where else than on AWS Lambda it ran: Lithops' names of backends.
     """
 
     observations: list[Observation] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    places: set[str] = field(default_factory=set)
 
 
 #: A profile: its path, or what `read_profile` returned.
@@ -156,16 +170,19 @@ def observe(
     single = isinstance(profiles, (str, os.PathLike, Mapping))
     listed: list[Any] = [profiles] if single else list(profiles)  # type: ignore[arg-type]
     named: list[tuple[str, Mapping[Configuration, Metrics]]] = []
+    elsewhere: list[str | None] = []
     for index, profile in enumerate(listed):
         if isinstance(profile, Mapping):
             read = {Configuration.of(key): metrics for key, metrics in profile.items()}
             named.append((f"profile {index + 1}", read))
+            elsewhere.append(_elsewhere(read, None))
         else:
             named.append((_short(profile), read_profile(profile)))
+            elsewhere.append(_elsewhere(named[-1][1], profile))
     if not named:
         raise MalformedValueError("no profile was given: at least one is needed")
     said = [{key: _architecture(metrics) for key, metrics in data.items()} for _, data in named]
-    result = Observed()
+    result = Observed(places={place for place in elsewhere if place is not None})
     override = False
     if wanted is not None:
         known = {a for each in said for a in each.values() if a is not None}
@@ -180,7 +197,7 @@ def observe(
             "the energy of some calls holds a share of idle power and that of others does not "
             "(energy_definition): all are compared above idle (energy_marginal)"
         )
-    for (name, data), architectures in zip(named, said, strict=True):
+    for (name, data), architectures, place in zip(named, said, elsewhere, strict=True):
         skipped: Counter[str] = Counter()
         for key, metrics in data.items():
             found = wanted if override else architectures[key] or wanted
@@ -189,7 +206,9 @@ def observe(
                     f"{name} does not say its architecture (column cpu_architecture): "
                     "pass x86_64 or arm64"
                 )
-            observation = _observation(key, metrics, found, override, energy, name, skipped)
+            observation = _observation(
+                key, metrics, found, override, energy, name, skipped, place is None
+            )
             if observation is not None:
                 result.observations.append(observation)
         result.warnings += [
@@ -217,6 +236,41 @@ def _energy_column(profiled: Iterable[Metrics]) -> str:
         for repetition in metrics.get("energy_definition", ()):
             definitions.update(value for value in repetition if value is not None)
     return "energy_marginal" if len(definitions) > 1 else "energy"
+
+
+#: Where a profile ran that does not say so.
+UNNAMED = "no AWS Lambda"
+
+
+def _elsewhere(
+    data: Mapping[Configuration, Metrics], path: str | os.PathLike[str] | None
+) -> str | None:
+    """Where a profile ran, None for AWS Lambda, and for one that tells nothing of it."""
+    if path is not None:
+        backend = _backend(path)
+        if backend is not None:
+            return None if backend == "aws_lambda" else backend
+    columns = [metrics["aws_cpu"] for metrics in data.values() if "aws_cpu" in metrics]
+    texts = [str(value).lower() for column in columns for row in column for value in row if value]
+    if any("lambda:true" in text for text in texts):
+        return None
+    # A column of nothing was written where there was nothing of AWS to tell.
+    return UNNAMED if columns else None
+
+
+def _backend(path: str | os.PathLike[str]) -> str | None:
+    """The backend that most of the repetitions ran on, as the profile's sidecar tells."""
+    try:
+        records = read_sidecar(path)["configurations"].values()
+    except (MalformedValueError, UnreadableFileError):
+        return None
+    found = Counter(
+        one["backend"]
+        for column in records
+        for one in column
+        if isinstance(one, dict) and isinstance(one.get("backend"), str)
+    )
+    return found.most_common(1)[0][0] if found else None
 
 
 def _short(path: str | os.PathLike[str]) -> str:
@@ -308,11 +362,12 @@ def _observation(
     energy_column: str,
     name: str,
     skipped: Counter[str],
+    on_lambda: bool,
 ) -> Observation | None:
     rows = _Repetitions(metrics)
     memory = float(key.memory_mb)
     least, most = MEMORY_MB
-    if not least <= memory <= most:
+    if on_lambda and not least <= memory <= most:
         # Neither the vCPUs nor the price of a worker are known then.
         skipped[f"a configuration of {memory:g} MB left out, not from {least} to {most}"] += 1
         return None
@@ -355,12 +410,13 @@ def _observation(
         cpu = cpu_of(index, worker)
         if cpu is not None:
             runs.setdefault("cpu_seconds", []).append(float(cpu.sum()))
+        if cpu is not None and on_lambda:
             joules = [
                 t * sandbox_watts(memory, architecture, c / t)[0]
                 for t, c in zip(worker.tolist(), cpu.tolist(), strict=True)
             ]
             runs.setdefault("energy_modelled", []).append(sum(joules))
-        elif rows.has("cpu_time") or rows.has("TDP"):
+        elif cpu is None and (rows.has("cpu_time") or rows.has("TDP")):
             skipped["a repetition without CPU time left out of CPU seconds"] += 1
         if own_energy:
             # 0 J in a column of joules is what could not be measured, not a measurement.
@@ -393,6 +449,7 @@ def _observation(
             (min(float(np.median(lows)), 1.0), max(float(np.median(highs)), 1.0)) if lows else None
         ),
         name=name,
+        on_lambda=on_lambda,
     )
 
 

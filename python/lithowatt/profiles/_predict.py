@@ -15,13 +15,14 @@ from lithowatt._errors import MalformedValueError
 from lithowatt.cost import lambda_cost, lambda_price, normalise_architecture
 from lithowatt.profiles._fit import Fit
 from lithowatt.profiles._held_out import FEW, Widths, choose_structure, leave_one_out, targets
+from lithowatt.profiles._measured import Measured, measured_joules
 from lithowatt.profiles._observe import (
-    MB_PER_VCPU,
     PHASES,
     QUALITIES,
     Observation,
     Profile,
     observe,
+    vcpus_of,
 )
 from lithowatt.profiles._prediction import Band, HeldOut, Prediction
 
@@ -39,6 +40,7 @@ class PerformanceModel:
         observations: What the profiles say, one for each configuration.
         warnings: What was left out and why, and what was assumed.
         structure: In words, how times depend on memory here.
+        on_lambda: Whether all of it ran on AWS Lambda, so that there are dollars.
         energy_quality: ``measured``, ``attributed``, ``modelled``, the worst of the
             architectures' `quality`, or ``None``: no joules and no CPU seconds.
 
@@ -68,6 +70,11 @@ class PerformanceModel:
         observed = observe(profiles, architecture)
         self.warnings = observed.warnings
         self._prepare(observed.observations, region)
+        if observed.places:
+            self.warnings.append(
+                f"ran on {' and '.join(sorted(observed.places))}: there is no price, and memory is "
+                "not taken to buy vCPUs"
+            )
 
     @classmethod
     def of(cls, observations: Sequence[Observation], region: str = "us-east-1") -> PerformanceModel:
@@ -85,7 +92,9 @@ class PerformanceModel:
         if not self.observations:
             raise MalformedValueError("no configuration has worker times; nothing to learn from")
         self.region = region
+        self.on_lambda = all(o.on_lambda for o in self.observations)
         self._places = {o.place for o in self.observations}
+        self._measured = measured_joules(self.observations)
         self._structure = choose_structure(self.observations)
         self._fit = Fit(self.observations, self._structure)
         self._left_out = leave_one_out(self.observations, self._structure)
@@ -191,39 +200,50 @@ class PerformanceModel:
         if not checked:
             return []
         points = np.array(
-            [[w, memory / MB_PER_VCPU, float(a == "arm64")] for w, memory, a, _ in checked]
+            [[w, vcpus_of(memory), float(a == "arm64")] for w, memory, a, _ in checked]
         )
         values = self._fit.predict(points)
-        spread = self._fit.worker_time.sd(points)
-        bands = {name: self._widths.factor(name) * spread for name in (*values, "cost", "edp")}
+        spreads = self._fit.sd(points)
+        bands = {
+            name: self._widths.factor(name) * spreads.of(name) for name in (*values, "cost", "edp")
+        }
         return [
             self._prediction(
                 *each,
                 {name: float(column[index]) for name, column in values.items()},
                 {name: float(column[index]) for name, column in bands.items()},
+                self._measured.get(each[:3]),
             )
             for index, each in enumerate(checked)
         ]
 
-    def estimates(self, workers: float, memory_mb: float, architecture: str) -> dict[str, float]:
+    def estimates(
+        self, workers: float, memory_mb: float, architecture: str, measured: bool = False
+    ) -> dict[str, float]:
         """Best estimates alone, fast and smooth, for optimisers.
 
         Args:
             workers: Any number above 0, not only a whole one.
             memory_mb: Any number above 0: no range is checked.
             architecture: ``x86_64`` or ``arm64``.
+            measured: Joules of a profiled configuration are its measured mean, as in `predict`;
+                they are not smooth then.
 
         Returns:
-            ``time`` (s), ``worker_time`` (s, all workers), ``cost`` (USD, without rounding to
-            ms), and where the profiles tell them ``cpu_seconds`` (s), ``energy`` (J) and
+            ``time`` (s), ``worker_time`` (s, all workers), and where the profiles tell them
+            ``cost`` (USD, without rounding to ms), ``cpu_seconds`` (s), ``energy`` (J) and
             ``edp`` (J·s).
         """
-        points = np.array([[workers, memory_mb / MB_PER_VCPU, float(architecture == "arm64")]])
+        points = np.array([[workers, vcpus_of(memory_mb), float(architecture == "arm64")]])
         values = self._fit.predict(points, phases=False)
         found = {name: float(column[0]) for name, column in values.items()}
-        price = lambda_price(architecture, self.region)
-        gb_seconds = found["worker_time"] * memory_mb / 1024
-        found["cost"] = gb_seconds * price.gb_second + workers * price.request
+        if self.on_lambda:
+            price = lambda_price(architecture, self.region)
+            gb_seconds = found["worker_time"] * memory_mb / 1024
+            found["cost"] = gb_seconds * price.gb_second + workers * price.request
+        known = self._measured.get((workers, memory_mb, architecture)) if measured else None
+        if known is not None:
+            found["energy"] = known.value
         found = {name: value for name, value in found.items() if math.isfinite(value)}
         if "energy" in found:
             found["edp"] = found["energy"] * found["time"]
@@ -244,8 +264,10 @@ class PerformanceModel:
             if found not in known:
                 raise ValueError(f"no profile of {found}, only of {', '.join(known)}")
         memory = float(memory_mb)
-        if not 128 <= memory <= 10_240:
+        if self.on_lambda and not 128 <= memory <= 10_240:
             raise ValueError(f"memory {memory_mb!r:.80} is not from 128 to 10240 MB")
+        if not 0 <= memory < math.inf:
+            raise ValueError(f"memory {memory_mb!r:.80} is not a number of MB, 0 or more")
         between = self.workers(memory, found)
         inside = between is not None and between[0] <= workers <= between[1]
         if not inside and not extrapolate:
@@ -263,6 +285,7 @@ class PerformanceModel:
         inside: bool,
         values: Mapping[str, float],
         widths: Mapping[str, float],
+        measured: Measured | None = None,
     ) -> Prediction:
         def band(value: float, width: float) -> Band:
             # Beyond the profiled range nothing was held out to calibrate with.
@@ -270,12 +293,16 @@ class PerformanceModel:
             return Band(value, value / grown, value * grown)
 
         worker = values["worker_time"] / workers
-        dollars = lambda_cost(worker, memory, architecture, self.region, workers)
+        dollars = None
+        if self.on_lambda:
+            dollars = float(lambda_cost(worker, memory, architecture, self.region, workers))
         energy = fit = edp = None
         if "energy" in values and math.isfinite(values["energy"]):
-            joules = values["energy"]
-            fit = band(joules, widths["energy"])
-            low, high = values["energy_low"] / joules, values["energy_high"] / joules
+            low, high = (values[name] / values["energy"] for name in ("energy_low", "energy_high"))
+            joules, width = values["energy"], widths["energy"]
+            if measured is not None:
+                joules, width = measured.value, min(measured.width, width)
+            fit = band(joules, width)
             # Independent errors: logarithms add in quadrature.
             down = math.hypot(math.log(joules / fit.low), math.log(low))
             up = math.hypot(math.log(fit.high / joules), math.log(high))
@@ -294,7 +321,7 @@ class PerformanceModel:
             energy=energy,
             energy_fit=fit,
             energy_quality=None if energy is None else self.quality(architecture),
-            cost=band(float(dollars), widths["cost"]),
+            cost=None if dollars is None else band(dollars, widths["cost"]),
             edp=edp,
             worker_time=band(worker, widths["worker_time"]),
             phases={
@@ -347,7 +374,7 @@ class PerformanceModel:
             place = out.observation.place
             # Its band must not know its error either.
             widths = {
-                name: self._widths.factor_without(name, place) * out.spread
+                name: self._widths.factor_without(name, place) * out.spreads[name]
                 for name in (*out.values, "cost", "edp")
             }
             prediction = self._prediction(*place, True, out.values, widths)
@@ -355,9 +382,9 @@ class PerformanceModel:
         return found
 
     def _compared(self, observation: Observation, prediction: Prediction) -> list[HeldOut]:
-        actual = targets(observation, self._fit.own_joules) | {
-            "cost": self.actual_cost(observation)
-        }
+        actual = targets(observation, self._fit.own_joules)
+        if self.on_lambda:
+            actual["cost"] = self.actual_cost(observation)
         predicted = {
             "time": prediction.time,
             "cpu_seconds": prediction.cpu_seconds,
@@ -383,6 +410,9 @@ class PerformanceModel:
             )
         )
 
+
+#: Why there are no dollars.
+NO_PRICE = "dollars are known of AWS Lambda only, and the profiles ran elsewhere"
 
 NO_ENERGY = (
     "the profiles have neither joules (energy) nor CPU seconds (cpu_time, TDP): "

@@ -23,7 +23,7 @@ class Prediction:
 
     Attributes:
         workers: Workers that run.
-        memory_mb: Memory per worker, MB.
+        memory_mb: Memory per worker, MB; 0 where none was asked for.
         architecture: ``x86_64`` or ``arm64``.
         time: Latency of the stage, s: the slowest worker's cold start, read, compute and write;
             the mean over runs.
@@ -33,7 +33,7 @@ class Prediction:
         energy_fit: The same joules with the band of the prediction alone: what counts between
             configurations of one architecture, which share the power model's error.
         energy_quality: ``measured``, ``attributed`` or ``modelled``; ``None`` without energy.
-        cost: US dollars, requests included.
+        cost: US dollars, requests included; ``None`` where it ran elsewhere than on AWS Lambda.
         edp: Energy × time, J·s, band as of ``energy_fit``.
         worker_time: Billed time of one worker, s.
         phases: ``cold_start``, ``read``, ``compute``, ``write`` of the mean worker, s.
@@ -49,7 +49,7 @@ class Prediction:
     energy: Band | None
     energy_fit: Band | None
     energy_quality: str | None
-    cost: Band
+    cost: Band | None
     edp: Band | None
     worker_time: Band
     phases: Mapping[str, Band]
@@ -58,7 +58,7 @@ class Prediction:
 
     @property
     def vcpus(self) -> float:
-        """vCPUs per worker: memory / 1769 MB."""
+        """vCPUs per worker on AWS Lambda: memory / 1769 MB."""
         return self.memory_mb / MB_PER_VCPU
 
 

@@ -9,7 +9,7 @@ from typing import Any, overload
 
 from lithowatt.cost import normalise_architecture
 from lithowatt.profiles._observe import Profile
-from lithowatt.profiles._predict import NO_ENERGY, PerformanceModel
+from lithowatt.profiles._predict import NO_ENERGY, NO_PRICE, PerformanceModel
 from lithowatt.profiles._prediction import Band, Prediction
 
 #: What can be minimised.
@@ -122,6 +122,8 @@ def recommend(
     needs_energy = minimise in ("energy", "edp") or "energy" in bounds
     if needs_energy and model.energy_quality is None:
         raise ValueError(NO_ENERGY)
+    if not model.on_lambda and (minimise == "cost" or "cost" in bounds):
+        raise ValueError(NO_PRICE)
     wanted = model.architectures
     if architecture is not None:
         only = normalise_architecture(architecture)
