@@ -351,6 +351,62 @@ def test_joules_of_the_profile_come_before_the_model(quality: str) -> None:
     assert one.energy.high == pytest.approx(1.1 * one.energy.value, rel=0.05)
 
 
+def noisy(sigma: float, seed: int, **more: Any) -> dict[Configuration, dict[str, Any]]:
+    """Joules of a worker within 1 %, its time anything: it waits for its turn."""
+    rng = np.random.default_rng(seed)
+    found = {}
+    for count in (1, 2, 3, 4, 6, 8):
+        columns: dict[str, Any] = {"energy_definition": [["marginal"] * count] * 3}
+        for _ in range(3):
+            seconds = 2.0 * float(np.exp(sigma * rng.standard_normal()))
+            joules = (2.0 + 0.02 * rng.standard_normal(count)).tolist()
+            row = {"compute": [0.8 * seconds] * count, "worker_time_execution": [seconds] * count}
+            row |= {name: [0.05] * count for name in ("read", "write", "cold_start")}
+            row |= {"cpu_time": [1.0] * count, "energy": joules, "energy_marginal": joules}
+            row |= {
+                "energy_quality": ["attributed"] * count,
+                **{k: [v] * count for k, v in more.items()},
+            }
+            for name, values in {**row, "cpu_architecture": ["x86_64"] * count}.items():
+                columns.setdefault(name, []).append(values)
+        found[Configuration(1, more.get("memory", 1024), count)] = columns
+    return found
+
+
+@pytest.mark.parametrize("sigma", [0.1, 0.6])
+def test_times_that_scatter_do_not_scatter_the_joules(sigma: float) -> None:
+    for seed in range(5):
+        data = noisy(sigma, seed)
+        real = {
+            key.workers: np.mean([sum(row) for row in columns["energy"]])
+            for key, columns in data.items()
+        }
+        model = PerformanceModel(data)
+        for workers, joules in real.items():
+            one = model.predict(workers, 1024).energy_fit
+            assert one is not None
+            # What was measured stands, within its own error.
+            assert one.value == pytest.approx(joules, rel=1e-3)
+            assert one.low <= joules <= one.high < 1.15 * joules
+        # Between profiled ones, too.
+        between = model.predict(5, 1024).energy_fit
+        assert between is not None and between.value == pytest.approx(10.0, rel=0.05)
+        ranked = [one.workers for one in recommend(data) if one.workers in real]
+        assert ranked == sorted(real)
+        held_out = [one for one in model.check() if one.quantity == "energy"]
+        assert np.median([abs(one.error) for one in held_out]) < 0.05
+
+
+def test_estimates_are_smooth_unless_what_was_measured_is_asked_for() -> None:
+    data = noisy(0.3, 1)
+    model = PerformanceModel(data)
+    measured = model.estimates(4, 1024, "x86_64", measured=True)["energy"]
+    prediction = model.predict(4, 1024).energy_fit
+    assert prediction is not None and measured == prediction.value
+    near = model.estimates(4.001, 1024, "x86_64")["energy"]
+    assert model.estimates(4, 1024, "x86_64")["energy"] == pytest.approx(near, rel=5e-3)
+
+
 def test_no_joules_are_not_zero_joules() -> None:
     data = with_joules("measured", lambda n: 1000.0 / n + 20)
     for index in range(4):
@@ -652,6 +708,52 @@ def test_the_table(files: list[str], capsys: pytest.CaptureFixture[str]) -> None
     assert "memory         cost" in out
 
 
+@pytest.mark.parametrize("memory", [0, 1024, 16384])
+def test_elsewhere_than_on_lambda_there_are_no_dollars(
+    memory: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "stage.json"
+    write_profile(file, noisy(0.6, 3, aws_cpu=None, memory=memory))
+    assert main(["profile", "recommend", str(file), "--check"]) == 0
+    out = capsys.readouterr().out
+    assert "USD" not in out and "us-east-1" not in out and "vCPUs +" not in out
+    assert "there is no price" in out
+    assert re.search(rf"^ *1 +{memory} +x86_64", out, re.MULTILINE)
+    # A band of which the sides differ is not printed as if they did not.
+    assert re.search(r"\d \(\d[\d.]*\.\.\d", out)
+    assert all(int(percent) < 20 for percent in re.findall(r"± (\d+) %", out))
+    model = PerformanceModel(file)
+    assert not model.on_lambda and model.predict(2, memory).cost is None
+    assert "cost" not in model.estimates(2, memory, "x86_64")
+    assert main(["profile", "recommend", str(file), "--minimise", "cost"]) == 2
+    assert "dollars are known of AWS Lambda only" in capsys.readouterr().err
+    assert main(["profile", "recommend", str(file), "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["region"] is None and report["best"]["cost_usd"] is None
+    assert report["best"]["vcpus"] is None
+
+
+def test_without_joules_the_model_of_lambda_is_not_asked_elsewhere() -> None:
+    data = noisy(0.1, 1, aws_cpu="type:Unknown|arch:Unknown|lambda:False|mem:unknown")
+    for columns in data.values():
+        del columns["energy"]
+    model = PerformanceModel(data)
+    assert model.predict(2, 1024).energy is None
+    with pytest.raises(ValueError, match="energy cannot be predicted"):
+        recommend(model)
+
+
+def test_the_sidecar_says_where_it_ran(tmp_path: Path) -> None:
+    for backend, on_lambda in (("localhost", False), ("aws_lambda", True)):
+        file = tmp_path / f"{backend}.json"
+        write_profile(file, noisy(0.1, 1))
+        records = {"(1, 1024, 1)": [{"backend": backend}, None]}
+        document = {"schema": 1, "units": {}, "configurations": records, "failures": []}
+        file.with_name(file.name + ".energy").write_text(json.dumps(document))
+        assert PerformanceModel(file).on_lambda is on_lambda
+    assert PerformanceModel(noisy(0.1, 1, aws_cpu="type:x|arch:x|lambda:True|mem:1024")).on_lambda
+
+
 def test_json(files: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["profile", "recommend", *files, "--workers", "2-8", "--memory", "512,1024"]
     assert main([*arguments, "--architecture", "arm64", "--json", "--check"]) == 0
@@ -879,6 +981,39 @@ def test_spaces_are_what_was_profiled_or_what_was_given(profiling: Path) -> None
     )
     assert given.schedule()[0].workers in (4, 6)
     assert given.cpu_search_space.tolist() == [0.5, 1.0]
+
+
+def test_one_worker_is_a_choice_like_any_other() -> None:
+    # Joules grow with every worker: where 1 was profiled, 1 is best.
+    data = noisy(0.1, 2)
+    for loose in (1000.0, 500.0):
+        scheduler = energy_jolteon(StandIn)(dag_of(["map"]), loose, profiles={"map": data})
+        [chosen] = scheduler.schedule()
+        assert chosen.workers == 1
+        assert scheduler.workers_search_space.tolist() == [1, 1, 2, 3, 4, 6, 8]
+    best = recommend(data).best
+    assert best is not None and best.workers == 1
+    assert scheduler.predictions[0].energy_fit == best.energy_fit
+
+
+def test_only_what_was_profiled_of_a_stage_is_chosen_for_it(profiling: Path) -> None:
+    # 24 workers with 512 MB, 2 with 2048 MB: neither their product nor the other stage's.
+    few = {**profile(512, workers=(16, 24)), **profile(2048, workers=(2, 4, 6))}
+    other = profile(1024, workers=(3, 5, 7, 9))
+    for bound in (0.5, 30.0, 60.0, 1000.0):
+        scheduler = energy_jolteon(StandIn)(
+            dag_of(["map", "reduce"]), bound, profiles={"map": few, "reduce": other}
+        )
+        first, last = scheduler.schedule()
+        assert (first.memory, first.workers) in {
+            (512, 16),
+            (512, 24),
+            (2048, 2),
+            (2048, 4),
+            (2048, 6),
+        }
+        assert last.memory == 1024 and last.workers in (3, 5, 7, 9)
+        assert all(one.profiled for one in scheduler.predictions)
 
 
 def test_a_bound_that_nothing_keeps(profiling: Path, caplog: pytest.LogCaptureFixture) -> None:

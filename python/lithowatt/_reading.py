@@ -352,9 +352,8 @@ class Reading:
         )
         warnings = "".join(f"<li>{escape(text)}</li>" for text in self.warnings)
         caption = escape(self.label or "lithowatt")
-        return (
-            f"<table><caption>{caption}</caption><tbody>{rows}</tbody></table>"
-            + (f"<ul>{warnings}</ul>" if warnings else "")
+        return f"<table><caption>{caption}</caption><tbody>{rows}</tbody></table>" + (
+            f"<ul>{warnings}</ul>" if warnings else ""
         )
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import logging
+import math
 import os
 import sys
 from collections.abc import Iterable, Mapping
@@ -23,7 +24,7 @@ import numpy as np
 
 from lithowatt.cost import MEMORY_MB
 from lithowatt.profiles._observe import MB_PER_VCPU, Profile
-from lithowatt.profiles._predict import NO_ENERGY, PerformanceModel
+from lithowatt.profiles._predict import NO_ENERGY, NO_PRICE, PerformanceModel
 from lithowatt.profiles._prediction import Prediction
 
 logger = logging.getLogger("lithowatt")
@@ -131,7 +132,8 @@ def _make(base: type) -> type:
 
         Args:
             dag, bound, and all others: As for Jolteon; the bound is the latency's, s. The search
-                spaces are, by default, what was profiled.
+                spaces are, by default, what was profiled: each stage is set to one of its own
+                profiled configurations.
             minimise: ``energy`` (J), ``cost`` (USD) or ``edp`` (J·s), of all stages together.
             profiles: By stage id, or the folder that holds ``<dag>/<stage>.json``; by default
                 where `DAGExecutor.profile` writes. They are read by `schedule`.
@@ -179,7 +181,12 @@ def _make(base: type) -> type:
             self._models = stage_models(self._dag, self._profiles, self._architecture, self._region)
             if self.minimise != "cost" and any(m.energy_quality is None for m in self._models):
                 raise ValueError(NO_ENERGY)
-            self._known: dict[tuple[int, float, float], dict[str, float]] = {}
+            if self.minimise == "cost" and not all(model.on_lambda for model in self._models):
+                raise ValueError(NO_PRICE)
+            self._known: dict[tuple[int, float, float, bool], dict[str, float]] = {}
+            #: Configurations are chosen, by what was measured of them; before, Jolteon's solver
+            #: needs functions that are smooth.
+            self._choosing = False
             self._fill_spaces()
             chosen: list[Any] = super().schedule()
             self.predictions = []
@@ -210,10 +217,11 @@ def _make(base: type) -> type:
                         f"cpu_search_space: {cpu:g} vCPUs are {cpu * MB_PER_VCPU:.0f} MB, "
                         f"not from {least} to {most}"
                     )
-            # Jolteon looks a stage without parallelism up as 1, and never probes the first.
-            if self.workers_search_space[0] != 1:
-                self.workers_search_space = np.concatenate([[1], self.workers_search_space])
-            workers = [float(w) for w in self.workers_search_space[1:]] or [1.0]
+            self._counts = sorted({int(w) for w in self.workers_search_space})
+            # Jolteon looks a stage without parallelism up as 1, and never probes the first: so
+            # that is one too many, also where 1 is a choice of its own.
+            self.workers_search_space = np.array([1, *self._counts])
+            workers = [float(w) for w in self._counts]
             cpus = [float(c) for c in self.cpu_search_space]
             stages = len(self._dag.stages)
             if "x_bounds" not in self._given:
@@ -274,11 +282,15 @@ def _make(base: type) -> type:
             workers, vcpus = float(x[2 * index]), float(x[2 * index + 1])
             if not getattr(self._dag.stages[index].perf_model, "allow_parallel", True):
                 workers = 1.0
-            key = (index, workers, vcpus)
+            key = (index, workers, vcpus, self._choosing)
             if key not in self._known:
                 model = self._models[index]
                 memory = vcpus * MB_PER_VCPU
-                self._known[key] = model.estimates(workers, memory, model.architectures[0])
+                if self._choosing:
+                    memory = round(memory)
+                self._known[key] = model.estimates(
+                    workers, memory, model.architectures[0], measured=self._choosing
+                )
             return self._known[key]
 
         def _probe(self, num_workers: Any, num_cpu: Any) -> tuple[list[Any], list[Any]]:
@@ -290,10 +302,12 @@ def _make(base: type) -> type:
             trade seconds, until nothing gets better.
             """
             workers, cpus = super()._probe(num_workers, num_cpu)
-            x = np.empty(2 * len(self._dag.stages))
-            x[0::2], x[1::2] = workers, cpus
-            best = self._judged(x)
+            self._choosing = True
             every = [self._options(index) for index in range(len(self._models))]
+            # Jolteon combines what it likes; what is chosen shall be one of the options.
+            near = [_nearest(*found) for found in zip(every, workers, cpus, strict=True)]
+            x = np.array([value for option in near for value in option])
+            best = self._judged(x)
             worth = [self._worth(index, options) for index, options in enumerate(every)]
             moves = [[(i, option)] for i, options in enumerate(every) for option in options]
             for i, j in combinations(range(len(self._models)), 2):
@@ -315,10 +329,26 @@ def _make(base: type) -> type:
             return [int(w) for w in x[0::2]], [float(c) for c in x[1::2]]
 
         def _options(self, index: int) -> list[tuple[float, float]]:
-            """All that a stage can be set to: workers and vCPUs."""
+            """All that a stage can be set to, workers and vCPUs.
+
+            What was profiled of this very stage, or the product of the spaces where one was given.
+            """
             parallel = getattr(self._dag.stages[index].perf_model, "allow_parallel", True)
-            counts = self.workers_search_space[1:].tolist() if parallel else [1]
-            return list(product(counts or [1], self.cpu_search_space.tolist()))
+            profiled = {
+                (float(one.workers) if parallel else 1.0, one.vcpus)
+                for one in self._models[index].observations
+            }
+            given = self._given & {"cpu_search_space", "workers_search_space"}
+            if not given:
+                return sorted(profiled)
+            known = counts = {workers for workers, _ in profiled}
+            if "workers_search_space" in given and parallel:
+                # A 1 that nobody profiled is there for Jolteon to look up.
+                counts = {float(count) for count in self._counts if count != 1 or 1.0 in known}
+            cpus = {cpu for _, cpu in profiled}
+            if "cpu_search_space" in given:
+                cpus = {float(cpu) for cpu in self.cpu_search_space}
+            return list(product(sorted(counts) or [1.0], sorted(cpus)))
 
         def _worth(
             self, index: int, options: list[tuple[float, float]]
@@ -347,6 +377,17 @@ def _make(base: type) -> type:
     EnergyJolteon.__module__ = __name__
     EnergyJolteon.__qualname__ = "EnergyJolteon"
     return EnergyJolteon
+
+
+def _nearest(
+    options: list[tuple[float, float]], workers: float, vcpus: float
+) -> tuple[float, float]:
+    """The option that is least far from a configuration."""
+
+    def far(option: tuple[float, float]) -> float:
+        return abs(math.log(option[0] / workers)) + abs(math.log(option[1] / vcpus))
+
+    return min(options, key=far)
 
 
 def __getattr__(name: str) -> Any:

@@ -122,7 +122,7 @@ class PerformanceModel:
     def quality(self, architecture: str) -> str | None:
         """What the joules of an architecture are; ``None``: there are none to be had."""
         found = self._fit.own_joules.get(architecture)
-        if found is None and architecture in self._fit.cpu_architectures:
+        if found is None and self.on_lambda and architecture in self._fit.cpu_architectures:
             return "modelled"
         return found
 
