@@ -54,8 +54,8 @@ const RESIDUE_LIMIT_NS: f64 = 4.0 * IDLE_STEP_NS as f64;
 pub struct Interval {
     /// Length, ns.
     pub dt_ns: u64,
-    /// Logical CPUs of the machine.
-    pub cpus: u32,
+    /// Logical CPUs of the machine, the mean where they came or went.
+    pub cpus: f64,
     /// CPU time nobody used, ns; `None` where the machine does not tell.
     pub idle_ns: Option<u64>,
     /// CPU time of the function, ns.
@@ -176,7 +176,7 @@ impl Split {
     /// ```
     /// use lithowatt::attribution::{Interval, Split};
     /// let interval = Interval {
-    ///     dt_ns: 1_000_000_000, cpus: 64, idle_ns: Some(0), own_ns: 300_000_000,
+    ///     dt_ns: 1_000_000_000, cpus: 64.0, idle_ns: Some(0), own_ns: 300_000_000,
     ///     inside_ns: 300_000_000, outside_rate: None, seen: None,
     /// };
     /// let machine = Split { share: 0.005, others_ns: 63.7e9, busy_cpus: 64.0 };
@@ -232,7 +232,7 @@ impl Ledger {
     /// How the interval's busy time divides, before any energy is looked at.
     pub fn split(&mut self, interval: &Interval) -> Split {
         let dt = interval.dt_ns as f64;
-        let capacity = dt * f64::from(interval.cpus);
+        let capacity = dt * interval.cpus;
         let own = interval.own_ns as f64;
         let inside = (interval.inside_ns as f64).max(own);
         let room = (capacity - inside).max(0.0);
@@ -290,7 +290,7 @@ impl Ledger {
         self.others_ns += split.others_ns;
         self.share_seconds += split.share * seconds;
         if seconds >= LEAST_SECONDS {
-            let busy = split.busy_cpus / f64::from(interval.cpus.max(1));
+            let busy = split.busy_cpus / interval.cpus.max(1.0);
             self.least_busy = self.least_busy.min(busy);
         }
         match interval.seen {
@@ -330,7 +330,7 @@ impl Ledger {
     /// use lithowatt::attribution::{Interval, Ledger};
     /// let mut ledger = Ledger::new(1);
     /// let busy = Interval {
-    ///     dt_ns: 1_000_000_000, cpus: 2, idle_ns: Some(0), own_ns: 0, inside_ns: 0,
+    ///     dt_ns: 1_000_000_000, cpus: 2.0, idle_ns: Some(0), own_ns: 0, inside_ns: 0,
     ///     outside_rate: None, seen: None,
     /// };
     /// let split = ledger.split(&busy);
@@ -591,7 +591,7 @@ mod tests {
     fn interval(own_ms: u64, busy_ms: u64) -> Interval {
         Interval {
             dt_ns: 100_000_000,
-            cpus: 2,
+            cpus: 2.0,
             idle_ns: Some((200 - busy_ms) * 1_000_000),
             own_ns: own_ms * 1_000_000,
             inside_ns: own_ms * 1_000_000,
@@ -609,7 +609,7 @@ mod tests {
     fn what_a_ring_carried_too_far_is_no_least_power() {
         let interval = Interval {
             dt_ns: 100_000_000,
-            cpus: 2,
+            cpus: 2.0,
             idle_ns: Some(100_000_000),
             own_ns: 100_000_000,
             inside_ns: 100_000_000,
@@ -677,7 +677,7 @@ mod tests {
             let now = idle / IDLE_STEP_NS * IDLE_STEP_NS;
             let one = Interval {
                 dt_ns: 1_000_000,
-                cpus: 2,
+                cpus: 2.0,
                 idle_ns: Some(now - shown),
                 own_ns: 500_000,
                 inside_ns: 500_000,

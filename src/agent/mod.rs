@@ -266,6 +266,9 @@ pub struct Agent {
     sample: Sample,
     round_ns: u64,
     round_end_ns: u64,
+    /// CPU time that there was when idle time was last read, and when the last round ended, ns.
+    capacity_ns: u64,
+    round_capacity_ns: u64,
     least_watts: f64,
     rests: Vec<Rest>,
     round_totals: Vec<u64>,
@@ -395,6 +398,8 @@ impl Agent {
             adopted,
             round_ns: (options.round * 1e9) as u64,
             round_end_ns,
+            capacity_ns: 0,
+            round_capacity_ns: 0,
             least_watts: f64::INFINITY,
             rests: vec![Rest::default(); zones.len()],
             round_totals: first.totals.clone(),
@@ -429,7 +434,10 @@ impl Agent {
             t_ns: self.sample.t_ns,
             machine_uj,
             idle_uj: (watts * dt_ns as f64 * 1e-3) as u64,
-            busy_ns: self.busy_ns(dt_ns, account.idle_ns),
+            busy_ns: self.busy_ns(
+                dt_ns.saturating_mul(u64::from(self.machine.cpus)),
+                account.idle_ns,
+            ),
             idle_ns: self.sample.idle_ns,
         };
         self.groups.settle(&round, source);
@@ -476,6 +484,7 @@ impl Agent {
 
     fn read_idle(&mut self, now_ns: u64) {
         let idle = self.machine.idle_ns(now_ns, None);
+        self.capacity_ns = self.machine.capacity_ns(now_ns);
         let dt_ns = self.sample.t_ns.saturating_sub(self.sample.idle_t_ns);
         let grown = idle
             .zip(self.sample.idle_ns)
@@ -493,8 +502,13 @@ impl Agent {
         let seconds = dt_ns as f64 * 1e-9;
         let moved = |i: usize| self.sample.totals[i].saturating_sub(self.round_totals[i]);
         let machine_uj: u64 = divided(&self.zones).map(moved).sum();
-        let capacity = dt_ns.saturating_mul(u64::from(self.machine.cpus));
-        let busy_ns = self.busy_ns(dt_ns, self.groups.account().idle_ns);
+        // CPUs come and go within a round. The first one goes on from an earlier agent's account.
+        let capacity = match self.round_capacity_ns {
+            0 => dt_ns.saturating_mul(u64::from(self.machine.cpus)),
+            then => self.capacity_ns.saturating_sub(then),
+        };
+        self.round_capacity_ns = self.capacity_ns;
+        let busy_ns = self.busy_ns(capacity, self.groups.account().idle_ns);
         let anomalies = self.anomaly_count();
         let whole = std::mem::replace(&mut self.round_anomalies, anomalies) == anomalies;
         if self.sample.faults == 0 && whole && seconds > 0.0 {
@@ -545,9 +559,8 @@ impl Agent {
         self.writer.publish_idle(milliwatts.into_iter());
     }
 
-    /// CPU time used in the last `dt_ns`, when idle time was `then`.
-    fn busy_ns(&self, dt_ns: u64, then: Option<u64>) -> Option<u64> {
-        let capacity = dt_ns.saturating_mul(u64::from(self.machine.cpus));
+    /// CPU time used of `capacity`, since idle time was `then`.
+    fn busy_ns(&self, capacity: u64, then: Option<u64>) -> Option<u64> {
         let idle = self.sample.idle_ns?.saturating_sub(then?);
         Some(capacity.saturating_sub(idle))
     }

@@ -51,6 +51,20 @@ pub(super) fn note_missed(outcome: &Outcome, warnings: &mut Vec<String>) {
     }
 }
 
+/// Notes what is not known of the machine's busy time.
+pub(super) fn note_busy(outcome: &Outcome, warnings: &mut Vec<String>) {
+    match (outcome.ledger.busy_known, outcome.busy_doubt) {
+        (true, None) => {}
+        (true, Some(doubt)) => warnings.push(doubt.into()),
+        (false, why) => {
+            let why = why.map_or_else(String::new, |why| format!(": {why}"));
+            warnings.push(format!(
+                "how busy the machine was is unknown, so others' work may be counted as ours{why}"
+            ));
+        }
+    }
+}
+
 /// Why there is no headline though the model was asked for, or that it was not.
 pub(super) fn no_model(outcome: &Outcome) -> &'static str {
     if outcome.missing(Method::Tdp).is_some() {

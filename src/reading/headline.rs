@@ -408,7 +408,7 @@ mod tests {
         for _ in 0..10 {
             let interval = Interval {
                 dt_ns: 100_000_000,
-                cpus: 2,
+                cpus: 2.0,
                 idle_ns: Some(50_000_000),
                 own_ns: 50_000_000,
                 inside_ns: 50_000_000,

@@ -20,7 +20,7 @@ use crate::sampler::Outcome;
 use crate::source::{Domain, Method};
 use crate::validate::Verdict;
 use counters::{method_reading, note_faults, verify};
-use doubts::{no_model, note_missed};
+use doubts::{no_model, note_busy, note_missed};
 use headline::{measured, modelled, phase_joules};
 use probes::probe_reading;
 use system::{note_held_back, sandbox_reading, steal_seconds, system_reading};
@@ -230,12 +230,7 @@ impl Reading {
                     .into(),
             );
         }
-        if !ledger.busy_known {
-            warnings.push(
-                "how busy the machine was is unknown, so others' work may be counted as ours"
-                    .into(),
-            );
-        }
+        note_busy(outcome, &mut warnings);
         note_missed(outcome, &mut warnings);
         let headline = measured.or_else(|| model.clone());
         if headline.is_none() {

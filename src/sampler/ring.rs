@@ -158,7 +158,7 @@ impl State {
                     .is_some_and(|(a, b)| a.abs_diff(b) < SAME_IDLE_NS);
                 if !same && ring.idle_ns().is_some() {
                     self.ring.idle_too = true;
-                    self.machine.cpus = ring.header().cpus;
+                    self.machine.fix_cpus(ring.header().cpus);
                 }
                 self.ring.resets = ring.resets();
                 self.ring.ring = Some(ring);

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::state::State;
+use super::state::{Resting, State};
 use super::window::{Active, Counted, Edge, Follow, Moment, Outcome, Record, Subject};
 use crate::attribution::{Interval, Ledger, Split};
 use crate::clock;
@@ -29,6 +29,12 @@ const IDLE_CAPACITY_NS: u64 = 1_000_000_000;
 
 /// Slots of a ledger, and columns of a timeline, for the model: packages, memory.
 const MODEL_SLOTS: usize = 2;
+
+/// A function may have used that much more than the capacity by the edges of its clocks.
+const MOST_USED: f64 = 1.05;
+
+/// … and that, ns.
+const LEAST_TOLD_NS: f64 = 50e6;
 
 /// Columns of a timeline before the energy slots: CPU seconds of the function.
 const TIMELINE_CPU_COLUMNS: usize = 1;
@@ -99,6 +105,7 @@ impl State {
         // The counters come last, so that nothing of the meter's own is inside the window.
         let moment = self.read_counters(methods);
         start.t_ns = moment.t_ns;
+        start.capacity_ns = self.machine.capacity_ns(moment.t_ns);
         start.slack_ns = moment.slack_ns;
         for (i, counter) in self.counters.iter_mut().enumerate() {
             counter.begin_window();
@@ -131,6 +138,7 @@ impl State {
                 candidate: None,
                 ledger,
                 late_ns: 0.0,
+                capacity_ns: 0.0,
                 sandbox: None,
                 sandbox_from: None,
                 phases: Vec::new(),
@@ -266,7 +274,7 @@ impl State {
         if dt_ns == 0 {
             return;
         }
-        let capacity = dt_ns.saturating_mul(u64::from(self.machine.cpus));
+        let capacity = edge.capacity_ns.saturating_sub(from.capacity_ns);
         let came_ns = difference(edge.own_ns, from.own_ns);
         let inside_ns = difference(edge.inside_ns, from.inside_ns);
         // CPU time may turn up late, as that of a child that was not seen before it was waited for.
@@ -283,7 +291,7 @@ impl State {
         let own_ns = due_ns.min(room_ns);
         let interval = Interval {
             dt_ns,
-            cpus: self.machine.cpus,
+            cpus: capacity as f64 / dt_ns as f64,
             idle_ns,
             own_ns,
             inside_ns: own_ns + inside_ns.saturating_sub(came_ns),
@@ -334,6 +342,7 @@ impl State {
         let model_then = model_joules(&record.ledger);
         record.ledger.add_whole(&interval, split, &joules, &whole);
         fill_timeline(record, &edge, model_then);
+        record.capacity_ns += capacity as f64;
         let late_ns = (due_ns - own_ns) as f64;
         record.late_ns = record.ledger.reclaim(late_ns);
         if let Some(within) = within {
@@ -361,38 +370,66 @@ impl State {
         self.settle(record, edge);
     }
 
+    /// Why busy time is unknown or not sure; it is unknown, too, where the function used more than
+    /// there was.
+    fn doubt_busy(&self, record: &mut Record) -> Option<&'static str> {
+        let there = record.capacity_ns * MOST_USED + LEAST_TOLD_NS;
+        if record.ledger.own_ns > there {
+            for ledger in std::iter::once(&mut record.ledger).chain(&mut record.sandbox) {
+                ledger.busy_known = false;
+            }
+            return Some("more CPU time was used than the CPUs have that are said to be online");
+        }
+        if self.ring.idle_ns().is_some() {
+            None
+        } else if record.ledger.busy_known {
+            self.machine.doubt()
+        } else {
+            self.machine.why_unknown()
+        }
+    }
+
     pub(super) fn learn_idle(&mut self, t_ns: u64) {
-        let cpus = u64::from(self.machine.cpus);
-        let early = |since: u64| t_ns.saturating_sub(since) * cpus < IDLE_CAPACITY_NS;
+        let capacity_ns = self.machine.capacity_ns(t_ns);
+        let there = |since: &Resting| capacity_ns.saturating_sub(since.capacity_ns);
         if self
             .idle_since
             .as_ref()
-            .is_some_and(|(since, ..)| early(*since))
+            .is_some_and(|since| there(since) < IDLE_CAPACITY_NS)
         {
             return;
         }
         let Some(idle_ns) = self.idle_ns(t_ns, None) else {
+            // What is compared must have been told throughout.
+            self.idle_since = None;
             return;
         };
-        let totals = |state: &Self| -> Vec<(u64, u32)> {
-            let counters = state.counters.iter();
-            counters.map(|c| (c.total, c.anomalies.count())).collect()
+        let now = Resting {
+            t_ns,
+            capacity_ns: self.machine.capacity_ns(t_ns),
+            idle_ns,
+            totals: self
+                .counters
+                .iter()
+                .map(|c| (c.total, c.anomalies.count()))
+                .collect(),
         };
-        let Some((since, idle_then, before)) = self.idle_since.take() else {
-            self.idle_since = Some((t_ns, idle_ns, totals(self)));
+        let Some(then) = self.idle_since.replace(now) else {
             return;
         };
-        let capacity = (t_ns - since) * cpus;
-        let busy = 1.0 - idle_ns.saturating_sub(idle_then) as f64 / capacity as f64;
-        let seconds = (t_ns - since) as f64 * 1e-9;
-        for (i, (then, anomalies)) in before.iter().enumerate() {
+        let capacity = self
+            .machine
+            .capacity_ns(t_ns)
+            .saturating_sub(then.capacity_ns);
+        let busy = 1.0 - idle_ns.saturating_sub(then.idle_ns) as f64 / capacity.max(1) as f64;
+        let seconds = t_ns.saturating_sub(then.t_ns) as f64 * 1e-9;
+        for (i, (before, anomalies)) in then.totals.iter().enumerate() {
             let counter = &self.counters[i];
             if self.faults[i].is_none() && counter.anomalies.count() == *anomalies {
-                let joules = counter.joules(counter.total.saturating_sub(*then));
+                let joules = counter.joules(counter.total.saturating_sub(*before));
                 self.rests[i].see(seconds, busy, joules / seconds);
             }
         }
-        self.idle_since = Some((t_ns, idle_ns, totals(self)));
     }
 
     pub(super) fn close(
@@ -458,6 +495,7 @@ impl State {
         self.push_timeline(&mut record, edge.t_ns, true);
         self.settle_all(&mut record, edge);
         record.keep_late();
+        let busy_doubt = self.doubt_busy(&mut record);
         for (name, before) in std::mem::take(&mut record.open_phases).into_iter().rev() {
             record.end_phase(name, &before);
         }
@@ -507,6 +545,7 @@ impl State {
             ours: record.ours,
             phases: record.phases,
             own_known,
+            busy_doubt,
             missed: {
                 let now = follow.tree.as_ref().unwrap_or(&self.tree).missed();
                 Missed {

@@ -31,6 +31,17 @@ const TREE_AGAIN_NS: u64 = 5_000_000_000;
 /// Reading all counters takes microseconds; if it took this long, something came between, ns.
 const INTERRUPTED_NS: u64 = 500_000;
 
+/// What was counted when idle power was last looked for.
+#[derive(Debug)]
+pub(super) struct Resting {
+    pub(super) t_ns: u64,
+    /// CPU time that there was, and that was not used, ns.
+    pub(super) capacity_ns: u64,
+    pub(super) idle_ns: u64,
+    /// Counters' totals, and how much was odd about each.
+    pub(super) totals: Vec<(u64, u32)>,
+}
+
 /// A source that was tried.
 type Opened<T> = Option<Result<T, Unavailable>>;
 
@@ -93,7 +104,7 @@ pub(super) struct State {
     pub(super) active: Vec<Active>,
     pub(super) next_id: u64,
     pub(super) outside_rate: Option<f64>,
-    pub(super) idle_since: Option<(u64, u64, Vec<(u64, u32)>)>,
+    pub(super) idle_since: Option<Resting>,
     /// Counters of which it is known what they can show at most: the first so many.
     pub(super) bounded: usize,
     pub(super) mirrors: Mirrors,
@@ -524,6 +535,7 @@ impl State {
             anomalies: self.anomaly_counts(width),
             idle_ns: self.idle_ns(moment.t_ns, cpu.inside_ns),
             waiting_ns: self.machine.waiting_ns(),
+            capacity_ns: self.machine.capacity_ns(moment.t_ns),
             own_ns: cpu.own_ns,
             inside_ns: cpu.inside_ns,
             seen: cpu.seen,

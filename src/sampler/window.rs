@@ -70,6 +70,8 @@ pub struct Edge {
     /// What each counter did so far that no counter should: how often.
     pub(super) anomalies: Vec<u32>,
     pub(super) idle_ns: Option<u64>,
+    /// CPU time that there was so far.
+    pub(super) capacity_ns: u64,
     /// What of `idle_ns` was waiting for I/O or taken by the hypervisor.
     pub(super) waiting_ns: u64,
     pub(super) own_ns: Option<u64>,
@@ -141,6 +143,8 @@ pub(super) struct Record {
     pub(super) ledger: Ledger,
     /// CPU time of the function that no interval has had room for so far, ns.
     pub(super) late_ns: f64,
+    /// CPU time that there was in the window, ns.
+    pub(super) capacity_ns: f64,
     /// The same with the sandbox for the machine, where a quota or a cpuset makes one.
     pub(super) sandbox: Option<Ledger>,
     /// What the limiting cgroup has counted when it was first read, and then.
@@ -301,6 +305,8 @@ pub struct Outcome {
     pub own_known: bool,
     /// What of the function's CPU time may be missing.
     pub missed: Missed,
+    /// Why the machine's busy time is unknown, or not sure.
+    pub busy_doubt: Option<&'static str>,
     /// Samples: CPU columns, then the slots.
     pub timeline: Option<Timeline>,
     /// Idle watts of each zone as this process saw them, where it saw the machine at rest.

@@ -4,7 +4,9 @@ use std::fs;
 use std::path::Path;
 
 use super::TICK_NS;
+use super::witness::{Distrust, LEAST_NS, Stretch, Witness, judge};
 use crate::source::kept::Kept;
+use crate::source::perf::cpu_list;
 
 /// The first line of /proc/stat, in clock ticks of 10 ms.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -62,6 +64,21 @@ impl StatLine {
         })
     }
 
+    /// All times together, ticks.
+    fn all(self) -> u64 {
+        self.user + self.system + self.unused()
+    }
+
+    /// What no process used: idle, waiting for I/O, stolen; ticks.
+    fn unused(self) -> u64 {
+        self.idle + self.waiting()
+    }
+
+    /// Waiting for I/O and stolen, which is outside of /proc/uptime's idle time; ticks.
+    fn waiting(self) -> u64 {
+        self.iowait + self.steal
+    }
+
     /// psutil's `cpu_percent` between an earlier line and this one, 0..100; `None` where no tick
     /// passed.
     pub fn percent_since(self, earlier: Self) -> Option<f64> {
@@ -94,112 +111,322 @@ pub fn uptime_idle_ns(text: &str) -> Option<u64> {
         .checked_add(hundredths * TICK_NS)
 }
 
-/// Logical CPUs online below `root`; where it does not tell, those this process may use.
+/// Logical CPUs online below `root`; where that is not told, those in /proc/stat, else those that
+/// this process may use.
 pub fn online_cpus(root: &Path) -> u32 {
-    fs::read_to_string(root.join("sys/devices/system/cpu/online"))
-        .ok()
-        .and_then(|text| crate::source::perf::cpu_list(&text))
-        .map(|cpus| cpus.len() as u32)
-        .filter(|n| *n > 0)
-        .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, |n| n.get() as u32))
+    let listed = || {
+        let text = fs::read_to_string(root.join("sys/devices/system/cpu/online")).ok()?;
+        online_in(&text)
+    };
+    let counted = || {
+        let text = fs::read(root.join("proc/stat")).ok()?;
+        let lines = text.split(|byte| *byte == b'\n');
+        let cpu = |line: &&[u8]| line.starts_with(b"cpu") && line.get(3) != Some(&b' ');
+        u32::try_from(lines.filter(cpu).count())
+            .ok()
+            .filter(|n| *n > 0)
+    };
+    listed().or_else(counted).unwrap_or_else(|| {
+        std::thread::available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(1))
+    })
 }
 
-/// How much CPU time the machine did not use.
+fn online_in(text: &str) -> Option<u32> {
+    u32::try_from(cpu_list(text)?.len()).ok().filter(|n| *n > 0)
+}
+
+/// How much CPU time the machine did not use, and how much there was.
 ///
 /// Idle time is kept by the kernel in ns and only printed in 10 ms, while busy time is sampled at
-/// the tick: so busy = capacity − idle is the exact one of the two.
+/// the tick: so busy = capacity − idle is the exact one of the two. CPUs come and go, so what there
+/// was is summed up like idle time.
 #[derive(Debug)]
 pub struct MachineCpu {
     uptime: Option<Kept>,
     stat: Option<Kept>,
-    /// Logical CPUs online.
+    online: Option<Kept>,
+    /// Logical CPUs online when last looked at.
     pub cpus: u32,
-    /// iowait + steal as last read, ns: they are outside /proc/uptime's idle.
-    waiting_ns: u64,
-    waiting_read_at: u64,
-    /// When idle time was last read, and what it was with iowait and steal.
-    last: Option<(u64, u64)>,
-    /// When it was last read, idle time alone, and the process's CPU time then.
+    /// They are another's to tell.
+    fixed: bool,
+    witness: Witness,
+    /// Why nothing was believed when that was last so.
+    unknown: Option<Witness>,
+    /// /proc/uptime is the kernel's own.
+    genuine: bool,
+    /// /proc/stat is not, though /proc/uptime is.
+    covered: bool,
+    /// CPU time that there was up to `looked_at`, ns.
+    capacity_ns: u64,
+    looked_at: Option<u64>,
+    /// The line of /proc/stat as last read, and when.
+    line: Option<(u64, StatLine)>,
+    /// What was known when sources were last compared.
+    base: Option<Base>,
+    /// What was not used, as last told.
+    unused_ns: Option<u64>,
+    /// What idle time by /proc/uptime and the process's CPU time were at the last look.
     seen: Option<(u64, u64, Option<u64>)>,
+}
+
+/// What all sources said at one moment.
+#[derive(Debug, Clone, Copy)]
+struct Base {
+    t_ns: u64,
+    capacity_ns: u64,
+    unused_ns: u64,
+    uptime_ns: Option<u64>,
+    line: Option<StatLine>,
+    inside_ns: Option<u64>,
 }
 
 /// The step in which /proc prints idle time, ns: the resolution of [`MachineCpu::idle_ns`].
 pub const IDLE_STEP_NS: u64 = TICK_NS;
 
 /// iowait and steal come from the long /proc/stat, which is not read more often than this, ns.
-const WAITING_EVERY_NS: u64 = 50_000_000;
+const STAT_EVERY_NS: u64 = 50_000_000;
+
+/// What was read within this time was read together, ns.
+const TOGETHER_NS: u64 = 5_000_000;
 
 impl MachineCpu {
     /// Opens /proc/uptime and /proc/stat below `root`.
     pub fn open(root: &Path) -> Self {
+        let uptime_path = root.join("proc/uptime");
+        let uptime = Kept::open(&uptime_path).ok();
+        let stat = Kept::open(&root.join("proc/stat")).ok();
+        let kind = file_system(&uptime_path);
+        // A file that somebody put over /proc/stat says nothing against the kernel's own.
+        let covered = kind == Some(PROC) && file_system(&root.join("proc/stat")) != Some(PROC);
         Self {
-            uptime: Kept::open(&root.join("proc/uptime")).ok(),
-            stat: Kept::open(&root.join("proc/stat")).ok(),
+            witness: match (&uptime, &stat) {
+                // lxcfs serves files of its own in the place of the kernel's.
+                (Some(_), Some(_)) if kind == Some(FUSE) => Witness::Stat(Distrust::Contradicted),
+                (Some(_), _) => Witness::Uptime,
+                (None, Some(_)) => Witness::Stat(Distrust::Unreadable),
+                (None, None) => Witness::Nothing(Distrust::Unreadable),
+            },
+            unknown: None,
+            covered,
+            genuine: kind == Some(PROC),
+            uptime,
+            stat,
+            online: Kept::open(&root.join("sys/devices/system/cpu/online")).ok(),
             cpus: online_cpus(root),
-            waiting_ns: 0,
-            waiting_read_at: 0,
-            last: None,
+            fixed: false,
+            capacity_ns: 0,
+            looked_at: None,
+            line: None,
+            base: None,
+            unused_ns: None,
             seen: None,
         }
     }
 
     /// Closes its files until they are read again.
     pub fn release(&self) {
-        for kept in self.uptime.iter().chain(&self.stat) {
+        for kept in self.uptime.iter().chain(&self.stat).chain(&self.online) {
             kept.release();
         }
     }
 
-    /// CPU time not used since boot: idle, waiting for I/O, or stolen; ns, all CPUs.
+    /// Takes another's word for the number of CPUs: what /proc and /sys show here is not the
+    /// machine's.
+    pub fn fix_cpus(&mut self, cpus: u32) {
+        self.cpus = cpus.max(1);
+        self.fixed = true;
+    }
+
+    /// Why busy time is unknown now, or was when it last was.
+    pub fn why_unknown(&self) -> Option<&'static str> {
+        self.unknown.and_then(Witness::doubt)
+    }
+
+    /// Why busy time is less sure than by the kernel's own /proc/uptime, where it is known.
+    pub fn doubt(&self) -> Option<&'static str> {
+        match self.witness {
+            // A kernel that adds idle time late says the same in the end.
+            Witness::Stat(Distrust::Contradicted) if self.genuine => None,
+            Witness::Stat(_) => self.witness.doubt(),
+            _ => None,
+        }
+    }
+
+    /// CPU time that there was until `now_ns`, summed up since this was opened, ns.
+    pub fn capacity_ns(&self, now_ns: u64) -> u64 {
+        let since = self.looked_at.map_or(0, |at| now_ns.saturating_sub(at));
+        self.capacity_ns
+            .saturating_add(since.saturating_mul(u64::from(self.cpus)))
+    }
+
+    /// CPU time not used since boot: idle, waiting for I/O, or stolen; ns, all CPUs. `None` where
+    /// nothing tells it that can be believed.
     ///
     /// Within the step in which it is printed it is not read again. iowait and steal come from the
     /// long /proc/stat, which is left alone while idle time and the CPU time of this process's
     /// tree, `inside_ns`, explain where the capacity went.
     pub fn idle_ns(&mut self, now_ns: u64, inside_ns: Option<u64>) -> Option<u64> {
-        if let Some((at, idle)) = self.last
-            && now_ns
-                .saturating_sub(at)
-                .saturating_mul(u64::from(self.cpus))
-                < IDLE_STEP_NS
+        let passed = self.looked_at.map(|at| now_ns.saturating_sub(at));
+        if let Some(passed) = passed
+            && passed.saturating_mul(u64::from(self.cpus)) < IDLE_STEP_NS
         {
-            return Some(idle);
+            return self.told();
         }
-        let mut buffer = [0u8; 64];
-        let idle = self
-            .uptime
-            .as_ref()?
-            .read(&mut buffer)
-            .ok()
-            .and_then(uptime_idle_ns)?;
-        if now_ns.saturating_sub(self.waiting_read_at) >= WAITING_EVERY_NS
-            && !self.explained(now_ns, idle, inside_ns)
-        {
+        let changed = self.count_cpus(now_ns);
+        let uptime_ns = self.read_uptime();
+        let needed = matches!(self.witness, Witness::Stat(_)) || uptime_ns.is_none();
+        let due = self
+            .line
+            .is_none_or(|(at, _)| now_ns.saturating_sub(at) >= STAT_EVERY_NS);
+        if needed || changed || due && !self.explained(now_ns, uptime_ns, inside_ns) {
             self.stat_line(now_ns);
         }
-        self.seen = Some((now_ns, idle, inside_ns));
-        let idle = idle + self.waiting_ns;
-        self.last = Some((now_ns, idle));
-        Some(idle)
+        if let (Some(idle), inside) = (uptime_ns, inside_ns) {
+            self.seen = Some((now_ns, idle, inside));
+        }
+        self.take(now_ns, uptime_ns, inside_ns);
+        self.told()
+    }
+
+    fn told(&self) -> Option<u64> {
+        match self.witness {
+            Witness::Nothing(_) => None,
+            _ => self.unused_ns,
+        }
+    }
+
+    /// Sums up capacity; returns whether CPUs came or went.
+    fn count_cpus(&mut self, now_ns: u64) -> bool {
+        let mut buffer = [0u8; 1024];
+        let now = match &self.online {
+            Some(kept) if !self.fixed => kept.read(&mut buffer).ok().and_then(online_in),
+            _ => None,
+        }
+        .unwrap_or(self.cpus);
+        let passed = self.looked_at.map_or(0, |at| now_ns.saturating_sub(at));
+        // When within that they changed is not known.
+        let twice = passed.saturating_mul(u64::from(self.cpus) + u64::from(now));
+        self.capacity_ns = self.capacity_ns.saturating_add(twice / 2);
+        self.looked_at = Some(now_ns);
+        std::mem::replace(&mut self.cpus, now) != now
+    }
+
+    fn read_uptime(&self) -> Option<u64> {
+        let mut buffer = [0u8; 64];
+        let text = self.uptime.as_ref()?.read(&mut buffer).ok()?;
+        // No machine has never rested: gVisor prints 0.00.
+        uptime_idle_ns(text).filter(|idle| *idle > 0)
+    }
+
+    /// Adds what was not used since sources were last compared, and compares them where both were
+    /// read now.
+    fn take(&mut self, now_ns: u64, uptime_ns: Option<u64>, inside_ns: Option<u64>) {
+        let fresh = self
+            .line
+            .filter(|(at, _)| at.abs_diff(now_ns) <= TOGETHER_NS);
+        let fresh = fresh.map(|(_, line)| line);
+        let line = self.line.map(|(_, line)| line);
+        let Some(base) = self.base else {
+            let unused = match (uptime_ns, line) {
+                (Some(idle), line) if !matches!(self.witness, Witness::Stat(_)) => {
+                    Some(idle.saturating_add(line.map_or(0, |l| l.waiting() * TICK_NS)))
+                }
+                (_, Some(line)) if line.all() > 0 => Some(line.unused() * TICK_NS),
+                _ => None,
+            };
+            match (unused, uptime_ns) {
+                (None, _) => self.distrust(if self.uptime.is_some() {
+                    Witness::Nothing(Distrust::Frozen)
+                } else {
+                    Witness::Nothing(Distrust::Unreadable)
+                }),
+                (Some(_), None) => self.witness = Witness::Stat(Distrust::Unreadable),
+                _ => {}
+            }
+            self.unused_ns = unused;
+            self.base = Some(Base {
+                t_ns: now_ns,
+                capacity_ns: self.capacity_ns,
+                unused_ns: unused.unwrap_or(0),
+                uptime_ns,
+                line: fresh,
+                inside_ns,
+            });
+            return;
+        };
+        let stretch = Stretch {
+            dt_ns: now_ns.saturating_sub(base.t_ns),
+            capacity_ns: self.capacity_ns.saturating_sub(base.capacity_ns),
+            uptime_ns: minus(uptime_ns, base.uptime_ns),
+            stat_ns: fresh
+                .zip(base.line)
+                .filter(|_| !self.covered)
+                .map(|(now, then)| {
+                    let ticks = |a: u64, b: u64| a.saturating_sub(b) * TICK_NS;
+                    (ticks(now.idle, then.idle), ticks(now.all(), then.all()))
+                }),
+            used_ns: minus(inside_ns, base.inside_ns),
+            genuine: self.genuine,
+        };
+        let compared = (fresh.is_some() || self.stat.is_none() || uptime_ns.is_none())
+            && stretch.capacity_ns >= LEAST_NS;
+        if compared {
+            let verdict = judge(&stretch);
+            self.distrust(verdict.witness);
+            let more = i128::from(verdict.capacity_ns) - i128::from(stretch.capacity_ns);
+            self.capacity_ns =
+                (i128::from(self.capacity_ns) + more).clamp(0, i128::from(u64::MAX)) as u64;
+        }
+        let waited = line.zip(base.line).map_or(0, |(now, then)| {
+            now.waiting().saturating_sub(then.waiting()) * TICK_NS
+        });
+        let came = match self.witness {
+            Witness::Uptime => stretch.uptime_ns.map(|idle| idle + waited),
+            Witness::Stat(_) => stretch.stat_ns.map(|(idle, _)| idle + waited),
+            Witness::Nothing(_) => None,
+        };
+        if let Some(came) = came {
+            let unused = base.unused_ns.saturating_add(came);
+            self.unused_ns = self.unused_ns.max(Some(unused));
+        }
+        if compared || base.line.is_none() && fresh.is_some() {
+            self.base = Some(Base {
+                t_ns: now_ns,
+                capacity_ns: self.capacity_ns,
+                unused_ns: self.unused_ns.unwrap_or(base.unused_ns),
+                uptime_ns,
+                line: fresh.or(base.line),
+                inside_ns,
+            });
+        }
+    }
+
+    fn distrust(&mut self, witness: Witness) {
+        self.witness = witness;
+        if matches!(witness, Witness::Nothing(_)) {
+            self.unknown = Some(witness);
+        }
     }
 
     /// What of [`MachineCpu::idle_ns`] was waiting for I/O or stolen, ns.
     pub fn waiting_ns(&self) -> u64 {
-        self.waiting_ns
+        self.line.map_or(0, |(_, line)| line.waiting() * TICK_NS)
     }
 
-    /// Whether idle time and the process's own since the last look make up all the capacity.
-    fn explained(&self, now_ns: u64, idle_ns: u64, inside_ns: Option<u64>) -> bool {
+    /// Whether idle time and the process's own since the last look make up the capacity, no more
+    /// and no less.
+    fn explained(&self, now_ns: u64, uptime_ns: Option<u64>, inside_ns: Option<u64>) -> bool {
         let Some((at, idle_then, Some(inside_then))) = self.seen else {
             return false;
         };
-        let Some(inside_ns) = inside_ns else {
+        let (Some(idle_ns), Some(inside_ns)) = (uptime_ns, inside_ns) else {
             return false;
         };
         let capacity = now_ns
             .saturating_sub(at)
             .saturating_mul(u64::from(self.cpus));
         let known = idle_ns.saturating_sub(idle_then) + inside_ns.saturating_sub(inside_then);
-        capacity <= known + 2 * IDLE_STEP_NS
+        capacity <= known + 2 * IDLE_STEP_NS && known <= capacity + capacity / 10 + 3 * IDLE_STEP_NS
     }
 
     /// The machine's CPU line, for psutil's percentages.
@@ -208,13 +435,32 @@ impl MachineCpu {
         let mut buffer = [0u8; 256];
         let text = self.stat.as_ref()?.read_start(&mut buffer).ok()?;
         let line = StatLine::parse(text)?;
-        self.waiting_ns = (line.iowait + line.steal) * TICK_NS;
-        self.waiting_read_at = now_ns;
+        self.line = Some((now_ns, line));
         Some(line)
     }
+}
 
-    /// Whether /proc/stat could be opened.
-    pub fn has_stat(&self) -> bool {
-        self.stat.is_some()
+fn minus(now: Option<u64>, then: Option<u64>) -> Option<u64> {
+    now.zip(then).map(|(now, then)| now.saturating_sub(then))
+}
+
+/// `FUSE_SUPER_MAGIC` of fs/fuse/inode.c.
+const FUSE: i64 = 0x6573_5546;
+
+/// `PROC_SUPER_MAGIC` of linux/magic.h.
+const PROC: i64 = 0x9fa0;
+
+/// The kind of file system that serves `path`.
+fn file_system(path: &Path) -> Option<i64> {
+    let path = std::ffi::CString::new(path.as_os_str().as_encoded_bytes()).ok()?;
+    // SAFETY: statfs fills the zeroed structure, for which all-zero is valid; the path is a string
+    // that lives through the call.
+    unsafe {
+        let mut found: libc::statfs = std::mem::zeroed();
+        #[allow(
+            clippy::unnecessary_cast,
+            reason = "its type differs between architectures"
+        )]
+        (libc::statfs(path.as_ptr(), &mut found) == 0).then_some(found.f_type as i64)
     }
 }

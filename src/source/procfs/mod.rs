@@ -5,6 +5,7 @@ mod cgroup;
 mod machine;
 mod system;
 mod tree;
+mod witness;
 
 pub use cgroup::{CgroupCpu, cgroup_usage_usec};
 pub use machine::{IDLE_STEP_NS, MachineCpu, StatLine, online_cpus, uptime_idle_ns};
