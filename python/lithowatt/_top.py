@@ -55,7 +55,8 @@ WORKLOAD_SPREAD = 1.7
 ``attribution.rs``, whose band for a share this is."""
 
 MOST_IDLE = 0.75
-"""Part of the power seen that a machine may take at rest where idle is a guess: ``reading.rs``."""
+"""Part of the power seen with all CPUs busy that a machine may take at rest, where idle is a guess:
+as in the core's ``reading/headline.rs``. The less was going on, the larger the part."""
 
 IDLE_BANDS = {"learned": (0.9, 1.02), "calibrated": (0.9, 1.05), "configured": (0.95, 1.05)}
 """Bands of idle power by its source, relative: ``facts.rs``."""
@@ -327,7 +328,10 @@ class Top:
             low, high = IDLE_BANDS[source]
         else:
             low, high = self._modelled_band(reading, 0.0)
-            high = max(high, MOST_IDLE * machine / idle if idle > 0 else 1.0)
+            used = self._cpus if busy_ns is None or seconds <= 0 else busy_ns * 1e-9 / seconds
+            busy = min(used / max(self._cpus, 1), 1.0)
+            most = 1.0 / (1.0 + (1.0 / MOST_IDLE - 1.0) * busy)
+            high = max(high, most * machine / idle if idle > 0 else 1.0)
         at_rest = idle, idle * low, min(machine, max(idle, idle * high))
         return Energy(around, at_rest, "measured", method, source)
 
