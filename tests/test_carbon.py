@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -492,3 +493,18 @@ def test_nothing_heavy_is_imported_and_no_table_is_read() -> None:
         "lithowatt.aws.calculate_energy_cost_correlation\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+@pytest.mark.parametrize(
+    ("ask", "like"),
+    [
+        (lambda: grid_intensity("us-eats-1"), "us-east-1"),
+        (lambda: grid_intensity("mars-1"), "regions()"),
+        (lambda: grid_intensity("x" * 5000), "regions()"),
+        (lambda: grid_intensity(["us-east-1"] * 900), "regions()"),
+    ],
+)
+def test_an_unknown_place_is_answered_in_one_line(ask: Any, like: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(like)) as error:
+        ask()
+    assert len(str(error.value)) < 300

@@ -513,6 +513,13 @@ def test_the_command_tells_dollars_joules_and_grams(
     shown = capsys.readouterr().out
     assert "g CO2e per call" in shown
     assert "aws.amazon.com/lambda/pricing" in shown
+    # A plain number has no band, one call no plural, a millionth of a dollar no exponent.
+    assert "1 request\n" in shown and re.search(r"^energy +3 J$", shown, re.M)
+    assert not re.search(r"\de-\d+ USD", shown)
+    assert main([*arguments, "--joules", "3,1,6", "--sources"]) == 0
+    more = capsys.readouterr().out
+    assert re.search(r"^energy +3 J +1 to 6$", more, re.M)
+    assert more.count("https://") > shown.count("https://")
     assert main(arguments) == 0
     assert "CO2e" not in capsys.readouterr().out
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lithowatt import _core
-from lithowatt._command import Ending
+from lithowatt._command import Ending, runnable
 from lithowatt._errors import AgentError
 from lithowatt._reading import format_number
 
@@ -103,7 +103,11 @@ def run(arguments: argparse.Namespace) -> int:
     path = arguments.ring or os.environ.get("LITHOWATT_RING") or None
     _check_together(arguments)
     if arguments.show:
-        return _show(_core.Ring(path, arguments.root), arguments.json)
+        try:
+            ring = _core.Ring(path, arguments.root)
+        except AgentError as error:
+            raise AgentError(runnable(str(error))) from None
+        return _show(ring, arguments.json)
     if arguments.mirror:
         return _mirror(arguments, path or RING_PATH)
     address = _address(arguments.metrics)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -47,7 +48,11 @@ def add_cli(commands: Any) -> None:
     cost.add_argument(
         "--intensity", type=float, metavar="G", help="of the grid, g CO2e per kWh (by region)"
     )
-    cost.add_argument("--json", action="store_true", help="as JSON")
+    form = cost.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="as JSON")
+    form.add_argument(
+        "--sources", action="store_true", help="name where prices and factors are from"
+    )
     cost.set_defaults(func=_cost)
 
 
@@ -122,7 +127,7 @@ def _cost(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps(report, indent=2, allow_nan=False))
     else:
-        _print(report)
+        _print(report, arguments.sources)
     return 0
 
 
@@ -130,10 +135,19 @@ def _parts(estimate: Estimate) -> dict[str, Any]:
     return estimate._asdict()
 
 
-def _print(report: dict[str, Any]) -> None:
-    rows = [("billed", f"{report['total_usd']:.10g} USD", f"{report['requests']} requests")]
+def _usd(value: float) -> str:
+    """Dollars without an exponent: a call costs millionths of one."""
+    if value == 0:
+        return "0 USD"
+    digits = max(2, 3 - math.floor(math.log10(abs(value))))
+    return f"{value:.{digits}f} USD"
+
+
+def _print(report: dict[str, Any], sources: bool) -> None:
+    count = report["requests"]
+    rows = [("billed", _usd(report["total_usd"]), f"{count} request{'' if count == 1 else 's'}")]
     for part in ("compute", "request", "storage"):
-        rows.append((f"  {part}", f"{report[f'{part}_usd']:.10g} USD", ""))
+        rows.append((f"  {part}", _usd(report[f"{part}_usd"]), ""))
     names = {
         "energy_j": ("energy", "J"),
         "electricity_usd": ("electricity", "USD"),
@@ -144,9 +158,10 @@ def _print(report: dict[str, Any]) -> None:
     notes = [report["price"]]
     for key, part in report.get("per_call", {}).items():
         name, unit = names[key]
-        rows.append(
-            (name, f"{part['value']:.4g} {unit}", f"{part['low']:.4g} .. {part['high']:.4g}")
-        )
+        # A plain number has no band.
+        band = f"{part['low']:.4g} to {part['high']:.4g}" if part["low"] < part["high"] else ""
+        value = _usd(part["value"]) if unit == "USD" else f"{part['value']:.4g} {unit}"
+        rows.append((name, value, band))
         if key in ("electricity_usd", "operational_gco2e", "embodied_gco2e"):
             notes.append(f"{name}: {part['source']}")
     left = max(len(row[0]) for row in rows)
@@ -154,5 +169,8 @@ def _print(report: dict[str, Any]) -> None:
     for first, second, third in rows:
         print(f"{first:<{left}}  {second:<{middle}}  {third}".rstrip())
     print()
-    for note in notes:
-        print(note)
+    print(notes[0])
+    if sources:
+        print("\n".join(notes[1:]))
+    elif notes[1:]:
+        print("--sources tells where the other figures are from")

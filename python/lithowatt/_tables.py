@@ -11,6 +11,7 @@ from lithowatt._reading import Estimate
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
 
@@ -95,3 +96,18 @@ def path(name: str) -> Path:
     from pathlib import Path
 
     return Path(__file__).with_name("data") / name
+
+
+def closest(given: object, known: Iterable[str], most: int = 3) -> str:
+    """The names that are most like what was given, and how many there are in all.
+
+    Example:
+        >>> closest("us-eats-1", ["eu-west-1", "us-east-1", "us-east-2"], 2)
+        'closest are us-east-1, us-east-2, of 3'
+    """
+    from difflib import get_close_matches
+
+    names = sorted(known)
+    like = get_close_matches(str(given)[:80].lower(), [name.lower() for name in names], most, 0.4)
+    found = [name for name in names if name.lower() in like] or names[:most]
+    return f"closest are {', '.join(found)}, of {len(names)}"

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from lithowatt._reading import Estimate
-from lithowatt._tables import estimate, number, product, rows
+from lithowatt._tables import closest, estimate, number, product, rows
 from lithowatt.cost import normalise_architecture
 
 if TYPE_CHECKING:
@@ -181,9 +181,9 @@ def grid_intensity(region: str | None = None, country: str | None = None) -> Gri
     if region is not None:
         key = region.strip().lower() if isinstance(region, str) else ""
         if key not in _regions:
-            known = ", ".join(sorted(_regions))
             raise ValueError(
-                f"there is no grid intensity for region {region!r:.80} here, only for {known}; "
+                f"there is no grid intensity for region {region!r:.80} here "
+                f"({closest(region, _regions)}, such as us-east-1: lithowatt.carbon.regions()); "
                 "give intensity or country"
             )
         return _zones[_regions[key][1]]
