@@ -93,6 +93,15 @@ def total(ctx):
     return words
 
 
+def works(ctx):
+    burn(ctx.get_param("burn"))
+
+
+def breaks(ctx):
+    works(ctx)
+    raise ValueError("a broken branch")
+
+
 def raises_at_last(ctx):
     total(ctx)
     raise ValueError("nothing adds up")
@@ -178,14 +187,27 @@ def main():
             outputs=[data("total", suffix=".total")],
             max_concurrency=1,
         )
-        first >> last
-        dag.add_stages([first, last])
+        if plan.get("diamond"):
+            functions = {"root": works, "good": works, "bad": works, "leaf": works}
+            functions[plan["diamond"]] = breaks
+            root, good, bad, leaf = (
+                Stage(name, func=function, inputs=[], outputs=[], params={"burn": 0.1})
+                for name, function in functions.items()
+            )
+            for branch in (good, bad):
+                root >> branch
+                branch >> leaf
+            stages = [root, good, bad, leaf]
+        else:
+            first >> last
+            stages = [first, last]
+        dag.add_stages(stages)
         dag_executor = DAGExecutor(dag, executor=executor)
         dag_executor._base_path = os.getcwd()
         space = [
             {
-                name: StageConfig(cpu=cpu, memory=memory, workers=workers)
-                for name in ("map", "reduce")
+                stage.stage_id: StageConfig(cpu=cpu, memory=memory, workers=workers)
+                for stage in stages
             }
             for cpu, memory, workers in plan.get("configurations", [])
         ]

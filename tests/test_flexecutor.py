@@ -1030,3 +1030,42 @@ def test_a_training_column_that_grows_is_the_same_list():
     metrics["energy"].append([2.0])
     complete_training(metrics)
     assert metrics[SEED_COLUMN] is column and column == [[1.0], [2.0]]
+
+
+# --- a Lithops with a meter of its own ----------------------------------------
+
+
+@pytest.mark.parametrize("wrapped", [True, False])
+def test_joules_that_came_with_the_times_outlive_another_meters_stats(wrapped):
+    _, times = metered_stage(stage)(Context())
+    ridden = (times.energy, times.energy_compute, times.rapl_energy_pkg, times.TDP)
+
+    class Foreign(Future):
+        stats: typing.ClassVar = [
+            {
+                "worker_exec_time": 2.5,
+                "worker_func_exec_time": 2.0,
+                "worker_func_energy_consumption": 262588.8,
+                "worker_func_energy_duration": 0.0,
+                "worker_func_energy_method_used": "null, null, null, psutil",
+                "worker_func_rapl_energy_pkg": 401.0,
+                "worker_func_perf_energy_cores": 0.0,
+                "worker_func_psutil_cpu_percent": 0.0,
+            }
+        ]
+
+        def get_timings(self) -> Any:
+            return [times]
+
+    if not wrapped:
+        # Nothing came with the times: the client's estimate, and not the other meter's number.
+        del times.__dict__["_lithowatt_values"]
+    future = Foreign()
+    complete_timings(future, Place("localhost"), "s")
+    [seen] = future.get_timings()
+    if wrapped:
+        assert (seen.energy, seen.energy_compute, seen.rapl_energy_pkg, seen.TDP) == ridden
+    else:
+        assert seen.energy_method == METHOD and 0 < seen.energy < 1000
+    assert seen.perf_energy_cores != 0.0 and seen.rapl_energy_pkg != 401.0
+    assert seen.time_consumption == 2.5

@@ -271,6 +271,57 @@ def test_what_earlier_stages_of_a_failed_run_used_is_kept(source, tmp_path):
 
 
 @pytest.mark.parametrize("source", SOURCES)
+def test_of_a_broken_diamond_every_stage_that_ran_is_told(source, tmp_path):
+    plan = {"diamond": "bad", "configurations": [[1, 512, 2]], "repetitions": 1}
+    seen = run(source, tmp_path, plan)
+    assert seen["error"] == ["ValueError", "a broken branch"]
+    for stage in ("root", "good", "bad"):
+        assert not profile_of(tmp_path, stage).exists()
+        [failure] = read_sidecar(profile_of(tmp_path, stage))["failures"]
+        assert failure["calls"] == 2 and failure["energy_known"] > 0, stage
+        assert failure["energy_definition"] and failure["energy_method"]
+        if stage != "bad":
+            assert failure["error"] == "not in the profile: stage bad failed"
+            assert failure["calls_with_energy"] == 2 and failure["energy"] > 0
+    assert not profile_of(tmp_path, "leaf").with_name("leaf.json.energy").exists()
+
+
+#: Checkouts that bring their own Lithops, whose handler has a meter of its own.
+OWN_LITHOPS = [
+    pytest.param(path, id=path.name)
+    for path in CHECKOUTS
+    if not WHY and (path / "lithops_fork").is_dir()
+]
+WHY_NOT = WHY or "no checkout in FLEXECUTOR_SRC has a Lithops of its own"
+OWN_LITHOPS = OWN_LITHOPS or [pytest.param(None, id="none", marks=pytest.mark.skip(reason=WHY_NOT))]
+
+
+@pytest.mark.parametrize("source", OWN_LITHOPS)
+@pytest.mark.parametrize("mode", ["auto", "class", "meter"])
+def test_on_the_forks_own_lithops_joules_are_the_stages_own(source, mode, tmp_path):
+    plan = {"mode": mode, "version": 1, "burn": 0.3}
+    if mode == "meter":
+        plan["workers"] = 2
+    else:
+        plan |= {"configurations": [[1, 512, 2]], "repetitions": 1}
+    path = os.pathsep.join(str(source / name) for name in (".", "flexecutor", "lithops_fork"))
+    seen = run(source, tmp_path, plan, PYTHONPATH=path)
+    assert "error" not in seen
+    calls = seen["times"]["map"]
+    for call in calls:
+        # Its handler leaves percent times CPU seconds of the host since boot: millions of joules.
+        assert 0.01 < call["energy"] < 200
+        assert call["energy_low"] <= call["energy"] <= call["energy_high"]
+        assert call["energy_method"] and call["energy_quality"]
+        assert 0.5 * call["energy"] < call["energy_compute"] <= call["energy"]
+        assert 0.25 < call["cpu_time"] < 3
+        assert call["TDP"] == pytest.approx(call["energy"], rel=2)
+    if mode != "meter":
+        metrics = read_profile(profile_of(tmp_path, "map"))[Configuration(1, 512, 2)]
+        assert metrics["energy"] == metrics["RAPL"] == [[call["energy"] for call in calls]]
+
+
+@pytest.mark.parametrize("source", SOURCES)
 def test_a_profile_that_is_cut_off_is_named_and_left_alone(source, tmp_path):
     file = profile_of(tmp_path, "map")
     file.parent.mkdir(parents=True)

@@ -205,7 +205,7 @@ class PlainEngine:
         for future, answer in zip(futures, answers, strict=True):
             _, times = answer
             stats = future.stats
-            if apply_energy is not None and "worker_func_energy_consumption" in stats:
+            if apply_energy is not None and stats.get("worker_func_energy_schema") is not None:
                 apply_energy(times, stats)
             times.cold_start = stats["worker_start_tstamp"] - stats["host_submit_tstamp"]
             records.append(CallRecord(times, stats))

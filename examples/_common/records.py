@@ -23,19 +23,24 @@ class CallRecord:
     times: Any
     stats: dict[str, Any]
 
+    @property
+    def _metered(self) -> dict[str, Any]:
+        """The stats where lithowatt made them; another meter's have the same names."""
+        return self.stats if self.stats.get("worker_func_energy_schema") is not None else {}
+
     def _number(self, name: str, key: str) -> float | None:
         """The worker's own value, else that of the stats."""
         value = finite(getattr(self.times, name, None))
-        return finite(self.stats.get(f"worker_func_{key}")) if value is None else value
+        return finite(self._metered.get(f"worker_func_{key}")) if value is None else value
 
     def _text(self, name: str) -> str | None:
         value = text(getattr(self.times, name, None))
-        return text(self.stats.get(f"worker_func_{name}")) if value is None else value
+        return text(self._metered.get(f"worker_func_{name}")) if value is None else value
 
     @property
     def seconds(self) -> float | None:
         """Length of the call as the meter saw it, else read + compute + write, s."""
-        metered = finite(self.stats.get("worker_func_energy_duration"))
+        metered = finite(self._metered.get("worker_func_energy_duration"))
         return finite(self.times.total) if metered is None else metered
 
     @property
@@ -93,13 +98,13 @@ class CallRecord:
 
     def reasons(self) -> list[str]:
         """What a careful reader wants to know: warnings, and why something is missing."""
-        if "worker_func_energy_consumption" not in self.stats:
+        if not self._metered:
             if self.joules is not None:
                 return []
             return [f"no energy in the stats: {_why_not_metered()}"]
-        found = [str(warning) for warning in self.stats.get("worker_func_energy_warnings") or []]
+        found = [str(warning) for warning in self._metered.get("worker_func_energy_warnings") or []]
         sources = {
-            method: str(self.stats.get(f"worker_func_{method}_source") or "")
+            method: str(self._metered.get(f"worker_func_{method}_source") or "")
             for method in ("energy", "rapl", "perf", "psutil")
         }
         missing = {method for method, text in sources.items() if text.startswith("unavailable")}

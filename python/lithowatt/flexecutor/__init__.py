@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     )
     from lithowatt.flexecutor._patch import install, installed, patch_executor, uninstall
     from lithowatt.flexecutor._proxy import Failure, meter, metered_stage
-    from lithowatt.flexecutor._values import apply_energy, energy_values
+    from lithowatt.flexecutor._values import apply_energy, energy_values, has_energy
 
     EnergyDAGExecutor: Any
     EnergyJolteon: Any
@@ -44,6 +44,7 @@ _HOMES = {
     "FunctionTimes": "_columns",
     "apply_energy": "_values",
     "energy_values": "_values",
+    "has_energy": "_values",
     "install": "_patch",
     "installed": "_patch",
     "patch_executor": "_patch",
@@ -63,6 +64,7 @@ __all__ = [
     "FunctionTimes",
     "apply_energy",
     "energy_values",
+    "has_energy",
     "install",
     "installed",
     "meter",
