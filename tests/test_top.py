@@ -23,7 +23,15 @@ import kernel_probes
 from lithowatt import EnergyMeter, UnavailableError, _core
 from lithowatt._cgroup_names import place_of, place_of_process, printable
 from lithowatt._top import Energy, Look, Row, Top, band, record
-from lithowatt._top_counts import ProbeCounts, Snapshot, Tree, Use, ended_between, used_between
+from lithowatt._top_counts import (
+    ProbeCounts,
+    Snapshot,
+    Tree,
+    Use,
+    ended_between,
+    hides_others,
+    used_between,
+)
 from lithowatt._top_view import plain, show, table
 from lithowatt.cli import main
 from rig import Rig
@@ -852,3 +860,25 @@ def test_bad_arguments(arguments: list[str], named: str, capsys: Any) -> None:
     assert code == 2
     out, err = capsys.readouterr()
     assert out == "" and named in err
+
+
+def _mounted(proc: Path, *options: str) -> Path:
+    """A /proc that says it is mounted with these options, one after the other."""
+    (proc / "self").mkdir(parents=True)
+    lines = [f"22 1 0:20 / {proc} rw shared:5 - proc proc rw,{option}\n" for option in options]
+    (proc / "self" / "mountinfo").write_text("".join(lines))
+    return proc
+
+
+def test_a_proc_that_hides_others_is_known(tmp_path: Path) -> None:
+    for number, option in enumerate(("hidepid=invisible", "hidepid=2", "gid=9,hidepid=1")):
+        assert hides_others(_mounted(tmp_path / str(number), option)), option
+    for number, options in enumerate((["relatime"], ["hidepid=0"], ["hidepid=off"]), 10):
+        assert not hides_others(_mounted(tmp_path / str(number), *options)), options
+    # The last mount is what is seen, and a member of the group sees everybody.
+    assert not hides_others(_mounted(tmp_path / "over", "hidepid=2", "relatime"))
+    seen = _mounted(tmp_path / "seen", "hidepid=2,gid=9")
+    (seen / "1").mkdir()
+    (seen / "1" / "stat").write_text("1 (init) S 0")
+    assert not hides_others(seen)
+    assert not hides_others(tmp_path / "nothing")

@@ -9,6 +9,7 @@ own: the rows sum to the machine.
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 import os
 import time
@@ -34,6 +35,7 @@ from lithowatt._top_counts import (
     below,
     counts,
     ended_between,
+    hides_others,
     numbers_are_the_kernels,
     used_between,
 )
@@ -253,6 +255,17 @@ class Top:
         """Why looking again is of no use."""
         return self._subject.ended()
 
+    @functools.cached_property
+    def _hidden(self) -> list[str]:
+        """What a user should know of a /proc that shows a part of the processes (``hidepid``)."""
+        proc = below(self._root, "proc")
+        if self.by != "process" or self._why_not_probes is None or not hides_others(proc):
+            return []
+        return [
+            f"{proc} hides other users' processes (hidepid): what they use is in the row of "
+            "short-lived or hidden processes; root sees them"
+        ]
+
     def close(self) -> None:
         """Ends the metering."""
         with contextlib.suppress(LithowattError):
@@ -303,7 +316,7 @@ class Top:
             own_ns=own_ns,
             processes=len(used),
             unseen_slices=after.lost - before.lost if self._why_not_probes is None else None,
-            warnings=list(reading.warnings),
+            warnings=[*reading.warnings, *self._hidden],
         )
         gone = ended_between(before, after, used)
         self._share(look, used, chosen, gone, machine, _minus(subject_after, subject_before))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -248,6 +249,28 @@ def counts(root: str | None, pid: int | None, groups: bool) -> tuple[Counts, str
 
 def below(root: str | None, name: str) -> Path:
     return Path(root or os.environ.get("LITHOWATT_ROOT") or "/") / name
+
+
+def hides_others(proc: Path) -> bool:
+    """Whether a ``/proc`` shows this user their own processes only (mount option ``hidepid``)."""
+    try:
+        mounts = (proc / "self" / "mountinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return False
+    hidden = False
+    for line in mounts.splitlines():
+        words = line.split(" ")
+        if len(words) > 4 and words[4] == str(proc):
+            # The last one lies over those before it.
+            hidden = re.search(r"\bhidepid=(?!0|off)", words[-1]) is not None
+    if not hidden:
+        return False
+    try:
+        # Members of the group that `gid=` names see everything.
+        (proc / "1" / "stat").read_bytes()
+    except OSError:
+        return True
+    return False
 
 
 def numbers_are_the_kernels(root: str | None) -> bool:

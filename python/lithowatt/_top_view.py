@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import textwrap
 import time
 from typing import TYPE_CHECKING, NamedTuple, TextIO
 
@@ -39,7 +40,7 @@ class Line(NamedTuple):
     part: bool
 
 
-HEAD = Line("W", "95 % band", "share", "CPU", "PID", "NAME", "IN", True)
+HEAD = Line("W", "95 % band", "share", "CPU", "PID", "NAME", "CONTAINER", True)
 
 
 def header(look: Look) -> list[str]:
@@ -63,10 +64,7 @@ def header(look: Look) -> list[str]:
     if look.why_not_probes:
         lines.append(f"without kernel probes: {look.why_not_probes}")
     share = 100e-9 * look.own_ns / look.seconds if look.seconds > 0 else 0.0
-    lines.append(
-        f"this program: {format_number(look.own_ns * 1e-6)} ms of CPU for this look, "
-        f"{format_number(share)} % of a CPU"
-    )
+    lines.append(f"lithowatt's own cost: {format_number(share)} % of a CPU")
     lines.extend(f"warning: {text}" for text in look.warnings)
     return [printable(line) for line in lines]
 
@@ -115,9 +113,9 @@ def table(look: Look, most: int | None) -> list[Line]:
     if energy is None:
         return lines
     if look.unattributed is not None:
-        lines.append(part("ended in between, or not seen", look.unattributed))
+        lines.append(part("short-lived or hidden processes", look.unattributed))
     if look.ended_inside is not None:
-        lines.append(part("of these, ended in between", look.ended_inside))
+        lines.append(part("of these, short-lived", look.ended_inside))
     if look.others is not None:
         lines.append(part("all else", look.others))
     lines.append(part("idle", energy.idle[0]))
@@ -137,7 +135,11 @@ def _head(look: Look) -> Line:
 
 def laid_out(look: Look, most: int | None) -> list[tuple[str, bool]]:
     """Titles and table in columns, and which lines are no process, cgroup or container."""
-    lines = [_head(look), *table(look, most)]
+    rows = table(look, most)
+    head = _head(look)
+    if not any(line.where for line in rows):
+        head = head._replace(where="")
+    lines = [head, *rows]
     widths = [max(len(str(line[i])) for line in lines) for i in range(6)]
     return [
         (
@@ -186,7 +188,12 @@ def _live(looks: Iterator[Look], top: Top, to: TextIO) -> None:
         return Text(text, style, overflow="ellipsis", no_wrap=True)
 
     def drawn(look: Look) -> Group:
-        first, *head = header(look)
+        # A command that is cut off at the edge helps nobody.
+        first, *head = (
+            part
+            for text in header(look)
+            for part in textwrap.wrap(text, console.size.width, subsequent_indent="  ") or [""]
+        )
         # The titles, the parts and one line to spare.
         room = max(LEAST_ROWS, console.size.height - len(head) - 8)
         titles, *rows = laid_out(look, room if top.limit is None else min(room, top.limit))
