@@ -1,16 +1,22 @@
-"""The README's Python runs as it stands there."""
+"""The README's Python runs as it stands there, and what it says of names and commands is so."""
 
 from __future__ import annotations
 
+import inspect
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-README = Path(__file__).parent.parent / "README.md"
+from lithowatt import EnergyMeter
+from lithowatt.cli import _parser
+
+TOP = Path(__file__).parent.parent
+README = TOP / "README.md"
 SNIPPETS = re.findall(r"^```python\n(.*?)^```", README.read_text("utf-8"), re.DOTALL | re.MULTILINE)
 
 
@@ -35,3 +41,50 @@ def test_a_snippet_of_the_readme_runs(snippet: str, tmp_path: Path) -> None:
         return
     assert re.search(r"\d\.\d+", done.stdout), done.stdout
     assert "None" not in done.stdout.splitlines()[0]
+
+
+def test_the_signature_is_the_meters() -> None:
+    """Names, order and defaults; ``...`` stands for what the environment says."""
+    (told,) = re.findall(r"^`EnergyMeter\((methods=.*?)\)`", README.read_text("utf-8"), re.S | re.M)
+    real = inspect.signature(EnergyMeter).parameters.values()
+
+    def default(value: object) -> str:
+        return "..." if value is ... else repr(value).replace("'", '"')
+
+    wanted = ", ".join(f"{one.name}={default(one.default)}" for one in real)
+    assert " ".join(told.split()) == wanted
+
+
+SHELL = re.findall(r"^```sh\n(.*?)^```", README.read_text("utf-8"), re.DOTALL | re.MULTILINE)
+
+
+def test_its_commands_are_commands() -> None:
+    seen = 0
+    lines = "".join(SHELL).replace("\\\n", " ").splitlines()
+    for line in lines:
+        words = shlex.split(line, comments=True)
+        if "lithowatt" not in words:
+            continue
+        arguments = words[words.index("lithowatt") + 1 :]
+        _parser().parse_args(arguments)
+        seen += 1
+    assert seen >= 6
+
+
+def test_its_verbs_are_in_the_makefile() -> None:
+    verbs = set(re.findall(r"(?:^|`)make ([a-z][a-z-]*)", README.read_text("utf-8"), re.M))
+    assert {"demo", "test", "examples", "wheel"} <= verbs
+    targets = set(re.findall(r"^([a-z][a-z0-9-]*):", (TOP / "Makefile").read_text(), re.M))
+    assert verbs <= targets
+
+
+@pytest.mark.parametrize("word", ["Linux only", "lithops-cloud.github.io", "minutes", "CVE-2020-8694"])
+def test_a_stranger_is_told(word: str) -> None:
+    assert word in README.read_text("utf-8")
+
+
+def test_its_links_are_there() -> None:
+    for document in [README, *sorted((TOP / "docs").glob("*.md"))]:
+        for target in re.findall(r"\]\(([^)#\s]+)", document.read_text("utf-8")):
+            if "://" not in target:
+                assert (document.parent / target).exists(), f"{document.name}: {target}"
