@@ -176,7 +176,7 @@ def start_of_python(times: int) -> tuple[float, float]:
         pythons = []
         for name, files in (
             ("without", ()),
-            ("with", ("lithowatt-hook.pth", "_lithowatt_hook.py")),
+            ("with", ("lithowatt-hook.pth", "lithowatt-hook.start", "_lithowatt_hook.py")),
         ):
             home = Path(scratch) / name
             venv.create(home, with_pip=False, symlinks=True)
