@@ -11,6 +11,7 @@ import socket
 import stat
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -20,7 +21,7 @@ from pathlib import Path
 import pytest
 
 from agent_tools import AgentProcess, blind_root, burning, shared_folder
-from lithowatt import EnergyMeter, _core
+from lithowatt import EnergyMeter, _agent_metrics, _core
 from lithowatt._errors import AgentError
 from rig import Rig, StaticTree
 
@@ -146,7 +147,10 @@ def test_a_second_agent_with_the_same_port_is_told_of_the_first(
     ring = folder / "lithowatt" / "ring"
     address = f"127.0.0.1:{free_port()}"
     with AgentProcess(tree.root, ring, "--metrics", address) as first:
-        assert f"http://{address}/metrics" in first.said.read_text()
+        deadline = time.monotonic() + 30  # the ring is there a little before it is announced
+        while not (said := first.said.read_text()) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        assert f"http://{address}/metrics" in said
         command = [sys.executable, "-m", "lithowatt", "agent", "--root", str(tree.root)]
         second = subprocess.run(
             [*command, "--ring", str(ring), "--metrics", address], capture_output=True, text=True
@@ -177,10 +181,14 @@ def test_a_ring_that_is_a_directory_is_refused_without_a_trace(
 def test_a_ring_on_a_disk_is_shown_another_place(monkeypatch: pytest.MonkeyPatch) -> None:
     from lithowatt import _agent
 
-    memory = {"/dev/shm/lithowatt/ring"}
+    # In a folder that all may write to, anybody may have made the ring's folder before.
+    memory = {"/dev/shm/lithowatt/ring", "/tmp/lithowatt/ring"}
     monkeypatch.setattr(_agent, "_in_memory", lambda path: path in memory)
-    expected = "/dev/shm/lithowatt/ring" if Path("/dev/shm").is_dir() else "one that is mounted"
-    assert expected in _agent._place_in_memory()
+    monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
+    assert "one that is mounted" in _agent._place_in_memory()
+    monkeypatch.setenv("XDG_RUNTIME_DIR", "/")
+    memory.add("//lithowatt/ring")
+    assert _agent._place_in_memory() == "//lithowatt/ring"
     memory.add("/run/lithowatt/ring")
     assert _agent._place_in_memory() == "/run/lithowatt/ring"
 
@@ -249,6 +257,7 @@ def test_a_ring_that_cannot_be_made_is_said_with_a_place_that_can(
     assert str(place.parent) in done.stderr and "cannot be made" in done.stderr
     assert "No such file" in done.stderr and "expected" in done.stderr
     assert "--ring" in done.stderr and "cannot read" not in done.stderr
+    assert "--ring=/dev/shm" not in done.stderr
 
 
 def test_a_second_mirror_is_told_of_the_first(folder: Path, tree: StaticTree) -> None:
@@ -663,3 +672,193 @@ def test_a_ring_is_not_made_in_a_folder_of_others(folder: Path, tree: StaticTree
     bad.chmod(0o777)
     with pytest.raises(AgentError, match="written by others"):
         _core.Agent(bad / "ring", root=tree.root)
+
+
+@pytest.mark.parametrize("more", [(), ("--mirror", "http://127.0.0.1:9")])
+@pytest.mark.parametrize("by", ["--ring", "LITHOWATT_RING"])
+@pytest.mark.parametrize("kind", ["config", "link", "dangling", "fifo", "device", "socket"])
+def test_only_a_ring_is_replaced(
+    folder: Path, tree: StaticTree, kind: str, by: str, more: tuple[str, ...]
+) -> None:
+    place = folder / "settings" / "x"
+    place.parent.mkdir(mode=0o755)
+    other = folder / "other"
+    other.write_text("precious")
+    listening = socket.socket(socket.AF_UNIX)
+    if kind == "config":
+        place.write_text("precious")
+    elif kind == "link":
+        place.symlink_to(other)
+    elif kind == "dangling":
+        place.symlink_to(folder / "nothing")
+    elif kind == "fifo":
+        os.mkfifo(place)
+    elif kind == "socket":
+        listening.bind(str(place))
+    else:
+        # Of a name of our own: a test that fails must not take the machine's.
+        try:
+            os.mknod(place, 0o666 | stat.S_IFCHR, os.makedev(1, 3))
+        except PermissionError:
+            pytest.skip("device nodes are made by root only")
+    before = (os.lstat(place).st_ino, os.lstat(place).st_mode)
+    command = [sys.executable, "-m", "lithowatt", "agent", "--root", str(tree.root), *more]
+    named = ["--ring", str(place)] if by == "--ring" else []
+    done = subprocess.run(
+        [*command, *named, "--metrics", "off"],
+        env={**os.environ, "LITHOWATT_RING": str(place)} if not named else None,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    listening.close()
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1
+    assert str(place) in done.stderr
+    assert (os.lstat(place).st_ino, os.lstat(place).st_mode) == before
+    assert os.listdir(place.parent) == ["x"], "no lock is left either"
+    assert other.read_text() == "precious"
+    if kind == "config":
+        assert place.read_text() == "precious"
+
+
+def test_an_empty_file_and_an_older_ring_are_replaced(folder: Path, tree: StaticTree) -> None:
+    place = folder / "mine" / "ring"
+    place.parent.mkdir(mode=0o755)
+    for content in (b"", b"LITHOWAT of a layout that nobody knows"):
+        place.write_bytes(content)
+        agent = _core.Agent(place, root=tree.root, containers=False)
+        agent.stop()
+        assert place.read_bytes()[:8] == b"LITHOWAT"
+        assert place.stat().st_size > 1000
+
+
+def test_a_lock_that_is_something_else_is_left(folder: Path, tree: StaticTree) -> None:
+    place = folder / "mine" / "ring"
+    place.parent.mkdir(mode=0o755)
+    lock = place.with_name("agent.lock")
+    lock.write_text("another program's, which it needs")
+    with pytest.raises(AgentError, match="something else"):
+        _core.Agent(place, root=tree.root)
+    assert lock.read_text() == "another program's, which it needs"
+    assert not place.exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs the rings of two users: root only")
+def test_a_ring_of_another_user_is_refused(
+    folder: Path, tree: StaticTree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As anybody can make it in a folder that all may write to.
+    shared = folder / "shared"
+    shared.mkdir()
+    shared.chmod(0o1777)
+    place = shared / "lithowatt" / "ring"
+    agent = _core.Agent(place, root=tree.root, containers=False)
+    try:
+        monkeypatch.setenv("LITHOWATT_RING", str(place))
+        blind = blind_root(folder)
+        with EnergyMeter(root=blind, interval=None) as m:
+            time.sleep(0.05)
+        assert "did not move" in m.reading.rapl.source, "it is read"
+        for path in (place, place.parent):
+            os.chown(path, 12345, 12345)
+        with EnergyMeter(root=blind_root(folder / "again"), interval=None) as m:
+            time.sleep(0.05)
+        assert not m.reading.rapl.available
+        assert "belongs to user 12345" in m.reading.rapl.source
+        with pytest.raises(AgentError, match="LITHOWATT_RING_OWNER=12345"):
+            _core.Ring(place)
+        monkeypatch.setenv("LITHOWATT_RING_OWNER", "12345")
+        assert _core.Ring(place).header()
+        monkeypatch.delenv("LITHOWATT_RING_OWNER")
+        # Where only root can have made the folder, it is theirs because root gave it to them.
+        shared.chmod(0o755)
+        assert _core.Ring(place).header()
+    finally:
+        agent.stop()
+
+
+# -- slow clients ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def served(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, int]]:
+    """A server of an agent that is alive, on a port of its own."""
+
+    class Alive:
+        alive = True
+
+    monkeypatch.setattr(_agent_metrics, "QUICK_SECONDS", 0.05)
+    server = _agent_metrics.MetricsServer(("127.0.0.1", 0))
+    server.serve(Alive())  # type: ignore[arg-type]
+    yield "127.0.0.1", server.server_address[1]
+    server.server_close()  # its thread waits for a request, and ends with the process
+
+
+def healthy(address: tuple[str, int]) -> bool:
+    with socket.create_connection(address, timeout=10) as client:
+        client.sendall(b"GET /healthz HTTP/1.0\r\n\r\n")
+        answer = b""
+        while part := client.recv(4096):
+            answer += part
+    return b" 200 " in answer
+
+
+def left(client: socket.socket) -> bool:
+    """Whether the server has given this client up, within 20 s."""
+    client.settimeout(20)
+    try:
+        return client.recv(1) == b""
+    except ConnectionError:
+        return True
+
+
+def test_slow_clients_keep_nobody_from_an_answer(served: tuple[str, int]) -> None:
+    slow = [socket.create_connection(served) for _ in range(3 * _agent_metrics.MOST_REQUESTS)]
+    for _ in range(5):
+        for client in slow:
+            with contextlib.suppress(OSError):  # some were left
+                client.sendall(b"G")
+        time.sleep(0.1)
+        assert healthy(served)
+    for client in slow:
+        client.close()
+    assert healthy(served)
+
+
+def test_a_request_has_a_deadline_and_not_each_byte_of_it(
+    served: tuple[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_agent_metrics, "REQUEST_SECONDS", 0.5)
+    ended = threading.Event()
+    with socket.create_connection(served) as client:
+
+        def drip() -> None:
+            while not ended.wait(0.05):
+                with contextlib.suppress(OSError):
+                    client.sendall(b"G")
+
+        dripping = threading.Thread(target=drip)
+        dripping.start()
+        assert left(client), "though it went on sending"
+        ended.set()
+        dripping.join()
+
+
+def test_places_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_agent_metrics, "QUICK_SECONDS", 0.0)
+    requests = _agent_metrics._Requests()
+    pairs = [socket.socketpair() for _ in range(3 * _agent_metrics.MOST_REQUESTS)]
+    entered = [requests.enter(ours) for ours, _ in pairs]
+    # As many again as there are places, while those that were left have not ended.
+    assert entered == [True] * (2 * _agent_metrics.MOST_REQUESTS) + [False] * (
+        _agent_metrics.MOST_REQUESTS
+    )
+    assert pairs[0][1].recv(1) == b"", "the slowest was left first"
+    requests.leave(pairs[0][0])
+    assert requests.enter(pairs[-1][0])
+    monkeypatch.setattr(_agent_metrics, "QUICK_SECONDS", 3600.0)
+    assert not requests.enter(pairs[-2][0]), "the quick ones are not left"
+    for pair in pairs:
+        for end in pair:
+            end.close()

@@ -242,7 +242,9 @@ def _announce(agent: _core.Agent, path: str, arguments: argparse.Namespace) -> N
 
 def _place_in_memory() -> str:
     """A path for the ring that is on no disk here."""
-    for place in (RING_PATH, "/dev/shm/lithowatt/ring"):  # noqa: S108 - a folder of its own there
+    # None in a folder in which anybody may have made this one before.
+    own = os.environ.get("XDG_RUNTIME_DIR", "")
+    for place in (RING_PATH, f"{own}/lithowatt/ring"):
         if Path(place).parent.parent.is_dir() and _in_memory(place):
             return place
     return "one that is mounted for it"

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import socket
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
@@ -16,10 +19,14 @@ if TYPE_CHECKING:
 CONTENT_TYPE = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 
 MOST_REQUESTS = 8
-"""Answered at once; whoever comes meanwhile is turned away, so that nobody can fill the agent."""
+"""Answered at once, so that nobody can fill the agent; who comes meanwhile gets the place of the
+slowest."""
 
 REQUEST_SECONDS = 5.0
-"""A client that is slower is left."""
+"""From the connection to the end of the answer; a client that is slower is left."""
+
+QUICK_SECONDS = 0.5
+"""A client that has taken less is not left for another one's sake."""
 
 _Sample = tuple[dict[str, str], float]
 
@@ -114,12 +121,50 @@ def _labels(labels: Mapping[str, str]) -> str:
     return "{" + ",".join(f'{k}="{v}"' for k, v in zip(labels, escaped, strict=True)) + "}"
 
 
+class _Requests:
+    """The connections that are being answered, at most ``MOST_REQUESTS`` of them.
+
+    Whoever comes while all places are taken gets that of the slowest: a client that is quick, such
+    as a probe of whether the agent is alive, is answered whatever others do.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._since: dict[socket.socket, float] = {}
+        #: Those that were left and whose threads have not ended yet.
+        self._left: set[socket.socket] = set()
+
+    def enter(self, request: socket.socket) -> bool:
+        """Takes a place; False where there is none, because all of them are quick."""
+        now = time.monotonic()
+        with self._lock:
+            if len(self._left) >= MOST_REQUESTS:
+                return False
+            if len(self._since) >= MOST_REQUESTS:
+                slowest = min(self._since, key=self._since.__getitem__)
+                if now - self._since[slowest] < QUICK_SECONDS:
+                    return False
+                del self._since[slowest]
+                self._left.add(slowest)
+                # Ends what its thread waits for; the thread closes it.
+                with contextlib.suppress(OSError):
+                    slowest.shutdown(socket.SHUT_RDWR)
+            self._since[request] = now
+        return True
+
+    def leave(self, request: socket.socket) -> None:
+        """Gives the place back."""
+        with self._lock:
+            self._since.pop(request, None)
+            self._left.discard(request)
+
+
 class MetricsServer(ThreadingHTTPServer):
     """Serves ``/metrics`` and ``/healthz``, and ``/ring`` where that is asked for."""
 
     daemon_threads = True
     block_on_close = False
-    request_queue_size = 16
+    request_queue_size = 128
 
     agent: _core.Agent
     ring: str | None = None
@@ -132,24 +177,24 @@ class MetricsServer(ThreadingHTTPServer):
         """
         if ":" in address[0]:
             self.address_family = socket.AF_INET6
-        self._free = threading.BoundedSemaphore(MOST_REQUESTS)
+        self._requests = _Requests()
         super().__init__(address, _Handler)
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        if not self._free.acquire(blocking=False):
+        if not self._requests.enter(request):
             self.shutdown_request(request)
             return
         try:
             super().process_request(request, client_address)
         except BaseException:
-            self._free.release()
+            self._requests.leave(request)
             raise
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
         try:
             super().process_request_thread(request, client_address)
         finally:
-            self._free.release()
+            self._requests.leave(request)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A client that goes away is no news."""
@@ -166,11 +211,37 @@ class MetricsServer(ThreadingHTTPServer):
         run.start()
 
 
+class _UntilThen(io.RawIOBase):
+    """What a client sends, until a moment: a timeout of the socket begins anew with each byte."""
+
+    def __init__(self, connection: socket.socket, until: float) -> None:
+        self._connection = connection
+        self._until = until
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        _expect_time(self._connection, self._until)
+        return self._connection.recv_into(buffer)
+
+
+def _expect_time(connection: socket.socket, until: float) -> None:
+    left = until - time.monotonic()
+    if left <= 0:
+        raise TimeoutError
+    connection.settimeout(left)
+
+
 class _Handler(BaseHTTPRequestHandler):
     server: MetricsServer
-    timeout = REQUEST_SECONDS
     server_version = "lithowatt"
     sys_version = ""
+
+    def setup(self) -> None:
+        super().setup()
+        self._until = time.monotonic() + REQUEST_SECONDS
+        self.rfile = io.BufferedReader(_UntilThen(self.connection, self._until))
 
     def do_HEAD(self) -> None:
         self.do_GET()
@@ -192,6 +263,8 @@ class _Handler(BaseHTTPRequestHandler):
         self._send(code, content, text.encode())
 
     def _send(self, code: int, content: str, body: bytes) -> None:
+        # For all of what is sent, and not for each part of it.
+        _expect_time(self.connection, self._until)
         self.send_response(code)
         self.send_header("Content-Type", content)
         self.send_header("Content-Length", str(len(body)))

@@ -18,6 +18,7 @@ import urllib.request
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lithowatt import _core
 from lithowatt._errors import AgentError
 from lithowatt._files import replacement
 
@@ -117,8 +118,7 @@ class Mirror:
         self._file: int | None = None
         self._generation = 0
         self._said = ""
-        if self.path.is_dir():
-            raise AgentError(f"{path} is a directory; expected a file in a folder of its own")
+        _core.ring_may_be_replaced(self.path)
         self.path.parent.mkdir(mode=0o755, exist_ok=True)
         lock = self.path.with_name("agent.lock")
         self._lock = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
@@ -192,6 +192,7 @@ class Mirror:
         slow = max(header[_PERIOD], int(self.period * 1e9))
         header[_PERIOD] = slow
         header[-1] = checksum(header[:-1])
+        _core.ring_may_be_replaced(self.path)
         with replacement(self.path, mode=0o600) as new:
             os.ftruncate(new, header[_FILE])
             os.pwrite(new, struct.pack(f"<{HEADER_WORDS}Q", *header), 0)

@@ -119,6 +119,13 @@ class Agent:
     def alive(self) -> bool: ...
     def stop(self) -> None: ...
 
+def ring_may_be_replaced(path: str | os.PathLike[str]) -> None:
+    """Sees that nothing but a ring is at ``path``.
+
+    Raises:
+        AgentError: Where something else is, saying what.
+    """
+
 class Ring:
     """A ring, open for reading: at ``path``, ``LITHOWATT_RING`` or below ``root``.
 

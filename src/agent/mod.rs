@@ -27,7 +27,7 @@ use crate::source::ring::own;
 use crate::source::{Domain, Method, ReadFault, Unavailable, Zone};
 
 pub mod groups;
-mod writer;
+pub(crate) mod writer;
 
 use groups::{Groups, Identity, Round};
 use writer::{Left, Lock, Writer, left_at};

@@ -13,6 +13,7 @@ use crate::source::ring::layout::{
     ACCOUNT_AT, Account, GROUP_WORDS, GroupRow, HEAD_AT, HEAD_WORDS, HEADER_WORDS, Head, Header,
     IDLE_AT, IDLE_WORDS, SAMPLES_AT, Sample, WORD, seal, to_words,
 };
+use crate::source::ring::trust;
 
 /// Name of the lock beside the ring. It is the lock that counts, not the file.
 const LOCK: &str = "agent.lock";
@@ -30,12 +31,7 @@ impl Lock {
     pub fn take(path: &Path) -> Result<Self> {
         let dir = directory(path)?;
         // Before anything is made: what is refused leaves nothing behind.
-        if path.is_dir() {
-            return Err(Error::Agent {
-                reason: format!("{} is a directory", path.display()),
-                accepted: "a file in a directory of its own, such as /run/lithowatt/ring",
-            });
-        }
+        may_be_replaced(path)?;
         safe(dir)?;
         let lock = dir.join(LOCK);
         let file = OpenOptions::new()
@@ -44,19 +40,21 @@ impl Lock {
             .create(true)
             .truncate(false)
             .mode(0o600)
-            .custom_flags(libc::O_NOFOLLOW)
+            .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOCTTY)
             .open(&lock)
             .map_err(|e| not_made(&lock, &e))?;
+        let holder = holder_in(&file).ok_or_else(|| Error::Agent {
+            reason: format!("{} is a file of something else", lock.display()),
+            accepted: "a directory of the ring's own, such as /run/lithowatt",
+        })?;
         // SAFETY: flock takes a descriptor that is open and touches no memory.
         if unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) } != 0 {
             let error = io::Error::last_os_error();
             if error.kind() != io::ErrorKind::WouldBlock {
                 return Err(not_made(&lock, &error));
             }
-            let holder = fs::read_to_string(&lock).unwrap_or_default();
-            let pid: Option<u32> = holder.trim().parse().ok();
             return Err(Error::Agent {
-                reason: match pid {
+                reason: match holder {
                     Some(pid) => format!("another one, pid {pid}, writes {}", path.display()),
                     None => format!("another one writes {}", path.display()),
                 },
@@ -69,6 +67,35 @@ impl Lock {
         write.map_err(|e| not_made(&lock, &e))?;
         Ok(Self(file))
     }
+}
+
+/// Who holds a lock, by its file: a number, or nobody yet. `None` for a file of something else.
+fn holder_in(lock: &File) -> Option<Option<u32>> {
+    let mut bytes = [0; 16];
+    if !lock.metadata().ok()?.is_file() {
+        return None;
+    }
+    let length = lock.read_at(&mut bytes, 0).ok()?;
+    match bytes.get(..length) {
+        Some([]) => Some(None),
+        // A number whose end is missing is one that is being written.
+        Some(text) => Some(Some(std::str::from_utf8(text).ok()?.trim().parse().ok()?)),
+        None => None,
+    }
+}
+
+/// Sees that nothing but a ring is where the ring is put.
+///
+/// # Errors
+/// [`Error::Agent`] saying what is there.
+pub fn may_be_replaced(path: &Path) -> Result<()> {
+    trust::replaceable(path)
+        .map(drop)
+        .map_err(|what| Error::Agent {
+            reason: format!("{} {what}", path.display()),
+            accepted: "a path of its own for the ring, such as /run/lithowatt/ring; only a ring is \
+                   replaced",
+        })
 }
 
 fn directory(path: &Path) -> Result<&Path> {
@@ -84,8 +111,9 @@ fn directory(path: &Path) -> Result<&Path> {
 fn not_made(path: &Path, error: &io::Error) -> Error {
     Error::Agent {
         reason: format!("{} cannot be made ({error})", path.display()),
-        accepted: "a place for the ring where this user may make files, such as \
-                   --ring=/dev/shm/lithowatt/ring (its readers find it by LITHOWATT_RING)",
+        accepted: "a place for the ring in a folder that nobody but this user or root can have \
+                   made, such as --ring=\"$XDG_RUNTIME_DIR/lithowatt/ring\" (its readers find it \
+                   by LITHOWATT_RING)",
     }
 }
 
@@ -133,7 +161,7 @@ pub struct Left {
 
 /// Reads what an earlier agent left at `path`. The lock is held: nobody writes it.
 pub fn left_at(path: &Path) -> Option<Left> {
-    let bytes = fs::read(path).ok()?;
+    let bytes = trust::replaceable(path).ok()??;
     let words_at = |at: u64, count: usize| -> Option<Vec<u64>> {
         let at = usize::try_from(at).ok()?;
         let slice = bytes.get(at..at.checked_add(count * WORD)?)?;
@@ -269,6 +297,11 @@ impl Writer {
         let dir = directory(path)?;
         let temporary = dir.join(format!(".ring.{}", std::process::id()));
         let made = Self::make(&temporary, header, mode, group, &mut first);
+        // The directory is the agent's own, but what is in it may have changed since it was locked.
+        if let Err(error) = may_be_replaced(path) {
+            let _ = fs::remove_file(&temporary);
+            return Err(error);
+        }
         let put = made.and_then(|writer| fs::rename(&temporary, path).map(|()| writer));
         put.map_err(|e| {
             let _ = fs::remove_file(&temporary);

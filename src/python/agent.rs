@@ -14,6 +14,12 @@ use crate::error::Error;
 use crate::source::Method;
 use crate::source::ring::{Ring, own, path_below};
 
+/// Sees that nothing but a ring is at `path`, which is about to be replaced.
+#[pyfunction]
+pub(super) fn ring_may_be_replaced(path: PathBuf) -> PyResult<()> {
+    Ok(crate::agent::writer::may_be_replaced(&path)?)
+}
+
 /// The agent, at work from its making until it is stopped.
 #[pyclass(name = "Agent", module = "lithowatt._core", frozen)]
 pub(super) struct PyAgent {

@@ -576,6 +576,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<model::PyPowerModel>()?;
     module.add_class::<agent::PyAgent>()?;
     module.add_class::<agent::PyRing>()?;
+    module.add_function(wrap_pyfunction!(agent::ring_may_be_replaced, module)?)?;
     module.add_function(wrap_pyfunction!(agent::divide_energy, module)?)?;
     module.add_class::<probes::PyProbes>()?;
     module.add_function(wrap_pyfunction!(probes::load_probes, module)?)?;

@@ -28,6 +28,9 @@ Mode = Literal["agent", "mirror", "privileged", "fallback"]
 #: The node's directory with the agent's ring.
 RING_DIRECTORY = "/run/lithowatt"
 
+#: The user that the mirror runs as.
+MIRROR_USER = 1000
+
 #: The Service of `deploy/kubernetes/agent.yaml`.
 AGENT_URL = "http://lithowatt-agent.lithowatt:9477"
 
@@ -118,6 +121,8 @@ def edit_template(
         # In memory, for it is written ten times a second.
         ring = {"emptyDir": {"medium": "Memory", "sizeLimit": "4Mi"}}
         _mount(spec, container, "ring", ring, RING_DIRECTORY)
+        # The ring is the mirror's, and the function may run as any user.
+        _set_variable(environment, "LITHOWATT_RING_OWNER", value=str(MIRROR_USER))
         sidecar = _mirror(agent_url or AGENT_URL, agent_image or AGENT_IMAGE)
         _once(_entries(spec, "initContainers"), sidecar)
     elif mode == "privileged":
@@ -170,7 +175,7 @@ def _mirror(url: str, image: str) -> dict[str, Any]:
             "limits": {"cpu": "500m", "memory": "64Mi"},
         },
         "securityContext": {
-            "runAsUser": 1000,
+            "runAsUser": MIRROR_USER,
             "runAsNonRoot": True,
             "privileged": False,
             "allowPrivilegeEscalation": False,

@@ -24,6 +24,7 @@ use crate::clock;
 
 pub mod layout;
 pub mod own;
+pub mod trust;
 
 /// Where the ring is, below the root.
 pub const DEFAULT_PATH: &str = "run/lithowatt/ring";
@@ -495,6 +496,9 @@ fn open_checked(
     }
     if meta.mode() & 0o022 != 0 {
         return Err(refuse("others than its owner may write it"));
+    }
+    if let Some(why) = trust::distrust(path, &meta) {
+        return Err(refuse(&why));
     }
     let mut bytes = vec![0; HEADER_WORDS * WORD];
     read_at(&file, &mut bytes, 0).map_err(|_| refuse("it is shorter than a header"))?;
