@@ -114,3 +114,133 @@ def test_threads_may_meter_many_roots_at_once(place: Path) -> None:
     for thread in threads:
         thread.join()
     assert failed == []
+
+
+# -- none free ------------------------------------------------------------------------------------
+
+NONE_FREE = """
+import os, resource, sys, time
+from rig import StaticTree
+from lithowatt import EnergyMeter
+
+tree = StaticTree(sys.argv[1], domains=("package",), start_uj=1_000_000_000)
+
+def window(meter):
+    with meter:
+        end = time.process_time() + 0.15
+        while time.process_time() < end:
+            tree.add("package-0", 2000)
+    return meter.reading
+
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+"""
+
+
+def test_a_first_window_without_a_free_descriptor_is_named_and_the_next_one_is_whole(
+    place: Path,
+) -> None:
+    out = run(
+        NONE_FREE
+        + """
+held = []
+try:
+    while True:
+        held.append(os.open("/dev/null", os.O_RDONLY))
+except OSError:
+    pass
+meter = EnergyMeter(root=tree.root)
+first = window(meter)
+for number in held:
+    os.close(number)
+print(first.rapl.package, "descriptor free" in first.rapl.source)
+print("descriptor free" in first.raw["system_reason"])
+for reading in (window(meter), window(EnergyMeter(root=tree.root))):
+    print(reading.rapl.package > 0, reading.raw["system_reason"], reading.others is not None)
+""",
+        str(place / "root"),
+    )
+    assert out.splitlines() == ["None True", "True", "True None True", "True None True"]
+
+
+def test_counters_of_the_tree_leave_the_descriptors_to_the_function(place: Path) -> None:
+    out = run(
+        NONE_FREE
+        + """
+import threading
+
+end = threading.Event()
+threads = [threading.Thread(target=end.wait, daemon=True) for _ in range(40)]
+for thread in threads:
+    thread.start()
+meter = EnergyMeter(root=tree.root, methods=["perf", "psutil"])
+with meter:
+    pass
+numbers = []
+try:
+    while True:
+        numbers.append(os.open("/dev/null", os.O_RDONLY))
+except OSError:
+    print(len(numbers), meter.reading.raw["perf_hardware_reason"])
+end.set()
+""",
+        str(place / "root"),
+    )
+    number, reason = out.split(maxsplit=1)
+    assert int(number) >= 35
+    assert "threads take" in reason or "perf" in reason
+
+
+# -- closed by the function -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("interval", ["None", "0.01"])
+def test_files_that_take_over_the_meter_s_numbers_are_the_function_s(
+    place: Path, interval: str
+) -> None:
+    out = run(
+        f"""
+import os, sys, time
+from rig import StaticTree
+from lithowatt import EnergyMeter
+
+tree = StaticTree(sys.argv[1] + "/root", domains=("package",), start_uj=1_000_000_000)
+meter = EnergyMeter(root=tree.root, interval={interval}, methods=["rapl", "perf", "psutil", "tdp"])
+with meter:
+    tree.add("package-0", 5000)
+    time.sleep(0.02)
+
+theirs = set(os.listdir("/proc/self/fd"))
+path = sys.argv[1] + "/theirs"
+with open(path, "w") as file:
+    file.write("123456789\\n")
+
+def ends():
+    # Pipes with a byte in each: whoever reads a foreign number takes it away.
+    reading, writing = os.pipe()
+    os.write(writing, b"x")
+    return reading, writing
+
+with meter:
+    tree.add("package-0", 5000)
+    os.closerange(3, 4096)
+    files = [os.open(path, os.O_RDONLY) for _ in range(25)]
+    pipes = [ends() for _ in range(5)]
+    time.sleep(0.05)
+reading = meter.reading
+del meter
+intact = all(os.fstat(n).st_size == 10 for n in files)
+intact = intact and all(os.lseek(n, 0, os.SEEK_CUR) == 0 for n in files)
+intact = intact and all(os.read(reading_end, 9) == b"x" for reading_end, _ in pipes)
+print(intact, reading.cpu_seconds is not None)
+with EnergyMeter(root=sys.argv[1] + "/root", methods=["rapl"]) as after:
+    counter = f"{{tree.root}}/sys/class/powercap/intel-rapl:0/energy_uj"
+    with open(counter, "r+") as file:  # the tree's own descriptor is closed, too
+        file.write("1000017000\\n")
+    time.sleep(0.02)
+print(after.reading.rapl.package)
+""",
+        str(place),
+    )
+    first, second = out.splitlines()
+    assert first == "True True"
+    assert float(second) == pytest.approx(0.007)
