@@ -102,10 +102,12 @@ def test_threads_may_meter_many_roots_at_once(place: Path) -> None:
         for i in range(30):
             tree = trees[(i * (offset + 1)) % len(trees)]
             with EnergyMeter(root=tree.root, interval=(None, 0.01)[i % 2], methods=["rapl"]) as m:
-                with adding:
-                    tree.add("package-0", 1000)
-                time.sleep(0.005)
-            if m.reading.rapl.package is None:
+                for _ in range(2):
+                    with adding:
+                        tree.add("package-0", 1000)
+                    time.sleep(0.003)
+            # On a busy machine the last sleep may be so long that the counter stood still.
+            if m.reading.rapl.package is None and "stood still" not in m.reading.rapl.source:
                 failed.append(m.reading.rapl.source)
 
     threads = [threading.Thread(target=work, args=(n,)) for n in range(4)]
@@ -114,6 +116,58 @@ def test_threads_may_meter_many_roots_at_once(place: Path) -> None:
     for thread in threads:
         thread.join()
     assert failed == []
+
+
+# -- pipes and devices in the place of files ------------------------------------------------------
+
+
+@pytest.mark.parametrize("what", ["pipe", "endless", "directory"])
+def test_what_is_no_file_in_place_of_the_calibration_or_below_the_root_is_passed_over(
+    place: Path, what: str
+) -> None:
+    def put(path: Path) -> None:
+        if path.exists():
+            path.unlink()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if what == "pipe":
+            os.mkfifo(path)
+        elif what == "endless":
+            path.symlink_to("/dev/zero")
+        else:
+            path.mkdir()
+
+    tree = StaticTree(place / "root", domains=("package",))
+    put(place / "state/calibration.json")
+    put(place / "ring")
+    root = Path(tree.root)
+    for name in ("proc/cpuinfo", "proc/meminfo", "proc/uptime", "sys/devices/system/cpu/online"):
+        if not (root / name).parent.resolve().is_relative_to(root.resolve()):
+            continue  # a link to the machine's own
+        put(root / name)
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "import sys; from lithowatt import EnergyMeter, _core\n"
+            "with EnergyMeter(root=sys.argv[1], interval=None) as m: sum(range(10**6))\n"
+            "m.stats(); _core.doctor(sys.argv[1]); print(m.reading.duration > 0)\n"
+            "try: _core.read_calibration(_core.calibration_path())\n"
+            "except OSError as e: print(e)\n",
+            tree.root,
+        ],
+        env={
+            **os.environ,
+            "LITHOWATT_STATE_DIR": str(place / "state"),
+            "LITHOWATT_RING": str(place / "ring"),
+        },
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("True\n")
+    assert "not a regular file" in done.stdout
 
 
 # -- none free ------------------------------------------------------------------------------------

@@ -780,7 +780,7 @@ fn brand_of(name: &str, vendor: Option<&str>) -> &'static str {
 /// The trimmed text of a file below `root`; `None` if it cannot be read or says nothing.
 fn slurp(root: &Path, relative: &str) -> Option<String> {
     let mut bytes = Vec::new();
-    let file = std::fs::File::open(root.join(relative)).ok()?;
+    let (file, _) = crate::source::plain::open(&root.join(relative)).ok()?;
     file.take(MAX_FILE_BYTES).read_to_end(&mut bytes).ok()?;
     let text = String::from_utf8_lossy(&bytes)
         .trim_matches(['\0', ' ', '\n', '\t'])

@@ -3,7 +3,6 @@
 //! Everything comes from the environment and from files; no metadata service is asked.
 
 use std::env;
-use std::fs;
 use std::path::Path;
 
 use serde::Serialize;
@@ -59,7 +58,7 @@ impl Environment {
         let ecs = var("ECS_CONTAINER_METADATA_URI_V4").is_some()
             || var("AWS_EXECUTION_ENV").is_some_and(|v| v.starts_with("AWS_ECS"));
         let kubernetes = var("KUBERNETES_SERVICE_HOST").is_some();
-        let memory_gib = fs::read_to_string(root.join("proc/meminfo"))
+        let memory_gib = crate::source::plain::kernel_text(&root.join("proc/meminfo"))
             .ok()
             .and_then(|text| crate::source::procfs::Memory::parse(&text))
             .map(|m| m.total as f64 / f64::from(1u32 << 30));
@@ -139,7 +138,8 @@ fn container_runtime(root: &Path) -> Option<String> {
     if root.join("run/.containerenv").exists() {
         return Some("podman".into());
     }
-    let groups = fs::read_to_string(root.join("proc/self/cgroup")).unwrap_or_default();
+    let groups =
+        crate::source::plain::kernel_text(&root.join("proc/self/cgroup")).unwrap_or_default();
     runtime_of_cgroup(&groups).map(str::to_owned)
 }
 
@@ -177,7 +177,9 @@ pub fn runtime_of_cgroup(text: &str) -> Option<&'static str> {
 
 /// The instance type that the firmware of an EC2 instance (Nitro) shows as its product.
 fn ec2_type(root: &Path) -> Option<String> {
-    let of = |name: &str| fs::read_to_string(root.join("sys/class/dmi/id").join(name)).ok();
+    let of = |name: &str| {
+        crate::source::plain::kernel_text(&root.join("sys/class/dmi/id").join(name)).ok()
+    };
     if of("sys_vendor")?.trim() != "Amazon EC2" {
         return None;
     }

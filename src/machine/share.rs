@@ -4,7 +4,6 @@
 //! and memory limit hold from any of its ancestors, so the tightest counts. v1, v2 and both at once
 //! (hybrid) are read; a path that this container cannot see counts as its cgroup mount's top.
 
-use std::fs;
 use std::path::{Component, Path, PathBuf};
 
 use serde::Serialize;
@@ -82,7 +81,8 @@ struct Accounts {
 impl Share {
     /// Looks below `root`, on a machine of `machine_cpus`. Never fails: what is not told is `None`.
     pub fn read(root: &Path, machine_cpus: u32) -> Self {
-        let text = fs::read_to_string(root.join("proc/self/cgroup")).unwrap_or_default();
+        let text =
+            crate::source::plain::kernel_text(&root.join("proc/self/cgroup")).unwrap_or_default();
         let groups = Groups::of(root, &text);
         let quota = groups.quota();
         let cpuset = groups.cpuset().filter(|cpus| *cpus < machine_cpus);
@@ -111,7 +111,7 @@ impl Share {
             quota,
             cpuset,
             affinity,
-            smt: fs::read_to_string(root.join("sys/devices/system/cpu/smt/active"))
+            smt: crate::source::plain::kernel_text(&root.join("sys/devices/system/cpu/smt/active"))
                 .ok()
                 .and_then(|text| match text.trim() {
                     "1" => Some(true),
@@ -408,7 +408,7 @@ pub(crate) fn upwards(base: &Path, path: &str) -> Vec<PathBuf> {
 }
 
 fn slurp(dir: &Path, name: &str) -> Option<String> {
-    fs::read_to_string(dir.join(name)).ok()
+    crate::source::plain::kernel_text(&dir.join(name)).ok()
 }
 
 fn affinity() -> Option<u32> {
@@ -445,6 +445,7 @@ pub fn cpu_max(text: &str) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
 
     fn tree(files: &[(&str, &str)]) -> tempfile::TempDir {
         let root = tempfile::tempdir().unwrap();

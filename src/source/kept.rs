@@ -98,6 +98,38 @@ impl Marked {
     }
 }
 
+/// An open file, used and closed only while its descriptor is that file.
+#[derive(Debug)]
+pub struct OwnFile {
+    file: ManuallyDrop<File>,
+    word: u64,
+}
+
+impl OwnFile {
+    /// Takes a file that was just opened.
+    pub fn new(file: File) -> io::Result<Self> {
+        let found = file.metadata()?;
+        Ok(Self {
+            word: Marked::word(file.as_raw_fd(), found.dev(), found.ino()),
+            file: ManuallyDrop::new(file),
+        })
+    }
+
+    /// The file; `None` where somebody closed it.
+    pub fn get(&self) -> Option<&File> {
+        Marked::verified(self.word).map(|_| &*self.file)
+    }
+}
+
+impl Drop for OwnFile {
+    fn drop(&mut self) {
+        if self.get().is_some() {
+            // SAFETY: nobody uses it after this.
+            unsafe { ManuallyDrop::drop(&mut self.file) };
+        }
+    }
+}
+
 /// A kept descriptor, close-on-exec.
 ///
 /// Where it was closed by somebody else, and where none was free when it was to be opened, the next

@@ -233,7 +233,7 @@ impl PowerPmu {
 }
 
 fn mask(device: &Path) -> Vec<u32> {
-    fs::read_to_string(device.join("cpumask"))
+    super::plain::kernel_text(&device.join("cpumask"))
         .ok()
         .and_then(|text| cpu_list(&text))
         .filter(|cpus| !cpus.is_empty())

@@ -5,7 +5,6 @@
 //! zone is the energy of one core only (the lead CPU's), so it is not the core domain.
 //! The kernel's layout: <https://docs.kernel.org/power/powercap/powercap.html>.
 
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -159,7 +158,7 @@ impl Rapl {
                 .iter()
                 .flat_map(|dir| LIMIT_FILES.map(|file| dir.join(file)));
             files
-                .filter_map(|file| counter_value(&fs::read_to_string(file).ok()?))
+                .filter_map(|file| counter_value(&super::plain::kernel_text(&file).ok()?))
                 .map(|microwatts| microwatts as f64 * 1e-6)
                 .collect()
         })
@@ -299,7 +298,7 @@ fn open_zone(candidate: &Candidate) -> Result<(Zone, Kept), Unavailable> {
 /// A counter shows values from 0 to its range itself: the modulus is one more.
 fn modulus(range: &Path) -> Result<u64, Unavailable> {
     let without = "without it a wrap could not be put right";
-    let text = fs::read_to_string(range).map_err(|e| match e.kind() {
+    let text = super::plain::kernel_text(range).map_err(|e| match e.kind() {
         io::ErrorKind::PermissionDenied => Unavailable::denied(
             format!("{} may not be read, and {without}", range.display()),
             READ_FIX,
@@ -325,6 +324,7 @@ fn modulus(range: &Path) -> Result<u64, Unavailable> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
 
     fn zone(class: &Path, id: &str, name: &str, uj: &str) {
         let dir = class.join(id);

@@ -21,7 +21,7 @@ impl Throttle {
             if !cpu.is_dir() {
                 break;
             }
-            let id = |name: &str| std::fs::read_to_string(cpu.join("topology").join(name)).ok();
+            let id = |name: &str| super::plain::kernel_text(&cpu.join("topology").join(name)).ok();
             let package = id("physical_package_id");
             let core = id("core_id");
             for (name, place) in [

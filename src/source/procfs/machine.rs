@@ -1,12 +1,12 @@
 //! How much CPU time the machine did not use, and how much there was.
 
-use std::fs;
 use std::path::Path;
 
 use super::TICK_NS;
 use super::witness::{Distrust, LEAST_NS, Stretch, Witness, judge};
 use crate::source::kept::Kept;
 use crate::source::perf::cpu_list;
+use crate::source::plain;
 
 /// The first line of /proc/stat, in clock ticks of 10 ms.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -115,11 +115,11 @@ pub fn uptime_idle_ns(text: &str) -> Option<u64> {
 /// this process may use.
 pub fn online_cpus(root: &Path) -> u32 {
     let listed = || {
-        let text = fs::read_to_string(root.join("sys/devices/system/cpu/online")).ok()?;
+        let text = plain::kernel_text(&root.join("sys/devices/system/cpu/online")).ok()?;
         online_in(&text)
     };
     let counted = || {
-        let text = fs::read(root.join("proc/stat")).ok()?;
+        let text = plain::read(&root.join("proc/stat"), plain::MOST_OF_KERNEL_TEXT).ok()?;
         let lines = text.split(|byte| *byte == b'\n');
         let cpu = |line: &&[u8]| line.starts_with(b"cpu") && line.get(3) != Some(&b' ');
         u32::try_from(lines.filter(cpu).count())

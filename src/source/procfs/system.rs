@@ -162,7 +162,7 @@ impl System {
         let proc = |name: &str| Kept::open(&root.join("proc").join(name)).ok();
         let frequency = open_frequencies(root);
         let fixed_mhz = if frequency.is_empty() {
-            fs::read_to_string(root.join("proc/cpuinfo"))
+            crate::source::plain::kernel_text(&root.join("proc/cpuinfo"))
                 .ok()
                 .and_then(|text| mean_mhz(&text))
         } else {
@@ -286,7 +286,7 @@ fn open_frequencies(root: &Path) -> Vec<Kept> {
 
 fn open_temperature(root: &Path) -> Option<Kept> {
     for sensor in sorted_entries(&root.join("sys/class/hwmon")) {
-        let name = fs::read_to_string(sensor.join("name")).unwrap_or_default();
+        let name = crate::source::plain::kernel_text(&sensor.join("name")).unwrap_or_default();
         if CPU_SENSORS.contains(&name.trim())
             && let Ok(kept) = Kept::open(&sensor.join("temp1_input"))
         {
@@ -294,7 +294,7 @@ fn open_temperature(root: &Path) -> Option<Kept> {
         }
     }
     for zone in sorted_entries(&root.join("sys/class/thermal")) {
-        let kind = fs::read_to_string(zone.join("type")).unwrap_or_default();
+        let kind = crate::source::plain::kernel_text(&zone.join("type")).unwrap_or_default();
         if kind.contains("cpu") || kind.contains("x86_pkg_temp") || kind.contains("soc") {
             return Kept::open(&zone.join("temp")).ok();
         }

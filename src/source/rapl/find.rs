@@ -164,7 +164,7 @@ fn sorted_out(zones: BTreeMap<String, PathBuf>, place: PathBuf) -> Found {
     let mut ordered: Vec<_> = zones.into_iter().collect();
     ordered.sort_by_key(|(id, _)| (id.matches(':').count(), id.clone()));
     for (id, path) in ordered {
-        let Ok(name) = fs::read_to_string(path.join("name")) else {
+        let Ok(name) = crate::source::plain::kernel_text(&path.join("name")) else {
             continue;
         };
         let name = name.trim().to_owned();

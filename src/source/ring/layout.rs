@@ -536,7 +536,8 @@ impl GroupRow {
 
 /// The id of this boot, below `root`; `None` where it is not told.
 pub fn boot_id(root: &std::path::Path) -> Option<[u64; 2]> {
-    let text = std::fs::read_to_string(root.join("proc/sys/kernel/random/boot_id")).ok()?;
+    let text =
+        crate::source::plain::kernel_text(&root.join("proc/sys/kernel/random/boot_id")).ok()?;
     boot_id_of(&text)
 }
 

@@ -11,14 +11,15 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use self::layout::{
     ACCOUNT_AT, ACCOUNT_WORDS, Account, GROUP_WORDS, GroupRow, HEAD_AT, HEAD_WORDS, HEADER_WORDS,
     Head, Header, IDLE_AT, IDLE_WORDS, Sample, WORD, to_words,
 };
-use super::kept::StandardStreams;
+use super::kept::{OwnFile, StandardStreams};
+use super::plain;
 use super::{Method, ReadFault, Unavailable, Zone};
 use crate::clock;
 
@@ -62,7 +63,7 @@ pub fn path_below(root: &Path) -> PathBuf {
 #[derive(Debug)]
 pub struct Ring {
     path: PathBuf,
-    file: File,
+    file: OwnFile,
     header: Header,
     boot_id: Option<[u64; 2]>,
     /// This process's clock less the host's, ns.
@@ -181,6 +182,9 @@ impl Ring {
     /// is no ring, [`ReadFault::Malformed`] else.
     pub fn look(&mut self, now_ns: u64) -> Result<(), ReadFault> {
         let host_ns = now_ns.saturating_add_signed(self.offset_ns.saturating_neg());
+        if self.file.get().is_none() {
+            self.attach_again();
+        }
         let mut head = self.head();
         let late = self.quiet_ns;
         let quiet = |head: &Result<Head, ReadFault>| match head {
@@ -320,6 +324,15 @@ impl Ring {
         self.idle = idle.map(|ns| ns.max(self.idle.unwrap_or(0)));
     }
 
+    /// Opens the ring anew after the process closed its descriptor, where it is still the same.
+    fn attach_again(&mut self) {
+        if let Ok((file, header)) = open_checked(&self.path, || self.boot_id)
+            && header.generation == self.header.generation
+        {
+            self.file = file;
+        }
+    }
+
     /// Looks whether another agent has made a new ring. `Ok(true)` where it has.
     fn reopen(&mut self) -> Result<bool, ReadFault> {
         let (file, header) = match open_checked(&self.path, || self.boot_id) {
@@ -448,37 +461,31 @@ impl Ring {
 }
 
 /// Reads all of `bytes`; a file that ends before is no ring any more.
-fn read_at(file: &File, bytes: &mut [u8], at: u64) -> Result<(), ReadFault> {
+fn read_at(file: &OwnFile, bytes: &mut [u8], at: u64) -> Result<(), ReadFault> {
+    let file = file.get().ok_or(ReadFault::Failed)?;
     file.read_exact_at(bytes, at).map_err(|e| match e.kind() {
         io::ErrorKind::UnexpectedEof => ReadFault::Malformed,
         _ => ReadFault::Failed,
     })
 }
 
-fn open_file(path: &Path) -> io::Result<File> {
-    let open = || {
-        std::fs::OpenOptions::new()
-            .read(true)
-            // A pipe in the ring's place must not make us wait.
-            .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
-            .open(path)
-    };
-    let file = open()?;
+fn open_file(path: &Path) -> io::Result<(File, std::fs::Metadata)> {
+    let (file, found) = plain::open(path)?;
     if file.as_raw_fd() > libc::STDERR_FILENO {
-        return Ok(file);
+        return Ok((file, found));
     }
     drop(file);
     let _spared = StandardStreams::spared();
-    open()
+    plain::open(path)
 }
 
 fn open_checked(
     path: &Path,
     boot: impl FnOnce() -> Option<[u64; 2]>,
-) -> Result<(File, Header), Unavailable> {
+) -> Result<(OwnFile, Header), Unavailable> {
     let shown = path.display();
     let refuse = |why: &str| Unavailable::absent(format!("the ring {shown} is refused: {why}"));
-    let file = open_file(path).map_err(|e| match e.kind() {
+    let (file, meta) = open_file(path).map_err(|e| match e.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {
             Unavailable::absent(format!("no agent: there is no ring {shown}")).with_fix(FIX)
         }
@@ -486,20 +493,16 @@ fn open_checked(
             format!("the ring {shown} may not be read"),
             "start the agent without --group, or join that group",
         ),
-        _ => Unavailable::absent(format!("the ring {shown} cannot be opened: {e}")),
+        io::ErrorKind::InvalidInput => refuse("it is no plain file"),
+        _ => Unavailable::of(format!("the ring {shown} cannot be opened"), &e),
     })?;
-    let meta = file
-        .metadata()
-        .map_err(|e| refuse(&format!("it cannot be looked at ({e})")))?;
-    if !meta.is_file() {
-        return Err(refuse("it is no plain file"));
-    }
     if meta.mode() & 0o022 != 0 {
         return Err(refuse("others than its owner may write it"));
     }
     if let Some(why) = trust::distrust(path, &meta) {
         return Err(refuse(&why));
     }
+    let file = OwnFile::new(file).map_err(|e| refuse(&format!("it cannot be looked at ({e})")))?;
     let mut bytes = vec![0; HEADER_WORDS * WORD];
     read_at(&file, &mut bytes, 0).map_err(|_| refuse("it is shorter than a header"))?;
     let mut words = vec![0; HEADER_WORDS];

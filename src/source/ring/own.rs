@@ -13,7 +13,8 @@ use crate::machine::share::upwards;
 /// In a container with a cgroup namespace the path is `/` and the mount's top is the container;
 /// without one the path is the host's, and only the mount's top is to be seen.
 pub fn directories(root: &Path, version: u32) -> Vec<PathBuf> {
-    let text = fs::read_to_string(root.join("proc/self/cgroup")).unwrap_or_default();
+    let text =
+        crate::source::plain::kernel_text(&root.join("proc/self/cgroup")).unwrap_or_default();
     let Some(mount) = mount(root, version) else {
         return Vec::new();
     };

@@ -139,6 +139,26 @@ fn a_value_is_carried_on_and_never_back() {
 }
 
 #[test]
+fn a_ring_whose_descriptor_became_another_file_is_opened_anew() {
+    let forge = Forge::new();
+    let now = clock::monotonic_ns();
+    forge.run(20, now);
+    let mut ring = forge.open().unwrap();
+    let fd = ring.file.get().unwrap().as_raw_fd();
+    let theirs = tempfile::tempfile().unwrap();
+    // SAFETY: both are open descriptors of this test.
+    assert_eq!(unsafe { libc::dup2(theirs.as_raw_fd(), fd) }, fd);
+    forge.sample(21, now + PERIOD, 21_000_000);
+    forge.head(21, now + PERIOD);
+    ring.look(now + PERIOD).unwrap();
+    assert_eq!(ring.last().number, 21);
+    drop(ring);
+    // SAFETY: put there above.
+    let still = unsafe { <File as std::os::fd::FromRawFd>::from_raw_fd(fd) };
+    assert_eq!(still.metadata().unwrap().len(), 0);
+}
+
+#[test]
 fn a_ring_without_a_heartbeat_is_stale() {
     let forge = Forge::new();
     let now = clock::monotonic_ns();
