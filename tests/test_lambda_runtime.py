@@ -50,7 +50,7 @@ SCENARIOS = [
 
 SHIPPED = {"name": "shipped", "function": "burn", "arguments": [6, 7]}
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = [pytest.mark.lithops, pytest.mark.slow]
 
 
 def missing() -> str | None:

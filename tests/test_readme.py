@@ -20,6 +20,8 @@ README = TOP / "README.md"
 SNIPPETS = re.findall(r"^```python\n(.*?)^```", README.read_text("utf-8"), re.DOTALL | re.MULTILINE)
 
 
+@pytest.mark.lithops
+@pytest.mark.slow
 @pytest.mark.parametrize("snippet", SNIPPETS, ids=["python", "lithops", "flexecutor"])
 def test_a_snippet_of_the_readme_runs(snippet: str, tmp_path: Path) -> None:
     if "lithops" in snippet:
