@@ -32,35 +32,12 @@ def pytest_configure() -> None:
             signal.signal(number, lambda *_: None)
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Marks what runs the simulated machine, and orders and groups tests for several processes."""
+    """Marks what runs the simulated machine; what takes longest begins first."""
     for item in items:
         if "live" in getattr(item, "fixturenames", ()):
             item.add_marker("rig")
-        group = _company(item)
-        if group is not None and item.get_closest_marker("xdist_group") is None:
-            item.add_marker(pytest.mark.xdist_group(group))
-    # What takes longest begins first: nothing waits for it alone at the end.
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
-
-
-def _company(item: pytest.Item) -> str | None:
-    """The tests that run in one process with this one: those of its file.
-
-    Where they are slow, those that share the file's own fixtures, by their parameters.
-    """
-    group = item.path.stem
-    info = getattr(item, "_fixtureinfo", None)
-    if item.get_closest_marker("slow") is None or info is None:
-        return group
-    parameters = item.callspec.params if hasattr(item, "callspec") else {}
-    shared = [
-        f"{name}-{parameters.get(name, '')}"
-        for name, definitions in sorted(info.name2fixturedefs.items())
-        if definitions[-1].scope == "module" and definitions[-1].baseid.endswith(item.path.name)
-    ]
-    return "-".join([group, *shared]) if shared else None
 
 
 @pytest.fixture(scope="session")

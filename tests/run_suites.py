@@ -105,7 +105,9 @@ def main() -> int:
     parser.add_argument("--workers", default=cpus, help="tests side by side (default: CPUs)")
     parser.add_argument("pytest", nargs="*", help="more arguments for pytest, after --")
     asked = parser.parse_args()
-    side_by_side = ["-n", asked.workers, "--dist", "loadgroup", "--no-loadscope-reorder"]
+    # Each process has a run of neighbours, which share their file's fixtures, and takes over from
+    # another one when it is through.
+    side_by_side = ["-n", asked.workers, "--dist", "worksteal"]
 
     results = [] if asked.fast or asked.without_rust else [rust()]
     results.append(pytest("doctests", "--quiet", "--doctest-modules", "--pyargs", *PACKAGES))
