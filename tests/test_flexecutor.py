@@ -1036,7 +1036,9 @@ def test_a_training_column_that_grows_is_the_same_list():
 
 
 @pytest.mark.parametrize("wrapped", [True, False])
-def test_joules_that_came_with_the_times_outlive_another_meters_stats(wrapped):
+def test_joules_that_came_with_the_times_outlive_another_meters_stats(
+    wrapped, nothing_said, caplog
+):
     _, times = metered_stage(stage)(Context())
     ridden = (times.energy, times.energy_compute, times.rapl_energy_pkg, times.TDP)
 
@@ -1069,3 +1071,4 @@ def test_joules_that_came_with_the_times_outlive_another_meters_stats(wrapped):
         assert seen.energy_method == METHOD and 0 < seen.energy < 1000
     assert seen.perf_energy_cores != 0.0 and seen.rapl_energy_pkg != 401.0
     assert seen.time_consumption == 2.5
+    assert "the workers' Lithops has a meter of its own" in caplog.text

@@ -492,6 +492,24 @@ def test_cpu_seconds_of_older_profiles() -> None:
     assert PerformanceModel(data).predict(8, 1024).cpu_seconds is None
 
 
+def test_a_profile_that_began_without_lithowatt_keeps_its_cpu_seconds() -> None:
+    data = profile()
+    for columns in data.values():
+        cpu = columns["cpu_time"]
+        # The first half is of before: TDP is the mean load of two CPUs times time; then, joules.
+        columns["TDP"] = [
+            [value / 2 for value in row] if index < 3 else [900.0] * len(row)
+            for index, row in enumerate(cpu)
+        ]
+        columns["cpu_time"] = [
+            [None] * len(row) if index < 3 else row for index, row in enumerate(cpu)
+        ]
+    found = observe(data)
+    assert all(one.figures["cpu_seconds"].repetitions == 6 for one in found.observations)
+    one = PerformanceModel(data).predict(8, 1024).cpu_seconds
+    assert one is not None and one.value == pytest.approx(8 * law(8, 1024)["cpu_time"], rel=0.03)
+
+
 def test_the_architecture_comes_from_the_rows() -> None:
     data = profile(architecture="aarch64")
     assert PerformanceModel(data).architectures == ["arm64"]

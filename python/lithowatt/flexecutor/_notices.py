@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ._estimate import METHOD
-from ._values import WARNING_SEPARATOR
+from ._values import PREFIX, WARNING_SEPARATOR, has_energy
 
 logger = logging.getLogger("lithowatt")
 
@@ -19,12 +19,13 @@ MOST = 50
 _said: set[str] = set()
 
 
-def say(stage: str, times: Sequence[Any]) -> None:
+def say(stage: str, times: Sequence[Any], stats: Sequence[Any] = ()) -> None:
     """Logs what makes the joules of a stage's calls doubtful, each kind once in this process.
 
     Args:
         stage: Its id.
         times: A FunctionTimes of each call.
+        stats: Lithops' stats of each call.
     """
     without = sum(getattr(one, "energy_method", None) == METHOD for one in times)
     if without:
@@ -38,6 +39,13 @@ def say(stage: str, times: Sequence[Any]) -> None:
             len(times),
             METHOD,
         )
+    if any(_foreign(one) for one in stats):
+        _once(
+            "foreign",
+            "stage %s: the workers' Lithops has a meter of its own; what it leaves in "
+            "worker_func_energy_consumption is not used (lithowatt lithops status tells more)",
+            stage,
+        )
     texts: Counter[str] = Counter()
     for one in times:
         warnings = getattr(one, "energy_warnings", None)
@@ -47,6 +55,12 @@ def say(stage: str, times: Sequence[Any]) -> None:
         # The same warning with other numbers is the same.
         kind = re.sub(r"\d+(\.\d+)?", "#", text)
         _once(kind, "stage %s, %d of %d calls: %s", stage, count, len(times), text)
+
+
+def _foreign(stats: Any) -> bool:
+    if not isinstance(stats, Mapping) or has_energy(stats):
+        return False
+    return stats.get(PREFIX + "energy_consumption") is not None
 
 
 def _once(kind: str, message: str, *values: object) -> None:

@@ -112,7 +112,7 @@ class _Timings:
             for times, stats in zip(timings, self._future.stats, strict=False):
                 with Harmless("filling in the energy of a call"):
                     _complete(times, stats, self._place)
-            _notices.say(self._stage, timings)
+            _notices.say(self._stage, timings, self._future.stats)
         return timings
 
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, str]]:

@@ -455,10 +455,20 @@ def _observation(
 
 def _cpu_reader(rows: _Repetitions) -> Callable[[int, Floats], Floats | None]:
     """How this configuration tells CPU seconds per worker."""
-    own = {"cpu_time", "energy", "energy_quality"} & rows.metrics.keys()
-    if own:
-        # Where lithowatt wrote, TDP is joules.
-        return lambda index, worker: rows.get("cpu_time", index, positive=True)
+
+    # Where lithowatt wrote, TDP is joules; a profile may have begun without it.
+    ours = {
+        index
+        for index in range(rows.count)
+        if any(_tells(rows.metrics, name, index) for name in _OURS)
+    }
+    if not ours and set(_OURS) & rows.metrics.keys():
+        ours = set(range(rows.count))  # nothing in any repetition tells them apart
+
+    def any_reader(index: int, worker: Floats) -> Floats | None:
+        if index in ours:
+            return rows.get("cpu_time", index, positive=True)
+        return seed(index, worker)
 
     def seed(index: int, worker: Floats) -> Floats | None:
         # Worker time × mean load of the guest's CPUs: seconds of the guest, not of one CPU.
@@ -468,7 +478,16 @@ def _cpu_reader(rows: _Repetitions) -> Callable[[int, Floats], Floats | None]:
         cpus = rows.get("cpu_cores_logical", index, positive=True)
         return guest * (GUEST_CPUS if cpus is None else cpus)
 
-    return seed
+    return any_reader
+
+
+#: Columns of which lithowatt writes one at least in each repetition of its own.
+_OURS = ("cpu_time", "energy", "energy_quality", "energy_method")
+
+
+def _tells(metrics: Metrics, column: str, index: int) -> bool:
+    rows = metrics.get(column, [])
+    return index < len(rows) and any(value is not None for value in rows[index])
 
 
 def _foreign(metrics: Metrics, index: int, architecture: str) -> bool:
