@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -88,18 +89,38 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
     return Machine(tmp_path)
 
 
+def metered(
+    machine: Machine, work: Callable[[EnergyMeter], float], **options: Any
+) -> tuple[EnergyMeter, float]:
+    """A window of ``work``, which tells the machine how long it took, and the CPU s it returned.
+
+    The meter's window is a little longer. Where something came between, the machine was told of
+    another window than the meter's, and it is done again.
+    """
+    for _ in range(30):
+        meter = EnergyMeter(root=machine.root, methods="rapl,tdp", interval=None, **options)
+        with meter:
+            pass
+        told = machine.up
+        with meter:
+            own = work(meter)
+        if abs(meter.duration - (machine.up - told)) < 0.004:
+            return meter, own
+    pytest.skip("others keep this machine too busy to tell the meter what time passed")
+
+
 def window(machine: Machine, others: float = 0.0, **options: Any) -> EnergyMeter:
     """A quarter of a second that costs ``SPENT``, beside so many busy CPUs."""
-    meter = EnergyMeter(root=machine.root, methods="rapl,tdp", interval=None, **options)
-    with meter:
-        pass
-    with meter:
+
+    def work(_: EnergyMeter) -> float:
         began = time.monotonic()
         own = burn(0.25)
         seconds = time.monotonic() - began
         machine.goes_on(seconds, others * seconds, own)
         machine.spend(SPENT)
-    return meter
+        return own
+
+    return metered(machine, work, **options)[0]
 
 
 def get(meter: EnergyMeter, key: str) -> Any:
@@ -139,18 +160,24 @@ def test_the_band_holds_for_either_definition(
     missed = []
     for number, (idle, others, duty, definition) in enumerate(cases):
         machine = Machine(tmp_path / str(number), ("package",))
-        meter = EnergyMeter(
-            root=machine.root, methods="rapl,tdp", interval=None, definition=definition
-        )
-        with meter:
-            pass
-        with meter:
+
+        def work(
+            _: EnergyMeter,
+            machine: Machine = machine,
+            idle: float = idle,
+            others: float = others,
+            duty: float = duty,
+        ) -> float:
             began = time.monotonic()
             own = burn(0.1 * duty)
             time.sleep(0.1 * (1 - duty))
             seconds = time.monotonic() - began
             machine.goes_on(seconds, others * seconds, own)
             machine.spend(idle * seconds + 30 * (own + others * seconds))
+            return own
+
+        meter, own = metered(machine, work, definition=definition)
+        seconds = meter.duration
         truth = 30 * own
         if definition == "amortised":
             truth += meter.reading.raw["headline"]["division"]["idle_share"] * idle * seconds
@@ -293,7 +320,7 @@ def test_every_door_takes_it(machine: Machine, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_what_it_cannot_be_is_said_once(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(UnknownDefinitionError, match=r'"total".*"marginal" and "amortised"'):
+    with pytest.raises(UnknownDefinitionError, match=r'"total".*"marginal".*"amortised"'):
         EnergyMeter(definition="total")
     with pytest.raises(UnknownDefinitionError):
         EnergyManager(definition="total")
