@@ -27,6 +27,7 @@ from lithowatt.flexecutor import (
     _fields,
     _notices,
     apply_energy,
+    dag_energy,
     energy_values,
     meter,
     metered_stage,
@@ -986,6 +987,34 @@ def test_a_sum_of_calls_of_which_one_is_unknown_is_none_with_a_reason():
     assert record["energy_definition"] == {"marginal": 2, "unavailable": 1}
     nothing = _sidecar.failure("s", None, "x", [None])
     assert nothing["energy_known"] is None and nothing["energy"] is None
+
+
+class Ran:
+    """A StageFuture whose calls used this."""
+
+    def __init__(self, *times: FunctionTimes) -> None:
+        self._times = times
+
+    def get_timings(self) -> list[FunctionTimes]:
+        return list(self._times)
+
+
+def test_a_run_is_told_stage_by_stage_and_in_all():
+    one, other = call("marginal", 1.0), call("marginal", 2.5)
+    used = dag_energy({"map": Ran(one, other), "reduce": Ran(other)})
+    assert {stage: row["energy"] for stage, row in used.items()} == {
+        "map": 3.5,
+        "reduce": 2.5,
+        "total": 6.0,
+    }
+    assert [row["calls"] for row in used.values()] == [2, 1, 3]
+    assert used["total"]["energy_amortised"] == 15.0
+    mixed = dag_energy({"map": Ran(one), "reduce": Ran(call("amortised", 5.0)), "x": Ran()})
+    assert mixed["map"]["energy"] == 1.0 and mixed["total"]["energy"] is None
+    assert "do not add up" in mixed["total"]["energy_reason"]
+    assert mixed["x"]["energy"] is None
+    with pytest.raises(ValueError, match="total"):
+        dag_energy({"total": Ran(one)})
 
 
 # --- the fork's training column -----------------------------------------------

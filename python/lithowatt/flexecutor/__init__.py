@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     )
     from lithowatt.flexecutor._patch import install, installed, patch_executor, uninstall
     from lithowatt.flexecutor._proxy import Failure, meter, metered_stage
+    from lithowatt.flexecutor._summary import dag_energy
     from lithowatt.flexecutor._values import apply_energy, energy_values, has_energy
 
     EnergyDAGExecutor: Any
@@ -43,6 +44,7 @@ _HOMES = {
     "Column": "_columns",
     "FunctionTimes": "_columns",
     "apply_energy": "_values",
+    "dag_energy": "_summary",
     "energy_values": "_values",
     "has_energy": "_values",
     "install": "_patch",
@@ -63,6 +65,7 @@ __all__ = [
     "Failure",
     "FunctionTimes",
     "apply_energy",
+    "dag_energy",
     "energy_values",
     "has_energy",
     "install",

@@ -112,7 +112,7 @@ def record(
         "time": _now(),
         "requested_workers": requested,
         "actual_workers": len(times),
-        **_energies(times),
+        **energies(times),
         "hardware": [
             {**dict(zip(_HARDWARE, values, strict=True)), "workers": count}
             for values, count in hardware.most_common()
@@ -137,11 +137,11 @@ def failure(stage: str, key: str | None, error: str, calls: Sequence[Any]) -> di
         "configuration": key,
         "error": error[:400],
         "calls": len(calls),
-        **_energies(calls),
+        **energies(calls),
     }
 
 
-def _energies(calls: Sequence[Any]) -> dict[str, Any]:
+def energies(calls: Sequence[Any]) -> dict[str, Any]:
     """J of these calls together, and how they were made.
 
     A sum needs every call, and all of one definition: `energy` is None else, with the reason in
