@@ -830,3 +830,44 @@ def test_a_wrong_name_in_the_environment_is_asked_for_by_auto(
         with pytest.raises(lithowatt.LithowattError, match="joulemeter"):
             EnergyMeter(auto)
     EnergyMeter("all")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["doctor", "--root=--"], "--"),
+        (["run", "--root=--", "--interval=--", "--", "true"], "'--'"),
+        (["agent", "--show", "--ring=--"], "--"),
+        (["calibrate", "--seconds=--"], "'--'"),
+    ],
+)
+def test_two_dashes_are_a_value_like_any_other(
+    arguments: list[str], words: str, tmp_path: Path
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "lithowatt", *arguments],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode != 0
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr and "list" not in done.stderr
+
+
+def test_a_command_keeps_its_own_dashes(tmp_path: Path) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "lithowatt",
+        "run",
+        "--output=--",
+        "--",
+        "echo",
+        "--x=--",
+        "--",
+    ]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (0, "--x=-- --\n")
+    assert (tmp_path / "--").stat().st_size > 0

@@ -8,6 +8,7 @@ import logging
 import os
 import subprocess
 import sys
+import types
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -383,6 +384,29 @@ def test_bound_it_is_the_seeds_method() -> None:
     status = Patched()
     status.add_energy_metrics({ENERGY: 3.0})
     assert status.status[ENERGY] == 3.0
+
+
+def test_lithops_gets_the_method_where_its_handler_calls_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def run_task(call_status: Any) -> None:
+        call_status.add_energy_metrics({})
+
+    def plain(call_status: Any) -> None:
+        call_status.add("key", 1)
+
+    status = types.ModuleType("lithops.worker.status")
+    handler = types.ModuleType("lithops.worker.handler")
+    for wanted, functions in ((False, None), (False, [plain]), (True, [plain, run_task])):
+        status.CallStatus = type("CallStatus", (), {})  # type: ignore[attr-defined]
+        monkeypatch.setitem(sys.modules, "lithops.worker.status", status)
+        monkeypatch.delitem(sys.modules, "lithops.worker.handler", raising=False)
+        if functions is not None:
+            monkeypatch.setitem(sys.modules, "lithops.worker.handler", handler)
+            for function in functions:
+                setattr(handler, function.__name__, function)
+        EnergyManager(enabled=False)
+        assert hasattr(status.CallStatus, "add_energy_metrics") is wanted
 
 
 @pytest.mark.parametrize(

@@ -338,11 +338,24 @@ def add_energy_metrics(call_status: Any, metrics: Mapping[str, Any]) -> None:
 _STATUS_MODULES = ("lithops.worker.status", "lithops.monitoring.status")
 
 
+_HANDLER = "lithops.worker.handler"
+
+
+def _asks(function: object) -> bool:
+    """Whether a function of the handler calls ``add_energy_metrics``."""
+    code = getattr(function, "__code__", None)
+    return "add_energy_metrics" in getattr(code, "co_names", ())
+
+
 def _teach_call_status() -> None:
     """Makes `call_status.add_energy_metrics(...)`, as the seed writes it, work in a handler.
 
-    Lithops' class has no such method; one that somebody else gave it stays.
+    Lithops' class has no such method; one that somebody else gave it stays. Where the handler does
+    not ask for it, as in a client or within a function, Lithops is left as it is.
     """
+    handler = sys.modules.get(_HANDLER)
+    if handler is None or not any(map(_asks, vars(handler).values())):
+        return
     for name in _STATUS_MODULES:
         status = getattr(sys.modules.get(name), "CallStatus", None)
         if isinstance(status, type) and not hasattr(status, "add_energy_metrics"):

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import argparse
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lithowatt import _core
 from lithowatt._command import guarded
+from lithowatt._parser import Parser
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,9 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="lithowatt", description="How many joules did this function use?"
-    )
+    parser: Any = Parser(prog="lithowatt", description="How many joules did this function use?")
     parser.add_argument("--version", action="version", version=f"lithowatt {_core.__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
@@ -51,7 +50,8 @@ def _parser() -> argparse.ArgumentParser:
     add_cost_cli(commands)
     add_agent_cli(commands)
     add_top_cli(commands)
-    return parser
+    made: argparse.ArgumentParser = parser
+    return made
 
 
 if __name__ == "__main__":

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 
 from .._command import guarded
+from .._parser import Parser
 from ._status import add_commands
 
 
@@ -13,7 +13,7 @@ def main(argv: list[str] | None = None) -> int:
     """Runs the command line; returns the exit code (`lithowatt._command.guarded`)."""
 
     def run() -> int:
-        parser = argparse.ArgumentParser(
+        parser = Parser(
             prog="python -m lithowatt.lithops", description="lithowatt inside Lithops workers"
         )
         add_commands(parser)
