@@ -80,7 +80,9 @@ def test_its_verbs_are_in_the_makefile() -> None:
     assert verbs <= targets
 
 
-@pytest.mark.parametrize("word", ["Linux only", "lithops-cloud.github.io", "minutes", "CVE-2020-8694"])
+@pytest.mark.parametrize(
+    "word", ["Linux only", "lithops-cloud.github.io", "minutes", "CVE-2020-8694"]
+)
 def test_a_stranger_is_told(word: str) -> None:
     assert word in README.read_text("utf-8")
 
