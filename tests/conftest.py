@@ -32,11 +32,16 @@ def pytest_configure() -> None:
             signal.signal(number, lambda *_: None)
 
 
+@pytest.hookimpl(tryfirst=True)  # before -m chooses
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Marks what runs the simulated machine; what takes longest begins first."""
+    """Marks what runs the simulated machine or needs a quiet one, and begins with the slow."""
     for item in items:
-        if "live" in getattr(item, "fixturenames", ()):
+        fixtures = set(getattr(item, "fixturenames", ()))
+        if "live" in fixtures:
+            # Its power follows what the whole machine does.
             item.add_marker("rig")
+        if fixtures & {"live", "steady"}:
+            item.add_marker("quiet")
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
 
 
