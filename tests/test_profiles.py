@@ -17,6 +17,7 @@ from lithowatt import MalformedValueError, UnreadableFileError
 from lithowatt.flexecutor import COLUMN_NAMES, FunctionTimes
 from lithowatt.profiles import (
     Configuration,
+    _file,
     append_repetition,
     merge_profiles,
     read_profile,
@@ -283,3 +284,36 @@ def test_real_profiles_of_lambda_are_read():
         assert len(profile) >= 5
         assert all(key.memory_mb in (512, 1024, 2048) for key in profile)
         assert merge_profiles(profile) == profile
+
+
+def test_appending_reads_again_only_what_somebody_else_wrote(tmp_path, monkeypatch):
+    file = tmp_path / "stage.json"
+    append_repetition(file, (1, 512, 1), [times(1.0)])
+    reads = []
+    real = _file.read_profile
+
+    def counted(path):
+        reads.append(path)
+        return real(path)
+
+    monkeypatch.setattr(_file, "read_profile", counted)
+    for energy in (2.0, 3.0):
+        append_repetition(file, (1, 512, 1), [times(energy)])
+    assert reads == []
+    # Somebody without lithowatt takes a repetition away.
+    plain = json.loads(file.read_text())
+    plain["(1, 512, 1)"] = {name: column[1:] for name, column in plain["(1, 512, 1)"].items()}
+    file.write_text(json.dumps(plain))
+    append_repetition(file, (1, 512, 1), [times(4.0)])
+    assert len(reads) == 1
+    assert read_profile(file)[Configuration(1, 512, 1)]["energy"] == [[2.0], [3.0], [4.0]]
+    records = read_sidecar(file)["configurations"]["(1, 512, 1)"]
+    assert [record["energy"] for record in records] == [2.0, 3.0, 4.0]
+
+
+def test_a_profile_that_is_removed_begins_anew(tmp_path):
+    file = tmp_path / "stage.json"
+    append_repetition(file, (1, 512, 1), [times(1.0)])
+    file.unlink()
+    append_repetition(file, (1, 512, 1), [times(2.0)])
+    assert read_profile(file)[Configuration(1, 512, 1)]["energy"] == [[2.0]]
