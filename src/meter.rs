@@ -404,6 +404,7 @@ impl Meter {
     }
 
     fn read(&self, outcome: &Outcome, facts: &Facts, label: Option<&str>) -> Reading {
+        let facts = outcome.facts.as_deref().unwrap_or(facts);
         let asked = self.options.definition;
         let definition = asked.unwrap_or_else(|| Definition::of(&facts.environment));
         let mut reading = Reading::new(outcome, facts, definition, label);

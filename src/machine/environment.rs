@@ -83,12 +83,8 @@ impl Environment {
             .then(|| var("AWS_LAMBDA_FUNCTION_MEMORY_SIZE")?.parse().ok())
             .flatten()
             .filter(|mb| *mb > 0);
-        let share = Share::read(root, cpus);
         Self {
-            share: match lambda_memory_mb {
-                Some(mb) => share.with_lambda(mb),
-                None => share,
-            },
+            share: share_of(root, cpus, lambda_memory_mb),
             memory_gib,
             lambda_memory_mb,
             container_runtime: if lambda {
@@ -114,6 +110,12 @@ impl Environment {
         }
     }
 
+    /// Looks again for what may change while a process lives: the part of the machine that it may
+    /// use.
+    pub fn renew(&mut self, root: &Path, cpus: u32) {
+        self.share = share_of(root, cpus, self.lambda_memory_mb);
+    }
+
     /// Whether this is an AWS Lambda sandbox.
     pub fn is_lambda(&self) -> bool {
         self.container_runtime.as_deref() == Some("lambda")
@@ -128,6 +130,14 @@ impl Environment {
     }
 }
 
+fn share_of(root: &Path, cpus: u32, lambda_memory_mb: Option<u32>) -> Share {
+    let share = Share::read(root, cpus);
+    match lambda_memory_mb {
+        Some(mb) => share.with_lambda(mb),
+        None => share,
+    }
+}
+
 fn container_runtime(root: &Path) -> Option<String> {
     if let Some(named) = env::var("container").ok().filter(|v| !v.is_empty()) {
         return Some(named.chars().take(32).collect());
@@ -138,9 +148,10 @@ fn container_runtime(root: &Path) -> Option<String> {
     if root.join("run/.containerenv").exists() {
         return Some("podman".into());
     }
-    let groups =
-        crate::source::plain::kernel_text(&root.join("proc/self/cgroup")).unwrap_or_default();
-    runtime_of_cgroup(&groups).map(str::to_owned)
+    let path = root.join("proc/self/cgroup");
+    let most = crate::source::plain::MOST_OF_KERNEL_TEXT;
+    let groups = crate::source::plain::read(&path, most).unwrap_or_default();
+    runtime_of_cgroup(&String::from_utf8_lossy(&groups)).map(str::to_owned)
 }
 
 /// The container runtime by the text of /proc/self/cgroup: container managers name their groups.

@@ -66,7 +66,7 @@ pub struct Facts {
     /// Stored calibration of this machine, if any.
     pub calibration: Option<Calibration>,
     /// CPU accounting of the cgroup that limits this process, if one does.
-    pub sandbox: Option<SandboxCpu>,
+    pub sandbox: Option<Arc<SandboxCpu>>,
 }
 
 /// Energy of one interval by the model, J.
@@ -159,7 +159,7 @@ fn find_facts(root: &Path) -> Facts {
         Some(stored) if environment.lambda_memory_mb.is_none() => stored.model(root, &cpu, model),
         _ => model,
     };
-    let sandbox = environment.share.open();
+    let sandbox = environment.share.open().map(Arc::new);
     Facts {
         cpu,
         environment,
@@ -171,6 +171,32 @@ fn find_facts(root: &Path) -> Facts {
 }
 
 impl Facts {
+    /// The same processor and model where `cpus` are online now and the threads may run on
+    /// `affinity` of them; limits are read anew below `root` where they have changed.
+    pub(crate) fn renewed(&self, cpus: u32, affinity: Option<u32>, limits: Option<&Path>) -> Self {
+        let mut environment = self.environment.clone();
+        let anew = limits.is_some() || cpus != self.cpus;
+        if let Some(root) = limits {
+            environment.renew(root, cpus);
+        } else {
+            environment.share.machine_cpus = cpus;
+        }
+        environment.share = environment.share.with_affinity(affinity);
+        let sandbox = if !anew && environment.share.set_by == self.environment.share.set_by {
+            self.sandbox.clone()
+        } else {
+            environment.share.open().map(Arc::new)
+        };
+        Self {
+            cpu: self.cpu.clone(),
+            environment,
+            model: self.model.clone(),
+            cpus,
+            calibration: self.calibration.clone(),
+            sandbox,
+        }
+    }
+
     /// The part of the machine's CPUs that this function may use, 0..1.
     pub fn allotted_share(&self) -> f64 {
         let machine = f64::from(self.cpus.max(1));

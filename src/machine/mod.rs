@@ -13,6 +13,7 @@ pub mod estimation;
 pub mod facts;
 pub mod rest;
 pub mod share;
+pub mod watch;
 
 /// The maker's processors count energy as AMD's do.
 pub fn is_amd(vendor: &str) -> bool {

@@ -4,11 +4,14 @@
 //! and memory limit hold from any of its ancestors, so the tightest counts. v1, v2 and both at once
 //! (hybrid) are read; a path that this container cannot see counts as its cgroup mount's top.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
 use serde::Serialize;
 
 use crate::source::kept::Kept;
+use crate::source::plain;
 use crate::source::procfs::cgroup_usage_usec;
 
 /// A v1 memory limit from here on is none: the kernel shows "no limit" as a number near 2^63.
@@ -67,6 +70,12 @@ pub struct Share {
     /// The cgroup directories that account for the quota or cpuset.
     #[serde(skip)]
     accounts: Option<Accounts>,
+    /// The cgroup directory that sets the quota, and that of a cpuset.
+    #[serde(skip)]
+    limited: [Option<Accounts>; 2],
+    /// The files that quota, cpuset and memory limit were read from.
+    #[serde(skip)]
+    files: Vec<PathBuf>,
 }
 
 /// Where a cgroup's CPU accounting is.
@@ -81,36 +90,22 @@ struct Accounts {
 impl Share {
     /// Looks below `root`, on a machine of `machine_cpus`. Never fails: what is not told is `None`.
     pub fn read(root: &Path, machine_cpus: u32) -> Self {
-        let text =
-            crate::source::plain::kernel_text(&root.join("proc/self/cgroup")).unwrap_or_default();
-        let groups = Groups::of(root, &text);
-        let quota = groups.quota();
-        let cpuset = groups.cpuset().filter(|cpus| *cpus < machine_cpus);
-        let affinity = affinity();
-        let limits = [
-            (affinity.map(f64::from), Limit::Affinity),
-            (cpuset.map(f64::from), Limit::Cpuset),
-            (quota.as_ref().map(|(cpus, _)| *cpus), Limit::Quota),
-        ];
-        let (mut cpus, mut set_by) = (f64::from(machine_cpus.max(1)), Limit::Machine);
-        for (limit, by) in limits {
-            if let Some(limit) = limit.filter(|limit| *limit < cpus) {
-                (cpus, set_by) = (limit, by);
-            }
-        }
-        let (quota, limited) = quota.unzip();
-        let accounts = match set_by {
-            Limit::Quota => limited,
-            Limit::Cpuset => groups.leaf(),
-            _ => None,
-        };
-        Self {
-            cpus: cpus.max(LEAST_CPUS),
+        let own = root.join("proc/self/cgroup");
+        let groups = Groups::of(
+            root,
+            &plain::read(&own, plain::MOST_OF_KERNEL_TEXT).unwrap_or_default(),
+        );
+        let (quota, limited) = groups.quota().unzip();
+        let limited = [limited, groups.leaf()].map(|dir| dir.map(|dir| groups.accounts(&dir)));
+        let mut files = groups.files();
+        files.insert(0, own);
+        let unlimited = Self {
+            cpus: f64::from(machine_cpus.max(1)),
             machine_cpus,
-            set_by,
+            set_by: Limit::Machine,
             quota,
-            cpuset,
-            affinity,
+            cpuset: groups.cpuset().filter(|cpus| *cpus < machine_cpus),
+            affinity: None,
             smt: crate::source::plain::kernel_text(&root.join("sys/devices/system/cpu/smt/active"))
                 .ok()
                 .and_then(|text| match text.trim() {
@@ -121,8 +116,44 @@ impl Share {
             memory_gib: groups
                 .memory_bytes()
                 .map(|bytes| bytes as f64 / f64::from(1u32 << 30)),
-            accounts: accounts.map(|dir| groups.accounts(&dir)),
+            accounts: None,
+            limited,
+            files,
+        };
+        unlimited.with_affinity(affinity())
+    }
+
+    /// The same with another number of CPUs that the threads may run on.
+    pub fn with_affinity(mut self, affinity: Option<u32>) -> Self {
+        self.affinity = affinity;
+        if self.set_by == Limit::LambdaMemory {
+            return self;
         }
+        let limits = [
+            (affinity.map(f64::from), Limit::Affinity),
+            (self.cpuset.map(f64::from), Limit::Cpuset),
+            (self.quota, Limit::Quota),
+        ];
+        let (mut cpus, mut set_by) = (f64::from(self.machine_cpus.max(1)), Limit::Machine);
+        for (limit, by) in limits {
+            if let Some(limit) = limit.filter(|limit| *limit < cpus) {
+                (cpus, set_by) = (limit, by);
+            }
+        }
+        let [of_quota, of_cpuset] = &self.limited;
+        self.accounts = match set_by {
+            Limit::Quota => of_quota.clone(),
+            Limit::Cpuset => of_cpuset.clone(),
+            _ => None,
+        };
+        self.cpus = cpus.max(LEAST_CPUS);
+        self.set_by = set_by;
+        self
+    }
+
+    /// The files that quota, cpuset and memory limit were read from.
+    pub fn files(&self) -> &[PathBuf] {
+        &self.files
     }
 
     /// The same share with what an AWS Lambda function's memory, MiB, buys.
@@ -264,15 +295,19 @@ struct Groups {
 
 impl Groups {
     /// By the text of /proc/self/cgroup; without it by the tops of the mounts.
-    fn of(root: &Path, text: &str) -> Self {
+    fn of(root: &Path, text: &[u8]) -> Self {
         let mount = root.join("sys/fs/cgroup");
-        let mut unified_path = "/";
-        let mut v1: Vec<(&str, &str)> = Vec::new();
-        for line in text.lines() {
-            let mut fields = line.splitn(3, ':');
+        let mut unified_path: &[u8] = b"/";
+        let mut v1: Vec<(&str, &[u8])> = Vec::new();
+        for line in text.split(|byte| *byte == b'\n') {
+            // Names of groups may be any bytes.
+            let mut fields = line.splitn(3, |byte| *byte == b':');
             let (Some(_), Some(controllers), Some(path)) =
                 (fields.next(), fields.next(), fields.next())
             else {
+                continue;
+            };
+            let Ok(controllers) = std::str::from_utf8(controllers) else {
                 continue;
             };
             if controllers.is_empty() {
@@ -285,7 +320,7 @@ impl Groups {
             let found = v1
                 .iter()
                 .find(|(all, _)| all.split(',').any(|one| one == name));
-            let (all, path) = found.copied().unwrap_or((name, "/"));
+            let (all, path) = found.copied().unwrap_or((name, b"/"));
             [all, name, "cpu,cpuacct"]
                 .iter()
                 .filter(|dir| dir.split(',').any(|one| one == name))
@@ -323,6 +358,24 @@ impl Groups {
             ))
         });
         unified.chain(v1).min_by(|a, b| a.0.total_cmp(&b.0))
+    }
+
+    /// The files that limits are read from, as far as there are any.
+    fn files(&self) -> Vec<PathBuf> {
+        let tables: [(&[PathBuf], &[&str]); 4] = [
+            (
+                &self.unified,
+                &["cpu.max", "cpuset.cpus.effective", "memory.max"],
+            ),
+            (&self.cpu, &["cpu.cfs_quota_us", "cpu.cfs_period_us"]),
+            (&self.cpuset, &["cpuset.effective_cpus", "cpuset.cpus"]),
+            (&self.memory, &["memory.limit_in_bytes"]),
+        ];
+        let paths = tables.iter().flat_map(|(dirs, names)| {
+            dirs.iter()
+                .flat_map(|dir| names.iter().map(|name| dir.join(name)))
+        });
+        paths.filter(|path| path.exists()).collect()
     }
 
     /// CPUs of the cpuset.
@@ -385,10 +438,11 @@ impl Groups {
 }
 
 /// `base` joined with `path` and everything in between, deepest first; those that exist.
-pub(crate) fn upwards(base: &Path, path: &str) -> Vec<PathBuf> {
+pub(crate) fn upwards(base: &Path, path: &[u8]) -> Vec<PathBuf> {
     let mut dirs = vec![base.to_owned()];
     let mut dir = base.to_owned();
-    for part in Path::new(path.trim_end_matches(" (deleted)")).components() {
+    let path = path.strip_suffix(b" (deleted)").unwrap_or(path);
+    for part in Path::new(OsStr::from_bytes(path)).components() {
         match part {
             Component::RootDir | Component::CurDir => {}
             Component::Normal(name) => {
@@ -411,19 +465,15 @@ fn slurp(dir: &Path, name: &str) -> Option<String> {
     crate::source::plain::kernel_text(&dir.join(name)).ok()
 }
 
-fn affinity() -> Option<u32> {
-    // SAFETY: the set lives on this stack and its true size is passed; CPU_COUNT only reads it.
-    unsafe {
-        let mut set: libc::cpu_set_t = std::mem::zeroed();
-        let size = std::mem::size_of::<libc::cpu_set_t>();
-        if libc::sched_getaffinity(0, size, &mut set) == 0 {
-            return u32::try_from(libc::CPU_COUNT(&set)).ok().filter(|n| *n > 0);
-        }
-    }
-    // More CPUs than the set holds.
-    std::thread::available_parallelism()
-        .ok()
-        .and_then(|n| u32::try_from(n.get()).ok())
+/// CPUs that the calling thread may run on.
+pub fn affinity() -> Option<u32> {
+    // The kernel's largest NR_CPUS is 8192; `cpu_set_t` holds 1024.
+    let mut set = [0u64; 8192 / 64];
+    // SAFETY: the set lives on this stack and its true size is passed; the kernel writes no more.
+    let result =
+        unsafe { libc::sched_getaffinity(0, std::mem::size_of_val(&set), set.as_mut_ptr().cast()) };
+    let cpus: u32 = set.iter().map(|word| word.count_ones()).sum();
+    (result == 0 && cpus > 0).then_some(cpus)
 }
 
 /// CPUs by a cgroup v2 `cpu.max`: quota over period, `None` where it is `max`.

@@ -325,6 +325,7 @@ impl Hub {
             }
             state.facts = Some(self.facts());
         }
+        state.renew_facts(false);
         state.bound_counters();
         true
     }

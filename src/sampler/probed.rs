@@ -96,6 +96,8 @@ pub(super) struct FollowedSince {
 pub(super) struct CpuCount {
     pub(super) own_ns: Option<u64>,
     pub(super) inside_ns: Option<u64>,
+    /// Some of it may have been used before the last time it was counted.
+    pub(super) may_be_late: bool,
     pub(super) seen: Option<SeenSoFar>,
 }
 

@@ -94,6 +94,7 @@ impl State {
         // CPU time is read next to the counters, so that both see the same window; what this
         // reads again below it has read already.
         self.machine.idle_ns(clock::monotonic_ns(), None);
+        self.renew_facts(id > 1);
         let cpu = self.own_and_inside(methods, &mut follow);
         follow.missed = follow.tree.as_ref().unwrap_or(&self.tree).missed();
         let tree_count = self.count_of(methods, &follow);
@@ -283,7 +284,8 @@ impl State {
         let idle_ns = edge.idle_ns.zip(from.idle_ns);
         let idle_ns = idle_ns.map(|(now, then)| now.saturating_sub(then));
         let waiting_ns = edge.waiting_ns.saturating_sub(from.waiting_ns);
-        let room_ns = match idle_ns.map(|idle| idle.saturating_sub(waiting_ns)) {
+        let rested_ns = idle_ns.filter(|_| edge.may_be_late || record.late_ns > 0.0);
+        let room_ns = match rested_ns.map(|idle| idle.saturating_sub(waiting_ns)) {
             Some(idle) => capacity.min(capacity.saturating_sub(idle) + 2 * IDLE_STEP_NS),
             None => capacity,
         };
@@ -546,6 +548,7 @@ impl State {
             phases: record.phases,
             own_known,
             busy_doubt,
+            facts: self.facts.clone(),
             missed: {
                 let now = follow.tree.as_ref().unwrap_or(&self.tree).missed();
                 Missed {

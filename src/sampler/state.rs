@@ -10,7 +10,9 @@ use crate::counter::{At, Counter, Step};
 use crate::machine::ceilings;
 use crate::machine::facts::Facts;
 use crate::machine::rest::Rest;
-use crate::machine::share::SandboxCount;
+use crate::machine::share::{SandboxCount, affinity};
+use crate::machine::watch::Watch;
+use crate::memory;
 use crate::source::kept;
 use crate::source::mirrors::{Mirror, Mirrors};
 use crate::source::perf::{PowerPmu, TreeCount, TreeCounters};
@@ -118,6 +120,8 @@ pub(super) struct State {
     /// When the system last refused a thread, ns.
     pub(super) thread_refused: Option<u64>,
     pub(super) parked: bool,
+    /// The files that limit this process, once it has metered more than one window.
+    pub(super) watch: Option<Watch>,
     /// The interval that the thread keeps, ns.
     pub(super) pace: Option<u64>,
 }
@@ -158,6 +162,7 @@ impl State {
             thread_refused: None,
             parked: false,
             pace: None,
+            watch: None,
         }
     }
 
@@ -502,6 +507,12 @@ impl State {
         CpuCount {
             own_ns: own,
             inside_ns: inside,
+            may_be_late: match follow.subject {
+                Subject::Process { children: true, .. } if by_probe.is_none() => {
+                    follow.tree.as_ref().unwrap_or(&self.tree).may_be_late()
+                }
+                _ => false,
+            },
             seen,
         }
     }
@@ -536,6 +547,7 @@ impl State {
             idle_ns: self.idle_ns(moment.t_ns, cpu.inside_ns),
             waiting_ns: self.machine.waiting_ns(),
             capacity_ns: self.machine.capacity_ns(moment.t_ns),
+            may_be_late: cpu.may_be_late,
             own_ns: cpu.own_ns,
             inside_ns: cpu.inside_ns,
             seen: cpu.seen,
@@ -585,6 +597,31 @@ impl State {
     /// does.
     fn read_sandbox(&self) -> Option<SandboxCount> {
         self.facts.as_ref()?.sandbox.as_ref()?.read()
+    }
+
+    /// Renews what is known of the part of the machine that this process may use: CPUs come and go,
+    /// threads are bound, quotas are set, in a parent before a fork, too. Files are read where
+    /// `files`, and only in a process that has metered before: a worker that is forked for one call
+    /// has its parent's limits.
+    pub(super) fn renew_facts(&mut self, files: bool) {
+        let Some(facts) = &self.facts else { return };
+        let now = clock::monotonic_ns();
+        let cpus = self.machine.online().unwrap_or(facts.cpus);
+        let may = affinity();
+        let share = &facts.environment.share;
+        let changed = match &mut self.watch {
+            Some(watch) => watch.changed(now),
+            None => files,
+        };
+        if !changed && cpus == facts.cpus && may == share.affinity || memory::is_short() {
+            return;
+        }
+        let limits = changed.then_some(self.root.as_path());
+        let renewed = facts.renewed(cpus, may, limits);
+        if changed {
+            self.watch = Some(Watch::open(&renewed.environment.share, now));
+        }
+        self.facts = Some(Arc::new(renewed));
     }
 
     pub(super) fn take(&mut self, id: u64) -> Option<Active> {

@@ -7,6 +7,7 @@ use super::probed::{Probed, SeenSoFar, SeenWindow};
 use crate::attribution::Ledger;
 use crate::counter::Anomalies;
 use crate::machine::estimation::Estimation;
+use crate::machine::facts::Facts;
 use crate::machine::facts::ModelBand;
 use crate::machine::rest::Rest;
 use crate::machine::share::SandboxCount;
@@ -70,6 +71,8 @@ pub struct Edge {
     /// What each counter did so far that no counter should: how often.
     pub(super) anomalies: Vec<u32>,
     pub(super) idle_ns: Option<u64>,
+    /// Some of `own_ns` may have been used before the edge before this.
+    pub(super) may_be_late: bool,
     /// CPU time that there was so far.
     pub(super) capacity_ns: u64,
     /// What of `idle_ns` was waiting for I/O or taken by the hypervisor.
@@ -305,6 +308,8 @@ pub struct Outcome {
     pub own_known: bool,
     /// What of the function's CPU time may be missing.
     pub missed: Missed,
+    /// The machine as it was when the window ended, where it is not what it was at first.
+    pub facts: Option<Arc<Facts>>,
     /// Why the machine's busy time is unknown, or not sure.
     pub busy_doubt: Option<&'static str>,
     /// Samples: CPU columns, then the slots.

@@ -237,6 +237,11 @@ impl MachineCpu {
         self.fixed = true;
     }
 
+    /// Logical CPUs online; `None` where they are another's to tell.
+    pub fn online(&self) -> Option<u32> {
+        (!self.fixed).then_some(self.cpus)
+    }
+
     /// Why busy time is unknown now, or was when it last was.
     pub fn why_unknown(&self) -> Option<&'static str> {
         self.unknown.and_then(Witness::doubt)

@@ -259,6 +259,7 @@ pub struct Tree {
     lost_ns: u64,
     total_ns: u64,
     missed: Missed,
+    late: bool,
     statm: Option<Kept>,
     status: Option<Kept>,
     /// What is read goes here, and the room stays.
@@ -280,6 +281,7 @@ impl Tree {
             lost_ns: 0,
             total_ns: 0,
             missed: Missed::default(),
+            late: false,
             statm: None,
             status: None,
             text: Vec::new(),
@@ -297,6 +299,12 @@ impl Tree {
         ns
     }
 
+    /// Whether the last reading may hold CPU time that was used long before: that of descendants,
+    /// which are seen when they are looked at or have been waited for.
+    pub fn may_be_late(&self) -> bool {
+        self.late
+    }
+
     /// What was missed so far.
     pub fn missed(&self) -> Missed {
         self.missed
@@ -308,11 +316,13 @@ impl Tree {
         // Read before the living are: a child that is reaped in between is missing for a moment,
         // which the maximum below bridges. The other way round it would be counted twice for good.
         let reaped = self.root.reaped_ns();
+        let waited = reaped != self.root.waited.reaped_ns;
         let lonely = self.root.own && self.known.is_empty() && !clock::has_children();
         let began = clock::monotonic_ns();
+        self.late = !lonely || waited;
         if lonely {
             self.lost_ns += self.root.waited.look(reaped, 0, self.root.rounded_ns());
-        } else if began >= self.rest_until_ns || reaped != self.root.waited.reaped_ns {
+        } else if began >= self.rest_until_ns || waited {
             self.look(began, reaped);
         }
         let living: u64 = self.known.values().map(Known::all_ns).sum();

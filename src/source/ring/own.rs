@@ -13,12 +13,13 @@ use crate::machine::share::upwards;
 /// In a container with a cgroup namespace the path is `/` and the mount's top is the container;
 /// without one the path is the host's, and only the mount's top is to be seen.
 pub fn directories(root: &Path, version: u32) -> Vec<PathBuf> {
-    let text =
-        crate::source::plain::kernel_text(&root.join("proc/self/cgroup")).unwrap_or_default();
+    let path = root.join("proc/self/cgroup");
+    let most = crate::source::plain::MOST_OF_KERNEL_TEXT;
+    let text = crate::source::plain::read(&path, most).unwrap_or_default();
     let Some(mount) = mount(root, version) else {
         return Vec::new();
     };
-    upwards(&mount, path_in(&text, version).unwrap_or("/"))
+    upwards(&mount, path_in(&text, version).unwrap_or(b"/"))
 }
 
 /// Where the hierarchy is mounted.
@@ -41,18 +42,20 @@ pub fn mount(root: &Path, version: u32) -> Option<PathBuf> {
 ///
 /// ```
 /// use lithowatt::source::ring::own::path_in;
-/// let text = "5:cpu,cpuacct:/docker/f00\n0::/init.scope\n";
-/// assert_eq!(path_in(text, 1), Some("/docker/f00"));
-/// assert_eq!(path_in(text, 2), Some("/init.scope"));
-/// assert_eq!(path_in("", 2), None);
+/// let text = b"5:cpu,cpuacct:/docker/f00\n0::/caf\xe9.scope\n";
+/// assert_eq!(path_in(text, 1), Some(&b"/docker/f00"[..]));
+/// assert_eq!(path_in(text, 2), Some(&b"/caf\xe9.scope"[..]));
+/// assert_eq!(path_in(b"", 2), None);
 /// ```
-pub fn path_in(text: &str, version: u32) -> Option<&str> {
-    text.lines().find_map(|line| {
-        let mut parts = line.splitn(3, ':');
+pub fn path_in(text: &[u8], version: u32) -> Option<&[u8]> {
+    text.split(|byte| *byte == b'\n').find_map(|line| {
+        let mut parts = line.splitn(3, |byte| *byte == b':');
         let (number, controllers, path) = (parts.next()?, parts.next()?, parts.next()?);
         let ours = match version {
-            2 => number == "0" && controllers.is_empty(),
-            _ => controllers.split(',').any(|c| c == "cpuacct"),
+            2 => number == b"0" && controllers.is_empty(),
+            _ => controllers
+                .split(|byte| *byte == b',')
+                .any(|c| c == b"cpuacct"),
         };
         ours.then_some(path)
     })
