@@ -16,6 +16,7 @@ def call(definition: str, marginal: float, idle: float) -> CallRecord:
     amortised = marginal + idle
     joules = marginal if definition == "marginal" else amortised
     stats = {
+        "schema": 1,
         "consumption": joules,
         "low": 0.9 * joules,
         "high": 1.1 * joules,
@@ -67,6 +68,7 @@ def _told(**sources: str) -> list[str]:
         "worker_func_energy_consumption": 1.0,
         "worker_func_energy_source": "modelled: model:x",
     }
+    stats["worker_func_energy_schema"] = 1
     stats |= {f"worker_func_{method}_source": source for method, source in sources.items()}
     return CallRecord(SimpleNamespace(total=1.0), stats=stats).reasons()
 
