@@ -78,7 +78,7 @@ fn parts(c: &mut Criterion) {
         let mut ledger = Ledger::new(6);
         let interval = Interval {
             dt_ns: 100_000_000,
-            cpus: 2,
+            cpus: 2.0,
             idle_ns: Some(90_000_000),
             own_ns: 80_000_000,
             inside_ns: 80_000_000,

@@ -298,6 +298,19 @@ def test_dies_that_show_one_counter_are_counted_once(
     assert any("same counter as package-0-die-0" in warning for warning in reading.warnings)
 
 
+def test_the_timeline_names_what_is_repeated(tmp_path: Path) -> None:
+    names = ["package-0-die-0", "package-0-die-1"]
+    with machine(tmp_path, "AuthenticAMD", packages=2, names=names) as tree:
+        meter = EnergyMeter(root=tree.root, interval=0.01, methods=["rapl"])
+        with meter:
+            for _ in range(8):
+                for name in names:
+                    tree.add(name, J)
+                time.sleep(0.01)
+        columns = meter.timeline().watts
+    assert "rapl:package-0-die-0" in columns and "rapl:repeated:package-0-die-1" in columns
+
+
 def test_unlike_dies_are_summed(tmp_path: Path) -> None:
     reading = dies(tmp_path, "AuthenticAMD", 0, 40_000)
     assert reading.rapl.package == pytest.approx(12.24, abs=1e-3)

@@ -19,9 +19,9 @@ class Timeline:
     Attributes:
         t: Ends of the intervals, s since the window began, shape ``(n,)``.
         watts: Mean power of the machine in each interval, W, shape ``(n,)``, by column: one for
-            each counter (``rapl:package-0`` …) and the model's (``model:package``,
-            ``model:dram``). The model knows the machine's load every 0.1 s, so within that time
-            shorter intervals have the same watts.
+            each counter (``rapl:package-0`` …; ``rapl:repeated:…`` shows another one again) and the
+            model's (``model:package``, ``model:dram``). The model knows the machine's load every
+            0.1 s, so within that time shorter intervals have the same watts.
         cpu: CPUs that the function used in each interval, mean, shape ``(n,)``.
         times_ns: Edges of the intervals on ``CLOCK_MONOTONIC``, ns, shape ``(n + 1,)``.
         joules: Cumulative energy at the edges, J, shape ``(n + 1,)``, by column.

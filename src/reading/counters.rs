@@ -22,12 +22,14 @@ const BURST: f64 = 3.0;
 const SLACK_SECONDS: f64 = 0.02;
 
 impl Outcome {
-    /// Names of the timeline's columns: `cpu_seconds`, one per zone, then the model's two.
+    /// Names of the timeline's columns: `cpu_seconds`, one per zone, then the model's two. A zone
+    /// that shows another's counter is `rapl:repeated:…`.
     pub fn column_names(&self) -> Vec<String> {
-        let zones = self
-            .zones()
-            .iter()
-            .map(|z| format!("{}:{}", z.method.name(), z.name));
+        let zones = self.zones().iter().zip(&self.mirrors).map(|(z, mirror)| {
+            // Not to be summed with the others.
+            let repeated = if mirror.is_some() { "repeated:" } else { "" };
+            format!("{}:{repeated}{}", z.method.name(), z.name)
+        });
         std::iter::once("cpu_seconds".to_owned())
             .chain(zones)
             .chain(["model:package".to_owned(), "model:dram".to_owned()])
