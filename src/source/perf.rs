@@ -224,7 +224,7 @@ impl PowerPmu {
             };
             let counters = std::iter::once(&group.leader).chain(&group.members);
             for (counter, zone) in counters.zip(&group.zones) {
-                if let Some(entry) = data.get(&**counter) {
+                if let Some(entry) = data.get(counter) {
                     out[base + zone] = Ok(entry.value());
                 }
             }
