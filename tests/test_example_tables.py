@@ -65,6 +65,7 @@ def test_joules_of_two_definitions_are_told_above_idle() -> None:
 
 def _told(**sources: str) -> list[str]:
     stats = {
+        "worker_func_energy_schema": 1,
         "worker_func_energy_consumption": 1.0,
         "worker_func_energy_source": "modelled: model:x",
     }
