@@ -155,7 +155,7 @@ def test_estimator_names_a_missing_key() -> None:
 
 
 def test_estimator_and_unknown_estimations(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(UnknownMethodError, match='"curve", "tdp_based" and "vcpu"'):
+    with pytest.raises(UnknownMethodError, match='"curve", "tdp_based" or "vcpu"'):
         AWSLambdaEnergyEstimator(estimation="guess")
     monkeypatch.setenv("ENERGY_ESTIMATION_METHOD", "vcpu")
     assert "vcpu" in AWSLambdaEnergyEstimator().estimate_energy_consumption(CALL)["method"]
