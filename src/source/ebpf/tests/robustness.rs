@@ -528,10 +528,8 @@ fn a_descriptor_of_a_map_that_became_another_file_is_left_alone() {
     assert_eq!(sys::lookup::<u64, u64>(&held, &1).unwrap(), None);
     let theirs = tempfile::tempfile().unwrap();
     // SAFETY: both are open descriptors of this test.
-    assert_eq!(
-        unsafe { libc::dup2(std::os::fd::AsRawFd::as_raw_fd(&theirs), fd) },
-        fd
-    );
+    let put = unsafe { libc::dup2(std::os::fd::AsRawFd::as_raw_fd(&theirs), fd) };
+    assert_eq!(put, fd);
     assert!(sys::lookup::<u64, u64>(&held, &1).is_err());
     drop(held);
     // SAFETY: put there above.
