@@ -9,6 +9,7 @@
 
 use serde::Serialize;
 
+use crate::least_power::LeastPower;
 use crate::machine::definition::Definition;
 use crate::source::procfs::IDLE_STEP_NS;
 
@@ -141,9 +142,8 @@ pub struct Ledger {
     pub joules: Vec<f64>,
     /// Σ share × joules, one per slot.
     pub shared_joules: Vec<f64>,
-    /// Lowest power of an interval of at least 50 ms, or of a stretch of `steady_ns`, one per slot,
-    /// W: idle power is not above it.
-    pub least_watts: Vec<f64>,
+    /// The least power that was seen, one per slot.
+    least: Vec<LeastPower>,
     /// Least busy part (0..1) of the machine in an interval of at least 50 ms; 1 where there was
     /// none.
     pub least_busy: f64,
@@ -151,8 +151,6 @@ pub struct Ledger {
     /// Totals that another process hands on are carried forward between two of its samples: what
     /// was carried too far is missing from the interval after.
     pub steady_ns: f64,
-    stretch_ns: f64,
-    stretch_joules: Vec<f64>,
     residue_ns: f64,
 }
 
@@ -220,11 +218,9 @@ impl Ledger {
             share_seconds: 0.0,
             joules: vec![0.0; slots],
             shared_joules: vec![0.0; slots],
-            least_watts: vec![f64::INFINITY; slots],
+            least: vec![LeastPower::default(); slots],
             least_busy: 1.0,
             steady_ns: 0.0,
-            stretch_ns: 0.0,
-            stretch_joules: vec![0.0; slots],
             residue_ns: 0.0,
         }
     }
@@ -301,25 +297,26 @@ impl Ledger {
             }
             None => self.seen = false,
         }
+        let long_ns = self.long_ns();
         let slots = self
             .joules
             .iter_mut()
             .zip(&mut self.shared_joules)
-            .zip(&mut self.least_watts);
+            .zip(&mut self.least);
         for (i, (((sum, shared), least), joules)) in slots.zip(joules).enumerate() {
             *sum += joules;
             *shared += split.share * joules;
-            let whole = whole.get(i).copied().unwrap_or(true);
-            if seconds >= LEAST_SECONDS && self.steady_ns == 0.0 && whole {
-                *least = least.min(joules / seconds);
+            if whole.get(i).copied().unwrap_or(true) {
+                least.add(interval.dt_ns as f64, *joules, long_ns);
+            } else {
+                least.interrupt();
             }
         }
-        if self.steady_ns > 0.0 && whole.iter().all(|whole| *whole) {
-            self.stretch(interval.dt_ns as f64, joules);
-        } else if self.steady_ns > 0.0 {
-            self.stretch_ns = 0.0;
-            self.stretch_joules.fill(0.0);
-        }
+    }
+
+    /// How long a stretch must be for its mean power to be sure, ns.
+    fn long_ns(&self) -> f64 {
+        self.steady_ns.max(LEAST_SECONDS * 1e9)
     }
 
     /// Gives the function CPU time that turned up late, ns: it was taken for others' when it was
@@ -364,31 +361,12 @@ impl Ledger {
         late_ns - taken
     }
 
-    fn stretch(&mut self, dt_ns: f64, joules: &[f64]) {
-        self.stretch_ns += dt_ns;
-        let whole = self.stretch_ns >= self.steady_ns;
-        let seconds = self.stretch_ns * 1e-9;
-        let slots = self.stretch_joules.iter_mut().zip(&mut self.least_watts);
-        for ((sum, least), joules) in slots.zip(joules) {
-            *sum += joules;
-            if whole {
-                *least = least.min(std::mem::take(sum) / seconds);
-            }
-        }
-        if whole {
-            self.stretch_ns = 0.0;
-        }
-    }
-
     /// What idle power of a slot is not above, W: the least that was seen, or the mean where
     /// nothing shorter was sure. Infinite where too little was seen.
     pub fn ceiling_watts(&self, slot: usize) -> f64 {
-        let least = self.least_watts[slot];
-        let seconds = self.dt_ns * 1e-9;
-        if least.is_finite() || self.steady_ns == 0.0 || seconds < LEAST_SECONDS {
-            return least;
-        }
-        self.joules[slot] / seconds
+        // A window that is shorter than a stretch still has its mean.
+        let long_ns = self.long_ns().min(self.dt_ns).max(LEAST_SECONDS * 1e9);
+        self.least[slot].watts(long_ns)
     }
 
     /// What was added since `earlier`, a copy of this ledger made before.
@@ -407,11 +385,9 @@ impl Ledger {
             share_seconds: self.share_seconds - earlier.share_seconds,
             joules: minus(&self.joules, &earlier.joules),
             shared_joules: minus(&self.shared_joules, &earlier.shared_joules),
-            least_watts: self.least_watts.clone(),
+            least: self.least.clone(),
             least_busy: self.least_busy,
             steady_ns: self.steady_ns,
-            stretch_ns: 0.0,
-            stretch_joules: vec![0.0; self.stretch_joules.len()],
             residue_ns: 0.0,
         }
     }
@@ -433,8 +409,8 @@ impl Ledger {
         for (a, b) in self.shared_joules.iter_mut().zip(&other.shared_joules) {
             *a += b;
         }
-        for (a, b) in self.least_watts.iter_mut().zip(&other.least_watts) {
-            *a = a.min(*b);
+        for (a, b) in self.least.iter_mut().zip(&other.least) {
+            a.merge(b);
         }
         self.least_busy = self.least_busy.min(other.least_busy);
     }
@@ -627,11 +603,10 @@ mod tests {
             }
             ledger
         };
-        assert_eq!(filled(0.0).ceiling_watts(0), 0.0);
+        assert!((filled(0.0).ceiling_watts(0) - 15.0).abs() < 1e-9);
         assert!((filled(1e9).ceiling_watts(0) - 30.0).abs() < 1e-9);
         // A window that is shorter than a stretch has its mean.
         let short = filled(5e9);
-        assert!(short.least_watts[0].is_infinite());
         assert!((short.ceiling_watts(0) - 30.0).abs() < 1e-9);
         assert!(Ledger::new(1).ceiling_watts(0).is_infinite());
     }

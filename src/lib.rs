@@ -24,6 +24,7 @@ pub mod calibration;
 pub mod clock;
 pub mod counter;
 pub mod error;
+pub mod least_power;
 pub mod machine;
 pub mod memory;
 pub mod meter;

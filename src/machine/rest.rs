@@ -17,6 +17,9 @@ const LOADED: f64 = 0.2;
 /// What was seen under load counts half after so many more seconds of it.
 const HALF_LIFE_S: f64 = 60.0;
 
+/// Windows at rest agree if one shows at least this part of the other's power.
+const AGREE: f64 = 0.7;
+
 /// Idle power drifts by about this part (temperature, devices).
 const DRIFT: f64 = 0.03;
 
@@ -36,6 +39,8 @@ pub struct IdleSeen {
 pub struct Rest {
     /// The window with the least power.
     least: Option<Shown>,
+    /// The one with the least power of all others.
+    second: Option<Shown>,
     loaded: Loaded,
     told: Option<f64>,
 }
@@ -65,9 +70,14 @@ impl Rest {
         let busy = busy.clamp(0.0, 1.0);
         if busy < AT_REST {
             let shown = Shown { watts, busy };
-            self.least = match self.least {
-                Some(least) if least.watts <= watts => Some(least),
-                _ => Some(shown),
+            let (low, high) = match self.least {
+                Some(least) if least.watts <= watts => (least, Some(shown)),
+                least => (shown, least),
+            };
+            self.least = Some(low);
+            self.second = match (self.second, high) {
+                (Some(second), Some(high)) if high.watts < second.watts => Some(high),
+                (second, high) => second.or(high),
             };
         } else if busy >= LOADED {
             let old = 0.5_f64.powf(seconds / HALF_LIFE_S);
@@ -88,6 +98,15 @@ impl Rest {
         *self = Self::default();
     }
 
+    /// The window at rest that counts: the one with the least power, unless no other comes near it.
+    /// A counter that stood still for a while shows less than the machine used, once.
+    fn believed(&self) -> Option<Shown> {
+        match (self.least, self.second) {
+            (Some(least), Some(second)) if least.watts < AGREE * second.watts => Some(second),
+            (least, _) => least,
+        }
+    }
+
     /// Whether a window at rest was seen here.
     pub fn seen_here(&self) -> bool {
         self.least.is_some()
@@ -97,7 +116,7 @@ impl Rest {
     /// idle of this counter at a busy part (0..1): the form of the curve, and its height where no
     /// load was seen.
     pub fn idle(&self, active: impl Fn(f64) -> f64) -> Option<IdleSeen> {
-        let Some(least) = self.least else {
+        let Some(least) = self.believed() else {
             return self.told.map(|watts| IdleSeen {
                 watts,
                 low: 0.9 * watts,
@@ -183,6 +202,19 @@ mod tests {
         // However absurd the model.
         let idle = rest.idle(|_| 1e9).expect("was seen");
         assert!(idle.low > 0.0 && idle.watts >= 0.75 * 21.8);
+    }
+
+    #[test]
+    fn a_window_in_which_the_counter_stood_is_not_idle_power() {
+        let mut rest = Rest::default();
+        for watts in [20.2, 3.0, 20.0, 20.4] {
+            rest.see(1.0, 0.0, watts);
+        }
+        let idle = rest.idle(straight).expect("was seen");
+        assert!((19.0..20.5).contains(&idle.watts), "{idle:?}");
+        // Two that agree are the machine: it rests deeper since.
+        rest.see(1.0, 0.0, 3.1);
+        assert!(rest.idle(straight).expect("was seen").watts < 4.0);
     }
 
     #[test]

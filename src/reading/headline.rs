@@ -5,7 +5,8 @@ use super::{Energy, Headline, MethodReading, Quality, rss};
 use crate::attribution::{Division, IdleClaim, Ledger, Share, divide};
 use crate::machine::definition::Definition;
 use crate::machine::estimation::Estimation;
-use crate::machine::facts::{Facts, IdleSource};
+use crate::machine::facts::{Facts, IdlePower, IdleSource};
+use crate::machine::rest::Rest;
 use crate::sampler::Outcome;
 use crate::source::{Domain, Method};
 
@@ -19,6 +20,24 @@ const MOST_IDLE: f64 = 0.75;
 /// what lies above rest grows with the load.
 fn most_idle(busy: f64) -> f64 {
     1.0 / (1.0 + (1.0 / MOST_IDLE - 1.0) * busy.clamp(0.0, 1.0))
+}
+
+/// The model's guess of idle power (best, low, high, W), held against what was seen: the machine may
+/// rest at up to `most`, and surely at not more than `ceiling`.
+///
+/// A guess above `most` is wrong as a whole, so it is scaled down with its band: cut off at the
+/// ceiling, it would leave nothing above idle and no doubt about that.
+fn guess_within(guess: IdlePower, most: f64, ceiling: f64) -> [f64; 3] {
+    let scale = if guess.watts > most {
+        most / guess.watts
+    } else {
+        1.0
+    };
+    [
+        guess.watts * scale,
+        guess.low * scale,
+        guess.high.max(most).min(ceiling),
+    ]
 }
 
 /// Idle power of some slots together: best, low, high, W.
@@ -44,20 +63,28 @@ pub(super) fn idle_of(outcome: &Outcome, facts: &Facts, slots: &[usize]) -> Idle
         // Idle power is not above the least power that was seen.
         let ceiling = outcome.ledger.ceiling_watts(*i);
         ceilings += ceiling;
-        let Some(power) = facts.idle_of(zone, &zones, &outcome.rests[*i]) else {
+        let learned = facts.idle_of(zone, &zones, &outcome.rests[*i]);
+        // What was learned and is above what was seen now was learned of something else.
+        let power = match learned {
+            Some(power) if power.source == IdleSource::Learned && power.low > ceiling => {
+                facts.idle_of(zone, &zones, &Rest::default())
+            }
+            power => power,
+        };
+        let Some(power) = power else {
             continue;
         };
-        idle.watts += power.watts.min(ceiling);
-        idle.low += power.low.min(ceiling);
-        idle.high += match power.source {
-            // A guess: the machine may rest at most of the least power that was seen, and the more of
-            // it, the less was going on.
-            IdleSource::Modelled if ceiling.is_finite() => {
-                let most = most_idle(outcome.ledger.least_busy) * ceiling;
-                power.high.max(most).min(ceiling)
-            }
-            _ => power.high.min(ceiling),
+        let within = match power.source {
+            IdleSource::Modelled if ceiling.is_finite() => guess_within(
+                power,
+                most_idle(outcome.ledger.least_busy) * ceiling,
+                ceiling,
+            ),
+            _ => [power.watts, power.low, power.high].map(|watts| watts.min(ceiling)),
         };
+        idle.watts += within[0];
+        idle.low += within[1];
+        idle.high += within[2];
         source = Some(power.source);
     }
     // What the user set is for all of them together, however the model would split it.

@@ -36,6 +36,13 @@ const MOST_USED: f64 = 1.05;
 /// … and that, ns.
 const LEAST_TOLD_NS: f64 = 50e6;
 
+/// Idle time of a stretch may be above its capacity by so much, ns: it is printed in steps of 10 ms.
+const IDLE_SLACK_NS: u64 = 2 * crate::source::procfs::IDLE_STEP_NS;
+
+/// Idle power is not learned where a counter stood still for more than one part in so many of the
+/// stretch, at its end.
+const STOOD_PART: u64 = 10;
+
 /// Columns of a timeline before the energy slots: CPU seconds of the function.
 const TIMELINE_CPU_COLUMNS: usize = 1;
 
@@ -423,11 +430,19 @@ impl State {
             .machine
             .capacity_ns(t_ns)
             .saturating_sub(then.capacity_ns);
-        let busy = 1.0 - idle_ns.saturating_sub(then.idle_ns) as f64 / capacity.max(1) as f64;
+        let rested = idle_ns.saturating_sub(then.idle_ns);
+        if rested > capacity + IDLE_SLACK_NS {
+            // More than there was: idle time of before came late, so what ran meanwhile is unknown.
+            return;
+        }
+        let busy = 1.0 - rested as f64 / capacity.max(1) as f64;
         let seconds = t_ns.saturating_sub(then.t_ns) as f64 * 1e-9;
         for (i, (before, anomalies)) in then.totals.iter().enumerate() {
             let counter = &self.counters[i];
-            if self.faults[i].is_none() && counter.anomalies.count() == *anomalies {
+            // Over a stretch in which it stood still for long it showed less than was used.
+            let stood_ns = t_ns.saturating_sub(counter.changed_ns);
+            let moved = stood_ns.saturating_mul(STOOD_PART) <= t_ns.saturating_sub(then.t_ns);
+            if self.faults[i].is_none() && moved && counter.anomalies.count() == *anomalies {
                 let joules = counter.joules(counter.total.saturating_sub(*before));
                 self.rests[i].see(seconds, busy, joules / seconds);
             }
