@@ -8,6 +8,7 @@ as `pip install` puts it there.
 
 from __future__ import annotations
 
+import atexit
 import fcntl
 import functools
 import json
@@ -166,10 +167,30 @@ def site_packages(python: Path) -> Path:
     return packages
 
 
+@functools.cache
+def _temporaries() -> Path:
+    """Where this process's tests have their temporary directories; removed at its end."""
+    folder = Path(tempfile.mkdtemp(prefix="lw-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
+def _temporary(directory: Path) -> Path:
+    """A test's own temporary directory, which `directory`/tmp leads to.
+
+    Its path is short, for sockets are made there: Lithops' localhost service of 3.1.2 to 3.3.0 dies
+    where the path of one takes more than 107 bytes, and its client then waits for ever. The folders
+    of pytest alone may take 80.
+    """
+    link = directory / "tmp"
+    if not link.is_symlink():
+        link.symlink_to(tempfile.mkdtemp(dir=_temporaries()))
+    return link.resolve()
+
+
 def isolated(directory: Path, **extra: str) -> dict[str, str]:
     """An environment whose home and temporary directory are the test's own."""
-    for name in ("home", "tmp"):
-        (directory / name).mkdir(parents=True, exist_ok=True)
+    (directory / "home").mkdir(parents=True, exist_ok=True)
     kept = {
         key: value
         for key, value in os.environ.items()
@@ -178,7 +199,7 @@ def isolated(directory: Path, **extra: str) -> dict[str, str]:
     return {
         **kept,
         "HOME": str(directory / "home"),
-        "TMPDIR": str(directory / "tmp"),
+        "TMPDIR": str(_temporary(directory)),
         **extra,
     }
 

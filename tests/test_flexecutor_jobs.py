@@ -12,7 +12,6 @@ import math
 import os
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -306,9 +305,7 @@ def test_on_the_forks_own_lithops_joules_are_the_stages_own(source, mode, tmp_pa
     else:
         plan |= {"configurations": [[1, 512, 2]], "repetitions": 1}
     path = os.pathsep.join(str(source / name) for name in (".", "flexecutor", "lithops_fork"))
-    # Its workers make a socket there, whose path has to be short.
-    with tempfile.TemporaryDirectory(prefix="lw-") as short:
-        seen = run(source, tmp_path, plan, PYTHONPATH=path, TMPDIR=short)
+    seen = run(source, tmp_path, plan, PYTHONPATH=path)
     assert "error" not in seen
     calls = seen["times"]["map"]
     for call in calls:

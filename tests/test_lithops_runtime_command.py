@@ -347,7 +347,10 @@ def test_a_configuration_that_is_not_there_is_refused(backend, tmp_path, capsys)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_without_a_wheel_it_is_said_how_to_have_one(backend, capsys):
+def test_without_a_wheel_it_is_said_how_to_have_one(backend, capsys, monkeypatch):
+    # Lithops starts localhost workers by the interpreter's name, which need not be on the PATH.
+    folder = str(Path(sys.executable).parent)
+    monkeypatch.setenv("PATH", folder + os.pathsep + os.environ["PATH"])
     assert main(["lithops", "runtime", "--backend", backend]) == 0
     out = capsys.readouterr().out
     assert "make wheel" in out and "--wheel FILE" in out

@@ -160,10 +160,17 @@ def test_a_worker_with_its_own_lithowatt_meters_by_that(tmp_path):
     assert seen["dies"][0]["stats"][ENERGY + "consumption"] > 0
 
 
+#: Where ELF's header has the machine, and one that is never the one that tests run on.
+MACHINE, SPARC = slice(18, 20), 2
+
+
 def test_a_meter_for_another_machine_leaves_calls_alone(tmp_path):
     package = tmp_path / "package"
     shutil.copytree(Path(lithowatt.__file__).parent, package / "lithowatt")
-    (package / "lithowatt" / "_core.abi3.so").write_bytes(b"no ELF")
+    extension = package / "lithowatt" / "_core.abi3.so"
+    content = bytearray(extension.read_bytes())
+    content[MACHINE] = SPARC.to_bytes(2, "little")
+    extension.write_bytes(content)
     # The client itself needs none of the extension to make its jobs.
     python = plain("3.8.0")
     seen = run_client(tmp_path / "job", python, python, "one", package)
@@ -210,10 +217,17 @@ print(function(21), module.__file__ if module else None)
 
 
 class Worker:
-    """An interpreter without lithowatt, in which what a job brings is loaded."""
+    """An interpreter without lithowatt, in which what a job brings is loaded.
+
+    It has the standard library and cloudpickle: not the packages of the interpreter that runs the
+    tests, where lithowatt may be installed.
+    """
 
     def __init__(self, home: Path) -> None:
-        pytest.importorskip("cloudpickle", reason="cloudpickle is not installed")
+        cloudpickle = pytest.importorskip("cloudpickle", reason="cloudpickle is not installed")
+        self.packages = home / "packages"
+        self.packages.mkdir()
+        (self.packages / "cloudpickle").symlink_to(Path(cloudpickle.__file__).parent)
         self.name, self.content = _ship._bundle(None)
         self.home = home
         self.files = home / "files"
@@ -227,9 +241,9 @@ class Worker:
         (home / "job").write_bytes(_ship._metered(function, self.name))
 
     def start(self, **environment: str) -> subprocess.Popen[str]:
-        packages = [path for path in sys.path if path.endswith("-packages")]
+        paths = [str(path) for path in (self.home / "job", self.files, self.packages)]
         return subprocess.Popen(
-            [sys.executable, "-S", "-c", LOAD, str(self.home / "job"), str(self.files), *packages],
+            [sys.executable, "-I", "-S", "-c", LOAD, *paths],
             env={"TMPDIR": str(self.temporary), "PATH": os.environ["PATH"], **environment},
             cwd=self.home,
             stdout=subprocess.PIPE,
@@ -276,6 +290,11 @@ def worker(tmp_path: Path) -> Iterator[Worker]:
     for path in (*mine, *others):
         if path not in before and path.is_dir():
             shutil.rmtree(path)
+
+
+def test_the_worker_of_these_tests_has_no_lithowatt_of_its_own(worker):
+    worker.bundle.unlink()
+    assert worker.run() is None
 
 
 def test_it_is_loaded_from_a_private_folder_that_stays(worker):

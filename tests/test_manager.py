@@ -6,6 +6,7 @@ import io
 import json
 import logging
 import os
+import re
 import subprocess
 import sys
 import types
@@ -468,12 +469,21 @@ def test_a_result_of_many_megabytes_is_not_read() -> None:
 
 
 def test_a_pipe_is_no_stats_file(tmp_path: Path) -> None:
-    pipe = tmp_path / "pipe"
+    # Jobs have long paths, and which file it is stands at the end.
+    folder = tmp_path / ("long" * 30)
+    folder.mkdir()
+    pipe = folder / "pipe"
     os.mkfifo(pipe)
-    with pytest.raises(lithowatt.UnreadableFileError, match="pipe"):
+    with pytest.raises(lithowatt.UnreadableFileError, match=re.escape(f"'{pipe}' is no file")):
         function_name_from_stats(pipe)
-    with pytest.raises(lithowatt.UnreadableFileError, match="missing"):
-        function_name_from_stats(tmp_path / "missing")
+    with pytest.raises(lithowatt.UnreadableFileError, match=re.escape(f"{folder}/missing'")):
+        function_name_from_stats(folder / "missing")
+
+
+def test_what_is_too_long_for_a_path_is_cut_in_the_message() -> None:
+    with pytest.raises(lithowatt.UnreadableFileError) as caught:
+        function_name_from_stats("x" * 100_000)
+    assert len(str(caught.value)) < 200
 
 
 def test_stats_of_another_type() -> None:

@@ -48,6 +48,9 @@ _SEARCHED = 1 << 20
 #: The longest function name that is taken, in characters.
 _LONGEST_NAME = 1024
 
+#: The longest path that Linux takes (PATH_MAX), in bytes.
+_LONGEST_PATH = 4096
+
 #: What was reported at WARNING already: in a warm worker every call runs into the same thing.
 _reported: set[tuple[str, str]] = set()
 
@@ -462,6 +465,12 @@ def _stored_name(value: object, where: str) -> str:
         raise MalformedValueError(f"function_name in {where}: {error}") from None
 
 
+def _shown_path(path: Any) -> str:
+    """Whole, as the name is at the end; what is too long to be a path is cut."""
+    text = str(path)
+    return repr(text) if len(text) <= _LONGEST_PATH else shown(text)
+
+
 def _read(path: Any) -> tuple[str, str]:
     import os
     from pathlib import Path
@@ -471,13 +480,14 @@ def _read(path: Any) -> tuple[str, str]:
     try:
         # Anything else than a plain file, such as a pipe, might never end.
         if not Path(path).is_file():
-            raise UnreadableFileError(f"{shown(str(path))} is no file; expected a stats file")
+            raise UnreadableFileError(f"{_shown_path(path)} is no file; expected a stats file")
         with Path(path).open(encoding="utf-8", errors="replace", newline="\n") as file:
             return str(path), file.read(_SEARCHED)
     except UnreadableFileError:
         raise
     except (OSError, ValueError) as error:
-        raise UnreadableFileError(f"{shown(str(path))} cannot be read: {error}") from error
+        why = getattr(error, "strerror", None) or error
+        raise UnreadableFileError(f"{_shown_path(path)} cannot be read: {why}") from error
 
 
 class _Harmless(Harmless):

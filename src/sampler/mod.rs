@@ -382,12 +382,13 @@ impl Hub {
 
     fn run(&self) {
         let mut state = lock(&self.state);
+        state.sampler_tid = Some(clock::gettid());
         let mut next = clock::monotonic_ns();
         let mut lingered = Duration::ZERO;
         loop {
             let now = clock::monotonic_ns();
             if self.is_retired() {
-                state.thread = false;
+                (state.thread, state.sampler_tid) = (false, None);
                 return;
             }
             state.pace = state.shortest_interval();

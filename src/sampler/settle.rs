@@ -206,7 +206,6 @@ impl State {
 
     /// An interval of attribution ends; the one before it is settled.
     fn end_interval(&mut self, active: &mut Active, moment: Moment) {
-        self.sampler_cpu_ns = clock::own_thread_cpu_ns();
         let cpu = self.own_and_inside(active.record.methods, &mut active.follow);
         let record = &mut active.record;
         let edge = self.edge_from(moment, cpu, record.start.totals.len());

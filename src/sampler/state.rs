@@ -112,8 +112,11 @@ pub(super) struct State {
     pub(super) mirrors: Mirrors,
     pub(super) rests: Vec<Rest>,
     pub(super) tree_count: Option<TreeCount>,
-    /// CPU time of the sampler thread so far, ns: in this process, and not the function's.
-    pub(super) sampler_cpu_ns: u64,
+    /// CPU time of the sampler thread when it was last looked at, ns: in this process, and not the
+    /// function's.
+    sampler_cpu_ns: u64,
+    /// The sampler thread's id, once it runs.
+    pub(super) sampler_tid: Option<i32>,
     /// A row of a timeline in the making.
     pub(super) row: Vec<f64>,
     pub(super) thread: bool,
@@ -157,6 +160,7 @@ impl State {
             rests: Vec::new(),
             tree_count: None,
             sampler_cpu_ns: 0,
+            sampler_tid: None,
             row: Vec::new(),
             thread: false,
             thread_refused: None,
@@ -178,10 +182,10 @@ impl State {
 
     /// Closes every source. Nothing runs here any more.
     pub(super) fn close_all(&mut self) {
-        let thread = self.thread;
+        let (thread, tid) = (self.thread, self.sampler_tid);
         *self = Self::new(&self.root);
         self.machine.release();
-        self.thread = thread;
+        (self.thread, self.sampler_tid) = (thread, tid);
     }
 
     /// Opens each source that `methods` ask for and that was not tried before.
@@ -428,10 +432,24 @@ impl State {
         Some(tree.max(tree_then + count.saturating_sub(count_then)))
     }
 
+    /// CPU time of the sampler thread until now, ns. It works between windows, too: taken from an
+    /// earlier look, a window would lose what was used before it began.
+    fn sampler_ns(&mut self) -> u64 {
+        if let Some(now) = self.sampler_tid.and_then(clock::thread_cpu_ns) {
+            self.sampler_cpu_ns = now;
+        }
+        self.sampler_cpu_ns
+    }
+
     pub(super) fn own_and_inside(&mut self, methods: Methods, follow: &mut Follow) -> CpuCount {
         let pid = match follow.subject {
             Subject::Process { pid, .. } => pid,
             _ => None,
+        };
+        // Next to the process's own clock; the thread waits for the lock meanwhile.
+        let sampler_ns = match &follow.subject {
+            Subject::Process { pid: None, .. } => self.sampler_ns(),
+            _ => 0,
         };
         let look = self.probing.look(&follow.probed, pid);
         let seen = look.as_ref().map(|look| look.seen);
@@ -443,7 +461,7 @@ impl State {
                 {
                     self.tree_count = Some(counters.read());
                 }
-                let own = by_probe.map(|ns| ns.saturating_sub(self.sampler_cpu_ns));
+                let own = by_probe.map(|ns| ns.saturating_sub(sampler_ns));
                 (own, by_probe)
             }
             _ if by_probe.is_some() => (by_probe, by_probe),
@@ -457,7 +475,7 @@ impl State {
                     Some(clock::own_process_cpu_ns())
                 };
                 // The sampler's time is known exactly and is not the function's.
-                let own = inside.map(|ns| ns.saturating_sub(self.sampler_cpu_ns));
+                let own = inside.map(|ns| ns.saturating_sub(sampler_ns));
                 (own, inside)
             }
             Subject::Process {
