@@ -156,7 +156,7 @@ def test_a_value_above_the_range_is_no_reading(tree: StaticTree) -> None:
     meter = EnergyMeter(root=tree.root, interval=None)
     with meter:
         tree.add("package-0", J)
-        (tree.zone_dir("package-0") / "energy_uj").write_text(f"{2**64 - 1}\n")
+        tree.show("package-0", str(2**64 - 1))
     assert meter.reading.rapl.package is None
     assert "more than its own max_energy_range_uj" in meter.reading.rapl.reasons["package"]
 
@@ -249,16 +249,15 @@ def test_energy_of_a_suspend_is_nobodys(tmp_path: Path) -> None:
 
 
 def test_what_was_used_before_a_late_first_reading_is_not_the_windows(tree: StaticTree) -> None:
-    counter = tree.zone_dir("package-0") / "energy_uj"
     meter = EnergyMeter(root=tree.root, interval=None, methods=["rapl"])
     with meter:
         tree.add("package-0", J)
     # 5 J that a machine might use in any window.
     value = tree.value("package-0") + 5 * J
-    counter.write_text("garbage\n")
+    tree.show("package-0", "garbage")
     meter.start()
     time.sleep(0.02)
-    counter.write_text(f"{value:<20}\n")
+    tree.show("package-0", str(value))
     assert meter.reading.running
     for _ in range(8):
         time.sleep(0.02)

@@ -235,7 +235,12 @@ try:
         numbers.append(os.open("/dev/null", os.O_RDONLY))
 except OSError:
     print(len(numbers), meter.reading.raw["perf_hardware_reason"])
+# A thread's end may load a library, which takes a descriptor.
+for number in numbers:
+    os.close(number)
 end.set()
+for thread in threads:
+    thread.join()
 """,
         str(place / "root"),
     )
@@ -257,7 +262,7 @@ import os, sys, time
 from rig import StaticTree
 from lithowatt import EnergyMeter
 
-tree = StaticTree(sys.argv[1] + "/root", domains=("package",), start_uj=1_000_000_000)
+tree = StaticTree(sys.argv[1] + "/root", domains=("package",), start_uj=1_000_000_000, mode=0o644)
 meter = EnergyMeter(root=tree.root, interval={interval}, methods=["rapl", "perf", "psutil", "tdp"])
 with meter:
     tree.add("package-0", 5000)

@@ -728,9 +728,13 @@ class StaticTree:
         """Sets a counter, µJ."""
         if not 0 <= uj <= self.max_range_uj:
             raise ValueError(f"a counter holds 0 to {self.max_range_uj} µJ, not {uj}")
-        # Blanks at the end, not zeros in front: some readers take a leading zero for octal.
-        os.pwrite(self._files[zone], f"{uj:<{self.WIDTH}}\n".encode(), 0)
+        self.show(zone, str(uj))
         self._values[zone] = uj
+
+    def show(self, zone: str, text: str) -> None:
+        """Has a counter's file hold any text, whoever runs this; the counter's value is kept."""
+        # Blanks at the end, not zeros in front: some readers take a leading zero for octal.
+        os.pwrite(self._files[zone], f"{text:<{self.WIDTH}}\n".encode(), 0)
 
     def add(self, zone: str, uj: int) -> int:
         """Adds to a counter, which wraps as the real one does; returns its value."""
