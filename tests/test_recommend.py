@@ -326,6 +326,15 @@ def test_whatever_cells_hold_it_is_a_prediction_or_a_clear_error(data: st.DataOb
                 assert 0 <= band.low <= band.value <= band.high < math.inf
 
 
+def test_a_time_that_no_clock_shows_is_none() -> None:
+    cells = profile(workers=(1, 2, 4, 8, 16), repetitions=2)
+    expected = PerformanceModel(cells).predict(4, 1024).time
+    cells[Configuration(1, 1024, 1)]["worker_time_execution"] = [[1e-300], [1e-10]]
+    found = PerformanceModel(cells).predict(4, 1024).time
+    assert found.value == pytest.approx(expected.value, rel=0.1)
+    assert found.high < 2 * expected.high
+
+
 # --- joules and architectures of profiles -------------------------------------
 
 

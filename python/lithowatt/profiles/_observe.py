@@ -303,8 +303,9 @@ def _row_architecture(value: Any) -> str | None:
     return None
 
 
-#: More seconds or joules than any call took.
-_MOST = 1e12
+#: Fewer and more seconds or joules than any call took. Less than the least is a zero: a clock's
+#: smallest step is 1e-9 s, and 1e-300 s among others lets no curve be fitted.
+_LEAST, _MOST = 1e-9, 1e12
 
 
 # --- repetitions --------------------------------------------------------------
@@ -318,9 +319,9 @@ def _numbers(repetition: Sequence[Any], positive: bool) -> list[float] | None:
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             return None
         # Not NaN, not infinite, and not 10^400, which JSON can hold and a float cannot.
-        if not 0 <= value <= _MOST or (positive and value == 0):
+        if not 0 <= value <= _MOST or (positive and value < _LEAST):
             return None
-        values.append(float(value))
+        values.append(float(value) if value >= _LEAST else 0.0)
     return values or None
 
 
