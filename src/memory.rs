@@ -63,6 +63,7 @@ const BYTES: usize = LAST.start + LAST.size * LAST.blocks;
 const WORDS: usize = LAST.words + LAST.blocks.div_ceil(64);
 
 /// What a start, a stop or a reading may need at most, as blocks of each class: a third of them.
+#[cfg(any(feature = "python", test))]
 const NEEDED: [usize; SHAPE.len()] = [680, 170, 10, 5];
 
 impl Class {
@@ -164,6 +165,7 @@ impl Reserve {
     }
 
     /// Whether it has as many free blocks of each class as a window and its reading may take.
+    #[cfg(any(feature = "python", test))]
     fn has_room(&self) -> bool {
         if self.in_use.load(Ordering::Relaxed) == 0 {
             return true;
