@@ -231,7 +231,8 @@ def test_a_calibration_ends_by_signals_close_together(tmp_path: Path) -> None:
     assert not (tmp_path / "state" / "calibration.json").exists()
 
 
-def test_run_passes_on_what_comes_at_once() -> None:
+@pytest.mark.parametrize("again", [[], [0.0], [0.005] * 40], ids=["once", "twice", "on and on"])
+def test_run_passes_on_what_comes_at_once(again: list[float]) -> None:
     child = "trap 'exit 5' TERM; echo ready; while :; do sleep 0.05; done"
     command = [sys.executable, "-m", "lithowatt", "run", "--", "sh", "-c", child]
     with subprocess.Popen(
@@ -240,11 +241,67 @@ def test_run_passes_on_what_comes_at_once() -> None:
         assert process.stdout is not None and process.stderr is not None
         try:
             assert process.stdout.readline() == "ready\n"
-            _send(process, 0.0)
+            # Those after the first find the command ended, the report being written, or Python
+            # being shut down.
+            _send(process, *again)
             assert process.wait(20) == 5
-            assert "Traceback" not in process.stderr.read()
+            report = process.stderr.read()
+            assert "Traceback" not in report and "exit code 5" in report
         finally:
             process.kill()
+
+
+@pytest.mark.parametrize("name", ["TERM", "HUP"])
+def test_run_passes_on_what_comes_before_the_command_runs(name: str) -> None:
+    code = f"""
+import os, signal, subprocess, sys
+from lithowatt import _meter, cli
+
+start, popen = _meter.EnergyMeter.start, subprocess.Popen
+def started(self):
+    os.kill(os.getpid(), signal.SIG{name})
+    return start(self)
+def opened(command):
+    os.kill(os.getpid(), signal.SIG{name})
+    return popen(command)
+_meter.EnergyMeter.start, subprocess.Popen = started, opened
+sys.argv[1:] = ["run", "--", "sleep", "60"]
+sys.exit(cli.main())
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=50)
+    assert done.returncode == 128 + getattr(signal, f"SIG{name}"), done.stderr
+    assert f"exit code {done.returncode}" in done.stderr
+
+
+def test_run_gives_up_a_report_that_nobody_reads(tmp_path: Path) -> None:
+    # The first signal comes too soon after the command's end to be meant for the report.
+    code = """
+import os, signal, sys, time
+from lithowatt import _run_cli, cli
+
+def report(*_):
+    os.kill(os.getpid(), signal.SIGTERM)
+    print("still here", flush=True)
+    time.sleep(1.1)
+    os.kill(os.getpid(), signal.SIGTERM)
+    print("not given up")
+_run_cli._report = report
+sys.argv[1:] = ["run", "--", "sh", "-c", "exit 6"]
+sys.exit(cli.main())
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=50)
+    assert (done.returncode, done.stdout) == (6, "still here\n"), done.stderr
+
+
+def test_run_in_a_program_leaves_its_signals_as_they_were(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    from lithowatt import cli
+
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = [signal.getsignal(number) for number in numbers]
+    assert cli.main(["run", "--", "sh", "-c", "exit 4"]) == 4
+    assert [signal.getsignal(number) for number in numbers] == before
 
 
 @pytest.mark.parametrize("ignored", ["INT", "HUP"])

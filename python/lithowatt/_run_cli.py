@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -71,22 +72,28 @@ def run(arguments: argparse.Namespace) -> int:
         if problem:
             complain(problem)
             return 2
-    meter.start()
-    try:
-        code = _run_child(arguments.command)
-    except OSError as error:
-        meter.stop()
-        complain(f"{arguments.command[0]}: {error.strerror}")
-        return 127 if isinstance(error, FileNotFoundError) else 126
-    meter.stop()
-    reading = meter.reading
-    # Whatever becomes of the report, the exit code is the command's.
+    with Signals(last=arguments.as_program) as signals:
+        meter.start()
+        try:
+            code = signals.run(arguments.command)
+        except OSError as error:
+            meter.stop()
+            complain(f"{arguments.command[0]}: {error.strerror}")
+            return 127 if isinstance(error, FileNotFoundError) else 126
+        _tell(meter, arguments, code, output)
+    return code
+
+
+def _tell(meter: EnergyMeter, arguments: argparse.Namespace, code: int, to: Path | None) -> None:
+    """Ends the window and reports it. Whatever becomes of that, the exit code is the command's."""
     stream = None
     try:
-        if output is not None:
+        meter.stop()
+        reading = meter.reading
+        if to is not None:
             text = io.StringIO(newline="")
             _report(reading, arguments, code, text)
-            write_atomically(output, text.getvalue())
+            write_atomically(to, text.getvalue())
         else:
             stream = sys.stdout if arguments.json or arguments.csv else sys.stderr
             # A stream that was closed before we started is None.
@@ -97,7 +104,8 @@ def run(arguments: argparse.Namespace) -> int:
         # Before anything else is said: what the stream still holds would be tried once more.
         abandon(stream)
         complain(f"the report could not be written: {error}")
-    return code
+    except KeyboardInterrupt:
+        abandon(stream)
 
 
 def _no_output(output: Path) -> str | None:
@@ -113,44 +121,63 @@ def _no_output(output: Path) -> str | None:
     return None
 
 
-def _run_child(command: list[str]) -> int:
-    """Runs a command as a shell would: an interrupt is its business, for the terminal sends it
-    one; other signals are passed on. Returns its exit code, 128 + n where signal n ended it.
+class Signals:
+    """Runs a command as a shell would: an interrupt is its business, for the terminal sends it one;
+    other signals are passed on, from the moment this is entered.
 
-    Raises:
-        OSError: Where it cannot be started.
+    Once the command has ended there is nobody to pass them on to, and the report is all that is
+    left: what comes within `AGAIN` seconds was meant for the command (``timeout`` and supervisors
+    send twice). What comes later gives the report up.
     """
-    child: subprocess.Popen[bytes] | None = None
-    # Those that come before there is somebody to pass them on to.
-    early: list[int] = []
 
-    def forward(number: int, _frame: object) -> None:
-        if child is None:
-            early.append(number)
-        else:
-            child.send_signal(number)
+    AGAIN = 1.0
 
-    def leave(_number: int, _frame: object) -> None:
-        """A handler, because a signal that is ignored would be ignored by the command, too."""
+    def __init__(self, last: bool) -> None:
+        """``last``: the process ends after this, and signals do not change its exit code."""
+        self._last = last
+        self._old: dict[int, Any] = {}
+        self._child: subprocess.Popen[bytes] | None = None
+        self._ended: float | None = None
+        #: Those that came before there was somebody to pass them on to.
+        self._early: list[int] = []
 
-    old = {}
-    try:
-        for number, handler in (
-            (signal.SIGINT, leave),
-            (signal.SIGTERM, forward),
-            (signal.SIGHUP, forward),
-        ):
-            # What our parent had ignored (nohup) stays so, for the command as well.
+    def __enter__(self) -> Signals:
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            # What our parent had ignored (nohup) stays so, for the command as well. Nothing else is
+            # ignored, because the command would ignore it, too.
             if signal.getsignal(number) is not signal.SIG_IGN:
-                old[number] = signal.signal(number, handler)
-        child = subprocess.Popen(command)  # noqa: S603 - running it is the purpose
-        while early:
-            child.send_signal(early.pop(0))
-        code = child.wait()
-    finally:
-        for number, before in old.items():
-            signal.signal(number, before)
-    return 128 - code if code < 0 else code
+                self._old[number] = signal.signal(number, self._take)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, before in self._old.items():
+            # While Python ends, a handler of its own would give way to the default one.
+            last = self._last and self._ended is not None
+            signal.signal(number, signal.SIG_IGN if last else before)
+
+    def _take(self, number: int, _frame: object) -> None:
+        if self._ended is not None:
+            if time.monotonic() - self._ended > self.AGAIN:
+                raise KeyboardInterrupt
+        elif number == signal.SIGINT:
+            pass
+        elif self._child is None:
+            self._early.append(number)
+        else:
+            self._child.send_signal(number)
+
+    def run(self, command: list[str]) -> int:
+        """Runs a command; its exit code, 128 + n where signal n ended it.
+
+        Raises:
+            OSError: Where it cannot be started.
+        """
+        self._child = subprocess.Popen(command)  # noqa: S603 - running it is the purpose
+        while self._early:
+            self._child.send_signal(self._early.pop(0))
+        code = self._child.wait()
+        self._ended = time.monotonic()
+        return 128 - code if code < 0 else code
 
 
 def _report(reading: Reading, arguments: argparse.Namespace, code: int, to: TextIO) -> None:

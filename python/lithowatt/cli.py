@@ -23,6 +23,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def run() -> int:
         arguments = _parser().parse_args(argv)
+        # Called by a program rather than as one, a command leaves that program's signals alone.
+        arguments.as_program = argv is None
         return int(arguments.func(arguments))
 
     return guarded(run)
