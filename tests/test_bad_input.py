@@ -214,12 +214,56 @@ def test_a_cgroup_that_vanishes_before_the_start(tmp_path: Path) -> None:
     assert m.reading.cpu_seconds == 0.0, "it is there again"
 
 
-def test_a_cgroup_that_turns_to_garbage_within_the_window(tmp_path: Path) -> None:
-    (tmp_path / "cpu.stat").write_text("usage_usec 5\n")
+NO_TIME_OF_A_GROUP = {
+    "garbage": b"\xff\xfe usage_usec -1\n",
+    "empty": b"",
+    "no number": b"usage_usec x\n",
+    "negative": b"usage_usec -1\n",
+    "beyond 64 bits": b"usage_usec 99999999999999999999\n",
+    "beyond 64 bits of ns": f"usage_usec {2**64 - 1}\n".encode(),
+    "less than before": b"usage_usec 5\n",
+    "no such line": b"user_usec 7\n",
+    "a large file": b"x" * 10_000,
+}
+
+
+@pytest.mark.parametrize("content", NO_TIME_OF_A_GROUP.values(), ids=NO_TIME_OF_A_GROUP)
+def test_a_cgroup_that_turns_to_garbage_within_the_window(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "cpu.stat").write_text("usage_usec 900000\n")
     with EnergyMeter(cgroup=tmp_path) as m:
-        (tmp_path / "cpu.stat").write_bytes(b"\xff\xfe usage_usec -1\n")
+        (tmp_path / "cpu.stat").write_bytes(content)
     stats = check(m)
     assert stats["worker_func_energy_cpu_time"] is None
+    assert stats["worker_func_psutil_process_cpu_percent"] is None
+    assert stats["worker_func_energy_consumption"] is None
+    assert any("cgroup could not be read" in text for text in m.reading.warnings)
+
+
+@pytest.mark.parametrize("content", [b"", b"x\n", b"-1\n", b"5\n"])
+def test_an_old_cgroup_that_turns_to_garbage_within_the_window(
+    tmp_path: Path, content: bytes
+) -> None:
+    (tmp_path / "cpuacct.usage").write_text("900000000\n")
+    with EnergyMeter(cgroup=tmp_path) as m:
+        # As who writes 0 to the file has it.
+        (tmp_path / "cpuacct.usage").write_bytes(content)
+    assert check(m)["worker_func_energy_cpu_time"] is None
+    assert any("lower than before" in text for text in m.reading.warnings)
+
+
+def test_a_cgroup_that_is_garbage_for_a_while_is_counted_when_it_can_be_read(
+    tmp_path: Path,
+) -> None:
+    stat = tmp_path / "cpu.stat"
+    stat.write_text("usage_usec 900000\n")
+    with EnergyMeter(cgroup=tmp_path, interval=None) as m:
+        with m.phase("unread"):
+            time.sleep(0.06)
+            stat.write_text("nonsense\n")
+        time.sleep(0.06)
+        stat.write_text("usage_usec 930000\n")
+    assert m.reading.cpu_seconds == pytest.approx(0.03)
+    assert any("1 time(s)" in text for text in m.reading.warnings)
 
 
 @pytest.mark.parametrize("scope", ["galaxy", "", "PROCESS", "a\0b", "x" * 10_000])

@@ -254,7 +254,9 @@ impl Groups {
         let Ok(cpu) = CgroupCpu::open(path) else {
             return;
         };
-        let Some(cpu_ns) = cpu.cpu_ns() else { return };
+        let Some(cpu_ns) = cpu.cpu_ns().used() else {
+            return;
+        };
         if let Some((_, uid)) = pod {
             identity.pod_uid.clone_from(uid);
         }
@@ -311,7 +313,7 @@ impl Groups {
         let mut used: Vec<(u64, u64, bool)> = Vec::with_capacity(self.groups.len());
         let mut dead = Vec::new();
         for (id, group) in &mut self.groups {
-            match group.cpu.cpu_ns() {
+            match group.cpu.cpu_ns().used() {
                 Some(ns) => {
                     let ns = ns.max(group.row.cpu_ns);
                     used.push((*id, ns - group.row.cpu_ns, group.row.counted));

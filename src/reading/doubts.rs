@@ -49,6 +49,13 @@ pub(super) fn note_missed(outcome: &Outcome, warnings: &mut Vec<String>) {
             looks(outcome)
         ));
     }
+    if missed.unreadable > 0 {
+        warnings.push(format!(
+            "the CPU time of the cgroup could not be read, or was lower than before, {} time(s) \
+             within the window",
+            missed.unreadable
+        ));
+    }
 }
 
 /// Notes what is not known of the machine's busy time.

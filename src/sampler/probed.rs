@@ -98,7 +98,25 @@ pub(super) struct CpuCount {
     pub(super) inside_ns: Option<u64>,
     /// Some of it may have been used before the last time it was counted.
     pub(super) may_be_late: bool,
+    /// When they were read.
+    pub(super) read: Reading,
     pub(super) seen: Option<SeenSoFar>,
+}
+
+/// When something began and ended to be read, ns.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Reading {
+    pub(super) began_ns: u64,
+    pub(super) ended_ns: u64,
+}
+
+impl Reading {
+    /// How far from `t_ns` it may have been read, ns.
+    pub(super) fn farthest_from(self, t_ns: u64) -> u64 {
+        self.began_ns
+            .abs_diff(t_ns)
+            .max(self.ended_ns.abs_diff(t_ns))
+    }
 }
 
 /// Clocks are read one after the other, and what runs is added to what ran: a CPU may seem busy for
@@ -268,7 +286,7 @@ impl Probing {
             Subject::Cgroup(group) => {
                 let grouped = probes.cgroup(group.path()).map_err(reason)?;
                 let used = probes.used_by_cgroup(&grouped).map_or(0, |used| used.ns);
-                let before_ns = group.cpu_ns().unwrap_or(0).saturating_sub(used);
+                let before_ns = group.cpu_ns().used().unwrap_or(0).saturating_sub(used);
                 Ok(Probed::Cgroup(grouped, before_ns))
             }
             // A thread's, a coroutine's and a single process's CPU clocks are exact.

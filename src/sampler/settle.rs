@@ -76,6 +76,7 @@ impl State {
             count_base: None,
             earlier_ns: 0,
             removed: 0,
+            unreadable: 0,
             gone: false,
             missed: Missed::default(),
         };
@@ -109,12 +110,14 @@ impl State {
             t_ns: clock::monotonic_ns(),
             slack_ns: 0,
         };
+        let read = cpu.read;
         let mut start = self.edge_from(now, cpu, width);
         // The counters come last, so that nothing of the meter's own is inside the window.
         let moment = self.read_counters(methods);
         start.t_ns = moment.t_ns;
         start.capacity_ns = self.machine.capacity_ns(moment.t_ns);
         start.slack_ns = moment.slack_ns;
+        start.cpu_gap_ns = read.farthest_from(moment.t_ns);
         for (i, counter) in self.counters.iter_mut().enumerate() {
             counter.begin_window();
             start.totals[i] = counter.total;
@@ -146,6 +149,7 @@ impl State {
                 candidate: None,
                 ledger,
                 late_ns: 0.0,
+                overdue: false,
                 capacity_ns: 0.0,
                 sandbox: None,
                 sandbox_from: None,
@@ -275,8 +279,13 @@ impl State {
     }
 
     /// Adds the interval from the last settled edge to `edge` to the ledger.
-    pub(super) fn settle(&mut self, record: &mut Record, edge: Edge) {
+    pub(super) fn settle(&mut self, record: &mut Record, mut edge: Edge) {
         let from = &record.group;
+        // What could not be read now is counted when it can be.
+        let unread = edge.own_ns.is_none() && from.own_ns.is_some();
+        let overdue = std::mem::replace(&mut record.overdue, unread);
+        edge.own_ns = edge.own_ns.or(from.own_ns);
+        edge.inside_ns = edge.inside_ns.or(from.inside_ns);
         let dt_ns = edge.t_ns.saturating_sub(from.t_ns);
         if dt_ns == 0 {
             return;
@@ -290,7 +299,8 @@ impl State {
         let idle_ns = edge.idle_ns.zip(from.idle_ns);
         let idle_ns = idle_ns.map(|(now, then)| now.saturating_sub(then));
         let waiting_ns = edge.waiting_ns.saturating_sub(from.waiting_ns);
-        let rested_ns = idle_ns.filter(|_| edge.may_be_late || record.late_ns > 0.0);
+        let may_be_late = edge.may_be_late || overdue || record.late_ns > 0.0;
+        let rested_ns = idle_ns.filter(|_| may_be_late);
         let room_ns = match rested_ns.map(|idle| idle.saturating_sub(waiting_ns)) {
             Some(idle) => capacity.min(capacity.saturating_sub(idle) + 2 * IDLE_STEP_NS),
             None => capacity,
@@ -567,6 +577,7 @@ impl State {
                 let now = follow.tree.as_ref().unwrap_or(&self.tree).missed();
                 Missed {
                     removed: follow.removed,
+                    unreadable: follow.unreadable,
                     ..match follow.subject {
                         Subject::Process { children: true, .. } => now.since(follow.missed),
                         Subject::Process { .. } => Missed {

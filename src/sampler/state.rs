@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::probed::{CpuCount, Probing};
+use super::probed::{CpuCount, Probing, Reading};
 use super::window::{Active, Catalog, Edge, Follow, Moment, Record, Subject};
 use crate::clock;
 use crate::counter::{At, Counter, Step};
@@ -16,7 +16,7 @@ use crate::memory;
 use crate::source::kept;
 use crate::source::mirrors::{Mirror, Mirrors};
 use crate::source::perf::{PowerPmu, TreeCount, TreeCounters};
-use crate::source::procfs::{CgroupCpu, MachineCpu, System, Tree};
+use crate::source::procfs::{CgroupCount, CgroupCpu, MachineCpu, System, Tree};
 use crate::source::rapl::Rapl;
 use crate::source::{Method, Methods, ReadFault, Unavailable, Zone};
 
@@ -29,6 +29,10 @@ const TREE_AFTER_NS: u64 = 1_000_000_000;
 
 /// Whether they are to be opened, or opened anew because threads ended, is looked at so often, ns.
 const TREE_AGAIN_NS: u64 = 5_000_000_000;
+
+/// CPU time of a group that is lower than before by no more than this stands still, ns: the kernel
+/// sums it over CPUs that go on counting.
+const COUNT_BACK_NS: u64 = 1_000_000;
 
 /// Reading all counters takes microseconds; if it took this long, something came between, ns.
 const INTERRUPTED_NS: u64 = 500_000;
@@ -446,6 +450,7 @@ impl State {
             Subject::Process { pid, .. } => pid,
             _ => None,
         };
+        let began_ns = clock::monotonic_ns();
         // Next to the process's own clock; the thread waits for the lock meanwhile.
         let sampler_ns = match &follow.subject {
             Subject::Process { pid: None, .. } => self.sampler_ns(),
@@ -498,14 +503,19 @@ impl State {
             Subject::Task(task) => (Some(task.cpu_ns()), Some(clock::own_process_cpu_ns())),
             Subject::Cgroup(group) => {
                 let own = match group.cpu_ns() {
-                    Some(ns) => Some(follow.earlier_ns.saturating_add(ns)),
-                    None => {
+                    CgroupCount::Used(ns) => {
+                        let all = follow.earlier_ns.saturating_add(ns);
+                        // No group's time goes back: it was set anew, or this is no such time.
+                        let back = all.saturating_add(COUNT_BACK_NS) < follow.last_own_ns;
+                        (!back).then_some(all)
+                    }
+                    CgroupCount::Removed => {
                         let seen = follow.last_own_ns;
                         follow.removed += u64::from(!follow.gone);
                         follow.gone = true;
                         // A service that starts again has a new group at the same path.
                         let again = CgroupCpu::open(group.path()).ok();
-                        let again = again.and_then(|again| Some((again.cpu_ns()?, again)));
+                        let again = again.and_then(|again| Some((again.cpu_ns().used()?, again)));
                         match again {
                             Some((ns, again)) => {
                                 *group = again;
@@ -516,7 +526,9 @@ impl State {
                             None => (seen > 0).then_some(seen),
                         }
                     }
+                    CgroupCount::Unreadable => None,
                 };
+                follow.unreadable += u64::from(own.is_none());
                 (own, own)
             }
         };
@@ -530,6 +542,10 @@ impl State {
                     follow.tree.as_ref().unwrap_or(&self.tree).may_be_late()
                 }
                 _ => false,
+            },
+            read: Reading {
+                began_ns,
+                ended_ns: clock::monotonic_ns(),
             },
             seen,
         }
@@ -566,6 +582,7 @@ impl State {
             waiting_ns: self.machine.waiting_ns(),
             capacity_ns: self.machine.capacity_ns(moment.t_ns),
             may_be_late: cpu.may_be_late,
+            cpu_gap_ns: cpu.read.farthest_from(moment.t_ns),
             own_ns: cpu.own_ns,
             inside_ns: cpu.inside_ns,
             seen: cpu.seen,

@@ -71,6 +71,8 @@ pub struct Edge {
     /// What each counter did so far that no counter should: how often.
     pub(super) anomalies: Vec<u32>,
     pub(super) idle_ns: Option<u64>,
+    /// The CPU clocks were read at most so long before or after `t_ns`, ns.
+    pub(super) cpu_gap_ns: u64,
     /// Some of `own_ns` may have been used before the edge before this.
     pub(super) may_be_late: bool,
     /// CPU time that there was so far.
@@ -119,6 +121,8 @@ pub(super) struct Follow {
     /// CPU time of cgroups that were at the same path before, ns, and how often one was removed.
     pub(super) earlier_ns: u64,
     pub(super) removed: u64,
+    /// How often its CPU time could not be read though the group was there.
+    pub(super) unreadable: u64,
     /// There is none at the path now.
     pub(super) gone: bool,
     /// What the tree had missed when the window began.
@@ -146,6 +150,8 @@ pub(super) struct Record {
     pub(super) ledger: Ledger,
     /// CPU time of the function that no interval has had room for so far, ns.
     pub(super) late_ns: f64,
+    /// The function's CPU time could not be read at an edge within the window.
+    pub(super) overdue: bool,
     /// CPU time that there was in the window, ns.
     pub(super) capacity_ns: f64,
     /// The same with the sandbox for the machine, where a quota or a cpuset makes one.
@@ -196,11 +202,15 @@ impl Record {
         }
     }
 
-    /// Counts what no interval had room for: the clocks are right about the sum.
+    /// Counts what no interval had room for: the clocks are right about the sum. What may have been
+    /// used between the edges of the window and the moments at which its CPU clocks were read is none
+    /// of the window's, though: a thread that others keep waiting there counts their work, too.
     pub(super) fn keep_late(&mut self) {
         let late_ns = std::mem::take(&mut self.late_ns);
-        // The clocks are read within microseconds of each other, not at once.
-        if late_ns > SKEW_NS {
+        let gaps_ns = self.start.cpu_gap_ns.saturating_add(self.group.cpu_gap_ns) as f64;
+        let window_ns = self.group.t_ns.saturating_sub(self.start.t_ns) as f64;
+        let cpus = self.capacity_ns / window_ns.max(1.0);
+        if late_ns > SKEW_NS + cpus * gaps_ns {
             for ledger in std::iter::once(&mut self.ledger).chain(&mut self.sandbox) {
                 ledger.own_ns += late_ns;
             }

@@ -1,5 +1,6 @@
 //! CPU time of a cgroup.
 
+use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::source::kept::Kept;
@@ -25,7 +26,7 @@ impl CgroupCpu {
                 unified: true,
                 path: path.to_owned(),
             };
-            if group.cpu_ns().is_some() {
+            if group.cpu_ns().used().is_some() {
                 return Ok(group);
             }
         }
@@ -46,17 +47,45 @@ impl CgroupCpu {
         &self.path
     }
 
-    /// CPU time since the cgroup was made, ns; `None` where it was removed.
-    pub fn cpu_ns(&self) -> Option<u64> {
+    /// CPU time since the cgroup was made.
+    pub fn cpu_ns(&self) -> CgroupCount {
         if self.kept.is_removed() {
-            return None;
+            return CgroupCount::Removed;
         }
         let mut buffer = [0u8; 4096];
-        let text = self.kept.read(&mut buffer).ok()?;
-        if self.unified {
-            cgroup_usage_usec(text).map(|us| us * 1000)
+        let text = match self.kept.read(&mut buffer) {
+            Ok(text) => text,
+            // Of a file of the kernel's that is open, and of one that is to be opened anew.
+            Err(e) if e.raw_os_error() == Some(libc::ENODEV) => return CgroupCount::Removed,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return CgroupCount::Removed,
+            Err(_) => return CgroupCount::Unreadable,
+        };
+        let ns = if self.unified {
+            cgroup_usage_usec(text).and_then(|us| us.checked_mul(1000))
         } else {
             text.trim().parse().ok()
+        };
+        ns.map_or(CgroupCount::Unreadable, CgroupCount::Used)
+    }
+}
+
+/// What the CPU accounting of a cgroup shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CgroupCount {
+    /// CPU time since it was made, ns.
+    Used(u64),
+    /// The cgroup is there no more.
+    Removed,
+    /// It is there, but no number can be read of it now.
+    Unreadable,
+}
+
+impl CgroupCount {
+    /// CPU time since the cgroup was made, ns, where it is known.
+    pub fn used(self) -> Option<u64> {
+        match self {
+            Self::Used(ns) => Some(ns),
+            Self::Removed | Self::Unreadable => None,
         }
     }
 }

@@ -7,7 +7,7 @@ mod system;
 mod tree;
 mod witness;
 
-pub use cgroup::{CgroupCpu, cgroup_usage_usec};
+pub use cgroup::{CgroupCount, CgroupCpu, cgroup_usage_usec};
 pub use machine::{IDLE_STEP_NS, MachineCpu, StatLine, online_cpus, uptime_idle_ns};
 pub use system::{InOut, Memory, System, SystemEdge, SystemState, disk_bytes, net_bytes};
 pub use tree::{Missed, PidStat, Tree, began_at, peak_bytes};

@@ -232,6 +232,9 @@ pub struct Missed {
     pub root_ended: bool,
     /// Times that a cgroup was removed; what was used in it after it was last seen is missing.
     pub removed: u64,
+    /// Times that a cgroup's CPU time could not be read, or was lower than before, though the cgroup
+    /// was there.
+    pub unreadable: u64,
     /// There are or may be descendants, and /proc does not show them: they count when they have
     /// been waited for.
     pub hidden: bool,
