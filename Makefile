@@ -46,7 +46,7 @@ examples: $(VENV)/examples  ## five workloads in a quick form
 test: $(VENV)/installed  ## every test, 10 to 40 minutes
 	$(BIN)/python tests/run_suites.py $(ARGS)
 
-# What needs neither root nor patience: under a minute once the wheel is installed.
+# What needs neither root nor patience: about a minute once the wheel is installed.
 test-fast: $(VENV)/installed  ## what needs neither root nor patience, a minute
 	$(BIN)/python tests/run_suites.py --fast $(ARGS)
 

@@ -867,6 +867,7 @@ bare("wrong")
 """
 
 
+@pytest.mark.slow
 def test_a_users_code_passes_mypy_strict(tmp_path: Path) -> None:
     if importlib.util.find_spec("mypy") is None:
         pytest.skip("mypy is not installed")

@@ -17,6 +17,8 @@ import pytest
 from lithowatt._command import INTERRUPTED, Ending, guarded
 from rig import StaticTree
 
+pytestmark = pytest.mark.slow
+
 UNBUFFERED = pytest.mark.parametrize("unbuffered", [False, True], ids=["buffered", "unbuffered"])
 OUTPUT = pytest.mark.parametrize("output", ["full", "closed pipe"])
 

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import os
 
+import pytest
+
 from fault_injection import FAULTS, run, summary
+
+pytestmark = pytest.mark.slow
 
 SEED = int(os.environ.get("FAULT_INJECTION_SEED", "1"))
 

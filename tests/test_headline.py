@@ -156,6 +156,7 @@ def test_amortised_adds_the_share_of_idle(machine: Machine, others: float) -> No
         assert meter.joules == pytest.approx(SPENT, rel=0.05)
 
 
+@pytest.mark.slow
 def test_the_band_holds_for_either_definition(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -358,6 +358,7 @@ def test_lithops_has_the_extra_that_is_named() -> None:
     assert "kubernetes" in (metadata("lithops").get_all("Provides-Extra") or [])
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("release", ["3.6.4", "3.8.0"])
 def test_the_real_templates_are_edited_in_the_client(release: str, tmp_path: Path) -> None:

@@ -24,6 +24,8 @@ from lithowatt.lithops._layer import (
 )
 from wheels import ANY_GLIBC, built_wheel, pack_wheel
 
+pytestmark = pytest.mark.slow
+
 ARCHITECTURE = {"x86_64": "x86_64", "aarch64": "arm64"}.get(platform.machine(), "x86_64")
 OTHER = {"x86_64": "arm64", "arm64": "x86_64"}[ARCHITECTURE]
 

@@ -313,6 +313,7 @@ def round_trip(original: bytes) -> bytes:
     return patched
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(modules())
 @pytest.mark.filterwarnings("ignore::SyntaxWarning", "ignore::DeprecationWarning")

@@ -62,6 +62,7 @@ def sleepers() -> Iterator[Callable[[int], None]]:
         os.waitpid(pid, 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("interval", [0.1, None])
 def test_a_large_tree_has_all_of_its_cpu_time(
     sleepers: Callable[[int], None], interval: float | None
@@ -110,6 +111,7 @@ def test_memory_peak_of_a_process_whose_name_is_no_text(tmp_path: Path) -> None:
     assert meter.stats()["worker_func_psutil_process_memory_peak_mb"] > 0
 
 
+@pytest.mark.slow
 def test_children_that_nobody_waits_for_keep_what_was_seen() -> None:
     before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     try:
@@ -132,6 +134,7 @@ def test_children_that_nobody_waits_for_keep_what_was_seen() -> None:
     assert any("without being waited for" in text for text in reading.warnings)
 
 
+@pytest.mark.slow
 def test_orphans_are_not_counted_twice() -> None:
     meter = EnergyMeter(methods=["perf", *METHODS])
     for _ in range(4):
@@ -160,6 +163,7 @@ def test_orphans_are_not_counted_twice() -> None:
     assert count * (each - 0.2) < cpu < count * each + 0.25
 
 
+@pytest.mark.slow
 def test_descendants_count_on_when_the_root_has_ended() -> None:
     script = f"{sys.executable} -c '{BURN.format(1.0)}' & echo $!; sleep 0.6"
     root = subprocess.Popen(["bash", "-c", script], stdout=subprocess.PIPE, text=True)
@@ -301,6 +305,7 @@ def _remove(folder: Path) -> None:
     folder.rmdir()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("again", [False, True])
 def test_a_cgroup_that_is_removed_keeps_what_was_seen(again: bool) -> None:
     with _group(f"lithowatt-test-{os.getpid()}") as folder:

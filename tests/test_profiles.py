@@ -152,6 +152,7 @@ profiles = st.dictionaries(
 )
 
 
+@pytest.mark.slow
 @given(st.lists(profiles, max_size=4))
 def test_a_merge_has_all_values_of_all_and_only_none_besides(sources):
     merged = merge_profiles(*sources)

@@ -305,6 +305,7 @@ CELL = st.one_of(
 COLUMNS = ("cold_start", "read", "compute", "write", "worker_time_execution", "cpu_time", "TDP")
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(data=st.data())
 def test_whatever_cells_hold_it_is_a_prediction_or_a_clear_error(data: st.DataObject) -> None:
@@ -964,6 +965,7 @@ def best_pair(model: PerformanceModel, objective: str, bound: float) -> float:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("objective", ["energy", "cost"])
 @pytest.mark.parametrize("bound", [30.0, 60.0, 200.0])
 def test_the_schedule_takes_the_least(profiling: Path, objective: str, bound: float) -> None:

@@ -23,6 +23,8 @@ import pytest
 
 from rig import StaticTree
 
+pytestmark = pytest.mark.slow
+
 LAUNCHER = r'''
 import ctypes, os, resource, struct, sys
 

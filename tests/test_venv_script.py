@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 SCRIPT = Path(__file__).parent.parent / "tools" / "venv.sh"
 HERE = f"{sys.version_info.major}.{sys.version_info.minor}"
 
