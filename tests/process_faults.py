@@ -97,3 +97,4 @@ if __name__ == "__main__":
     print("ready", flush=True)
     sys.stdin.readline()
     live(json.loads(sys.argv[1]), int(sys.argv[2]), time.process_time())
+    os._exit(0)  # as the others: nothing is used after the report but what the kernel uses

@@ -1,6 +1,6 @@
 //! CPU time and memory of a process and of all its descendants.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::io;
 use std::path::Path;
@@ -375,6 +375,14 @@ impl Tree {
             known.listed_at_ns = clock;
             queue.push((*pid, known.threads));
         }
+        // Whoever is there after all children times were read is in none of them. Looked at before
+        // its parent, a child that was waited for in between would be counted twice.
+        for (pid, known) in self.known.iter_mut().filter(|(_, known)| known.there) {
+            known.there = match known.listed_at_ns {
+                Some(_) => clock::process_cpu_ns(*pid).is_some(),
+                None => PidStat::read(*pid).is_some(),
+            };
+        }
         let mut gone: Vec<(i32, Known)> = Vec::new();
         self.known.retain(|pid, known| {
             if !known.there {
@@ -382,9 +390,13 @@ impl Tree {
             }
             known.there
         });
-        if self.root.ended {
-            queue.remove(0);
-        }
+        queue.retain(|(pid, _)| {
+            if *pid == shown {
+                !self.root.ended
+            } else {
+                self.known.contains_key(pid)
+            }
+        });
         let listed = self.find(queue, whole, clocks);
         self.missed.hidden |= whole && !listed;
         for (pid, known) in &mut self.known {
@@ -468,14 +480,15 @@ impl Tree {
     /// Puts down what is left of processes that went since the last look.
     fn settle(&mut self, gone: Vec<(i32, Known)>, root_reaped_ns: u64) {
         let mut gone_below: HashMap<i32, u64> = HashMap::new();
-        let ended = self.known.iter().filter(|(_, known)| known.zombie);
-        let parents: HashMap<i32, i32> = ended
+        let parents: HashMap<i32, i32> = gone
+            .iter()
             .map(|(pid, known)| (*pid, known.parent))
-            .chain(gone.iter().map(|(pid, known)| (*pid, known.parent)))
             .collect();
+        let ended = self.known.iter().filter(|(_, known)| known.zombie);
+        let ended: HashSet<i32> = ended.map(|(pid, _)| *pid).collect();
         // Their children have other parents now, in the tree or outside of it.
         for (pid, known) in &mut self.known {
-            if parents.contains_key(&known.parent)
+            if (parents.contains_key(&known.parent) || ended.contains(&known.parent))
                 && let Some(stat) = PidStat::read(*pid)
             {
                 known.parent = stat.ppid;
@@ -483,7 +496,8 @@ impl Tree {
         }
         let root = self.root.shown.filter(|_| !self.root.ended);
         for (_, known) in &gone {
-            // Whoever waited for its parent has the time of both; what has ended waits for nobody.
+            // Whoever waited for its parent has the time of both. A parent that has ended, and was
+            // not waited for yet, may have waited for it before.
             let mut heir = known.parent;
             for _ in 0..=parents.len() {
                 let Some(parent) = parents.get(&heir) else {
