@@ -173,9 +173,12 @@ fn headline(t: &mut Table, reading: &Reading) {
     t.put("energy_validated", reading.verdict.validated);
     t.number("energy_discrepancy", reading.verdict.discrepancy);
     t.put("energy_warnings", reading.warnings.clone());
+    // The CPU clock is read some microseconds before and after the window's own edges: of a window
+    // that is hardly longer, that would be a usage beyond all CPUs.
     let usage = reading.cpu_seconds.and_then(|cpu| {
         let capacity = reading.duration * reading.allotted_cpus;
-        (capacity > 0.0).then(|| 100.0 * cpu / capacity)
+        let most = reading.duration * reading.cpus;
+        (capacity > 0.0).then(|| 100.0 * cpu.min(most) / capacity)
     });
     t.number("avg_cpu_usage", usage);
 }

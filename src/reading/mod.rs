@@ -147,6 +147,9 @@ pub struct Reading {
     pub cpu_seconds: Option<f64>,
     /// CPUs that this function may use.
     pub allotted_cpus: f64,
+    /// CPUs of the machine that are online.
+    #[serde(skip)]
+    pub cpus: f64,
     /// The best estimate, or why there is none.
     pub headline: Option<Headline>,
     /// Why there is no headline.
@@ -286,6 +289,7 @@ impl Reading {
             interval: outcome.interval_ns.map(|ns| ns as f64 * 1e-9),
             cpu_seconds,
             allotted_cpus: facts.environment.share.cpus,
+            cpus: f64::from(facts.cpus.max(1)),
             headline,
             headline_reason,
             rapl,
@@ -332,6 +336,7 @@ impl Reading {
             interval: None,
             cpu_seconds: None,
             allotted_cpus: facts.environment.share.cpus,
+            cpus: f64::from(facts.cpus.max(1)),
             headline: None,
             headline_reason: Some(reason.into()),
             rapl: none.clone(),
