@@ -112,6 +112,17 @@ pub fn has_children() -> bool {
     }
 }
 
+/// Whether the kernel discards this process's children as they end, with their CPU time.
+pub fn discards_children() -> bool {
+    // SAFETY: without a new action sigaction only writes the old one, for which all-zero is a valid
+    // value.
+    unsafe {
+        let mut old: libc::sigaction = std::mem::zeroed();
+        libc::sigaction(libc::SIGCHLD, std::ptr::null(), &mut old) == 0
+            && (old.sa_sigaction == libc::SIG_IGN || old.sa_flags & libc::SA_NOCLDWAIT != 0)
+    }
+}
+
 /// The calling thread's id.
 pub fn gettid() -> i32 {
     // SAFETY: gettid has no preconditions.

@@ -38,22 +38,36 @@ def work(seconds: float) -> None:
         pass
 
 
-def live(process: dict[str, Any], report: int, since: float) -> None:
-    """Does what the plan says and writes the CPU time used since ``since``, s."""
+def fate(parent: dict[str, Any], parents: str) -> str:
+    """Who has a child's CPU time when it has ended, where ``parents`` is what its parent's fate is.
+
+    ``kept``: the root's, in the end. ``discarded``: nobody's, for the root ignores SIGCHLD.
+    ``orphan``: nobody's, for the parent, or one above it, ended first. ``hidden``: nobody's, for a
+    descendant ignores SIGCHLD.
+    """
+    if parents not in ("root", "kept") or parent["ends"] == "waits":
+        return "kept" if parents == "root" else parents
+    if parent["ends"] == "leaves":
+        return "orphan"
+    return "discarded" if parents == "root" else "hidden"
+
+
+def live(process: dict[str, Any], report: int, since: float, whose: str = "root") -> None:
+    """Does what the plan says and writes the CPU time used since ``since``, s, and its fate."""
     Path("/proc/self/comm").write_bytes(process["name"].encode("utf-8", "surrogateescape")[:15])
     if process["ends"] == "ignores":
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     for child in process["children"]:
         if os.fork() == 0:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            live(child, report, 0.0)
+            live(child, report, 0.0, fate(process, whose))
             os._exit(0)
     time.sleep(process["sleeps"])
     work(process["work"])
     if process["ends"] == "waits":
         for _ in process["children"]:
             os.wait()
-    os.write(report, f"{time.process_time() - since:.6f}\n".encode())
+    os.write(report, f"{time.process_time() - since:.6f} {whose}\n".encode())
 
 
 def count(process: dict[str, Any]) -> int:
@@ -67,6 +81,8 @@ class Grown:
     plan: dict[str, Any]
     truth: float
     """CPU s, of all its processes."""
+    fates: dict[str, float]
+    """The same by who has it, see ``fate``."""
     reading: Any
 
 
@@ -88,9 +104,12 @@ def grow(process: dict[str, Any], **options: Any) -> Grown:
             root.stdin.write(b"\n")
             root.stdin.flush()
             with os.fdopen(reports) as lines:
-                used = [float(line) for line in lines]
+                used = [line.split() for line in lines]
     assert len(used) == count(process)
-    return Grown(process, sum(used), meter.reading)
+    fates: dict[str, float] = {}
+    for seconds, whose in used:
+        fates[whose] = fates.get(whose, 0.0) + float(seconds)
+    return Grown(process, sum(fates.values()), fates, meter.reading)
 
 
 if __name__ == "__main__":

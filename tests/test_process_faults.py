@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import random
-from typing import Any
 
 import pytest
 
@@ -19,13 +18,11 @@ PARTS_OF_TRUTH = 0.05
 SECONDS = 0.03
 """… and beside that, s: children's time is told in ticks of 10 ms, user and system time apart."""
 
+UNSEEN = ("orphan", "hidden")
+"""Fates of processes that end without a trace where no look falls into their time: the kernel
+gives their CPU time to nobody, nor does it note that they were there (docs/measurement.md)."""
+
 MISSING = ("missing", "counts once they have been waited for")
-
-
-def all_wait(process: dict[str, Any]) -> bool:
-    """Whether the kernel has the time of every process, in the end, in its parent's."""
-    waits = process["ends"] == "waits" or not process["children"]
-    return waits and all(map(all_wait, process["children"]))
 
 
 def fault(grown: Grown) -> str | None:
@@ -34,15 +31,12 @@ def fault(grown: Grown) -> str | None:
     if seconds is None:
         reason = grown.reading.raw["headline_reason"]
         return None if reason else "no CPU time, and no reason"
-    off = seconds - grown.truth
     most = PARTS_OF_TRUTH * grown.truth + SECONDS
-    if off > most:
+    if seconds > grown.truth + most:
         return "more CPU time than was used"
-    if (
-        off < -most
-        and all_wait(grown.plan)
-        and not any(word in text for text in warnings for word in MISSING)
-    ):
+    unseen = sum(grown.fates.get(whose, 0.0) for whose in UNSEEN)
+    said = any(word in text for text in warnings for word in MISSING)
+    if seconds < grown.truth - unseen - most and not said:
         return "less CPU time than was used, and no warning"
     return None
 
@@ -59,7 +53,8 @@ def test_random_trees_are_counted_or_said_to_be_incomplete(interval: float | Non
         if what:
             reading = grown.reading
             wrong.append(
-                f"tree {number}: {what}: {reading.cpu_seconds} for {grown.truth:.3f} s; "
+                f"tree {number}: {what}: {reading.cpu_seconds} for {grown.truth:.3f} s "
+                f"({grown.fates}); "
                 f"warnings {reading.warnings}; {grown.plan}"
             )
     assert not wrong, "\n".join([f"PROCESS_FAULTS_SEED={SEED}", *wrong])

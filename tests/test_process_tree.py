@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import resource
 import shutil
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+import waited_children
 from lithowatt import EnergyMeter
 
 METHODS = ["psutil", "tdp"]
@@ -132,6 +134,76 @@ def test_children_that_nobody_waits_for_keep_what_was_seen() -> None:
     # A look every 0.1 s misses at most that of each.
     assert reading.cpu_seconds > 0.9
     assert any("without being waited for" in text for text in reading.warnings)
+
+
+def a_child_that_is_discarded() -> None:
+    """Starts a short process in one that ignores SIGCHLD, and returns when it has ended."""
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    pid = forked(lambda: burn(0.05))
+    with contextlib.suppress(ChildProcessError):
+        os.waitpid(pid, 0)
+
+
+@pytest.mark.parametrize("within", [False, True], ids=["before", "within"])
+@pytest.mark.parametrize("interval", [0.1, None])
+def test_a_discarded_child_that_no_look_saw_is_told(interval: float | None, within: bool) -> None:
+    before = signal.getsignal(signal.SIGCHLD)
+    try:
+        if not within:
+            signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+        with EnergyMeter(methods=METHODS, interval=interval) as meter:
+            a_child_that_is_discarded()
+    finally:
+        signal.signal(signal.SIGCHLD, before)
+    assert any("SIGCHLD" in text and "missing" in text for text in meter.reading.warnings)
+
+
+@pytest.mark.parametrize("interval", [0.1, None])
+def test_an_ended_child_that_ignored_sigchld_is_told_once(interval: float | None) -> None:
+    # Nobody waits for it until later, so that it is seen in every window.
+    pid = forked(a_child_that_is_discarded)
+    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+    try:
+        meter = EnergyMeter(methods=METHODS, interval=interval)
+        for _ in range(2):
+            with meter:
+                subprocess.run(["true"], check=True)
+    finally:
+        os.waitpid(pid, 0)
+    assert not [text for text in meter.reading.warnings if "SIGCHLD" in text]
+
+
+@pytest.mark.parametrize("interval", [0.1, None])
+def test_another_process_that_ignores_sigchld_is_told(interval: float | None) -> None:
+    begin, told = os.pipe(), os.pipe()
+
+    def live() -> None:
+        os.close(told[0])
+        os.read(begin[0], 1)
+        a_child_that_is_discarded()
+        os.write(told[1], b"x")
+        os.read(begin[0], 1)
+
+    pid = forked(live)
+    try:
+        with EnergyMeter(pid=pid, methods=METHODS, interval=interval) as meter:
+            os.write(begin[1], b"x")
+            os.read(told[0], 1)
+        os.write(begin[1], b"x")
+    finally:
+        os.waitpid(pid, 0)
+        for end in (*begin, *told):
+            os.close(end)
+    assert any("SIGCHLD" in text and "missing" in text for text in meter.reading.warnings)
+
+
+@pytest.mark.parametrize("work", waited_children.WORK)
+def test_children_that_are_waited_for_leave_no_warning(work: str) -> None:
+    # In a process of its own: what other tests left behind is no concern of these windows.
+    command = [sys.executable, waited_children.__file__, work]
+    warnings = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
+    doubts = ("SIGCHLD", "waited for", "ended within the window")
+    assert not [text for text in warnings if any(doubt in text for doubt in doubts)]
 
 
 @pytest.mark.slow

@@ -34,6 +34,13 @@ pub(super) fn note_missed(outcome: &Outcome, warnings: &mut Vec<String>) {
             looks(outcome)
         ));
     }
+    if missed.discarding > 0 {
+        warnings.push(format!(
+            "a process ignores SIGCHLD, so the kernel discards its children as they end: what those \
+             used that ended between two looks is missing ({})",
+            looks(outcome)
+        ));
+    }
     if missed.hidden {
         warnings.push(
             "/proc does not show the descendants of the metered process: their CPU time counts \

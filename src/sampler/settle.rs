@@ -575,10 +575,16 @@ impl State {
             facts: self.facts.clone(),
             missed: {
                 let now = follow.tree.as_ref().unwrap_or(&self.tree).missed();
+                // perf's clock counts what nobody waits for.
+                let counted = tree_count.is_some_and(|count| count.task_clock_ns.is_some());
                 Missed {
                     removed: follow.removed,
                     unreadable: follow.unreadable,
                     ..match follow.subject {
+                        Subject::Process { children: true, .. } if counted => Missed {
+                            discarding: 0,
+                            ..now.since(follow.missed)
+                        },
                         Subject::Process { children: true, .. } => now.since(follow.missed),
                         Subject::Process { .. } => Missed {
                             root_ended: now.root_ended,

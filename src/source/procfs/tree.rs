@@ -34,6 +34,8 @@ pub struct PidStat {
     pub threads: u64,
     /// Start time since boot, ticks: tells a reused pid from the old one.
     pub start_ticks: u64,
+    /// It ignores `SIGCHLD`: the kernel discards its children, and their CPU time, as they end.
+    pub discards: bool,
 }
 
 impl PidStat {
@@ -45,7 +47,7 @@ impl PidStat {
     /// let text = b"7 (a) b (\xc3) S 1 7 7 0 -1 0 0 0 0 0 1 2 3 4 20 0 5 0 99 0 0";
     /// let stat = PidStat::parse(text).unwrap();
     /// assert_eq!((stat.ppid, stat.own_ticks, stat.children_ticks), (1, 3, 7));
-    /// assert_eq!((stat.threads, stat.start_ticks), (5, 99));
+    /// assert_eq!((stat.threads, stat.start_ticks, stat.discards), (5, 99, false));
     /// ```
     pub fn parse(text: &[u8]) -> Option<Self> {
         let end = text.iter().rposition(|byte| *byte == b')')?;
@@ -60,6 +62,8 @@ impl PidStat {
         let cstime: u64 = fields.next()?.parse().ok()?;
         let threads = fields.nth(2)?.parse().ok()?;
         let start_ticks = fields.nth(1)?.parse().ok()?;
+        // Signals 1 to 31, one bit each.
+        let ignored: u64 = fields.nth(10).and_then(|f| f.parse().ok()).unwrap_or(0);
         Some(Self {
             ppid,
             zombie,
@@ -67,6 +71,7 @@ impl PidStat {
             children_ticks: cutime.saturating_add(cstime),
             threads,
             start_ticks,
+            discards: ignored & (1 << (libc::SIGCHLD - 1)) != 0,
         })
     }
 
@@ -119,6 +124,8 @@ struct Known {
     reaped_now_ns: u64,
     /// It has ended: its children are others' now.
     zombie: bool,
+    /// The kernel discards its children as they end.
+    discards: bool,
     /// CPU time when its children were last listed, ns: it has no others while that stands still.
     listed_at_ns: Option<u64>,
     threads: u64,
@@ -145,6 +152,10 @@ struct Root {
     cpu_ns: Option<u64>,
     waited: Waited,
     ended: bool,
+    /// It has ended, and was not waited for when it was last looked at.
+    zombie: bool,
+    /// The kernel discards its children as they end.
+    discards: bool,
 }
 
 impl Root {
@@ -170,6 +181,8 @@ impl Root {
             cpu_ns: None,
             waited: Waited::default(),
             ended: false,
+            zombie: false,
+            discards: false,
         }
     }
 
@@ -201,19 +214,24 @@ impl Root {
         self.cpu_ns
     }
 
-    /// CPU time of children that were waited for, ns.
-    fn reaped_ns(&self) -> u64 {
+    /// CPU time of children that were waited for, ns. Notes what becomes of the others.
+    fn reaped_ns(&mut self) -> u64 {
         if self.own {
+            self.discards = clock::discards_children();
             return clock::reaped_children_cpu_ns();
         }
-        self.shown
+        let stat = self
+            .shown
             .filter(|_| !self.ended)
             .and_then(PidStat::read)
             .filter(|stat| {
                 self.start_ticks
                     .is_none_or(|start| start == stat.start_ticks)
-            })
-            .map_or(self.waited.reaped_ns, |s| s.children_ticks * TICK_NS)
+            });
+        // One that had ended by the look before has started nothing since.
+        self.discards = stat.is_some_and(|stat| stat.discards) && !self.zombie;
+        self.zombie = stat.is_some_and(|stat| stat.zombie);
+        stat.map_or(self.waited.reaped_ns, |s| s.children_ticks * TICK_NS)
     }
 
     fn rounded_ns(&self) -> u64 {
@@ -228,6 +246,9 @@ pub struct Missed {
     /// Descendants that ended without being waited for by the tree: what they used after they were
     /// last seen is missing.
     pub unwaited: u64,
+    /// Looks that found a process which ignores `SIGCHLD` and that processes may have been started
+    /// since the look before: its children are in nobody's time unless a look saw them.
+    pub discarding: u64,
     /// The root ended; what it used after it was last seen is missing.
     pub root_ended: bool,
     /// Times that a cgroup was removed; what was used in it after it was last seen is missing.
@@ -245,6 +266,7 @@ impl Missed {
     pub fn since(self, then: Self) -> Self {
         Self {
             unwaited: self.unwaited.saturating_sub(then.unwaited),
+            discarding: self.discarding.saturating_sub(then.discarding),
             ..self
         }
     }
@@ -262,6 +284,9 @@ pub struct Tree {
     lost_ns: u64,
     total_ns: u64,
     missed: Missed,
+    /// The last process that was started on the machine, as of the last look that found one of the
+    /// tree ignoring `SIGCHLD`.
+    last_started: Option<i32>,
     late: bool,
     statm: Option<Kept>,
     status: Option<Kept>,
@@ -284,6 +309,7 @@ impl Tree {
             lost_ns: 0,
             total_ns: 0,
             missed: Missed::default(),
+            last_started: None,
             late: false,
             statm: None,
             status: None,
@@ -328,10 +354,30 @@ impl Tree {
         } else if began >= self.rest_until_ns || waited {
             self.look(began, reaped);
         }
+        self.note_discarding();
         let living: u64 = self.known.values().map(Known::all_ns).sum();
         let total = root + self.root.waited.all_ns() + living + self.lost_ns;
         self.total_ns = self.total_ns.max(total);
         Some(self.total_ns)
+    }
+
+    /// Notes that children may have been discarded unseen. Where nothing was started on the machine
+    /// since the last look, none were.
+    fn note_discarding(&mut self) {
+        let mut discards = self.root.discards;
+        for known in self.known.values_mut() {
+            discards |= known.discards;
+            known.discards &= !known.zombie;
+        }
+        // One that did at the last look may have gone since, or stopped to.
+        if !discards && self.last_started.is_none() {
+            return;
+        }
+        let last = last_started();
+        if last.is_none() || last != self.last_started {
+            self.missed.discarding += 1;
+        }
+        self.last_started = last.filter(|_| discards);
     }
 
     /// Looks at the descendants: at all of them where the last such look is long enough ago, else
@@ -368,6 +414,7 @@ impl Tree {
             }
             if let Some(stat) = stat {
                 known.parent = stat.ppid;
+                known.discards = stat.discards && !known.zombie;
                 known.zombie = stat.zombie;
                 known.threads = stat.threads;
                 known.reaped_now_ns = stat.children_ticks * TICK_NS;
@@ -467,6 +514,7 @@ impl Tree {
                         listed_at_ns: clock,
                         threads,
                         zombie: stat.is_some_and(|s| s.zombie),
+                        discards: stat.is_some_and(|s| s.discards),
                         there: true,
                     },
                 );
@@ -609,6 +657,15 @@ fn is_since(pid: i32, start: u64) -> bool {
     }
 }
 
+/// Number of the last process or thread that was started in the PID namespace of /proc.
+fn last_started() -> Option<i32> {
+    slurp("/proc/loadavg")?
+        .split_ascii_whitespace()
+        .nth(4)?
+        .parse()
+        .ok()
+}
+
 fn slurp(path: &str) -> Option<String> {
     let mut bytes = fs::read(path).ok()?;
     Some(as_text(&mut bytes).to_owned())
@@ -727,6 +784,19 @@ mod tests {
         }
         assert_eq!(lost, 0);
         assert!(waited.all_ns().abs_diff(exact) < ROUNDED_NS);
+    }
+
+    #[test]
+    fn a_process_that_ignores_sigchld_is_told_by_its_stat() {
+        let stat = |ignored: u64| {
+            let text = format!(
+                "7 (a) S 1 7 7 0 -1 0 0 0 0 0 1 2 3 4 20 0 1 0 99 0 0 0 0 0 0 0 0 0 0 {ignored} 0"
+            );
+            PidStat::parse(text.as_bytes()).unwrap().discards
+        };
+        let sigchld = 1 << (libc::SIGCHLD - 1);
+        assert!(stat(sigchld) && stat(sigchld | 4096));
+        assert!(!stat(0) && !stat(4096) && !stat(sigchld << 1));
     }
 
     #[test]
