@@ -23,6 +23,9 @@ const RETURN_NS: u64 = 2_000_000_000;
 /// … or within so many readings.
 const RETURN_READINGS: u64 = 3;
 
+/// So many places are remembered to which a counter may come back.
+const PLACES: usize = 4;
+
 /// Between readings at least this far apart, ns, a step back by less than a 64th of the range is
 /// no wrap: the counter would have gone round nearly exactly once.
 const GLANCE_NS: u64 = 1_000_000_000;
@@ -172,12 +175,12 @@ impl Anomalies {
 }
 
 /// The counter is elsewhere since a refused step, and may come back.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 struct Elsewhere {
     /// The last value before it, and when.
     t_ns: u64,
     raw: u64,
-    /// The refused step led back by so much; 0 where it led forward.
+    /// The counter is below that value by so much since; 0 where it is above.
     back: u64,
     /// Counted since.
     counted: u64,
@@ -188,13 +191,58 @@ struct Elsewhere {
     straddled: bool,
 }
 
+/// Where a counter was before refused steps, the latest last. The oldest gives way.
+#[derive(Debug, Clone, Copy, Default)]
+struct Places {
+    places: [Elsewhere; PLACES],
+    count: usize,
+}
+
+impl Places {
+    fn iter(&self) -> std::slice::Iter<'_, Elsewhere> {
+        self.places[..self.count].iter()
+    }
+
+    fn iter_mut(&mut self) -> std::slice::IterMut<'_, Elsewhere> {
+        self.places[..self.count].iter_mut()
+    }
+
+    fn push(&mut self, place: Elsewhere) {
+        if self.count == PLACES {
+            self.places.rotate_left(1);
+            self.count -= 1;
+        }
+        self.places[self.count] = place;
+        self.count += 1;
+    }
+
+    fn retain(&mut self, mut keep: impl FnMut(&mut Elsewhere) -> bool) {
+        let mut kept = 0;
+        for i in 0..self.count {
+            if keep(&mut self.places[i]) {
+                self.places[kept] = self.places[i];
+                kept += 1;
+            }
+        }
+        self.count = kept;
+    }
+
+    /// Takes out the places from `at` on.
+    fn split_off(&mut self, at: usize) -> impl Iterator<Item = Elsewhere> + use<> {
+        let gone = *self;
+        self.count = self.count.min(at);
+        gone.places.into_iter().take(gone.count).skip(at)
+    }
+}
+
 /// One counter that only ever goes up, made from one that wraps and is not always right.
 #[derive(Debug, Clone)]
 pub struct Counter {
     modulus: Option<u64>,
     unit_joules: f64,
     last: Option<(At, u64)>,
-    elsewhere: Option<Elsewhere>,
+    /// Where it was before the refused steps of late, the latest last.
+    elsewhere: Places,
     /// How long it stood still between two changes lately, ns.
     update_ns: u64,
     /// Losses that the next step is told of.
@@ -220,7 +268,7 @@ impl Counter {
             modulus,
             unit_joules,
             last: None,
-            elsewhere: None,
+            elsewhere: Places::default(),
             update_ns: 0,
             lost: 0,
             most_watts: STATED_WATTS,
@@ -257,8 +305,8 @@ impl Counter {
             return Step::First;
         };
         let dt_ns = at.t_ns.saturating_sub(last_at.t_ns);
-        self.elsewhere = self.elsewhere.filter(|elsewhere| {
-            let away_ns = at.t_ns.saturating_sub(elsewhere.t_ns);
+        self.elsewhere.retain(|place| {
+            let away_ns = at.t_ns.saturating_sub(place.t_ns);
             away_ns <= RETURN_NS.max(RETURN_READINGS.saturating_mul(dt_ns))
         });
         let most = self.most_units(last_at, at);
@@ -296,8 +344,8 @@ impl Counter {
 
     /// A window begins: energy from before it must not come into it.
     pub fn begin_window(&mut self) {
-        if let Some(elsewhere) = &mut self.elsewhere {
-            elsewhere.straddled = true;
+        for place in self.elsewhere.iter_mut() {
+            place.straddled = true;
         }
     }
 
@@ -347,17 +395,13 @@ impl Counter {
         let plausible = self
             .ahead(last, raw)
             .filter(|units| *units as f64 <= most && !grazed);
-        if let Some(elsewhere) = &self.elsewhere {
-            let gain = self
-                .ahead(elsewhere.raw, raw)
-                .and_then(|units| units.checked_sub(elsewhere.counted))
-                // From ahead it comes back by a step back.
-                .filter(|_| elsewhere.back > 0 || raw < last);
-            match (gain, plausible) {
+        if let Some((_, gain)) = self.returned_to(last, raw) {
+            let straddled = self.elsewhere.iter().any(|place| place.straddled);
+            match plausible {
                 // It may have come back or gone on: the less of the two is sure.
-                (Some(gain), Some(units)) if gain < units => return Step::Returned(gain),
-                (Some(gain), None) if gain as f64 <= most => {
-                    return Step::Returned(if elsewhere.straddled { 0 } else { gain });
+                Some(units) if gain < units => return Step::Returned(gain),
+                None if gain as f64 <= most => {
+                    return Step::Returned(if straddled { 0 } else { gain });
                 }
                 _ => {}
             }
@@ -371,9 +415,21 @@ impl Counter {
         }
     }
 
+    /// The place to which a step from `last` to `raw` may have led back, and what was gained since
+    /// the counter left it: of several places the one with the least gain.
+    fn returned_to(&self, last: u64, raw: u64) -> Option<(usize, u64)> {
+        let gains = self.elsewhere.iter().enumerate().filter_map(|(i, place)| {
+            let gain = self.ahead(place.raw, raw)?.checked_sub(place.counted)?;
+            // From ahead it comes back by a step back.
+            (place.back > 0 || raw < last).then_some((i, gain))
+        });
+        gains.min_by_key(|(_, gain)| *gain)
+    }
+
     /// Writes down what a step was, and where the counter is after it.
     fn note(&mut self, step: Step, last: (At, u64), at: At, raw: u64, most: f64) {
         let dt_ns = at.t_ns.saturating_sub(last.0.t_ns);
+        let back_at = self.returned_to(last.1, raw).map_or(0, |(i, _)| i);
         let sums = &mut self.anomalies;
         match step {
             Step::First | Step::Beyond => {}
@@ -381,34 +437,35 @@ impl Counter {
                 if matches!(step, Step::Wrapped(_)) {
                     self.wraps = self.wraps.saturating_add(1);
                 }
-                if let Some(elsewhere) = &mut self.elsewhere {
-                    elsewhere.counted = elsewhere.counted.saturating_add(units);
+                self.elsewhere.retain(|place| {
+                    place.counted = place.counted.saturating_add(units);
                     // It passed the old value by its own pace, so it went on from the new one.
-                    if elsewhere.back > 0 && elsewhere.counted > elsewhere.back {
-                        self.elsewhere = None;
-                    }
-                }
+                    place.back == 0 || place.counted <= place.back
+                });
             }
             Step::Returned(_) => {
                 sums.returns = sums.returns.saturating_add(1);
-                if let Some(elsewhere) = self.elsewhere.take() {
-                    if elsewhere.straddled {
-                        sums.missing_ns += dt_ns;
-                    } else {
-                        sums.missing_ns = sums.missing_ns.saturating_sub(elsewhere.missing_ns);
-                        // Back by less than one step: whether it came back is not sure.
-                        if elsewhere.back as f64 > most {
-                            sums.doubt_units =
-                                sums.doubt_units.saturating_sub(elsewhere.doubt_units);
-                        }
+                let mut straddled = false;
+                for place in self.elsewhere.split_off(back_at) {
+                    if place.straddled {
+                        straddled = true;
+                        continue;
                     }
+                    sums.missing_ns = sums.missing_ns.saturating_sub(place.missing_ns);
+                    // Back by less than one step: whether it came back is not sure.
+                    if place.back as f64 > most {
+                        sums.doubt_units = sums.doubt_units.saturating_sub(place.doubt_units);
+                    }
+                }
+                if straddled {
+                    sums.missing_ns += dt_ns;
                 }
             }
             Step::Suspended(ns) => {
                 sums.suspends = sums.suspends.saturating_add(1);
                 sums.suspended_ns = sums.suspended_ns.saturating_add(ns);
                 sums.missing_ns += dt_ns;
-                self.elsewhere = None;
+                self.elsewhere = Places::default();
             }
             Step::Back(_) | Step::Reset | Step::Jumped(_) => {
                 let mut doubt = 0;
@@ -434,21 +491,18 @@ impl Counter {
         }
     }
 
-    /// A refused step led elsewhere; the value before the first one is what it may come back to.
+    /// A refused step led elsewhere: from `last` to `raw`.
     fn leave(&mut self, last: (At, u64), raw: u64, dt_ns: u64, doubt: u64) {
-        let mut elsewhere = self.elsewhere.unwrap_or(Elsewhere {
+        self.elsewhere.push(Elsewhere {
             t_ns: last.0.t_ns,
             raw: last.1,
-            back: 0,
-            counted: 0,
-            missing_ns: 0,
-            doubt_units: 0,
-            straddled: false,
+            missing_ns: dt_ns,
+            doubt_units: doubt,
+            ..Elsewhere::default()
         });
-        elsewhere.back = elsewhere.raw.saturating_sub(raw);
-        elsewhere.missing_ns += dt_ns;
-        elsewhere.doubt_units = elsewhere.doubt_units.saturating_add(doubt);
-        self.elsewhere = Some(elsewhere);
+        for place in self.elsewhere.iter_mut() {
+            place.back = place.raw.saturating_sub(raw);
+        }
     }
 
     fn learn_update(&mut self, still_ns: u64) {

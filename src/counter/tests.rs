@@ -342,3 +342,18 @@ fn no_mixture_of_faults_adds_what_was_not_used() {
     }
     assert!(clean > 500 && faulty > 500, "{clean} {faulty}");
 }
+
+#[test]
+fn it_may_come_back_to_any_of_the_last_places() {
+    let mut counter = Counter::new(1e-6, Some(262_143_328_851));
+    let mut read = |t_ms: u64, raw: u64| counter.advance(At::exactly(t_ms * 1_000_000), raw);
+    read(0, 180_000_000_000);
+    // To another host's value, …
+    assert_eq!(read(100, 262_000_000_000), Step::Jumped(82_000_000_000));
+    assert_eq!(read(200, 262_001_000_000), Step::Forward(1_000_000));
+    // … which dips, goes on there for a while, and comes back.
+    assert_eq!(read(300, 261_500_000_000), Step::Back(501_000_000));
+    assert_eq!(read(400, 261_501_000_000), Step::Forward(1_000_000));
+    assert_eq!(read(500, 262_004_000_000), Step::Returned(2_000_000));
+    assert_eq!(counter.total, 4_000_000);
+}
