@@ -364,8 +364,12 @@ impl Ledger {
     /// What idle power of a slot is not above, W: the least that was seen, or the mean where
     /// nothing shorter was sure. Infinite where too little was seen.
     pub fn ceiling_watts(&self, slot: usize) -> f64 {
+        let short_ns = LEAST_SECONDS * 1e9;
+        if self.steady_ns > 0.0 && self.dt_ns < short_ns {
+            return f64::INFINITY;
+        }
         // A window that is shorter than a stretch still has its mean.
-        let long_ns = self.long_ns().min(self.dt_ns).max(LEAST_SECONDS * 1e9);
+        let long_ns = self.long_ns().min(self.dt_ns).max(short_ns);
         self.least[slot].watts(long_ns)
     }
 

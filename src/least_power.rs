@@ -1,5 +1,8 @@
 //! The least power that a counter showed within a window: idle power is not above it.
 
+/// Two updates of a counter, ns.
+const UPDATES_NS: f64 = 2e6;
+
 /// A stretch of a window, long enough for its mean power to be sure.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 struct Stretch {
@@ -59,8 +62,9 @@ impl LeastPower {
         self.broken = true;
     }
 
-    /// The least power, W: of two stretches in a row, or the window's mean where there are no two.
-    /// Infinite where less than `long_ns` was seen or the counter never moved.
+    /// The least power, W: of two stretches in a row, or the window's mean where there are no two, with
+    /// room for one update at each edge where that is shorter than `long_ns`. Infinite where the
+    /// counter never moved or some of its energy is not known.
     ///
     /// ```
     /// use lithowatt::least_power::LeastPower;
@@ -73,8 +77,13 @@ impl LeastPower {
     /// assert!(LeastPower::default().watts(5e7).is_infinite());
     /// ```
     pub fn watts(&self, long_ns: f64) -> f64 {
-        let mean = self.all.joules / (self.all.ns * 1e-9);
-        let sure = !self.broken && self.all.ns >= long_ns && self.all.joules > 0.0;
+        let room = if self.all.ns < long_ns {
+            1.0 + UPDATES_NS / self.all.ns
+        } else {
+            1.0
+        };
+        let mean = room * self.all.joules / (self.all.ns * 1e-9);
+        let sure = !self.broken && self.all.joules > 0.0;
         match (self.watts.is_finite(), sure) {
             (true, true) => self.watts.min(mean),
             (true, false) => self.watts,
@@ -118,6 +127,13 @@ mod tests {
         assert!((of(&[3.0, 0.0, 0.0, 3.0, 0.0, 0.0, 3.0]) - 10.0).abs() < 1e-9);
         // The first intervals of the window saw nothing, a later one all of it.
         assert!((of(&[0.0, 0.0, 3.0]) - 10.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn a_short_window_has_room_for_its_edges() {
+        let mut least = LeastPower::default();
+        least.add(2e7, 0.2, LONG_NS);
+        assert!((least.watts(LONG_NS) - 11.0).abs() < 1e-9);
     }
 
     #[test]

@@ -20,7 +20,7 @@ use crate::machine::facts::{Facts, IdleSource};
 use crate::machine::rest::Rest;
 use crate::machine::{ceilings, is_amd};
 use crate::source::perf::PowerPmu;
-use crate::source::procfs::MachineCpu;
+use crate::source::procfs::{IDLE_STEP_NS, MachineCpu, idle_between};
 use crate::source::rapl::Rapl;
 use crate::source::ring::layout::{Account, Header, LAYOUT, MOST_ZONES, Sample, boot_id};
 use crate::source::ring::own;
@@ -486,9 +486,8 @@ impl Agent {
         let idle = self.machine.idle_ns(now_ns, None);
         self.capacity_ns = self.machine.capacity_ns(now_ns);
         let dt_ns = self.sample.t_ns.saturating_sub(self.sample.idle_t_ns);
-        let grown = idle
-            .zip(self.sample.idle_ns)
-            .map_or(0, |(now, then)| now.saturating_sub(then));
+        let capacity_ns = dt_ns.saturating_mul(u64::from(self.machine.cpus));
+        let grown = idle_between(self.sample.idle_ns, idle, capacity_ns).unwrap_or(0);
         // Not faster than all CPUs: /proc prints in steps.
         let most = u64::from(self.machine.cpus) * 1_000_000_000;
         let rate = u128::from(grown) * 1_000_000_000 / u128::from(dt_ns.max(1));
@@ -515,9 +514,11 @@ impl Agent {
             self.least_watts = self.least_watts.min(machine_uj as f64 * 1e-6 / seconds);
             let load = busy_ns.map(|busy| busy as f64 / capacity.max(1) as f64);
             if let Some(load) = load.filter(|_| capacity >= 1_000_000_000) {
+                let unsure = IDLE_STEP_NS as f64 / capacity as f64;
                 for (i, rest) in self.rests.iter_mut().enumerate() {
+                    rest.of_cpus(self.machine.cpus);
                     let moved = self.sample.totals[i].saturating_sub(self.round_totals[i]);
-                    rest.see(seconds, load, moved as f64 * 1e-6 / seconds);
+                    rest.see(seconds, load, unsure, moved as f64 * 1e-6 / seconds);
                 }
             }
         }
@@ -561,7 +562,7 @@ impl Agent {
 
     /// CPU time used of `capacity`, since idle time was `then`.
     fn busy_ns(&self, capacity: u64, then: Option<u64>) -> Option<u64> {
-        let idle = self.sample.idle_ns?.saturating_sub(then?);
+        let idle = idle_between(then, self.sample.idle_ns, capacity)?;
         Some(capacity.saturating_sub(idle))
     }
 

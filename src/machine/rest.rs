@@ -43,6 +43,8 @@ pub struct Rest {
     second: Option<Shown>,
     loaded: Loaded,
     told: Option<f64>,
+    /// The machine had so many CPUs when this was seen.
+    cpus: u32,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -50,6 +52,8 @@ struct Shown {
     watts: f64,
     /// Busy part of the machine.
     busy: f64,
+    /// The busy part may have been so much more or less: idle time is printed in steps.
+    unsure: f64,
 }
 
 /// Sums over windows under load, weighted by their lengths.
@@ -61,15 +65,19 @@ struct Loaded {
 }
 
 impl Rest {
-    /// Takes in a window of `seconds` in which the machine was `busy` (0..1) and the counter showed
-    /// `watts`.
-    pub fn see(&mut self, seconds: f64, busy: f64, watts: f64) {
-        if !(seconds > 0.0 && watts > 0.0) || busy.is_nan() {
+    /// Takes in a window of `seconds` in which the machine was `busy` (0..1), give or take `unsure`,
+    /// and the counter showed `watts`.
+    pub fn see(&mut self, seconds: f64, busy: f64, unsure: f64, watts: f64) {
+        if !(seconds > 0.0 && watts > 0.0) || busy.is_nan() || unsure.is_nan() {
             return;
         }
         let busy = busy.clamp(0.0, 1.0);
         if busy < AT_REST {
-            let shown = Shown { watts, busy };
+            let shown = Shown {
+                watts,
+                busy,
+                unsure,
+            };
             let (low, high) = match self.least {
                 Some(least) if least.watts <= watts => (least, Some(shown)),
                 least => (shown, least),
@@ -85,6 +93,18 @@ impl Rest {
             sums.seconds = sums.seconds * old + seconds;
             sums.joules = sums.joules * old + watts * seconds;
             sums.busy_seconds = sums.busy_seconds * old + busy * seconds;
+        }
+    }
+
+    /// The machine has so many CPUs now. What was seen of another number of them says nothing of it:
+    /// a busy part is one of all CPUs, and those that are gone take nothing at rest.
+    pub fn of_cpus(&mut self, cpus: u32) {
+        if self.cpus != cpus {
+            *self = Self {
+                told: self.told,
+                cpus,
+                ..Self::default()
+            };
         }
     }
 
@@ -123,32 +143,41 @@ impl Rest {
                 high: (1.0 + DRIFT) * watts,
             });
         };
-        let modelled = active(least.busy).max(0.0);
-        let (some, most) = if self.loaded.seconds > 0.0 {
-            let watts = self.loaded.joules / self.loaded.seconds;
-            let busy = self.loaded.busy_seconds / self.loaded.seconds;
-            let rise = (watts - least.watts).max(0.0);
-            let straight = rise * least.busy / (busy - least.busy);
-            // The first core that wakes wakes what all share, so the curve begins steeply; how
-            // steeply differs.
-            let span = active(busy) - modelled;
-            let curved = if span > 0.0 {
-                rise * modelled / span
-            } else {
-                straight
-            };
-            (straight.min(curved), straight.max(curved))
-        } else {
-            (0.0, modelled)
-        };
         // No load of a few percent costs most of what there is.
-        let most = most.min(0.5 * least.watts);
-        let some = some.min(most);
+        let within = |watts: f64| watts.clamp(0.0, 0.5 * least.watts);
+        let cost = |busy: f64| {
+            let (a, b) = self.cost(least.watts, busy, &active);
+            (within(a), within(b))
+        };
+        let (some, most) = cost(least.busy);
+        let surely = cost((least.busy - least.unsure).max(0.0)).0;
+        let at_most = cost(least.busy + least.unsure).1;
         Some(IdleSeen {
             watts: least.watts - 0.5 * (some + most),
-            low: least.watts - most - DRIFT * least.watts,
-            high: least.watts - 0.5 * some + DRIFT * least.watts,
+            low: least.watts - at_most - DRIFT * least.watts,
+            high: least.watts - 0.5 * surely + DRIFT * least.watts,
         })
+    }
+
+    /// The least and the most that a load of `busy` (0..1) costs above idle power, W, where the
+    /// counter showed `watts` in all.
+    fn cost(&self, watts: f64, busy: f64, active: impl Fn(f64) -> f64) -> (f64, f64) {
+        let modelled = active(busy).max(0.0);
+        if self.loaded.seconds <= 0.0 {
+            return (0.0, modelled);
+        }
+        let rise = (self.loaded.joules / self.loaded.seconds - watts).max(0.0);
+        let loaded = self.loaded.busy_seconds / self.loaded.seconds;
+        let straight = rise * busy / (loaded - busy).max(f64::MIN_POSITIVE);
+        // The first core that wakes wakes what all share, so the curve begins steeply; how steeply
+        // differs.
+        let span = active(loaded) - modelled;
+        let curved = if span > 0.0 {
+            rise * modelled / span
+        } else {
+            straight
+        };
+        (straight.min(curved), straight.max(curved))
     }
 }
 
@@ -174,8 +203,8 @@ mod tests {
     fn what_load_cost_at_rest_is_taken_off() {
         let mut rest = Rest::default();
         assert_eq!(rest.idle(straight), None);
-        rest.see(1.0, 0.03, 20.0 + straight(0.03));
-        rest.see(5.0, 0.5, 20.0 + straight(0.5));
+        rest.see(1.0, 0.03, 0.0, 20.0 + straight(0.03));
+        rest.see(5.0, 0.5, 0.0, 20.0 + straight(0.5));
         let idle = rest.idle(straight).expect("was seen");
         assert!((idle.watts - 20.0).abs() < 1e-9, "{idle:?}");
         assert!(idle.low < 20.0 && idle.high > 20.0);
@@ -186,8 +215,8 @@ mod tests {
         let mut rest = Rest::default();
         // Four times as steep at first; the model thinks of half the watts.
         let real = |busy: f64| 60.0 * (0.7 * busy + 0.3 * (busy / 0.1).min(1.0));
-        rest.see(1.0, 0.03, 20.0 + real(0.03));
-        rest.see(5.0, 0.6, 20.0 + real(0.6));
+        rest.see(1.0, 0.03, 0.0, 20.0 + real(0.03));
+        rest.see(5.0, 0.6, 0.0, 20.0 + real(0.6));
         let idle = rest.idle(|busy| 0.5 * real(busy)).expect("was seen");
         assert!(idle.low < 20.0 && 20.0 < idle.high, "{idle:?}");
         assert!((idle.watts - 20.0).abs() < 0.5 * real(0.03), "{idle:?}");
@@ -196,7 +225,7 @@ mod tests {
     #[test]
     fn before_any_load_was_seen_the_band_reaches_to_the_models_rise() {
         let mut rest = Rest::default();
-        rest.see(1.0, 0.03, 21.8);
+        rest.see(1.0, 0.03, 0.0, 21.8);
         let idle = rest.idle(straight).expect("was seen");
         assert!(idle.low < 20.0 && (20.0..21.8).contains(&idle.watts) && idle.high > 21.8);
         // However absurd the model.
@@ -205,24 +234,50 @@ mod tests {
     }
 
     #[test]
+    fn what_was_seen_of_other_cpus_does_not_count() {
+        let mut rest = Rest::default();
+        rest.of_cpus(2);
+        rest.see(1.0, 0.24, 0.0, 21.0);
+        rest.of_cpus(16);
+        rest.see(1.0, 0.03, 0.0, 21.8);
+        let idle = rest.idle(straight).expect("was seen");
+        assert!(idle.low < 20.0, "{idle:?}");
+        rest.of_cpus(16);
+        assert_eq!(rest.idle(straight), Some(idle));
+    }
+
+    #[test]
+    fn the_band_knows_how_coarsely_idle_time_is_printed() {
+        // 2 % busy of which 1 % was not printed.
+        let mut rest = Rest::default();
+        rest.see(1.0, 0.01, 0.01, 20.0 + straight(0.02));
+        let idle = rest.idle(straight).expect("was seen");
+        assert!(idle.low < 20.0 && 20.0 < idle.high, "{idle:?}");
+        let mut exact = Rest::default();
+        exact.see(1.0, 0.01, 0.0, 20.0 + straight(0.02));
+        let exact = exact.idle(straight).expect("was seen");
+        assert!(idle.low < exact.low && (idle.watts - exact.watts).abs() < 1e-9);
+    }
+
+    #[test]
     fn a_window_in_which_the_counter_stood_is_not_idle_power() {
         let mut rest = Rest::default();
         for watts in [20.2, 3.0, 20.0, 20.4] {
-            rest.see(1.0, 0.0, watts);
+            rest.see(1.0, 0.0, 0.0, watts);
         }
         let idle = rest.idle(straight).expect("was seen");
         assert!((19.0..20.5).contains(&idle.watts), "{idle:?}");
         // Two that agree are the machine: it rests deeper since.
-        rest.see(1.0, 0.0, 3.1);
+        rest.see(1.0, 0.0, 0.0, 3.1);
         assert!(rest.idle(straight).expect("was seen").watts < 4.0);
     }
 
     #[test]
     fn the_least_window_counts_and_senseless_ones_do_not() {
         let mut rest = Rest::default();
-        rest.see(1.0, 0.04, 25.0);
-        rest.see(1.0, 0.0, 20.0);
-        rest.see(1.0, 0.0, 22.0);
+        rest.see(1.0, 0.04, 0.0, 25.0);
+        rest.see(1.0, 0.0, 0.0, 20.0);
+        rest.see(1.0, 0.0, 0.0, 22.0);
         for (seconds, busy, watts) in [
             (0.0, 0.0, 1.0),
             (1.0, f64::NAN, 1.0),
@@ -230,7 +285,7 @@ mod tests {
             (1.0, 0.0, -3.0),
             (1.0, 0.1, 1.0),
         ] {
-            rest.see(seconds, busy, watts);
+            rest.see(seconds, busy, 0.0, watts);
         }
         assert_eq!(rest.idle(straight).map(|i| i.watts), Some(20.0));
         rest.forget();
@@ -245,7 +300,7 @@ mod tests {
         assert_eq!(rest.idle(straight).map(|i| i.watts), Some(30.0));
         rest.tell(Some(29.0));
         assert_eq!(rest.idle(straight).map(|i| i.watts), Some(29.0));
-        rest.see(1.0, 0.0, 20.0);
+        rest.see(1.0, 0.0, 0.0, 20.0);
         assert_eq!(rest.idle(straight).map(|i| i.watts), Some(20.0));
     }
 }

@@ -72,6 +72,24 @@ impl Outcome {
         (interval * 5 / 2).max(50_000_000).max(agent)
     }
 
+    /// What a counter that stood still at the edges of the window leaves open, J: what it may have
+    /// brought from before the window, and what it may not have shown of its end.
+    fn standstill_band(&self, i: usize, joules: f64, seconds: f64) -> (f64, f64) {
+        let zone = &self.zones()[i];
+        // Graphics may truly rest.
+        if zone.domain == Domain::Uncore {
+            return (0.0, 0.0);
+        }
+        // An agent's words are carried on between its samples.
+        let grace = self.catalog.via.as_ref().map_or(0, |via| via.stale_ns);
+        let stood = self.stood_ns[i].saturating_sub(grace) as f64 * 1e-9;
+        let moving = (seconds - stood).max(UPDATE_SECONDS);
+        (
+            self.early_units[i] as f64 * zone.unit_joules,
+            BURST * joules / moving * stood,
+        )
+    }
+
     /// One domain of one method, all packages; or why not.
     fn domain(&self, method: Method, domain: Domain, seconds: f64) -> Result<Energy, String> {
         let slots = self.slots_of(method, domain);
@@ -143,8 +161,12 @@ impl Outcome {
             // Power may have been up to so many times the mean while nobody counted it.
             let lost = joules / (seconds - missing) * missing * BURST;
             let doubt = self.anomalies[i].doubt_units as f64 * zone.unit_joules;
-            energy.low = (energy.low - zone.unit_joules - doubt).max(0.0);
-            energy.high += zone.unit_joules + doubt + lost;
+            let (before, after) = self.standstill_band(i, joules, seconds);
+            energy.low = (energy.low - zone.unit_joules - doubt - before).max(0.0);
+            energy.high += zone.unit_joules + doubt + lost + after;
+            if self.possible_mirrors[i] {
+                energy.low = 0.0;
+            }
             for (j, mirror) in self.mirrors.iter().enumerate() {
                 if mirror.is_some_and(|m| m.of == i && m.unsure) {
                     energy.high += self.ledger.joules[j];

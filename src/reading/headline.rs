@@ -35,7 +35,8 @@ fn guess_within(guess: IdlePower, most: f64, ceiling: f64) -> [f64; 3] {
     };
     [
         guess.watts * scale,
-        guess.low * scale,
+        // The farther off the guess was, the less its band is worth.
+        guess.low * scale * scale,
         guess.high.max(most).min(ceiling),
     ]
 }

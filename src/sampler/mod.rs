@@ -45,7 +45,7 @@ const THREAD_AGAIN_NS: u64 = 1_000_000_000;
 
 /// Roots whose hubs are kept while no meter of theirs runs, beside `/`: each has a thread and some
 /// ten descriptors.
-const IDLE_ROOTS: usize = 3;
+const IDLE_ROOTS: usize = 8;
 
 /// Why a meter that was started cannot be stopped: a bug.
 pub const BROKEN: &str = "the meter failed inside; please report it";

@@ -90,6 +90,11 @@ impl Borrowed {
             .is_some_and(|ring| ring.method() == method && ring.is_quiet())
     }
 
+    /// Whether idle time of the machine is the agent's to tell, as /proc here tells of something else.
+    pub(super) fn tells_idle(&self) -> bool {
+        self.idle_too && self.ring.is_some()
+    }
+
     /// Idle time of the machine where /proc does not tell it.
     pub(super) fn idle_ns(&self) -> Option<u64> {
         self.ring.as_ref().filter(|_| self.idle_too)?.idle_ns()

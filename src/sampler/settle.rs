@@ -3,14 +3,14 @@
 use std::sync::Arc;
 
 use super::state::{Resting, State};
-use super::window::{Active, Counted, Edge, Follow, Moment, Outcome, Record, Subject};
+use super::window::{Active, Counted, Edge, FirstMove, Follow, Moment, Outcome, Record, Subject};
 use crate::attribution::{Interval, Ledger, Split};
 use crate::clock;
 use crate::counter::{Anomalies, Counter};
 use crate::machine::estimation::Estimation;
 use crate::machine::facts::{Facts, ModelBand, Modelled};
 use crate::source::perf::TreeCount;
-use crate::source::procfs::{IDLE_STEP_NS, Missed, Tree};
+use crate::source::procfs::{IDLE_STEP_NS, Missed, Tree, idle_between};
 use crate::source::{Method, Methods};
 use crate::timeline::Timeline;
 
@@ -35,6 +35,9 @@ const MOST_USED: f64 = 1.05;
 
 /// … and that, ns.
 const LEAST_TOLD_NS: f64 = 50e6;
+
+/// A counter that did not move for longer than this stands still, ns: two updates.
+const UPDATES_NS: u64 = 2_000_000;
 
 /// Idle time of a stretch may be above its capacity by so much, ns: it is printed in steps of 10 ms.
 const IDLE_SLACK_NS: u64 = 2 * crate::source::procfs::IDLE_STEP_NS;
@@ -166,6 +169,7 @@ impl State {
                 ambiguous,
                 wraps,
                 anomalies: self.counters.iter().map(|c| c.anomalies).collect(),
+                first_moves: vec![FirstMove::default(); width],
                 counted,
             },
         });
@@ -195,6 +199,7 @@ impl State {
         {
             active.record.samples += 1;
             self.count_late(&mut active.record, moment.t_ns);
+            self.note_first_moves(&mut active.record, moment.t_ns);
             let from = active.record.candidate.as_ref();
             let from = from.unwrap_or(&active.record.group).t_ns;
             // While the agent is away an interval goes on: its energy comes with the next word.
@@ -250,6 +255,22 @@ impl State {
         }
     }
 
+    /// A counter that stands still when a window begins brings, when it moves again, energy from
+    /// before the window, too.
+    fn note_first_moves(&self, record: &mut Record, t_ns: u64) {
+        let since_ns = t_ns.saturating_sub(record.start.t_ns);
+        let counters = self.counters.iter().zip(&record.start.totals);
+        for (first, (counter, then)) in record.first_moves.iter_mut().zip(counters) {
+            if first.units.is_some() {
+                continue;
+            }
+            match counter.total.saturating_sub(*then) {
+                0 => first.still_ns = since_ns,
+                units => first.units = Some(units),
+            }
+        }
+    }
+
     pub(super) fn rss_of(&mut self, follow: &mut Follow) -> Option<u64> {
         follow.tree.as_mut().unwrap_or(&mut self.tree).rss_bytes()
     }
@@ -296,8 +317,7 @@ impl State {
         // CPU time may turn up late, as that of a child that was not seen before it was waited for.
         // An interval takes no more of it than was busy in it; the clocks and idle time are read
         // within microseconds of each other, not at once.
-        let idle_ns = edge.idle_ns.zip(from.idle_ns);
-        let idle_ns = idle_ns.map(|(now, then)| now.saturating_sub(then));
+        let idle_ns = idle_between(from.idle_ns, edge.idle_ns, capacity);
         let waiting_ns = edge.waiting_ns.saturating_sub(from.waiting_ns);
         let may_be_late = edge.may_be_late || overdue || record.late_ns > 0.0;
         let rested_ns = idle_ns.filter(|_| may_be_late);
@@ -398,16 +418,18 @@ impl State {
             }
             return Some("more CPU time was used than the CPUs have that are said to be online");
         }
-        if self.ring.idle_ns().is_some() {
-            None
-        } else if record.ledger.busy_known {
-            self.machine.doubt()
-        } else {
-            self.machine.why_unknown()
+        match (self.ring.tells_idle(), record.ledger.busy_known) {
+            (true, true) => None,
+            (true, false) => Some("the agent does not know it for all of the window"),
+            (false, true) => self.machine.doubt(),
+            (false, false) => self.machine.why_unknown(),
         }
     }
 
     pub(super) fn learn_idle(&mut self, t_ns: u64) {
+        for rest in &mut self.rests {
+            rest.of_cpus(self.machine.cpus);
+        }
         let capacity_ns = self.machine.capacity_ns(t_ns);
         let there = |since: &Resting| capacity_ns.saturating_sub(since.capacity_ns);
         if self
@@ -426,6 +448,7 @@ impl State {
             t_ns,
             capacity_ns: self.machine.capacity_ns(t_ns),
             idle_ns,
+            turns: self.machine.turns(),
             totals: self
                 .counters
                 .iter()
@@ -439,12 +462,17 @@ impl State {
             .machine
             .capacity_ns(t_ns)
             .saturating_sub(then.capacity_ns);
-        let rested = idle_ns.saturating_sub(then.idle_ns);
-        if rested > capacity + IDLE_SLACK_NS {
-            // More than there was: idle time of before came late, so what ran meanwhile is unknown.
+        // What files say that contradicted each other meanwhile, or more than there was: idle time of
+        // before came late, so what ran in this time is unknown.
+        let rested = match idle_between(Some(then.idle_ns), Some(idle_ns), capacity) {
+            Some(rested) if rested <= capacity + IDLE_SLACK_NS => rested,
+            _ => return,
+        };
+        if then.turns != self.machine.turns() {
             return;
         }
         let busy = 1.0 - rested as f64 / capacity.max(1) as f64;
+        let unsure = IDLE_STEP_NS as f64 / capacity.max(1) as f64;
         let seconds = t_ns.saturating_sub(then.t_ns) as f64 * 1e-9;
         for (i, (before, anomalies)) in then.totals.iter().enumerate() {
             let counter = &self.counters[i];
@@ -453,7 +481,7 @@ impl State {
             let moved = stood_ns.saturating_mul(STOOD_PART) <= t_ns.saturating_sub(then.t_ns);
             if self.faults[i].is_none() && moved && counter.anomalies.count() == *anomalies {
                 let joules = counter.joules(counter.total.saturating_sub(*before));
-                self.rests[i].see(seconds, busy, joules / seconds);
+                self.rests[i].see(seconds, busy, unsure, joules / seconds);
             }
         }
     }
@@ -475,7 +503,7 @@ impl State {
             }
         });
         let system = record.system.take().and_then(|start| {
-            let stat = self.machine.stat_line(clock::monotonic_ns());
+            let stat = self.machine.recent_stat_line(clock::monotonic_ns());
             let system = self.system.as_mut()?;
             Some((start, system.edge(stat), system.state()))
         });
@@ -501,6 +529,12 @@ impl State {
             .map(|(now, then)| now.anomalies.since(then))
             .collect();
         let window_ns = (record.start.t_ns, edge.t_ns);
+        self.note_first_moves(&mut record, edge.t_ns);
+        let early_units = record.first_moves.iter().map(|first| match first.units {
+            Some(units) if first.still_ns > UPDATES_NS => units,
+            _ => 0,
+        });
+        let early_units = early_units.collect();
         let stood_ns = self.counters[..edge.totals.len()]
             .iter()
             .map(|counter| {
@@ -558,7 +592,9 @@ impl State {
                 .map(|c| c.most_watts)
                 .collect(),
             mirrors: self.mirrors_of(width),
+            possible_mirrors: self.possible_mirrors(width),
             stood_ns,
+            early_units,
             wraps: sum(|c| c.wraps) - record.wraps,
             ambiguous: sum(|c| c.ambiguous) - record.ambiguous,
             ledger: record.ledger,

@@ -44,6 +44,8 @@ pub(super) struct Resting {
     /// CPU time that there was, and that was not used, ns.
     pub(super) capacity_ns: u64,
     pub(super) idle_ns: u64,
+    /// [`MachineCpu::turns`].
+    pub(super) turns: u32,
     /// Counters' totals, and how much was odd about each.
     pub(super) totals: Vec<(u64, u32)>,
 }
@@ -569,6 +571,10 @@ impl State {
         let moment = self.read_counters(record.methods);
         self.count_late(record, moment.t_ns);
         let cpu = self.own_and_inside(record.methods, follow);
+        if record.methods.has(Method::Psutil) {
+            // It is wanted at the end of the window anyway; here it also bears idle time out.
+            self.machine.stat_line(clock::monotonic_ns());
+        }
         self.edge_from(moment, cpu, record.start.totals.len())
     }
 
@@ -597,11 +603,22 @@ impl State {
 
     /// Zones that only repeat the counter of an earlier one. Only on AMD's processors are there such.
     pub(super) fn mirrors_of(&self, width: usize) -> Vec<Option<Mirror>> {
-        let vendor = self.facts.as_ref().and_then(|f| f.cpu.vendor.as_deref());
-        let amd = !self.mirrors.is_empty() && vendor.is_some_and(crate::machine::is_amd);
+        let amd = self.may_repeat_counters();
         (0..width)
             .map(|i| self.mirrors.of(i).filter(|_| amd))
             .collect()
+    }
+
+    /// The zones of which too little was seen to say that they repeat no other one.
+    pub(super) fn possible_mirrors(&self, width: usize) -> Vec<bool> {
+        let amd = self.may_repeat_counters();
+        (0..width).map(|i| amd && self.mirrors.may_be(i)).collect()
+    }
+
+    /// There are dies whose maker shows one counter for several.
+    fn may_repeat_counters(&self) -> bool {
+        let vendor = self.facts.as_ref().and_then(|f| f.cpu.vendor.as_deref());
+        !self.mirrors.is_empty() && vendor.is_some_and(crate::machine::is_amd)
     }
 
     /// Once the machine is known, so is what its counters can show at most.
@@ -622,9 +639,10 @@ impl State {
 
     /// Idle time of the machine: by /proc, or by the agent where /proc tells of something else.
     pub(super) fn idle_ns(&mut self, t_ns: u64, inside_ns: Option<u64>) -> Option<u64> {
-        match self.ring.idle_ns() {
-            Some(ns) => Some(ns),
-            None => self.machine.idle_ns(t_ns, inside_ns),
+        if self.ring.tells_idle() {
+            self.ring.idle_ns()
+        } else {
+            self.machine.idle_ns(t_ns, inside_ns)
         }
     }
 

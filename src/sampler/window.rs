@@ -172,8 +172,19 @@ pub(super) struct Record {
     pub(super) wraps: u32,
     /// What each counter had done when the window began that no counter should.
     pub(super) anomalies: Vec<Anomalies>,
+    /// How each counter first moved within the window.
+    pub(super) first_moves: Vec<FirstMove>,
     /// From when on each counter is counted.
     pub(super) counted: Vec<Counted>,
+}
+
+/// How a counter first moved within a window.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct FirstMove {
+    /// It had not moved when it was last looked at before that, so long after the window began, ns.
+    pub(super) still_ns: u64,
+    /// What it then showed at once; `None` until then. Units.
+    pub(super) units: Option<u64>,
 }
 
 /// From when on a counter is counted in a window.
@@ -295,8 +306,13 @@ pub struct Outcome {
     pub most_watts: Vec<f64>,
     /// The counter that each zone only repeats, where it does.
     pub mirrors: Vec<Option<Mirror>>,
+    /// The zones that may only repeat another one: too little was seen of them.
+    pub possible_mirrors: Vec<bool>,
     /// For how long each counter had not changed when the window ended, though it did before, ns.
     pub stood_ns: Vec<u64>,
+    /// What each counter, one per zone, showed at once after it had stood still from the start of the
+    /// window for longer than an update: part of it may be from before the window. Units.
+    pub early_units: Vec<u64>,
     /// Wraps of all counters within the window.
     pub wraps: u32,
     /// Readings so far apart that wraps may be missing.

@@ -127,6 +127,15 @@ impl Mirrors {
         }
     }
 
+    /// Whether too little was seen of zone `index` to say that it does not show the counter of an
+    /// earlier one.
+    pub fn may_be(&self, index: usize) -> bool {
+        self.0.iter().any(|pair| {
+            let seen = pair.same.saturating_add(pair.different);
+            pair.second == index && !pair.is_one() && (1..2 * SURE).contains(&seen)
+        })
+    }
+
     /// Whether zone `index` shows the counter of an earlier one.
     pub fn of(&self, index: usize) -> Option<Mirror> {
         let pair = self.0.iter().find(|p| p.second == index && p.is_one())?;
@@ -198,6 +207,21 @@ mod tests {
                 unsure: false
             })
         );
+    }
+
+    #[test]
+    fn a_few_unlike_steps_leave_it_open() {
+        let mut mirrors = Mirrors::among(&[zone(0, 0), zone(0, 1)]);
+        assert!(!mirrors.may_be(1));
+        // Twice it was read between two updates.
+        for (a, b) in [(0, 0), (10, 20), (30, 30)] {
+            mirrors.0[0].see(a, b);
+        }
+        assert!(mirrors.of(1).is_none() && mirrors.may_be(1) && !mirrors.may_be(0));
+        for i in 4..9 {
+            mirrors.0[0].see(10 * i, 11 * i);
+        }
+        assert!(mirrors.of(1).is_none() && !mirrors.may_be(1));
     }
 
     #[test]

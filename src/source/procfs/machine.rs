@@ -150,6 +150,10 @@ pub struct MachineCpu {
     /// They are another's to tell.
     fixed: bool,
     witness: Witness,
+    /// Times that the witness or the number of CPUs changed.
+    turns: u32,
+    /// Nothing told what was not used up to the base, or since something last did.
+    lost: bool,
     /// Why nothing was believed when that was last so.
     unknown: Option<Witness>,
     /// /proc/uptime is the kernel's own.
@@ -183,11 +187,25 @@ struct Base {
 /// The step in which /proc prints idle time, ns: the resolution of [`MachineCpu::idle_ns`].
 pub const IDLE_STEP_NS: u64 = TICK_NS;
 
+/// By this the sum of idle time steps after a stretch of which nothing told it, ns: more than all
+/// CPUs can be idle between two looks. See [`idle_between`].
+const UNKNOWN_STRETCH_NS: u64 = 1 << 48;
+
+/// Idle time from one value of [`MachineCpu::idle_ns`] to a later one, ns, while there were
+/// `capacity_ns` of CPU time; `None` where one of them is, or a stretch between them.
+pub fn idle_between(then: Option<u64>, now: Option<u64>, capacity_ns: u64) -> Option<u64> {
+    let idle_ns = now?.saturating_sub(then?);
+    (idle_ns < capacity_ns.saturating_add(UNKNOWN_STRETCH_NS / 2)).then_some(idle_ns)
+}
+
 /// iowait and steal come from the long /proc/stat, which is not read more often than this, ns.
 const STAT_EVERY_NS: u64 = 50_000_000;
 
+/// Idle time that steps back by more than this does not count idle time, ns.
+const IDLE_STEPS_BACK_NS: u64 = 3 * TICK_NS;
+
 /// What was read within this time was read together, ns.
-const TOGETHER_NS: u64 = 5_000_000;
+pub(super) const TOGETHER_NS: u64 = 5_000_000;
 
 impl MachineCpu {
     /// Opens /proc/uptime and /proc/stat below `root`.
@@ -219,6 +237,8 @@ impl MachineCpu {
             line: None,
             base: None,
             unused_ns: None,
+            turns: 0,
+            lost: false,
             seen: None,
         }
     }
@@ -265,7 +285,7 @@ impl MachineCpu {
     }
 
     /// CPU time not used since boot: idle, waiting for I/O, or stolen; ns, all CPUs. `None` where
-    /// nothing tells it that can be believed.
+    /// nothing tells it that can be believed. What passed between two values [`idle_between`] tells.
     ///
     /// Within the step in which it is printed it is not read again. iowait and steal come from the
     /// long /proc/stat, which is left alone while idle time and the CPU time of this process's
@@ -313,7 +333,9 @@ impl MachineCpu {
         let twice = passed.saturating_mul(u64::from(self.cpus) + u64::from(now));
         self.capacity_ns = self.capacity_ns.saturating_add(twice / 2);
         self.looked_at = Some(now_ns);
-        std::mem::replace(&mut self.cpus, now) != now
+        let changed = std::mem::replace(&mut self.cpus, now) != now;
+        self.turns = self.turns.wrapping_add(u32::from(changed));
+        changed
     }
 
     fn read_uptime(&self) -> Option<u64> {
@@ -373,9 +395,16 @@ impl MachineCpu {
             used_ns: minus(inside_ns, base.inside_ns),
             genuine: self.genuine,
         };
+        // By a little the kernel's own may, when CPUs wake.
+        let back = uptime_ns
+            .zip(base.uptime_ns)
+            .is_some_and(|(now, then)| now + IDLE_STEPS_BACK_NS < then);
         let compared = (fresh.is_some() || self.stat.is_none() || uptime_ns.is_none())
             && stretch.capacity_ns >= LEAST_NS;
-        if compared {
+        if back {
+            // Time that was idle stays so.
+            self.distrust(Witness::Nothing(Distrust::Contradicted));
+        } else if compared {
             let verdict = judge(&stretch);
             self.distrust(verdict.witness);
             let more = i128::from(verdict.capacity_ns) - i128::from(stretch.capacity_ns);
@@ -391,10 +420,12 @@ impl MachineCpu {
             Witness::Nothing(_) => None,
         };
         if let Some(came) = came {
-            let unused = base.unused_ns.saturating_add(came);
+            let gap = if self.lost { UNKNOWN_STRETCH_NS } else { 0 };
+            let unused = base.unused_ns.saturating_add(came).saturating_add(gap);
             self.unused_ns = self.unused_ns.max(Some(unused));
         }
-        if compared || base.line.is_none() && fresh.is_some() {
+        if back || compared || base.line.is_none() && fresh.is_some() {
+            self.lost = came.is_none();
             self.base = Some(Base {
                 t_ns: now_ns,
                 capacity_ns: self.capacity_ns,
@@ -406,7 +437,16 @@ impl MachineCpu {
         }
     }
 
+    /// Times that another file had to be believed or CPUs came or went: what is compared over a
+    /// longer time must have been told by one and the same, of the same CPUs.
+    pub fn turns(&self) -> u32 {
+        self.turns
+    }
+
     fn distrust(&mut self, witness: Witness) {
+        if self.witness != witness {
+            self.turns = self.turns.wrapping_add(1);
+        }
         self.witness = witness;
         if matches!(witness, Witness::Nothing(_)) {
             self.unknown = Some(witness);
@@ -432,6 +472,14 @@ impl MachineCpu {
             .saturating_mul(u64::from(self.cpus));
         let known = idle_ns.saturating_sub(idle_then) + inside_ns.saturating_sub(inside_then);
         capacity <= known + 2 * IDLE_STEP_NS && known <= capacity + capacity / 10 + 3 * IDLE_STEP_NS
+    }
+
+    /// [`MachineCpu::stat_line`] as it was just read, or anew.
+    pub fn recent_stat_line(&mut self, now_ns: u64) -> Option<StatLine> {
+        match self.line {
+            Some((at, line)) if now_ns.abs_diff(at) <= TOGETHER_NS => Some(line),
+            _ => self.stat_line(now_ns),
+        }
     }
 
     /// The machine's CPU line, for psutil's percentages.
@@ -467,5 +515,24 @@ fn file_system(path: &Path) -> Option<i64> {
             reason = "its type differs between architectures"
         )]
         (libc::statfs(path.as_ptr(), &mut found) == 0).then_some(found.f_type as i64)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const S: u64 = 1_000_000_000;
+
+    #[test]
+    fn no_difference_across_what_is_unknown_passes_for_idle_time() {
+        assert_eq!(idle_between(Some(S), Some(3 * S), 2 * S), Some(2 * S));
+        // Idle time may be printed late, and a window may be long.
+        assert_eq!(idle_between(Some(0), Some(9 * S), 2 * S), Some(9 * S));
+        let month = 30 * 86_400 * 256 * S;
+        assert_eq!(idle_between(Some(0), Some(month), month), Some(month));
+        let after = Some(S + UNKNOWN_STRETCH_NS);
+        assert_eq!(idle_between(Some(S), after, 2 * S), None);
+        assert_eq!(idle_between(None, after, 2 * S), None);
     }
 }

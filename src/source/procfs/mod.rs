@@ -8,7 +8,7 @@ mod tree;
 mod witness;
 
 pub use cgroup::{CgroupCount, CgroupCpu, cgroup_usage_usec};
-pub use machine::{IDLE_STEP_NS, MachineCpu, StatLine, online_cpus, uptime_idle_ns};
+pub use machine::{IDLE_STEP_NS, MachineCpu, StatLine, idle_between, online_cpus, uptime_idle_ns};
 pub use system::{InOut, Memory, System, SystemEdge, SystemState, disk_bytes, net_bytes};
 pub use tree::{Missed, PidStat, Tree, began_at, peak_bytes};
 

@@ -6,6 +6,7 @@
 //! the number of CPUs. Kernels before 5.15 add a CPU's idle time to `/proc/uptime` when it wakes.
 
 use super::TICK_NS;
+use super::machine::TOGETHER_NS;
 
 /// Less capacity than this is too little to judge by, ns of CPU.
 pub(super) const LEAST_NS: u64 = 100_000_000;
@@ -106,31 +107,47 @@ pub(super) fn judge(stretch: &Stretch) -> Verdict {
             None => Witness::Nothing(Distrust::Unreadable),
         });
     };
+    // What the known use explains needs no others.
+    let explained = stretch
+        .used_ns
+        .is_some_and(|used| used.saturating_add(idle).abs_diff(capacity) <= loose);
     if let Some((by_stat, all)) = stretch.stat_ns {
         let agree = idle.abs_diff(by_stat) <= tolerance(capacity.min(all), 5);
         if agree && whole(all) {
             return believe(Witness::Uptime);
         }
         // Of one machine, but not of the CPUs that are said to be online. All times together are a
-        // whole number of CPUs.
+        // whole number of CPUs. Time that stood still for a while can look like fewer CPUs, unless
+        // that number is sure.
         let cpus = (all + stretch.dt_ns / 2) / stretch.dt_ns.max(1);
-        let whole_cpus = cpus > 0 && all.abs_diff(cpus * stretch.dt_ns) <= tolerance(all, 10);
+        let off = all.abs_diff(cpus * stretch.dt_ns);
+        let printed = tolerance(cpus * TOGETHER_NS, 100);
+        let whole_cpus = if all > capacity {
+            off <= tolerance(all, 10)
+        } else {
+            off <= printed && 8 * printed <= stretch.dt_ns
+        };
         let needed = stretch.used_ns.unwrap_or(0).saturating_add(idle);
-        if agree && whole_cpus && all.saturating_add(tolerance(all, 15)) >= needed {
+        if agree && cpus > 0 && whole_cpus && all.saturating_add(tolerance(all, 15)) >= needed {
             return Verdict {
                 witness: Witness::Uptime,
                 capacity_ns: all,
             };
+        }
+        // Both stood still for a while.
+        if agree && !stretch.genuine && !explained && all < capacity {
+            return believe(Witness::Nothing(if all <= tolerance(0, 0) {
+                Distrust::Frozen
+            } else {
+                Distrust::Contradicted
+            }));
         }
         if !agree && whole(all) {
             return believe(Witness::Stat(Distrust::Contradicted));
         }
     }
     // Nothing bears /proc/uptime out, so it must be plausible by itself. More idle time than one CPU
-    // can have is no container's age; what the known use explains needs no others.
-    let explained = stretch
-        .used_ns
-        .is_some_and(|used| used.saturating_add(idle).abs_diff(capacity) <= loose);
+    // can have is no container's age.
     let several = idle > stretch.dt_ns + tolerance(stretch.dt_ns, 2);
     let one_cpu = capacity < stretch.dt_ns + stretch.dt_ns / 2 && idle > 0;
     if idle > capacity.saturating_add(loose) {
@@ -162,6 +179,30 @@ mod tests {
             used_ns: Some(used),
             genuine: false,
         }
+    }
+
+    #[test]
+    fn what_stood_still_for_a_while_is_not_fewer_cpus() {
+        // 8 CPUs at rest for 50 ms of 150, then nothing moves any more.
+        let stretch = |moved_ns: u64| Stretch {
+            dt_ns: 150_000_000,
+            capacity_ns: 8 * 150_000_000,
+            ..second(8, Some(moved_ns), Some((moved_ns, moved_ns)), 0)
+        };
+        for moved_ns in (0..980_000_000).step_by(10_000_000) {
+            let told = judge(&stretch(moved_ns));
+            assert!(
+                matches!(told.witness, Witness::Nothing(_)),
+                "{moved_ns} ns: {told:?}"
+            );
+        }
+        assert_eq!(judge(&stretch(1_190_000_000)).witness, Witness::Uptime);
+        // Over a second that number is sure.
+        let half = second(8, Some(4 * S), Some((4 * S, 4 * S)), 0);
+        assert_eq!(
+            (judge(&half).witness, judge(&half).capacity_ns),
+            (Witness::Uptime, 4 * S)
+        );
     }
 
     fn witness(stretch: Stretch) -> Witness {
