@@ -229,20 +229,23 @@ def test_energy_of_a_suspend_is_nobodys(tmp_path: Path) -> None:
     surroundings = {
         **os.environ,
         "LD_PRELOAD": str(library),
-        "ASLEEP": str(tmp_path / "asleep"),
         "PYTHONPATH": str(Path(__file__).parent / "rig"),
     }
-    done = subprocess.run(
-        [sys.executable, "-c", SLEEPER, tmp_path / "root"],
-        capture_output=True,
-        text=True,
-        check=True,
-        env=surroundings,
-    )
-    joules, *warnings = done.stdout.splitlines()
-    # 2 J awake and 5 J asleep, which such a machine could have used in 20 ms as well.
-    assert joules == "None" or float(joules) <= 2.01
-    assert any("suspended for 3600" in warning for warning in warnings), warnings
+    for turn in range(5):
+        done = subprocess.run(
+            [sys.executable, "-c", SLEEPER, tmp_path / f"root-{turn}"],
+            capture_output=True,
+            text=True,
+            check=True,
+            env={**surroundings, "ASLEEP": str(tmp_path / f"asleep-{turn}")},
+        )
+        joules, *warnings = done.stdout.splitlines()
+        assert any("suspended for 3600" in warning for warning in warnings), warnings
+        # 2 J awake and 5 J asleep, which such a machine could have used in 20 ms as well. On a busy
+        # machine a look may fall between the clock's step and the counter's.
+        if joules == "None" or float(joules) <= 2.01:
+            return
+    pytest.fail(f"{joules} J")
 
 
 # -- counters that cannot be read at the start ----------------------------------------------------

@@ -206,6 +206,23 @@ def test_cpus_that_go_within_a_window(tmp_path: Path) -> None:
     check_share(meter, 2.0)
 
 
+@pytest.mark.parametrize("after", [0.005, 0.035, 0.065])
+@pytest.mark.parametrize("interval", [None, 0.02, 0.1])
+def test_idle_time_that_steps_back_within_a_window(
+    tmp_path: Path, after: float, interval: float | None
+) -> None:
+    # By more than it grows in the window, as when the CPUs that counted it are gone.
+    with Proc(tmp_path / "r", "0-7", lambda: 6.0, lambda: (6.0, 8.0)) as proc:
+        for _ in range(2):
+            with EnergyMeter(root=proc.root, methods=METHODS):
+                spin(0.05)
+        with EnergyMeter(root=proc.root, methods=METHODS, interval=interval) as meter:
+            spin(after)
+            proc.rested = [rested - 40.0 for rested in proc.rested]
+            spin(0.2 - after)
+    check_share(meter, 2.0)
+
+
 def test_more_than_the_cpus_online_could_rest_is_not_believed(tmp_path: Path) -> None:
     # The machine's /proc beside a container's /sys.
     with Proc(tmp_path / "r", "0-1", lambda: 12.0, lambda: (12.0, 16.0)):
