@@ -426,3 +426,35 @@ def test_the_reason_says_why_there_is_no_energy(tmp_path: Path) -> None:
         pass
     assert meter.reading.joules is None
     assert "had ended before the window began" in meter.reading.raw["headline_reason"]
+
+
+IGNORES = """
+import os, signal, time
+from lithowatt import EnergyMeter
+signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+used = 0.0
+with EnergyMeter(methods=["psutil", "tdp"], interval=0.01) as meter:
+    for _ in range(8):
+        read, write = os.pipe()
+        if os.fork() == 0:
+            while time.process_time() < 0.06:
+                pass
+            os.write(write, str(time.process_time()).encode())
+            os._exit(0)
+        os.close(write)
+        used += float(os.read(read, 64))
+        os.close(read)
+        time.sleep(0.02)
+print(meter.reading.cpu_seconds / used)
+"""
+
+
+def test_discarded_children_are_looked_at_within_an_interval() -> None:
+    # Each lives for less than an interval of attribution.
+    for _ in range(3):
+        done = subprocess.run(
+            [sys.executable, "-c", IGNORES], capture_output=True, text=True, check=True
+        )
+        if float(done.stdout) > 0.6:
+            return
+    pytest.fail(f"only {done.stdout} of the CPU time was found")

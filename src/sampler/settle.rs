@@ -206,6 +206,13 @@ impl State {
             if moment.t_ns.saturating_sub(from) >= ATTRIBUTION_NS && !self.ring.is_silent() {
                 self.end_interval(active, moment);
             } else {
+                if matches!(
+                    active.follow.subject,
+                    Subject::Process { children: true, .. }
+                ) {
+                    let tree = active.follow.tree.as_mut().unwrap_or(&mut self.tree);
+                    tree.watch_discarded();
+                }
                 self.push_timeline(&mut active.record, moment.t_ns, false);
             }
         }

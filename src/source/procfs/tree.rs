@@ -361,6 +361,14 @@ impl Tree {
         Some(self.total_ns)
     }
 
+    /// Looks at the tree where one of it ignores `SIGCHLD`: of children that the kernel discards
+    /// only what looks have seen is known, so the more looks there are, the less is missing.
+    pub fn watch_discarded(&mut self) {
+        if self.last_started.is_some() {
+            self.cpu_ns();
+        }
+    }
+
     /// Notes that children may have been discarded unseen. Where nothing was started on the machine
     /// since the last look, none were.
     fn note_discarding(&mut self) {
