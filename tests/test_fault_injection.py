@@ -34,4 +34,6 @@ def test_without_faults_numbers_are_plain() -> None:
     windows = run(400, SEED, faultless=1.0)
     wrong = [window for window in windows if window.wrong]
     assert not wrong, "\n".join(map(str, wrong[:20]))
-    assert {w.outcome for w in windows} <= {"a wide band", "a plain number"}
+    # That two dies show one counter is always said.
+    outcomes = {w.outcome for w in windows if w.machine != "mirrored"}
+    assert outcomes <= {"a wide band", "a plain number"}
