@@ -282,10 +282,9 @@ impl Facts {
                 let raw = self.model.memory_watts_raw(gib, busy);
                 raw.total - raw.idle
             }
-            _ => {
-                let raw = self.model.vcpus_watts_raw(cpus, busy * cpus);
-                raw.total - raw.idle
-            }
+            _ => self
+                .model
+                .active_watts_of_cores(cpus, busy * cpus, cpus / alike),
         };
         watts / alike
     }

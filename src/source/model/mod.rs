@@ -536,6 +536,23 @@ impl PowerModel {
         self.banded(idle, active, spread)
     }
 
+    /// Watts above idle of `vcpus` hardware threads, `busy_vcpus` of them busy, as in
+    /// [`PowerModel::vcpus_watts_raw`], where no more than `cores` cores of a socket can wake it.
+    ///
+    /// An energy counter on a small virtual machine is that machine's: the cores that only its
+    /// host's processor has wake nothing there.
+    pub fn active_watts_of_cores(&self, vcpus: f64, busy_vcpus: f64, cores: f64) -> f64 {
+        let vcpus = at_least_zero(vcpus);
+        if vcpus == 0.0 {
+            return 0.0;
+        }
+        let curve = Curve {
+            cores_per_socket: cores.max(1.0).min(self.curve.cores_per_socket),
+            ..self.curve
+        };
+        curve.active(at_least_zero(busy_vcpus) / vcpus) * vcpus / self.host_threads
+    }
+
     fn banded(&self, idle: f64, active: f64, spread: Spread) -> RawPower {
         RawPower {
             total: idle + active,

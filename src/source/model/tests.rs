@@ -495,3 +495,21 @@ fn slugs() {
         "model:amd-epyc"
     );
 }
+
+/// Two CPUs of a server's many, with a counter of their own: a little load wakes their socket a
+/// little of the time, where the same part of a whole server keeps it awake.
+#[test]
+fn cores_that_a_machine_does_not_have_wake_nothing() {
+    let model = PowerModel::for_cpu("AMD EPYC 7R13", None, None);
+    let of = |cores: f64, busy: f64| model.active_watts_of_cores(2.0, 2.0 * busy, cores);
+    let raw = |busy: f64| {
+        let raw = model.vcpus_watts_raw(2.0, 2.0 * busy);
+        raw.total - raw.idle
+    };
+    assert!(of(2.0, 0.02) < 0.3 * raw(0.02));
+    assert!((of(2.0, 1.0) - raw(1.0)).abs() < 1e-9);
+    // No more wake it than the processor has.
+    assert_eq!(of(1e6, 0.02).to_bits(), raw(0.02).to_bits());
+    assert_eq!(of(f64::NAN, 0.0), 0.0);
+    assert_eq!(model.active_watts_of_cores(0.0, 1.0, 2.0), 0.0);
+}
