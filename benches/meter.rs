@@ -94,7 +94,7 @@ fn parts(c: &mut Criterion) {
 
     let root = static_root();
     c.bench_function("rapl read, 4 zones", |b| {
-        let rapl = Rapl::open(root.path(), || Some("GenuineIntel".into())).expect("four zones");
+        let rapl = Rapl::open(root.path()).expect("four zones");
         assert_eq!(rapl.zones().len(), ZONES.len());
         let mut out = Vec::with_capacity(ZONES.len());
         b.iter(|| {
@@ -103,7 +103,7 @@ fn parts(c: &mut Criterion) {
         });
     });
     c.bench_function("rapl open, 4 zones", |b| {
-        b.iter(|| Rapl::open(black_box(root.path()), || Some("GenuineIntel".into())));
+        b.iter(|| Rapl::open(black_box(root.path())));
     });
 
     c.bench_function("process tree cpu, no children", |b| {

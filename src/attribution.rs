@@ -9,9 +9,11 @@
 
 use serde::Serialize;
 
+use crate::definition::Definition;
 use crate::least_power::LeastPower;
-use crate::machine::definition::Definition;
-use crate::source::procfs::IDLE_STEP_NS;
+
+/// The step in which the machine's idle time is given, ns: /proc prints it in clock ticks.
+pub const IDLE_STEP_NS: u64 = 10_000_000;
 
 /// How much more or less a CPU-second of one workload may cost than one of another on the same
 /// machine. Full-load package power between scalar loops and stress kernels differs by about this
@@ -30,8 +32,8 @@ const SURE_NS: f64 = 200e6;
 /// and 95 % of the differences of two such lie within 0.78 of a step.
 const STEP_NS: f64 = 0.78 * IDLE_STEP_NS as f64;
 
-/// Error of the busy time of a window that kernel probes saw, ns: slices that run at an edge are
-/// known by when they began.
+/// Error of the busy time of a window that kernel probes saw, ns: at each edge the running slice is
+/// counted from its start time, 50 us at most.
 const SEEN_NS: f64 = 50e3;
 
 /// Power of a core with both hardware threads busy over its power with one busy. So each of two
@@ -148,13 +150,13 @@ pub struct Ledger {
     /// none.
     pub least_busy: f64,
     /// How long a stretch must be for its mean power to be sure, ns; 0 where every interval's is.
-    /// Totals that another process hands on are carried forward between two of its samples: what
-    /// was carried too far is missing from the interval after.
+    /// Ring totals are extrapolated between two samples of the agent, and an overshoot makes the next
+    /// interval too small.
     pub steady_ns: f64,
     residue_ns: f64,
 }
 
-/// What [`Ledger::add`] found out about an interval.
+/// How [`Ledger::split`] divides an interval.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Split {
     /// Own share of the busy time, 0..1.

@@ -12,8 +12,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::machine::cpu::CpuIdentity;
+use crate::model::PowerModel;
+use crate::model::fitted::Fitted;
 use crate::source::Zone;
-use crate::source::model::PowerModel;
 use crate::source::plain;
 
 /// A stored calibration.
@@ -39,174 +40,7 @@ pub struct Calibration {
     pub curve: Option<Fitted>,
 }
 
-/// What measured the watts of a curve.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum MeasuredBy {
-    /// powercap.
-    Rapl,
-    /// perf's power PMU.
-    Perf,
-    /// A file of an external meter.
-    MeterFile,
-}
-
-/// Power of this machine against load, as fitted to a load ladder.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Fitted {
-    /// When, seconds since the epoch.
-    pub date: f64,
-    /// What measured the watts.
-    pub method: MeasuredBy,
-    /// Version of lithowatt that did it.
-    pub lithowatt: String,
-    /// CPUs of the machine: with another number it is another machine.
-    pub logical_cpus: u32,
-    /// Idle power, W: of the packages, or of the whole machine by an external meter.
-    pub idle_w: f64,
-    /// What an awake uncore adds, W.
-    pub wake_w: f64,
-    /// What the cores add at full load, W.
-    pub core_w: f64,
-    /// Cores of one socket.
-    pub cores_per_socket: f64,
-    /// Clock at no load as a part of the clock at full load.
-    pub low_clock: f64,
-    /// Clock with all CPUs busy, MHz, where it could be read.
-    #[serde(default)]
-    pub full_mhz: Option<f64>,
-    /// Root mean square of what the fit leaves, %.
-    pub residual_percent: f64,
-    /// Factor by which the truth may lie above or below, for 95 % of cases.
-    pub band: f64,
-    /// Memory, where a counter tells it apart.
-    #[serde(default)]
-    pub memory: Option<FittedMemory>,
-    /// What was measured.
-    pub points: Vec<Step>,
-}
-
-/// Memory's power as measured.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct FittedMemory {
-    /// At rest, W.
-    pub idle_w: f64,
-    /// What full load of the CPUs adds, W.
-    pub active_w: f64,
-    /// How much memory that is, GiB.
-    pub gib: f64,
-}
-
-/// One step of a load ladder.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Step {
-    /// CPUs that we kept busy.
-    pub cpus: u32,
-    /// The part of the time in which we did, 0..1.
-    pub duty: f64,
-    /// Load of the machine as measured, ours and others', %.
-    pub load_percent: f64,
-    /// Length, s.
-    pub seconds: f64,
-    /// Power of what the curve is about, W.
-    pub watts: f64,
-    /// Power of memory, W, where a counter tells it apart.
-    #[serde(default)]
-    pub dram_watts: Option<f64>,
-    /// Mean clock of all CPUs, MHz, where it could be read.
-    #[serde(default)]
-    pub mhz: Option<f64>,
-    /// Fitted minus measured power, %.
-    pub residual_percent: f64,
-}
-
-/// A ladder has no more steps than that.
-const MOST_STEPS: usize = 1000;
-
-impl Fitted {
-    /// Whether the watts are those of the whole machine, memory and board included.
-    pub fn whole_machine(&self) -> bool {
-        self.method == MeasuredBy::MeterFile
-    }
-
-    /// Where the curve is from, in words.
-    pub fn describe(&self) -> String {
-        let by = match self.method {
-            MeasuredBy::Rapl => "rapl",
-            MeasuredBy::Perf => "perf",
-            MeasuredBy::MeterFile => {
-                "meter-file (an external meter: wall power of the whole machine, memory and board \
-                 included)"
-            }
-        };
-        format!(
-            "calibrated on {} by {by}: {:.1} W idle, {:.1} W full, residual {:.1} %",
-            day(self.date),
-            self.idle_w,
-            self.idle_w + self.wake_w + self.core_w,
-            self.residual_percent
-        )
-    }
-
-    /// The first value that no ladder gives, by name.
-    fn wrong(&self) -> Option<String> {
-        let watts = |w: f64| (0.0..=1e6).contains(&w);
-        let optional = |o: Option<f64>| o.is_none_or(|x| x.is_finite() && x > 0.0);
-        let checks = [
-            ("date", self.date.is_finite()),
-            ("lithowatt", self.lithowatt.len() <= 64),
-            ("logical_cpus", (1..=8192).contains(&self.logical_cpus)),
-            ("idle_w", watts(self.idle_w)),
-            ("wake_w", watts(self.wake_w)),
-            ("core_w", watts(self.core_w)),
-            (
-                "cores_per_socket",
-                (1.0..=8192.0).contains(&self.cores_per_socket),
-            ),
-            ("low_clock", (0.1..=1.0).contains(&self.low_clock)),
-            ("full_mhz", optional(self.full_mhz)),
-            ("residual_percent", watts(self.residual_percent)),
-            ("band", (1.0..=100.0).contains(&self.band)),
-            (
-                "memory",
-                self.memory
-                    .is_none_or(|m| watts(m.idle_w) && watts(m.active_w) && watts(m.gib)),
-            ),
-            ("points", self.points.len() <= MOST_STEPS),
-            (
-                "points",
-                self.points.iter().all(|p| {
-                    watts(p.watts)
-                        && (0.0..=100.0).contains(&p.load_percent)
-                        && (0.0..=1.0).contains(&p.duty)
-                        && p.dram_watts.is_none_or(watts)
-                        && optional(p.mhz)
-                        && p.seconds.is_finite()
-                        && p.residual_percent.is_finite()
-                }),
-            ),
-        ];
-        let (name, _) = checks.into_iter().find(|(_, good)| !good)?;
-        Some(format!("curve.{name}"))
-    }
-}
-
-/// The day (UTC) of a time since the epoch, `YYYY-MM-DD`.
-fn day(seconds: f64) -> String {
-    // Howard Hinnant's civil_from_days: years begin in March, so that the leap day is the last.
-    let days = (seconds / 86_400.0).floor() as i64 + 719_468;
-    let era = days.div_euclid(146_097);
-    let of_era = days.rem_euclid(146_097);
-    let year = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let of_year = of_era - (365 * year + year / 4 - year / 100);
-    let month = (5 * of_year + 2) / 153;
-    let date = of_year - (153 * month + 2) / 5 + 1;
-    let (year, month) = (year + era * 400, (month + 2) % 12 + 1);
-    let year = year + i64::from(month <= 2);
-    format!("{year:04}-{month:02}-{date:02}")
-}
-
-/// More than any calibration has: [`MOST_STEPS`] steps of a ladder come to a third of it.
+/// More than any calibration has: the 1000 steps that a ladder may have come to a third of it.
 const MOST_BYTES: u64 = 1 << 20;
 
 /// Layout version written today.
@@ -342,6 +176,7 @@ impl Calibration {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::fitted::{FittedMemory, MeasuredBy};
 
     #[test]
     fn what_is_written_is_read_back_and_nonsense_is_named() {
@@ -461,18 +296,6 @@ mod tests {
             stored.curve.iter_mut().for_each(spoil);
             let error = stored.write(&path).unwrap_err().to_string();
             assert!(error.contains("curve."), "{error}");
-        }
-    }
-
-    #[test]
-    fn days() {
-        for (seconds, name) in [
-            (0.0, "1970-01-01"),
-            (951_782_400.0, "2000-02-29"),
-            (1_798_761_599.0, "2026-12-31"),
-            (-1.0, "1969-12-31"),
-        ] {
-            assert_eq!(day(seconds), name);
         }
     }
 }

@@ -4,16 +4,17 @@ use std::borrow::Cow;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use crate::cgroup::cpu::CgroupCpu;
 use crate::clock;
+use crate::definition::Definition;
 use crate::error::{Error, Result};
-use crate::machine::definition::Definition;
-use crate::machine::estimation::Estimation;
 use crate::machine::facts::Facts;
 use crate::memory;
+use crate::model::estimation::Estimation;
 use crate::reading::Reading;
 use crate::sampler::{BROKEN, FACTS_BYTES, Hub, Outcome, Subject};
 use crate::source::Methods;
-use crate::source::procfs::{self, CgroupCpu};
+use crate::source::procfs;
 use crate::task::TaskClock;
 use crate::timeline::Timeline;
 
@@ -406,7 +407,8 @@ impl Meter {
     fn read(&self, outcome: &Outcome, facts: &Facts, label: Option<&str>) -> Reading {
         let facts = outcome.facts.as_deref().unwrap_or(facts);
         let asked = self.options.definition;
-        let definition = asked.unwrap_or_else(|| Definition::of(&facts.environment));
+        let definition =
+            asked.unwrap_or_else(|| Definition::usual(facts.environment.function_sandbox));
         let mut reading = Reading::new(outcome, facts, definition, label);
         reading.warnings.extend(self.estimation_problem.clone());
         reading

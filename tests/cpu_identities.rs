@@ -2,9 +2,10 @@
 //! each to its name and to its row of the table or to a class default that says so. And names that
 //! nobody should print, which must not break anything.
 
-use lithowatt::machine::cpu::{CpuIdentity, dmi_is_virtual, parse_cpuinfo};
-use lithowatt::source::model::PowerModel;
-use lithowatt::source::model::table::{self, Class};
+use lithowatt::machine::cpu::{CpuIdentity, brand_of, dmi_is_virtual, mhz_in_name};
+use lithowatt::model::PowerModel;
+use lithowatt::model::table::{self, Class};
+use lithowatt::source::procfs::parse_cpuinfo;
 
 /// What a text must lead to.
 enum Row {
@@ -749,6 +750,97 @@ fn there_are_enough_of_them() {
     assert!(clouds().len() + machines().len() >= 70);
 }
 
+/// The identity from what `lscpu` printed in English in a report from another machine.
+///
+/// On ARM the firmware's name of the processor (`BIOS Model name`) is taken where it is more than the
+/// machine type of an emulator.
+fn from_lscpu(text: &str) -> CpuIdentity {
+    let mut fields: Vec<(&str, &str)> = Vec::new();
+    for line in text.lines() {
+        if let Some((key, value)) = line.split_once(':') {
+            let value = value.trim();
+            if !matches!(value, "" | "-" | "unknown" | "N/A" | "0" | "(null)") {
+                fields.push((key.trim(), value));
+            }
+        }
+    }
+    let first = |wanted: &str| Some(fields.iter().find(|(key, _)| *key == wanted)?.1);
+    let number = |wanted: &str| first(wanted)?.parse::<u32>().ok().filter(|n| *n > 0);
+
+    let architecture = first("Architecture").unwrap_or(std::env::consts::ARCH);
+    let arm = architecture.starts_with("aarch64") || architecture.starts_with("arm");
+    let vendor = first("Vendor ID");
+    // Of several kinds of cores the fast ones come last on ARM.
+    let model = if arm {
+        fields
+            .iter()
+            .rev()
+            .find(|(key, _)| *key == "Model name")
+            .map(|(_, value)| *value)
+    } else {
+        first("Model name")
+    };
+    let firmware = first("BIOS Model name").map(firmware_name).filter(|name| {
+        let name = name.to_ascii_lowercase();
+        [
+            "graviton", "altra", "cobalt", "axion", "grace", "kunpeng", "yitian", "thunderx",
+        ]
+        .iter()
+        .any(|known| name.contains(known))
+    });
+    let name = match (arm, firmware, model, vendor) {
+        (true, Some(firmware), Some(core), _) => format!("{firmware} ({core})"),
+        (true, Some(firmware), None, _) => firmware.to_owned(),
+        // "Firestorm-M1-Pro" is lscpu's name of a core of Apple's M1 Pro.
+        (true, None, Some(core), Some("Apple")) => core.split_once("-M").map_or_else(
+            || "Apple silicon".to_owned(),
+            |(_, chip)| format!("Apple M{}", chip.replace('-', " ")),
+        ),
+        (true, None, Some(core), Some(maker)) => format!("{maker} {core}"),
+        (_, _, Some(model), _) => model.to_owned(),
+        _ => "unknown".to_owned(),
+    };
+    let sockets = number("Socket(s)");
+    let per_socket = number("Core(s) per socket").or_else(|| {
+        Some(number("Core(s) per cluster")?.saturating_mul(number("Cluster(s)").unwrap_or(1)))
+    });
+    let brand = match vendor {
+        Some(maker) if arm && firmware.is_none() => maker,
+        _ => brand_of(&name, vendor),
+    };
+    CpuIdentity {
+        base_mhz: mhz_in_name(&name),
+        brand: brand.to_owned(),
+        vendor: vendor.map(str::to_owned),
+        architecture: architecture.to_owned(),
+        physical_cores: per_socket.map(|cores| cores.saturating_mul(sockets.unwrap_or(1))),
+        logical_cpus: number("CPU(s)").unwrap_or(1),
+        sockets,
+        max_mhz: first("CPU max MHz").and_then(|mhz| mhz.parse().ok()),
+        hypervisor: first("Hypervisor vendor").is_some()
+            || first("Virtualization type").is_some()
+            || first("Flags").is_some_and(|flags| {
+                flags
+                    .split_ascii_whitespace()
+                    .any(|flag| flag == "hypervisor")
+            }),
+        name,
+    }
+}
+
+/// The processor in `lscpu`'s `BIOS Model name`, which joins the firmware's version, part number and
+/// clock: `AWS Graviton2 AWS Graviton2 CPU @ 2.5GHz` is `AWS Graviton2`.
+fn firmware_name(text: &str) -> &str {
+    let name = text
+        .split_once(" CPU @")
+        .map_or(text, |(name, _)| name)
+        .trim();
+    match name.split_at_checked(name.len() / 2) {
+        Some((first, second)) if !first.is_empty() && second.trim_start() == first => first,
+        _ => name,
+    }
+}
+
 #[test]
 fn what_lscpu_prints() {
     let x86 = "Architecture:                         x86_64\n\
@@ -837,7 +929,7 @@ fn what_lscpu_prints() {
             "epyc 7763",
         ),
     ] {
-        let cpu = CpuIdentity::from_lscpu(text);
+        let cpu = from_lscpu(text);
         assert_eq!(cpu.name, name);
         assert_eq!(cpu.brand, brand, "{name}");
         assert_eq!(
@@ -854,8 +946,8 @@ fn what_lscpu_prints() {
         assert_eq!(row.pattern, pattern);
         sound(&PowerModel::for_identity(&cpu), name);
     }
-    assert_eq!(CpuIdentity::from_lscpu(x86).max_mhz, Some(3200.0));
-    assert_eq!(CpuIdentity::from_lscpu(x86).base_mhz, Some(2400.0));
+    assert_eq!(from_lscpu(x86).max_mhz, Some(3200.0));
+    assert_eq!(from_lscpu(x86).base_mhz, Some(2400.0));
     for text in [
         "",
         ":",
@@ -863,7 +955,7 @@ fn what_lscpu_prints() {
         "CPU(s): -1\nSocket(s): 99999999999",
         "\0\u{202e}: \u{1F980}",
     ] {
-        let cpu = CpuIdentity::from_lscpu(text);
+        let cpu = from_lscpu(text);
         assert_eq!(
             (cpu.name.as_str(), cpu.logical_cpus),
             ("unknown", 1),
@@ -996,7 +1088,7 @@ fn adversarial_names_never_panic() {
             &what,
         );
         sound(
-            &PowerModel::for_identity(&CpuIdentity::from_lscpu(&format!("Model name: {name}"))),
+            &PowerModel::for_identity(&from_lscpu(&format!("Model name: {name}"))),
             &what,
         );
     }

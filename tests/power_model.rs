@@ -11,8 +11,8 @@
 
 use std::path::PathBuf;
 
-use lithowatt::source::model::PowerModel;
-use lithowatt::source::model::curve::Shape;
+use lithowatt::model::PowerModel;
+use lithowatt::model::curve::Shape;
 
 struct Row {
     file: String,
@@ -94,7 +94,7 @@ enum Told {
     LoadCoresClock,
 }
 
-fn guess(model: &PowerModel, row: &Row, told: Told) -> lithowatt::units::Estimate {
+fn guess(model: &PowerModel, row: &Row, told: Told) -> lithowatt::estimate::Estimate {
     match told {
         Told::Load => model.watts(row.load, None, None),
         Told::LoadCoresClock => model.watts(row.load, Some(row.cores_used), Some(row.mhz)),

@@ -5,9 +5,8 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use serde::Serialize;
-
-use crate::source::procfs::CgroupCpu;
+use crate::cgroup::cpu::CgroupCpu;
+use crate::cgroup::identity::{Identity, identify};
 use crate::source::ring::layout::{Account, GroupRow, Kind};
 
 /// Directories that are looked at in one search, so that a machine of many cgroups costs no more.
@@ -18,80 +17,6 @@ const MOST_DEPTH: usize = 10;
 
 /// Published CPU times are multiples of this, ns.
 const CPU_QUANTUM_NS: u64 = 1_000_000;
-
-/// Whose cgroup it is, by the name of its directory.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Identity {
-    /// What it is.
-    pub kind: Kind,
-    /// The pod's UID, as Kubernetes writes it.
-    pub pod_uid: Option<String>,
-    /// The container's id, 64 hexadecimal digits.
-    pub container_id: Option<String>,
-    /// "containerd", "cri-o", "docker", "podman", where the name says so.
-    pub runtime: Option<&'static str>,
-}
-
-/// Runtimes by how they begin the names of containers' cgroups.
-const RUNTIMES: [(&str, &str); 4] = [
-    ("cri-containerd-", "containerd"),
-    ("crio-", "cri-o"),
-    ("docker-", "docker"),
-    ("libpod-", "podman"),
-];
-
-/// Whose cgroup a directory of this name is; `None` where it is no container's and no pod's.
-///
-/// ```
-/// use lithowatt::agent::groups::identify;
-/// use lithowatt::source::ring::layout::Kind;
-/// let uid = "3f1c2a90-7a51-4c0e-9f57-1c1d7a6f0e11";
-/// let pod = identify("kubepods-burstable-pod3f1c2a90_7a51_4c0e_9f57_1c1d7a6f0e11.slice").unwrap();
-/// assert_eq!((pod.kind, pod.pod_uid.as_deref()), (Kind::Pod, Some(uid)));
-/// assert_eq!(identify(&format!("pod{uid}")).unwrap().kind, Kind::Pod);
-/// let id = "0123456789abcdef".repeat(4);
-/// let container = identify(&format!("cri-containerd-{id}.scope")).unwrap();
-/// assert_eq!(container.container_id, Some(id.clone()));
-/// assert_eq!(container.runtime, Some("containerd"));
-/// assert_eq!(identify(&format!("crio-conmon-{id}.scope")), None);
-/// assert_eq!(identify("system.slice"), None);
-/// ```
-pub fn identify(name: &str) -> Option<Identity> {
-    let stem = name
-        .strip_suffix(".scope")
-        .or_else(|| name.strip_suffix(".slice"))
-        .unwrap_or(name);
-    if stem.contains("conmon-") {
-        return None;
-    }
-    let hex = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_hexdigit());
-    let pod = stem.rsplit_once("-pod").map(|(_, uid)| uid);
-    if let Some(uid) = pod.or_else(|| stem.strip_prefix("pod")) {
-        let uid = uid.replace('_', "-");
-        // A static pod's is a hash of 32 digits.
-        let plain = uid.replace('-', "");
-        if plain.len() == 32 && hex(&plain) {
-            return Some(Identity {
-                kind: Kind::Pod,
-                pod_uid: Some(uid),
-                container_id: None,
-                runtime: None,
-            });
-        }
-    }
-    let runtime = RUNTIMES.iter().find(|(start, _)| stem.starts_with(start));
-    let id = match runtime {
-        Some((start, _)) => &stem[start.len()..],
-        // containerd's cgroupfs names may be "default:cri:<id>" or the id alone.
-        None => stem.rsplit([':', '-']).next()?,
-    };
-    (id.len() == 64 && hex(id)).then(|| Identity {
-        kind: Kind::Container,
-        pod_uid: None,
-        container_id: Some(id.to_owned()),
-        runtime: runtime.map(|(_, name)| *name),
-    })
-}
 
 /// A group that is followed.
 #[derive(Debug)]

@@ -13,23 +13,25 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use crate::attribution::IDLE_STEP_NS;
+use crate::cgroup::identity::Identity;
+use crate::cgroup::own;
 use crate::clock;
 use crate::counter::{At, Counter, Step};
 use crate::error::{Error, Result};
+use crate::machine::ceilings;
 use crate::machine::facts::{Facts, IdleSource};
 use crate::machine::rest::Rest;
-use crate::machine::{ceilings, is_amd};
 use crate::source::perf::PowerPmu;
-use crate::source::procfs::{IDLE_STEP_NS, MachineCpu, idle_between};
+use crate::source::procfs::{MachineCpu, idle_between, is_amd};
 use crate::source::rapl::Rapl;
 use crate::source::ring::layout::{Account, Header, LAYOUT, MOST_ZONES, Sample, boot_id};
-use crate::source::ring::own;
 use crate::source::{Domain, Method, ReadFault, Unavailable, Zone};
 
 pub mod groups;
 pub(crate) mod writer;
 
-use groups::{Groups, Identity, Round};
+use groups::{Groups, Round};
 use writer::{Left, Lock, Writer, left_at};
 
 /// Samples a second, unless told otherwise.
@@ -134,9 +136,7 @@ enum Source {
 
 impl Source {
     fn open(options: &Options) -> std::result::Result<Self, Unavailable> {
-        let rapl = || {
-            Rapl::open(&options.root, || crate::machine::cpu_vendor(&options.root)).map(Self::Rapl)
-        };
+        let rapl = || Rapl::open(&options.root).map(Self::Rapl);
         let perf = || PowerPmu::open(&options.root).map(Self::Perf);
         match options.method {
             Some(Method::Perf) => perf(),

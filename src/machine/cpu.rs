@@ -10,8 +10,7 @@ use std::path::Path;
 
 use serde::Serialize;
 
-/// The largest CPU number that is believed (exclusive): the kernel's own limit is 8192 (`NR_CPUS`).
-const MAX_CPUS: u32 = 8192;
+use crate::source::procfs::{CpuInfo, count, meaningful, parse_cpu_list, parse_cpuinfo, positive};
 
 /// No file read here is larger than a few MB even with thousands of CPUs.
 const MAX_FILE_BYTES: u64 = 16 << 20;
@@ -49,183 +48,6 @@ pub struct CpuIdentity {
     pub max_mhz: Option<f64>,
     /// True in a virtual machine: the CPUs seen are then a share of a host that is not seen.
     pub hypervisor: bool,
-}
-
-/// What `/proc/cpuinfo` says, x86 or ARM. Every field is `None` or zero where the text is silent.
-#[derive(Debug, Clone, Default, PartialEq, Serialize)]
-pub struct CpuInfo {
-    /// `model name` of the first processor that has a meaningful one; what RISC-V (`uarch`),
-    /// LoongArch (`Model Name`), MIPS (`cpu model`), Power (`cpu`) and IBM Z (`machine`) write
-    /// instead.
-    pub model_name: Option<String>,
-    /// `vendor_id` (x86).
-    pub vendor_id: Option<String>,
-    /// `CPU implementer` (ARM, the top byte of MIDR).
-    #[doc(alias = "MIDR_EL1")]
-    pub implementer: Option<u32>,
-    /// `CPU part` (ARM) of the last processor: on big.LITTLE parts the big cores come last.
-    #[doc(alias = "MIDR_EL1")]
-    pub part: Option<u32>,
-    /// `CPU architecture` (ARM): 7 or 8.
-    pub arm_architecture: Option<u32>,
-    /// `Model`, the board's name (Raspberry Pi and other single-board computers).
-    pub board: Option<String>,
-    /// Instruction set where the text is of neither x86 nor ARM: `riscv64`, `loongarch64`,
-    /// `ppc64le`, `s390x`, `mips64`.
-    pub architecture: Option<&'static str>,
-    /// Number of `processor` entries.
-    pub processors: u32,
-    /// Distinct `physical id` values.
-    pub sockets: Option<u32>,
-    /// Distinct (`physical id`, `core id`) pairs, or `cpu cores` × sockets.
-    pub physical_cores: Option<u32>,
-    /// `siblings`: logical CPUs per socket.
-    pub siblings: Option<u32>,
-    /// Mean of `cpu MHz` over the processors: the clock now, not the base clock.
-    pub mhz: Option<f64>,
-    /// The `hypervisor` flag (x86), a guest's platform (Power), or IBM Z, which always runs in a
-    /// partition.
-    pub hypervisor: bool,
-}
-
-/// Parses `/proc/cpuinfo` of an x86 or ARM kernel, and of the others as far as they name their
-/// processor. Malformed lines are passed over.
-///
-/// ```
-/// use lithowatt::machine::cpu::parse_cpuinfo;
-/// let info = parse_cpuinfo("processor\t: 0\nmodel name\t: AMD EPYC\nflags\t\t: fpu hypervisor\n");
-/// assert_eq!(info.model_name.as_deref(), Some("AMD EPYC"));
-/// assert!(info.hypervisor);
-/// ```
-pub fn parse_cpuinfo(text: &str) -> CpuInfo {
-    let mut info = CpuInfo::default();
-    let mut sockets = BTreeSet::new();
-    let mut cores = BTreeSet::new();
-    let mut cores_per_socket = None;
-    let mut socket = None;
-    let mut mhz_sum = 0.0;
-    let mut mhz_count = 0u32;
-
-    for line in text.lines() {
-        let Some((key, value)) = line.split_once(':') else {
-            continue;
-        };
-        let (key, value) = (key.trim(), value.trim());
-        match key {
-            // Old ARM kernels write "Processor : ARMv7 …" once; only the lower-case one counts CPUs.
-            "processor" => {
-                info.processors = info.processors.saturating_add(1);
-                socket = None;
-            }
-            "model name" if info.model_name.is_none() && meaningful(value) => {
-                info.model_name = Some(value.to_owned());
-            }
-            "vendor_id" if info.vendor_id.is_none() && meaningful(value) => {
-                if value == "IBM/S390" {
-                    info.architecture = Some("s390x");
-                    info.hypervisor = true;
-                }
-                info.vendor_id = Some(value.to_owned());
-            }
-            "Model Name" | "cpu model" | "uarch" | "cpu"
-                if info.model_name.is_none() && meaningful(value) =>
-            {
-                let architecture = match key {
-                    "Model Name" => "loongarch64",
-                    "cpu model" => "mips64",
-                    "uarch" => "riscv64",
-                    _ => "ppc64le",
-                };
-                info.architecture.get_or_insert(architecture);
-                let name = value
-                    .split_once(", altivec")
-                    .map_or(value, |(name, _)| name);
-                info.model_name = Some(name.to_owned());
-            }
-            "isa" if value.starts_with("rv") => info.architecture = Some("riscv64"),
-            "platform" if value == "pSeries" => info.hypervisor = true,
-            // IBM Z writes "processor 0: version = 00, identification = …, machine = 8561".
-            _ if key
-                .strip_prefix("processor ")
-                .is_some_and(|n| n.parse::<u32>().is_ok()) =>
-            {
-                info.processors = info.processors.saturating_add(1);
-                if let (None, Some((_, machine))) =
-                    (&info.model_name, value.split_once("machine = "))
-                {
-                    info.model_name = Some(format!("IBM Z machine {}", machine.trim()));
-                }
-            }
-            "CPU implementer" => info.implementer = parse_number(value).or(info.implementer),
-            "CPU part" => info.part = parse_number(value).or(info.part),
-            "CPU architecture" => {
-                info.arm_architecture = parse_number(value)
-                    .or_else(|| value.starts_with("AArch64").then_some(8))
-                    .or(info.arm_architecture);
-            }
-            "Model" if meaningful(value) => info.board = Some(value.to_owned()),
-            "physical id" => {
-                socket = value.parse::<u32>().ok();
-                if let Some(id) = socket {
-                    sockets.insert(id);
-                }
-            }
-            "core id" => {
-                if let (Some(package), Ok(core)) = (socket, value.parse::<u32>()) {
-                    cores.insert((package, core));
-                }
-            }
-            "cpu cores" => cores_per_socket = value.parse::<u32>().ok().or(cores_per_socket),
-            "siblings" => info.siblings = value.parse::<u32>().ok().or(info.siblings),
-            "cpu MHz" => {
-                if let Some(mhz) = positive(value) {
-                    mhz_sum += mhz;
-                    mhz_count += 1;
-                }
-            }
-            "flags" => {
-                info.hypervisor = info.hypervisor
-                    || value
-                        .split_ascii_whitespace()
-                        .any(|flag| flag == "hypervisor");
-            }
-            _ => {}
-        }
-    }
-
-    info.sockets = count(sockets.len());
-    info.physical_cores = count(cores.len()).or_else(|| {
-        let per_socket: u32 = cores_per_socket?;
-        Some(per_socket.saturating_mul(info.sockets.unwrap_or(1))).filter(|n| *n > 0)
-    });
-    if mhz_count > 0 {
-        info.mhz = Some(mhz_sum / f64::from(mhz_count));
-    }
-    info
-}
-
-/// Parses a kernel CPU list such as `0-3,8,10-11` into sorted CPU numbers.
-///
-/// Pieces that make no sense are passed over, and numbers beyond the kernel's limit of 8192 CPUs
-/// are not believed, so that a hostile text cannot ask for gigabytes.
-///
-/// ```
-/// use lithowatt::machine::cpu::parse_cpu_list;
-/// assert_eq!(parse_cpu_list("0-2,5\n"), vec![0, 1, 2, 5]);
-/// assert_eq!(parse_cpu_list("7-3,x,,-"), Vec::<u32>::new());
-/// ```
-#[doc(alias = "online")]
-#[doc(alias = "cpumask")]
-pub fn parse_cpu_list(text: &str) -> Vec<u32> {
-    let mut cpus = BTreeSet::new();
-    for piece in text.trim().split(',') {
-        let piece = piece.trim();
-        let (first, last) = piece.split_once('-').unwrap_or((piece, piece));
-        if let (Ok(first), Ok(last)) = (first.trim().parse::<u32>(), last.trim().parse::<u32>()) {
-            cpus.extend((first..=last).take_while(|cpu| *cpu < MAX_CPUS));
-        }
-    }
-    cpus.into_iter().collect()
 }
 
 /// The clock (MHz) that a model name carries after its `@`, e.g. `… @ 2.50GHz` is 2500.
@@ -614,111 +436,6 @@ impl CpuIdentity {
     }
 }
 
-impl CpuIdentity {
-    /// The identity from what `lscpu` printed in English, say in a report from another machine.
-    /// Nothing here runs `lscpu`. Never fails; a text that tells nothing gives `"unknown"`.
-    ///
-    /// On ARM the firmware's name of the processor (`BIOS Model name`) is taken where it is more
-    /// than the machine type of an emulator.
-    ///
-    /// ```
-    /// use lithowatt::machine::cpu::CpuIdentity;
-    /// let cpu = CpuIdentity::from_lscpu(
-    ///     "Architecture: aarch64\nCPU(s): 4\nVendor ID: ARM\nBIOS Model name: AWS Graviton3\n\
-    ///      Model name: Neoverse-V1\nThread(s) per core: 1\nCore(s) per socket: 4\nSocket(s): 1\n",
-    /// );
-    /// assert_eq!(cpu.name, "AWS Graviton3 (Neoverse-V1)");
-    /// assert_eq!((cpu.logical_cpus, cpu.physical_cores), (4, Some(4)));
-    /// ```
-    pub fn from_lscpu(text: &str) -> Self {
-        let mut fields: Vec<(&str, &str)> = Vec::new();
-        for line in text.lines() {
-            if let Some((key, value)) = line.split_once(':') {
-                let value = value.trim();
-                if meaningful(value) && value != "-" {
-                    fields.push((key.trim(), value));
-                }
-            }
-        }
-        let first = |wanted: &str| Some(fields.iter().find(|(key, _)| *key == wanted)?.1);
-        let number = |wanted: &str| first(wanted)?.parse::<u32>().ok().filter(|n| *n > 0);
-
-        let architecture = first("Architecture").unwrap_or(std::env::consts::ARCH);
-        let arm = architecture.starts_with("aarch64") || architecture.starts_with("arm");
-        let vendor = first("Vendor ID");
-        // Of several kinds of cores the fast ones come last on ARM.
-        let model = if arm {
-            fields
-                .iter()
-                .rev()
-                .find(|(key, _)| *key == "Model name")
-                .map(|(_, value)| *value)
-        } else {
-            first("Model name")
-        };
-        let firmware = first("BIOS Model name").map(firmware_name).filter(|name| {
-            let name = name.to_ascii_lowercase();
-            [
-                "graviton", "altra", "cobalt", "axion", "grace", "kunpeng", "yitian", "thunderx",
-            ]
-            .iter()
-            .any(|known| name.contains(known))
-        });
-        let name = match (arm, firmware, model, vendor) {
-            (true, Some(firmware), Some(core), _) => format!("{firmware} ({core})"),
-            (true, Some(firmware), None, _) => firmware.to_owned(),
-            // "Firestorm-M1-Pro" is lscpu's name of a core of Apple's M1 Pro.
-            (true, None, Some(core), Some("Apple")) => core.split_once("-M").map_or_else(
-                || "Apple silicon".to_owned(),
-                |(_, chip)| format!("Apple M{}", chip.replace('-', " ")),
-            ),
-            (true, None, Some(core), Some(maker)) => format!("{maker} {core}"),
-            (_, _, Some(model), _) => model.to_owned(),
-            _ => "unknown".to_owned(),
-        };
-        let sockets = number("Socket(s)");
-        let per_socket = number("Core(s) per socket").or_else(|| {
-            Some(number("Core(s) per cluster")?.saturating_mul(number("Cluster(s)").unwrap_or(1)))
-        });
-        let brand = match vendor {
-            Some(maker) if arm && firmware.is_none() => maker,
-            _ => brand_of(&name, vendor),
-        };
-        Self {
-            base_mhz: mhz_in_name(&name),
-            brand: brand.to_owned(),
-            vendor: vendor.map(str::to_owned),
-            architecture: architecture.to_owned(),
-            physical_cores: per_socket.map(|cores| cores.saturating_mul(sockets.unwrap_or(1))),
-            logical_cpus: number("CPU(s)").unwrap_or(1),
-            sockets,
-            max_mhz: first("CPU max MHz").and_then(positive),
-            hypervisor: first("Hypervisor vendor").is_some()
-                || first("Virtualization type").is_some()
-                || first("Flags").is_some_and(|flags| {
-                    flags
-                        .split_ascii_whitespace()
-                        .any(|flag| flag == "hypervisor")
-                }),
-            name,
-        }
-    }
-}
-
-/// The processor in `lscpu`'s `BIOS Model name`, which joins the firmware's version, part number and
-/// clock: `AWS Graviton2 AWS Graviton2 CPU @ 2.5GHz` is `AWS Graviton2`.
-fn firmware_name(text: &str) -> &str {
-    let name = text
-        .split_once(" CPU @")
-        .map_or(text, |(name, _)| name)
-        .trim();
-    match name.split_at_checked(name.len() / 2) {
-        Some((first, second)) if !first.is_empty() && second.trim_start() == first => first,
-        _ => name,
-    }
-}
-
-/// Sockets and physical cores of the online CPUs from sysfs, or `None` unless every CPU tells both.
 fn read_topology(root: &Path, online: &[u32]) -> Option<(u32, u32)> {
     let mut sockets = BTreeSet::new();
     let mut cores = BTreeSet::new();
@@ -743,7 +460,8 @@ fn read_topology(root: &Path, online: &[u32]) -> Option<(u32, u32)> {
     Some((count(sockets.len())?, count(cores.len())?))
 }
 
-fn brand_of(name: &str, vendor: Option<&str>) -> &'static str {
+/// The brand by the name and the stated vendor of a processor; `"unknown"` where neither says it.
+pub fn brand_of(name: &str, vendor: Option<&str>) -> &'static str {
     match vendor {
         Some("GenuineIntel") => return "Intel",
         Some("AuthenticAMD") => return "AMD",
@@ -786,32 +504,6 @@ fn slurp(root: &Path, relative: &str) -> Option<String> {
         .trim_matches(['\0', ' ', '\n', '\t'])
         .to_owned();
     (!text.is_empty()).then_some(text)
-}
-
-/// A value that says something: some kernels write `unknown`, `N/A` or a bare number.
-fn meaningful(value: &str) -> bool {
-    !value.is_empty() && !matches!(value, "unknown" | "N/A" | "0" | "(null)")
-}
-
-fn parse_number(value: &str) -> Option<u32> {
-    match value
-        .strip_prefix("0x")
-        .or_else(|| value.strip_prefix("0X"))
-    {
-        Some(hex) => u32::from_str_radix(hex, 16).ok(),
-        None => value.parse().ok(),
-    }
-}
-
-fn positive(value: &str) -> Option<f64> {
-    value
-        .parse::<f64>()
-        .ok()
-        .filter(|v| v.is_finite() && *v > 0.0)
-}
-
-fn count(n: usize) -> Option<u32> {
-    u32::try_from(n).ok().filter(|n| *n > 0)
 }
 
 #[cfg(test)]
@@ -926,14 +618,6 @@ mod tests {
             let _ = parse_cpu_list(&noise);
             let _ = mhz_in_name(&noise);
         }
-    }
-
-    #[test]
-    fn cpu_lists() {
-        assert_eq!(parse_cpu_list("0"), [0]);
-        assert_eq!(parse_cpu_list(" 0-1, 4 ,4,3-2\n"), [0, 1, 4]);
-        assert_eq!(parse_cpu_list("0-4294967295").len(), MAX_CPUS as usize);
-        assert!(parse_cpu_list("-1,a-b,99999999999").is_empty());
     }
 
     #[test]

@@ -9,7 +9,8 @@ use serde::Serialize;
 
 use super::cpu::CpuIdentity;
 use super::share::Share;
-use crate::source::model::PowerModel;
+use crate::cgroup::identity;
+use crate::model::PowerModel;
 
 /// Variables that a service sets which makes a sandbox for one function: Lambda, Cloud Run and Cloud
 /// Functions, Azure Functions and Container Apps, Function Compute. Their documents are named in
@@ -151,39 +152,7 @@ fn container_runtime(root: &Path) -> Option<String> {
     let path = root.join("proc/self/cgroup");
     let most = crate::source::plain::MOST_OF_KERNEL_TEXT;
     let groups = crate::source::plain::read(&path, most).unwrap_or_default();
-    runtime_of_cgroup(&String::from_utf8_lossy(&groups)).map(str::to_owned)
-}
-
-/// The container runtime by the text of /proc/self/cgroup: container managers name their groups.
-///
-/// ```
-/// use lithowatt::machine::environment::runtime_of_cgroup;
-/// assert_eq!(runtime_of_cgroup("4:cpu,cpuacct:/docker/3f2a\n"), Some("docker"));
-/// assert_eq!(runtime_of_cgroup("0::/kubepods.slice/kubepods-pod1.slice/x\n"), Some("kubernetes"));
-/// assert_eq!(runtime_of_cgroup("0::/user.slice/user-1000.slice\n"), None);
-/// ```
-pub fn runtime_of_cgroup(text: &str) -> Option<&'static str> {
-    const NAMES: [(&str, &str); 8] = [
-        ("kubepods", "kubernetes"),
-        ("ecs", "ecs"),
-        ("docker", "docker"),
-        ("libpod", "podman"),
-        ("containerd", "containerd"),
-        ("cri-", "containerd"),
-        ("crio", "cri-o"),
-        ("lxc", "lxc"),
-    ];
-    let parts = || {
-        text.lines()
-            .filter_map(|line| line.splitn(3, ':').nth(2))
-            .flat_map(|path| path.split('/'))
-    };
-    NAMES.iter().find_map(|(start, name)| {
-        // The services that run containers are no containers: docker.service, containerd.service.
-        parts()
-            .any(|part| part.starts_with(start) && !part.ends_with(".service"))
-            .then_some(*name)
-    })
+    identity::runtime_of_cgroup(&String::from_utf8_lossy(&groups)).map(str::to_owned)
 }
 
 /// The instance type that the firmware of an EC2 instance (Nitro) shows as its product.

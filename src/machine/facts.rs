@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
 use crate::calibration::Calibration;
+use crate::cgroup::limits::SandboxCpu;
 use crate::machine::cpu::CpuIdentity;
 use crate::machine::environment::Environment;
-use crate::machine::estimation::{Estimation, Power};
 use crate::machine::rest::Rest;
-use crate::machine::share::SandboxCpu;
-use crate::source::model::PowerModel;
+use crate::model::PowerModel;
+use crate::model::estimation::{Estimation, Power};
 use crate::source::procfs::online_cpus;
 use crate::source::{Domain, Zone};
 

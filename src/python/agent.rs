@@ -9,10 +9,11 @@ use pyo3::types::{PyDict, PyList};
 use super::{root_or_environment, serialised, text_of};
 use crate::agent::groups::{Round, divide};
 use crate::agent::{Agent, DEFAULT_RATE, LEAST_PUBLIC_QUANTUM_UJ, Options, Running};
+use crate::cgroup::own;
 use crate::clock;
 use crate::error::Error;
 use crate::source::Method;
-use crate::source::ring::{Ring, own, path_below};
+use crate::source::ring::{Ring, path_below};
 
 /// Sees that nothing but a ring is at `path`, which is about to be replaced.
 #[pyfunction]

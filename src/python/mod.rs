@@ -9,11 +9,12 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyBytes, PyDict, PyList};
 use serde_json::Value;
 
+use crate::definition::Definition;
 use crate::error::Error;
-use crate::machine::definition::Definition;
-use crate::machine::estimation::Estimation;
 use crate::meter::{Meter, Options, Scope};
-use crate::source::model::fit;
+use crate::model::estimation::Estimation;
+use crate::model::fit;
+use crate::source::procfs::{cpu_vendor, is_amd};
 use crate::source::rapl::Rapl;
 use crate::source::{Domain, Methods};
 use crate::{calibration, machine, memory, stats, timeline, validate};
@@ -443,7 +444,7 @@ fn doctor(py: Python<'_>, root: Option<PathBuf>) -> PyResult<Bound<'_, PyAny>> {
         let source = std::io::ErrorKind::NotFound.into();
         return Err(Error::Io { path: root, source }.into());
     }
-    let findings = py.detach(|| machine::doctor::examine(&root));
+    let findings = py.detach(|| crate::doctor::examine(&root));
     serialised(py, &findings)
 }
 
@@ -461,11 +462,10 @@ fn cpu_identity(py: Python<'_>, root: Option<PathBuf>) -> PyResult<Bound<'_, PyA
 fn rapl_now(py: Python<'_>, root: Option<PathBuf>) -> (Option<f64>, Option<f64>) {
     let root = root_or_environment(root);
     py.detach(|| {
-        let vendor = machine::cpu_vendor(&root);
-        let Ok(mut rapl) = Rapl::open(&root, || vendor.clone()) else {
+        let Ok(mut rapl) = Rapl::open(&root) else {
             return (None, None);
         };
-        if vendor.as_deref().is_some_and(machine::is_amd) {
+        if cpu_vendor(&root).is_some_and(|vendor| is_amd(&vendor)) {
             rapl.leave_out_mirrors();
         }
         (rapl.now(Domain::Package), rapl.now(Domain::Core))

@@ -7,7 +7,7 @@ use pyo3::prelude::*;
 
 use crate::calibration::Calibration;
 use crate::machine::cpu::CpuIdentity;
-use crate::source::model::{self, PowerModel};
+use crate::model::{self, PowerModel};
 
 /// The curve from load to watts of one processor, or of a Lambda sandbox's share of one.
 #[pyclass(name = "PowerModel", module = "lithowatt._core", frozen, subclass)]
@@ -102,5 +102,5 @@ impl PyPowerModel {
 /// The seed's estimate: TDP × CPU percent × time, J.
 #[pyfunction]
 pub fn tdp_energy(cpu_percent: f64, seconds: f64, tdp_watts: f64) -> f64 {
-    model::tdp_energy(cpu_percent, seconds, tdp_watts).0
+    model::tdp_energy(cpu_percent, seconds, tdp_watts)
 }

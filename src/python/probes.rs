@@ -8,9 +8,10 @@ use pyo3::types::PyDict;
 use super::root_or_environment;
 use crate::error::Error;
 use crate::sampler;
+use crate::sampler::weight;
 use crate::source::Unavailable;
 use crate::source::ebpf::layout::NONE;
-use crate::source::ebpf::{self, Absent, Probes, Used, weight};
+use crate::source::ebpf::{self, Absent, Probes, Used};
 
 /// On-CPU time in ns; cycles, `None` where no PMU counts them; the part of the time beside a busy
 /// sibling thread in ns; cycles that frequency x time comes to, of the time at a known frequency;

@@ -1,126 +1,17 @@
 //! The energy of the call: its share of what was measured, or the model's.
 
-use super::probes::followed;
+use super::allotted::{allotted, allotted_of_model};
+use super::idle::idle_of;
 use super::{Energy, Headline, MethodReading, Quality, rss};
 use crate::attribution::{Division, IdleClaim, Ledger, Share, divide};
-use crate::machine::definition::Definition;
-use crate::machine::estimation::Estimation;
-use crate::machine::facts::{Facts, IdlePower, IdleSource};
-use crate::machine::rest::Rest;
+use crate::definition::Definition;
+use crate::machine::facts::{Facts, IdleSource};
+use crate::model::estimation::Estimation;
 use crate::sampler::Outcome;
 use crate::source::{Domain, Method};
 
 /// A window from which idle power matters enough to be talked about, ns.
 pub(super) const LONG_NS: f64 = 100e6;
-
-/// A machine at rest takes up to this part of what it takes with all CPUs busy.
-const MOST_IDLE: f64 = 0.75;
-
-/// The most that a machine may take at rest as a part of what it takes while `busy` (0..1) of it is:
-/// what lies above rest grows with the load.
-fn most_idle(busy: f64) -> f64 {
-    1.0 / (1.0 + (1.0 / MOST_IDLE - 1.0) * busy.clamp(0.0, 1.0))
-}
-
-/// The model's guess of idle power (best, low, high, W), held against what was seen: the machine may
-/// rest at up to `most`, and surely at not more than `ceiling`.
-///
-/// A guess above `most` is wrong as a whole, so it is scaled down with its band: cut off at the
-/// ceiling, it would leave nothing above idle and no doubt about that.
-fn guess_within(guess: IdlePower, most: f64, ceiling: f64) -> [f64; 3] {
-    let scale = if guess.watts > most {
-        most / guess.watts
-    } else {
-        1.0
-    };
-    [
-        guess.watts * scale,
-        // The farther off the guess was, the less its band is worth.
-        guess.low * scale * scale,
-        guess.high.max(most).min(ceiling),
-    ]
-}
-
-/// Idle power of some slots together: best, low, high, W.
-pub(super) struct Idle {
-    pub(super) watts: f64,
-    low: f64,
-    high: f64,
-    source: String,
-}
-
-pub(super) fn idle_of(outcome: &Outcome, facts: &Facts, slots: &[usize]) -> Idle {
-    let mut idle = Idle {
-        watts: 0.0,
-        low: 0.0,
-        high: 0.0,
-        source: "unknown".into(),
-    };
-    let mut source = None;
-    let mut ceilings = 0.0;
-    let zones = outcome.distinct_zones();
-    for i in slots {
-        let zone = &outcome.zones()[*i];
-        // Idle power is not above the least power that was seen.
-        let ceiling = outcome.ledger.ceiling_watts(*i);
-        ceilings += ceiling;
-        let learned = facts.idle_of(zone, &zones, &outcome.rests[*i]);
-        // What was learned and is above what was seen now was learned of something else.
-        let power = match learned {
-            Some(power) if power.source == IdleSource::Learned && power.low > ceiling => {
-                facts.idle_of(zone, &zones, &Rest::default())
-            }
-            power => power,
-        };
-        let Some(power) = power else {
-            continue;
-        };
-        let within = match power.source {
-            IdleSource::Modelled if ceiling.is_finite() => guess_within(
-                power,
-                most_idle(outcome.ledger.least_busy) * ceiling,
-                ceiling,
-            ),
-            _ => [power.watts, power.low, power.high].map(|watts| watts.min(ceiling)),
-        };
-        idle.watts += within[0];
-        idle.low += within[1];
-        idle.high += within[2];
-        source = Some(power.source);
-    }
-    // What the user set is for all of them together, however the model would split it.
-    if let (Some(IdleSource::Configured), Some(watts)) = (source, facts.environment.idle_watts) {
-        idle.watts = watts.min(ceilings);
-        idle.low = (0.95 * watts).min(ceilings);
-        idle.high = (1.05 * watts).min(ceilings);
-    }
-    if let Some(source) = source {
-        idle.source = source.name().into();
-    }
-    idle
-}
-
-/// The part of the machine's CPUs that the metered thing may use, 0..1.
-pub(super) fn allotted(outcome: &Outcome, facts: &Facts) -> f64 {
-    let share = facts.allotted_share();
-    match outcome.scope {
-        // A thread or a coroutine runs on one CPU at a time.
-        "thread" | "task" => share.min(1.0 / f64::from(facts.cpus.max(1))),
-        _ => share,
-    }
-}
-
-/// The part of what the model charges that the metered thing may use, 0..1.
-pub(super) fn allotted_of_model(outcome: &Outcome, facts: &Facts) -> f64 {
-    let what = facts.modelling(outcome.estimation, outcome.ours);
-    let cpus = facts.environment.share.cpus;
-    let may = match outcome.scope {
-        // A thread or a coroutine runs on one CPU at a time.
-        "thread" | "task" => cpus.min(1.0),
-        _ => cpus,
-    };
-    (may / what.vcpus).clamp(0.0, 1.0)
-}
 
 /// Which part of the idle power of what is `allotted` (0..1) belongs to what is metered.
 fn claim(outcome: &Outcome, facts: &Facts, allotted: f64) -> IdleClaim {
@@ -233,7 +124,7 @@ pub(super) fn measured(
     ];
     let energy = charge.band(division.of(definition), active, idle_joules, &doubts);
     let weight = match outcome.scope {
-        _ if followed(outcome).is_some() => "ebpf",
+        _ if outcome.followed().is_some() => "ebpf",
         "cgroup" => "cgroup",
         _ => "cputime",
     };
@@ -526,12 +417,5 @@ mod tests {
                 "{domain:?} {joules}"
             );
         }
-    }
-
-    #[test]
-    fn a_machine_that_hardly_works_may_rest_at_all_that_was_seen() {
-        assert_eq!(most_idle(0.0), 1.0);
-        assert!((most_idle(1.0) - MOST_IDLE).abs() < 1e-12);
-        assert!(most_idle(0.1) > 0.95 && most_idle(7.0) == most_idle(1.0));
     }
 }

@@ -1,8 +1,10 @@
 //! What a window came to: value, unit, method, quality and band, per method and domain.
 
+mod allotted;
 mod counters;
 mod doubts;
 mod headline;
+mod idle;
 mod probes;
 mod system;
 
@@ -14,7 +16,7 @@ pub use probes::ProbeReading;
 pub use system::{SandboxReading, SystemReading};
 
 use crate::attribution::{Division, Share};
-use crate::machine::definition::Definition;
+use crate::definition::Definition;
 use crate::machine::facts::Facts;
 use crate::sampler::Outcome;
 use crate::source::{Domain, Method};

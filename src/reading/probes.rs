@@ -38,12 +38,6 @@ pub struct ProbeReading {
     pub reasons: BTreeMap<&'static str, String>,
 }
 
-/// What kernel probes saw, if they saw all of the window and of what is metered.
-pub(super) fn followed(outcome: &Outcome) -> Option<&SeenWindow> {
-    let seen = outcome.seen.as_ref().ok()?;
-    (outcome.ledger.seen && seen.own.is_some()).then_some(seen)
-}
-
 /// The call's energy by domain as kernel probes share the machine's, and what else they saw.
 pub(super) fn probe_reading(
     outcome: &Outcome,

@@ -10,9 +10,9 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, TryLockE
 use std::time::Duration;
 
 use crate::clock;
-use crate::machine::estimation::Estimation;
 use crate::machine::facts::Facts;
 use crate::memory;
+use crate::model::estimation::Estimation;
 use crate::source::kept;
 use crate::source::perf::TreeCounters;
 use crate::source::{Method, Methods, Unavailable, Zone};
@@ -20,15 +20,20 @@ use crate::timeline::Timeline;
 
 mod probed;
 mod ring;
+mod seen;
 mod settle;
 mod state;
+mod subject;
+pub mod weight;
 mod window;
 
-pub use probed::{SeenWindow, load_probes};
+pub use probed::load_probes;
 pub use ring::Via;
+pub use seen::SeenWindow;
 use state::{Legacy, State};
+pub use subject::Subject;
 use window::Record;
-pub use window::{Catalog, Edge, Outcome, Phase, Subject};
+pub use window::{Catalog, Edge, Outcome, Phase};
 
 /// Without meters the thread goes on waiting this long before it parks, so that a loop of short
 /// meters does not wake it every time.

@@ -3,14 +3,15 @@
 use std::sync::Arc;
 
 use super::state::{Resting, State};
-use super::window::{Active, Counted, Edge, FirstMove, Follow, Moment, Outcome, Record, Subject};
-use crate::attribution::{Interval, Ledger, Split};
+use super::subject::Subject;
+use super::window::{Active, Counted, Edge, FirstMove, Follow, Moment, Outcome, Record};
+use crate::attribution::{IDLE_STEP_NS, Interval, Ledger, Split};
 use crate::clock;
 use crate::counter::{Anomalies, Counter};
-use crate::machine::estimation::Estimation;
 use crate::machine::facts::{Facts, ModelBand, Modelled};
+use crate::model::estimation::Estimation;
 use crate::source::perf::TreeCount;
-use crate::source::procfs::{IDLE_STEP_NS, Missed, Tree, idle_between};
+use crate::source::procfs::{Missed, Tree, idle_between};
 use crate::source::{Method, Methods};
 use crate::timeline::Timeline;
 
@@ -20,6 +21,9 @@ const ATTRIBUTION_NS: u64 = 100_000_000;
 
 /// A rest shorter than this joins the interval before it.
 const SHORT_REST_NS: u64 = 50_000_000;
+
+/// What the sampler gives to attribution comes from /proc.
+const _: () = assert!(IDLE_STEP_NS == crate::source::procfs::TICK_NS);
 
 /// Samples that a meter keeps for its timeline.
 const TIMELINE_SAMPLES: usize = 2048;
@@ -40,7 +44,7 @@ const LEAST_TOLD_NS: f64 = 50e6;
 const UPDATES_NS: u64 = 2_000_000;
 
 /// Idle time of a stretch may be above its capacity by so much, ns: it is printed in steps of 10 ms.
-const IDLE_SLACK_NS: u64 = 2 * crate::source::procfs::IDLE_STEP_NS;
+const IDLE_SLACK_NS: u64 = 2 * IDLE_STEP_NS;
 
 /// Idle power is not learned where a counter stood still for more than one part in so many of the
 /// stretch, at its end.

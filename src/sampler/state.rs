@@ -4,19 +4,23 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::probed::{CpuCount, Probing, Reading};
-use super::window::{Active, Catalog, Edge, Follow, Moment, Record, Subject};
+use super::subject::Subject;
+use super::window::{Active, Catalog, Edge, Follow, Moment, Record};
+use crate::cgroup::cpu::{CgroupCount, CgroupCpu};
+use crate::cgroup::limits::SandboxCount;
 use crate::clock;
 use crate::counter::{At, Counter, Step};
 use crate::machine::ceilings;
 use crate::machine::facts::Facts;
 use crate::machine::rest::Rest;
-use crate::machine::share::{SandboxCount, affinity};
+use crate::machine::share::affinity;
 use crate::machine::watch::Watch;
 use crate::memory;
 use crate::source::kept;
 use crate::source::mirrors::{Mirror, Mirrors};
+use crate::source::opened::{Opened, is_to_be_tried, unless_starved};
 use crate::source::perf::{PowerPmu, TreeCount, TreeCounters};
-use crate::source::procfs::{CgroupCount, CgroupCpu, MachineCpu, System, Tree};
+use crate::source::procfs::{MachineCpu, System, Tree, is_amd};
 use crate::source::rapl::Rapl;
 use crate::source::{Method, Methods, ReadFault, Unavailable, Zone};
 
@@ -48,34 +52,6 @@ pub(super) struct Resting {
     pub(super) turns: u32,
     /// Counters' totals, and how much was odd about each.
     pub(super) totals: Vec<(u64, u32)>,
-}
-
-/// A source that was tried.
-type Opened<T> = Option<Result<T, Unavailable>>;
-
-/// Whether a source is to be opened: it was not tried, or there was no descriptor for it then.
-fn is_to_be_tried<T>(source: &Opened<T>) -> bool {
-    match source {
-        None => true,
-        Some(Ok(_)) => false,
-        Some(Err(why)) => why.passing,
-    }
-}
-
-/// What was opened of a source; where it is not whole and no descriptor is free, it is as good as
-/// not tried, and the reason is that.
-pub(super) fn unless_starved<T>(
-    what: &str,
-    opened: Result<T, Unavailable>,
-    is_whole: impl FnOnce(&T) -> bool,
-) -> Result<T, Unavailable> {
-    if opened.as_ref().is_ok_and(is_whole) || opened.as_ref().is_err_and(|why| why.passing) {
-        return opened;
-    }
-    match kept::shortage() {
-        Some(error) => Err(Unavailable::of(what, &error)),
-        None => opened,
-    }
 }
 
 /// Sources that a forked process takes over. Opening them anew costs every call of a worker some
@@ -199,7 +175,7 @@ impl State {
         let mut news = false;
         self.forget_lost();
         if methods.has(Method::Rapl) && is_to_be_tried(&self.rapl) {
-            let open = || Rapl::open(&self.root, || crate::machine::cpu_vendor(&self.root));
+            let open = || Rapl::open(&self.root);
             let opened = self.legacy.rapl.take().map_or_else(open, Ok);
             let is_whole = |rapl: &Rapl| rapl.holes().is_empty();
             self.rapl = Some(unless_starved("RAPL", opened, is_whole));
@@ -618,7 +594,7 @@ impl State {
     /// There are dies whose maker shows one counter for several.
     fn may_repeat_counters(&self) -> bool {
         let vendor = self.facts.as_ref().and_then(|f| f.cpu.vendor.as_deref());
-        !self.mirrors.is_empty() && vendor.is_some_and(crate::machine::is_amd)
+        !self.mirrors.is_empty() && vendor.is_some_and(is_amd)
     }
 
     /// Once the machine is known, so is what its counters can show at most.

@@ -3,61 +3,24 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use super::probed::{Probed, SeenSoFar, SeenWindow};
+use super::probed::Probed;
+use super::seen::{SeenSoFar, SeenWindow};
+use super::subject::Subject;
 use crate::attribution::Ledger;
+use crate::cgroup::limits::SandboxCount;
 use crate::counter::Anomalies;
-use crate::machine::estimation::Estimation;
 use crate::machine::facts::Facts;
 use crate::machine::facts::ModelBand;
 use crate::machine::rest::Rest;
-use crate::machine::share::SandboxCount;
+use crate::model::estimation::Estimation;
 use crate::source::mirrors::Mirror;
 use crate::source::perf::TreeCount;
-use crate::source::procfs::{CgroupCpu, Missed, SystemEdge, SystemState, Tree};
+use crate::source::procfs::{Missed, SystemEdge, SystemState, Tree};
 use crate::source::{Domain, Method, Methods, ReadFault, Unavailable, Zone};
-use crate::task::TaskClock;
 use crate::timeline::Timeline;
 
 /// CPU clocks and the edges of a window are read this near to each other, ns.
 const SKEW_NS: f64 = 100e3;
-
-/// Whose CPU time is weighed.
-#[derive(Debug)]
-pub enum Subject {
-    /// This process or another, with its descendants or alone.
-    Process {
-        /// `None`: this process.
-        pid: Option<i32>,
-        /// Descendants too.
-        children: bool,
-    },
-    /// One thread of this process.
-    Thread(i32),
-    /// One coroutine or generator.
-    Task(Arc<TaskClock>),
-    /// Everything in a cgroup.
-    Cgroup(CgroupCpu),
-}
-
-impl Subject {
-    /// The word for it in readings.
-    pub(super) fn name(&self) -> &'static str {
-        match self {
-            Self::Process { .. } => "process",
-            Self::Thread(_) => "thread",
-            Self::Task(_) => "task",
-            Self::Cgroup(_) => "cgroup",
-        }
-    }
-
-    /// Whether it is in the sandbox of this process.
-    pub(super) fn is_ours(&self) -> bool {
-        matches!(
-            self,
-            Self::Process { pid: None, .. } | Self::Thread(_) | Self::Task(_)
-        )
-    }
-}
 
 /// A pending or settled reading of everything that a meter follows.
 #[derive(Debug, Clone)]
@@ -372,6 +335,12 @@ impl Outcome {
             .filter(|(_, mirror)| mirror.is_none())
             .map(|(zone, _)| zone.clone())
             .collect()
+    }
+
+    /// What kernel probes saw, if they saw all of the window and of what is metered.
+    pub fn followed(&self) -> Option<&SeenWindow> {
+        let seen = self.seen.as_ref().ok()?;
+        (self.ledger.seen && seen.own.is_some()).then_some(seen)
     }
 
     /// How much of the window has no energy of counter `i`, ns.

@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 pub mod ebpf;
 pub mod kept;
 pub mod mirrors;
-pub mod model;
+pub mod opened;
 pub mod perf;
 pub mod plain;
 pub mod procfs;

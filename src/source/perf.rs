@@ -14,9 +14,9 @@ use perf_event::events::Dynamic;
 use perf_event::{Builder, ReadFormat};
 
 use super::kept::{self, StandardStreams};
+use super::procfs::{cpu_list, cpu_vendor, is_amd};
 use super::topology::{Scope, one_cpu_each};
 use super::{Domain, Method, ReadFault, Unavailable, Zone};
-use crate::machine::is_amd;
 use owned::OwnCounter;
 
 mod owned;
@@ -41,28 +41,6 @@ const MOST_CORE_COUNTERS: usize = 16;
 pub const POWER_FIX: &str = "sudo sysctl kernel.perf_event_paranoid=0";
 /// The command that opens a process's own counters until the next boot.
 pub const TREE_FIX: &str = "sudo sysctl kernel.perf_event_paranoid=2";
-
-/// Reads a CPU list as sysfs writes it: `0-3,8`.
-///
-/// ```
-/// use lithowatt::source::perf::cpu_list;
-/// assert_eq!(cpu_list("0-2,8\n"), Some(vec![0, 1, 2, 8]));
-/// assert_eq!(cpu_list("3-1"), None);
-/// assert_eq!(cpu_list("0-99999999"), None);
-/// ```
-pub fn cpu_list(text: &str) -> Option<Vec<u32>> {
-    let mut cpus = Vec::new();
-    for part in text.trim().split(',').filter(|p| !p.is_empty()) {
-        let (first, last) = part.split_once('-').unwrap_or((part, part));
-        let (first, last): (u32, u32) = (first.trim().parse().ok()?, last.trim().parse().ok()?);
-        // The kernel's largest NR_CPUS is 8192.
-        if last < first || last >= 8192 {
-            return None;
-        }
-        cpus.extend(first..=last);
-    }
-    Some(cpus)
-}
 
 /// The counters of one CPU, read together with one system call.
 #[derive(Debug)]
@@ -107,7 +85,7 @@ impl PowerPmu {
             .with_fix("sudo modprobe rapl"));
         }
         let cpus = mask(&power);
-        let scope = match crate::machine::cpu_vendor(root) {
+        let scope = match cpu_vendor(root) {
             Some(vendor) if is_amd(&vendor) => Scope::Package,
             _ => Scope::Die,
         };

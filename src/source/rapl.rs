@@ -12,10 +12,10 @@ use std::time::Duration;
 use self::find::{Candidate, find};
 use super::kept::Kept;
 use super::mirrors::Mirrors;
+use super::procfs::{cpu_vendor, is_amd};
 use super::{Domain, Method, ReadFault, Unavailable, Zone};
 use crate::clock;
 use crate::counter::{At, Counter};
-use crate::machine::is_amd;
 
 mod find;
 
@@ -71,17 +71,19 @@ pub struct Rapl {
 }
 
 impl Rapl {
-    /// Finds and opens every zone below `root`. `cpu_vendor` finds the
-    /// `vendor_id` of /proc/cpuinfo; it is asked where there are zones.
+    /// Finds and opens every zone below `root`.
     ///
     /// # Errors
     /// [`Unavailable`], denied or absent, where no package or psys counter can be read.
-    pub fn open(
-        root: &Path,
-        cpu_vendor: impl FnOnce() -> Option<String>,
-    ) -> Result<Self, Unavailable> {
+    pub fn open(root: &Path) -> Result<Self, Unavailable> {
+        Self::open_as(root, || cpu_vendor(root))
+    }
+
+    /// [`Rapl::open`] on processors of the maker that `vendor` names, which is asked for where there
+    /// are zones.
+    fn open_as(root: &Path, vendor: impl FnOnce() -> Option<String>) -> Result<Self, Unavailable> {
         let found = find(root)?;
-        let one_core = cpu_vendor().is_some_and(|vendor| is_amd(&vendor));
+        let one_core = vendor().is_some_and(|vendor| is_amd(&vendor));
         let mut rapl = Self {
             zones: Vec::new(),
             kept: Vec::new(),
@@ -347,7 +349,7 @@ mod tests {
         zone(&class, "intel-rapl:2", "package-0", "3");
         zone(&class, "intel-rapl:2:0", "dram", "4");
         zone(&class, "intel-rapl-mmio:0", "package-0", "5");
-        let rapl = Rapl::open(tmp.path(), || Some("GenuineIntel".into())).unwrap();
+        let rapl = Rapl::open_as(tmp.path(), || Some("GenuineIntel".into())).unwrap();
         assert_eq!(
             names(&rapl),
             ["psys", "package-1", "package-0", "package-0/dram"]
@@ -363,7 +365,7 @@ mod tests {
         let class = tmp.path().join("sys/class/powercap");
         zone(&class, "intel-rapl:0", "package-0-die-1", "1");
         zone(&class, "intel-rapl:0/intel-rapl:0:0", "core", "2");
-        let rapl = Rapl::open(tmp.path(), || None).unwrap();
+        let rapl = Rapl::open_as(tmp.path(), || None).unwrap();
         assert_eq!(names(&rapl), ["package-0-die-1", "package-0/core"]);
     }
 
@@ -401,7 +403,7 @@ mod tests {
             let class = tmp.path().join("sys").join(place);
             zone(&class, ids[0], "package-0", "1");
             zone(&class, ids[1], "dram", "2");
-            let rapl = Rapl::open(tmp.path(), || None).unwrap();
+            let rapl = Rapl::open_as(tmp.path(), || None).unwrap();
             assert_eq!(
                 names(&rapl),
                 ["package-0", "package-0/dram"],
@@ -413,7 +415,7 @@ mod tests {
         fs::create_dir_all(tmp.path().join("sys/class/powercap")).unwrap();
         let devices = tmp.path().join("sys/devices/virtual/powercap/intel-rapl");
         zone(&devices, "intel-rapl:0", "package-0", "1");
-        assert!(Rapl::open(tmp.path(), || None).is_ok());
+        assert!(Rapl::open_as(tmp.path(), || None).is_ok());
     }
 
     #[test]
@@ -422,7 +424,7 @@ mod tests {
         let class = tmp.path().join("sys/class/powercap");
         zone(&class, "intel-rapl:0", "psys-1", "1");
         zone(&class, "intel-rapl:1", "psys", "2");
-        let rapl = Rapl::open(tmp.path(), || None).unwrap();
+        let rapl = Rapl::open_as(tmp.path(), || None).unwrap();
         assert_eq!(names(&rapl), ["psys-1", "psys"]);
         assert!(rapl.zones().iter().all(|z| z.domain == Domain::Psys));
         assert_eq!(rapl.zones()[0].package, 1);
@@ -434,7 +436,7 @@ mod tests {
         let class = tmp.path().join("sys/class/powercap");
         zone(&class, "intel-rapl:0", "package-0", "1");
         zone(&class, "intel-rapl:1", "dram", "1");
-        let rapl = Rapl::open(tmp.path(), || None).unwrap();
+        let rapl = Rapl::open_as(tmp.path(), || None).unwrap();
         assert_eq!(names(&rapl), ["package-0"]);
         assert!(rapl.notes()[0].starts_with("dram: "), "{:?}", rapl.notes());
     }
@@ -447,11 +449,11 @@ mod tests {
         let range = class.join("intel-rapl:0/max_energy_range_uj");
         for (text, said) in [("0\n", "\"0\""), ("lots\n", "\"lots\""), ("", "\"\"")] {
             fs::write(&range, text).unwrap();
-            let why = Rapl::open(tmp.path(), || None).unwrap_err();
+            let why = Rapl::open_as(tmp.path(), || None).unwrap_err();
             assert!(why.reason.contains(said) && !why.denied, "{why}");
         }
         fs::remove_file(&range).unwrap();
-        let why = Rapl::open(tmp.path(), || None).unwrap_err();
+        let why = Rapl::open_as(tmp.path(), || None).unwrap_err();
         assert!(why.reason.contains("cannot be read"), "{why}");
     }
 
@@ -460,12 +462,12 @@ mod tests {
         let tmp = tempfile::tempdir().unwrap();
         let class = tmp.path().join("sys/class/powercap");
         zone(&class, "intel-rapl:0", "package-0", "1");
-        let mut rapl = Rapl::open(tmp.path(), || None).unwrap();
+        let mut rapl = Rapl::open_as(tmp.path(), || None).unwrap();
         assert!(rapl.limits().is_empty());
         let dir = class.join("intel-rapl:0");
         fs::write(dir.join("constraint_0_power_limit_uw"), "65000000\n").unwrap();
         fs::write(dir.join("constraint_2_max_power_uw"), "nonsense\n").unwrap();
-        let mut rapl = Rapl::open(tmp.path(), || None).unwrap();
+        let mut rapl = Rapl::open_as(tmp.path(), || None).unwrap();
         assert_eq!(rapl.limits(), [65.0]);
     }
 
@@ -475,7 +477,7 @@ mod tests {
         let class = tmp.path().join("sys/class/powercap");
         zone(&class, "intel-rapl:0", "package-0", "1");
         zone(&class, "intel-rapl:0:0", "core", "2");
-        let rapl = Rapl::open(tmp.path(), || Some("AuthenticAMD".into())).unwrap();
+        let rapl = Rapl::open_as(tmp.path(), || Some("AuthenticAMD".into())).unwrap();
         assert_eq!(names(&rapl), ["package-0"]);
         assert!(rapl.notes()[0].contains("one core only"));
     }
@@ -483,11 +485,11 @@ mod tests {
     #[test]
     fn absent_and_malformed_say_so() {
         let tmp = tempfile::tempdir().unwrap();
-        let why = Rapl::open(tmp.path(), || None).unwrap_err();
+        let why = Rapl::open_as(tmp.path(), || None).unwrap_err();
         assert!(!why.denied && why.reason.contains("does not exist"));
         let class = tmp.path().join("sys/class/powercap");
         zone(&class, "intel-rapl:0", "package-0", "twelve");
-        let why = Rapl::open(tmp.path(), || None).unwrap_err();
+        let why = Rapl::open_as(tmp.path(), || None).unwrap_err();
         assert!(why.reason.contains("held no number"), "{why}");
     }
 
@@ -498,6 +500,6 @@ mod tests {
         zone(&class, "intel-rapl:0", "package-99999999999999999999", "1");
         zone(&class, "intel-rapl:x", "package-0", "1");
         zone(&class, "intel-rapl:1", "package-0\0; rm", "1");
-        assert!(Rapl::open(tmp.path(), || None).is_err());
+        assert!(Rapl::open_as(tmp.path(), || None).is_err());
     }
 }

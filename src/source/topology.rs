@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-use super::perf::cpu_list;
+use super::procfs::cpu_list;
 
 /// What has an energy counter of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

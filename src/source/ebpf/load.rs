@@ -25,7 +25,7 @@ use super::layout::{
 use super::object::{Failure, Prepared};
 use super::sys::{self, Held};
 use crate::clock;
-use crate::machine::cpu::parse_cpu_list;
+use crate::source::procfs::parse_cpu_list;
 use crate::source::{Unavailable, plain};
 
 /// An ELF file is read in place, as words.

@@ -23,7 +23,6 @@ pub mod layout;
 mod load;
 mod object;
 mod sys;
-pub mod weight;
 
 pub use load::{DIGEST, Sizes, directory, load, unload};
 

@@ -3,9 +3,9 @@
 use std::path::Path;
 
 use super::TICK_NS;
-use super::witness::{Distrust, LEAST_NS, Stretch, Witness, judge};
+use super::cpu_list;
+use super::witness::{Distrust, LEAST_NS, Stretch, TOGETHER_NS, Witness, judge};
 use crate::source::kept::Kept;
-use crate::source::perf::cpu_list;
 use crate::source::plain;
 
 /// The first line of /proc/stat, in clock ticks of 10 ms.
@@ -184,9 +184,6 @@ struct Base {
     inside_ns: Option<u64>,
 }
 
-/// The step in which /proc prints idle time, ns: the resolution of [`MachineCpu::idle_ns`].
-pub const IDLE_STEP_NS: u64 = TICK_NS;
-
 /// By this the sum of idle time steps after a stretch of which nothing told it, ns: more than all
 /// CPUs can be idle between two looks. See [`idle_between`].
 const UNKNOWN_STRETCH_NS: u64 = 1 << 48;
@@ -203,9 +200,6 @@ const STAT_EVERY_NS: u64 = 50_000_000;
 
 /// Idle time that steps back by more than this does not count idle time, ns.
 const IDLE_STEPS_BACK_NS: u64 = 3 * TICK_NS;
-
-/// What was read within this time was read together, ns.
-pub(super) const TOGETHER_NS: u64 = 5_000_000;
 
 impl MachineCpu {
     /// Opens /proc/uptime and /proc/stat below `root`.
@@ -293,7 +287,7 @@ impl MachineCpu {
     pub fn idle_ns(&mut self, now_ns: u64, inside_ns: Option<u64>) -> Option<u64> {
         let passed = self.looked_at.map(|at| now_ns.saturating_sub(at));
         if let Some(passed) = passed
-            && passed.saturating_mul(u64::from(self.cpus)) < IDLE_STEP_NS
+            && passed.saturating_mul(u64::from(self.cpus)) < TICK_NS
         {
             return self.told();
         }
@@ -471,7 +465,7 @@ impl MachineCpu {
             .saturating_sub(at)
             .saturating_mul(u64::from(self.cpus));
         let known = idle_ns.saturating_sub(idle_then) + inside_ns.saturating_sub(inside_then);
-        capacity <= known + 2 * IDLE_STEP_NS && known <= capacity + capacity / 10 + 3 * IDLE_STEP_NS
+        capacity <= known + 2 * TICK_NS && known <= capacity + capacity / 10 + 3 * TICK_NS
     }
 
     /// [`MachineCpu::stat_line`] as it was just read, or anew.

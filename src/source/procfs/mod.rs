@@ -1,19 +1,23 @@
-//! /proc and /sys without privilege: the machine's idle time, the CPU time of a process tree or of a
-//! cgroup, and the system metrics as psutil defines them.
+//! /proc and /sys without privilege: the machine's idle time, the CPU time of a process tree,
+//! and the system metrics as psutil defines them.
 
-mod cgroup;
+mod cpu_list;
+mod cpuinfo;
 mod machine;
 mod system;
 mod tree;
 mod witness;
 
-pub use cgroup::{CgroupCount, CgroupCpu, cgroup_usage_usec};
-pub use machine::{IDLE_STEP_NS, MachineCpu, StatLine, idle_between, online_cpus, uptime_idle_ns};
+pub use cpu_list::{MAX_CPUS, cpu_list, parse_cpu_list};
+pub use cpuinfo::{CpuInfo, cpu_vendor, is_amd, parse_cpuinfo};
+pub(crate) use cpuinfo::{count, meaningful, positive};
+pub use machine::{MachineCpu, StatLine, idle_between, online_cpus, uptime_idle_ns};
 pub use system::{InOut, Memory, System, SystemEdge, SystemState, disk_bytes, net_bytes};
 pub use tree::{Missed, PidStat, Tree, began_at, peak_bytes};
 
-/// /proc counts in 1/100 s for user space (USER_HZ) on every architecture we run on.
-const TICK_NS: u64 = 10_000_000;
+/// /proc counts in 1/100 s for user space (USER_HZ) on every architecture we run on: the resolution
+/// of [`MachineCpu::idle_ns`].
+pub const TICK_NS: u64 = 10_000_000;
 
 #[cfg(test)]
 mod tests {
@@ -28,7 +32,6 @@ mod tests {
             let _ = net_bytes(text);
             let _ = disk_bytes(text, &mut |_| true);
             let _ = Memory::parse(text);
-            let _ = cgroup_usage_usec(text);
         }
     }
 }

@@ -6,7 +6,9 @@
 //! the number of CPUs. Kernels before 5.15 add a CPU's idle time to `/proc/uptime` when it wakes.
 
 use super::TICK_NS;
-use super::machine::TOGETHER_NS;
+
+/// What was read within this time was read together, ns.
+pub(super) const TOGETHER_NS: u64 = 5_000_000;
 
 /// Less capacity than this is too little to judge by, ns of CPU.
 pub(super) const LEAST_NS: u64 = 100_000_000;

@@ -24,7 +24,6 @@ use super::{Method, ReadFault, Unavailable, Zone};
 use crate::clock;
 
 pub mod layout;
-pub mod own;
 pub mod trust;
 
 /// Where the ring is, below the root.

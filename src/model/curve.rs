@@ -349,8 +349,7 @@ impl Spread {
         active: 1.3,
     };
     /// We hold a share of a host whose other load is unknown. A busy thread of a host that is 20 %
-    /// busy costs twice what it costs on a full host (`0.2^(gamma - 1)` = 2.0), and hosts are
-    /// oversubscribed. Wide enough that the watts per vCPU of the public methods we know fall
+    /// busy costs about twice what it costs on a full host, and hosts are oversubscribed. Wide enough that the watts per vCPU of the public methods we know fall
     /// inside (a test keeps it so).
     pub const SHARE_OF_HOST: Self = Self {
         idle: 1.5,

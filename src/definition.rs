@@ -2,8 +2,6 @@
 
 use serde::Serialize;
 
-use super::environment::Environment;
-
 /// What the headline holds.
 ///
 /// One definition holds for every window of an environment, whoever else is awake, so that the
@@ -24,7 +22,7 @@ impl Definition {
     /// Reads a name, case-insensitively; `None` where it is none.
     ///
     /// ```
-    /// use lithowatt::machine::definition::Definition;
+    /// use lithowatt::definition::Definition;
     /// assert_eq!(Definition::parse(" Marginal"), Some(Definition::Marginal));
     /// assert_eq!(Definition::parse("total"), None);
     /// ```
@@ -43,8 +41,8 @@ impl Definition {
 
     /// The default: a machine is idle whether the function runs or not, so its idle power is not
     /// the function's; a sandbox that exists for the function alone is idle because of it.
-    pub fn of(environment: &Environment) -> Self {
-        if environment.function_sandbox {
+    pub fn usual(function_sandbox: bool) -> Self {
+        if function_sandbox {
             Self::Amortised
         } else {
             Self::Marginal

@@ -98,3 +98,21 @@ pub fn cgroup_usage_usec(text: &str) -> Option<u64> {
         .parse()
         .ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hostile_text_has_no_cpu_time() {
+        for text in [
+            "",
+            "usage_usec",
+            "usage_usec -1",
+            "usage_usec x",
+            "\u{fffd}",
+        ] {
+            assert_eq!(cgroup_usage_usec(text), None, "{text:?}");
+        }
+    }
+}

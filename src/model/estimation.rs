@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::source::model::PowerModel;
+use super::PowerModel;
 
 /// The way from load to watts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
@@ -43,7 +43,7 @@ impl Estimation {
     /// Reads a name, case-insensitively; `None` where it is none.
     ///
     /// ```
-    /// use lithowatt::machine::estimation::Estimation;
+    /// use lithowatt::model::estimation::Estimation;
     /// assert_eq!(Estimation::parse("tdp_based"), Some(Estimation::TdpBased));
     /// assert_eq!(Estimation::parse("guess"), None);
     /// ```
@@ -99,8 +99,8 @@ impl Estimation {
     /// band of the plainer methods holds the curve's, since theirs is not known to be better.
     ///
     /// ```
-    /// use lithowatt::machine::estimation::Estimation;
-    /// use lithowatt::source::model::PowerModel;
+    /// use lithowatt::model::estimation::Estimation;
+    /// use lithowatt::model::PowerModel;
     /// let model = PowerModel::for_lambda(1769, "arm64", None);
     /// let half = |e: Estimation| e.power(&model, 1.0, 0.5, 0.0).package;
     /// let (idle, full) = (

@@ -53,7 +53,7 @@ const BLIND_BAND: f64 = 0.15;
 /// either none or the shipped shape's, whichever fits better.
 ///
 /// ```
-/// use lithowatt::source::model::fit::{Point, fit};
+/// use lithowatt::model::fit::{Point, fit};
 /// let at = |load, watts| Point { load, spread: load, watts };
 /// let found = fit(&[at(0.0, 20.0), at(0.5, 50.0), at(1.0, 72.0)], 2.0).unwrap();
 /// assert!((found.idle_w - 20.0).abs() < 1.0 && found.residual_percent < 3.0);

@@ -1,11 +1,13 @@
-//! Which groups of the ring is this process in?
+//! Which cgroups this process is in: their directories, and their rows in an agent's ring.
 
+use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
-use super::layout::GroupRow;
-use crate::machine::share::upwards;
+use crate::source::plain;
+use crate::source::ring::layout::GroupRow;
 
 /// Directories of this process's cgroup in the hierarchy `version` (1: cpuacct, 2: unified), from
 /// its own up to the top of what is mounted, below `root`.
@@ -14,8 +16,7 @@ use crate::machine::share::upwards;
 /// without one the path is the host's, and only the mount's top is to be seen.
 pub fn directories(root: &Path, version: u32) -> Vec<PathBuf> {
     let path = root.join("proc/self/cgroup");
-    let most = crate::source::plain::MOST_OF_KERNEL_TEXT;
-    let text = crate::source::plain::read(&path, most).unwrap_or_default();
+    let text = plain::read(&path, plain::MOST_OF_KERNEL_TEXT).unwrap_or_default();
     let Some(mount) = mount(root, version) else {
         return Vec::new();
     };
@@ -41,7 +42,7 @@ pub fn mount(root: &Path, version: u32) -> Option<PathBuf> {
 /// The path in the hierarchy by the text of /proc/self/cgroup.
 ///
 /// ```
-/// use lithowatt::source::ring::own::path_in;
+/// use lithowatt::cgroup::own::path_in;
 /// let text = b"5:cpu,cpuacct:/docker/f00\n0::/caf\xe9.scope\n";
 /// assert_eq!(path_in(text, 1), Some(&b"/docker/f00"[..]));
 /// assert_eq!(path_in(text, 2), Some(&b"/caf\xe9.scope"[..]));
@@ -59,6 +60,30 @@ pub fn path_in(text: &[u8], version: u32) -> Option<&[u8]> {
         };
         ours.then_some(path)
     })
+}
+
+/// `base` joined with `path` and everything in between, deepest first; those that exist.
+pub(super) fn upwards(base: &Path, path: &[u8]) -> Vec<PathBuf> {
+    let mut dirs = vec![base.to_owned()];
+    let mut dir = base.to_owned();
+    let path = path.strip_suffix(b" (deleted)").unwrap_or(path);
+    for part in Path::new(OsStr::from_bytes(path)).components() {
+        match part {
+            Component::RootDir | Component::CurDir => {}
+            Component::Normal(name) => {
+                dir.push(name);
+                if !dir.is_dir() {
+                    // Seen from inside a container the path is the host's.
+                    break;
+                }
+                dirs.push(dir.clone());
+            }
+            // Outside of this cgroup namespace.
+            Component::ParentDir | Component::Prefix(_) => break,
+        }
+    }
+    dirs.reverse();
+    dirs
 }
 
 /// The rows of the groups that this process is in, innermost first.

@@ -146,7 +146,7 @@ pub struct CpuSpec {
 /// Every processor of the table, specific names before generic ones.
 ///
 /// ```
-/// assert!(lithowatt::source::model::table::processors().len() >= 80);
+/// assert!(lithowatt::model::table::processors().len() >= 80);
 /// ```
 pub fn processors() -> &'static [CpuSpec] {
     &TABLE
@@ -155,7 +155,7 @@ pub fn processors() -> &'static [CpuSpec] {
 /// The first row whose pattern the name contains.
 ///
 /// ```
-/// use lithowatt::source::model::table::find;
+/// use lithowatt::model::table::find;
 /// let row = find("Intel(R) Xeon(R) Platinum 8259CL CPU @ 2.50GHz").expect("in the table");
 /// assert_eq!(row.tdp_w, Some(210.0));
 /// assert!(find("Imaginary 9000").is_none());

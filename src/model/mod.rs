@@ -7,7 +7,7 @@
 //! `docs/power-model.md`.
 //!
 //! ```
-//! use lithowatt::source::model::PowerModel;
+//! use lithowatt::model::PowerModel;
 //!
 //! // Two of the 96 vCPUs of such a host, both busy: a few watts, not the package's 210 W TDP.
 //! let model = PowerModel::for_cpu("Intel(R) Xeon(R) Platinum 8259CL CPU @ 2.50GHz", Some(2), None);
@@ -18,16 +18,18 @@
 //! ```
 
 pub mod curve;
+pub mod estimation;
 pub mod fit;
+pub mod fitted;
 pub mod table;
 mod unknown;
 
 use serde::Serialize;
 
-use crate::calibration::Fitted;
+use crate::estimate::Estimate;
 use crate::machine::cpu::CpuIdentity;
-use crate::units::{Estimate, Joules, Seconds, Watts};
 use curve::{Curve, Facts, Family, Shape, Spread, full_clock};
+use fitted::Fitted;
 use table::{Certainty, Class, CpuSpec};
 
 /// Memory (MiB) that buys one vCPU on AWS Lambda,
@@ -180,7 +182,7 @@ impl PowerModel {
     /// class default with a wide band, and [`PowerModel::tdp`] says so.
     ///
     /// ```
-    /// use lithowatt::source::model::PowerModel;
+    /// use lithowatt::model::PowerModel;
     /// let model = PowerModel::for_cpu("Intel(R) Xeon(R) CPU E5-2620 v3 @ 2.40GHz", Some(24), None);
     /// assert_eq!(model.assumptions().sockets, 2);
     /// ```
@@ -218,7 +220,7 @@ impl PowerModel {
     /// the geometric mean of the processors that were seen on Lambda.
     ///
     /// ```
-    /// use lithowatt::source::model::PowerModel;
+    /// use lithowatt::model::PowerModel;
     /// let model = PowerModel::for_lambda(1769, "arm64", None);
     /// assert_eq!(model.allotted_vcpus(), Some(1.0));
     /// assert_eq!(model.describe(), "model:lambda-arm64");
@@ -452,7 +454,9 @@ impl PowerModel {
         }
     }
 
-    /// The same processor with another shape of the curve, for validation.
+    /// The same processor with another shape of the curve: how the shape is validated on machines that
+    /// it was not fitted to.
+    #[doc(hidden)]
     pub fn with_shape(&self, shape: Shape) -> Self {
         Self {
             curve: Curve::new(&self.facts, self.sockets, shape),
@@ -474,12 +478,12 @@ impl PowerModel {
     /// is not a positive number.
     ///
     /// ```
-    /// use lithowatt::source::model::PowerModel;
+    /// use lithowatt::model::PowerModel;
     /// let model = PowerModel::for_cpu("AMD EPYC 8024P 8-Core Processor", Some(16), None);
     /// let half = model.watts(50.0, None, None)?;
     /// assert!(half.low < half.value && half.value < half.high);
     /// assert!(model.watts(f64::NAN, None, None).is_err());
-    /// # Ok::<(), lithowatt::source::model::ModelError>(())
+    /// # Ok::<(), lithowatt::model::ModelError>(())
     /// ```
     pub fn watts(
         &self,
@@ -635,11 +639,6 @@ impl PowerModel {
         self.allotted_vcpus
     }
 
-    /// True if this system is taken to own only a share of its host.
-    pub fn is_share(&self) -> bool {
-        self.shared
-    }
-
     /// Everything that was assumed.
     pub fn assumptions(&self) -> Assumptions {
         let band = if self.shared {
@@ -680,19 +679,18 @@ impl PowerModel {
     }
 }
 
-/// The seed's method, by name: `tdp_watts` × load × time.
+/// Energy (J) by the method `tdp`, by name: `tdp_watts` × load × time.
 ///
 /// It charges a whole package's TDP, knows no idle power and no share of a host; it is here for
 /// comparison, with its units put right (the seed left the watts out).
 ///
 /// ```
-/// use lithowatt::source::model::tdp_energy;
-/// use lithowatt::units::Joules;
-/// assert_eq!(tdp_energy(50.0, 10.0, 100.0), Joules(500.0));
+/// use lithowatt::model::tdp_energy;
+/// assert_eq!(tdp_energy(50.0, 10.0, 100.0), 500.0);
 /// ```
 #[doc(alias = "calculate_tdp_energy")]
-pub fn tdp_energy(cpu_percent: f64, seconds: f64, tdp_watts: f64) -> Joules {
-    Watts(tdp_watts * cpu_percent / 100.0) * Seconds(seconds)
+pub fn tdp_energy(cpu_percent: f64, seconds: f64, tdp_watts: f64) -> f64 {
+    tdp_watts * cpu_percent / 100.0 * seconds
 }
 
 fn at_least_zero(value: f64) -> f64 {

@@ -1,8 +1,8 @@
 //! What a use of the CPUs weighs where a machine's energy is shared: the same for a meter's function
 //! and for every process of `lithowatt top`.
 
-use super::Used;
 use crate::attribution::{Weight, beside_sibling};
+use crate::source::ebpf::Used;
 
 /// What stands for energy between two moments: the best that is known of all that ran (`busy`) and,
 /// where one alone is of interest, of `own`.
@@ -45,7 +45,7 @@ pub fn alone(used: &Used, siblings: bool) -> f64 {
 ///
 /// ```
 /// use lithowatt::attribution::{SIBLINGS_POWER, Weight};
-/// use lithowatt::source::ebpf::{Used, weight::weigh};
+/// use lithowatt::{sampler::weight::weigh, source::ebpf::Used};
 /// let busy = Used { ns: 2_000_000, shared_ns: 1_000_000, ..Used::default() };
 /// let beside = Used { ns: 1_000_000, shared_ns: 1_000_000, ..Used::default() };
 /// let own_core = Used { ns: 1_000_000, ..Used::default() };

@@ -1,0 +1,7 @@
+//! Control groups: which this process is in, what they limit, what CPU time they used, and whose they
+//! are.
+
+pub mod cpu;
+pub mod identity;
+pub mod limits;
+pub mod own;

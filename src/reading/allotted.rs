@@ -1,0 +1,26 @@
+//! The part of the CPUs that the metered thing may use.
+
+use crate::machine::facts::Facts;
+use crate::sampler::Outcome;
+
+/// The part of the machine's CPUs that the metered thing may use, 0..1.
+pub(super) fn allotted(outcome: &Outcome, facts: &Facts) -> f64 {
+    let share = facts.allotted_share();
+    match outcome.scope {
+        // A thread or a coroutine runs on one CPU at a time.
+        "thread" | "task" => share.min(1.0 / f64::from(facts.cpus.max(1))),
+        _ => share,
+    }
+}
+
+/// The part of what the model charges that the metered thing may use, 0..1.
+pub(super) fn allotted_of_model(outcome: &Outcome, facts: &Facts) -> f64 {
+    let what = facts.modelling(outcome.estimation, outcome.ours);
+    let cpus = facts.environment.share.cpus;
+    let may = match outcome.scope {
+        // A thread or a coroutine runs on one CPU at a time.
+        "thread" | "task" => cpus.min(1.0),
+        _ => cpus,
+    };
+    (may / what.vcpus).clamp(0.0, 1.0)
+}

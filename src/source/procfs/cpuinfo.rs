@@ -1,0 +1,199 @@
+//! /proc/cpuinfo: a pure parser, and the maker of the processors.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use serde::Serialize;
+
+use crate::source::kept::Kept;
+
+/// What `/proc/cpuinfo` says, x86 or ARM. Every field is `None` or zero where the text is silent.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct CpuInfo {
+    /// `model name` of the first processor that has a meaningful one; what RISC-V (`uarch`),
+    /// LoongArch (`Model Name`), MIPS (`cpu model`), Power (`cpu`) and IBM Z (`machine`) write
+    /// instead.
+    pub model_name: Option<String>,
+    /// `vendor_id` (x86).
+    pub vendor_id: Option<String>,
+    /// `CPU implementer` (ARM, the top byte of MIDR).
+    #[doc(alias = "MIDR_EL1")]
+    pub implementer: Option<u32>,
+    /// `CPU part` (ARM) of the last processor: on big.LITTLE parts the big cores come last.
+    #[doc(alias = "MIDR_EL1")]
+    pub part: Option<u32>,
+    /// `CPU architecture` (ARM): 7 or 8.
+    pub arm_architecture: Option<u32>,
+    /// `Model`, the board's name (Raspberry Pi and other single-board computers).
+    pub board: Option<String>,
+    /// Instruction set where the text is of neither x86 nor ARM: `riscv64`, `loongarch64`,
+    /// `ppc64le`, `s390x`, `mips64`.
+    pub architecture: Option<&'static str>,
+    /// Number of `processor` entries.
+    pub processors: u32,
+    /// Distinct `physical id` values.
+    pub sockets: Option<u32>,
+    /// Distinct (`physical id`, `core id`) pairs, or `cpu cores` × sockets.
+    pub physical_cores: Option<u32>,
+    /// `siblings`: logical CPUs per socket.
+    pub siblings: Option<u32>,
+    /// Mean of `cpu MHz` over the processors: the clock now, not the base clock.
+    pub mhz: Option<f64>,
+    /// The `hypervisor` flag (x86), a guest's platform (Power), or IBM Z, which always runs in a
+    /// partition.
+    pub hypervisor: bool,
+}
+
+/// Parses `/proc/cpuinfo` of an x86 or ARM kernel, and of the others as far as they name their
+/// processor. Malformed lines are passed over.
+///
+/// ```
+/// use lithowatt::source::procfs::parse_cpuinfo;
+/// let info = parse_cpuinfo("processor\t: 0\nmodel name\t: AMD EPYC\nflags\t\t: fpu hypervisor\n");
+/// assert_eq!(info.model_name.as_deref(), Some("AMD EPYC"));
+/// assert!(info.hypervisor);
+/// ```
+pub fn parse_cpuinfo(text: &str) -> CpuInfo {
+    let mut info = CpuInfo::default();
+    let mut sockets = BTreeSet::new();
+    let mut cores = BTreeSet::new();
+    let mut cores_per_socket = None;
+    let mut socket = None;
+    let mut mhz_sum = 0.0;
+    let mut mhz_count = 0u32;
+
+    for line in text.lines() {
+        let Some((key, value)) = line.split_once(':') else {
+            continue;
+        };
+        let (key, value) = (key.trim(), value.trim());
+        match key {
+            // Old ARM kernels write "Processor : ARMv7 …" once; only the lower-case one counts CPUs.
+            "processor" => {
+                info.processors = info.processors.saturating_add(1);
+                socket = None;
+            }
+            "model name" if info.model_name.is_none() && meaningful(value) => {
+                info.model_name = Some(value.to_owned());
+            }
+            "vendor_id" if info.vendor_id.is_none() && meaningful(value) => {
+                if value == "IBM/S390" {
+                    info.architecture = Some("s390x");
+                    info.hypervisor = true;
+                }
+                info.vendor_id = Some(value.to_owned());
+            }
+            "Model Name" | "cpu model" | "uarch" | "cpu"
+                if info.model_name.is_none() && meaningful(value) =>
+            {
+                let architecture = match key {
+                    "Model Name" => "loongarch64",
+                    "cpu model" => "mips64",
+                    "uarch" => "riscv64",
+                    _ => "ppc64le",
+                };
+                info.architecture.get_or_insert(architecture);
+                let name = value
+                    .split_once(", altivec")
+                    .map_or(value, |(name, _)| name);
+                info.model_name = Some(name.to_owned());
+            }
+            "isa" if value.starts_with("rv") => info.architecture = Some("riscv64"),
+            "platform" if value == "pSeries" => info.hypervisor = true,
+            // IBM Z writes "processor 0: version = 00, identification = …, machine = 8561".
+            _ if key
+                .strip_prefix("processor ")
+                .is_some_and(|n| n.parse::<u32>().is_ok()) =>
+            {
+                info.processors = info.processors.saturating_add(1);
+                if let (None, Some((_, machine))) =
+                    (&info.model_name, value.split_once("machine = "))
+                {
+                    info.model_name = Some(format!("IBM Z machine {}", machine.trim()));
+                }
+            }
+            "CPU implementer" => info.implementer = parse_number(value).or(info.implementer),
+            "CPU part" => info.part = parse_number(value).or(info.part),
+            "CPU architecture" => {
+                info.arm_architecture = parse_number(value)
+                    .or_else(|| value.starts_with("AArch64").then_some(8))
+                    .or(info.arm_architecture);
+            }
+            "Model" if meaningful(value) => info.board = Some(value.to_owned()),
+            "physical id" => {
+                socket = value.parse::<u32>().ok();
+                if let Some(id) = socket {
+                    sockets.insert(id);
+                }
+            }
+            "core id" => {
+                if let (Some(package), Ok(core)) = (socket, value.parse::<u32>()) {
+                    cores.insert((package, core));
+                }
+            }
+            "cpu cores" => cores_per_socket = value.parse::<u32>().ok().or(cores_per_socket),
+            "siblings" => info.siblings = value.parse::<u32>().ok().or(info.siblings),
+            "cpu MHz" => {
+                if let Some(mhz) = positive(value) {
+                    mhz_sum += mhz;
+                    mhz_count += 1;
+                }
+            }
+            "flags" => {
+                info.hypervisor = info.hypervisor
+                    || value
+                        .split_ascii_whitespace()
+                        .any(|flag| flag == "hypervisor");
+            }
+            _ => {}
+        }
+    }
+
+    info.sockets = count(sockets.len());
+    info.physical_cores = count(cores.len()).or_else(|| {
+        let per_socket: u32 = cores_per_socket?;
+        Some(per_socket.saturating_mul(info.sockets.unwrap_or(1))).filter(|n| *n > 0)
+    });
+    if mhz_count > 0 {
+        info.mhz = Some(mhz_sum / f64::from(mhz_count));
+    }
+    info
+}
+
+/// The maker's processors count energy as AMD's do.
+pub fn is_amd(vendor: &str) -> bool {
+    matches!(vendor, "AuthenticAMD" | "HygonGenuine")
+}
+
+/// `vendor_id` of the first processor, without reading all of a long /proc/cpuinfo.
+pub fn cpu_vendor(root: &Path) -> Option<String> {
+    let mut buffer = [0u8; 1024];
+    let kept = Kept::open(&root.join("proc/cpuinfo")).ok()?;
+    parse_cpuinfo(kept.read_start(&mut buffer).ok()?).vendor_id
+}
+
+/// A value that says something: some kernels write `unknown`, `N/A` or a bare number.
+pub(crate) fn meaningful(value: &str) -> bool {
+    !value.is_empty() && !matches!(value, "unknown" | "N/A" | "0" | "(null)")
+}
+
+fn parse_number(value: &str) -> Option<u32> {
+    match value
+        .strip_prefix("0x")
+        .or_else(|| value.strip_prefix("0X"))
+    {
+        Some(hex) => u32::from_str_radix(hex, 16).ok(),
+        None => value.parse().ok(),
+    }
+}
+
+pub(crate) fn positive(value: &str) -> Option<f64> {
+    value
+        .parse::<f64>()
+        .ok()
+        .filter(|v| v.is_finite() && *v > 0.0)
+}
+
+pub(crate) fn count(n: usize) -> Option<u32> {
+    u32::try_from(n).ok().filter(|n| *n > 0)
+}
