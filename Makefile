@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo examples test test-fast check lint probes wheel wheel-arm64 bench clean
+.PHONY: help demo examples test test-fast check lint docs probes wheel wheel-arm64 bench clean
 .DEFAULT_GOAL := demo
 
 # A PYTHON that was asked for is the one that VENV is of, also where VENV is there already.
@@ -28,7 +28,7 @@ help:  ## this list
 demo: $(VENV)/installed  ## Monte Carlo pi on real Lithops: joules per call
 	$(BIN)/python -m examples.monte_carlo_pi
 
-# All five workloads in a quick form; docs/workloads.md has the real sizes.
+# All five workloads in a quick form; docs/explanation/workloads.md has the real sizes.
 $(VENV)/examples: $(VENV)/installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check '.[examples]'
 	touch $@
@@ -60,6 +60,13 @@ lint: $(VENV)/installed  ## formatting, lints, types
 	$(BIN)/ruff check .
 	$(BIN)/mypy python/lithowatt lithops_patch examples tests/rig/rig.py
 
+$(VENV)/docs: $(VENV)/installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check '.[docs]'
+	touch $@
+
+docs: $(VENV)/docs  ## the documents as a site, in site/index.html
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
 # Builds the kernel probes anew (clang-14, llvm-14) and compares with what is committed.
 probes:  ## builds the kernel probes anew and compares them with what is committed
 	dir=$$(mktemp -d) && ebpf-probes/build.sh "$$dir/lithowatt.bpf.o" \
@@ -86,4 +93,4 @@ bench: $(VENV)/installed  ## what metering costs
 	$(BIN)/python benches/python/compare.py
 
 clean:  ## removes all that was built
-	rm -rf $(VENV) target tests/rig/target lithowatt-results
+	rm -rf $(VENV) target tests/rig/target lithowatt-results site

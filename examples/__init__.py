@@ -1,1 +1,4 @@
-"""Five workloads that meter themselves: `python -m examples.<name>`, see docs/workloads.md."""
+"""Five workloads that meter themselves: `python -m examples.NAME`.
+
+See docs/explanation/workloads.md.
+"""

@@ -42,7 +42,7 @@ const SEEN_NS: f64 = 50e3;
 ///
 /// On an EPYC 7502 an active core costs 0.33 W and its second thread 0.05 W more (pause loop at
 /// 2.5 GHz; Schöne et al., "Energy Efficiency Aspects of the AMD Zen 2 Architecture", IEEE CLUSTER
-/// 2021, VI.A). Published values go from 1.05 to 1.30, by processor and work (docs/ebpf.md), within
+/// 2021, VI.A). Published values go from 1.05 to 1.30, by processor and work (docs/how-to/ebpf.md), within
 /// what [`WORKLOAD_SPREAD`] allows for in the band.
 pub const SIBLINGS_POWER: f64 = 1.15;
 

@@ -317,7 +317,7 @@ def aws_lambda(docker: Docker, tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture(scope="module")
 def agent(docker: Docker, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """As docs/kubernetes.md says: the folder of the wheels is the context."""
+    """As docs/how-to/kubernetes.md says: the folder of the wheels is the context."""
     image = docker.image("agent")
     folder = tmp_path_factory.mktemp("dist")
     for wheel in FOLDER.glob("lithowatt-*.whl"):

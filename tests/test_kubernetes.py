@@ -149,7 +149,7 @@ def test_a_mirrors_pod_has_nothing_of_its_node_and_no_right() -> None:
 
 
 def test_with_what_the_guide_says_a_mirrors_pod_is_restricted() -> None:
-    guide = (DEPLOY.parent / "docs" / "kubernetes.md").read_text()
+    guide = (DEPLOY.parent / "docs" / "how-to" / "kubernetes.md").read_text()
     blocks = [yaml.safe_load(text) for text in re.findall(r"```yaml\n(.*?)```", guide, re.S)]
     (context,) = [b["k8s"]["container_security_context"] for b in blocks if "k8s" in b]
     spec = pod_of(edit_template(JOB, "mirror"))
@@ -208,7 +208,7 @@ def test_the_agent_serves_its_ring_when_it_is_asked_to() -> None:
     parsed = _parser().parse_args([*container["command"], *container["args"]][1:])
     assert parsed.serve_ring and parsed.metrics != "off"
     # The guide's patch does the same.
-    guide = (DEPLOY.parent / "docs" / "kubernetes.md").read_text()
+    guide = (DEPLOY.parent / "docs" / "how-to" / "kubernetes.md").read_text()
     (written,) = re.findall(r"kubectl .* --type json -p '(.*)'", guide)
     (patch,) = json.loads(written)
     (unchanged,) = [m for m in manifests() if m["kind"] == "DaemonSet"]
@@ -422,7 +422,7 @@ def test_the_manifests_image_is_the_one_that_is_built() -> None:
     (daemon,) = [m for m in manifests() if m["kind"] == "DaemonSet"]
     (container,) = daemon["spec"]["template"]["spec"]["containers"]
     dockerfile = (DEPLOY / "agent" / "Dockerfile").read_text()
-    guide = DEPLOY.parent / "docs" / "kubernetes.md"
+    guide = DEPLOY.parent / "docs" / "how-to" / "kubernetes.md"
     for text in (dockerfile, guide.read_text()):
         builds = re.findall(r"docker build .*-f (\S+) -t (\S+) dist", text)
         assert builds == [("deploy/agent/Dockerfile", container["image"])]

@@ -20,7 +20,8 @@ SECONDS = 0.03
 
 UNSEEN = ("orphan", "hidden")
 """Fates of processes that end without a trace where no look falls into their time: the kernel
-gives their CPU time to nobody, nor does it note that they were there (docs/measurement.md)."""
+gives their CPU time to nobody, nor does it note that they were there
+(docs/explanation/measurement.md)."""
 
 MISSING = ("missing", "counts once they have been waited for")
 

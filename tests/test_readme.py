@@ -88,7 +88,7 @@ def test_a_stranger_is_told(word: str) -> None:
 
 
 def test_its_links_are_there() -> None:
-    for document in [README, *sorted((TOP / "docs").glob("*.md"))]:
+    for document in [README, *sorted((TOP / "docs").rglob("*.md"))]:
         for target in re.findall(r"\]\(([^)#\s]+)", document.read_text("utf-8")):
             if "://" not in target:
                 assert (document.parent / target).exists(), f"{document.name}: {target}"

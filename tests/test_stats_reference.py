@@ -1,4 +1,4 @@
-"""``docs/stats.md`` names every key of the stats, each once, with a unit that its value has."""
+"""``docs/reference/stats.md`` names every key of the stats once, with a unit that its value has."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from lithowatt.aws import _sandbox
 from lithowatt.lithops import _task
 from rig import StaticTree
 
-DOCUMENT = Path(__file__).parent.parent / "docs" / "stats.md"
+DOCUMENT = Path(__file__).parent.parent / "docs" / "reference" / "stats.md"
 ROWS = re.findall(
     r"^\| `(worker_\w+)` \| ([^|]+) \| ([^|]+) \|$", DOCUMENT.read_text("utf-8"), re.M
 )
@@ -43,8 +43,8 @@ def test_every_key_is_in_the_reference_and_nothing_else(stats: dict[str, Any]) -
     documented = [key for key, _, _ in ROWS]
     assert sorted(documented) == sorted(set(documented)), "a key is there twice"
     real = {*stats, *_task.KEYS, *_sandbox.call_values()}
-    assert real - set(documented) == set(), "keys without a word in docs/stats.md"
-    assert set(documented) - real == set(), "words in docs/stats.md without a key"
+    assert real - set(documented) == set(), "keys without a word in docs/reference/stats.md"
+    assert set(documented) - real == set(), "words in docs/reference/stats.md without a key"
 
 
 def test_each_value_is_of_its_unit(stats: dict[str, Any]) -> None:

@@ -29,7 +29,7 @@ METRICS_ADDRESS = "127.0.0.1:9477"
 """Where the metrics are, unless told otherwise."""
 
 IDLE_SOURCES = {1: "learned", 2: "calibrated", 3: "configured", 4: "modelled"}
-"""What the account's idle source says (docs/agent.md); 0 before the first division."""
+"""What the account's idle source says (docs/how-to/agent.md); 0 before the first division."""
 
 MOST_GROUP = 2**32 - 2
 """The highest number of a group; the one above says 'none' to chown(2)."""

@@ -1,7 +1,7 @@
 """``lithowatt calibrate``: a short load ladder on this machine, and the curve that fits it.
 
 Busy workers of our own load more and more of the machine while a counter, or the file of an
-external meter, tells its power. ``docs/calibration.md`` says what becomes of it.
+external meter, tells its power. ``docs/how-to/calibration.md`` says what becomes of it.
 """
 
 from __future__ import annotations

@@ -31,7 +31,8 @@ KEEP_READABLE = f"""\
   That holds until the next boot, and lets every user read the counters. To keep it:
     echo '{TMPFILES}' \\
       | sudo tee /etc/tmpfiles.d/lithowatt.conf
-  Or leave them to root, whose agent tells everybody the joules in coarser steps (docs/agent.md):
+  Or leave them to root, whose agent gives everybody the joules in coarser steps
+  (docs/how-to/agent.md):
     """
 
 

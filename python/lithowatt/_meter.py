@@ -84,9 +84,10 @@ class EnergyMeter(Meter):
             that exists for the function alone, as on AWS Lambda; the same for every window.
 
     Raises:
-        UnknownMethodError, UnknownScopeError, UnknownDefinitionError, InvalidIntervalError,
-        ConflictingOptionsError, ProcessNotFoundError, UnreadableFileError, MalformedValueError:
-        naming the value and what is accepted.
+        LithowattError: An option has a value that is not accepted. The message names both, and
+            the class is one of ``UnknownMethodError``, ``UnknownScopeError``,
+            ``UnknownDefinitionError``, ``InvalidIntervalError``, ``ConflictingOptionsError``,
+            ``ProcessNotFoundError``, ``UnreadableFileError``, ``MalformedValueError``.
 
     Example:
         >>> with EnergyMeter() as m:

@@ -6,7 +6,7 @@
 39.5
 
 Everything is location based: what the local grid emits on average, whatever
-certificates anybody bought. Tables, sources and gaps: `docs/cost-and-carbon.md`.
+certificates anybody bought. Tables, sources and gaps: `docs/how-to/cost-and-carbon.md`.
 """
 
 from __future__ import annotations

@@ -288,7 +288,7 @@ impl Agent {
         let mut source = Source::open(&options).map_err(|why| Error::Agent {
             reason: format!("there is no energy counter to read: {}", why.reason),
             accepted: "a machine with RAPL or perf's power PMU, and the right to read it: as root, \
-                       or with a capability (docs/agent.md)",
+                       or with a capability (docs/how-to/agent.md)",
         })?;
         let lock = Lock::take(&options.path)?;
         if let Source::Rapl(rapl) = &mut source

@@ -8,7 +8,7 @@
 //!   awake, so a load of 10 % on all cores costs much more than a tenth;
 //! - *cores*: so many watts for each, by microarchitecture and clock.
 //!
-//! How the numbers were found, and how far they are off, is told in `docs/power-model.md`.
+//! How the numbers were found, and how far they are off, is told in `docs/explanation/power-model.md`.
 
 use serde::Serialize;
 

@@ -4,7 +4,7 @@
 //! public facts, and a concave curve gives package power against load. A guest or a Lambda function
 //! is charged its *share* of the host, per hardware thread, never the package. Every answer carries
 //! a 95 % band, wide where little is known. Formula, coefficients and residuals:
-//! `docs/power-model.md`.
+//! `docs/explanation/power-model.md`.
 //!
 //! ```
 //! use lithowatt::model::PowerModel;
@@ -470,7 +470,7 @@ impl PowerModel {
     /// `cores_used` is the number of logical CPUs on which the load runs: two that are always busy
     /// cost more than the same load spread over all. `frequency_mhz` is the mean clock of all CPUs;
     /// it counts where the clock at full load is known from the table. Both make the answer better
-    /// (`docs/power-model.md`), not the band narrower.
+    /// (`docs/explanation/power-model.md`), not the band narrower.
     ///
     /// # Errors
     ///

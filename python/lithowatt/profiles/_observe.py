@@ -34,7 +34,7 @@ MB_PER_VCPU = 1769.0
 GUEST_CPUS = 2
 
 #: Watts per GB of memory, lowest and highest, about the model's own value: DRAM of AWS metal
-#: hosts at idle and under full load (docs/power-model.md).
+#: hosts at idle and under full load (docs/explanation/power-model.md).
 MEMORY_WATTS_PER_GB = (0.15, 1.10)
 
 

@@ -3,7 +3,7 @@
 //! Everything is a 64-bit little-endian word, so the file reads the same in every language. Each
 //! block ends with a [`checksum`] over its words: a block that is read while it is written, cut
 //! short or forged by accident is known by it, in whatever order the bytes arrived.
-//! `docs/agent.md` has the table.
+//! `docs/how-to/agent.md` has the table.
 
 use serde::Serialize;
 
