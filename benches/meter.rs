@@ -15,6 +15,7 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use lithowatt::attribution::{Interval, Ledger};
 use lithowatt::counter::{At, Counter};
 use lithowatt::meter::{Meter, Options};
+use lithowatt::source::EnergyCounter;
 use lithowatt::source::Methods;
 use lithowatt::source::procfs::{MachineCpu, Tree};
 use lithowatt::source::rapl::Rapl;
@@ -94,7 +95,7 @@ fn parts(c: &mut Criterion) {
 
     let root = static_root();
     c.bench_function("rapl read, 4 zones", |b| {
-        let rapl = Rapl::open(root.path()).expect("four zones");
+        let mut rapl = Rapl::open(root.path()).expect("four zones");
         assert_eq!(rapl.zones().len(), ZONES.len());
         let mut out = Vec::with_capacity(ZONES.len());
         b.iter(|| {

@@ -39,7 +39,6 @@ pub fn examine(root: &Path) -> Vec<Finding> {
     for (method, result) in hub.probe(Methods::AUTO) {
         let catalog = hub.catalog();
         let (notes, hardware) = (&catalog.notes, catalog.hardware_missing.as_ref());
-        let prefix = format!("{}: ", method.name());
         let mut finding = Finding {
             method,
             available: result.is_ok(),
@@ -47,27 +46,26 @@ pub fn examine(root: &Path) -> Vec<Finding> {
             reason: None,
             fix: None,
         };
+        let mut needs_driver = false;
         match result {
             Ok(zones) => {
                 finding.gives = zones.iter().map(|z| z.name.clone()).collect();
-                let left_out: Vec<_> = notes
+                let left_out: Vec<String> = notes
                     .iter()
-                    .filter_map(|n| n.strip_prefix(&prefix))
+                    .filter(|(of, _)| *of == method)
+                    .map(|(_, note)| note.to_string())
                     .collect();
                 if !left_out.is_empty() {
                     finding.reason = Some(left_out.join("; "));
                 }
             }
             Err(why) => {
+                needs_driver = why.driver;
                 finding.reason = Some(why.reason);
                 finding.fix = why.fix;
             }
         }
-        let counter = matches!(method, Method::Rapl | Method::Perf);
-        if counter
-            && !finding.available
-            && finding.fix.as_ref().is_some_and(|f| f.contains("modprobe"))
-        {
+        if needs_driver {
             // Loading a driver helps only where there is hardware for it.
             if facts.cpu.hypervisor {
                 finding.fix = None;
@@ -100,7 +98,7 @@ pub fn examine(root: &Path) -> Vec<Finding> {
                 finding.reason = Some(facts.model.tdp().1);
             }
             Method::Ebpf => finding.gives = hub.probes_give(),
-            Method::Rapl => {}
+            _ => {}
         }
         findings.push(finding);
     }

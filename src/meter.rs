@@ -461,3 +461,49 @@ const NOT_RUNNING: Error = Error::State {
     state: "not running",
     accepted: "call start() first, or use it in a with statement",
 };
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::reading::Quality;
+    use crate::source::{Domain, Method};
+    use std::fs;
+    use std::path::Path;
+
+    #[test]
+    fn a_source_is_metered_by_its_line_in_the_registry() {
+        let root = tempfile::tempdir().unwrap();
+        let energy = root.path().join("energy");
+        fs::create_dir(&energy).unwrap();
+        let set = |package: u64| fs::write(energy.join("package"), package.to_string()).unwrap();
+        set(1_000_000);
+        std::os::unix::fs::symlink("/proc", root.path().join("proc")).unwrap();
+        let mut meter = Meter::new(Options {
+            methods: Methods::parse(["files", "rapl"]).unwrap(),
+            interval: None,
+            root: Path::to_owned(root.path()),
+            ..Options::default()
+        })
+        .unwrap();
+        meter.start().unwrap();
+        let begun = std::time::Instant::now();
+        while begun.elapsed() < std::time::Duration::from_millis(30) {
+            std::hint::spin_loop();
+        }
+        set(1_000_000 + 200_000);
+        meter.stop().unwrap();
+        let reading = meter.reading(None).unwrap();
+        let files = reading.counter(Method::Files);
+        assert!((files.domains[&Domain::Package].joules - 0.2).abs() < 1e-9);
+        assert_eq!(files.source, "measured: file package");
+        assert!(files.reasons[&Domain::Dram].starts_with("it has no file"));
+        let headline = reading.headline.as_ref().unwrap();
+        assert_eq!(headline.method, "files+cputime");
+        assert_ne!(headline.quality, Quality::Modelled);
+        assert!((headline.division.machine - 0.2).abs() < 1e-9);
+        assert!(!reading.counter(Method::Rapl).available);
+        let told = serde_json::to_value(&reading).unwrap();
+        assert_eq!(told["files"]["available"], true);
+        assert_eq!(told["rapl"]["available"], false);
+    }
+}

@@ -7,7 +7,7 @@
 use serde_json::{Map, Value, json};
 
 use crate::reading::{Headline, MethodReading, Reading, SystemReading};
-use crate::source::Domain;
+use crate::source::{Domain, Method};
 
 /// Version of the table below.
 pub const SCHEMA: u32 = 1;
@@ -74,13 +74,13 @@ pub fn stats(reading: &Reading, compact: bool) -> Map<String, Value> {
     domains(
         &mut t,
         "rapl",
-        &reading.rapl,
+        reading.counter(Method::Rapl),
         &["pkg", "cores", "uncore", "dram", "psys"],
     );
     domains(
         &mut t,
         "perf",
-        &reading.perf,
+        reading.counter(Method::Perf),
         &["pkg", "cores", "dram", "psys"],
     );
     t.put("machine_scope", true);
@@ -144,8 +144,8 @@ fn headline(t: &mut Table, reading: &Reading) {
     t.put(
         "energy_method_used",
         [
-            used(reading.perf.available, "perf"),
-            used(reading.rapl.available, "rapl"),
+            used(reading.counter(Method::Perf).available, "perf"),
+            used(reading.counter(Method::Rapl).available, "rapl"),
             used(reading.ebpf.available, "ebpf"),
             used(reading.system.is_some(), "psutil"),
         ]

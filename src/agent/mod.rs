@@ -22,11 +22,9 @@ use crate::error::{Error, Result};
 use crate::machine::ceilings;
 use crate::machine::facts::{Facts, IdleSource};
 use crate::machine::rest::Rest;
-use crate::source::perf::PowerPmu;
 use crate::source::procfs::{MachineCpu, idle_between, is_amd};
-use crate::source::rapl::Rapl;
 use crate::source::ring::layout::{Account, Header, LAYOUT, MOST_ZONES, Sample, boot_id};
-use crate::source::{Domain, Method, ReadFault, Unavailable, Zone};
+use crate::source::{Domain, EnergyCounter, Method, ReadFault, Unavailable, Zone};
 
 pub mod groups;
 pub(crate) mod writer;
@@ -120,60 +118,46 @@ impl Options {
                 "up to 100 samples a second in steps of 1000 µJ or more, or a group of readers",
             );
         }
-        if !matches!(self.method, None | Some(Method::Rapl | Method::Perf)) {
+        if self
+            .method
+            .is_some_and(|method| method.energy_counter().is_none())
+        {
             return refuse("its method is no counter".into(), "rapl or perf");
         }
         Ok(())
     }
 }
 
-/// The counters that the agent holds.
-#[derive(Debug)]
-enum Source {
-    Rapl(Rapl),
-    Perf(PowerPmu),
+/// The counters of the method that was asked for, or of the first whose counters can be read.
+fn open_counter(options: &Options) -> std::result::Result<Box<dyn EnergyCounter>, Unavailable> {
+    let wanted = |method: &Method| options.method.is_none_or(|asked| asked == *method);
+    let mut refused: Option<Unavailable> = None;
+    for (_, open) in Method::energy_counters().filter(|(method, _)| wanted(method)) {
+        match open(&options.root) {
+            Ok(counter) => return Ok(counter),
+            Err(why) => {
+                refused = Some(match refused {
+                    Some(first) => Unavailable {
+                        reason: format!("{}; {}", first.reason, why.reason),
+                        ..first
+                    },
+                    None => why,
+                });
+            }
+        }
+    }
+    Err(refused.unwrap_or_else(|| Unavailable::absent("the method counts no energy")))
 }
 
-impl Source {
-    fn open(options: &Options) -> std::result::Result<Self, Unavailable> {
-        let rapl = || Rapl::open(&options.root).map(Self::Rapl);
-        let perf = || PowerPmu::open(&options.root).map(Self::Perf);
-        match options.method {
-            Some(Method::Perf) => perf(),
-            Some(_) => rapl(),
-            None => rapl().or_else(|why| {
-                perf().map_err(|other| Unavailable {
-                    reason: format!("{}; {}", why.reason, other.reason),
-                    ..why
-                })
-            }),
-        }
-    }
-
-    fn zones(&self) -> &[Zone] {
-        match self {
-            Self::Rapl(rapl) => rapl.zones(),
-            Self::Perf(perf) => perf.zones(),
-        }
-    }
-
-    fn read(&mut self, out: &mut Vec<std::result::Result<u64, ReadFault>>) -> At {
-        let asleep_ns = clock::asleep_ns();
-        let from_ns = clock::monotonic_ns();
-        match self {
-            Self::Rapl(rapl) => rapl.read(out),
-            Self::Perf(perf) => perf.read(out),
-        }
-        At::between(from_ns, clock::monotonic_ns(), asleep_ns)
-    }
-
-    /// Power limits of the packages, W.
-    fn limits(&mut self) -> &[f64] {
-        match self {
-            Self::Rapl(rapl) => rapl.limits(),
-            Self::Perf(_) => &[],
-        }
-    }
+/// Reads every counter, and when.
+fn read_counter(
+    counter: &mut dyn EnergyCounter,
+    out: &mut Vec<std::result::Result<u64, ReadFault>>,
+) -> At {
+    let asleep_ns = clock::asleep_ns();
+    let from_ns = clock::monotonic_ns();
+    counter.read(out);
+    At::between(from_ns, clock::monotonic_ns(), asleep_ns)
 }
 
 /// A container or pod as it was at the end of a round.
@@ -252,7 +236,7 @@ pub struct Agent {
     _lock: Lock,
     options: Options,
     facts: Arc<Facts>,
-    source: Source,
+    source: Box<dyn EnergyCounter>,
     zones: Vec<Zone>,
     counters: Vec<Counter>,
     base_uj: Vec<u64>,
@@ -285,17 +269,15 @@ impl Agent {
     pub fn open(options: Options) -> Result<Self> {
         options.check()?;
         let facts = Facts::of(&options.root);
-        let mut source = Source::open(&options).map_err(|why| Error::Agent {
+        let mut source = open_counter(&options).map_err(|why| Error::Agent {
             reason: format!("there is no energy counter to read: {}", why.reason),
             accepted: "a machine with RAPL or perf's power PMU, and the right to read it: as root, \
                        or with a capability (docs/how-to/agent.md)",
         })?;
         let lock = Lock::take(&options.path)?;
-        if let Source::Rapl(rapl) = &mut source
-            && facts.cpu.vendor.as_deref().is_some_and(is_amd)
-        {
+        if facts.cpu.vendor.as_deref().is_some_and(is_amd) {
             // The ring's totals have to be right from the first.
-            rapl.leave_out_mirrors();
+            source.leave_out_mirrors();
         }
         let mut zones = source.zones().to_vec();
         zones.truncate(MOST_ZONES);
@@ -311,7 +293,7 @@ impl Agent {
             })
             .collect();
         let mut raw = Vec::new();
-        let at = source.read(&mut raw);
+        let at = read_counter(source.as_mut(), &mut raw);
         let now = at.t_ns;
         let t_ns = now.saturating_add_signed(offset_ns.saturating_neg());
         let boot = boot_id(&options.root).unwrap_or([0, 0]);
@@ -447,7 +429,7 @@ impl Agent {
     /// Takes one sample, and ends a round where it is time.
     pub fn step(&mut self) {
         self.raw.clear();
-        let at = self.source.read(&mut self.raw);
+        let at = read_counter(self.source.as_mut(), &mut self.raw);
         let now = at.t_ns;
         let quantum = self.options.quantum_uj;
         for (i, counter) in self.counters.iter_mut().enumerate() {

@@ -264,3 +264,29 @@ fn an_agent_in_a_thread_samples_and_says_good_bye() {
     assert!(!running.is_alive());
     assert_eq!(ring.look(clock::monotonic_ns()), Err(ReadFault::Stopped));
 }
+
+#[test]
+fn a_source_is_published_by_its_line_in_the_registry() {
+    let machine = Machine::new();
+    let energy = machine.root().join("energy");
+    fs::create_dir(&energy).unwrap();
+    let set = |package: u64, dram: u64| {
+        fs::write(energy.join("package"), package.to_string()).unwrap();
+        fs::write(energy.join("dram"), dram.to_string()).unwrap();
+    };
+    set(3_000_123, 20_000);
+    let options = Options {
+        method: Some(Method::Files),
+        ..machine.options()
+    };
+    let mut agent = Agent::open(options).unwrap();
+    let mut ring = machine.ring();
+    assert_eq!(totals(&mut ring), [3_000_000, 20_000]);
+    assert_eq!(ring.method(), Method::Files);
+    let names: Vec<_> = ring.zones().iter().map(|z| z.name.as_str()).collect();
+    assert_eq!(names, ["file package", "file dram"]);
+    set(3_500_500, 30_500);
+    agent.step();
+    ring.look(clock::monotonic_ns()).unwrap();
+    assert_eq!(ring.last().totals, [3_500_000, 30_000]);
+}

@@ -55,15 +55,16 @@ impl PyAgent {
         let method = method.map(|given| text_of("method", given)).transpose()?;
         let method = match method.as_deref() {
             None => None,
-            Some("rapl") => Some(Method::Rapl),
-            Some("perf") => Some(Method::Perf),
-            Some(other) => {
-                return Err(Error::Agent {
-                    reason: format!("its method is {other:?}"),
-                    accepted: "\"rapl\" or \"perf\"",
+            Some(name) => match Method::parse(name) {
+                Some(method) if method.energy_counter().is_some() => Some(method),
+                _ => {
+                    return Err(Error::Agent {
+                        reason: format!("its method is {name:?}"),
+                        accepted: "\"rapl\" or \"perf\"",
+                    }
+                    .into());
                 }
-                .into());
-            }
+            },
         };
         let agent = Agent::open(Options {
             path,

@@ -16,7 +16,7 @@ use crate::model::estimation::Estimation;
 use crate::model::fit;
 use crate::source::procfs::{cpu_vendor, is_amd};
 use crate::source::rapl::Rapl;
-use crate::source::{Domain, Methods};
+use crate::source::{Domain, EnergyCounter, Methods};
 use crate::{calibration, machine, memory, stats, timeline, validate};
 
 mod agent;

@@ -1,5 +1,7 @@
 //! What the energy counters of one method showed, by domain, or why they did not.
 
+use std::collections::BTreeMap;
+
 use super::{Energy, MethodReading, UPDATE_SECONDS, rss, unavailable};
 use crate::sampler::Outcome;
 use crate::source::{Domain, Method};
@@ -94,20 +96,17 @@ impl Outcome {
     fn domain(&self, method: Method, domain: Domain, seconds: f64) -> Result<Energy, String> {
         let slots = self.slots_of(method, domain);
         if slots.is_empty() {
-            let prefix = format!("{}: {domain}: ", method.name());
-            let left_out = self
-                .catalog
-                .notes
-                .iter()
-                .find_map(|n| n.strip_prefix(&prefix));
-            return Err(match left_out {
-                Some(why) => why.to_owned(),
-                None => format!("this machine has no {domain} counter"),
-            });
+            let mut notes = self.catalog.notes.iter();
+            return Err(
+                match notes.find(|(m, note)| *m == method && note.domain == Some(domain)) {
+                    Some((_, note)) => note.why.clone(),
+                    None => format!("this machine has no {domain} counter"),
+                },
+            );
         }
-        let hole = self.catalog.holes.iter().find(|(d, _)| *d == domain);
-        if let Some((_, why)) = hole.filter(|_| method == Method::Rapl) {
-            return Err(why.clone());
+        let mut holes = self.catalog.holes.iter();
+        if let Some((_, hole)) = holes.find(|(m, hole)| *m == method && hole.domain == domain) {
+            return Err(hole.why.clone());
         }
         let mut sum = Energy {
             joules: 0.0,
@@ -307,14 +306,17 @@ pub(super) fn method_reading(outcome: &Outcome, method: Method, seconds: f64) ->
 }
 
 pub(super) fn verify(
-    rapl: &MethodReading,
-    perf: &MethodReading,
+    counters: &BTreeMap<Method, MethodReading>,
     warnings: &mut Vec<String>,
 ) -> Verdict {
+    let mut readable = counters.iter().filter(|(_, reading)| reading.available);
+    let (Some((first, one)), Some((second, other))) = (readable.next(), readable.next()) else {
+        return compare(&[]);
+    };
     let pairs: Vec<Pair> = Domain::ALL
         .iter()
         .filter_map(|domain| {
-            let (a, b) = (rapl.domains.get(domain)?, perf.domains.get(domain)?);
+            let (a, b) = (one.domains.get(domain)?, other.domains.get(domain)?);
             Some(Pair {
                 domain: *domain,
                 a: (a.joules, a.half()),
@@ -327,7 +329,9 @@ pub(super) fn verify(
         && let (Some(worst), Some(domain)) = (verdict.discrepancy, verdict.domain)
     {
         warnings.push(format!(
-            "rapl and perf differ by {:.0} % on {domain} (tolerance {:.0} %)",
+            "{} and {} differ by {:.0} % on {domain} (tolerance {:.0} %)",
+            first.name(),
+            second.name(),
             worst * 100.0,
             TOLERANCE * 100.0
         ));
@@ -342,8 +346,8 @@ pub(super) fn note_faults(outcome: &Outcome, seconds: f64, warnings: &mut Vec<St
         }
     }
     // A domain that is missing in part is missed more than one that never was.
-    for (domain, why) in &outcome.catalog.holes {
-        warnings.push(format!("{domain}: {why}"));
+    for (_, hole) in &outcome.catalog.holes {
+        warnings.push(format!("{}: {}", hole.domain, hole.why));
     }
     for (i, zone) in outcome.zones().iter().enumerate() {
         if outcome.stood_ns[i] > outcome.standstill_ns() && zone.domain != Domain::Uncore {

@@ -156,10 +156,9 @@ pub struct Reading {
     pub headline: Option<Headline>,
     /// Why there is no headline.
     pub headline_reason: Option<String>,
-    /// powercap.
-    pub rapl: MethodReading,
-    /// The power PMU.
-    pub perf: MethodReading,
+    /// The machine's energy by each method that counts it.
+    #[serde(flatten)]
+    pub counters: BTreeMap<Method, MethodReading>,
     /// Kernel probes: **this call's** energy by domain, not the machine's.
     pub ebpf: MethodReading,
     /// What else they saw.
@@ -213,8 +212,9 @@ impl Reading {
         let ledger = &outcome.ledger;
         let duration = ledger.dt_ns * 1e-9;
         let mut warnings = facts.environment.problems.clone();
-        let rapl = method_reading(outcome, Method::Rapl, duration);
-        let perf = method_reading(outcome, Method::Perf, duration);
+        let counters: BTreeMap<Method, MethodReading> = Method::energy_counters()
+            .map(|(method, _)| (method, method_reading(outcome, method, duration)))
+            .collect();
         let missing = |method: Method| outcome.missing(method);
         let cpu_seconds = outcome.own_known.then_some(ledger.own_ns * 1e-9);
         let model = missing(Method::Tdp)
@@ -222,9 +222,11 @@ impl Reading {
             .then(|| modelled(outcome, facts, definition))
             .flatten();
         let mut headline_reason = None;
-        let counter = [(Method::Rapl, &rapl), (Method::Perf, &perf)]
-            .into_iter()
-            .find(|(_, reading)| reading.total.is_some());
+        // The methods are in the order in which they are preferred.
+        let counter = counters
+            .iter()
+            .find(|(_, reading)| reading.total.is_some())
+            .map(|(method, reading)| (*method, reading));
         let measured = counter.and_then(|(method, reading)| {
             measured(outcome, facts, definition, method, reading, &mut warnings)
         });
@@ -241,18 +243,21 @@ impl Reading {
         if headline.is_none() {
             headline_reason = Some(format!(
                 "no counter ({}) and {}",
-                missing(Method::Rapl)
-                    .or_else(|| rapl.reasons.get(&Domain::Package).cloned())
+                counters
+                    .first_key_value()
+                    .and_then(|(method, reading)| {
+                        missing(*method).or_else(|| reading.reasons.get(&Domain::Package).cloned())
+                    })
                     .unwrap_or_else(|| "no reading".into()),
                 no_model(outcome)
             ));
         }
         let (ebpf, probes) = probe_reading(outcome, facts, counter, headline.as_ref());
-        if outcome.methods.loads_probes() && !ebpf.available && outcome.seen.is_err() {
+        if outcome.methods.has_by_name(Method::Ebpf) && !ebpf.available && outcome.seen.is_err() {
             let why = ebpf.source.trim_start_matches("unavailable: ");
             warnings.push(format!("ebpf was asked for and is not there: {why}"));
         }
-        let verdict = verify(&rapl, &perf, &mut warnings);
+        let verdict = verify(&counters, &mut warnings);
         let system_reason = missing(Method::Psutil);
         let system = outcome
             .system
@@ -294,8 +299,7 @@ impl Reading {
             cpus: f64::from(facts.cpus.max(1)),
             headline,
             headline_reason,
-            rapl,
-            perf,
+            counters,
             ebpf,
             probes,
             model_source: match (&model, missing(Method::Tdp)) {
@@ -341,8 +345,9 @@ impl Reading {
             cpus: f64::from(facts.cpus.max(1)),
             headline: None,
             headline_reason: Some(reason.into()),
-            rapl: none.clone(),
-            perf: none.clone(),
+            counters: Method::energy_counters()
+                .map(|(method, _)| (method, none.clone()))
+                .collect(),
             ebpf: none.clone(),
             probes: None,
             model: None,
@@ -364,6 +369,18 @@ impl Reading {
             tdp_source: String::new(),
             model_share: String::new(),
         }
+    }
+
+    /// The machine's energy as one method counted it; empty where it counts none.
+    pub fn counter(&self, method: Method) -> &MethodReading {
+        static NONE: MethodReading = MethodReading {
+            available: false,
+            source: String::new(),
+            domains: BTreeMap::new(),
+            reasons: BTreeMap::new(),
+            total: None,
+        };
+        self.counters.get(&method).unwrap_or(&NONE)
     }
 
     /// Mean power of the headline, W; `None` where there is no headline or no time passed.

@@ -482,7 +482,8 @@ impl Hub {
             }
         };
         Method::ALL
-            .into_iter()
+            .iter()
+            .copied()
             .filter(|m| methods.has(*m))
             .map(|m| (m, of(m)))
             .collect()

@@ -90,7 +90,7 @@ impl Probing {
         if !methods.has(Method::Ebpf) {
             return false;
         }
-        let absent = if methods.loads_probes() {
+        let absent = if methods.has_by_name(Method::Ebpf) {
             Absent::Load
         } else {
             Absent::Leave

@@ -19,10 +19,9 @@ use crate::memory;
 use crate::source::kept;
 use crate::source::mirrors::{Mirror, Mirrors};
 use crate::source::opened::{Opened, is_to_be_tried, unless_starved};
-use crate::source::perf::{PowerPmu, TreeCount, TreeCounters};
+use crate::source::perf::{TreeCount, TreeCounters};
 use crate::source::procfs::{MachineCpu, System, Tree, is_amd};
-use crate::source::rapl::Rapl;
-use crate::source::{Method, Methods, ReadFault, Unavailable, Zone};
+use crate::source::{EnergyCounter, Method, Methods, Note, Open, ReadFault, Unavailable, Zone};
 
 /// Counters of the process tree serve the windows after the one in which they are opened, so they
 /// are for processes that meter again and again: a worker that is forked for one call never does.
@@ -58,9 +57,21 @@ pub(super) struct Resting {
 /// 100 µs, and more on a large machine, where /proc/cpuinfo is long.
 #[derive(Debug, Default)]
 pub(super) struct Legacy {
-    rapl: Option<Rapl>,
-    perf: Option<PowerPmu>,
+    counters: Vec<(Method, Box<dyn EnergyCounter>)>,
     system: Option<System>,
+}
+
+/// A method that counts energy, and its counters as far as they were opened.
+pub(super) struct Source {
+    pub(super) method: Method,
+    open: Open,
+    pub(super) counter: Opened<Box<dyn EnergyCounter>>,
+}
+
+impl Source {
+    pub(super) fn opened(&self) -> Option<&dyn EnergyCounter> {
+        self.counter.as_ref()?.as_ref().ok().map(Box::as_ref)
+    }
 }
 
 pub(super) struct State {
@@ -68,8 +79,8 @@ pub(super) struct State {
     pub(super) legacy: Legacy,
     pub(super) root: PathBuf,
     pub(super) facts: Option<Arc<Facts>>,
-    pub(super) rapl: Opened<Rapl>,
-    pub(super) perf: Opened<PowerPmu>,
+    /// Every method that counts energy, the preferred one first.
+    pub(super) sources: Vec<Source>,
     pub(super) ring: super::ring::Borrowed,
     pub(super) tree_counters: Opened<TreeCounters>,
     /// When it was last asked whether they are wanted, ns.
@@ -118,8 +129,13 @@ impl State {
             legacy: Legacy::default(),
             root: root.to_owned(),
             facts: None,
-            rapl: None,
-            perf: None,
+            sources: Method::energy_counters()
+                .map(|(method, open)| Source {
+                    method,
+                    open,
+                    counter: None,
+                })
+                .collect(),
             ring: super::ring::Borrowed::default(),
             tree_counters: None,
             tree_looked_ns: 0,
@@ -156,8 +172,11 @@ impl State {
     /// opened is tried again.
     pub(super) fn bequeath(&mut self) -> Legacy {
         Legacy {
-            rapl: self.rapl.take().and_then(Result::ok),
-            perf: self.perf.take().and_then(Result::ok),
+            counters: self
+                .sources
+                .iter_mut()
+                .filter_map(|source| Some((source.method, source.counter.take()?.ok()?)))
+                .collect(),
             system: self.system.take(),
         }
     }
@@ -174,23 +193,21 @@ impl State {
     pub(super) fn open(&mut self, methods: Methods) {
         let mut news = false;
         self.forget_lost();
-        if methods.has(Method::Rapl) && is_to_be_tried(&self.rapl) {
-            let open = || Rapl::open(&self.root);
-            let opened = self.legacy.rapl.take().map_or_else(open, Ok);
-            let is_whole = |rapl: &Rapl| rapl.holes().is_empty();
-            self.rapl = Some(unless_starved("RAPL", opened, is_whole));
-            if let Some(Ok(rapl)) = &self.rapl {
-                self.zones.extend_from_slice(rapl.zones());
+        for source in &mut self.sources {
+            let method = source.method;
+            if !methods.has(method) || !is_to_be_tried(&source.counter) {
+                continue;
             }
-            news = true;
-        }
-        if methods.has(Method::Perf) && is_to_be_tried(&self.perf) {
-            let open = || PowerPmu::open(&self.root);
-            let opened = self.legacy.perf.take().map_or_else(open, Ok);
-            self.perf = Some(unless_starved("the power PMU", opened, |_| true));
-            if let Some(Ok(perf)) = &self.perf {
-                self.zones.extend_from_slice(perf.zones());
+            let inherited = &mut self.legacy.counters;
+            let opened = match inherited.iter().position(|(of, _)| *of == method) {
+                Some(i) => Ok(inherited.swap_remove(i).1),
+                None => (source.open)(&self.root),
+            };
+            let opened = unless_starved(method.title(), opened, |c| c.holes().is_empty());
+            if let Ok(counter) = &opened {
+                self.zones.extend_from_slice(counter.zones());
             }
+            source.counter = Some(opened);
             news = true;
         }
         news |= self.open_ring(methods);
@@ -204,7 +221,7 @@ impl State {
             news = true;
         }
         news |= self.probing.open(&self.root, methods);
-        if methods.wants_tree_at_once() && is_to_be_tried(&self.tree_counters) {
+        if methods.has_by_name(Method::Perf) && is_to_be_tried(&self.tree_counters) {
             self.open_tree();
         } else if news {
             self.publish();
@@ -244,12 +261,14 @@ impl State {
         if matches!(&self.tree_counters, Some(Ok(counters)) if counters.are_lost()) {
             self.tree_counters = None;
         }
-        if let Some(Ok(perf)) = &mut self.perf
-            && perf.is_lost()
-            && let Ok(anew) = PowerPmu::open(&self.root)
-            && anew.zones() == perf.zones()
-        {
-            *perf = anew;
+        for source in &mut self.sources {
+            if let Some(Ok(counter)) = &mut source.counter
+                && counter.is_lost()
+                && let Ok(anew) = (source.open)(&self.root)
+                && anew.zones() == counter.zones()
+            {
+                *counter = anew;
+            }
         }
     }
 
@@ -284,15 +303,17 @@ impl State {
         self.mirrors = std::mem::take(&mut self.mirrors).widened(&self.zones);
         let mut missing = Vec::new();
         let mut notes = Vec::new();
-        match &self.rapl {
-            Some(Ok(rapl)) => notes.extend(rapl.notes().iter().map(|n| format!("rapl: {n}"))),
-            Some(Err(why)) => missing.push((Method::Rapl, self.lacking(why))),
-            None => {}
-        }
-        match &self.perf {
-            Some(Ok(perf)) => notes.extend(perf.notes().iter().map(|n| format!("perf: {n}"))),
-            Some(Err(why)) => missing.push((Method::Perf, self.lacking(why))),
-            None => {}
+        let mut holes = Vec::new();
+        for source in &self.sources {
+            let method = source.method;
+            match &source.counter {
+                Some(Ok(counter)) => {
+                    notes.extend(counter.notes().iter().map(|note| (method, note.clone())));
+                    holes.extend(counter.holes().iter().map(|hole| (method, hole.clone())));
+                }
+                Some(Err(why)) => missing.push((method, self.lacking(why))),
+                None => {}
+            }
         }
         if let Some(why) = self.probing.missing() {
             missing.push((Method::Ebpf, why.clone()));
@@ -307,14 +328,15 @@ impl State {
             Some(Err(why)) => Some(why.clone()),
             None => None,
         };
-        let holes = match &self.rapl {
-            Some(Ok(rapl)) => rapl.holes().to_vec(),
-            _ => Vec::new(),
-        };
         let via = self.ring.via();
         if let (Some(via), Some(words)) = (&via, self.ring.describe()) {
             missing.retain(|(method, _)| *method != via.method);
-            notes.push(format!("{}: {words}", via.method.name()));
+            let note = Note {
+                domain: None,
+                about: String::new(),
+                why: words,
+            };
+            notes.push((via.method, note));
         }
         self.catalog = Arc::new(Catalog {
             via,
@@ -351,16 +373,16 @@ impl State {
     pub(super) fn read_counters_once(&mut self, methods: Methods) -> Moment {
         let asleep_ns = clock::asleep_ns();
         let before = clock::monotonic_ns();
-        for method in [Method::Rapl, Method::Perf] {
+        for source in &mut self.sources {
+            let method = source.method;
             if !methods.has(method) {
                 continue;
             }
             self.raw.clear();
             let mut lost_times = 0;
             let from_ns = clock::monotonic_ns();
-            match (method, &mut self.rapl, &mut self.perf) {
-                (Method::Rapl, Some(Ok(rapl)), _) => rapl.read(&mut self.raw),
-                (Method::Perf, _, Some(Ok(perf))) => perf.read(&mut self.raw),
+            match &mut source.counter {
+                Some(Ok(counter)) => counter.read(&mut self.raw),
                 _ => match self.ring.read(method, from_ns, &mut self.raw) {
                     Some(lost) => lost_times = lost,
                     None => continue,
@@ -603,12 +625,13 @@ impl State {
             return;
         }
         let Some(facts) = &self.facts else { return };
-        let limits = match &mut self.rapl {
-            Some(Ok(rapl)) => rapl.limits(),
-            _ => &[],
-        };
+        let opened = self.sources.iter_mut().filter_map(|s| s.counter.as_mut());
+        let mut limits = Vec::new();
+        for counter in opened.flatten() {
+            limits.extend_from_slice(counter.limits());
+        }
         for (zone, counter) in self.zones.iter().zip(&mut self.counters) {
-            counter.most_watts = ceilings::most_watts(facts, zone, limits);
+            counter.most_watts = ceilings::most_watts(facts, zone, &limits);
         }
         self.bounded = self.counters.len();
     }

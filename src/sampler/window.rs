@@ -16,7 +16,7 @@ use crate::model::estimation::Estimation;
 use crate::source::mirrors::Mirror;
 use crate::source::perf::TreeCount;
 use crate::source::procfs::{Missed, SystemEdge, SystemState, Tree};
-use crate::source::{Domain, Method, Methods, ReadFault, Unavailable, Zone};
+use crate::source::{Hole, Method, Methods, Note, ReadFault, Unavailable, Zone};
 use crate::timeline::Timeline;
 
 /// CPU clocks and the edges of a window are read this near to each other, ns.
@@ -225,12 +225,12 @@ pub struct Catalog {
     pub(super) missing: Vec<(Method, Unavailable)>,
     /// Why hardware counters of the tree are not there.
     pub hardware_missing: Option<Unavailable>,
-    /// What sources left out.
-    pub notes: Vec<String>,
+    /// What sources left out, and why.
+    pub notes: Vec<(Method, Note)>,
     /// The counters are the node agent's.
     pub via: Option<super::Via>,
-    /// Domains of powercap of which a part cannot be read, and why.
-    pub holes: Vec<(Domain, String)>,
+    /// Domains of a method of which a part cannot be read.
+    pub holes: Vec<(Method, Hole)>,
 }
 
 /// Everything known about a window when it ends, before it is made into a reading.

@@ -1,12 +1,15 @@
 //! Sources read counters, nothing else: they know no functions, no files of ours and no Python.
+//!
+//! Every method is a line of [`Method`]'s table; those that count energy are an [`EnergyCounter`].
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, Result};
-
 pub mod ebpf;
+mod energy;
+#[cfg(test)]
+mod files;
 pub mod kept;
 pub mod mirrors;
 pub mod opened;
@@ -14,9 +17,13 @@ pub mod perf;
 pub mod plain;
 pub mod procfs;
 pub mod rapl;
+mod registry;
 pub mod ring;
 pub mod throttle;
 pub mod topology;
+
+pub use energy::{EnergyCounter, Hole, Note, Open};
+pub use registry::{Method, Methods};
 
 /// A part of the machine that has an energy counter of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -66,113 +73,6 @@ impl fmt::Display for Domain {
     }
 }
 
-/// A way to obtain a number.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Method {
-    /// Energy counters through powercap.
-    Rapl,
-    /// perf_event_open: the `power` PMU, cycles, instructions, task clock.
-    Perf,
-    /// Kernel probes.
-    Ebpf,
-    /// System and process metrics as psutil defines them, from /proc.
-    Psutil,
-    /// The power model, for where there is no counter.
-    Tdp,
-}
-
-impl Method {
-    /// All methods, in the order in which they are reported.
-    pub const ALL: [Self; 5] = [Self::Rapl, Self::Perf, Self::Ebpf, Self::Psutil, Self::Tdp];
-
-    /// The name used in stats keys.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Rapl => "rapl",
-            Self::Perf => "perf",
-            Self::Ebpf => "ebpf",
-            Self::Psutil => "psutil",
-            Self::Tdp => "tdp",
-        }
-    }
-}
-
-/// The methods that a meter was asked to use.
-///
-/// ```
-/// use lithowatt::source::{Method, Methods};
-/// let asked = Methods::parse(["rapl", "psutil"]).unwrap();
-/// assert!(asked.has(Method::Rapl) && !asked.has(Method::Perf));
-/// assert!(Methods::parse(["rappl"]).unwrap_err().to_string().contains("\"rappl\""));
-/// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Methods(u8);
-
-/// perf was asked for by name.
-const PERF_BY_NAME: u8 = 1 << 7;
-/// eBPF was asked for by name.
-const EBPF_BY_NAME: u8 = 1 << 6;
-
-impl Methods {
-    /// Every method there is.
-    pub const AUTO: Self = Self(0b1_1111);
-
-    /// Whether `method` was asked for.
-    pub fn has(self, method: Method) -> bool {
-        self.0 & (1 << method as u8) != 0
-    }
-
-    /// Whether counters of the process tree are wanted at any price, for perf was named.
-    pub fn wants_tree_at_once(self) -> bool {
-        self.0 & PERF_BY_NAME != 0
-    }
-
-    /// Whether kernel probes may be loaded, for eBPF was named.
-    pub fn loads_probes(self) -> bool {
-        self.0 & EBPF_BY_NAME != 0
-    }
-
-    /// What either of the two asks for.
-    pub fn union(self, other: Self) -> Self {
-        Self(self.0 | other.0)
-    }
-
-    /// Nothing at all.
-    pub fn none() -> Self {
-        Self(0)
-    }
-
-    /// Reads method names, case-insensitively. No name at all means [`Methods::AUTO`].
-    ///
-    /// # Errors
-    /// [`Error::UnknownMethod`] naming the first name that is none.
-    pub fn parse<I, S>(names: I) -> Result<Self>
-    where
-        I: IntoIterator<Item = S>,
-        S: AsRef<str>,
-    {
-        let mut bits = 0u8;
-        for name in names {
-            let given = name.as_ref();
-            bits |= match given.trim().to_ascii_lowercase().as_str() {
-                "auto" | "all" => Self::AUTO.0,
-                "rapl" => 1 << Method::Rapl as u8,
-                "perf" => (1 << Method::Perf as u8) | PERF_BY_NAME,
-                "ebpf" => (1 << Method::Ebpf as u8) | EBPF_BY_NAME,
-                "psutil" | "procfs" => 1 << Method::Psutil as u8,
-                "tdp" | "model" | "estimation" | "curve" => 1 << Method::Tdp as u8,
-                _ => {
-                    return Err(Error::UnknownMethod {
-                        given: given.chars().take(64).collect(),
-                    });
-                }
-            };
-        }
-        Ok(if bits == 0 { Self::AUTO } else { Self(bits) })
-    }
-}
-
 /// Why a value is not there, and what would bring it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Unavailable {
@@ -182,6 +82,9 @@ pub struct Unavailable {
     pub fix: Option<String>,
     /// The thing exists but may not be read, as opposed to being absent.
     pub denied: bool,
+    /// The fix loads a driver: it helps only where there is hardware for it.
+    #[serde(skip)]
+    pub driver: bool,
     /// Only now: the process lacks descriptors or memory, and may have them the next time.
     #[serde(skip)]
     pub passing: bool,
@@ -194,6 +97,7 @@ impl Unavailable {
             reason: reason.into(),
             fix: None,
             denied: false,
+            driver: false,
             passing: false,
         }
     }
@@ -204,6 +108,7 @@ impl Unavailable {
             reason: reason.into(),
             fix: Some(fix.into()),
             denied: true,
+            driver: false,
             passing: false,
         }
     }
@@ -231,6 +136,14 @@ impl Unavailable {
                 "{what}: there was no memory for it; tried again at the next window"
             )),
             _ => Self::absent(format!("{what}: {error}")),
+        }
+    }
+
+    /// Adds the command that loads the driver which would change it.
+    pub fn with_driver(self, command: impl Into<String>) -> Self {
+        Self {
+            driver: true,
+            ..self.with_fix(command)
         }
     }
 

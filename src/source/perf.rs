@@ -16,7 +16,7 @@ use perf_event::{Builder, ReadFormat};
 use super::kept::{self, StandardStreams};
 use super::procfs::{cpu_list, cpu_vendor, is_amd};
 use super::topology::{Scope, one_cpu_each};
-use super::{Domain, Method, ReadFault, Unavailable, Zone};
+use super::{Domain, EnergyCounter, Method, Note, ReadFault, Unavailable, Zone};
 use owned::OwnCounter;
 
 mod owned;
@@ -42,6 +42,9 @@ pub const POWER_FIX: &str = "sudo sysctl kernel.perf_event_paranoid=0";
 /// The command that opens a process's own counters until the next boot.
 pub const TREE_FIX: &str = "sudo sysctl kernel.perf_event_paranoid=2";
 
+/// The event of AMD's per-core PMU.
+const CORE_EVENT: &str = "energy-core";
+
 /// The counters of one CPU, read together with one system call.
 #[derive(Debug)]
 struct CpuGroup {
@@ -56,7 +59,7 @@ struct CpuGroup {
 pub struct PowerPmu {
     zones: Vec<Zone>,
     groups: Vec<CpuGroup>,
-    notes: Vec<String>,
+    notes: Vec<Note>,
     /// Somebody closed one of the descriptors.
     lost: bool,
 }
@@ -82,7 +85,7 @@ impl PowerPmu {
                  without one)",
                 power.display()
             ))
-            .with_fix("sudo modprobe rapl"));
+            .with_driver("sudo modprobe rapl"));
         }
         let cpus = mask(&power);
         let scope = match cpu_vendor(root) {
@@ -116,7 +119,7 @@ impl PowerPmu {
                         pmu.zones.push(zone(scale));
                     }
                     Err(why) => {
-                        pmu.notes.push(format!("{event}: {why}"));
+                        pmu.notes.push(left_out(domain, event, &why.reason));
                         refused = Some(why);
                     }
                 }
@@ -139,21 +142,22 @@ impl PowerPmu {
 
     /// AMD's per-core PMU: the sum over its cpumask is the core domain.
     fn add_core_pmu(&mut self, device: &Path) {
-        if !device.join("events/energy-core").exists() {
+        if !device.join("events").join(CORE_EVENT).exists() {
             return;
         }
         let cpus = mask(device);
         if cpus.len() > MOST_CORE_COUNTERS {
-            self.notes.push(format!(
-                "energy-core: {} cores would take an interrupt each at every reading, so the core \
-                 domain is left out",
+            let why = format!(
+                "{} cores would take an interrupt each at every reading, so the core domain is left \
+                 out",
                 cpus.len()
-            ));
+            );
+            self.notes.push(left_out(Domain::Core, CORE_EVENT, &why));
             return;
         }
         for cpu in cpus {
             let mut group = None;
-            match open_energy(device, "energy-core", cpu, &mut group) {
+            match open_energy(device, CORE_EVENT, cpu, &mut group) {
                 Ok(scale) => {
                     if let Some(group) = &mut group {
                         group.zones.push(self.zones.len());
@@ -162,34 +166,34 @@ impl PowerPmu {
                         method: Method::Perf,
                         domain: Domain::Core,
                         package: 0,
-                        name: format!("power_core/energy-core/ on cpu {cpu}"),
+                        name: format!("power_core/{CORE_EVENT}/ on cpu {cpu}"),
                         unit_joules: scale,
                         modulus: None,
                     });
                     self.groups.extend(group);
                 }
-                Err(why) => self.notes.push(format!("energy-core: {why}")),
+                Err(why) => self
+                    .notes
+                    .push(left_out(Domain::Core, CORE_EVENT, &why.reason)),
             }
         }
     }
+}
 
-    /// The counters, in the order of [`PowerPmu::read`].
-    pub fn zones(&self) -> &[Zone] {
+impl EnergyCounter for PowerPmu {
+    fn zones(&self) -> &[Zone] {
         &self.zones
     }
 
-    /// What was left out, and why.
-    pub fn notes(&self) -> &[String] {
+    fn notes(&self) -> &[Note] {
         &self.notes
     }
 
-    /// Whether somebody closed one of the descriptors: then they count no more.
-    pub fn is_lost(&self) -> bool {
+    fn is_lost(&self) -> bool {
         self.lost
     }
 
-    /// Reads every counter; appends one result per zone to `out`.
-    pub fn read(&mut self, out: &mut Vec<Result<u64, ReadFault>>) {
+    fn read(&mut self, out: &mut Vec<Result<u64, ReadFault>>) {
         let base = out.len();
         out.resize(base + self.zones.len(), Err(ReadFault::Failed));
         for group in &mut self.groups {
@@ -207,6 +211,19 @@ impl PowerPmu {
                 }
             }
         }
+    }
+}
+
+/// Opens the power PMU below `root`, as [`PowerPmu::open`].
+pub(super) fn open(root: &Path) -> Result<Box<dyn EnergyCounter>, Unavailable> {
+    Ok(Box::new(PowerPmu::open(root)?))
+}
+
+fn left_out(domain: Domain, event: &str, why: &str) -> Note {
+    Note {
+        domain: Some(domain),
+        about: event.into(),
+        why: why.into(),
     }
 }
 

@@ -13,7 +13,7 @@ use self::find::{Candidate, find};
 use super::kept::Kept;
 use super::mirrors::Mirrors;
 use super::procfs::{cpu_vendor, is_amd};
-use super::{Domain, Method, ReadFault, Unavailable, Zone};
+use super::{Domain, EnergyCounter, Hole, Method, Note, ReadFault, Unavailable, Zone};
 use crate::clock;
 use crate::counter::{At, Counter};
 
@@ -63,8 +63,8 @@ pub fn counter_value(text: &str) -> Option<u64> {
 pub struct Rapl {
     zones: Vec<Zone>,
     kept: Vec<Kept>,
-    notes: Vec<String>,
-    holes: Vec<(Domain, String)>,
+    notes: Vec<Note>,
+    holes: Vec<Hole>,
     /// Directories of the package zones.
     packages: Vec<PathBuf>,
     limits: Option<Vec<f64>>,
@@ -95,9 +95,11 @@ impl Rapl {
         let mut refused: Option<Unavailable> = None;
         for candidate in found.candidates {
             if candidate.domain == Domain::Core && one_core {
-                rapl.notes.push(
-                    "core: this maker's powercap zone is one core only, so it is left out".into(),
-                );
+                rapl.notes.push(Note {
+                    domain: Some(Domain::Core),
+                    about: Domain::Core.to_string(),
+                    why: "this maker's powercap zone is one core only, so it is left out".into(),
+                });
                 continue;
             }
             match open_zone(&candidate) {
@@ -109,11 +111,15 @@ impl Rapl {
                     rapl.kept.push(kept);
                 }
                 Err(why) => {
-                    rapl.notes.push(format!("{}: {why}", candidate.name));
-                    rapl.holes.push((
-                        candidate.domain,
-                        format!("{} cannot be read: {why}", candidate.title()),
-                    ));
+                    rapl.holes.push(Hole {
+                        domain: candidate.domain,
+                        why: format!("{} cannot be read: {why}", candidate.title()),
+                    });
+                    rapl.notes.push(Note {
+                        domain: Some(candidate.domain),
+                        about: candidate.name,
+                        why: why.reason.clone(),
+                    });
                     if refused.as_ref().is_none_or(|r| !r.denied) {
                         refused = Some(why);
                     }
@@ -132,28 +138,50 @@ impl Rapl {
                     "{} holds no RAPL package zone",
                     found.place.display()
                 ))
-                .with_fix("sudo modprobe intel_rapl_msr")
+                .with_driver("sudo modprobe intel_rapl_msr")
             }))
         }
     }
 
-    /// The zones, in the order of [`Rapl::read`].
-    pub fn zones(&self) -> &[Zone] {
+    /// What all counters of `domain` show now, J: since boot, or since they last wrapped. `None`
+    /// where there is none, or not all can be read.
+    pub fn now(&mut self, domain: Domain) -> Option<f64> {
+        let mut raw = Vec::new();
+        self.read(&mut raw);
+        if self.holes.iter().any(|hole| hole.domain == domain) {
+            return None;
+        }
+        let of_domain = self
+            .zones
+            .iter()
+            .zip(raw)
+            .filter(|(zone, _)| zone.domain == domain);
+        let joules = of_domain.map(|(zone, raw)| Some(raw.ok()? as f64 * zone.unit_joules));
+        let sum: Option<f64> = joules.sum();
+        sum.filter(|_| self.zones.iter().any(|zone| zone.domain == domain))
+    }
+}
+
+impl EnergyCounter for Rapl {
+    fn zones(&self) -> &[Zone] {
         &self.zones
     }
 
-    /// Domains of which a part cannot be read, and why: what is left is not the machine.
-    pub fn holes(&self) -> &[(Domain, String)] {
-        &self.holes
+    fn read(&mut self, out: &mut Vec<Result<u64, ReadFault>>) {
+        for kept in &self.kept {
+            out.push(read_counter(kept));
+        }
     }
 
-    /// What was left out, and why.
-    pub fn notes(&self) -> &[String] {
+    fn notes(&self) -> &[Note] {
         &self.notes
     }
 
-    /// Power limits of the packages as powercap states them, W; believable or not.
-    pub fn limits(&mut self) -> &[f64] {
+    fn holes(&self) -> &[Hole] {
+        &self.holes
+    }
+
+    fn limits(&mut self) -> &[f64] {
         let packages = &self.packages;
         self.limits.get_or_insert_with(|| {
             let files = packages
@@ -166,9 +194,8 @@ impl Rapl {
         })
     }
 
-    /// Looks for some milliseconds at zones that may show one counter, and keeps one of them. For
-    /// whoever cannot wait until a window shows it; on AMD's processors only.
-    pub fn leave_out_mirrors(&mut self) {
+    /// On AMD's processors only; it looks for some milliseconds at zones that may show one counter.
+    fn leave_out_mirrors(&mut self) {
         let mut mirrors = Mirrors::among(&self.zones);
         if mirrors.is_empty() {
             return;
@@ -197,38 +224,22 @@ impl Rapl {
             if mirrors.of(index).is_some() {
                 self.kept.remove(index);
                 let zone = self.zones.remove(index);
-                self.notes.push(format!(
-                    "{} shows the counter of another die of its package, so it is left out",
-                    zone.name
-                ));
+                self.notes.push(Note {
+                    domain: None,
+                    about: String::new(),
+                    why: format!(
+                        "{} shows the counter of another die of its package, so it is left out",
+                        zone.name
+                    ),
+                });
             }
         }
     }
+}
 
-    /// What all counters of `domain` show now, J: since boot, or since they last wrapped. `None`
-    /// where there is none, or not all can be read.
-    pub fn now(&self, domain: Domain) -> Option<f64> {
-        let mut raw = Vec::new();
-        self.read(&mut raw);
-        if self.holes.iter().any(|(d, _)| *d == domain) {
-            return None;
-        }
-        let of_domain = self
-            .zones
-            .iter()
-            .zip(raw)
-            .filter(|(zone, _)| zone.domain == domain);
-        let joules = of_domain.map(|(zone, raw)| Some(raw.ok()? as f64 * zone.unit_joules));
-        let sum: Option<f64> = joules.sum();
-        sum.filter(|_| self.zones.iter().any(|zone| zone.domain == domain))
-    }
-
-    /// Reads every counter, in units of its zone; appends one result per zone to `out`.
-    pub fn read(&self, out: &mut Vec<Result<u64, ReadFault>>) {
-        for kept in &self.kept {
-            out.push(read_counter(kept));
-        }
-    }
+/// Opens powercap's counters below `root`, as [`Rapl::open`].
+pub(super) fn open(root: &Path) -> Result<Box<dyn EnergyCounter>, Unavailable> {
+    Ok(Box::new(Rapl::open(root)?))
 }
 
 fn read_counter(kept: &Kept) -> Result<u64, ReadFault> {
@@ -349,7 +360,7 @@ mod tests {
         zone(&class, "intel-rapl:2", "package-0", "3");
         zone(&class, "intel-rapl:2:0", "dram", "4");
         zone(&class, "intel-rapl-mmio:0", "package-0", "5");
-        let rapl = Rapl::open_as(tmp.path(), || Some("GenuineIntel".into())).unwrap();
+        let mut rapl = Rapl::open_as(tmp.path(), || Some("GenuineIntel".into())).unwrap();
         assert_eq!(
             names(&rapl),
             ["psys", "package-1", "package-0", "package-0/dram"]
@@ -438,7 +449,11 @@ mod tests {
         zone(&class, "intel-rapl:1", "dram", "1");
         let rapl = Rapl::open_as(tmp.path(), || None).unwrap();
         assert_eq!(names(&rapl), ["package-0"]);
-        assert!(rapl.notes()[0].starts_with("dram: "), "{:?}", rapl.notes());
+        assert!(
+            rapl.notes()[0].to_string().starts_with("dram: "),
+            "{:?}",
+            rapl.notes()
+        );
     }
 
     #[test]
@@ -479,7 +494,7 @@ mod tests {
         zone(&class, "intel-rapl:0:0", "core", "2");
         let rapl = Rapl::open_as(tmp.path(), || Some("AuthenticAMD".into())).unwrap();
         assert_eq!(names(&rapl), ["package-0"]);
-        assert!(rapl.notes()[0].contains("one core only"));
+        assert!(rapl.notes()[0].why.contains("one core only"));
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::source::{Domain, Unavailable};
+use crate::source::{Domain, Note, Unavailable};
 
 /// Where zones are, below the root.
 const PLACES: [&str; 2] = ["sys/class/powercap", "sys/devices/virtual/powercap"];
@@ -74,7 +74,7 @@ impl Candidate {
 #[derive(Debug, Default)]
 pub(super) struct Found {
     pub(super) candidates: Vec<Candidate>,
-    pub(super) notes: Vec<String>,
+    pub(super) notes: Vec<Note>,
     /// Where they are, or where they were looked for.
     pub(super) place: PathBuf,
 }
@@ -108,7 +108,7 @@ fn unlisted(place: &Path, error: &io::Error) -> Unavailable {
              without powercap",
             place.display()
         ))
-        .with_fix("sudo modprobe intel_rapl_msr"),
+        .with_driver("sudo modprobe intel_rapl_msr"),
         io::ErrorKind::PermissionDenied => Unavailable::denied(
             format!("{} may not be listed", place.display()),
             "run where /sys is readable, or mount the host's powercap tree and pass root=",
@@ -180,9 +180,13 @@ fn sorted_out(zones: BTreeMap<String, PathBuf>, place: PathBuf) -> Found {
             (None, Some(parent)) => *parent,
             (None, None) if domain == Domain::Psys => (0, 0),
             (None, None) => {
-                found.notes.push(format!(
-                    "{domain}: the zone {id} is in no package zone, so it is not known whose it is"
-                ));
+                found.notes.push(Note {
+                    domain: Some(domain),
+                    about: domain.to_string(),
+                    why: format!(
+                        "the zone {id} is in no package zone, so it is not known whose it is"
+                    ),
+                });
                 continue;
             }
         };

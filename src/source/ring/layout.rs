@@ -270,9 +270,10 @@ impl Header {
 
 fn zone_of(words: &[u64]) -> Option<Zone> {
     let method = Method::ALL
-        .into_iter()
+        .iter()
+        .copied()
         .find(|m| *m as u64 == words[0] & 0xff)
-        .filter(|m| matches!(m, Method::Rapl | Method::Perf))?;
+        .filter(|method| method.energy_counter().is_some())?;
     let domain = Domain::ALL
         .into_iter()
         .find(|d| *d as u64 == (words[0] >> 8) & 0xff)?;

@@ -1,0 +1,188 @@
+//! Every way to obtain a number, one line each.
+//!
+//! A new source of energy is a file with an [`EnergyCounter`](super::EnergyCounter) and a line here.
+//! The place of a line is the method's number in an agent's ring, so lines are added at the end.
+
+use serde::{Deserialize, Serialize};
+
+use super::energy::Open;
+use super::{perf, rapl};
+use crate::error::{Error, Result};
+
+macro_rules! methods {
+    ($(
+        $(#[doc = $doc:literal])+
+        $(#[cfg($cfg:meta)])?
+        $variant:ident: $name:literal $(| $alias:literal)*, $title:literal, $open:expr;
+    )+) => {
+        /// A way to obtain a number.
+        #[derive(
+            Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+        )]
+        #[serde(rename_all = "lowercase")]
+        pub enum Method {
+            $( $(#[doc = $doc])+ $(#[cfg($cfg)])? $variant, )+
+        }
+
+        impl Method {
+            /// All methods, in the order in which they are reported and preferred.
+            pub const ALL: &'static [Self] = &[$( $(#[cfg($cfg)])? Self::$variant, )+];
+
+            /// The name used in stats keys.
+            pub fn name(self) -> &'static str {
+                match self {
+                    $( $(#[cfg($cfg)])? Self::$variant => $name, )+
+                }
+            }
+
+            /// What it reads, in words.
+            pub fn title(self) -> &'static str {
+                match self {
+                    $( $(#[cfg($cfg)])? Self::$variant => $title, )+
+                }
+            }
+
+            /// Reads a name or another word for it; lower case.
+            pub fn parse(name: &str) -> Option<Self> {
+                match name {
+                    $( $(#[cfg($cfg)])? $name $(| $alias)* => Some(Self::$variant), )+
+                    _ => None,
+                }
+            }
+
+            /// How its energy counters are opened; `None` where it counts no energy.
+            pub fn energy_counter(self) -> Option<Open> {
+                match self {
+                    $( $(#[cfg($cfg)])? Self::$variant => $open, )+
+                }
+            }
+        }
+    };
+}
+
+methods! {
+    /// Energy counters through powercap.
+    Rapl: "rapl", "RAPL", Some(rapl::open);
+    /// perf_event_open: the `power` PMU, cycles, instructions, task clock.
+    Perf: "perf", "the power PMU", Some(perf::open);
+    /// Kernel probes.
+    Ebpf: "ebpf", "kernel probes", None;
+    /// System and process metrics as psutil defines them, from /proc.
+    Psutil: "psutil" | "procfs", "/proc/stat", None;
+    /// The power model, for where there is no counter.
+    Tdp: "tdp" | "model" | "estimation" | "curve", "the power model", None;
+    /// Counters in plain files, for tests of what every source goes through.
+    #[cfg(test)]
+    Files: "files", "counter files", Some(super::files::open);
+}
+
+impl Method {
+    /// The methods that count energy, in the order in which they are preferred.
+    pub fn energy_counters() -> impl Iterator<Item = (Self, Open)> {
+        let all = Self::ALL.iter().copied();
+        all.filter_map(|method| Some((method, method.energy_counter()?)))
+    }
+}
+
+/// Whether a method was asked for, and how.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+enum Asked {
+    /// It was not.
+    No,
+    /// Among all there are.
+    Among,
+    /// By its name, so that it may cost more.
+    ByName,
+}
+
+/// The methods that a meter was asked to use.
+///
+/// ```
+/// use lithowatt::source::{Method, Methods};
+/// let asked = Methods::parse(["rapl", "psutil"]).unwrap();
+/// assert!(asked.has(Method::Rapl) && !asked.has(Method::Perf));
+/// assert!(Methods::parse(["rappl"]).unwrap_err().to_string().contains("\"rappl\""));
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Methods([Asked; Method::ALL.len()]);
+
+impl Methods {
+    /// Every method there is.
+    pub const AUTO: Self = Self([Asked::Among; Method::ALL.len()]);
+
+    /// Whether `method` was asked for.
+    pub fn has(self, method: Method) -> bool {
+        self.0[method as usize] != Asked::No
+    }
+
+    /// Whether `method` was asked for by its name: what costs more is done for it, too.
+    pub fn has_by_name(self, method: Method) -> bool {
+        self.0[method as usize] == Asked::ByName
+    }
+
+    /// What either of the two asks for.
+    pub fn union(mut self, other: Self) -> Self {
+        for (asked, other) in self.0.iter_mut().zip(other.0) {
+            *asked = (*asked).max(other);
+        }
+        self
+    }
+
+    /// Nothing at all.
+    pub fn none() -> Self {
+        Self([Asked::No; Method::ALL.len()])
+    }
+
+    /// Reads method names, case-insensitively. No name at all means [`Methods::AUTO`].
+    ///
+    /// # Errors
+    /// [`Error::UnknownMethod`] naming the first name that is none.
+    pub fn parse<I, S>(names: I) -> Result<Self>
+    where
+        I: IntoIterator<Item = S>,
+        S: AsRef<str>,
+    {
+        let mut methods = Self::none();
+        for name in names {
+            let given = name.as_ref();
+            let name = given.trim().to_ascii_lowercase();
+            if matches!(name.as_str(), "auto" | "all") {
+                methods = methods.union(Self::AUTO);
+            } else if let Some(method) = Method::parse(&name) {
+                methods.0[method as usize] = Asked::ByName;
+            } else {
+                return Err(Error::UnknownMethod {
+                    given: given.chars().take(64).collect(),
+                });
+            }
+        }
+        Ok(if methods == Self::none() {
+            Self::AUTO
+        } else {
+            methods
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_weighs_more_than_all() {
+        let named = Methods::parse(["perf", "auto"]).unwrap();
+        assert!(named.has_by_name(Method::Perf) && !named.has_by_name(Method::Ebpf));
+        assert!(Method::ALL.iter().all(|method| named.has(*method)));
+        let none: [&str; 0] = [];
+        assert_eq!(Methods::parse(none).unwrap(), Methods::AUTO);
+        assert!(!Methods::AUTO.has_by_name(Method::Perf));
+        let model = Methods::parse([" Curve"]).unwrap();
+        assert!(model.has(Method::Tdp) && !model.has(Method::Rapl));
+    }
+
+    #[test]
+    fn numbers_in_rings_are_kept() {
+        let numbers = [Method::Rapl, Method::Perf].map(|method| method as u64);
+        assert_eq!(numbers, [0, 1]);
+    }
+}
