@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo examples test test-fast check lint docs probes wheel wheel-arm64 bench clean
+.PHONY: help develop demo examples test test-fast check lint format docs probes wheel wheel-arm64 bench clean
 .DEFAULT_GOAL := demo
 
 # A PYTHON that was asked for is the one that VENV is of, also where VENV is there already.
@@ -12,25 +12,37 @@ export PYTHON_ASKED := yes
 endif
 VENV_CHECKED := $(shell tools/venv.sh check $(PYTHON) $(VENV))
 
-# The wheel with its optional parts, built from this checkout whenever a source changed.
+# lithowatt with its optional parts, built from this checkout whenever a source changed: the optimised
+# wheel, or after `make develop` an editable build.
 SOURCES := $(shell find src ebpf-probes python lithops_patch lithowatt.data -type f -not -name '*.pyc' 2>/dev/null) Cargo.toml Cargo.lock pyproject.toml
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+comma := ,
+install = if [ -e $(VENV)/editable ]; then \
+	    $(PIP) 'maturin>=1.9,<2' && VIRTUAL_ENV="$(abspath $(VENV))" PATH="$(abspath $(BIN)):$$PATH" maturin develop --quiet --extras $(1); \
+	else $(PIP) '.[$(1)]'; fi
 $(VENV)/installed: $(SOURCES)
 	@tools/venv.sh make $(PYTHON) $(VENV)
-	@echo "building lithowatt: 2 to 4 minutes the first time"
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --force-reinstall --no-deps .
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check '.[test,dev]'
+	@if [ -e $(VENV)/editable ]; then echo "building lithowatt (debug, editable)"; \
+	    else echo "building lithowatt: 2 to 4 minutes the first time"; fi
+	$(PIP) --upgrade pip
+	[ -e $(VENV)/editable ] || $(PIP) --force-reinstall --no-deps .
+	$(call install,test$(comma)dev)
 	touch $@
 
 help:  ## this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
+
+develop:  ## editable debug build in .venv: the other verbs use it until `make clean`
+	@tools/venv.sh make $(PYTHON) $(VENV)
+	@rm -f $(VENV)/installed && touch $(VENV)/editable
+	@$(MAKE) --no-print-directory $(VENV)/installed
 
 demo: $(VENV)/installed  ## Monte Carlo pi on real Lithops: joules per call
 	$(BIN)/python -m examples.monte_carlo_pi
 
 # All five workloads in a quick form; docs/explanation/workloads.md has the real sizes.
 $(VENV)/examples: $(VENV)/installed
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check '.[examples]'
+	$(call install,examples)
 	touch $@
 
 EXAMPLE := $(BIN)/python -m examples
@@ -52,16 +64,30 @@ test-fast: $(VENV)/installed  ## what needs neither root nor patience, a minute
 
 check: lint test-fast  ## lint and test-fast: before a commit
 
-lint: $(VENV)/installed  ## formatting, lints, types
-	cargo fmt --check
+lint: lint-rustfmt lint-clippy lint-ruff lint-format lint-types  ## formatting, lints, types: what CI runs
+
+# One definition of each linter: .pre-commit-config.yaml calls these.
+.PHONY: lint-rustfmt lint-clippy lint-ruff lint-format lint-types
+RUST_MANIFESTS := Cargo.toml tests/rig/Cargo.toml
+lint-rustfmt:
+	for manifest in $(RUST_MANIFESTS); do cargo fmt --check --manifest-path $$manifest || exit; done
+lint-clippy:
 	cargo clippy --all-targets --features python -- -D warnings
-	cargo fmt --check --manifest-path tests/rig/Cargo.toml
 	cargo clippy --all-targets --manifest-path tests/rig/Cargo.toml -- -D warnings
+lint-ruff: $(VENV)/installed
 	$(BIN)/ruff check .
+lint-format: $(VENV)/installed
+	$(BIN)/ruff format --check .
+lint-types: $(VENV)/installed
 	$(BIN)/mypy python/lithowatt lithops_patch examples tests/rig/rig.py
 
+format: $(VENV)/installed  ## formats all Rust and Python, and mends what ruff can mend
+	for manifest in $(RUST_MANIFESTS); do cargo fmt --manifest-path $$manifest || exit; done
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
 $(VENV)/docs: $(VENV)/installed
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check '.[docs]'
+	$(call install,docs)
 	touch $@
 
 docs: $(VENV)/docs  ## the documents as a site, in site/index.html
@@ -77,13 +103,13 @@ probes:  ## builds the kernel probes anew and compares them with what is committ
 # For glibc 2.17 and later (manylinux2014), whatever this machine has: zig brings the old symbols.
 WHEELS ?= dist
 wheel: $(VENV)/installed  ## a wheel for glibc 2.17 and later, in dist/
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check ziglang
+	$(PIP) ziglang
 	PATH="$(abspath $(BIN)):$$PATH" maturin build --release --quiet --zig --compatibility manylinux2014 --out $(WHEELS)
 
 # The same for arm64, on any machine: abi3 needs no Python of the target. The compiler is the one at hand
 # if it has the target (`rustup target add aarch64-unknown-linux-gnu`), else Debian's (root, apt).
 wheel-arm64: $(VENV)/installed  ## the same for arm64
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check ziglang
+	$(PIP) ziglang
 	RUSTC="$$(tests/arm64/toolchain.sh)" && export RUSTC && PATH="$(abspath $(BIN)):$$PATH" \
 	    CARGO_TARGET_DIR="$(abspath $(or $(ARM64_CACHE),target/arm64))/target" \
 	    maturin build --release --quiet --zig --target aarch64-unknown-linux-gnu --compatibility manylinux2014 --out $(WHEELS)
