@@ -270,3 +270,57 @@ def test_its_data_parse(block: Block) -> None:
     else:
         yaml = pytest.importorskip("yaml")
         assert yaml.safe_load(block.text)
+
+
+# --- names ----------------------------------------------------------------------------------------
+
+TEST_FILES = {path.name: path for path in TOP.rglob("tests/**/test_*.py")}
+PROSE = {path: path.read_text("utf-8") for path in DOCUMENTS if path.name != "CHANGELOG.md"}
+
+
+def test_tests_that_a_document_names_are_there() -> None:
+    named = 0
+    for path, text in PROSE.items():
+        for file, function in re.findall(r"`(?:[\w/]*/)?(test_\w+\.py)(?:::(test_\w+))?`", text):
+            assert file in TEST_FILES, f"{path}: {file}"
+            if function:
+                tests = TEST_FILES[file].read_text("utf-8")
+                assert f"def {function}(" in tests, f"{path}: {file}::{function}"
+            named += 1
+    assert named > 20
+
+
+def test_files_of_ours_that_a_document_names_are_there() -> None:
+    folder = "src|python|benches|deploy|examples|docs|ebpf-probes|tools|lithops_patch"
+    for path, text in PROSE.items():
+        for name in re.findall(rf"`((?:{folder})/[\w./-]+\.\w+)`", text):
+            assert (TOP / name).exists(), f"{path}: {name}"
+
+
+def test_one_name_per_layer() -> None:
+    """The glossary's table: what it names in each layer is there."""
+    from lithowatt import EnergyMeter, Estimate, Reading
+    from lithowatt.flexecutor import COLUMN_NAMES
+
+    with EnergyMeter(interval=None) as meter:
+        pass
+    stats = meter.stats()
+    text = PROSE[TOP / "docs/reference/glossary.md"]
+    rows = re.findall(r"^\| ([^|]+) \| (?:J|W|s|text) \| (.+) \|$", text, re.MULTILINE)
+    assert len(rows) > 5
+    for quantity, cells in rows:
+        python, estimate, keys, columns = (
+            [name.lstrip(".") for name in re.findall(r"`([\w.]+)`", cell)]
+            for cell in cells.split(" | ")
+        )
+        for name in python:
+            owner, _, attribute = name.rpartition(".")
+            if owner == "m":
+                assert hasattr(EnergyMeter, attribute), quantity
+            elif owner == "reading":
+                assert hasattr(Reading, attribute), quantity
+            else:
+                assert hasattr(Estimate, attribute), quantity
+        assert all(hasattr(Estimate, name) for name in estimate), quantity
+        assert all(f"worker_func_{name}" in stats for name in keys), quantity
+        assert set(columns) <= set(COLUMN_NAMES), quantity
