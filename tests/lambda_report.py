@@ -1,10 +1,10 @@
-"""Prints the seed's AWS Lambda results for Titanic, re-estimated with shares done right.
+"""Prints the prototype's AWS Lambda results for Titanic, re-estimated with correct shares.
 
     python tests/lambda_report.py
 
 The profiles (`profiles/*/stage.json` below `LITHOWATT_DATA`, by default the folder
 `shared/data` beside the checkout) are not part of the repository. No joule was measured
-in them: both columns are models. The seed's "TDP (W)" is the mean over repetitions and
+in them: both columns are models. The prototype's "TDP (W)" is the mean over repetitions and
 workers of time × CPU share × 100 (arm64) or 166 (x86_64): joules per worker, charged
 with the power of a whole package.
 """
@@ -27,10 +27,10 @@ DATA = Path(os.environ.get("LITHOWATT_DATA", Path(__file__).parents[2] / "shared
 #: Logical CPUs of a Lambda guest; the data's CPU share is a mean over them.
 GUEST_CPUS = 2
 
-#: W that the seed took for a whole processor.
+#: W that the prototype took for a whole processor.
 SEED_WATTS = {"aarch64": 100.0, "x86_64": 166.0}
 
-#: The rows of the seed's appendix: architecture, MB, workers, its "TDP (W)".
+#: The rows of the prototype's appendix: architecture, MB, workers, its "TDP (W)".
 APPENDIX = (
     *(
         ("aarch64", 512, n, w)
@@ -116,8 +116,8 @@ def main() -> int:
     """Prints the table as Markdown."""
     argparse.ArgumentParser(description=__doc__.splitlines()[0]).parse_args()
     print(
-        '| architecture | MB | workers | s | CPU s | seed\'s "TDP (W)" | J by the seed | '
-        "J, shares done right | 95 % band | seed / ours | J of the run |"
+        '| architecture | MB | workers | s | CPU s | prototype\'s "TDP (W)" | J by the prototype | '
+        "J, correct shares | 95 % band | prototype / ours | J of the run |"
     )
     print("|---|---:|---:|---:|---:|---:|---:|---:|---|---:|---:|")
     for architecture, memory_mb, workers, said in APPENDIX:

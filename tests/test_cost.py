@@ -404,7 +404,7 @@ def test_a_wrong_energy_is_named(arguments: tuple, named: str) -> None:
         energy_cost(*arguments)
 
 
-# -- the seed's correlation -------------------------------------------------------------------
+# -- the prototype's correlation -------------------------------------------------------------
 
 SEED_KEYS = {
     "aws_compute_cost",

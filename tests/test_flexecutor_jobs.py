@@ -425,7 +425,7 @@ def test_a_worker_without_the_wheel_gives_an_estimate_of_the_client(source, tmp_
         assert call["energy_method"] == "model:client"
         assert call["energy_low"] <= call["energy"] <= call["energy_high"]
         assert call["energy"] > 0
-        # Nothing that nobody measured, and nothing of the seed's zeros.
+        # Nothing that nobody measured, and none of the prototype's zeros.
         for name in ("energy_compute", "cpu_time", "TDP", "perf_energy_cores", "cpu_name"):
             assert call[name] is None, name
     metrics = read_profile(profile_of(tmp_path, "map"))[Configuration(1, 512, 2)]
@@ -454,7 +454,7 @@ def test_schedulers_train_as_before(source, tmp_path):
     before = run(source, stripped, train)["trained"]
     for name in names:
         if "error" in before[name]:
-            # The seed's analytic model trains on a column that its profiles lack.
+            # The prototype's analytic model trains on a column that its profiles lack.
             assert before[name]["error"] == "KeyError: 'RAPL'"
             assert "error" not in metered[name]
         else:
@@ -465,7 +465,7 @@ def test_schedulers_train_as_before(source, tmp_path):
 def _ours(metrics: dict[str, Any]) -> set[str]:
     """The columns that FlexExecutor did not write itself."""
     theirs = set(CORE)
-    if "RAPL_wrong" in metrics:  # the seed's fork has some of the same names
+    if "RAPL_wrong" in metrics:  # the prototype's fork has some of the same names
         theirs |= {"time_consumption", "worker_time_execution", "measurement_energy", "RAPL_wrong"}
         theirs |= {"TDP", "psutil_cpu_percent", "aws_cpu", "cpu_name", "cpu_architecture"}
         theirs |= {"cpu_cores_physical", "cpu_cores_logical", "ebpf_energy_pkg"}

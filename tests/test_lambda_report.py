@@ -1,4 +1,4 @@
-"""The seed's Lambda results, re-estimated: its own figures come out again, ours lie far below."""
+"""The prototype's Lambda results: its own figures come out again, ours lie far below."""
 
 from __future__ import annotations
 

@@ -223,7 +223,7 @@ def test_a_patched_lithops_is_plain_without_lithowatt(release: str, tmp_path: Pa
     assert not any(key.startswith((ENERGY, TASK)) for key in seen["success"]["stats"])
 
 
-# --- the snippet that the seed pastes into a handler ---------------------------
+# --- the snippet that the prototype pastes into a handler ---------------------------
 
 BEFORE = """
         from lithowatt import EnergyManager

@@ -1,4 +1,4 @@
-"""The model by the seed's names, and the ways to make its watts."""
+"""The model by the prototype's names, and the ways to make its watts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The seed's monitors against a machine whose counters the test sets."""
+"""The prototype's monitors against a machine whose counters the test sets."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ from lithowatt.profiles._file import locked, parse_profile
         ("(1.0,512,4)", (1, 512, 4)),
         ("(0.5, 1769.0, 12)", (0.5, 1769, 12)),
         (" ( 1 , 512 , 4 , ) ", (1, 512, 4)),
-        # What NumPy 2 and the seed's text make of keys.
+        # What NumPy 2 and the prototype's text make of keys.
         ("(np.float64(1.5), np.float64(2653.5), np.int64(8))", (1.5, 2653.5, 8)),
         ("(cpu 1, mem 1024, worker 10)", (1, 1024, 10)),
     ],
