@@ -81,7 +81,7 @@ PAGES = sorted({block.page for block in RUN})
 
 def test_every_block_has_a_language_that_is_checked_here() -> None:
     assert len(BLOCKS) > 50
-    known = {"python", "sh", "text", "yaml", "json", "ini"}
+    known = {"python", "sh", "text", "yaml", "json", "ini", "rust"}
     assert [block.name for block in BLOCKS if block.language not in known] == []
 
 
@@ -91,6 +91,19 @@ def test_every_block_that_is_not_run_says_why() -> None:
         of_blocks = [block for block in CHECKED if TOP / block.page == path]
         assert marks == len(of_blocks), f"{path}: a mark without a Python block"
         assert all(block.reason for block in of_blocks)
+
+
+def test_rust_is_quoted_from_the_file_that_is_named() -> None:
+    quoted = re.compile(r"^<!-- from: (\S+) -->\n```rust\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+    for path in DOCUMENTS:
+        found = quoted.findall(path.read_text("utf-8"))
+        page = path.relative_to(TOP).as_posix()
+        rust = [block for block in BLOCKS if (block.page, block.language) == (page, "rust")]
+        assert len(found) == len(rust), f"{page}: a Rust block without its file"
+        for name, text in found:
+            source = (TOP / name).read_text("utf-8")
+            for piece in re.split(r"^ *// \.\.\.\n", text, flags=re.MULTILINE):
+                assert piece.strip("\n") in source, f"{page}: {name} has no\n{piece}"
 
 
 # --- Python ---------------------------------------------------------------------------------------
