@@ -12,39 +12,12 @@ use crate::machine::facts::Facts;
 use crate::memory;
 use crate::model::estimation::Estimation;
 use crate::reading::Reading;
+pub use crate::sampler::Scope;
 use crate::sampler::{BROKEN, FACTS_BYTES, Hub, Outcome, Subject};
 use crate::source::Methods;
 use crate::source::procfs;
 use crate::task::TaskClock;
 use crate::timeline::Timeline;
-
-/// Whose energy it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Scope {
-    /// The process and, unless told otherwise, its descendants.
-    Process,
-    /// The thread that starts the meter.
-    Thread,
-    /// One coroutine or generator, driven by [`Meter::resume`] and [`Meter::suspend`].
-    Task,
-}
-
-impl Scope {
-    /// Reads a scope name.
-    ///
-    /// # Errors
-    /// [`Error::UnknownScope`].
-    pub fn parse(name: &str) -> Result<Self> {
-        match name {
-            "process" => Ok(Self::Process),
-            "thread" => Ok(Self::Thread),
-            "task" => Ok(Self::Task),
-            _ => Err(Error::UnknownScope {
-                given: name.chars().take(64).collect(),
-            }),
-        }
-    }
-}
 
 /// What a meter is asked to do.
 #[derive(Debug, Clone)]
@@ -57,7 +30,7 @@ pub struct Options {
     pub pid: Option<i64>,
     /// Its descendants too.
     pub children: bool,
-    /// Whose energy.
+    /// Whose energy: a process, a thread or a task; [`Options::cgroup`] makes it a cgroup.
     pub scope: Scope,
     /// A cgroup directory instead of a process.
     pub cgroup: Option<PathBuf>,
@@ -254,7 +227,7 @@ impl Meter {
                     return Ok(());
                 }
             },
-            (Scope::Process, _) => Subject::Process {
+            (Scope::Process | Scope::Cgroup, _) => Subject::Process {
                 // Checked by `new`.
                 pid: self
                     .options

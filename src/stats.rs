@@ -153,7 +153,7 @@ fn headline(t: &mut Table, reading: &Reading) {
     );
     let measured = reading.window_ns.1 > reading.window_ns.0;
     t.number("energy_duration", measured.then_some(reading.duration));
-    t.put("energy_scope", reading.scope);
+    t.put("energy_scope", reading.scope.name());
     t.number("energy_cpu_time", reading.cpu_seconds);
     t.number("energy_marginal", of(|h| h.division.marginal));
     t.number("energy_amortised", of(|h| h.division.amortised));
@@ -161,7 +161,7 @@ fn headline(t: &mut Table, reading: &Reading) {
     t.number("energy_machine", of(|h| h.division.machine));
     t.number("energy_idle", of(|h| h.division.idle));
     t.number("energy_others", of(|h| h.division.others));
-    t.put("energy_idle_source", h.map(|h| h.idle_source.clone()));
+    t.put("energy_idle_source", h.map(|h| h.idle_source.name()));
     t.number("energy_watts", reading.watts());
     for name in ["read", "compute", "write"] {
         let phase = reading.phases.iter().find(|p| p.name == name);

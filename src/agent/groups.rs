@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use crate::cgroup::cpu::CgroupCpu;
 use crate::cgroup::identity::{Identity, identify};
+use crate::machine::facts::IdleSource;
 use crate::source::ring::layout::{Account, GroupRow, Kind};
 
 /// Directories that are looked at in one search, so that a machine of many cgroups costs no more.
@@ -234,7 +235,7 @@ impl Groups {
     }
 
     /// Reads every group's clock and divides the energy of `round` among them.
-    pub fn settle(&mut self, round: &Round, idle_source: u64) {
+    pub fn settle(&mut self, round: &Round, idle_source: IdleSource) {
         let mut used: Vec<(u64, u64, bool)> = Vec::with_capacity(self.groups.len());
         let mut dead = Vec::new();
         for (id, group) in &mut self.groups {
@@ -268,7 +269,7 @@ impl Groups {
         account.idle_uj += idle_uj;
         account.rest_uj += rest;
         account.busy_ns += round.busy_ns.unwrap_or(0);
-        account.idle_source = idle_source;
+        account.idle_source = idle_source.number();
         account.idle_ns = round.idle_ns;
         let number = account.round;
         for ((id, ..), part) in counted.iter().zip(parts).chain(inside.iter().zip(within)) {
@@ -351,7 +352,7 @@ mod tests {
         cgroup(top, POD, 601_000);
         cgroup(top, &format!("{POD}/{A}"), 590_900);
         cgroup(top, &format!("machine.slice/libpod-{B}.scope"), 200_000);
-        groups.settle(&round(2), 1);
+        groups.settle(&round(2), IdleSource::Learned);
         assert!(adds_up(&groups));
         let of = |groups: &Groups, id: &str| {
             let found = groups
@@ -374,14 +375,14 @@ mod tests {
         assert_eq!(of(&groups, B).active_uj, 1_400_000);
         fs::remove_dir_all(top.join("machine.slice")).unwrap();
         groups.search(3);
-        groups.settle(&round(4), 1);
+        groups.settle(&round(4), IdleSource::Learned);
         assert_eq!(groups.account().gone_uj, 1_400_000);
         assert!(adds_up(&groups));
         // Another agent goes on from the rows.
         let (account, rows) = (*groups.account(), groups.rows());
         let mut next = Groups::new(Some(top.to_owned()), 10, account, rows);
         next.search(5);
-        next.settle(&round(6), 1);
+        next.settle(&round(6), IdleSource::Learned);
         assert!(adds_up(&next));
         assert!(next.all().any(|g| g.row.active_uj == pod.active_uj));
     }

@@ -206,7 +206,7 @@ pub struct Snapshot {
     /// CPU time used on the machine, s.
     pub busy_seconds: f64,
     /// Where idle power is from.
-    pub idle_source: &'static str,
+    pub idle_source: IdleSource,
     /// Containers and pods.
     pub groups: Vec<GroupState>,
     /// There are more of them than are followed.
@@ -548,24 +548,19 @@ impl Agent {
         Some(capacity.saturating_sub(idle))
     }
 
-    /// Idle power of what is divided, W, and the number of its source in an account.
-    fn idle_watts(&self) -> (f64, u64) {
+    /// Idle power of what is divided, W, and its source.
+    fn idle_watts(&self) -> (f64, IdleSource) {
         let mut watts = 0.0;
-        let mut number = 0;
+        let mut source = IdleSource::Unknown;
         for i in divided(&self.zones) {
             let zone = &self.zones[i];
             if let Some(power) = self.facts.idle_of(zone, &self.zones, &self.rests[i]) {
                 watts += power.watts;
-                number = match power.source {
-                    IdleSource::Learned => 1,
-                    IdleSource::Calibrated => 2,
-                    IdleSource::Configured => 3,
-                    IdleSource::Modelled => 4,
-                };
+                source = power.source;
             }
         }
         // Idle power is not above the least power that was seen.
-        (watts.min(self.least_watts), number)
+        (watts.min(self.least_watts), source)
     }
 
     /// Time between samples, ns.
@@ -622,21 +617,10 @@ impl Agent {
             rest_joules: joules(account.rest_uj),
             gone_joules: joules(account.gone_uj),
             busy_seconds: account.busy_ns as f64 * 1e-9,
-            idle_source: idle_source_name(account.idle_source),
+            idle_source: IdleSource::numbered(account.idle_source),
             groups,
             overflow: self.groups.overflow,
         }
-    }
-}
-
-/// The word for an account's idle source.
-pub fn idle_source_name(number: u64) -> &'static str {
-    match number {
-        1 => IdleSource::Learned.name(),
-        2 => IdleSource::Calibrated.name(),
-        3 => IdleSource::Configured.name(),
-        4 => IdleSource::Modelled.name(),
-        _ => "unknown",
     }
 }
 

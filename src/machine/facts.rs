@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
+use serde::Serialize;
+
 use crate::calibration::Calibration;
 use crate::cgroup::limits::SandboxCpu;
 use crate::machine::cpu::CpuIdentity;
@@ -27,9 +29,13 @@ pub struct IdlePower {
     pub source: IdleSource,
 }
 
-/// Where an idle power comes from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Where an idle power comes from. Its place is its number in an agent's account.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum IdleSource {
+    /// None is known.
+    #[default]
+    Unknown,
     /// Seen by this process while the machine was less than 5 % busy.
     Learned,
     /// Measured before by `lithowatt calibrate`.
@@ -41,9 +47,38 @@ pub enum IdleSource {
 }
 
 impl IdleSource {
-    /// The word for it.
+    /// All of them, by number.
+    pub const ALL: [Self; 5] = [
+        Self::Unknown,
+        Self::Learned,
+        Self::Calibrated,
+        Self::Configured,
+        Self::Modelled,
+    ];
+
+    /// The source with this number in an account; `Unknown` where there is none.
+    ///
+    /// ```
+    /// use lithowatt::machine::facts::IdleSource;
+    /// assert!(IdleSource::ALL.iter().all(|s| IdleSource::numbered(s.number()) == *s));
+    /// assert_eq!((IdleSource::numbered(1), IdleSource::numbered(9)), (IdleSource::Learned, IdleSource::Unknown));
+    /// ```
+    pub fn numbered(number: u64) -> Self {
+        let known = Self::ALL
+            .into_iter()
+            .find(|source| source.number() == number);
+        known.unwrap_or(Self::Unknown)
+    }
+
+    /// Its number in an account.
+    pub fn number(self) -> u64 {
+        self as u64
+    }
+
+    /// The name in readings.
     pub fn name(self) -> &'static str {
         match self {
+            Self::Unknown => "unknown",
             Self::Learned => "learned",
             Self::Calibrated => "calibrated",
             Self::Configured => "configured",

@@ -24,28 +24,6 @@ const BURST: f64 = 3.0;
 const SLACK_SECONDS: f64 = 0.02;
 
 impl Outcome {
-    /// Names of the timeline's columns: `cpu_seconds`, one per zone, then the model's two. A zone
-    /// that shows another's counter is `rapl:repeated:…`.
-    pub fn column_names(&self) -> Vec<String> {
-        let zones = self.zones().iter().zip(&self.mirrors).map(|(z, mirror)| {
-            // Not to be summed with the others.
-            let repeated = if mirror.is_some() { "repeated:" } else { "" };
-            format!("{}:{repeated}{}", z.method.name(), z.name)
-        });
-        std::iter::once("cpu_seconds".to_owned())
-            .chain(zones)
-            .chain(["model:package".to_owned(), "model:dram".to_owned()])
-            .collect()
-    }
-
-    pub(super) fn slots_of(&self, method: Method, domain: Domain) -> Vec<usize> {
-        let wanted = |i: &usize| {
-            let zone = &self.zones()[*i];
-            zone.method == method && zone.domain == domain && self.mirrors[*i].is_none()
-        };
-        (0..self.width).filter(wanted).collect()
-    }
-
     /// The band that the two edges of the window leave: the counter shows the energy of a window
     /// that began and ended up to one update earlier, so its length is off by `a` either way.
     fn edge_band(&self, joules: f64, seconds: f64) -> Energy {
@@ -55,14 +33,6 @@ impl Outcome {
             joules,
             low: joules / (1.0 + a),
             high: joules / (1.0 - a),
-        }
-    }
-
-    /// " via agent" where the agent reads the counters of `method`.
-    pub(super) fn via(&self, method: Method) -> &'static str {
-        match &self.catalog.via {
-            Some(via) if via.method == method => " via agent",
-            _ => "",
         }
     }
 

@@ -33,11 +33,12 @@ fn guess_within(guess: IdlePower, most: f64, ceiling: f64) -> [f64; 3] {
 }
 
 /// Idle power of some slots together: best, low, high, W.
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Idle {
     pub(super) watts: f64,
     pub(super) low: f64,
     pub(super) high: f64,
-    pub(super) source: String,
+    pub(super) source: IdleSource,
 }
 
 pub(super) fn idle_of(outcome: &Outcome, facts: &Facts, slots: &[usize]) -> Idle {
@@ -45,7 +46,7 @@ pub(super) fn idle_of(outcome: &Outcome, facts: &Facts, slots: &[usize]) -> Idle
         watts: 0.0,
         low: 0.0,
         high: 0.0,
-        source: "unknown".into(),
+        source: IdleSource::Unknown,
     };
     let mut source = None;
     let mut ceilings = 0.0;
@@ -85,9 +86,7 @@ pub(super) fn idle_of(outcome: &Outcome, facts: &Facts, slots: &[usize]) -> Idle
         idle.low = (0.95 * watts).min(ceilings);
         idle.high = (1.05 * watts).min(ceilings);
     }
-    if let Some(source) = source {
-        idle.source = source.name().into();
-    }
+    idle.source = source.unwrap_or(IdleSource::Unknown);
     idle
 }
 

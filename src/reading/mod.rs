@@ -2,6 +2,8 @@
 
 mod allotted;
 mod counters;
+mod divided;
+mod domains;
 mod doubts;
 mod headline;
 mod idle;
@@ -17,13 +19,13 @@ pub use system::{SandboxReading, SystemReading};
 
 use crate::attribution::{Division, Share};
 use crate::definition::Definition;
-use crate::machine::facts::Facts;
-use crate::sampler::Outcome;
+use crate::machine::facts::{Facts, IdleSource};
+use crate::sampler::{Outcome, Scope};
 use crate::source::{Domain, Method};
 use crate::validate::Verdict;
 use counters::{method_reading, note_faults, verify};
 use doubts::{no_model, note_busy, note_missed};
-use headline::{measured, modelled, phase_joules};
+use headline::{measured, modelled};
 use probes::probe_reading;
 use system::{note_held_back, sandbox_reading, steal_seconds, system_reading};
 
@@ -99,7 +101,7 @@ pub struct MethodReading {
 pub struct Headline {
     /// Best estimate of this call's joules.
     pub energy: Energy,
-    /// Its kind.
+    /// How it was obtained.
     pub quality: Quality,
     /// How it was made, e.g. `rapl+cputime`.
     pub method: String,
@@ -108,7 +110,7 @@ pub struct Headline {
     /// The machine's energy, divided.
     pub division: Division,
     /// Where idle power comes from.
-    pub idle_source: String,
+    pub idle_source: IdleSource,
     /// Share of the machine's busy time.
     pub share: Share,
 }
@@ -139,8 +141,8 @@ pub struct Reading {
     pub window_ns: (u64, u64),
     /// The meter still runs.
     pub running: bool,
-    /// "process", "thread", "task" or "cgroup".
-    pub scope: &'static str,
+    /// What kind of thing was metered.
+    pub scope: Scope,
     /// Samples taken in between.
     pub samples: u64,
     /// Sampler interval, s.
@@ -227,9 +229,8 @@ impl Reading {
             .iter()
             .find(|(_, reading)| reading.total.is_some())
             .map(|(method, reading)| (*method, reading));
-        let measured = counter.and_then(|(method, reading)| {
-            measured(outcome, facts, definition, method, reading, &mut warnings)
-        });
+        let measured =
+            counter.and_then(|read| measured(outcome, facts, definition, read, &mut warnings));
         if counter.is_some() && measured.is_none() {
             warnings.push(
                 "the machine's energy was read but not divided: the CPU time of what is metered \
@@ -239,7 +240,14 @@ impl Reading {
         }
         note_busy(outcome, &mut warnings);
         note_missed(outcome, &mut warnings);
-        let headline = measured.or_else(|| model.clone());
+        let probed = measured.as_ref().zip(counter);
+        let (ebpf, probes) = probe_reading(
+            outcome,
+            facts,
+            probed.map(|((headline, divided), (_, read))| (divided, headline.energy, read)),
+        );
+        let (headline, divided) = measured.or_else(|| model.clone()).unzip();
+        let model = model.map(|(headline, _)| headline);
         if headline.is_none() {
             headline_reason = Some(format!(
                 "no counter ({}) and {}",
@@ -252,7 +260,6 @@ impl Reading {
                 no_model(outcome)
             ));
         }
-        let (ebpf, probes) = probe_reading(outcome, facts, counter, headline.as_ref());
         if outcome.methods.has_by_name(Method::Ebpf) && !ebpf.available && outcome.seen.is_err() {
             let why = ebpf.source.trim_start_matches("unavailable: ");
             warnings.push(format!("ebpf was asked for and is not there: {why}"));
@@ -274,13 +281,7 @@ impl Reading {
                 name: phase.name.clone(),
                 duration: phase.ledger.dt_ns * 1e-9,
                 cpu_seconds: phase.ledger.own_ns * 1e-9,
-                joules: headline.as_ref().and_then(|h| {
-                    let ledger = match (h.quality, &phase.sandbox) {
-                        (Quality::Modelled, Some(sandbox)) => sandbox,
-                        _ => &phase.ledger,
-                    };
-                    phase_joules(outcome, h, ledger)
-                }),
+                joules: divided.as_ref().and_then(|d| d.joules_in(phase)),
                 entries: phase.entries,
             })
             .collect();
@@ -337,7 +338,7 @@ impl Reading {
             duration: 0.0,
             window_ns: (0, 0),
             running: false,
-            scope: "process",
+            scope: Scope::Process,
             samples: 0,
             interval: None,
             cpu_seconds: None,

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::headline::by_domain;
-use super::{Energy, Headline, MethodReading, Quality, unavailable};
+use super::divided::Divided;
+use super::domains::by_domain;
+use super::{Energy, MethodReading, unavailable};
 use crate::attribution::Weight;
 use crate::machine::facts::Facts;
 use crate::sampler::{Outcome, SeenWindow};
@@ -42,8 +43,7 @@ pub struct ProbeReading {
 pub(super) fn probe_reading(
     outcome: &Outcome,
     facts: &Facts,
-    counter: Option<(Method, &MethodReading)>,
-    headline: Option<&Headline>,
+    measured: Option<(&Divided, Energy, &MethodReading)>,
 ) -> (MethodReading, Option<ProbeReading>) {
     let not = |why: String| MethodReading {
         source: unavailable(Some(why)),
@@ -63,7 +63,7 @@ pub(super) fn probe_reading(
     let Some(weight) = outcome.ledger.weight.filter(|_| seen.own.is_some()) else {
         let why = format!(
             "of a {} the CPU clock tells the time; kernel probes see the machine's",
-            outcome.scope
+            outcome.scope.name()
         );
         return (not(why), None);
     };
@@ -72,24 +72,23 @@ pub(super) fn probe_reading(
         source: format!("attributed: {} seen by kernel probes", weight.name()),
         ..MethodReading::default()
     };
-    let energy = headline.filter(|h| h.quality != Quality::Modelled);
-    match (counter, energy) {
-        (Some((method, machine)), Some(headline)) => {
+    match measured {
+        Some((divided, whole, machine)) => {
             let scale = |end: f64| {
-                let joules = headline.energy.joules;
+                let joules = whole.joules;
                 if joules > 0.0 { end / joules } else { 1.0 }
             };
-            for (domain, joules) in by_domain(outcome, facts, headline, method, machine) {
+            for (domain, joules) in by_domain(outcome, facts, divided, machine) {
                 let energy = Energy {
                     joules,
-                    low: joules * scale(headline.energy.low),
-                    high: joules * scale(headline.energy.high),
+                    low: joules * scale(whole.low),
+                    high: joules * scale(whole.high),
                 };
                 reading.domains.insert(domain, energy);
             }
-            reading.total = Some(headline.energy);
+            reading.total = Some(whole);
         }
-        _ => {
+        None => {
             let why = "no energy counter whose joules could be shared".to_owned();
             reading.reasons.insert(Domain::Package, why);
         }

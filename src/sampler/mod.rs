@@ -22,6 +22,7 @@ mod probed;
 mod ring;
 mod seen;
 mod settle;
+mod slots;
 mod state;
 mod subject;
 pub mod weight;
@@ -30,8 +31,9 @@ mod window;
 pub use probed::load_probes;
 pub use ring::Via;
 pub use seen::SeenWindow;
+pub use slots::{Part, Slot, Slots};
 use state::{Legacy, State};
-pub use subject::Subject;
+pub use subject::{Scope, Subject};
 use window::Record;
 pub use window::{Catalog, Edge, Outcome, Phase};
 

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::slots::{Part, Slot, Slots};
 use super::state::{Resting, State};
 use super::subject::Subject;
 use super::window::{Active, Counted, Edge, FirstMove, Follow, Moment, Outcome, Record};
@@ -31,9 +32,6 @@ const TIMELINE_SAMPLES: usize = 2048;
 /// Idle power is learned from windows with at least this much capacity, ns of CPU: 1 % resolution.
 const IDLE_CAPACITY_NS: u64 = 1_000_000_000;
 
-/// Slots of a ledger, and columns of a timeline, for the model: packages, memory.
-const MODEL_SLOTS: usize = 2;
-
 /// A function may have used that much more than the capacity by the edges of its clocks.
 const MOST_USED: f64 = 1.05;
 
@@ -49,9 +47,6 @@ const IDLE_SLACK_NS: u64 = 2 * IDLE_STEP_NS;
 /// Idle power is not learned where a counter stood still for more than one part in so many of the
 /// stretch, at its end.
 const STOOD_PART: u64 = 10;
-
-/// Columns of a timeline before the energy slots: CPU seconds of the function.
-const TIMELINE_CPU_COLUMNS: usize = 1;
 
 impl State {
     pub(super) fn begin(
@@ -69,6 +64,7 @@ impl State {
         self.next_id += 1;
         let id = self.next_id;
         let width = self.zones.len();
+        let slots = Slots::of(width);
         let mut tree = match subject {
             Subject::Process { pid: Some(pid), .. } => Some(Tree::new(Some(pid))),
             _ => None,
@@ -103,9 +99,8 @@ impl State {
                 .root_peak_bytes();
         }
         let realtime_offset = clock_offset();
-        let mut timeline = interval_ns
-            .map(|_| Timeline::new(TIMELINE_CPU_COLUMNS + width + MODEL_SLOTS, TIMELINE_SAMPLES));
-        let ledger = Ledger::new(width + MODEL_SLOTS);
+        let mut timeline = interval_ns.map(|_| Timeline::new(slots.columns(), TIMELINE_SAMPLES));
+        let ledger = Ledger::new(slots.count());
         // CPU time is read next to the counters, so that both see the same window; what this
         // reads again below it has read already.
         self.machine.idle_ns(clock::monotonic_ns(), None);
@@ -137,7 +132,7 @@ impl State {
             false => Counted::NotYet,
         });
         let counted = counted.collect();
-        // What the counters did between windows is no concern of this one.
+        // Start values, so that wraps and gaps before this window are not reported in it.
         let ambiguous = self.counters.iter().map(|c| c.ambiguous).sum();
         let wraps = self.counters.iter().map(|c| c.wraps).sum();
         if let Some(line) = &mut timeline {
@@ -151,7 +146,7 @@ impl State {
                 estimation,
                 ours,
                 interval_ns,
-                group: start.clone(),
+                settled: start.clone(),
                 start,
                 candidate: None,
                 ledger,
@@ -205,7 +200,7 @@ impl State {
             self.count_late(&mut active.record, moment.t_ns);
             self.note_first_moves(&mut active.record, moment.t_ns);
             let from = active.record.candidate.as_ref();
-            let from = from.unwrap_or(&active.record.group).t_ns;
+            let from = from.unwrap_or(&active.record.settled).t_ns;
             // While the agent is away an interval goes on: its energy comes with the next word.
             if moment.t_ns.saturating_sub(from) >= ATTRIBUTION_NS && !self.ring.is_silent() {
                 self.end_interval(active, moment);
@@ -257,7 +252,7 @@ impl State {
             // What it did up to here is of no window, or of another.
             record.anomalies[i] = self.counters[i].anomalies;
             record.counted[i] = Counted::After(t_ns.saturating_sub(record.start.t_ns));
-            let edges = [&mut record.start, &mut record.group];
+            let edges = [&mut record.start, &mut record.settled];
             for edge in edges.into_iter().chain(&mut record.candidate) {
                 edge.totals[i] = self.counters[i].total;
                 // The interval that ends next has not all of its energy.
@@ -302,7 +297,7 @@ impl State {
             let asked = record.methods.has(self.zones[i].method);
             row.push(if asked { counter.joules(units) } else { 0.0 });
         }
-        row.extend([f64::NAN; 2]);
+        row.extend(Part::ALL.map(|_| f64::NAN));
         if last {
             line.push_last(t_ns, row);
         } else {
@@ -312,7 +307,7 @@ impl State {
 
     /// Adds the interval from the last settled edge to `edge` to the ledger.
     pub(super) fn settle(&mut self, record: &mut Record, mut edge: Edge) {
-        let from = &record.group;
+        let from = &record.settled;
         // What could not be read now is counted when it can be.
         let unread = edge.own_ns.is_none() && from.own_ns.is_some();
         let overdue = std::mem::replace(&mut record.overdue, unread);
@@ -388,7 +383,7 @@ impl State {
                 || (record.counted[i] != Counted::NotYet && edge.anomalies[i] == from.anomalies[i])
         };
         let whole: Vec<bool> = (0..joules.len()).map(whole).collect();
-        let model_then = model_joules(&record.ledger);
+        let model_then = model_joules(record);
         record.ledger.add_whole(&interval, split, &joules, &whole);
         fill_timeline(record, &edge, model_then);
         record.capacity_ns += capacity as f64;
@@ -401,7 +396,7 @@ impl State {
             ledger.add_whole(&interval, within, &joules, &whole);
             ledger.reclaim(late_ns);
         }
-        record.group = edge;
+        record.settled = edge;
         if dt_ns >= SHORT_REST_NS && interval.idle_ns.is_some() {
             let outside = (split.busy_cpus * dt_ns as f64 - interval.inside_ns as f64).max(0.0);
             let rate = outside / dt_ns as f64;
@@ -580,14 +575,14 @@ impl State {
             interval_ns: record.interval_ns,
             samples: record.samples,
             sampler_refused: self.thread_refused.is_some() && record.interval_ns.is_some(),
-            scope: follow.subject.name(),
+            scope: follow.subject.scope(),
             other_process: follow.tree.is_some(),
             faults: self.zones[..width]
                 .iter()
                 .zip(&self.faults)
                 .map(|(zone, fault)| fault.filter(|_| record.methods.has(zone.method)))
                 .collect(),
-            width,
+            slots: Slots::of(width),
             catalog: Arc::clone(&self.catalog),
             anomalies,
             late_ns: record
@@ -653,32 +648,31 @@ impl State {
     }
 }
 
-/// The model's joules so far: packages, memory.
-fn model_joules(ledger: &Ledger) -> [f64; MODEL_SLOTS] {
-    let mut joules = [0.0; MODEL_SLOTS];
-    let from = ledger.joules.len().saturating_sub(MODEL_SLOTS);
-    for (to, of) in joules.iter_mut().zip(&ledger.joules[from..]) {
-        *to = *of;
-    }
-    joules
+/// The model's joules so far, by part.
+fn model_joules(record: &Record) -> [f64; Part::ALL.len()] {
+    record
+        .slots()
+        .model()
+        .map(|place| record.ledger.joules[place])
 }
 
 /// CPU time and the model's energy of the interval that was just settled, which ends at `edge`: in
 /// each of its samples they have grown evenly.
-fn fill_timeline(record: &mut Record, edge: &Edge, model_then: [f64; MODEL_SLOTS]) {
+fn fill_timeline(record: &mut Record, edge: &Edge, model_then: [f64; Part::ALL.len()]) {
+    let (slots, now) = (record.slots(), model_joules(record));
     let Some(line) = &mut record.timeline else {
         return;
     };
-    let (from, start) = (&record.group, &record.start);
+    let (from, start) = (&record.settled, &record.start);
     let cpu = |edge: &Edge| match (edge.own_ns, start.own_ns) {
         (Some(own), Some(before)) => own.saturating_sub(before) as f64 * 1e-9,
         _ => f64::NAN,
     };
     line.fill(0, (from.t_ns, cpu(from)), (edge.t_ns, cpu(edge)));
-    let first = TIMELINE_CPU_COLUMNS + start.totals.len();
-    let now = model_joules(&record.ledger);
-    for (i, (then, now)) in model_then.into_iter().zip(now).enumerate() {
-        line.fill(first + i, (from.t_ns, then), (edge.t_ns, now));
+    let parts = Part::ALL.into_iter().zip(model_then.into_iter().zip(now));
+    for (part, (then, now)) in parts {
+        let column = slots.column(Slot::Model(part));
+        line.fill(column, (from.t_ns, then), (edge.t_ns, now));
     }
 }
 

@@ -2,8 +2,57 @@
 
 use std::sync::Arc;
 
+use serde::Serialize;
+
 use crate::cgroup::cpu::CgroupCpu;
+use crate::error::{Error, Result};
 use crate::task::TaskClock;
+
+/// What kind of thing is metered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Scope {
+    /// A process and, unless told otherwise, its descendants.
+    Process,
+    /// The thread that starts the meter.
+    Thread,
+    /// One coroutine or generator.
+    Task,
+    /// Everything in a cgroup.
+    Cgroup,
+}
+
+impl Scope {
+    /// Reads the name of a scope that a meter may be given.
+    ///
+    /// # Errors
+    /// [`Error::UnknownScope`].
+    pub fn parse(name: &str) -> Result<Self> {
+        match name {
+            "process" => Ok(Self::Process),
+            "thread" => Ok(Self::Thread),
+            "task" => Ok(Self::Task),
+            _ => Err(Error::UnknownScope {
+                given: name.chars().take(64).collect(),
+            }),
+        }
+    }
+
+    /// The name in readings and options.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Process => "process",
+            Self::Thread => "thread",
+            Self::Task => "task",
+            Self::Cgroup => "cgroup",
+        }
+    }
+
+    /// It is one thread or coroutine, which runs on one CPU at a time.
+    pub fn is_one_thread(self) -> bool {
+        matches!(self, Self::Thread | Self::Task)
+    }
+}
 
 /// Whose CPU time is weighed.
 #[derive(Debug)]
@@ -24,17 +73,18 @@ pub enum Subject {
 }
 
 impl Subject {
-    /// The word for it in readings.
-    pub(super) fn name(&self) -> &'static str {
+    /// What kind it is.
+    pub(super) fn scope(&self) -> Scope {
         match self {
-            Self::Process { .. } => "process",
-            Self::Thread(_) => "thread",
-            Self::Task(_) => "task",
-            Self::Cgroup(_) => "cgroup",
+            Self::Process { .. } => Scope::Process,
+            Self::Thread(_) => Scope::Thread,
+            Self::Task(_) => Scope::Task,
+            Self::Cgroup(_) => Scope::Cgroup,
         }
     }
 
-    /// Whether it is in the sandbox of this process.
+    /// Whether it is inside this process's own cgroup limit: only then may the model charge the
+    /// sandbox instead of the machine.
     pub(super) fn is_ours(&self) -> bool {
         matches!(
             self,

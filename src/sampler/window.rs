@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use super::probed::Probed;
 use super::seen::{SeenSoFar, SeenWindow};
-use super::subject::Subject;
+use super::slots::{Part, Slot, Slots};
+use super::subject::{Scope, Subject};
 use crate::attribution::Ledger;
 use crate::cgroup::limits::SandboxCount;
 use crate::counter::Anomalies;
@@ -16,7 +17,7 @@ use crate::model::estimation::Estimation;
 use crate::source::mirrors::Mirror;
 use crate::source::perf::TreeCount;
 use crate::source::procfs::{Missed, SystemEdge, SystemState, Tree};
-use crate::source::{Hole, Method, Methods, Note, ReadFault, Unavailable, Zone};
+use crate::source::{Domain, Hole, Method, Methods, Note, ReadFault, Unavailable, Zone};
 use crate::timeline::Timeline;
 
 /// CPU clocks and the edges of a window are read this near to each other, ns.
@@ -104,11 +105,15 @@ pub(super) struct Moment {
 pub(super) struct Record {
     pub(super) methods: Methods,
     pub(super) estimation: Estimation,
-    /// In the sandbox of this process.
+    /// The metered thing is inside this process's own cgroup limit: only then may the model charge the
+    /// sandbox instead of the machine.
     pub(super) ours: bool,
     pub(super) interval_ns: Option<u64>,
     pub(super) start: Edge,
-    pub(super) group: Edge,
+    /// The edge up to which the ledger is settled.
+    pub(super) settled: Edge,
+    /// The edge after it, which is settled when the next one comes: a short rest at the end of the
+    /// window joins the interval before it, and CPU time that turns up late still finds room.
     pub(super) candidate: Option<Edge>,
     pub(super) ledger: Ledger,
     /// CPU time of the function that no interval has had room for so far, ns.
@@ -169,6 +174,11 @@ pub(super) struct Sums {
 }
 
 impl Record {
+    /// The slots of its ledgers.
+    pub(super) fn slots(&self) -> Slots {
+        Slots::of(self.start.totals.len())
+    }
+
     pub(super) fn sums(&self) -> Sums {
         Sums {
             ledger: self.ledger.clone(),
@@ -181,8 +191,11 @@ impl Record {
     /// of the window's, though: a thread that others keep waiting there counts their work, too.
     pub(super) fn keep_late(&mut self) {
         let late_ns = std::mem::take(&mut self.late_ns);
-        let gaps_ns = self.start.cpu_gap_ns.saturating_add(self.group.cpu_gap_ns) as f64;
-        let window_ns = self.group.t_ns.saturating_sub(self.start.t_ns) as f64;
+        let gaps_ns = self
+            .start
+            .cpu_gap_ns
+            .saturating_add(self.settled.cpu_gap_ns) as f64;
+        let window_ns = self.settled.t_ns.saturating_sub(self.start.t_ns) as f64;
         let cpus = self.capacity_ns / window_ns.max(1.0);
         if late_ns > SKEW_NS + cpus * gaps_ns {
             for ledger in std::iter::once(&mut self.ledger).chain(&mut self.sandbox) {
@@ -250,12 +263,13 @@ pub struct Outcome {
     pub samples: u64,
     /// The system did not let us have a thread to sample with.
     pub sampler_refused: bool,
-    /// "process", "thread", "task" or "cgroup".
-    pub scope: &'static str,
+    /// What kind of thing was metered.
+    pub scope: Scope,
     /// The process is not this one.
     pub other_process: bool,
-    /// Counters that were known when the window began: the first so many of the catalog's.
-    pub width: usize,
+    /// The slots of the ledgers. Counters that were known when the window began are the first of the
+    /// catalog's.
+    pub slots: Slots,
     /// The sources.
     pub catalog: Arc<Catalog>,
     /// What each zone's last reading ran into, if it failed at an edge.
@@ -280,7 +294,7 @@ pub struct Outcome {
     pub wraps: u32,
     /// Readings so far apart that wraps may be missing.
     pub ambiguous: u32,
-    /// Sums over the window: one slot per zone, then model package, then model memory.
+    /// Sums over the window, by [`Slots`].
     pub ledger: Ledger,
     /// The same with the sandbox for the machine, where a quota or a cpuset makes one.
     pub sandbox: Option<Ledger>,
@@ -289,7 +303,8 @@ pub struct Outcome {
     pub sandbox_count: Option<SandboxCount>,
     /// How the model's watts were made.
     pub estimation: Estimation,
-    /// In the sandbox of this process.
+    /// The metered thing is inside this process's own cgroup limit: only then may the model charge the
+    /// sandbox instead of the machine.
     pub ours: bool,
     /// Phases, in the order of their first entry.
     pub phases: Vec<Phase>,
@@ -322,7 +337,7 @@ pub struct Outcome {
 impl Outcome {
     /// The counters, in the order of the ledger's slots.
     pub fn zones(&self) -> &[Zone] {
-        &self.catalog.zones[..self.width]
+        &self.catalog.zones[..self.slots.zones()]
     }
 
     /// The counters without those that only repeat another.
@@ -335,6 +350,45 @@ impl Outcome {
             .filter(|(_, mirror)| mirror.is_none())
             .map(|(zone, _)| zone.clone())
             .collect()
+    }
+
+    /// Names of the timeline's columns: `cpu_seconds`, one per zone, then the model's two. A zone
+    /// that shows another's counter is `rapl:repeated:…`.
+    pub fn column_names(&self) -> Vec<String> {
+        let slots = self.slots.all().map(|slot| match slot {
+            Slot::Zone(i) => {
+                let zone = &self.zones()[i];
+                // Not to be summed with the others.
+                let repeated = if self.mirrors[i].is_some() {
+                    "repeated:"
+                } else {
+                    ""
+                };
+                format!("{}:{repeated}{}", zone.method.name(), zone.name)
+            }
+            Slot::Model(Part::Package) => "model:package".to_owned(),
+            Slot::Model(Part::Memory) => "model:dram".to_owned(),
+        });
+        std::iter::once("cpu_seconds".to_owned())
+            .chain(slots)
+            .collect()
+    }
+
+    /// Places of the slots of what `method` counts of `domain`, without those that repeat another.
+    pub fn slots_of(&self, method: Method, domain: Domain) -> Vec<usize> {
+        let wanted = |i: &usize| {
+            let zone = &self.zones()[*i];
+            zone.method == method && zone.domain == domain && self.mirrors[*i].is_none()
+        };
+        (0..self.slots.zones()).filter(wanted).collect()
+    }
+
+    /// " via agent" where the agent reads the counters of `method`.
+    pub fn via(&self, method: Method) -> &'static str {
+        match &self.catalog.via {
+            Some(via) if via.method == method => " via agent",
+            _ => "",
+        }
     }
 
     /// What kernel probes saw, if they saw all of the window and of what is metered.
@@ -365,7 +419,7 @@ impl Outcome {
         if !self.methods.has(Method::Perf) {
             return Some("not asked for");
         }
-        if self.scope != "process" || self.other_process {
+        if self.scope != Scope::Process || self.other_process {
             return Some(
                 "counted for this process's own tree only, not for a part of it or others",
             );
