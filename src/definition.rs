@@ -31,7 +31,7 @@ impl Definition {
         Self::ALL.into_iter().find(|d| d.name() == name)
     }
 
-    /// The name of it.
+    /// The name that [`Definition::parse`] reads.
     pub fn name(self) -> &'static str {
         match self {
             Self::Marginal => "marginal",

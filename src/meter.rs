@@ -468,13 +468,13 @@ mod tests {
         let reading = meter.reading(None).unwrap();
         let files = reading.counter(Method::Files);
         assert!((files.domains[&Domain::Package].joules - 0.2).abs() < 1e-9);
-        assert_eq!(files.source, "measured: file package");
+        assert_eq!(files.availability.to_string(), "measured: file package");
         assert!(files.reasons[&Domain::Dram].starts_with("it has no file"));
         let headline = reading.headline.as_ref().unwrap();
         assert_eq!(headline.method, "files+cputime");
         assert_ne!(headline.quality, Quality::Modelled);
         assert!((headline.division.machine - 0.2).abs() < 1e-9);
-        assert!(!reading.counter(Method::Rapl).available);
+        assert!(!reading.counter(Method::Rapl).availability.is_available());
         let told = serde_json::to_value(&reading).unwrap();
         assert_eq!(told["files"]["available"], true);
         assert_eq!(told["rapl"]["available"], false);

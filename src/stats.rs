@@ -112,7 +112,7 @@ pub fn stats(reading: &Reading, compact: bool) -> Map<String, Value> {
     t.put("ebpf_idle_transitions", probes.idle_transitions);
     t.number("ebpf_idle_time", probes.idle_seconds);
     t.put("ebpf_thermal_events", probes.thermal_events);
-    t.put("ebpf_available", reading.ebpf.available);
+    t.put("ebpf_available", reading.ebpf.availability.is_available());
     t.put("ebpf_source", ebpf_source(reading));
     model(&mut t, reading);
     system(&mut t, reading);
@@ -144,9 +144,15 @@ fn headline(t: &mut Table, reading: &Reading) {
     t.put(
         "energy_method_used",
         [
-            used(reading.counter(Method::Perf).available, "perf"),
-            used(reading.counter(Method::Rapl).available, "rapl"),
-            used(reading.ebpf.available, "ebpf"),
+            used(
+                reading.counter(Method::Perf).availability.is_available(),
+                "perf",
+            ),
+            used(
+                reading.counter(Method::Rapl).availability.is_available(),
+                "rapl",
+            ),
+            used(reading.ebpf.availability.is_available(), "ebpf"),
             used(reading.system.is_some(), "psutil"),
         ]
         .join(", "),
@@ -199,8 +205,14 @@ fn domains(t: &mut Table, method: &str, reading: &MethodReading, keys: &[&str]) 
         &format!("{method}_energy_total"),
         reading.total.map(|e| e.joules),
     );
-    t.put(&format!("{method}_available"), reading.available);
-    t.put(&format!("{method}_source"), reading.source.clone());
+    t.put(
+        &format!("{method}_available"),
+        reading.availability.is_available(),
+    );
+    t.put(
+        &format!("{method}_source"),
+        reading.availability.to_string(),
+    );
 }
 
 fn model(t: &mut Table, reading: &Reading) {
@@ -218,7 +230,7 @@ fn model(t: &mut Table, reading: &Reading) {
                 reading.model_source, reading.model_share, reading.tdp_source
             )
         } else {
-            reading.model_source.clone()
+            reading.model_source.to_string()
         },
     );
 }
@@ -279,8 +291,8 @@ fn psutil_source(system: &SystemReading) -> String {
 
 /// How the call's joules were shared, and why something else is missing.
 fn ebpf_source(reading: &Reading) -> String {
-    let mut parts = vec![reading.ebpf.source.clone()];
-    if reading.ebpf.available {
+    let mut parts = vec![reading.ebpf.availability.to_string()];
+    if reading.ebpf.availability.is_available() {
         let energy = reading.ebpf.reasons.values();
         let probes = reading.probes.iter().flat_map(|p| &p.reasons);
         let without: Vec<String> = energy

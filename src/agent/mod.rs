@@ -112,7 +112,8 @@ impl Options {
         {
             return refuse(
                 format!(
-                    "{} samples a second in steps of {} µJ are too fine for everybody's eyes",
+                    "{} samples a second in steps of {} µJ are too fine for a ring that everybody may \
+                     read (power at a high rate is a side channel)",
                     self.rate, self.quantum_uj
                 ),
                 "up to 100 samples a second in steps of 1000 µJ or more, or a group of readers",

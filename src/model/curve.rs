@@ -143,7 +143,7 @@ pub struct ClassShares {
 }
 
 impl ClassShares {
-    /// Of a class.
+    /// The shares of the TDP for a class of processors.
     ///
     /// Servers: the geometric mean of Teads' seven hosts (full 0.88 to 1.31). Desktop and laptop:
     /// the TDP is what they settle at under sustained load; an assumption. Low-power parts: vendors

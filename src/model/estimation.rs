@@ -11,7 +11,8 @@ pub enum Estimation {
     /// The power model's curve, memory included.
     #[default]
     Curve,
-    /// TDP of the share × utilisation: no idle power, no memory. The seed's method, of the share.
+    /// TDP of the share × utilisation: no idle power, no memory: the method of the FlexExecutor energy
+    /// prototype, of the share alone.
     TdpBased,
     /// A straight line from idle to full load per vCPU, memory included.
     Vcpu,
@@ -70,7 +71,7 @@ impl Estimation {
         }
     }
 
-    /// The name of it.
+    /// The name that [`Estimation::parse`] reads.
     pub fn name(self) -> &'static str {
         match self {
             Self::Curve => "curve",

@@ -40,8 +40,8 @@ pub struct Fit {
 /// Least band: what a ladder of one program cannot tell of others.
 const LEAST_BAND: f64 = 0.08;
 
-/// What counts of the power above idle at the lowest load as doubt about idle power: the rest of
-/// the way down is the shape's word alone.
+/// Idle power below the lowest measured load is extrapolated by the curve's shape: its band is widened
+/// by this part of that gap.
 const UNSEEN: f64 = 0.3;
 
 /// Band where there are no more points than unknowns, so that the residuals say nothing.

@@ -682,7 +682,7 @@ impl PowerModel {
 /// Energy (J) by the method `tdp`, by name: `tdp_watts` × load × time.
 ///
 /// It charges a whole package's TDP, knows no idle power and no share of a host; it is here for
-/// comparison, with its units put right (the seed left the watts out).
+/// comparison, with its units put right (the prototype left the watts out).
 ///
 /// ```
 /// use lithowatt::model::tdp_energy;

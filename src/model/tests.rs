@@ -478,7 +478,7 @@ fn assumptions_travel_as_json() {
 }
 
 #[test]
-fn the_seeds_method() {
+fn tdp_energy_is_a_product() {
     assert_eq!(tdp_energy(100.0, 1.0, 85.0), 85.0);
     assert_eq!(tdp_energy(0.0, 1.0, 85.0), 0.0);
 }

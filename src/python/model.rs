@@ -99,7 +99,7 @@ impl PyPowerModel {
     }
 }
 
-/// The seed's estimate: TDP × CPU percent × time, J.
+/// Energy by the method `tdp`: TDP × CPU percent × time, J.
 #[pyfunction]
 pub fn tdp_energy(cpu_percent: f64, seconds: f64, tdp_watts: f64) -> f64 {
     model::tdp_energy(cpu_percent, seconds, tdp_watts)

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Energy, MethodReading, UPDATE_SECONDS, rss, unavailable};
+use super::{Availability, Energy, MethodReading, UPDATE_SECONDS, rss};
 use crate::sampler::Outcome;
 use crate::source::{Domain, Method};
 use crate::validate::{Pair, TOLERANCE, Verdict, compare};
@@ -240,7 +240,7 @@ fn times(n: u32) -> String {
 pub(super) fn method_reading(outcome: &Outcome, method: Method, seconds: f64) -> MethodReading {
     if let Some(why) = outcome.missing(method) {
         return MethodReading {
-            source: unavailable(Some(why)),
+            availability: Availability::Unavailable(why),
             ..MethodReading::default()
         };
     }
@@ -260,17 +260,20 @@ pub(super) fn method_reading(outcome: &Outcome, method: Method, seconds: f64) ->
         .domains
         .get(&Domain::Package)
         .map(|package| dram.map_or(*package, |dram| package.plus(*dram)));
-    reading.available = !reading.domains.is_empty();
-    reading.source = if reading.available {
+    reading.availability = if !reading.domains.is_empty() {
         let names: Vec<_> = outcome
             .zones()
             .iter()
             .filter(|z| z.method == method)
             .map(|z| z.name.as_str())
             .collect();
-        format!("measured: {}{}", names.join(", "), outcome.via(method))
+        Availability::From(format!(
+            "measured: {}{}",
+            names.join(", "),
+            outcome.via(method)
+        ))
     } else {
-        unavailable(reading.reasons.get(&Domain::Package).cloned())
+        Availability::unavailable(reading.reasons.get(&Domain::Package).cloned())
     };
     reading
 }
@@ -279,7 +282,9 @@ pub(super) fn verify(
     counters: &BTreeMap<Method, MethodReading>,
     warnings: &mut Vec<String>,
 ) -> Verdict {
-    let mut readable = counters.iter().filter(|(_, reading)| reading.available);
+    let mut readable = counters
+        .iter()
+        .filter(|(_, reading)| reading.availability.is_available());
     let (Some((first, one)), Some((second, other))) = (readable.next(), readable.next()) else {
         return compare(&[]);
     };

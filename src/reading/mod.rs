@@ -1,6 +1,7 @@
 //! What a window came to: value, unit, method, quality and band, per method and domain.
 
 mod allotted;
+mod availability;
 mod counters;
 mod divided;
 mod domains;
@@ -14,6 +15,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+pub use availability::Availability;
 pub use probes::ProbeReading;
 pub use system::{SandboxReading, SystemReading};
 
@@ -71,7 +73,7 @@ pub enum Quality {
 }
 
 impl Quality {
-    /// The word for it.
+    /// The name in readings.
     pub fn name(self) -> &'static str {
         match self {
             Self::Measured => "measured",
@@ -84,10 +86,9 @@ impl Quality {
 /// What one method saw of the machine, by domain, all packages summed.
 #[derive(Debug, Clone, PartialEq, Default, Serialize)]
 pub struct MethodReading {
-    /// Any energy was read.
-    pub available: bool,
-    /// Where it comes from, or `unavailable: <reason>`.
-    pub source: String,
+    /// Where its energy is from, or why none was read.
+    #[serde(flatten)]
+    pub availability: Availability,
     /// Energy of the machine by domain.
     pub domains: BTreeMap<Domain, Energy>,
     /// Why a domain is missing.
@@ -168,7 +169,8 @@ pub struct Reading {
     /// The model: this call's energy, by the same division as a counter's.
     pub model: Option<Headline>,
     /// Where the model is from, or why it is not there.
-    pub model_source: String,
+    #[serde(serialize_with = "as_text")]
+    pub model_source: Availability,
     /// On-CPU time by perf, s; cycles; instructions, of the tree.
     pub perf_task_clock: Option<f64>,
     /// CPU cycles of the tree.
@@ -260,8 +262,10 @@ impl Reading {
                 no_model(outcome)
             ));
         }
-        if outcome.methods.has_by_name(Method::Ebpf) && !ebpf.available && outcome.seen.is_err() {
-            let why = ebpf.source.trim_start_matches("unavailable: ");
+        if let Some(why) = ebpf.availability.reason()
+            && outcome.methods.has_by_name(Method::Ebpf)
+            && outcome.seen.is_err()
+        {
             warnings.push(format!("ebpf was asked for and is not there: {why}"));
         }
         let verdict = verify(&counters, &mut warnings);
@@ -304,8 +308,10 @@ impl Reading {
             ebpf,
             probes,
             model_source: match (&model, missing(Method::Tdp)) {
-                (Some(_), _) => outcome.estimation.method(&facts.model),
-                (None, why) => unavailable(why.or_else(|| Some("CPU time is unknown".into()))),
+                (Some(_), _) => Availability::From(outcome.estimation.method(&facts.model)),
+                (None, why) => {
+                    Availability::Unavailable(why.unwrap_or_else(|| "CPU time is unknown".into()))
+                }
             },
             model,
             perf_task_clock: count.and_then(|c| Some(c.task_clock_ns? as f64 * 1e-9)),
@@ -330,7 +336,7 @@ impl Reading {
     /// A reading without any value, and why.
     pub fn absent(reason: &str, facts: &Facts, label: Option<&str>) -> Self {
         let none = MethodReading {
-            source: unavailable(Some(reason.into())),
+            availability: Availability::Unavailable(reason.into()),
             ..MethodReading::default()
         };
         Self {
@@ -352,7 +358,7 @@ impl Reading {
             ebpf: none.clone(),
             probes: None,
             model: None,
-            model_source: none.source,
+            model_source: none.availability,
             perf_task_clock: None,
             perf_cycles: None,
             perf_instructions: None,
@@ -375,8 +381,7 @@ impl Reading {
     /// The machine's energy as one method counted it; empty where it counts none.
     pub fn counter(&self, method: Method) -> &MethodReading {
         static NONE: MethodReading = MethodReading {
-            available: false,
-            source: String::new(),
+            availability: Availability::Unavailable(String::new()),
             domains: BTreeMap::new(),
             reasons: BTreeMap::new(),
             total: None,
@@ -391,11 +396,12 @@ impl Reading {
     }
 }
 
-fn unavailable(reason: Option<String>) -> String {
-    format!(
-        "unavailable: {}",
-        reason.unwrap_or_else(|| "no reading".into())
-    )
+/// A value as it is printed.
+fn as_text<T: std::fmt::Display, S: serde::Serializer>(
+    value: &T,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(value)
 }
 
 /// Combines deviations that have nothing to do with each other.

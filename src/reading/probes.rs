@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::divided::Divided;
 use super::domains::by_domain;
-use super::{Energy, MethodReading, unavailable};
+use super::{Availability, Energy, MethodReading};
 use crate::attribution::Weight;
 use crate::machine::facts::Facts;
 use crate::sampler::{Outcome, SeenWindow};
@@ -46,7 +46,7 @@ pub(super) fn probe_reading(
     measured: Option<(&Divided, Energy, &MethodReading)>,
 ) -> (MethodReading, Option<ProbeReading>) {
     let not = |why: String| MethodReading {
-        source: unavailable(Some(why)),
+        availability: Availability::Unavailable(why),
         ..MethodReading::default()
     };
     if let Some(why) = outcome.missing(Method::Ebpf) {
@@ -68,8 +68,10 @@ pub(super) fn probe_reading(
         return (not(why), None);
     };
     let mut reading = MethodReading {
-        available: true,
-        source: format!("attributed: {} seen by kernel probes", weight.name()),
+        availability: Availability::From(format!(
+            "attributed: {} seen by kernel probes",
+            weight.name()
+        )),
         ..MethodReading::default()
     };
     match measured {
