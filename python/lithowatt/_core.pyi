@@ -4,16 +4,45 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 from types import EllipsisType
-from typing import Any
+from typing import Any, final
 
 import numpy as np
 import numpy.typing as npt
-from typing_extensions import Self
+from typing_extensions import Self, disjoint_base
+
+__all__ = [
+    "STATS_SCHEMA",
+    "TOLERANCE",
+    "Agent",
+    "Meter",
+    "PowerModel",
+    "Probes",
+    "Ring",
+    "__version__",
+    "calibration_path",
+    "cpu_identity",
+    "curve_unused",
+    "divide_energy",
+    "doctor",
+    "fit_curve",
+    "integrate",
+    "load_probes",
+    "rapl_now",
+    "read_calibration",
+    "relative_difference",
+    "ring_may_be_replaced",
+    "surroundings",
+    "tdp_energy",
+    "unload_probes",
+    "weigh",
+    "write_calibration",
+]
 
 __version__: str
 STATS_SCHEMA: int
 TOLERANCE: float
 
+@disjoint_base
 class Meter:
     """The engine of :class:`lithowatt.EnergyMeter`, whose arguments these are."""
 
@@ -23,7 +52,7 @@ class Meter:
         interval: float | EllipsisType | None = None,
         pid: int | None = None,
         children: bool = True,
-        scope: str = "process",
+        scope: str | None = None,
         cgroup: str | os.PathLike[str] | None = None,
         label: str | None = None,
         root: str | os.PathLike[str] | None = None,
@@ -63,6 +92,7 @@ class Meter:
         self,
     ) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.float64], list[str]] | None: ...
 
+@disjoint_base
 class PowerModel:
     """The engine of :class:`lithowatt.PowerModel`."""
 
@@ -92,6 +122,7 @@ class PowerModel:
     def tdp(self) -> tuple[float | None, str]: ...
     def assumptions(self) -> dict[str, Any]: ...
 
+@final
 class Agent:
     """The node agent: samples and publishes its ring from its making until it is stopped.
 
@@ -126,6 +157,7 @@ def ring_may_be_replaced(path: str | os.PathLike[str]) -> None:
         AgentError: Where something else is, saying what.
     """
 
+@final
 class Ring:
     """A ring, open for reading: at ``path``, ``LITHOWATT_RING`` or below ``root``.
 
@@ -152,6 +184,7 @@ def divide_energy(
 def doctor(root: str | os.PathLike[str] | None = None) -> list[dict[str, Any]]:
     """What can be measured below ``root``: one dict per method."""
 
+@final
 class Probes:
     """Kernel probes that are loaded on this machine, open for reading.
 

@@ -33,13 +33,21 @@ impl PyAgent {
     }
 }
 
+// What `text_signature` below says.
+const _: () = assert!(DEFAULT_RATE == 100.0 && LEAST_PUBLIC_QUANTUM_UJ == 1000);
+
 #[pymethods]
 impl PyAgent {
     #[new]
-    #[pyo3(signature = (
-        path, *, root = None, rate = DEFAULT_RATE, quantum_uj = LEAST_PUBLIC_QUANTUM_UJ,
-        round = 1.0, group = None, method = None, containers = true, node = String::new(),
-    ))]
+    #[pyo3(
+        signature = (
+            path, *, root = None, rate = DEFAULT_RATE, quantum_uj = LEAST_PUBLIC_QUANTUM_UJ,
+            round = 1.0, group = None, method = None, containers = true, node = String::new(),
+        ),
+        // Constants are `...` in the signature that pyo3 makes; the stub is compared with this one.
+        text_signature = "(path, *, root=None, rate=100.0, quantum_uj=1000, round=1.0, group=None, \
+                          method=None, containers=True, node='')"
+    )]
     #[allow(clippy::too_many_arguments, reason = "they are keywords in Python")]
     fn new(
         path: PathBuf,
