@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: help develop demo examples test test-fast check lint format docs probes wheel wheel-arm64 bench clean
+.PHONY: help develop demo examples test test-fast check lint format docs probes wheel wheel-arm64 release-check audit bench clean
 .DEFAULT_GOAL := demo
 
 # A PYTHON that was asked for is the one that VENV is of, also where VENV is there already.
@@ -64,10 +64,10 @@ test-fast: $(VENV)/installed  ## what needs neither root nor patience, a minute
 
 check: lint test-fast  ## lint and test-fast: before a commit
 
-lint: lint-rustfmt lint-clippy lint-ruff lint-format lint-types  ## formatting, lints, types: what CI runs
+lint: lint-rustfmt lint-clippy lint-ruff lint-format lint-types lint-stubs  ## formatting, lints, types, stubs: what CI runs
 
 # One definition of each linter: .pre-commit-config.yaml calls these.
-.PHONY: lint-rustfmt lint-clippy lint-ruff lint-format lint-types
+.PHONY: lint-rustfmt lint-clippy lint-ruff lint-format lint-types lint-stubs lint-workflows
 RUST_MANIFESTS := Cargo.toml tests/rig/Cargo.toml
 lint-rustfmt:
 	for manifest in $(RUST_MANIFESTS); do cargo fmt --check --manifest-path $$manifest || exit; done
@@ -79,7 +79,14 @@ lint-ruff: $(VENV)/installed
 lint-format: $(VENV)/installed
 	$(BIN)/ruff format --check .
 lint-types: $(VENV)/installed
-	$(BIN)/mypy python/lithowatt lithops_patch examples tests/rig/rig.py
+	$(BIN)/mypy python/lithowatt lithops_patch examples tests/rig/rig.py tools
+# The stub says what the built extension has: names, signatures, defaults, what can be subclassed.
+lint-stubs: $(VENV)/installed
+	$(BIN)/python -m mypy.stubtest lithowatt._core --mypy-config-file pyproject.toml
+# Not in `lint`: only a change of .github needs it.
+lint-workflows: $(VENV)/installed
+	$(PIP) 'zizmor==1.32.0'
+	$(BIN)/zizmor --quiet --offline --persona pedantic .github
 
 format: $(VENV)/installed  ## formats all Rust and Python, and mends what ruff can mend
 	for manifest in $(RUST_MANIFESTS); do cargo fmt --manifest-path $$manifest || exit; done
@@ -113,6 +120,17 @@ wheel-arm64: $(VENV)/installed  ## the same for arm64
 	RUSTC="$$(tests/arm64/toolchain.sh)" && export RUSTC && PATH="$(abspath $(BIN)):$$PATH" \
 	    CARGO_TARGET_DIR="$(abspath $(or $(ARM64_CACHE),target/arm64))/target" \
 	    maturin build --release --quiet --zig --target aarch64-unknown-linux-gnu --compatibility manylinux2014 --out $(WHEELS)
+
+# ARGS="--wheel FILE --sdist FILE" checks files that are there.
+release-check: $(VENV)/installed  ## builds wheel and sdist, checks their contents, installs and tries both
+	$(PIP) 'twine>=6'
+	$(BIN)/python tools/release_check.py $(ARGS)
+
+audit:  ## known vulnerabilities of the dependencies (asks advisory databases on the network)
+	$(PIP) 'pip-audit>=2.7'
+	$(BIN)/pip-audit --skip-editable --progress-spinner off
+	@command -v cargo-deny >/dev/null || { echo "cargo-deny is missing: cargo install --locked cargo-deny" >&2; exit 1; }
+	cargo deny check
 
 bench: $(VENV)/installed  ## what metering costs
 	cargo bench
