@@ -41,6 +41,8 @@ __all__ = [
 __version__: str
 STATS_SCHEMA: int
 TOLERANCE: float
+LAMBDA_MB_PER_VCPU: float
+"""Memory (MiB) that buys one vCPU on AWS Lambda."""
 
 @disjoint_base
 class Meter:
@@ -115,6 +117,11 @@ class PowerModel:
     def raw_vcpus_watts(
         self, vcpus: float, busy_vcpus: float
     ) -> tuple[float, float, float, str]: ...
+    def raw_share_power(
+        self, estimation: str, vcpus: float, busy_vcpus: float, memory_gib: float
+    ) -> tuple[
+        tuple[float, float, float], tuple[float, float, float], tuple[float, float, float], str
+    ]: ...
     def raw_estimation(
         self, estimation: str, vcpus: float, busy_vcpus: float, memory_gib: float
     ) -> tuple[float, float, float, str]: ...
@@ -278,6 +285,9 @@ def fit_curve(
     points: Sequence[tuple[float, float, float]], cores_per_socket: float
 ) -> dict[str, Any] | None:
     """The curve that fits ``(load, spread, W)``, loads and spreads from 0 to 1; None for none."""
+
+def lambda_vcpus(memory_mb: float) -> float:
+    """vCPUs that so many MB (MiB) of memory buy on AWS Lambda."""
 
 def tdp_energy(cpu_percent: float, seconds: float, tdp_watts: float) -> float:
     """TDP × CPU percent × time, J: the seed's plain estimate."""

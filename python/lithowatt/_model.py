@@ -3,12 +3,26 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import Any, NamedTuple
 
 from lithowatt import _core
 from lithowatt._reading import Estimate
 
-__all__ = ["Estimate", "PowerModel"]
+__all__ = ["Estimate", "PowerModel", "SharePower"]
+
+
+class SharePower(NamedTuple):
+    """Watts of a share of a machine, processor and memory, with 95 % bands.
+
+    Attributes:
+        total: All of it, W: idle + active.
+        idle: What flows at rest, W.
+        active: What flows above that, W.
+    """
+
+    total: Estimate
+    idle: Estimate
+    active: Estimate
 
 
 class PowerModel:
@@ -73,6 +87,34 @@ class PowerModel:
     def vcpus_watts(self, vcpus: float, busy_vcpus: float) -> Estimate:
         """Power in W of ``vcpus`` hardware threads of the host with ``busy_vcpus`` of them busy."""
         return Estimate(*self._model.raw_vcpus_watts(vcpus, busy_vcpus))
+
+    def share_watts(
+        self,
+        vcpus: float,
+        busy_vcpus: float,
+        memory_gib: float = 0.0,
+        *,
+        estimation: str = "curve",
+    ) -> SharePower:
+        """Power in W of a share of the host with its memory: what a meter charges a sandbox.
+
+        Args:
+            vcpus: Hardware threads of the host.
+            busy_vcpus: How many of them are busy; more than ``vcpus`` is a burst, charged as such.
+            memory_gib: Memory, GiB (2**30 bytes).
+            estimation: ``curve``, ``tdp_based`` or ``vcpu``, as for `EnergyMeter`.
+
+        Raises:
+            UnknownMethodError: For another estimation.
+
+        Example:
+            >>> model = PowerModel.for_lambda(1769, "arm64")
+            >>> power = model.share_watts(1.0, 0.5, 1769 / 1024)
+            >>> abs(power.idle.value + power.active.value - power.total.value) < 1e-9
+            True
+        """
+        *parts, method = self._model.raw_share_power(estimation, vcpus, busy_vcpus, memory_gib)
+        return SharePower(*(Estimate(*part, method) for part in parts))
 
     @property
     def tdp_watts(self) -> float | None:

@@ -40,10 +40,6 @@ __all__ = [
 _JOULES_PER_KWH = 3.6e6
 _SECONDS_PER_YEAR = 365.25 * 86400
 
-#: Memory of a Lambda function that comes with one vCPU, MB:
-#: <https://docs.aws.amazon.com/lambda/latest/dg/configuration-memory.html>.
-MB_PER_VCPU = 1769
-
 _PARTS = "763 kg for 64 vCPUs, counted part by part (https://tailpipe.ai/methodology)"
 _LCA = (
     "4017 kg for 96 vCPUs, processors, memory and 31 TB of SSD in Dell's life-cycle assessment "
@@ -632,7 +628,7 @@ def embodied(
     if size is None or size <= 0:
         what = f"vcpus {vcpus!r:.80}" if memory_mb is None else f"memory_mb {memory_mb!r:.80}"
         raise ValueError(f"{what} is not a number above 0")
-    share = size if memory_mb is None else size / MB_PER_VCPU
+    share = size if memory_mb is None else _lambda_vcpus(size)
     server = EMBODIED_KG_PER_VCPU[normalise_architecture(architecture)]
     if kg_per_vcpu is not None:
         server = estimate(kg_per_vcpu, "kg_per_vcpu")
@@ -648,6 +644,12 @@ def embodied(
         f"{server.value:.3g} kg per vCPU ({server.source}) over {life.value:g} years "
         f"({life.source})",
     )
+
+
+def _lambda_vcpus(memory_mb: float) -> float:
+    from lithowatt import _core
+
+    return _core.lambda_vcpus(memory_mb)
 
 
 def sci(

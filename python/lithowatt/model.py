@@ -292,7 +292,7 @@ def _share_watts(
     model: PowerModel, estimation: str, vcpus: float, busy: float, memory_mb: int
 ) -> Estimate:
     """Watts of a share with its memory, as a meter makes them; ``source`` is the method."""
-    return Estimate(*model._model.raw_estimation(estimation, vcpus, busy, memory_mb / 1024))
+    return model.share_watts(vcpus, busy, memory_mb / 1024, estimation=estimation).total
 
 
 def _vcpus(model: PowerModel) -> float:
@@ -307,7 +307,7 @@ def _estimation(given: str | None) -> str:
 
     name = given or os.environ.get("ENERGY_ESTIMATION_METHOD") or "curve"
     try:
-        _core.PowerModel.raw_for_cpu("").raw_estimation(name, 1.0, 1.0, 0.0)
+        PowerModel.for_cpu("").share_watts(1.0, 1.0, estimation=name)
     except UnknownMethodError:
         if given:
             raise

@@ -3,11 +3,13 @@
 //! Affinity comes from the kernel, the rest from the files of the process's cgroups
 //! ([`crate::cgroup::limits`]): the tightest of them counts.
 
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
 use crate::cgroup::limits::{Accounts, Directories, SandboxCpu};
+use crate::model::{LAMBDA_MIB_PER_VCPU, lambda_vcpus};
 use crate::source::plain;
 
 /// Least part of a CPU that counts.
@@ -30,13 +32,13 @@ pub enum Limit {
 }
 
 impl Limit {
-    fn words(self) -> &'static str {
+    fn words(self) -> Cow<'static, str> {
         match self {
-            Self::Machine => "no limit",
-            Self::Affinity => "affinity",
-            Self::Cpuset => "cpuset",
-            Self::Quota => "cgroup quota",
-            Self::LambdaMemory => "Lambda memory, 1769 MB a vCPU",
+            Self::Machine => "no limit".into(),
+            Self::Affinity => "affinity".into(),
+            Self::Cpuset => "cpuset".into(),
+            Self::Quota => "cgroup quota".into(),
+            Self::LambdaMemory => format!("Lambda memory, {LAMBDA_MIB_PER_VCPU} MB a vCPU").into(),
         }
     }
 }
@@ -142,7 +144,7 @@ impl Share {
 
     /// The same share with what an AWS Lambda function's memory, MiB, buys.
     pub fn with_lambda(mut self, memory_mb: u32) -> Self {
-        let bought = f64::from(memory_mb) / crate::model::LAMBDA_MIB_PER_VCPU;
+        let bought = lambda_vcpus(f64::from(memory_mb));
         self.cpus = bought.max(LEAST_CPUS);
         self.set_by = Limit::LambdaMemory;
         self.memory_gib = Some(f64::from(memory_mb) / 1024.0);

@@ -25,10 +25,6 @@ pub struct Power {
     pub package: f64,
     /// Memory.
     pub memory: f64,
-    /// Lower end of the 95 % band of both together.
-    pub low: f64,
-    /// Upper end.
-    pub high: f64,
     /// The part of `package` and `memory` that flows at rest.
     pub idle: f64,
     /// 95 % band of `idle`.
@@ -130,8 +126,6 @@ impl Estimation {
         let curve = Power {
             package: raw.total,
             memory,
-            low: raw.low + memory_raw.low,
-            high: raw.high + memory_raw.high,
             idle: raw.idle + memory_raw.idle,
             idle_band: (
                 raw.idle_low + memory_raw.idle_low,
@@ -163,8 +157,6 @@ impl Power {
         Self {
             package,
             memory,
-            low: self.low.min(total),
-            high: self.high.max(total),
             idle,
             idle_band: (idle_low.min(idle), idle_high.max(idle)),
             active_band: (active_low.min(active), active_high.max(active)),
@@ -174,6 +166,18 @@ impl Power {
     /// Packages and memory, W.
     pub fn total(self) -> f64 {
         self.package + self.memory
+    }
+
+    /// What flows above idle, W.
+    pub fn active(self) -> f64 {
+        self.total() - self.idle
+    }
+
+    /// 95 % band of [`Power::total`], W: what the model does not know of a processor makes it err
+    /// the same way at rest and at work.
+    pub fn band(self) -> (f64, f64) {
+        let (idle, active) = (self.idle_band, self.active_band);
+        (idle.0 + active.0, idle.1 + active.1)
     }
 }
 
@@ -197,10 +201,11 @@ mod tests {
         let model = PowerModel::for_lambda(1769, "x86_64", Some("AMD EPYC"));
         let tdp = model.assumptions().tdp_w.unwrap();
         let power = Estimation::TdpBased.power(&model, 1.0, 1.0, 1.0);
+        let (low, high) = power.band();
         assert!(power.package < tdp / 16.0);
         assert!((power.package - tdp_per_thread(&model)).abs() < 1e-12);
         assert_eq!((power.memory, power.idle), (0.0, 0.0));
-        assert!(power.low <= power.total() && power.total() <= power.high);
+        assert!(low <= power.total() && power.total() <= high);
     }
 
     #[test]
@@ -219,7 +224,8 @@ mod tests {
         for method in Estimation::ALL {
             for bad in [f64::NAN, -1.0, 0.0, 1e300] {
                 let power = method.power(&model, bad, bad, bad);
-                assert!(power.total().is_finite() && power.low <= power.high);
+                let (low, high) = power.band();
+                assert!(power.total().is_finite() && low <= high);
             }
         }
     }

@@ -36,6 +36,11 @@ use table::{Certainty, Class, CpuSpec};
 /// <https://docs.aws.amazon.com/lambda/latest/dg/configuration-memory.html>.
 pub const LAMBDA_MIB_PER_VCPU: f64 = 1769.0;
 
+/// vCPUs that so many MiB of memory buy on AWS Lambda, where both are sold together.
+pub fn lambda_vcpus(memory_mib: f64) -> f64 {
+    memory_mib / LAMBDA_MIB_PER_VCPU
+}
+
 /// Logical CPUs that a Lambda guest sees, whatever its memory.
 pub const LAMBDA_VISIBLE_CPUS: u32 = 2;
 
@@ -247,7 +252,7 @@ impl PowerModel {
             (None, false) => Self::lambda_mix(host),
         };
         model.method = format!("model:lambda-{}", if arm { "arm64" } else { "x86_64" });
-        model.allotted_vcpus = Some(f64::from(memory_mb) / LAMBDA_MIB_PER_VCPU);
+        model.allotted_vcpus = Some(lambda_vcpus(f64::from(memory_mb)));
         model
     }
 

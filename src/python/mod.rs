@@ -594,5 +594,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(curve_unused, module)?)?;
     module.add_function(wrap_pyfunction!(fit_curve, module)?)?;
     module.add_function(wrap_pyfunction!(model::tdp_energy, module)?)?;
+    module.add_function(wrap_pyfunction!(model::lambda_vcpus, module)?)?;
+    module.add("LAMBDA_MB_PER_VCPU", crate::model::LAMBDA_MIB_PER_VCPU)?;
     Ok(())
 }

@@ -17,6 +17,9 @@ pub struct PyPowerModel {
 
 type Parts = (f64, f64, f64, String);
 
+/// A best estimate and the ends of its 95 % band.
+type Band = (f64, f64, f64);
+
 #[pymethods]
 impl PyPowerModel {
     #[staticmethod]
@@ -68,7 +71,27 @@ impl PyPowerModel {
         (total.value, total.low, total.high, total.source)
     }
 
-    /// Watts of a share, memory included, by an estimation method, and the method's name.
+    /// Watts of a share, memory included, by an estimation method, and the method's name: all of
+    /// them, those at rest, and those above rest, each with its band.
+    fn raw_share_power(
+        &self,
+        estimation: &str,
+        vcpus: f64,
+        busy_vcpus: f64,
+        memory_gib: f64,
+    ) -> PyResult<(Band, Band, Band, String)> {
+        let estimation = super::named_estimation(estimation)?;
+        let power = estimation.power(&self.inner, vcpus, busy_vcpus, memory_gib);
+        let banded = |value: f64, (low, high): (f64, f64)| (value, low, high);
+        Ok((
+            banded(power.total(), power.band()),
+            banded(power.idle, power.idle_band),
+            banded(power.active(), power.active_band),
+            estimation.method(&self.inner),
+        ))
+    }
+
+    /// The first of [`PyPowerModel::raw_share_power`].
     fn raw_estimation(
         &self,
         estimation: &str,
@@ -78,12 +101,8 @@ impl PyPowerModel {
     ) -> PyResult<Parts> {
         let estimation = super::named_estimation(estimation)?;
         let power = estimation.power(&self.inner, vcpus, busy_vcpus, memory_gib);
-        Ok((
-            power.total(),
-            power.low,
-            power.high,
-            estimation.method(&self.inner),
-        ))
+        let (low, high) = power.band();
+        Ok((power.total(), low, high, estimation.method(&self.inner)))
     }
 
     fn describe(&self) -> String {
@@ -97,6 +116,12 @@ impl PyPowerModel {
     fn assumptions<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         super::serialised(py, &self.inner.assumptions())
     }
+}
+
+/// vCPUs that so many MB (MiB) of memory buy on AWS Lambda.
+#[pyfunction]
+pub fn lambda_vcpus(memory_mb: f64) -> f64 {
+    model::lambda_vcpus(memory_mb)
 }
 
 /// Energy by the method `tdp`: TDP × CPU percent × time, J.

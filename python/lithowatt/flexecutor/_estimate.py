@@ -11,9 +11,12 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ._values import finite
+
+if TYPE_CHECKING:
+    from lithowatt import PowerModel
 
 #: What `energy_method` says of such an estimate.
 METHOD = "model:client"
@@ -86,15 +89,17 @@ def estimate(times: Any, stats: Mapping[str, Any], place: Place) -> dict[str, An
     if seconds is None:
         return {}
     busy_seconds = min(phases[1] or seconds, seconds)
-    model, vcpus = _model(place)
-    idle, one, full = (model.vcpus_watts(vcpus, busy) for busy in (0.0, min(1.0, vcpus), vcpus))
-    active = (one.value - idle.value) * busy_seconds
-    amortised = idle.value * seconds + active
+    model, vcpus, gib = _model(place)
+    rest, one, full = (
+        model.share_watts(vcpus, busy, gib) for busy in (0.0, min(1.0, vcpus), vcpus)
+    )
+    active = one.active.value * busy_seconds
+    amortised = rest.total.value * seconds + active
     definition = _definition(place)
     if definition == "amortised":
-        energy, low, high = amortised, idle.low * seconds, full.high * seconds
+        energy, low, high = amortised, rest.total.low * seconds, full.total.high * seconds
     else:
-        energy, low, high = active, 0.0, max(full.high - idle.low, 0.0) * seconds
+        energy, low, high = active, 0.0, full.active.high * seconds
     return {
         "energy": energy,
         "energy_low": min(low, energy),
@@ -118,18 +123,20 @@ def _definition(place: Place) -> str:
     return "amortised" if place.backend in FUNCTION_SANDBOXES else "marginal"
 
 
-def _model(place: Place) -> tuple[Any, float]:
-    """The power model and the vCPUs of the call's surroundings."""
-    from lithowatt import PowerModel
+def _model(place: Place) -> tuple[PowerModel, float, float]:
+    """The power model, and the vCPUs and the memory (GiB) of the call's surroundings."""
+    from lithowatt import PowerModel, _core
 
     if place.backend == "localhost":
-        return PowerModel.for_machine(), float(os.cpu_count() or 1)
+        gib = _core.surroundings()["memory_gib"]
+        return PowerModel.for_machine(), float(os.cpu_count() or 1), gib or 0.0
     if place.backend == "aws_lambda":
-        memory = place.memory_mb or 1769.0
+        memory = place.memory_mb or _core.LAMBDA_MB_PER_VCPU
         model = PowerModel.for_lambda(round(memory), place.architecture or "x86_64")
-        return model, memory / 1769.0
-    # A container of a machine that nobody here has seen: the class default.
-    return PowerModel.for_cpu("unknown"), place.cpu or 1.0
+        return model, _core.lambda_vcpus(memory), memory / 1024
+    # A container of a machine that nobody here has seen: the class default. Memory that nobody
+    # asked for is not counted.
+    return PowerModel.for_cpu("unknown"), place.cpu or 1.0, (place.memory_mb or 0.0) / 1024
 
 
 def _positive(value: Any) -> float | None:

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from lithowatt import _core
 from lithowatt._errors import MalformedValueError, UnreadableFileError
 from lithowatt._model import PowerModel
 from lithowatt.cost import ARCHITECTURES, MEMORY_MB, normalise_architecture
@@ -26,16 +27,11 @@ from lithowatt.profiles._sidecar import read_sidecar
 
 Floats = npt.NDArray[np.float64]
 
-#: Memory that buys one vCPU on AWS Lambda, MB:
-#: <https://docs.aws.amazon.com/lambda/latest/dg/configuration-memory.html>.
-MB_PER_VCPU = 1769.0
+#: Memory that buys one vCPU on AWS Lambda, MB.
+MB_PER_VCPU = _core.LAMBDA_MB_PER_VCPU
 
 #: Logical CPUs that a Lambda guest sees, whatever its memory.
 GUEST_CPUS = 2
-
-#: Watts per GB of memory, lowest and highest, about the model's own value: DRAM of AWS metal
-#: hosts at idle and under full load (docs/explanation/power-model.md).
-MEMORY_WATTS_PER_GB = (0.15, 1.10)
 
 
 def vcpus_of(memory_mb: float) -> float:
@@ -43,7 +39,7 @@ def vcpus_of(memory_mb: float) -> float:
 
     0 MB is what FlexExecutor writes where no memory was asked for.
     """
-    return max(memory_mb, 1.0) / MB_PER_VCPU
+    return _core.lambda_vcpus(max(memory_mb, 1.0))
 
 
 PHASES = ("cold_start", "read", "compute", "write")
@@ -111,11 +107,10 @@ class Observation:
         return self.workers, self.memory_mb, self.architecture
 
 
-@lru_cache(maxsize=1024)
-def _lambda_model(memory_mb: int, architecture: str) -> tuple[PowerModel, float]:
-    """The power model of a Lambda sandbox, and its watts per GB of memory."""
-    model = PowerModel.for_lambda(memory_mb, architecture)
-    return model, float(model.assumptions()["memory_w_per_gb"])
+@lru_cache(maxsize=2)
+def _lambda_model(architecture: str) -> PowerModel:
+    """The power model of Lambda's hosts: the same for each memory size."""
+    return PowerModel.for_lambda(round(MB_PER_VCPU), architecture)
 
 
 def sandbox_watts(
@@ -123,14 +118,13 @@ def sandbox_watts(
 ) -> tuple[float, float, float]:
     """Watts of one sandbox, processor and memory: best, low, high.
 
-    ``busy_vcpus`` counts up to what the memory buys: a guest cannot use more.
+    ``busy_vcpus`` counts up to what the memory buys: over a whole call a guest cannot use more,
+    though a profile that lithowatt did not write may state more.
     """
-    model, per_gb = _lambda_model(round(memory_mb), architecture)
-    vcpus = memory_mb / MB_PER_VCPU
-    cpu = model.vcpus_watts(vcpus, min(max(busy_vcpus, 0.0), vcpus))
-    gb = memory_mb / 1024
-    low, high = MEMORY_WATTS_PER_GB
-    return cpu.value + per_gb * gb, cpu.low + low * gb, cpu.high + high * gb
+    vcpus = _core.lambda_vcpus(memory_mb)
+    busy = min(max(busy_vcpus, 0.0), vcpus)
+    watts = _lambda_model(architecture).share_watts(vcpus, busy, memory_mb / 1024).total
+    return watts.value, watts.low, watts.high
 
 
 @dataclass

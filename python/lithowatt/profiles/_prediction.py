@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from lithowatt.profiles._observe import MB_PER_VCPU
+from lithowatt import _core
 
 
 class Band(NamedTuple):
@@ -59,7 +59,7 @@ class Prediction:
     @property
     def vcpus(self) -> float:
         """vCPUs per worker on AWS Lambda: memory / 1769 MB."""
-        return self.memory_mb / MB_PER_VCPU
+        return _core.lambda_vcpus(self.memory_mb)
 
 
 class HeldOut(NamedTuple):
