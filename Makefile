@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: help develop demo examples test test-fast check lint format docs probes wheel wheel-arm64 release-check audit bench clean
+.PHONY: help develop demo examples test test-fast check lint format api docs probes wheel wheel-arm64 release-check audit bench clean
 .DEFAULT_GOAL := demo
 
 # A PYTHON that was asked for is the one that VENV is of, also where VENV is there already.
@@ -92,6 +92,9 @@ format: $(VENV)/installed  ## formats all Rust and Python, and mends what ruff c
 	for manifest in $(RUST_MANIFESTS); do cargo fmt --manifest-path $$manifest || exit; done
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+api: $(VENV)/installed  ## writes the list of public names that a test compares: tests/api/public_api.txt
+	$(BIN)/python tools/public_api.py --write
 
 $(VENV)/docs: $(VENV)/installed
 	$(call install,docs)
