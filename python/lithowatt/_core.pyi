@@ -11,6 +11,7 @@ import numpy.typing as npt
 from typing_extensions import Self, disjoint_base
 
 __all__ = [
+    "LAMBDA_MB_PER_VCPU",
     "STATS_SCHEMA",
     "TOLERANCE",
     "Agent",
@@ -26,6 +27,7 @@ __all__ = [
     "doctor",
     "fit_curve",
     "integrate",
+    "lambda_vcpus",
     "load_probes",
     "rapl_now",
     "read_calibration",
@@ -39,8 +41,11 @@ __all__ = [
 ]
 
 __version__: str
+"""The version as Python writes it."""
 STATS_SCHEMA: int
+"""Version of the keys of the stats and of what they mean."""
 TOLERANCE: float
+"""Relative difference below which two energies of one window agree."""
 LAMBDA_MB_PER_VCPU: float
 """Memory (MiB) that buys one vCPU on AWS Lambda."""
 
@@ -64,6 +69,7 @@ class Meter:
         absent: str | None = None,
     ) -> Self: ...
     label: str | None
+    """The name that readings and stats carry."""
     @property
     def running(self) -> bool:
         """Whether it runs in this process."""
@@ -87,47 +93,84 @@ class Meter:
         """Marks the start of a phase; False where the meter does not run."""
     def leave_phase(self, name: str) -> bool:
         """Marks the end of a phase; False where the meter does not run."""
-    def raw_reading(self) -> dict[str, Any]: ...
-    def raw_stats(self, compact: bool) -> dict[str, Any]: ...
-    def raw_stats_json(self, compact: bool) -> bytes: ...
+    def raw_reading(self) -> dict[str, Any]:
+        """The reading as nested dicts and lists; energies in J, times in s.
+
+        Raises:
+            MeterStateError: If it was never started.
+        """
+    def raw_stats(self, compact: bool) -> dict[str, Any]:
+        """The flat stats of docs/reference/stats.md; ``compact`` leaves out keys without a value.
+
+        Raises:
+            MeterStateError: If it was never started.
+        """
+    def raw_stats_json(self, compact: bool) -> bytes:
+        """:meth:`raw_stats` as JSON in UTF-8."""
     def raw_timeline(
         self,
-    ) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.float64], list[str]] | None: ...
+    ) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.float64], list[str]] | None:
+        """Times in ns (monotonic clock), a row of values per time, and the names of the columns;
+        None where there are no samples."""
 
-@disjoint_base
+@final
 class PowerModel:
-    """The engine of :class:`lithowatt.PowerModel`."""
+    """The engine of :class:`lithowatt.PowerModel`.
+
+    Watts are (value, low, high, source): the band is that of 95 %.
+    """
 
     @staticmethod
     def raw_for_cpu(
         name: str, logical_cpus: int | None = None, sockets: int | None = None
-    ) -> PowerModel: ...
+    ) -> PowerModel:
+        """The model of a processor by its name, as /proc/cpuinfo has it."""
     @staticmethod
-    def raw_for_machine(root: str | os.PathLike[str] | None = None) -> PowerModel: ...
+    def raw_for_machine(root: str | os.PathLike[str] | None = None) -> PowerModel:
+        """The model of the machine below ``root``, calibrated if a calibration of it is stored."""
     @staticmethod
     def raw_for_lambda(
         memory_mb: int, architecture: str, cpu_name: str | None = None
-    ) -> PowerModel: ...
+    ) -> PowerModel:
+        """The model of the processor that an AWS Lambda sandbox has a share of; MiB."""
     def raw_watts(
         self,
         load_percent: float,
         cores_used: int | None = None,
         frequency_mhz: float | None = None,
-    ) -> tuple[float, float, float, str]: ...
-    def raw_vcpus_watts(
-        self, vcpus: float, busy_vcpus: float
-    ) -> tuple[float, float, float, str]: ...
+    ) -> tuple[float, float, float, str]:
+        """Watts of the packages at a load from 0 to 100 %.
+
+        Raises:
+            ValueError: For a load, cores or a frequency out of range.
+        """
+    def raw_vcpus_watts(self, vcpus: float, busy_vcpus: float) -> tuple[float, float, float, str]:
+        """Watts of a share of the packages with ``vcpus`` hardware threads."""
     def raw_share_power(
         self, estimation: str, vcpus: float, busy_vcpus: float, memory_gib: float
     ) -> tuple[
         tuple[float, float, float], tuple[float, float, float], tuple[float, float, float], str
-    ]: ...
+    ]:
+        """Watts of a share, memory included: all, those at rest, those above rest, each as (value,
+        low, high), and the name of the method.
+
+        Raises:
+            UnknownMethodError: For another estimation than ``curve``, ``vcpu`` and ``tdp_based``.
+        """
     def raw_estimation(
         self, estimation: str, vcpus: float, busy_vcpus: float, memory_gib: float
-    ) -> tuple[float, float, float, str]: ...
-    def describe(self) -> str: ...
-    def tdp(self) -> tuple[float | None, str]: ...
-    def assumptions(self) -> dict[str, Any]: ...
+    ) -> tuple[float, float, float, str]:
+        """The first of :meth:`raw_share_power`, and the name of the method.
+
+        Raises:
+            UnknownMethodError: For another estimation.
+        """
+    def describe(self) -> str:
+        """The model's name, as in a reading's method."""
+    def tdp(self) -> tuple[float | None, str]:
+        """Thermal design power of one package in W, and where it is from."""
+    def assumptions(self) -> dict[str, Any]:
+        """The constants that the watts are made of, with their sources."""
 
 @final
 class Agent:
@@ -154,8 +197,10 @@ class Agent:
     def snapshot(self) -> dict[str, Any]:
         """The state at the end of the last round."""
     @property
-    def alive(self) -> bool: ...
-    def stop(self) -> None: ...
+    def alive(self) -> bool:
+        """Whether its thread samples."""
+    def stop(self) -> None:
+        """Ends it; readers of the ring are told so."""
 
 def ring_may_be_replaced(path: str | os.PathLike[str]) -> None:
     """Sees that nothing but a ring is at ``path``.
@@ -177,11 +222,21 @@ class Ring:
         path: str | os.PathLike[str] | None = None,
         root: str | os.PathLike[str] | None = None,
     ) -> Ring: ...
-    def header(self) -> dict[str, Any]: ...
-    def look(self) -> dict[str, Any]: ...
-    def touch(self) -> bool: ...
-    def groups(self) -> tuple[dict[str, Any], list[dict[str, Any]]] | None: ...
-    def own_groups(self) -> list[dict[str, Any]]: ...
+    def header(self) -> dict[str, Any]:
+        """What does not change while an agent runs: its zones, rate, method and node."""
+    def look(self) -> dict[str, Any]:
+        """The newest sample: number, time, age in s, idle CPU seconds, resets, J by zone.
+
+        Raises:
+            AgentError: Where the agent gave no sign of life, or was stopped.
+        """
+    def touch(self) -> bool:
+        """Reads the newest sample and drops it, as a meter reads at its edges; whether it could."""
+    def groups(self) -> tuple[dict[str, Any], list[dict[str, Any]]] | None:
+        """The machine's account of the last round and one row for each container and pod; None
+        where no round is complete."""
+    def own_groups(self) -> list[dict[str, Any]]:
+        """The rows of the groups that this process is in, innermost first."""
 
 def divide_energy(
     joules: float, idle: float, own: Sequence[float], busy: float
@@ -240,7 +295,9 @@ def unload_probes(root: str | os.PathLike[str] | None = None) -> list[Path]:
 
 def rapl_now(
     root: str | os.PathLike[str] | None = None,
-) -> tuple[float | None, float | None]: ...
+) -> tuple[float | None, float | None]:
+    """What the counters of packages and of cores show now, J; None where not all can be read."""
+
 def cpu_identity(root: str | os.PathLike[str] | None = None) -> dict[str, Any]:
     """The processor below ``root``."""
 

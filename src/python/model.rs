@@ -10,7 +10,7 @@ use crate::machine::cpu::CpuIdentity;
 use crate::model::{self, PowerModel};
 
 /// The curve from load to watts of one processor, or of a Lambda sandbox's share of one.
-#[pyclass(name = "PowerModel", module = "lithowatt._core", frozen, subclass)]
+#[pyclass(name = "PowerModel", module = "lithowatt._core", frozen)]
 pub struct PyPowerModel {
     inner: PowerModel,
 }
