@@ -1,6 +1,21 @@
 //! One hub per process and root: the open sources, the meters that run, and the background thread
 //! that samples for them.
 //!
+//! The route of a window:
+//!
+//! 1. [`Hub::start`] opens what its methods ask for (`state.rs`; `ring.rs` where only an agent may
+//!    read a counter; `probed.rs` for kernel probes) and makes its record (`window.rs`). CPU time is
+//!    read first and the counters last (`settle.rs`, `begin`).
+//! 2. The thread reads all counters at every sample (`tick`). Every 100 ms it also reads CPU time: that
+//!    is an [`Edge`]. An edge is settled when the next one comes, so that CPU time which turns up late
+//!    finds room in it. The record holds two edges: `settled`, and the `candidate` after it.
+//! 3. To settle an edge is to divide its interval (`settle`): the energy of every slot (`slots.rs`) and
+//!    the share of the subject (`subject.rs`) go into the record's ledger.
+//! 4. [`Hub::stop`] reads the counters first, as this ends the window, settles what is left, and closes
+//!    the record into an [`Outcome`] (`close`), which [`crate::reading`] turns into numbers with bands.
+//!
+//! Windows without an interval have no samples: their two edges are settled at the end.
+//!
 //! The thread never touches Python, blocks all signals, and exists only from the first meter that
 //! wants samples. A forked child has no thread and perhaps a locked mutex, so it gets a new hub.
 
@@ -32,7 +47,7 @@ pub use probed::load_probes;
 pub use ring::Via;
 pub use seen::SeenWindow;
 pub use slots::{Part, Slot, Slots};
-use state::{Legacy, State};
+use state::{Inherited, State};
 pub use subject::{Scope, Subject};
 use window::Record;
 pub use window::{Catalog, Edge, Outcome, Phase};
@@ -109,11 +124,11 @@ fn registry() -> &'static Registry {
 impl Registry {
     /// What a hub of the process before the fork left open. A lock that is held was held by a
     /// thread that does not exist here, and guards what it was in the middle of.
-    fn legacy(&self, root: &Path) -> Option<Legacy> {
+    fn inheritance(&self, root: &Path) -> Option<Inherited> {
         let hubs = self.hubs.try_lock().ok()?;
         let hub = hub_of(&hubs, root)?;
         let mut state = hub.state.try_lock().ok()?;
-        Some(state.bequeath())
+        Some(state.hand_over())
     }
 }
 
@@ -163,8 +178,8 @@ impl Hub {
             return hub;
         }
         let hub = Arc::new(Self::new(root, registry.pid));
-        if let Some(legacy) = registry.parent.and_then(|parent| parent.legacy(root)) {
-            lock(&hub.state).legacy = legacy;
+        if let Some(inherited) = registry.parent.and_then(|parent| parent.inheritance(root)) {
+            lock(&hub.state).inherited = inherited;
         }
         retire_idle(&mut hubs);
         hubs.push((root.to_owned(), Arc::clone(&hub)));

@@ -20,8 +20,9 @@ use crate::timeline::Timeline;
 /// in steps of 10 ms.
 const ATTRIBUTION_NS: u64 = 100_000_000;
 
-/// A rest shorter than this joins the interval before it.
-const SHORT_REST_NS: u64 = 50_000_000;
+/// What is left of a window after its last edge joins the interval before it where it is shorter than
+/// this, ns.
+const SHORT_TAIL_NS: u64 = 50_000_000;
 
 /// What the sampler gives to attribution comes from /proc.
 const _: () = assert!(IDLE_STEP_NS == crate::source::procfs::TICK_NS);
@@ -397,17 +398,17 @@ impl State {
             ledger.reclaim(late_ns);
         }
         record.settled = edge;
-        if dt_ns >= SHORT_REST_NS && interval.idle_ns.is_some() {
+        if dt_ns >= SHORT_TAIL_NS && interval.idle_ns.is_some() {
             let outside = (split.busy_cpus * dt_ns as f64 - interval.inside_ns as f64).max(0.0);
             let rate = outside / dt_ns as f64;
             self.outside_rate = Some(self.outside_rate.map_or(rate, |old| 0.5 * (old + rate)));
         }
     }
 
-    /// Settles everything up to `edge`; a short rest joins the interval before it.
+    /// Settles everything up to `edge`; a short tail joins the interval before it.
     pub(super) fn settle_all(&mut self, record: &mut Record, edge: Edge) {
         if let Some(candidate) = record.candidate.take()
-            && edge.t_ns.saturating_sub(candidate.t_ns) >= SHORT_REST_NS
+            && edge.t_ns.saturating_sub(candidate.t_ns) >= SHORT_TAIL_NS
         {
             self.settle(record, candidate);
         }

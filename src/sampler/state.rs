@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::probed::{CpuCount, Probing, Reading};
 use super::subject::Subject;
-use super::window::{Active, Catalog, Edge, Follow, Moment, Record};
+use super::window::{Active, Catalog, CountBase, Edge, Follow, Moment, Record};
 use crate::cgroup::cpu::{CgroupCount, CgroupCpu};
 use crate::cgroup::limits::SandboxCount;
 use crate::clock;
@@ -56,7 +56,7 @@ pub(super) struct Resting {
 /// Sources that a forked process takes over. Opening them anew costs every call of a worker some
 /// 100 µs, and more on a large machine, where /proc/cpuinfo is long.
 #[derive(Debug, Default)]
-pub(super) struct Legacy {
+pub(super) struct Inherited {
     counters: Vec<(Method, Box<dyn EnergyCounter>)>,
     system: Option<System>,
 }
@@ -76,34 +76,51 @@ impl Source {
 
 pub(super) struct State {
     /// What the process before the fork had open.
-    pub(super) legacy: Legacy,
+    pub(super) inherited: Inherited,
     pub(super) root: PathBuf,
+    /// The machine, once an interval was settled: finding it out takes a millisecond of reading files.
     pub(super) facts: Option<Arc<Facts>>,
     /// Every method that counts energy, the preferred one first.
     pub(super) sources: Vec<Source>,
+    /// An agent's ring, where this process may not read the counters itself.
     pub(super) ring: super::ring::Borrowed,
+    /// perf's counters of this process's tree.
     pub(super) tree_counters: Opened<TreeCounters>,
     /// When it was last asked whether they are wanted, ns.
     pub(super) tree_looked_ns: u64,
     pub(super) probing: Probing,
+    /// The machine's busy time.
     pub(super) machine: MachineCpu,
     pub(super) system: Option<System>,
     /// It was opened when no descriptor was free, so that parts of it are missing.
     pub(super) system_starved: bool,
+    /// This process and its descendants.
     pub(super) tree: Tree,
+    /// Every energy counter that was ever opened, in the order of a ledger's slots; `counters`,
+    /// `faults` and `rests` have one entry for each.
     pub(super) zones: Vec<Zone>,
     pub(super) catalog: Arc<Catalog>,
+    /// The total of each counter, judged step by step.
     pub(super) counters: Vec<Counter>,
+    /// What the last reading of each counter ran into.
     pub(super) faults: Vec<Option<ReadFault>>,
+    /// What one source showed at one moment: kept, so that reading allocates nothing.
     pub(super) raw: Vec<Result<u64, ReadFault>>,
     pub(super) active: Vec<Active>,
     pub(super) next_id: u64,
+    /// CPUs that others than this process keep busy, smoothed: intervals too short for idle time's
+    /// steps of 10 ms lean on it.
     pub(super) outside_rate: Option<f64>,
+    /// The start of the stretch of which idle power may be learned: one second of CPU time later it is
+    /// looked at how busy the machine was, and a new stretch begins.
     pub(super) idle_since: Option<Resting>,
     /// Counters of which it is known what they can show at most: the first so many.
     pub(super) bounded: usize,
+    /// Zones that may show one and the same counter.
     pub(super) mirrors: Mirrors,
+    /// Power of each counter while the machine was less than 5 % busy.
     pub(super) rests: Vec<Rest>,
+    /// What perf last counted of this process's tree.
     pub(super) tree_count: Option<TreeCount>,
     /// CPU time of the sampler thread when it was last looked at, ns: in this process, and not the
     /// function's.
@@ -112,9 +129,11 @@ pub(super) struct State {
     pub(super) sampler_tid: Option<i32>,
     /// A row of a timeline in the making.
     pub(super) row: Vec<f64>,
+    /// The background thread is there.
     pub(super) thread: bool,
     /// When the system last refused a thread, ns.
     pub(super) thread_refused: Option<u64>,
+    /// It waits until a meter comes.
     pub(super) parked: bool,
     /// The files that limit this process, once it has metered more than one window.
     pub(super) watch: Option<Watch>,
@@ -126,7 +145,7 @@ impl State {
     /// Nothing is opened yet but what every window needs.
     pub(super) fn new(root: &Path) -> Self {
         Self {
-            legacy: Legacy::default(),
+            inherited: Inherited::default(),
             root: root.to_owned(),
             facts: None,
             sources: Method::energy_counters()
@@ -170,8 +189,8 @@ impl State {
 
     /// What is of use to a forked process: this state is not used there any more. What could not be
     /// opened is tried again.
-    pub(super) fn bequeath(&mut self) -> Legacy {
-        Legacy {
+    pub(super) fn hand_over(&mut self) -> Inherited {
+        Inherited {
             counters: self
                 .sources
                 .iter_mut()
@@ -198,7 +217,7 @@ impl State {
             if !methods.has(method) || !is_to_be_tried(&source.counter) {
                 continue;
             }
-            let inherited = &mut self.legacy.counters;
+            let inherited = &mut self.inherited.counters;
             let opened = match inherited.iter().position(|(of, _)| *of == method) {
                 Some(i) => Ok(inherited.swap_remove(i).1),
                 None => (source.open)(&self.root),
@@ -216,7 +235,7 @@ impl State {
         }
         if methods.has(Method::Psutil) && self.system.is_none() {
             let open = || System::open(&self.root);
-            self.system = Some(self.legacy.system.take().unwrap_or_else(open));
+            self.system = Some(self.inherited.system.take().unwrap_or_else(open));
             self.system_starved = kept::no_descriptor_free();
             news = true;
         }
@@ -420,7 +439,7 @@ impl State {
 
     /// CPU time of this process's tree, ns; by perf's count since the window began where that is
     /// more: children that nobody waited for are missing from the clocks, not from perf.
-    fn own_tree_ns(&mut self, methods: Methods, base: &mut Option<(u64, u64)>) -> Option<u64> {
+    fn own_tree_ns(&mut self, methods: Methods, base: &mut Option<CountBase>) -> Option<u64> {
         let tree = self.tree.cpu_ns()?;
         if !methods.has(Method::Perf) {
             return Some(tree);
@@ -432,8 +451,8 @@ impl State {
         let Some(count) = self.tree_count.and_then(|c| c.task_clock_ns) else {
             return Some(tree);
         };
-        let (count_then, tree_then) = *base.get_or_insert((count, tree));
-        Some(tree.max(tree_then + count.saturating_sub(count_then)))
+        let then = *base.get_or_insert(CountBase { count, tree });
+        Some(tree.max(then.tree + count.saturating_sub(then.count)))
     }
 
     /// CPU time of the sampler thread until now, ns. It works between windows, too: taken from an

@@ -80,8 +80,8 @@ pub(super) struct Follow {
     /// As kernel probes follow it, or why they do not.
     pub(super) probed: Result<Probed, String>,
     pub(super) last_own_ns: u64,
-    /// perf's count and the clocks of the tree when both were first read in the window, ns.
-    pub(super) count_base: Option<(u64, u64)>,
+    /// Where perf's count and the tree's clocks began in the window.
+    pub(super) count_base: Option<CountBase>,
     /// CPU time of cgroups that were at the same path before, ns, and how often one was removed.
     pub(super) earlier_ns: u64,
     pub(super) removed: u64,
@@ -91,6 +91,13 @@ pub(super) struct Follow {
     pub(super) gone: bool,
     /// What the tree had missed when the window began.
     pub(super) missed: Missed,
+}
+
+/// perf's count and the clocks of a tree when both were first read in a window, ns.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct CountBase {
+    pub(super) count: u64,
+    pub(super) tree: u64,
 }
 
 /// When the counters were read, and how far off that may be.
@@ -112,7 +119,7 @@ pub(super) struct Record {
     pub(super) start: Edge,
     /// The edge up to which the ledger is settled.
     pub(super) settled: Edge,
-    /// The edge after it, which is settled when the next one comes: a short rest at the end of the
+    /// The edge after it, which is settled when the next one comes: a short tail of the
     /// window joins the interval before it, and CPU time that turns up late still finds room.
     pub(super) candidate: Option<Edge>,
     pub(super) ledger: Ledger,
