@@ -423,7 +423,7 @@ impl Ledger {
 
     /// Error of the busy time, ns.
     fn step_ns(&self) -> f64 {
-        if self.seen { SEEN_NS } else { STEP_NS }
+        edge_error_ns(self.seen)
     }
 
     /// Whether the function surely had the machine to itself: in a window of few idle steps that
@@ -450,17 +450,13 @@ impl Ledger {
         } else {
             self.own_ns / busy
         };
-        // In the unit of CPU time: what the weights make of the function's and the others'.
-        let (own, others, k) = (value * busy, (1.0 - value) * busy, WORKLOAD_SPREAD);
-        let most = k * (others + step);
-        let least = (others - step).max(0.0) / k;
-        let ratio = |others: f64| if own > 0.0 { own / (own + others) } else { 0.0 };
-        Share {
-            value,
-            low: if most.is_finite() { ratio(most) } else { 0.0 },
-            high: if own > 0.0 { ratio(least) } else { 1.0 },
-        }
+        Share::of(value, busy, step)
     }
+}
+
+/// Error of a busy time between two looks, ns: of one that kernel probes `seen`, or of clocks.
+pub fn edge_error_ns(seen: bool) -> f64 {
+    if seen { SEEN_NS } else { STEP_NS }
 }
 
 /// The one that is further from energy.
@@ -480,6 +476,31 @@ pub struct Share {
     pub low: f64,
     /// Upper end.
     pub high: f64,
+}
+
+impl Share {
+    /// The share `value` (0..1) of `busy` ns of CPU time, which may be off by `step` ns; infinite
+    /// where the busy time is unknown. The band holds that step, and that a CPU-second of one may
+    /// cost [`WORKLOAD_SPREAD`] times another's.
+    ///
+    /// ```
+    /// use lithowatt::attribution::Share;
+    /// let half = Share::of(0.5, 1e9, 0.0);
+    /// assert!((half.low - 1.0 / 2.7).abs() < 1e-12 && (half.high - 1.7 / 2.7).abs() < 1e-12);
+    /// assert_eq!(Share::of(1.0, 1e9, 0.0).low, 1.0);
+    /// ```
+    pub fn of(value: f64, busy: f64, step: f64) -> Self {
+        // In the unit of CPU time: what the weights make of the function's and the others'.
+        let (own, others, k) = (value * busy, (1.0 - value) * busy, WORKLOAD_SPREAD);
+        let most = k * (others + step);
+        let least = (others - step).max(0.0) / k;
+        let ratio = |others: f64| if own > 0.0 { own / (own + others) } else { 0.0 };
+        Self {
+            value,
+            low: if most.is_finite() { ratio(most) } else { 0.0 },
+            high: if own > 0.0 { ratio(least) } else { 1.0 },
+        }
+    }
 }
 
 /// A machine's energy over a window, divided.
@@ -545,6 +566,11 @@ impl IdleClaim {
 /// `idle_share` the function's part of it, 0..1.
 ///
 /// The parts add up: `idle + marginal + others == machine`.
+///
+/// This is the rule for one function. Two other places divide a machine's energy among many, whose
+/// parts must sum without gap: [`crate::agent::groups::divide`] in whole uJ among groups, round by
+/// round and without bands, and `lithowatt top` (`parts` in Python) among the processes of one
+/// window, with bands from [`crate::reading::Bands::part`].
 pub fn divide(ledger: &Ledger, slots: &[usize], idle_watts: f64, idle_share: f64) -> Division {
     let sum = |of: &[f64]| -> f64 { slots.iter().filter_map(|i| of.get(*i)).sum() };
     let machine = sum(&ledger.joules);

@@ -66,6 +66,8 @@ def test_watts_of_a_sandbox(sandbox: Path) -> None:
 
     # Whatever else ran beside the call, one CPU was busy: the sandbox took that much.
     assert reading.machine == same(value)
+    band = reading.raw["headline"]["bands"]["machine"]
+    assert (band["low"], band["high"]) == (same(low), same(high))
     assert client["energy"] == same(value)
     assert client["energy_marginal"] == same(reading.machine - reading.idle)
 

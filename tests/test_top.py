@@ -22,7 +22,8 @@ import pytest
 import kernel_probes
 from lithowatt import EnergyMeter, UnavailableError, _core
 from lithowatt._cgroup_names import place_of, place_of_process, printable
-from lithowatt._top import Energy, Look, Row, Top, band, record
+from lithowatt._top import Energy, Look, Row, Top, parts, record
+from lithowatt._top import _energy as energy_of_machine
 from lithowatt._top_counts import (
     ProbeCounts,
     Snapshot,
@@ -34,7 +35,7 @@ from lithowatt._top_counts import (
 )
 from lithowatt._top_view import plain, show, table
 from lithowatt.cli import main
-from rig import Rig
+from rig import Rig, StaticTree
 
 pytestmark = pytest.mark.quiet
 
@@ -195,12 +196,13 @@ def energy_of(quality: str = "measured") -> Energy:
 @pytest.mark.parametrize("quality", ["measured", "modelled"])
 def test_a_share_and_its_band(quality: str) -> None:
     energy = energy_of(quality)
-    assert band(0, 10, energy) == (0.0, 0.0, 0.0)
-    value, low, high = band(4, 10, energy)
+    none, some, alone = parts([0, 4, 10], 10, energy, 10**9, by_probes=True)
+    assert none == (0.0, 0.0, 0.0)
+    value, low, high = some
     assert value == pytest.approx(0.4 * 12)
     assert low < value < high
     # Alone there is nobody whose CPU-second could cost less.
-    value, low, high = band(10, 10, energy)
+    value, low, high = alone
     assert value == pytest.approx(12)
     assert high - low < 3
 
@@ -541,6 +543,46 @@ def test_a_row_and_a_meter_say_the_same(
             )
 
     steady(check)
+
+
+@pytest.mark.parametrize("idle_watts", [None, "3"])
+@pytest.mark.parametrize("counter", [True, False])
+def test_a_row_and_a_meter_state_one_band(
+    counter: bool, idle_watts: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if idle_watts is not None:
+        monkeypatch.setenv("LITHOWATT_IDLE_WATTS", idle_watts)
+    tree = StaticTree(tmp_path)
+    methods = ["rapl", "tdp"] if counter else ["tdp"]
+    meter = EnergyMeter(root=tmp_path, methods=methods, interval=None, definition="marginal")
+    with meter:
+        time.sleep(0.05)
+        sum(range(1_000_000))
+        tree.add("package-0", 2_000_000)
+    reading = meter.reading
+    energy = energy_of_machine(reading)
+    assert energy is not None and energy.quality == ("measured" if counter else "modelled")
+    assert energy.idle_source == ("configured" if counter and idle_watts else "modelled")
+    share = reading.raw["headline"]["share"]
+    assert share["value"] > 0
+    # Where the busy time is unknown any share may be true.
+    known = share["low"] > 0
+    busy_ns = round(reading.cpu_seconds * 1e9 / share["value"]) if known else None
+    (row,) = parts([share["value"]], 1.0, energy, busy_ns, by_probes=False)
+    assert row == pytest.approx(tuple(reading.headline[:3]), rel=1e-9)
+
+
+def test_the_machine_and_idle_are_those_of_the_meter_beside(tmp_path: Path) -> None:
+    tree = StaticTree(tmp_path)
+    top = Top(0.1, root=str(tmp_path))
+    tree.add("package-0", 2_000_000)
+    time.sleep(0.05)
+    look = top.look()
+    top.close()
+    assert look is not None and look.energy is not None
+    bands = top._next.reading.raw["headline"]["bands"]
+    for name in ("machine", "idle"):
+        assert getattr(look.energy, name) == tuple(bands[name].values())
 
 
 # -- where little is told -------------------------------------------------------------------------

@@ -279,6 +279,18 @@ def weigh(uses: Sequence[_Use], machine: _Use, siblings: bool) -> tuple[list[flo
     """What each use weighs when the machine's energy is shared, what all that ran (``machine``)
     weighs, and what weights are, in words: as a meter weighs its function."""
 
+def parts_above_idle(
+    machine: tuple[float, float, float],
+    idle: tuple[float, float, float],
+    together: bool,
+    shares: Sequence[float],
+    busy_ns: float | None,
+    seen: bool,
+) -> list[tuple[float, float, float]]:
+    """The joules above idle, with 95 % bands, of those that had ``shares`` (0..1) of ``busy_ns`` of
+    CPU time, which kernel probes have ``seen`` or else the kernel's clocks: as a meter charges its
+    function. ``together``: machine and idle (J, low, high) are one model's and err the same way."""
+
 def load_probes(root: str | os.PathLike[str] | None = None) -> list[str]:
     """Loads the kernel probes and pins them for every process; what they see.
 

@@ -52,17 +52,6 @@ SCHEMA = 1
 INTERVALS = (0.1, 3600.0)
 """Shortest and longest interval, s. RAPL's edges are 1 % of the shortest."""
 
-WORKLOAD_SPREAD = 1.7
-"""How much more or less a CPU-second of one process may cost than one of another: as in the core's
-``attribution.rs``, whose band for a share this is."""
-
-MOST_IDLE = 0.75
-"""Part of the power seen with all CPUs busy that a machine may take at rest, where idle is a guess:
-as in the core's ``reading/headline.rs``. The less was going on, the larger the part."""
-
-IDLE_BANDS = {"learned": (0.9, 1.02), "calibrated": (0.9, 1.05), "configured": (0.95, 1.05)}
-"""Bands of idle power by its source, relative: ``facts.rs``."""
-
 # -- one look -------------------------------------------------------------------------------------
 
 
@@ -149,37 +138,20 @@ class Look:
     warnings: list[str] = field(default_factory=list)
 
 
-def band(own: float, whole: float, energy: Energy) -> tuple[float, float, float]:
-    """The joules above idle of a process that has ``own`` of the machine's ``whole`` use.
+def parts(
+    weights: list[float], whole: float, energy: Energy, busy_ns: int | None, by_probes: bool
+) -> list[tuple[float, float, float]]:
+    """The joules above idle, with their bands, of those that weigh so much of ``whole``.
 
-    Combines the machine's band, idle power's, and that a CPU-second of one process may cost
-    :data:`WORKLOAD_SPREAD` times another's.
+    One window's energy of the machine is divided among many here. The core's
+    ``attribution::divide`` divides it between one function and all others, interval by interval,
+    with a share of idle at the end; the node agent's ``agent::groups::divide`` divides whole uJ, so
+    that counters of groups sum exactly. The band is the one that a meter of that process states.
     """
-    if whole <= 0 or own <= 0:
-        return 0.0, 0.0, 0.0
-    others = max(0.0, whole - own)
-    share, k = own / whole, WORKLOAD_SPREAD
-    shares = own / (own + k * others), own / (own + others / k)
-    machine, idle = energy.machine, energy.idle
-    value = share * energy.active
-    if energy.quality == "modelled":
-        # Machine and idle are of one model: they are off together.
-        relative = machine[1] / machine[0] - 1, machine[2] / machine[0] - 1
-        down = math.hypot(value * relative[0], value - shares[0] * energy.active)
-        up = math.hypot(value * relative[1], shares[1] * energy.active - value)
-    else:
-        rest, base = energy.active, machine[0]
-        down = math.hypot(
-            share * (base - machine[1]),
-            share * min(rest, max(0.0, idle[2] - idle[0])),
-            (share - shares[0]) * rest,
-        )
-        up = math.hypot(
-            share * (machine[2] - base),
-            share * max(0.0, idle[0] - idle[1]),
-            (shares[1] - share) * rest,
-        )
-    return value, max(0.0, value - down), value + up
+    shares = [weight / whole if whole > 0 else 0.0 for weight in weights]
+    modelled = energy.quality == "modelled"
+    busy = None if busy_ns is None else float(busy_ns)
+    return _core.parts_above_idle(energy.machine, energy.idle, modelled, shares, busy, by_probes)
 
 
 class Top:
@@ -225,7 +197,6 @@ class Top:
         else:
             self._subject = Everything()
         self._cpus = _core.cpu_identity(root)["logical_cpus"] or os.cpu_count() or 1
-        self._model = _core.PowerModel.raw_for_machine(root)
         # By its number this process is one among all: the model is then of the machine, not of the
         # sandbox that this process is in.
         own = os.getpid() if (below(root, "proc") / str(os.getpid())).is_dir() else None
@@ -295,7 +266,7 @@ class Top:
         used = used_between(before, after, self._cpus)
         chosen = self._subject.choose(used)
         machine = _used(after.machine, before.machine)
-        energy = self._energy(reading, None if machine is None else machine.ns)
+        energy = _energy(reading)
         look = Look(
             seconds=reading.duration,
             span_ns=after.t_ns - before.t_ns,
@@ -321,47 +292,6 @@ class Top:
         gone = ended_between(before, after, used)
         self._share(look, used, chosen, gone, machine, _minus(subject_after, subject_before))
         return look
-
-    def _energy(self, reading: Reading, busy_ns: int | None) -> Energy | None:
-        headline = reading.raw["headline"]
-        if headline is None:
-            return None
-        division, source = headline["division"], headline["idle_source"]
-        machine, idle = division["machine"], division["idle"]
-        seconds = reading.duration
-        if headline["quality"] == "modelled":
-            busy = 0.0 if busy_ns is None or seconds <= 0 else busy_ns * 1e-9 / seconds
-            low, high = self._modelled_band(reading, busy)
-            bands = (machine, machine * low, machine * high), (idle, idle * low, idle * high)
-            return Energy(*bands, "modelled", headline["method"], source)
-        method = headline["method"].partition("+")[0]
-        total = (reading.rapl if method == "rapl" else reading.perf).estimate("total")
-        around = (machine, machine, machine) if total is None else (machine, *total[1:3])
-        if source in IDLE_BANDS:
-            low, high = IDLE_BANDS[source]
-        else:
-            low, high = self._modelled_band(reading, 0.0)
-            used = self._cpus if busy_ns is None or seconds <= 0 else busy_ns * 1e-9 / seconds
-            busy = min(used / max(self._cpus, 1), 1.0)
-            most = 1.0 / (1.0 + (1.0 / MOST_IDLE - 1.0) * busy)
-            high = max(high, most * machine / idle if idle > 0 else 1.0)
-        at_rest = idle, idle * low, min(machine, max(idle, idle * high))
-        return Energy(around, at_rest, "measured", method, source)
-
-    def _modelled_band(self, reading: Reading, busy: float) -> tuple[float, float]:
-        """Both ends, relative to the model's value."""
-        environment = reading.raw["environment"]
-        estimation = os.environ.get("ENERGY_ESTIMATION_METHOD", "").strip() or "curve"
-        try:
-            value, low, high, _ = self._model.raw_estimation(
-                estimation,
-                float(self._cpus),
-                min(busy, float(self._cpus)),
-                environment["memory_gib"] or 0.0,
-            )
-        except ValueError:
-            value, low, high, _ = self._model.raw_estimation("curve", float(self._cpus), busy, 0.0)
-        return (low / value, high / value) if value > 0 else (0.0, 1.0)
 
     def _share(
         self,
@@ -391,8 +321,12 @@ class Top:
             {pid: (used[pid], weight[pid]) for pid in chosen if weight[pid] > 0},
             {cgroup: (use, weight_gone[cgroup]) for cgroup, use in gone.items()},
         )
-        for row in rows:
-            row.joules = None if energy is None else band(row.weight, total, energy)
+        if energy is not None:
+            by_probes = self._why_not_probes is None
+            weights = [row.weight for row in rows]
+            joules = parts(weights, total, energy, look.busy_ns, by_probes)
+            for row, part in zip(rows, joules, strict=True):
+                row.joules = part
         keys: dict[str, Callable[[Row], Any]] = {
             "watts": lambda row: -(row.joules[0] if row.joules else row.ns),
             "cpu": lambda row: -row.ns,
@@ -474,6 +408,22 @@ class Top:
             place = places.get(cgroup) or self._names.cgroup(cgroup)
             add(place, use, weight).ended_ns += use.ns
         return list(groups.values())
+
+
+def _energy(reading: Reading) -> Energy | None:
+    """What the machine used, as the meter beside states it."""
+    headline = reading.raw["headline"]
+    if headline is None:
+        return None
+    machine, idle = (
+        (band["joules"], band["low"], band["high"])
+        for band in (headline["bands"]["machine"], headline["bands"]["idle"])
+    )
+    modelled = headline["quality"] == "modelled"
+    # A counter's method without what told the share of the meter's own process.
+    method = headline["method"] if modelled else headline["method"].partition("+")[0]
+    quality = "modelled" if modelled else "measured"
+    return Energy(machine, idle, quality, method, headline["idle_source"])
 
 
 def _group(place: Place, by: str) -> str:

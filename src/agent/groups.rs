@@ -57,6 +57,9 @@ pub struct Round {
 ///
 /// What is lost by rounding down is in the rest, so the parts add up to the µJ.
 ///
+/// In integers, without bands and without idle, unlike [`crate::attribution::divide`], whose rule it
+/// is: what many readers add up over days must sum exactly, and who reads it may add idle's part.
+///
 /// ```
 /// use lithowatt::agent::groups::{divide, Round};
 /// let round = Round { t_ns: 0, machine_uj: 1_000_001, idle_uj: 200_000, busy_ns: Some(10),

@@ -6,7 +6,9 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use super::root_or_environment;
+use crate::attribution::{Share, edge_error_ns};
 use crate::error::Error;
+use crate::reading::{Bands, Energy};
 use crate::sampler;
 use crate::sampler::weight;
 use crate::source::Unavailable;
@@ -49,6 +51,43 @@ pub fn weigh(uses: Vec<Use>, machine: Use, siblings: bool) -> (Vec<f64>, f64, &'
     let of = |used: &Used| weight::weigh(used, &busy, unit, siblings);
     let weights = uses.into_iter().map(|used| of(&taken(used))).collect();
     (weights, of(&busy), unit.name())
+}
+
+/// A best estimate and the ends of its 95 % band, J.
+type Band = (f64, f64, f64);
+
+/// The joules above idle of those that had `shares` (0..1) of `busy_ns` of CPU time, as kernel
+/// probes `seen` it or the kernel's clocks: as a meter charges its function. `together`: machine and
+/// idle are one model's.
+#[pyfunction]
+#[pyo3(signature = (machine, idle, together, shares, busy_ns, seen))]
+pub fn parts_above_idle(
+    machine: Band,
+    idle: Band,
+    together: bool,
+    shares: Vec<f64>,
+    busy_ns: Option<f64>,
+    seen: bool,
+) -> Vec<Band> {
+    let energy = |(joules, low, high): Band| Energy { joules, low, high };
+    let bands = Bands {
+        machine: energy(machine),
+        idle: energy(idle),
+        together,
+    };
+    let (busy, step) = match busy_ns {
+        Some(ns) => (ns, edge_error_ns(seen)),
+        None => (1.0, f64::INFINITY),
+    };
+    let part = |share: f64| {
+        if share > 0.0 {
+            let part = bands.part(Share::of(share.min(1.0), busy, step));
+            (part.joules, part.low, part.high)
+        } else {
+            (0.0, 0.0, 0.0)
+        }
+    };
+    shares.into_iter().map(part).collect()
 }
 
 fn refused(why: Unavailable) -> PyErr {

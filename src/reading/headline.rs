@@ -1,7 +1,8 @@
 //! The energy of the call with its band: its share of what was measured, or the model's.
 
+use super::bands::{Bands, around};
 use super::divided::Divided;
-use super::{Energy, Headline, MethodReading, Quality, rss};
+use super::{Energy, Headline, MethodReading, Quality};
 use crate::definition::Definition;
 use crate::machine::facts::{Facts, IdleSource};
 use crate::sampler::{Outcome, Scope};
@@ -46,24 +47,20 @@ impl<'d> Charge<'d> {
         part * active + idle_part * idle
     }
 
-    /// The call's energy with its band, J: each of `others` are the energies at the two ends of one
-    /// doubt (above idle, idle), and the share is a doubt, too.
-    fn band(&self, active: f64, idle: f64, others: &[[(f64, f64); 2]]) -> Energy {
+    /// The call's energy with its band, J: what is not known of the machine's energy and of idle's
+    /// are doubts, and the share is one, too.
+    fn band(&self, bands: &Bands) -> Energy {
         let (value, share) = (self.divided.joules(), self.divided.share);
+        let (active, idle) = (bands.active(), bands.idle.joules);
         let base = self.of(active, idle, share.value);
-        let mut changes: Vec<[f64; 2]> = others
+        let mut changes: Vec<[f64; 2]> = bands
+            .doubts()
             .iter()
             .map(|ends| ends.map(|(active, idle)| self.of(active, idle, share.value) - base))
             .collect();
         let ends = [share.low, share.high];
         changes.push(ends.map(|share| self.of(active, idle, share) - base));
-        let down: Vec<f64> = changes.iter().map(|[a, b]| a.min(*b).min(0.0)).collect();
-        let up: Vec<f64> = changes.iter().map(|[a, b]| a.max(*b).max(0.0)).collect();
-        Energy {
-            joules: value,
-            low: (value - rss(&down)).max(0.0),
-            high: value + rss(&up),
-        }
+        around(value, &changes)
     }
 }
 
@@ -89,17 +86,18 @@ pub(super) fn measured(
                 .into(),
         );
     }
-    let split = |machine: f64, idle: f64| {
-        let idle = idle.min(machine);
-        (machine - idle, idle)
+    // No machine rests at more than all that it used.
+    let of = |watts: f64| (watts * divided.seconds).min(total.joules);
+    let joules = divided.division.idle.min(total.joules);
+    let bands = Bands {
+        machine: total,
+        idle: Energy {
+            joules,
+            low: of(idle.low).min(joules),
+            high: of(idle.high).max(joules),
+        },
+        together: false,
     };
-    let rest = divided.division.idle;
-    let (active, idle_joules) = split(total.joules, rest);
-    let doubts = [
-        [total.low, total.high].map(|machine| split(machine, rest)),
-        [idle.low, idle.high].map(|watts| split(total.joules, watts * divided.seconds)),
-    ];
-    let energy = Charge::new(&divided).band(active, idle_joules, &doubts);
     let weight = match outcome.scope {
         _ if outcome.followed().is_some() => "ebpf",
         Scope::Cgroup => "cgroup",
@@ -108,7 +106,7 @@ pub(super) fn measured(
     let all = divided.alone && outcome.scope != Scope::Task && divided.allotted >= 0.999;
     let headline = Headline::of(
         &divided,
-        energy,
+        bands,
         if all {
             Quality::Measured
         } else {
@@ -130,26 +128,37 @@ pub(super) fn modelled(
     }
     let divided = Divided::modelled(outcome, facts, definition)?;
     let division = &divided.division;
-    let (active, idle) = (division.machine - division.idle, division.idle);
     // What the model does not know of a processor makes it err the same way at rest and at work.
     let band = outcome.model_band;
-    let doubts = [[(band.active.0, band.idle.0), (band.active.1, band.idle.1)]];
-    let energy = Charge::new(&divided).band(active, idle, &doubts);
+    let bands = Bands {
+        machine: Energy {
+            joules: division.machine,
+            low: band.idle.0 + band.active.0,
+            high: band.idle.1 + band.active.1,
+        },
+        idle: Energy {
+            joules: division.idle,
+            low: band.idle.0,
+            high: band.idle.1,
+        },
+        together: true,
+    };
     let method = outcome.estimation.method(&facts.model);
     Some((
-        Headline::of(&divided, energy, Quality::Modelled, method),
+        Headline::of(&divided, bands, Quality::Modelled, method),
         divided,
     ))
 }
 
 impl Headline {
-    fn of(divided: &Divided, energy: Energy, quality: Quality, method: String) -> Self {
+    fn of(divided: &Divided, bands: Bands, quality: Quality, method: String) -> Self {
         Self {
-            energy,
+            energy: Charge::new(divided).band(&bands),
             quality,
             method,
             definition: divided.definition,
             division: divided.division,
+            bands,
             idle_source: divided.idle.source,
             share: divided.share,
         }

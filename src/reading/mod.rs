@@ -2,6 +2,7 @@
 
 mod allotted;
 mod availability;
+mod bands;
 mod counters;
 mod divided;
 mod domains;
@@ -16,6 +17,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 pub use availability::Availability;
+pub use bands::Bands;
 pub use probes::ProbeReading;
 pub use system::{SandboxReading, SystemReading};
 
@@ -110,6 +112,8 @@ pub struct Headline {
     pub definition: Definition,
     /// The machine's energy, divided.
     pub division: Division,
+    /// The machine's energy and idle's with their bands.
+    pub bands: Bands,
     /// Where idle power comes from.
     pub idle_source: IdleSource,
     /// Share of the machine's busy time.
