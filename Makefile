@@ -18,7 +18,7 @@ SOURCES := $(shell find src ebpf-probes python lithops_patch lithowatt.data -typ
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 comma := ,
 install = if [ -e $(VENV)/editable ]; then \
-	    $(PIP) 'maturin>=1.9,<2' && VIRTUAL_ENV="$(abspath $(VENV))" PATH="$(abspath $(BIN)):$$PATH" maturin develop --quiet --extras $(1); \
+	    $(PIP) 'maturin>=1.9,<2' && VIRTUAL_ENV="$(abspath $(VENV))" PATH="$(abspath $(BIN)):$$PATH" maturin develop --quiet --extras $(1) >/dev/null; \
 	else $(PIP) '.[$(1)]'; fi
 $(VENV)/installed: $(SOURCES)
 	@tools/venv.sh make $(PYTHON) $(VENV)
