@@ -59,7 +59,7 @@ pub struct Interval {
     pub dt_ns: u64,
     /// Logical CPUs of the machine, the mean where they came or went.
     pub cpus: f64,
-    /// CPU time nobody used, ns; `None` where the machine does not tell.
+    /// CPU time nobody used, ns; `None` where the machine does not show it.
     pub idle_ns: Option<u64>,
     /// CPU time of the function, ns.
     pub own_ns: u64,
@@ -128,7 +128,7 @@ pub struct Ledger {
     pub own_ns: f64,
     /// CPU time of everything else on the machine, ns.
     pub others_ns: f64,
-    /// Whether the machine said how busy it was, always.
+    /// Whether it was known throughout how busy the machine was.
     pub busy_known: bool,
     /// Whether kernel probes saw all of it.
     pub seen: bool,
@@ -427,7 +427,7 @@ impl Ledger {
     }
 
     /// Whether the function surely had the machine to itself: in a window of few idle steps that
-    /// cannot be told, and like calls should not be told apart by chance.
+    /// cannot be known, and like calls should not differ by chance.
     pub fn alone(&self) -> bool {
         let least = self.own_ns / (self.own_ns + self.others_ns + self.step_ns());
         self.busy_known && least >= ALONE_SHARE

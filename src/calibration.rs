@@ -62,7 +62,7 @@ impl Calibration {
     }
 
     /// The stored calibration, if there is one for this processor. A file that cannot be read or
-    /// understood counts as none: `lithowatt doctor` reads it again and says what is wrong.
+    /// understood counts as none: `lithowatt doctor` reads it again and reports what is wrong.
     pub fn load(cpu: &CpuIdentity) -> Option<Self> {
         let system = PathBuf::from("/var/lib/lithowatt/calibration.json");
         Self::path()

@@ -162,7 +162,7 @@ mod tests {
         let (ours, ahead) = (monotonic_ns(), 1_000_000);
         assert!(kernel_ns(ahead) + ahead as u64 >= ours);
         assert!(kernel_ns(-ahead) >= ours + ahead as u64);
-        // More than the clock says: it stops at 0.
+        // More than the clock shows: it stops at 0.
         assert_eq!(kernel_ns(i64::MAX), 0);
     }
 

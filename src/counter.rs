@@ -5,7 +5,7 @@
 //! machine woke or a guest was moved to another host, and to begin again with their driver. So each
 //! step is judged by what this machine can use at most in that time ([`Counter::most_watts`]). A
 //! step that no machine could have used is refused: the counter goes on from the new value, nothing
-//! is added, and [`Anomalies`] says what happened and how much time is without energy for it.
+//! is added, and [`Anomalies`] records what happened and how much time is without energy for it.
 
 /// More than any socket, memory or platform domain can draw, W; for counters of a machine of which
 /// nothing nearer is known. (The largest published package power in 2026 is below 1 kW.)
@@ -245,7 +245,7 @@ pub struct Counter {
     elsewhere: Places,
     /// How long it stood still between two changes lately, ns.
     update_ns: u64,
-    /// Losses that the next step is told of.
+    /// Losses that the next step accounts for.
     lost: u32,
     /// More than what it counts can draw, W.
     pub most_watts: f64,
@@ -479,7 +479,7 @@ impl Counter {
                     Step::Back(units) => {
                         sums.backs = sums.backs.saturating_add(1);
                         sums.back_units = sums.back_units.saturating_add(units);
-                        // If it comes back in a step that is not too large, nobody can tell.
+                        // If it comes back in a step that is not too large, nobody can know.
                         doubt = units.min(most as u64);
                     }
                     _ => {}

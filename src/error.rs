@@ -72,7 +72,7 @@ pub enum Error {
     NoCgroup {
         /// The directory.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         #[source]
         source: io::Error,
     },
@@ -86,7 +86,7 @@ pub enum Error {
     Write {
         /// The path.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         #[source]
         source: io::Error,
     },
@@ -96,12 +96,12 @@ pub enum Error {
     Io {
         /// The path.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         #[source]
         source: io::Error,
     },
 
-    /// A value in a file that is not what its format says.
+    /// A value in a file that does not have the expected format.
     #[error("malformed value {given:?} in {}; expected {expected}", path.display())]
     Malformed {
         /// The file.
@@ -122,7 +122,7 @@ pub enum Error {
     },
 
     /// There is no ring of an agent, or none that can be believed.
-    #[error("{reason}; expected the ring of an agent that runs{}", told(fix))]
+    #[error("{reason}; expected the ring of a running agent{}", remedy(fix))]
     Ring {
         /// What is wrong with it.
         reason: String,
@@ -131,7 +131,7 @@ pub enum Error {
     },
 
     /// Something that was asked for by name is not there, or may not be used.
-    #[error("{reason}{}", told(fix))]
+    #[error("{reason}{}", remedy(fix))]
     Unavailable {
         /// Why.
         reason: String,
@@ -149,7 +149,7 @@ pub enum Error {
     },
 }
 
-fn told(fix: &Option<String>) -> String {
+fn remedy(fix: &Option<String>) -> String {
     fix.as_ref()
         .map_or_else(String::new, |fix| format!("; fix: {fix}"))
 }

@@ -21,7 +21,7 @@ pub struct LeastPower {
     open: Stretch,
     before: Option<Stretch>,
     all: Stretch,
-    /// Energy of an interval was refused, so the window's mean says nothing.
+    /// Energy of an interval was refused, so the window's mean is no evidence.
     broken: bool,
 }
 

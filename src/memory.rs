@@ -135,7 +135,7 @@ impl Reserve {
                         Ok(_) => {
                             self.in_use.fetch_add(1, Ordering::Relaxed);
                             let at = class.start + class.size * (64 * i + bit);
-                            // SAFETY: `at` is below BYTES, as the class says where its blocks lie.
+                            // SAFETY: `at` is below BYTES, by the place of its class's blocks.
                             return unsafe { self.start().add(at) };
                         }
                         Err(now) => seen = now,
@@ -205,7 +205,8 @@ impl<A> Backed<A> {
     }
 }
 
-// SAFETY: every block is of `first` or of the reserve and goes back where it came from, told apart
+// SAFETY: every block is of `first` or of the reserve and goes back where it came from,
+// distinguished
 // by its address; a block of the reserve is at least as large and as aligned as was asked for.
 unsafe impl<A: GlobalAlloc> GlobalAlloc for Backed<A> {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
@@ -371,7 +372,7 @@ mod tests {
         for round in 0..40u8 {
             for size in sizes {
                 let wanted = layout(size, if round % 2 == 0 { 8 } else { 64 });
-                // SAFETY: the layout is not empty, and the block is as large as it says.
+                // SAFETY: the layout is not empty, and the block has its size.
                 let at = unsafe { memory.alloc(wanted) };
                 if at.is_null() {
                     continue;

@@ -91,7 +91,7 @@ impl State {
 
 /// A meter that was running when its process forked, in the child.
 const FORKED: &str = "the meter was started in another process, before a fork";
-/// A meter that was told not to measure.
+/// A meter that is switched off.
 const DISABLED: &str = "switched off by ENERGY_MONITORING_ENABLED or enabled=False";
 /// A meter of a process that is no more.
 const GONE: &str = "the process to meter had ended before the window began";

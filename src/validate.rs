@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use crate::source::Domain;
 
-/// Two methods may differ by this much, relative to the larger, before it is said.
+/// Two methods may differ by this much, relative to the larger, before it is reported.
 pub const TOLERANCE: f64 = 0.15;
 
 /// A domain as two methods saw it, J, each with the half-width of its band.

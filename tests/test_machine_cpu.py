@@ -1,4 +1,4 @@
-"""How busy the machine is: told by /proc where it can be believed, else unknown, and said."""
+"""How busy the machine is: from /proc where it can be believed, else unknown, with a warning."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ def test_files_that_agree_are_believed_without_a_word(tmp_path: Path) -> None:
     with Proc(tmp_path / "r", "0-7", lambda: 4.0, lambda: (4.0, 8.0)):
         meter = metered(tmp_path / "r")
     check_share(meter, 4.0)
-    assert not says(meter, "is told by")
+    assert not says(meter, "is from /proc")
 
 
 @pytest.mark.parametrize("start", [0.0, 8000.0])
@@ -149,7 +149,7 @@ def test_a_containers_own_idle_time_gives_way_to_proc_stat(tmp_path: Path) -> No
     with Proc(tmp_path / "r", "0-15", lambda: 0.05, lambda: (14.0, 16.0)):
         meter = metered(tmp_path / "r")
     check_share(meter, 2.0)
-    assert says(meter, "is told by /proc/stat") or says(meter, UNKNOWN)
+    assert says(meter, "is from /proc/stat") or says(meter, UNKNOWN)
 
 
 def test_a_containers_own_idle_time_alone_is_unknown(tmp_path: Path) -> None:

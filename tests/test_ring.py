@@ -31,7 +31,7 @@ def folder() -> Iterator[Path]:
 
 @pytest.fixture
 def ring(folder: Path) -> Iterator[Path]:
-    """The ring of an agent that runs."""
+    """The ring of a running agent."""
     tree = StaticTree(folder / "root", packages=2, domains=("package", "dram"))
     path = folder / "node" / "lithowatt" / "ring"
     with AgentProcess(tree.root, path, "--round", "0.1"):

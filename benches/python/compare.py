@@ -176,7 +176,7 @@ def machine(scratch: Path) -> Iterator[Machine]:
         environment = {**os.environ, "HOME": str(scratch), "TMPDIR": str(scratch)}
         reason = Rig.unavailable_reason()
         if reason is not None:
-            # Ours can be told where the tree is; the others cannot.
+            # Ours takes the tree's place as an option; the others do not.
             environment["LITHOWATT_ROOT"] = str(tree.root)
             yield Machine(list, {}, environment, reason)
             return

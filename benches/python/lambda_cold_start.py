@@ -3,7 +3,7 @@
 Loads Lithops' handler as the runtime does, in a new interpreter each time, with the layer and
 metering, with the layer switched off, and without the layer, in random order. CPU time of the
 thread that loads, from before the layer's site directory until the handler is there: the clock of
-a busy machine says more about the machine, and the threads of NumPy's OpenBLAS spin meanwhile. The
+a busy machine shows the machine, and the threads of NumPy's OpenBLAS spin meanwhile. The
 layer is unpacked and not writable by Python, as
 on Lambda. Needs Lithops in this interpreter, and a layer that this interpreter built.
 """

@@ -328,7 +328,7 @@ def memory(name: str) -> dict[str, Any]:
 
 
 def accuracy(name: str, window: float, repeats: int) -> dict[str, Any]:
-    """Windows of a busy function: its length in s and the joules that the meter says."""
+    """Windows of a busy function: its length in s and the joules that the meter shows."""
     start, stop, joules = METERS[name][1]()
     rows = []
     # The first is not counted: it may open things.

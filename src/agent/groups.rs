@@ -47,7 +47,7 @@ pub struct Round {
     pub machine_uj: u64,
     /// What the machine would have used at rest, µJ.
     pub idle_uj: u64,
-    /// CPU time that was used, all CPUs, ns; `None` where the machine does not tell.
+    /// CPU time that was used, all CPUs, ns; `None` where the machine does not show it.
     pub busy_ns: Option<u64>,
     /// Idle time since boot at its end, ns.
     pub idle_ns: Option<u64>,

@@ -1,7 +1,7 @@
 //! The node agent: one process holds the counters, samples them once for all, and publishes a ring
 //! that anybody may read.
 //!
-//! An agent that comes after a killed one goes on from what the ring says: the counters went on
+//! An agent that comes after a killed one goes on from what the ring holds: the counters went on
 //! meanwhile, so nothing is lost and nothing is counted twice.
 
 use std::path::PathBuf;
@@ -32,10 +32,10 @@ pub(crate) mod writer;
 use groups::{Groups, Round};
 use writer::{Left, Lock, Writer, left_at};
 
-/// Samples a second, unless told otherwise.
+/// Samples a second by default.
 pub const DEFAULT_RATE: f64 = 100.0;
 
-/// Most samples a second in a ring that everybody may read. Power at a higher rate tells what
+/// Most samples a second in a ring that everybody may read. Power at a higher rate reveals what
 /// other programs compute (PLATYPUS, Lipp et al., IEEE S&P 2021; CVE-2020-8694).
 pub const MOST_PUBLIC_RATE: f64 = 100.0;
 
@@ -441,7 +441,7 @@ impl Agent {
             if step == Step::Beyond {
                 self.raw[i] = Err(ReadFault::Beyond);
             } else if step.refused() {
-                // Nothing is added, and readers are told that something is missing.
+                // Nothing is added, and readers learn that something is missing.
                 self.resets += 1;
             }
             // The counter may be another machine's now.
@@ -569,7 +569,7 @@ impl Agent {
         self.writer.header().period_ns
     }
 
-    /// Says good-bye in the ring.
+    /// Marks the ring as left.
     pub fn close(&mut self) {
         let now = clock::monotonic_ns();
         let t_ns = now.saturating_add_signed(self.offset_ns.saturating_neg());
@@ -755,7 +755,7 @@ impl Running {
         self.thread.as_ref().is_some_and(|t| !t.is_finished())
     }
 
-    /// Ends it; the ring says so.
+    /// Ends it, and marks the ring as left.
     pub fn stop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
         if let Some(thread) = self.thread.take() {

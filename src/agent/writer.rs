@@ -378,7 +378,7 @@ impl Writer {
         self.shared.store(IDLE_AT, &words);
     }
 
-    /// Says that the agent is alive, or that it goes.
+    /// Writes the agent's heartbeat, or that it ends.
     pub fn beat(&mut self, t_ns: u64, closed: bool) {
         let head = Head {
             count: self.count,

@@ -13,7 +13,7 @@ pub struct Identity {
     pub pod_uid: Option<String>,
     /// The container's id, 64 hexadecimal digits.
     pub container_id: Option<String>,
-    /// "containerd", "cri-o", "docker", "podman", where the name says so.
+    /// "containerd", "cri-o", "docker", "podman", where the name shows it.
     pub runtime: Option<&'static str>,
 }
 

@@ -98,7 +98,7 @@ fn the_way_back_of_a_dip_is_no_new_energy() {
                 total <= used + 20 * depth.min(50 * J),
                 "{depth} {length}: {total} {used}"
             );
-            // A dip that its own counting fills cannot be told from a step back for good.
+            // A dip that its own counting fills cannot be distinguished from a step back for good.
             if depth > 2 * J * length {
                 assert_eq!(total, used, "{depth} {length}");
                 assert_eq!(read.counter.anomalies.missing_ns, 0);
@@ -211,7 +211,7 @@ fn energy_of_a_suspend_is_not_counted() {
     );
     counter.advance(at(300, 67), 62 * J);
     assert_eq!(counter.total, 2 * J);
-    // A clock that could not be read says nothing.
+    // A clock that could not be read is no evidence.
     assert_eq!(
         counter.advance(At::exactly(400 * MS), 63 * J),
         Step::Forward(J)
@@ -279,8 +279,9 @@ impl Dice {
 }
 
 /// Any mixture of faults: the total is never above what was used but for what each fault may have
-/// hidden in a step that is possible, never far below but for what is said to be missing, and where
-/// nothing is said it is exact.
+/// hidden in a step that is possible, never far below but for what is reported as missing, and
+/// where
+/// nothing is reported it is exact.
 #[test]
 fn no_mixture_of_faults_adds_what_was_not_used() {
     let (mut faulty, mut clean) = (0, 0);

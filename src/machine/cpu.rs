@@ -1,8 +1,8 @@
 //! Which processor is this, how many CPUs does it show, and is a hypervisor between us and it?
 //!
 //! The parsers are pure functions of text; [`CpuIdentity::read`] is the thin shell that opens files
-//! below a `root`. Nothing here fails: what the kernel does not tell is `None`, and a machine that
-//! tells nothing still has a name (`"unknown"`) and at least one logical CPU.
+//! below a `root`. Nothing here fails: what the kernel does not show is `None`, and a machine that
+//! shows nothing still has a name (`"unknown"`) and at least one logical CPU.
 
 use std::collections::BTreeSet;
 use std::io::Read;
@@ -26,7 +26,7 @@ const MAX_FILE_BYTES: u64 = 16 << 20;
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct CpuIdentity {
     /// Model name, e.g. `Intel(R) Xeon(R) Platinum 8259CL CPU @ 2.50GHz`, `AWS Graviton2
-    /// (Neoverse-N1)`, `Raspberry Pi 4 Model B Rev 1.4`; `"unknown"` where nothing says it.
+    /// (Neoverse-N1)`, `Raspberry Pi 4 Model B Rev 1.4`; `"unknown"` where nothing shows it.
     pub name: String,
     /// Short brand: `Intel`, `AMD`, `AWS`, `Ampere`, `Apple`, `ARM`, …; `"unknown"` otherwise.
     pub brand: String,
@@ -228,7 +228,7 @@ pub fn arm_core(implementer: u32, part: u32) -> Option<(&'static str, &'static s
 }
 
 /// The processor that a cloud builds around one of Arm's own cores, by the firmware's vendor:
-/// `(brand, product)`. Arm sells its cores to many, so that the core alone does not tell.
+/// `(brand, product)`. Arm sells its cores to many, so that the core alone does not show which.
 fn arm_product(core: &str, dmi_vendor: &str) -> Option<(&'static str, &'static str)> {
     let vendor = dmi_vendor.to_ascii_lowercase();
     let by = |word: &str| vendor.contains(word);
@@ -279,7 +279,7 @@ const BOARDS: [&str; 10] = [
 /// True when the firmware's `sys_vendor` and `product_name` (DMI) are those of a virtual machine.
 ///
 /// Needed on ARM, whose `/proc/cpuinfo` has no hypervisor flag. Amazon's bare-metal instances carry
-/// Amazon's vendor name too and are told apart by their product name.
+/// Amazon's vendor name too and are distinguished by their product name.
 ///
 /// ```
 /// use lithowatt::machine::cpu::dmi_is_virtual;
@@ -460,7 +460,7 @@ fn read_topology(root: &Path, online: &[u32]) -> Option<(u32, u32)> {
     Some((count(sockets.len())?, count(cores.len())?))
 }
 
-/// The brand by the name and the stated vendor of a processor; `"unknown"` where neither says it.
+/// The brand by the name and the stated vendor of a processor; `"unknown"` where neither shows it.
 pub fn brand_of(name: &str, vendor: Option<&str>) -> &'static str {
     match vendor {
         Some("GenuineIntel") => return "Intel",
@@ -495,7 +495,7 @@ pub fn brand_of(name: &str, vendor: Option<&str>) -> &'static str {
     "unknown"
 }
 
-/// The trimmed text of a file below `root`; `None` if it cannot be read or says nothing.
+/// The trimmed text of a file below `root`; `None` if it cannot be read or is empty.
 fn slurp(root: &Path, relative: &str) -> Option<String> {
     let mut bytes = Vec::new();
     let (file, _) = crate::source::plain::open(&root.join(relative)).ok()?;
@@ -673,7 +673,7 @@ mod tests {
             "sys/devices/system/cpu/cpu3/topology/physical_package_id",
             "-1\n",
         );
-        // The sysfs topology is no longer whole: back to what cpuinfo says.
+        // The sysfs topology is no longer whole: back to cpuinfo's.
         assert_eq!(CpuIdentity::read(root.path()).physical_cores, Some(2));
     }
 

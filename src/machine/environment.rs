@@ -43,7 +43,7 @@ pub struct Environment {
     pub k8s_pod: Option<String>,
     /// Node name, from the downward API.
     pub k8s_node: Option<String>,
-    /// Instance type: `LITHOWATT_INSTANCE_TYPE`, else what the firmware of an EC2 instance says.
+    /// Instance type: `LITHOWATT_INSTANCE_TYPE`, else by the firmware of an EC2 instance.
     pub instance_type: Option<String>,
     /// Idle power of packages and memory together, W, set by the user (`LITHOWATT_IDLE_WATTS`).
     pub idle_watts: Option<f64>,

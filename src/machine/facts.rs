@@ -115,9 +115,9 @@ pub(crate) struct Modelled {
 /// 95 % bands of modelled energies of the machine, J.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct ModelBand {
-    /// Of what flows at rest.
+    /// Of the energy at rest.
     pub idle: (f64, f64),
-    /// Of what is above that.
+    /// Of the energy above rest.
     pub active: (f64, f64),
 }
 
@@ -157,7 +157,7 @@ impl Facts {
         (known == root).then(|| Arc::clone(facts))
     }
 
-    /// What can be told of `root` now, kept by nobody: files could not be opened.
+    /// What can be known of `root` now, kept by nobody: files could not be opened.
     pub fn provisional(root: &Path) -> Arc<Self> {
         Arc::new(find_facts(root))
     }

@@ -96,7 +96,8 @@ impl Rest {
         }
     }
 
-    /// The machine has so many CPUs now. What was seen of another number of them says nothing of it:
+    /// The machine has so many CPUs now. What was seen with another number of them does not apply
+    /// to it:
     /// a busy part is one of all CPUs, and those that are gone take nothing at rest.
     pub fn of_cpus(&mut self, cpus: u32) {
         if self.cpus != cpus {
@@ -181,7 +182,7 @@ impl Rest {
     }
 }
 
-/// Tells each of `rests`, which belong to `zones`, what `watts` of the zones in `theirs` say.
+/// Gives each of `rests`, which belong to `zones`, the `watts` of the zones in `theirs`.
 pub fn tell(rests: &mut [Rest], zones: &[Zone], theirs: &[Zone], watts: &[Option<f64>]) {
     for (rest, zone) in zip(rests, zones) {
         if let Some(at) = theirs.iter().position(|z| z == zone) {

@@ -74,7 +74,8 @@ pub struct Share {
 }
 
 impl Share {
-    /// Looks below `root`, on a machine of `machine_cpus`. Never fails: what is not told is `None`.
+    /// Looks below `root`, on a machine of `machine_cpus`. Never fails: what is not known is
+    /// `None`.
     pub fn read(root: &Path, machine_cpus: u32) -> Self {
         let own = root.join("proc/self/cgroup");
         let groups = Directories::of(

@@ -1,6 +1,6 @@
 //! Package power against load: its parts, their coefficients and how far to trust them.
 //!
-//! Package power has three parts, and all three can be told from public facts of a processor:
+//! Package power has three parts, and all three follow from public facts of a processor:
 //!
 //! - *idle*, which is always there;
 //! - *wake*: as soon as any core of a socket runs, its uncore (mesh, caches, memory controllers,
@@ -8,7 +8,7 @@
 //!   awake, so a load of 10 % on all cores costs much more than a tenth;
 //! - *cores*: so many watts for each, by microarchitecture and clock.
 //!
-//! How the numbers were found, and how far they are off, is told in `docs/explanation/power-model.md`.
+//! How the numbers were found, and how far they are off, is in `docs/explanation/power-model.md`.
 
 use serde::Serialize;
 
@@ -26,7 +26,7 @@ pub struct Shape {
     /// not in proportion, and leakage stays).
     pub clock_exponent: f64,
     /// Clock at no load as a part of the clock at full load, where a machine's governor lowers it
-    /// and nobody says what it is.
+    /// and it is unknown.
     pub low_clock: f64,
 }
 
@@ -175,7 +175,7 @@ pub struct Facts {
     pub measured: Option<(f64, f64)>,
     /// Cores, where known.
     pub cores: Option<u32>,
-    /// Clock (MHz) with all cores busy, where it is known or can be told from the others.
+    /// Clock (MHz) with all cores busy, where it is known or follows from the others.
     pub full_mhz: Option<f64>,
     /// Whether the host keeps its clock up at low load, as clouds do.
     pub steady_clock: bool,

@@ -114,7 +114,7 @@ impl Estimation {
         let load = if vcpus > 0.0 { busy / vcpus } else { 0.0 };
         let memory_raw = model.memory_watts_raw(gib, load);
         let memory = memory_raw.total;
-        // What memory takes above rest is not told apart where it is only known by its size: then
+        // What memory takes above rest is not separated where it is only known by its size: then
         // the band of the whole holds it, from nothing to all of what it may be at this load.
         let told = memory > memory_raw.idle;
         let memory_active = if told {

@@ -37,14 +37,14 @@ pub struct Fit {
     pub residuals_percent: Vec<f64>,
 }
 
-/// Least band: what a ladder of one program cannot tell of others.
+/// Least band: a ladder of one program does not show what others take.
 const LEAST_BAND: f64 = 0.08;
 
 /// Idle power below the lowest measured load is extrapolated by the curve's shape: its band is widened
 /// by this part of that gap.
 const UNSEEN: f64 = 0.3;
 
-/// Band where there are no more points than unknowns, so that the residuals say nothing.
+/// Band where there are no more points than unknowns, so that the residuals are no evidence.
 const BLIND_BAND: f64 = 0.15;
 
 /// Fits a curve; `None` for fewer than two points or for one that is not of this world.
@@ -150,7 +150,7 @@ fn distinct(points: &[Point]) -> usize {
 }
 
 /// The unknowns of `set` for which `rows · x = 1` holds best, the others 0; `None` where the rows
-/// do not tell them apart.
+/// do not separate them.
 fn least_squares(rows: &[[f64; 3]], set: u8) -> Option<[f64; 3]> {
     let used: Vec<usize> = (0..3).filter(|i| set & (1 << i) != 0).collect();
     let size = used.len();

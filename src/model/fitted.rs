@@ -43,7 +43,7 @@ pub struct Fitted {
     pub residual_percent: f64,
     /// Factor by which the truth may lie above or below, for 95 % of cases.
     pub band: f64,
-    /// Memory, where a counter tells it apart.
+    /// Memory, where it has a counter of its own.
     #[serde(default)]
     pub memory: Option<FittedMemory>,
     /// What was measured.
@@ -74,7 +74,7 @@ pub struct Step {
     pub seconds: f64,
     /// Power of what the curve is about, W.
     pub watts: f64,
-    /// Power of memory, W, where a counter tells it apart.
+    /// Power of memory, W, where it has a counter of its own.
     #[serde(default)]
     pub dram_watts: Option<f64>,
     /// Mean clock of all CPUs, MHz, where it could be read.

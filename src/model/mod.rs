@@ -163,7 +163,7 @@ enum Memory {
     PerGb,
     /// Measured on this machine: W per GiB at rest, what full load adds, and the band's factor.
     Measured { idle: f64, active: f64, band: f64 },
-    /// It is in the curve: an external meter tells the whole machine.
+    /// It is in the curve: an external meter shows the whole machine.
     InCurve,
 }
 
@@ -184,7 +184,7 @@ impl PowerModel {
     /// `logical_cpus` are those that the system shows and `sockets` those of the machine. Fewer
     /// logical CPUs than one socket has threads mean a share of a host; more mean several sockets.
     /// Without either the answer is about one whole socket. A name that is not in the table gets a
-    /// class default with a wide band, and [`PowerModel::tdp`] says so.
+    /// class default with a wide band, and [`PowerModel::tdp`] names it.
     ///
     /// ```
     /// use lithowatt::model::PowerModel;
@@ -203,7 +203,7 @@ impl PowerModel {
     }
 
     /// The model of the machine that was identified. Without a hypervisor its logical CPUs are the
-    /// whole host; with one they are a share of a host whose size the table tells.
+    /// whole host; with one they are a share of a host whose size is in the table.
     pub fn for_identity(identity: &CpuIdentity) -> Self {
         Self::build(
             &identity.name,

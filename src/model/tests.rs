@@ -343,7 +343,7 @@ fn lambda() {
         assert_eq!(model.describe(), expected);
         assert!((model.allotted_vcpus().unwrap() - 1024.0 / 1769.0).abs() < 1e-12);
         let vcpu = model.vcpus_watts(1.0, 1.0).total;
-        // One open methodology says 3.5 W at full load on x86 and 1.7 W on Graviton2.
+        // One open methodology has 3.5 W at full load on x86 and 1.7 W on Graviton2.
         assert!((1.0..8.0).contains(&vcpu.value), "{arch}: {vcpu:?}");
     }
     let arm = PowerModel::for_lambda(1769, "aarch64", Some("ARM Neoverse-N1"));

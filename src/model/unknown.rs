@@ -30,7 +30,7 @@ enum Kind {
     LowDesktop,
     /// 65 W and more.
     Desktop,
-    /// Its name tells nothing, or parts of all kinds bear it.
+    /// Its name shows nothing, or parts of all kinds bear it.
     Any,
 }
 
@@ -56,7 +56,7 @@ impl Kind {
                 Class::Desktop,
                 32.0,
                 12,
-                "its name tells nothing: between a fanless part of 5 W and a desktop of 200 W",
+                "its name does not show which: a fanless part of 5 W or a desktop of 200 W",
             ),
         };
         Default {
@@ -269,7 +269,7 @@ fn kind_of(name: &str) -> Option<Kind> {
     if any(&|m| m.digits.len() >= 3 && matches!(m.tail, "t" | "te" | "ge" | "tf")) {
         return Some(Kind::LowDesktop);
     }
-    // Of these there are parts of 4 to 95 W whose numbers do not tell which is which.
+    // Of these there are parts of 4 to 95 W whose numbers do not show which is which.
     let mixed = a_series && !any(&|m| m.tail == "k")
         || has(&["athlon", "sempron"])
         || has(&["celeron", "pentium"]) && !any(&|m| matches!(m.head, "g" | "e"))

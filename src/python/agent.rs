@@ -131,7 +131,7 @@ impl PyRing {
         }
     }
 
-    /// What the ring says of itself.
+    /// The ring's own header.
     fn header<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         serialised(py, self.ring.header())
     }

@@ -56,7 +56,7 @@ fn length(n: usize) -> PyResult<ffi::Py_ssize_t> {
 
 fn text<'py>(py: Python<'py>, text: &str) -> PyResult<Bound<'py, PyAny>> {
     let bytes = length(text.len())?;
-    // SAFETY: the bytes are UTF-8 and as many as said.
+    // SAFETY: the bytes are UTF-8, and their number is the one returned.
     made(py, unsafe {
         ffi::PyUnicode_FromStringAndSize(text.as_ptr().cast(), bytes)
     })
@@ -123,7 +123,7 @@ fn serialised<'py>(py: Python<'py>, value: &impl serde::Serialize) -> PyResult<B
 }
 
 /// `"auto"`, `"rapl,perf"` or a sequence of names. The name `auto`, alone or among others, and no
-/// name at all stand for what the environment says; `all` does not ask it.
+/// name at all stand for the environment's; `all` does not ask it.
 fn methods(given: Option<&Bound<'_, PyAny>>) -> PyResult<Methods> {
     let Some(given) = given else {
         return from_environment("ENERGY_METHODS");
@@ -276,7 +276,7 @@ fn interval_from_environment() -> PyResult<Option<f64>> {
     }
 }
 
-/// Whether `ENERGY_MONITORING_ENABLED` says no.
+/// Whether `ENERGY_MONITORING_ENABLED` switches metering off.
 fn enabled_by_environment() -> bool {
     std::env::var("ENERGY_MONITORING_ENABLED").map_or(true, |text| {
         !matches!(

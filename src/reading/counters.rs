@@ -11,7 +11,7 @@ use crate::validate::{Pair, TOLERANCE, Verdict, compare};
 /// triangular: 0.78 covers 95 %, this 98 %, as updates are not exactly one millisecond apart.
 pub(super) const EDGE_UPDATES: f64 = 0.86;
 
-/// Wall clock and monotonic clock apart by more than this part of the window is said.
+/// Wall clock and monotonic clock apart by more than this part of the window is a warning.
 pub(super) const DRIFT: f64 = 0.01;
 
 /// A domain of which more of the window than this part is missing has no number.
@@ -212,7 +212,7 @@ impl Outcome {
     }
 }
 
-/// Joules with as many digits as tell something.
+/// Joules with as many digits as are significant.
 fn amount(joules: f64) -> String {
     match joules {
         j if j < 0.01 => format!("{:.0} µJ", j * 1e6),

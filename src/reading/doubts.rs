@@ -1,4 +1,4 @@
-//! What of a window's CPU time was not seen, said in words.
+//! Warnings about CPU time of a window that was not seen.
 
 use crate::sampler::Outcome;
 use crate::source::Method;

@@ -123,9 +123,9 @@ pub struct Headline {
 /// One phase of the window.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct PhaseReading {
-    /// Its name.
+    /// The phase's name.
     pub name: String,
-    /// Its length, s.
+    /// Time in it, s.
     pub duration: f64,
     /// CPU time of the function in it, s.
     pub cpu_seconds: f64,

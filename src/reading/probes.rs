@@ -62,7 +62,7 @@ pub(super) fn probe_reading(
     let probes = seen_reading(outcome, facts, seen);
     let Some(weight) = outcome.ledger.weight.filter(|_| seen.own.is_some()) else {
         let why = format!(
-            "of a {} the CPU clock tells the time; kernel probes see the machine's",
+            "the CPU clock of the {} has its time; kernel probes see the machine's",
             outcome.scope.name()
         );
         return (not(why), None);

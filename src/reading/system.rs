@@ -7,7 +7,7 @@ use crate::machine::facts::Facts;
 use crate::machine::share::Limit;
 use crate::sampler::Outcome;
 
-/// Being kept from running for more than this part of the window is said.
+/// Being kept from running for more than this part of the window is a warning.
 pub(super) const HELD_BACK: f64 = 0.10;
 
 /// /proc/stat counts in this, s.
@@ -80,7 +80,7 @@ pub(super) fn steal_seconds(outcome: &Outcome) -> Option<f64> {
     Some(now.steal.saturating_sub(then.steal) as f64 * TICK_SECONDS)
 }
 
-/// A function that was kept from running says nothing of its own by its duration.
+/// The duration of a function that was kept from running is not its own.
 pub(super) fn note_held_back(
     facts: &Facts,
     sandbox: Option<SandboxReading>,

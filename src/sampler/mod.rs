@@ -229,8 +229,8 @@ impl Hub {
         self.wake.notify_one();
     }
 
-    /// The machine, found out once. Where no descriptor is free, what can be told without files is
-    /// told, and it is found out again the next time.
+    /// The machine, found out once. Where no descriptor is free, it is what can be
+    /// known without files, and it is found out again the next time.
     pub fn facts(&self) -> Arc<Facts> {
         if let Some(facts) = self.facts.get() {
             return Arc::clone(facts);
@@ -301,7 +301,7 @@ impl Hub {
     /// What a meter has so far, while it runs.
     ///
     /// # Errors
-    /// Why that cannot be told now.
+    /// Why that cannot be known now.
     pub fn peek(&self, id: u64) -> Result<Outcome, &'static str> {
         let mut state = lock(&self.state);
         let mut active = state.take(id).ok_or(BROKEN)?;
@@ -483,7 +483,7 @@ impl Hub {
             .0
     }
 
-    /// Opens what `methods` need and tells which of them there are.
+    /// Opens what `methods` need and returns which of them there are.
     pub fn probe(&self, methods: Methods) -> Vec<(Method, Result<Vec<Zone>, Unavailable>)> {
         let mut state = lock(&self.state);
         state.open(methods);

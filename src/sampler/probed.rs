@@ -136,7 +136,8 @@ impl Probing {
         pins.exists()
     }
 
-    /// Has the probes follow `subject`, whose descendants are in `tree`, or says why they do not.
+    /// Has the probes follow `subject`, whose descendants are in `tree`, or returns why they do
+    /// not.
     /// `our_tree` is this process's.
     pub(super) fn follow(
         &mut self,

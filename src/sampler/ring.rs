@@ -13,17 +13,17 @@ const LOOK_AGAIN_NS: u64 = 5_000_000_000;
 /// A stretch of so many periods of extrapolation keeps the error of its edges below 2 %.
 const STEADY_CARRIES: f64 = 20.0;
 
-/// /proc tells of the same machine as the agent if idle times since boot agree so far, ns.
+/// /proc shows the agent's machine if their idle times since boot agree so far, ns.
 const SAME_IDLE_NS: u64 = 2_000_000_000;
 
 /// The ring of a hub, if it needs one.
 #[derive(Debug, Default)]
 pub(super) struct Borrowed {
     ring: Option<Ring>,
-    /// Why there is none, where that is worth telling.
+    /// Why there is none, where that is worth a note.
     refused: Option<Unavailable>,
     tried_ns: u64,
-    /// /proc does not tell of the machine, so its idle time is the ring's.
+    /// /proc does not show the machine, so its idle time is the ring's.
     idle_too: bool,
     resets: u64,
     fault: Option<ReadFault>,
@@ -76,31 +76,31 @@ impl Borrowed {
             .map_or(0.0, |ring| STEADY_CARRIES * ring.carry_ns() as f64)
     }
 
-    /// There is a ring, and it says nothing now that an interval could end with.
+    /// There is a ring, and it holds nothing now that an interval could end with.
     pub(super) fn is_silent(&self) -> bool {
         self.ring
             .as_ref()
             .is_some_and(|ring| self.fault.is_some() || ring.age_ns() > ring.carry_ns())
     }
 
-    /// What the ring says of `method` is too old for a window to begin with.
+    /// The ring's sample of `method` is too old for a window to begin with.
     pub(super) fn is_old(&self, method: Method) -> bool {
         self.ring
             .as_ref()
             .is_some_and(|ring| ring.method() == method && ring.is_quiet())
     }
 
-    /// Whether idle time of the machine is the agent's to tell, as /proc here tells of something else.
+    /// Whether idle time of the machine comes from the agent, as /proc here shows something else.
     pub(super) fn tells_idle(&self) -> bool {
         self.idle_too && self.ring.is_some()
     }
 
-    /// Idle time of the machine where /proc does not tell it.
+    /// Idle time of the machine where /proc does not show it.
     pub(super) fn idle_ns(&self) -> Option<u64> {
         self.ring.as_ref().filter(|_| self.idle_too)?.idle_ns()
     }
 
-    /// Reads what `method` counts, if it is the agent's. Tells how often energy was lost since.
+    /// Reads what `method` counts, if it is the agent's. Returns how often energy was lost since.
     pub(super) fn read(
         &mut self,
         method: Method,
@@ -125,7 +125,7 @@ impl Borrowed {
 }
 
 impl State {
-    /// Opens the ring where a counter that `methods` ask for cannot be read here. Tells whether
+    /// Opens the ring where a counter that `methods` ask for cannot be read here. Returns whether
     /// that brought anything new.
     pub(super) fn open_ring(&mut self, methods: Methods) -> bool {
         let counts_machine = |counter: &dyn EnergyCounter| {

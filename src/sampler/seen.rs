@@ -13,9 +13,9 @@ pub(super) struct SeenSoFar {
     pub(super) cpus: u32,
     /// When the probes were loaded that saw it, ns: counts of others are not to be compared.
     pub(super) loaded_at: u64,
-    /// Of the machine.
+    /// What the machine did.
     pub(super) machine: Machine,
-    /// Of the function; `None` where it is not theirs to see (a thread, a coroutine).
+    /// What the function did; `None` where it is not theirs to see (a thread, a coroutine).
     pub(super) own: Option<Used>,
     /// Thermal events by sysfs, where the probes cannot see them.
     pub(super) throttled: Option<u64>,
@@ -24,12 +24,12 @@ pub(super) struct SeenSoFar {
 /// What kernel probes saw in a window.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SeenWindow {
-    /// Of the machine; counts are differences.
+    /// What the machine did; counts are differences.
     pub machine: Machine,
     /// Frequency changes since the probes were loaded: none ever means that the processor does not
-    /// tell.
+    /// report them.
     pub frequency_changes_ever: u64,
-    /// Of the function.
+    /// What the function did.
     pub own: Option<Used>,
     /// The probes look for frequency changes.
     pub sees_frequency: bool,

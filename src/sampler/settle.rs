@@ -423,7 +423,7 @@ impl State {
             for ledger in std::iter::once(&mut record.ledger).chain(&mut record.sandbox) {
                 ledger.busy_known = false;
             }
-            return Some("more CPU time was used than the CPUs have that are said to be online");
+            return Some("more CPU time was used than the CPUs that are online have");
         }
         match (self.ring.tells_idle(), record.ledger.busy_known) {
             (true, true) => None,
@@ -447,7 +447,7 @@ impl State {
             return;
         }
         let Some(idle_ns) = self.idle_ns(t_ns, None) else {
-            // What is compared must have been told throughout.
+            // What is compared must have been known throughout.
             self.idle_since = None;
             return;
         };

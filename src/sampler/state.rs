@@ -655,7 +655,7 @@ impl State {
         self.bounded = self.counters.len();
     }
 
-    /// Idle time of the machine: by /proc, or by the agent where /proc tells of something else.
+    /// Idle time of the machine: by /proc, or by the agent where /proc shows something else.
     pub(super) fn idle_ns(&mut self, t_ns: u64, inside_ns: Option<u64>) -> Option<u64> {
         if self.ring.tells_idle() {
             self.ring.idle_ns()

@@ -12,7 +12,7 @@ use crate::task::TaskClock;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Scope {
-    /// A process and, unless told otherwise, its descendants.
+    /// A process and, by default, its descendants.
     Process,
     /// The thread that starts the meter.
     Thread,

@@ -54,9 +54,9 @@ pub struct Edge {
 /// A phase of a meter.
 #[derive(Debug, Clone)]
 pub struct Phase {
-    /// Its name.
+    /// The phase's name.
     pub name: String,
-    /// What was summed in it.
+    /// Energy and CPU time of the whole machine while the phase was open, divided.
     pub ledger: Ledger,
     /// The same of the sandbox.
     pub sandbox: Option<Ledger>,

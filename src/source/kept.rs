@@ -45,7 +45,7 @@ impl StandardStreams {
     }
 }
 
-/// Whether an error says that the process or the machine lacks descriptors or memory: what was
+/// Whether an error means that the process or the machine lacks descriptors or memory: what was
 /// refused for that may be there the next time.
 pub fn is_shortage(error: &io::Error) -> bool {
     matches!(
@@ -236,7 +236,7 @@ impl Kept {
     /// the next time. Names in it that are no UTF-8 have a question mark for each such byte.
     ///
     /// # Errors
-    /// What the system says; `OutOfMemory`; `FileTooLarge` where the file does not end.
+    /// The system's error; `OutOfMemory`; `FileTooLarge` where the file does not end.
     pub fn read_whole<'b>(&self, buffer: &'b mut Vec<u8>) -> io::Result<&'b str> {
         let file = self.file()?;
         let mut filled = 0;

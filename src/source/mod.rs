@@ -193,7 +193,7 @@ pub enum ReadFault {
     Failed,
     /// The node agent gives no sign of life.
     Stale,
-    /// The node agent said that it ends.
+    /// The node agent has marked its ring as left.
     Stopped,
 }
 

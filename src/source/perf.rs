@@ -34,7 +34,7 @@ const POWER_EVENTS: [(&str, Domain); 5] = [
 ];
 
 /// AMD counts each core by itself in `power_core`. A read on another CPU is an interrupt there, so
-/// above this many cores the sum is left out: it would cost more than it tells.
+/// above this many cores the sum is left out: it would cost more than it is worth.
 const MOST_CORE_COUNTERS: usize = 16;
 
 /// The command that opens the power PMU to everybody until the next boot.

@@ -13,10 +13,10 @@ use std::path::Path;
 /// below this, bytes.
 pub const MOST_OF_KERNEL_TEXT: u64 = 64 << 20;
 
-/// Opens a regular file for reading, and tells what it is.
+/// Opens a regular file for reading, and returns what it is.
 ///
 /// # Errors
-/// What the system says, or `InvalidInput` where the name is a pipe, a device or a directory.
+/// The system's error, or `InvalidInput` where the name is a pipe, a device or a directory.
 pub fn open(path: &Path) -> io::Result<(File, Metadata)> {
     let file = OpenOptions::new()
         .read(true)
@@ -103,7 +103,7 @@ mod tests {
         assert_eq!(read_text(&path, 10).unwrap(), "1234567890");
         let refused = read(&path, 9).unwrap_err();
         assert_eq!(refused.kind(), io::ErrorKind::FileTooLarge);
-        // A file that says that it is empty is measured while it is read.
+        // A file of length 0 is measured while it is read.
         assert!(read(Path::new("/proc/self/status"), 10).is_err());
         assert!(kernel_text(Path::new("/proc/self/status")).is_ok());
         std::fs::write(&path, [0xff]).unwrap();

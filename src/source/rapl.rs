@@ -1,6 +1,6 @@
 //! RAPL through powercap (`/sys/class/powercap`).
 //!
-//! Zones are told apart by *name*: `psys` may be `intel-rapl:0` and numbers are not stable. The
+//! Zones are identified by *name*: `psys` may be `intel-rapl:0` and numbers are not stable. The
 //! `-mmio` twin repeats a package and is left out where the MSR tree has it. On AMD the `core`
 //! zone is the energy of one core only (the lead CPU's), so it is not the core domain.
 //! The kernel's layout: <https://docs.kernel.org/power/powercap/powercap.html>.

@@ -18,9 +18,9 @@ pub enum Scope {
 /// One CPU for each package or die, out of `cpus`, with the package's number.
 ///
 /// A counter of a package may be read on any of its CPUs and shows the same. The kernel names one of
-/// them in a `cpumask` up to Linux 6 and all of them later, so the mask does not tell.
+/// them in a `cpumask` up to Linux 6 and all of them later, so the mask does not decide.
 ///
-/// Where nothing tells packages apart, `cpus` that are all of the machine's are taken for one
+/// Where nothing separates packages, `cpus` that are all of the machine's are taken for one
 /// package, and others for one each.
 pub fn one_cpu_each(root: &Path, cpus: &[u32], scope: Scope) -> Vec<(u32, u32)> {
     let mut chosen = Vec::new();

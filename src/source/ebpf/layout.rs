@@ -15,7 +15,7 @@ pub const NONE: u32 = u32::MAX;
 /// Cells of the table of answers.
 pub const ANSWERS: u32 = 256;
 
-/// Idle states told apart; deeper ones count as the last.
+/// Idle states counted separately; deeper ones count as the last.
 pub const IDLE_STATES: usize = 12;
 
 /// Trees that may be followed at once.
@@ -197,7 +197,7 @@ plain! {
         last_thread: u32,
         /// The process; 0 where this place is free.
         tgid: u32,
-        /// When it was first seen, 2^26 ns, times two; the last bit says that its fork was.
+        /// When it was first seen, 2^26 ns, times two; the last bit is set if its fork was.
         born: u32,
     }
 
@@ -286,7 +286,7 @@ plain! {
 pub const FLAG_CYCLES: u32 = 1;
 /// Cores have two hardware threads.
 pub const FLAG_SIBLINGS: u32 = 2;
-/// Frequency changes are seen, if the processor tells of them.
+/// Frequency changes are seen, if the processor reports them.
 pub const FLAG_FREQUENCY: u32 = 4;
 /// Idle states are seen.
 pub const FLAG_IDLE: u32 = 8;

@@ -618,7 +618,7 @@ fn on_bpffs(path: &Path) -> Option<bool> {
     }
 }
 
-/// Says that there is no BPF file system, and how to get one.
+/// The reason that there is no BPF file system, and how to get one.
 pub fn require_bpffs(root: &Path) -> Result<PathBuf, Unavailable> {
     let bpffs = root.join(BPFFS);
     if on_bpffs(&bpffs) == Some(true) {

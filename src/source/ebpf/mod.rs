@@ -327,7 +327,7 @@ impl Probes {
     }
 
     /// Whether the probe still counts: it may have been unloaded, and its maps go on saying what
-    /// they said last.
+    /// they showed last.
     pub fn is_alive(&self) -> bool {
         match &self.pins {
             Some((directory, inode)) => {
@@ -607,7 +607,7 @@ impl Probes {
         if let Some((first, now)) = last.ahead {
             used.ns = used.ns.saturating_add_signed(now - first);
         }
-        // A slice in the making may turn out shorter than the clock said: time was stolen.
+        // A slice in the making may turn out shorter than the clock showed: time was stolen.
         used.ns = used.ns.max(last.used.ns);
         if by_probe > 0 {
             let scale = used.ns as f64 / by_probe as f64;
@@ -652,7 +652,7 @@ impl Probes {
     /// Opens a cgroup (version 2) by its directory.
     ///
     /// # Errors
-    /// It is none of version 2: the kernel tells the probe of no other.
+    /// It is none of version 2: the kernel shows the probe no other.
     pub fn cgroup(&self, directory: &Path) -> Result<Grouped, Unavailable> {
         let refuse = |why: String| {
             Unavailable::absent(format!("kernel probes: {}: {why}", directory.display()))

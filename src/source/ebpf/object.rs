@@ -43,7 +43,7 @@ pub struct Prepared {
 }
 
 impl Prepared {
-    /// Makes the maps of `object`, each as large as `entries` says or else as it says itself, with
+    /// Makes the maps of `object`, each as large as `entries` has it or else as it is itself, with
     /// `globals` as the values of its constants.
     pub fn new(
         object: &[u8],

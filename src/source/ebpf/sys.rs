@@ -148,7 +148,8 @@ struct Info {
     info: u64,
 }
 
-/// What the kernel says of an object: the beginning of `bpf_map_info`, of which `bpf_prog_info` and
+/// The kernel's description of an object: the beginning of `bpf_map_info`, of which `bpf_prog_info`
+/// and
 /// `bpf_link_info` share the first two members.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[repr(C)]
@@ -178,7 +179,7 @@ fn describe(fd: BorrowedFd<'_>, length: u32) -> io::Result<Described> {
 /// The descriptor of a map, a program or a link, used and closed only while it is that object.
 ///
 /// All of them share one inode with other things of the kernel's, so the kernel's number of the
-/// object tells.
+/// object shows.
 #[derive(Debug)]
 pub struct Held {
     fd: ManuallyDrop<OwnedFd>,
@@ -373,7 +374,7 @@ pub fn open_pinned(path: &Path, access: Access) -> io::Result<OwnedFd> {
 /// # Errors
 /// The map's keys or values are not of these sizes, or the kernel refuses.
 pub fn lookup<K: Copy, V: Copy + Default>(map: &Held, key: &K) -> io::Result<Option<V>> {
-    // The kernel copies as much as it says that a value has.
+    // The kernel copies as much as the size of a value.
     if (map.told.key_size, map.told.value_size) != (size_of::<K>() as u32, size_of::<V>() as u32) {
         return Err(io::ErrorKind::InvalidData.into());
     }

@@ -1,4 +1,4 @@
-//! The probe in this machine's kernel. What needs privilege says so and passes.
+//! The probe in this machine's kernel. What needs privilege prints that and passes.
 
 use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
@@ -132,7 +132,7 @@ fn ping_pong() {
 #[test]
 fn a_switch_costs_little() {
     let Some(probes) = probe() else { return };
-    // The shortest program, at the same event, tells what the kernel's own statistics cost.
+    // The shortest program, at the same event, shows what the kernel's own statistics cost.
     let shortest = probes._own.as_ref().unwrap().program("on_thermal");
     let _floor = sys::attach(shortest, "sched_switch").unwrap();
     for round in ["untracked", "tracked"] {
@@ -175,7 +175,7 @@ fn the_checksum_is_the_objects() {
     assert_eq!(digest, *DIGEST, "run ebpf-probes/build.sh");
 }
 
-/// A child that waits until it is told to begin.
+/// A child that waits for a sign to begin.
 struct Child {
     pid: i32,
     begin: Option<OwnedFd>,
@@ -187,14 +187,14 @@ fn pipe() -> (OwnedFd, OwnedFd) {
     (read.into(), write.into())
 }
 
-/// Says a number through a pipe.
+/// Writes a number to a pipe.
 fn say(to: &OwnedFd, number: u64) {
     let bytes = number.to_ne_bytes();
     // SAFETY: the buffer lives and has this length; a pipe takes so little as a whole.
     unsafe { libc::write(to.as_raw_fd(), bytes.as_ptr().cast(), bytes.len()) };
 }
 
-/// Waits until something is said.
+/// Waits until something is written.
 fn hear(from: &OwnedFd) {
     let mut bytes = [0u8; 8];
     // SAFETY: the buffer lives and has this length.
@@ -207,7 +207,7 @@ fn end() -> ! {
     unsafe { libc::_exit(0) }
 }
 
-/// Ends this process, with the CPU time it used said last.
+/// Ends this process, with the CPU time it used written last.
 fn finish(to: &OwnedFd) -> ! {
     say(to, clock::own_process_cpu_ns());
     end()
@@ -222,7 +222,7 @@ fn bare_fork() -> i32 {
     pid
 }
 
-/// Forks; the child runs `work` once the parent has called `begin`, and says what it used.
+/// Forks; the child runs `work` once the parent has called `begin`, and writes what it used.
 fn fork(work: impl FnOnce(&OwnedFd)) -> Child {
     let (wait, begin) = pipe();
     let (is_ready, ready) = pipe();
@@ -251,7 +251,7 @@ fn wait_for_all() {
 /// What a process and those it has waited for used, ns.
 struct Ended {
     rusage_ns: u64,
-    /// All that was said of CPU time by it and its descendants.
+    /// CPU times that it and its descendants have written.
     said_ns: u64,
 }
 

@@ -9,8 +9,9 @@ use perf_event::Counter;
 /// `PERF_EVENT_IOC_ID`: `_IOR('$', 7, __u64)` of include/uapi/linux/perf_event.h.
 const IOC_ID: libc::c_ulong = 0x8008_2407;
 
-/// A counter, told from what the function may have opened under the same number since: all perf
-/// events share one inode, so it is the kernel's number of the event that tells.
+/// A counter, distinguished from what the function may have opened under the same number since: all
+/// perf
+/// events share one inode, so the kernel's number of the event is compared.
 #[derive(Debug)]
 pub(crate) struct OwnCounter(ManuallyDrop<Counter>);
 

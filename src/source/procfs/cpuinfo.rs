@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::source::kept::Kept;
 
-/// What `/proc/cpuinfo` says, x86 or ARM. Every field is `None` or zero where the text is silent.
+/// What `/proc/cpuinfo` holds, x86 or ARM. Every field is `None` or zero where the text is silent.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct CpuInfo {
     /// `model name` of the first processor that has a meaningful one; what RISC-V (`uarch`),
@@ -172,7 +172,7 @@ pub fn cpu_vendor(root: &Path) -> Option<String> {
     parse_cpuinfo(kept.read_start(&mut buffer).ok()?).vendor_id
 }
 
-/// A value that says something: some kernels write `unknown`, `N/A` or a bare number.
+/// A value with a meaning: some kernels write `unknown`, `N/A` or a bare number.
 pub(crate) fn meaningful(value: &str) -> bool {
     !value.is_empty() && !matches!(value, "unknown" | "N/A" | "0" | "(null)")
 }

@@ -111,7 +111,7 @@ pub fn uptime_idle_ns(text: &str) -> Option<u64> {
         .checked_add(hundredths * TICK_NS)
 }
 
-/// Logical CPUs online below `root`; where that is not told, those in /proc/stat, else those that
+/// Logical CPUs online below `root`; where that is not known, those in /proc/stat, else those that
 /// this process may use.
 pub fn online_cpus(root: &Path) -> u32 {
     let listed = || {
@@ -147,12 +147,12 @@ pub struct MachineCpu {
     online: Option<Kept>,
     /// Logical CPUs online when last looked at.
     pub cpus: u32,
-    /// They are another's to tell.
+    /// They come from somebody else.
     fixed: bool,
     witness: Witness,
     /// Times that the witness or the number of CPUs changed.
     turns: u32,
-    /// Nothing told what was not used up to the base, or since something last did.
+    /// It is unknown what was not used up to the base, or since it was last known.
     lost: bool,
     /// Why nothing was believed when that was last so.
     unknown: Option<Witness>,
@@ -167,13 +167,13 @@ pub struct MachineCpu {
     line: Option<(u64, StatLine)>,
     /// What was known when sources were last compared.
     base: Option<Base>,
-    /// What was not used, as last told.
+    /// What was not used, as last known.
     unused_ns: Option<u64>,
     /// What idle time by /proc/uptime and the process's CPU time were at the last look.
     seen: Option<(u64, u64, Option<u64>)>,
 }
 
-/// What all sources said at one moment.
+/// What all sources showed at one moment.
 #[derive(Debug, Clone, Copy)]
 struct Base {
     t_ns: u64,
@@ -184,7 +184,7 @@ struct Base {
     inside_ns: Option<u64>,
 }
 
-/// By this the sum of idle time steps after a stretch of which nothing told it, ns: more than all
+/// By this the sum of idle time steps after a stretch in which it was unknown, ns: more than all
 /// CPUs can be idle between two looks. See [`idle_between`].
 const UNKNOWN_STRETCH_NS: u64 = 1 << 48;
 
@@ -208,7 +208,7 @@ impl MachineCpu {
         let uptime = Kept::open(&uptime_path).ok();
         let stat = Kept::open(&root.join("proc/stat")).ok();
         let kind = file_system(&uptime_path);
-        // A file that somebody put over /proc/stat says nothing against the kernel's own.
+        // A file that somebody put over /proc/stat is no evidence against the kernel's own.
         let covered = kind == Some(PROC) && file_system(&root.join("proc/stat")) != Some(PROC);
         Self {
             witness: match (&uptime, &stat) {
@@ -251,7 +251,7 @@ impl MachineCpu {
         self.fixed = true;
     }
 
-    /// Logical CPUs online; `None` where they are another's to tell.
+    /// Logical CPUs online; `None` where they come from somebody else.
     pub fn online(&self) -> Option<u32> {
         (!self.fixed).then_some(self.cpus)
     }
@@ -264,7 +264,7 @@ impl MachineCpu {
     /// Why busy time is less sure than by the kernel's own /proc/uptime, where it is known.
     pub fn doubt(&self) -> Option<&'static str> {
         match self.witness {
-            // A kernel that adds idle time late says the same in the end.
+            // A kernel that adds idle time late shows the same in the end.
             Witness::Stat(Distrust::Contradicted) if self.genuine => None,
             Witness::Stat(_) => self.witness.doubt(),
             _ => None,
@@ -279,7 +279,7 @@ impl MachineCpu {
     }
 
     /// CPU time not used since boot: idle, waiting for I/O, or stolen; ns, all CPUs. `None` where
-    /// nothing tells it that can be believed. What passed between two values [`idle_between`] tells.
+    /// no source of it can be believed. For the time between two values see [`idle_between`].
     ///
     /// Within the step in which it is printed it is not read again. iowait and steal come from the
     /// long /proc/stat, which is left alone while idle time and the CPU time of this process's
@@ -432,7 +432,7 @@ impl MachineCpu {
     }
 
     /// Times that another file had to be believed or CPUs came or went: what is compared over a
-    /// longer time must have been told by one and the same, of the same CPUs.
+    /// longer time must be from one and the same, of the same CPUs.
     pub fn turns(&self) -> u32 {
         self.turns
     }

@@ -32,7 +32,7 @@ pub struct PidStat {
     pub children_ticks: u64,
     /// Threads.
     pub threads: u64,
-    /// Start time since boot, ticks: tells a reused pid from the old one.
+    /// Start time since boot, ticks: distinguishes a reused pid from the old one.
     pub start_ticks: u64,
     /// It ignores `SIGCHLD`: the kernel discards its children, and their CPU time, as they end.
     pub discards: bool,
@@ -652,12 +652,12 @@ pub fn peak_bytes(status: &str) -> Option<u64> {
 }
 
 /// When the process `pid` began, ticks since boot; `None` where /proc does not show it. With its
-/// number this tells it from every other.
+/// number this distinguishes it from every other.
 pub fn began_at(pid: i32) -> Option<u64> {
     PidStat::read(pid).map(|stat| stat.start_ticks)
 }
 
-/// Whether `pid` is the process that began at `start` (ticks); true where that cannot be told.
+/// Whether `pid` is the process that began at `start` (ticks); true where that cannot be known.
 fn is_since(pid: i32, start: u64) -> bool {
     match fs::read(format!("/proc/{pid}/stat")) {
         Ok(text) => PidStat::parse(&text).is_some_and(|stat| stat.start_ticks == start),

@@ -1,4 +1,4 @@
-//! Which file of /proc tells how busy the machine is, judged by what both say of a stretch of time.
+//! Which file of /proc shows how busy the machine is, judged by both files over a stretch of time.
 //!
 //! The kernel's own `/proc/uptime` and `/proc/stat` show one and the same idle time, and all times
 //! of `/proc/stat` together are the CPUs' capacity. Where /proc is somebody else's work, that is
@@ -13,7 +13,7 @@ pub(super) const TOGETHER_NS: u64 = 5_000_000;
 /// Less capacity than this is too little to judge by, ns of CPU.
 pub(super) const LEAST_NS: u64 = 100_000_000;
 
-/// What /proc says of a stretch of time, ns.
+/// What /proc shows for a stretch of time, ns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Stretch {
     /// Its length.
@@ -30,7 +30,7 @@ pub(super) struct Stretch {
     pub(super) genuine: bool,
 }
 
-/// What tells how busy the machine is.
+/// What shows how busy the machine is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Witness {
     /// /proc/uptime.
@@ -58,11 +58,11 @@ impl Witness {
         match self {
             Self::Uptime => None,
             Self::Stat(Distrust::Unreadable) => {
-                Some("how busy the machine was is told by /proc/stat: /proc/uptime cannot be read")
+                Some("how busy the machine was is from /proc/stat: /proc/uptime cannot be read")
             }
             Self::Stat(_) => Some(
-                "how busy the machine was is told by /proc/stat, which contradicts /proc/uptime: in \
-                 a container (lxcfs) it is the container's busy time, and others' is not seen",
+                "how busy the machine was is from /proc/stat, which contradicts /proc/uptime: in a \
+                 container (lxcfs) it is the container's busy time, and others' is not seen",
             ),
             Self::Nothing(Distrust::Unreadable) => {
                 Some("neither /proc/uptime nor /proc/stat can be read")
@@ -118,7 +118,7 @@ pub(super) fn judge(stretch: &Stretch) -> Verdict {
         if agree && whole(all) {
             return believe(Witness::Uptime);
         }
-        // Of one machine, but not of the CPUs that are said to be online. All times together are a
+        // Of one machine, but not of the CPUs that are listed as online. All times together are a
         // whole number of CPUs. Time that stood still for a while can look like fewer CPUs, unless
         // that number is sure.
         let cpus = (all + stretch.dt_ns / 2) / stretch.dt_ns.max(1);
@@ -264,7 +264,7 @@ mod tests {
 
     #[test]
     fn cpus_that_are_not_those_online_are_noticed() {
-        // Online says 2, both files say 8; online says 8, both say 2.
+        // Online lists 2, both files 8; online lists 8, both files 2.
         let more = judge(&second(2, Some(6 * S), Some((6 * S, 8 * S)), S));
         assert_eq!((more.witness, more.capacity_ns), (Witness::Uptime, 8 * S));
         let fewer = judge(&second(8, Some(S), Some((S, 2 * S)), S));

@@ -20,7 +20,7 @@ const CONTROL_TYPES: [&str; 2] = ["intel-rapl", "intel-rapl-mmio"];
 /// Zones are nested no deeper in any kernel: control type, package, part of it.
 const DEEPEST: usize = 4;
 
-/// What a zone's `name` says: its domain, and its package and die where it tells them.
+/// What a zone's `name` holds: its domain, and its package and die where they are in it.
 ///
 /// ```
 /// use lithowatt::source::{rapl::zone_name, Domain};
@@ -153,7 +153,7 @@ fn nested(dir: &Path, depth: usize, zones: &mut BTreeMap<String, PathBuf>) {
     }
 }
 
-/// Tells packages, their parts and twins apart.
+/// Separates packages, their parts and twins.
 fn sorted_out(zones: BTreeMap<String, PathBuf>, place: PathBuf) -> Found {
     let mut found = Found {
         place,

@@ -39,7 +39,7 @@ pub const SAMPLE_WORDS: usize = 7;
 pub const MOST_ZONES: usize = 56;
 /// Most samples and most groups that a reader believes in.
 pub const MOST_SLOTS: u64 = 1 << 20;
-/// A word that says "unknown".
+/// A word that means "unknown".
 pub const UNKNOWN: u64 = u64::MAX;
 
 const ZONES_AT: usize = 32;
@@ -535,7 +535,7 @@ impl GroupRow {
     }
 }
 
-/// The id of this boot, below `root`; `None` where it is not told.
+/// The id of this boot, below `root`; `None` where it is not shown.
 pub fn boot_id(root: &std::path::Path) -> Option<[u64; 2]> {
     let text =
         crate::source::plain::kernel_text(&root.join("proc/sys/kernel/random/boot_id")).ok()?;

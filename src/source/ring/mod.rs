@@ -126,7 +126,7 @@ impl Ring {
         }
     }
 
-    /// What the ring says of itself.
+    /// The ring's own header.
     pub fn header(&self) -> &Header {
         &self.header
     }
@@ -177,7 +177,7 @@ impl Ring {
     ///
     /// # Errors
     /// Why the ring cannot be believed now: [`ReadFault::Stale`] where the agent gives no sign of
-    /// life, [`ReadFault::Stopped`] where it said that it ends, [`ReadFault::Vanished`] where there
+    /// life, [`ReadFault::Stopped`] where it marked its end, [`ReadFault::Vanished`] where there
     /// is no ring, [`ReadFault::Malformed`] else.
     pub fn look(&mut self, now_ns: u64) -> Result<(), ReadFault> {
         let host_ns = now_ns.saturating_add_signed(self.offset_ns.saturating_neg());
@@ -336,7 +336,7 @@ impl Ring {
     fn reopen(&mut self) -> Result<bool, ReadFault> {
         let (file, header) = match open_checked(&self.path, || self.boot_id) {
             Ok(opened) => opened,
-            // The one that is open tells why it is not alive, if it does.
+            // The one that is open shows why it is not alive, if it does.
             Err(_) => return Ok(false),
         };
         if header.generation == self.header.generation {
@@ -508,7 +508,7 @@ fn open_checked(
     to_words(&bytes, &mut words);
     let header = Header::decode(&words).map_err(|why| refuse(&why))?;
     if meta.len() != header.file_bytes() {
-        return Err(refuse("its length is not what its header says"));
+        return Err(refuse("its length is not the one in its header"));
     }
     if boot().is_some_and(|id| id != header.boot_id && header.boot_id != [0, 0]) {
         return Err(refuse("it is of another boot or another machine"));

@@ -1,6 +1,6 @@
 //! What was spent, by whom, until when: the truth that can be asked later.
 //!
-//! Pure: it is told each step and integrates any window by linear interpolation between steps.
+//! Pure: it is given each step and integrates any window by linear interpolation between steps.
 //! All joules here are of the packages together, without memory and board.
 
 use std::collections::{BTreeMap, VecDeque};

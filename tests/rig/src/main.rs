@@ -45,7 +45,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Serves a rig until it is told to stop, or its parent ends; then leaves nothing behind.
+/// Serves a rig until it is asked to stop, or its parent ends; then leaves nothing behind.
 fn serve(base: &Path) -> io::Result<()> {
     let base: PathBuf = base.canonicalize()?;
     let config = Config::load(&base.join("config.json"))?;

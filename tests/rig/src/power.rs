@@ -114,7 +114,7 @@ impl Zone {
 /// What the counter of a zone looks like to a reader.
 #[derive(Clone, Copy, Debug)]
 pub struct Counter {
-    /// Largest value, as `max_energy_range_uj` tells it; the modulus is one more.
+    /// Largest value, as in `max_energy_range_uj`; the modulus is one more.
     pub max_range_uj: u64,
     /// Value at the start of the simulation.
     pub start_uj: u64,

@@ -208,7 +208,7 @@ pub fn task_clock(tid: i32, tree: bool) -> io::Result<OwnedFd> {
         flags: PERF_FLAG_INHERIT | threads,
         ..PerfEventAttr::default()
     };
-    // SAFETY: `attr` is as large as its `size` says; the descriptor is new.
+    // SAFETY: `attr` is as large as its `size`; the descriptor is new.
     unsafe {
         let fd = libc::syscall(
             libc::SYS_perf_event_open,

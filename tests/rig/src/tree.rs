@@ -176,7 +176,7 @@ impl Tree {
         };
         FileAttr {
             ino: INodeNo(ino),
-            // As sysfs says of every file, whatever it holds.
+            // As for every file of sysfs, whatever it holds.
             size: if kind == FileType::RegularFile {
                 4096
             } else {

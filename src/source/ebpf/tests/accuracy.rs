@@ -1,4 +1,4 @@
-//! What the probe says against what the kernel's own accounts say.
+//! The probe against the kernel's own accounts.
 
 use super::*;
 

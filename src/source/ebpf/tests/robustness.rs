@@ -13,7 +13,8 @@ struct Root {
 }
 
 impl Root {
-    /// With a BPF file system, or `None` where none may be mounted. `slots` tells its maps from all
+    /// With a BPF file system, or `None` where none may be mounted. `slots` distinguishes its maps
+    /// from all
     /// others of this machine.
     fn new(slots: u32) -> Option<Self> {
         let root = Self::bare(slots);
@@ -121,7 +122,8 @@ fn held(pid: i32) -> bool {
     libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == 0
 }
 
-/// Tests here change what others would see of the machine; `probe` says whether there is one at all.
+/// Tests here change what others would see of the machine; `probe` shows whether there is one at
+/// all.
 macro_rules! root {
     ($slots:literal) => {{
         let Some(alone) = probe() else { return };
@@ -212,7 +214,7 @@ fn versions_do_not_meet() {
     root.load().unwrap();
     assert!(root.open().is_ok());
     assert_eq!(root.maps().len(), 2);
-    // Something else under our name is not read, and says so.
+    // Something else under our name is not read, with that as the reason.
     fs::remove_dir_all(&ours).unwrap();
     fs::create_dir(&ours).unwrap();
     let control = sys::open_pinned(&other.join("control"), sys::Access::Map).unwrap();
