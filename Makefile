@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 
 .PHONY: help develop demo examples test test-fast check lint format api docs probes wheel wheel-arm64 release-check audit bench clean
 .DEFAULT_GOAL := demo
+# make has a rule of its own by which cc would compile the kernel probes over the committed object.
+MAKEFLAGS += --no-builtin-rules
 
 # A PYTHON that was asked for is the one that VENV is of, also where VENV is there already.
 ifneq ($(origin PYTHON),file)
