@@ -129,6 +129,8 @@ def check_sum(look: Look) -> None:
         (f"/libpod_parent/libpod-{HEX}", "podman", f"podman {HEX[:12]}"),
         (f"/machine.slice/libpod-conmon-{HEX}.scope", "unit", f"libpod-conmon-{HEX}.scope"),
         (f"/ecs/task/{HEX}", "container", f"container {HEX[:12]}"),
+        (f"/default/nerdctl-{HEX}.scope", "containerd", f"containerd {HEX[:12]}"),
+        ("/lxc/web", "lxc", "lxc web"),
         (f"/kubepods/burstable/pod{UID}/{HEX}", "kubernetes", f"pod {UID} / {HEX[:12]}"),
         (f"/kubepods/burstable/pod{UID}", "kubernetes", f"pod {UID}"),
         (

@@ -316,6 +316,9 @@ def cpu_identity(root: str | os.PathLike[str] | None = None) -> dict[str, Any]:
 def surroundings(root: str | os.PathLike[str] | None = None) -> dict[str, Any]:
     """Container, limits and instance type below ``root``, looked at anew."""
 
+def place_of_cgroup(path: str) -> tuple[str, str]:
+    """What the cgroup at ``path`` is: kind and name. The name may hold what a terminal obeys."""
+
 def relative_difference(a: float, b: float) -> float | None:
     """Relative difference of two energies, against the larger; None where one is not positive."""
 

@@ -120,6 +120,8 @@ impl Groups {
         self.overflow = false;
         while let Some((dir, depth, pod)) = queue.pop() {
             visited += 1;
+            let above = dir.file_name().and_then(|name| name.to_str());
+            let above = above.unwrap_or_default();
             if visited > MOST_DIRECTORIES {
                 self.overflow = true;
                 break;
@@ -130,7 +132,7 @@ impl Groups {
                 }
                 let path = entry.path();
                 let name = entry.file_name();
-                let Some(identity) = name.to_str().and_then(identify) else {
+                let Some(identity) = name.to_str().and_then(|name| identify(above, name)) else {
                     if depth < MOST_DEPTH {
                         queue.push((path, depth + 1, pod.clone()));
                     }
@@ -138,9 +140,9 @@ impl Groups {
                 };
                 let id = entry.metadata().map_or(0, |m| m.ino());
                 let is_pod = identity.kind == Kind::Pod;
+                let uid = identity.pod_uid.clone();
                 self.found(&top, &path, id, identity, pod.as_ref(), t_ns);
                 if is_pod {
-                    let uid = name.to_str().and_then(identify).and_then(|i| i.pod_uid);
                     queue.push((path, depth + 1, Some((id, uid))));
                 }
             }

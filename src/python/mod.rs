@@ -481,6 +481,13 @@ fn surroundings(py: Python<'_>, root: Option<PathBuf>) -> PyResult<Bound<'_, PyA
     serialised(py, &machine::environment::Environment::read(&root, cpus))
 }
 
+/// What the cgroup at `path` is: kind and name. The name is not to be trusted by a terminal.
+#[pyfunction]
+fn place_of_cgroup(path: &str) -> (&'static str, String) {
+    let place = crate::cgroup::identity::place_of(path);
+    (place.kind, place.name)
+}
+
 /// Relative difference of two energies, against the larger.
 #[pyfunction]
 fn relative_difference(a: f64, b: f64) -> Option<f64> {
@@ -587,6 +594,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(cpu_identity, module)?)?;
     module.add_function(wrap_pyfunction!(rapl_now, module)?)?;
     module.add_function(wrap_pyfunction!(surroundings, module)?)?;
+    module.add_function(wrap_pyfunction!(place_of_cgroup, module)?)?;
     module.add_function(wrap_pyfunction!(relative_difference, module)?)?;
     module.add_function(wrap_pyfunction!(integrate, module)?)?;
     module.add_function(wrap_pyfunction!(calibration_path, module)?)?;
