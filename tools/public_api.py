@@ -252,6 +252,35 @@ def public_api() -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def results_of(module: str, name: str) -> Iterator[tuple[str, ast.expr, str]]:
+    """What a public name gives: module, annotation and path of results and attributes."""
+    found = resolve(module, name)
+    if found is None:
+        return
+    node = found.nodes[-1]
+    inside = statements(node.body) if isinstance(node, ast.ClassDef) else found.nodes
+    path = f"{module}.{name}." if isinstance(node, ast.ClassDef) else f"{module}."
+    for each in inside:
+        if isinstance(each, Function) and is_member(each.name) and each.returns is not None:
+            yield found.module, each.returns, path + each.name
+        elif isinstance(each, ast.AnnAssign) and is_member(ast.unparse(each.target)):
+            yield found.module, each.annotation, path + ast.unparse(each.target)
+
+
+def unexported() -> list[str]:
+    """``PATH: CLASS`` where a public name gives a class of this project that has no public name."""
+    found = set()
+    for module in public_modules():
+        for name in exported(module):
+            for home, annotation, path in results_of(module, name):
+                for part in ast.walk(annotation):
+                    if isinstance(part, ast.Name) and part.id in names_of(home):
+                        given = resolve(home, part.id)
+                        if given is not None and is_private(given):
+                            found.add(f"{path}: {part.id}")
+    return sorted(found)
+
+
 def difference() -> str:
     """What the list of today and the written one differ in; empty where they agree."""
     written = RECORD.read_text("utf-8") if RECORD.exists() else ""
