@@ -107,7 +107,7 @@ def patch_flexecutor(module: "ModuleType") -> None:
     patch_executor(module.__dict__)
 
 
-#: What was said already.
+#: What was logged already.
 _noted: "set[str]" = set()
 
 

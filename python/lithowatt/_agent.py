@@ -26,13 +26,13 @@ RING_PATH = "/run/lithowatt/ring"
 """Where a meter looks for the ring (``LITHOWATT_RING`` names another place)."""
 
 METRICS_ADDRESS = "127.0.0.1:9477"
-"""Where the metrics are, unless told otherwise."""
+"""Where the metrics are by default."""
 
 IDLE_SOURCES = {1: "learned", 2: "calibrated", 3: "configured", 4: "modelled"}
-"""What the account's idle source says (docs/how-to/agent.md); 0 before the first division."""
+"""Names of the account's idle source (docs/how-to/agent.md); 0 before the first division."""
 
 MOST_GROUP = 2**32 - 2
-"""The highest number of a group; the one above says 'none' to chown(2)."""
+"""The highest number of a group; the one above means 'none' to chown(2)."""
 
 WATCH_SECONDS = 2.0
 """The main thread looks this often whether the sampler lives."""
@@ -89,13 +89,13 @@ def add_cli(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
         help="seconds between two questions of a mirror (default: %(default)g)",
     )
     add("--root", help="look for /sys and /proc below this directory")
-    add("--show", action="store_true", help="do not run: show what the ring of a running one says")
+    add("--show", action="store_true", help="do not run: show what the ring of a running one holds")
     add("--json", action="store_true", help="with --show: as JSON")
     parser.set_defaults(func=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Runs the agent until it is told to end; returns the exit code.
+    """Runs the agent until it is asked to end; returns the exit code.
 
     Raises:
         AgentError: Where it cannot run.
@@ -187,12 +187,12 @@ def _mirror(arguments: argparse.Namespace, path: str) -> int:
 
 
 def _refuse_second(path: str) -> None:
-    """Says who writes the ring already, before that one's port is found taken.
+    """Reports who writes the ring already, before that one's port is found taken.
 
     Raises:
         AgentError: Where another agent runs.
     """
-    # Whatever else is in the way is said by who takes the lock.
+    # Any other obstacle is reported by whoever takes the lock.
     with contextlib.suppress(OSError):
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
         lock = os.open(Path(path).with_name("agent.lock"), flags)
@@ -294,7 +294,7 @@ def _group(name: str | None) -> int | None:
 
 
 def read_ring(path: str | None = None, root: str | None = None) -> dict[str, Any]:
-    """What a running agent's ring says now.
+    """What a running agent's ring holds now.
 
     Returns:
         ``header`` (rate, resolution, zones), ``now`` (totals in J by zone, age of the newest

@@ -129,7 +129,7 @@ class Mirror:
             raise AgentError(
                 f"another one writes {path}; expected one for a ring, another by --ring"
             ) from None
-        # Who holds the lock is said to the next one that comes.
+        # The next one that comes is told who holds the lock.
         os.ftruncate(self._lock, 0)
         os.pwrite(self._lock, f"{os.getpid()}\n".encode(), 0)
 

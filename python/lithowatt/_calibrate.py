@@ -1,7 +1,7 @@
 """``lithowatt calibrate``: a short load ladder on this machine, and the curve that fits it.
 
 Busy workers of our own load more and more of the machine while a counter, or the file of an
-external meter, tells its power. ``docs/how-to/calibration.md`` says what becomes of it.
+external meter, shows its power. ``docs/how-to/calibration.md`` says what becomes of it.
 """
 
 from __future__ import annotations
@@ -217,7 +217,7 @@ class _Step:
     load: float
     seconds: float
     begin: float
-    """Wall clock, s since the epoch, as an external meter tells it."""
+    """Wall clock, s since the epoch, as in an external meter's file."""
     watts: dict[str, float]
     """Power of the packages by method, W."""
     dram: dict[str, float]
@@ -423,7 +423,7 @@ def _ladder(arguments: argparse.Namespace, path: Path) -> int:
     seconds = arguments.seconds or 3.0
     external = None if arguments.meter_file is None else Path(arguments.meter_file)
     if external is not None:
-        # What is wrong with the file is said before anything runs.
+        # Faults of the file are reported before anything runs.
         _meter_rows(external)
     steps: list[_Step] = []
     for count, duty in _plan(arguments.levels or 5, len(cpus)):
@@ -441,7 +441,7 @@ def _ladder(arguments: argparse.Namespace, path: Path) -> int:
     else:
         method = "rapl" if "rapl" in rest.watts else "perf"
         if any(method not in step.watts for step in steps):
-            raise CalibrationError(f"{method} tells no package's energy in each of the steps")
+            raise CalibrationError(f"{method} has no package energy in each of the steps")
         watts = [step.watts[method] for step in steps]
     curve, problems = _curve(steps, watts, method, identity)
     _report(steps, watts, curve, method)

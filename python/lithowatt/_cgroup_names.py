@@ -31,7 +31,7 @@ class Place(_Place):
     Attributes:
         kind: ``kubernetes``, ``docker``, ``podman``, ``cri-o``, ``containerd``, ``lxc``, ``nspawn``
             (systemd-nspawn and virtual machines), ``container`` (of a runtime that its name does
-            not tell), ``unit`` (systemd), ``cgroup`` or ``none`` (the top).
+            not show), ``unit`` (systemd), ``cgroup`` or ``none`` (the top).
         name: Pod and container, container, unit or path; what is not printable is escaped.
         path: The cgroup's path from the top of its hierarchy.
     """
@@ -75,7 +75,7 @@ def place_of(path: str) -> Place:
 def place_of_process(lines: Iterable[str]) -> Place:
     """What a process is in, by the lines of its ``/proc/PID/cgroup``.
 
-    A process is in a cgroup of each hierarchy; the one that tells most is taken: a container
+    A process is in a cgroup of each hierarchy; the most specific one is taken: a container
     before a unit before a path, version 2 before systemd's own before the controllers of version 1.
     """
     best: tuple[int, Place] | None = None

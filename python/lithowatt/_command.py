@@ -1,4 +1,4 @@
-"""How a command of ours ends: by its exit code, by a signal, or because nobody can be told."""
+"""How a command of ours ends: by its exit code, by a signal, or because its output is closed."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def _code_of(ended: SystemExit) -> int:
 
 
 def complain(text: str) -> None:
-    """One line on standard error. Where nobody can be told, nothing happens."""
+    """One line on standard error. Where that is closed, nothing happens."""
     if sys.stderr is None:
         return
     try:

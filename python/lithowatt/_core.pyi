@@ -362,4 +362,4 @@ def lambda_vcpus(memory_mb: float) -> float:
     """vCPUs that so many MB (MiB) of memory buy on AWS Lambda."""
 
 def tdp_energy(cpu_percent: float, seconds: float, tdp_watts: float) -> float:
-    """TDP × CPU percent × time, J: the seed's plain estimate."""
+    """TDP × CPU percent × time, J: the prototype's plain estimate."""

@@ -120,7 +120,7 @@ def _cost(arguments: argparse.Namespace) -> int:
                 "sci_gco2e": _parts(score.score),
             }
     except LithowattError:
-        raise  # told by the caller
+        raise  # reported by the caller
     except ValueError as error:
         print(f"lithowatt: {error}", file=sys.stderr)
         return 2
@@ -173,4 +173,4 @@ def _print(report: dict[str, Any], sources: bool) -> None:
     if sources:
         print("\n".join(notes[1:]))
     elif notes[1:]:
-        print("--sources tells where the other figures are from")
+        print("--sources lists where the other figures are from")

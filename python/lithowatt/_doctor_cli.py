@@ -41,7 +41,7 @@ def add_cli(commands: Any) -> None:
     parser: argparse.ArgumentParser = commands.add_parser(
         "doctor",
         help="what this machine can measure, why not, and the command that fixes it",
-        description="Tells first what kind of joules you get here. Exit code 0; 1 where --load "
+        description="Shows first what kind of joules you get here. Exit code 0; 1 where --load "
         "could not load the probes for every process; 2 for an error.",
     )
     parser.add_argument("--json", action="store_true", help="as JSON")
@@ -175,7 +175,7 @@ def _print(findings: list[dict[str, Any]], root: str | None, verbose: bool) -> N
 
 
 def _surroundings(root: str | None) -> dict[str, Any]:
-    """Platform, limits, and on EC2 what the metadata service says, which only this asks for."""
+    """Platform, limits, and on EC2 what the metadata service answers, which only this asks."""
     from dataclasses import asdict
 
     from lithowatt.aws import detect_aws_instance_info
@@ -184,7 +184,7 @@ def _surroundings(root: str | None) -> dict[str, Any]:
     environment = detect_environment(root)
     here = asdict(environment)
     if environment.provider == "aws" and not environment.is_lambda:
-        # Another root may be another machine's, and the service tells of this one.
+        # Another root may be another machine's, and the service describes this one.
         ours = (root or os.environ.get("LITHOWATT_ROOT") or "/") == "/"
         info = detect_aws_instance_info(root, imds=ours)
         here["instance_type"] = info["instance_type"]

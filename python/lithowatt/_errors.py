@@ -43,7 +43,7 @@ class UnwritableFileError(UnreadableFileError):
 
 
 class MalformedValueError(LithowattError, ValueError):
-    """A value in a file or variable that is not what its format says."""
+    """A value in a file or variable that does not have the expected format."""
 
 
 class UnavailableError(LithowattError, RuntimeError):

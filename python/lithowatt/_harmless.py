@@ -54,7 +54,7 @@ class Harmless:
 
 
 def described(error: BaseException) -> str:
-    """The type and the message of an exception; of one that cannot be asked, what can be said."""
+    """The type and the message of an exception; of one that cannot be asked, what is known."""
     name = "an exception"
     try:
         name = str(type(error).__name__)

@@ -58,7 +58,7 @@ _reported: set[tuple[str, str]] = set()
 class EnergyManager:
     """Meters what a worker runs, and puts the joules into the call's status.
 
-    It has the seed's calls (:meth:`start_monitoring`, :meth:`stop_monitoring`) and those of a
+    It has the prototype's calls (:meth:`start_monitoring`, :meth:`stop_monitoring`) and those of a
     patched Lithops handler (:meth:`start`, :meth:`stop`, :meth:`read_function_name_from_stats`,
     :meth:`process_energy_data`, :meth:`update_function_name`). None of them raises: what goes
     wrong is logged on ``lithowatt``, at WARNING the first time and at DEBUG after that, and the
@@ -169,7 +169,7 @@ class EnergyManager:
     def stop_monitoring(self) -> dict[str, Any]:
         """Ends the window and returns its stats: ``worker_func_*``, J, W, s, MiB, %.
 
-        What is unavailable is ``None``; its ``*_source`` says why. A second call returns the
+        What is unavailable is ``None``; its ``*_source`` is the reason. A second call returns the
         same window.
 
         Example:
@@ -292,7 +292,7 @@ class EnergyManager:
 def add_energy_metrics(call_status: Any, metrics: Mapping[str, Any]) -> None:
     """Adds stats to a call's status; keys that are there already stay as they are.
 
-    Bound to a class it is the seed's method: ``CallStatus.add_energy_metrics =
+    Bound to a class it is the prototype's method: ``CallStatus.add_energy_metrics =
     add_energy_metrics``.
 
     Args:
@@ -351,7 +351,7 @@ def _asks(function: object) -> bool:
 
 
 def _teach_call_status() -> None:
-    """Makes `call_status.add_energy_metrics(...)`, as the seed writes it, work in a handler.
+    """Makes `call_status.add_energy_metrics(...)`, as the prototype writes it, work in a handler.
 
     Lithops' class has no such method; one that somebody else gave it stays. Where the handler does
     not ask for it, as in a client or within a function, Lithops is left as it is.
@@ -491,7 +491,7 @@ def _read(path: Any) -> tuple[str, str]:
 
 
 class _Harmless(Harmless):
-    """Says each kind of trouble once aloud."""
+    """Logs each kind of trouble once."""
 
     def report(self, error: BaseException) -> None:
         _report(self.doing, error)

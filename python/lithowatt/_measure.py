@@ -105,8 +105,8 @@ def measure(
     try:
         EnergyMeter(**options)
     except LithowattError as error:
-        # What is wrong with the options is said here, not in the first call far away; what is wrong
-        # with the environment is said by the readings, for the function is to run all the same.
+        # Faults of the options are raised here, not in the first call far away; faults
+        # of the environment are in the readings, for the function is to run all the same.
         missing = isinstance(error, (ProcessNotFoundError, UnreadableFileError))
         if missing or is_mistake(error, options):
             raise
@@ -232,7 +232,7 @@ class _Callable:
 
 
 def _begun(options: dict[str, Any]) -> EnergyMeter | None:
-    """A meter that runs; one that only says why where there is nothing to measure."""
+    """A meter that runs; one that only has the reason where there is nothing to measure."""
     try:
         meter = EnergyMeter._of(options)
         meter.start()
@@ -301,7 +301,7 @@ def _wrap_function(function: Any, on_result: Any, options: dict[str, Any], keepe
         goes_on = False
         try:
             result = function(*args, **kwargs)
-            # One that nobody else has: then nobody can tell that it is given back as another.
+            # One that nobody else has: then nobody can see that it is given back as another.
             goes_on = type(result) is made and sys.getrefcount(result) <= 2 and _is_new(result)
             if not goes_on:
                 return result
@@ -337,7 +337,7 @@ def _inside(function: Any) -> Any:
 
 
 def _is_new(made: Any) -> bool:
-    """Whether a coroutine or a generator has not begun; ``False`` where that cannot be told."""
+    """Whether a coroutine or a generator has not begun; ``False`` where that cannot be known."""
     if isinstance(made, types.CoroutineType):
         return inspect.getcoroutinestate(made) == inspect.CORO_CREATED
     if isinstance(made, types.GeneratorType):

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
         timeline: Any
 
 else:
-    #: What a meter says of its last window, once it is elsewhere: as of ``raw_reading``,
+    #: What a meter keeps of its last window, once it is elsewhere: as of ``raw_reading``,
     #: ``raw_stats`` with every key, and ``raw_timeline``, ``None`` where that stayed behind.
     _Past = namedtuple("_Past", "reading stats timeline")
 
@@ -57,7 +57,7 @@ class EnergyMeter(Meter):
     the work is done: start and stop take microseconds.
 
     A meter may be copied and pickled. What arrives is a meter of the same options that does not run
-    and still tells of the window that it was copied in, or of the last one before; its timeline,
+    and still has the window that it was copied in, or of the last one before; its timeline,
     too, unless that has more than 10 000 samples.
 
     Args:
@@ -74,7 +74,7 @@ class EnergyMeter(Meter):
         label: A name of yours, kept in the reading.
         root: Where ``/sys`` and ``/proc`` are, for tests and for containers that mount the host's;
             ``LITHOWATT_ROOT`` or ``/`` by default.
-        enabled: ``False`` reads nothing; by default what ``ENERGY_MONITORING_ENABLED`` says.
+        enabled: ``False`` reads nothing; by default as ``ENERGY_MONITORING_ENABLED`` has it.
         estimation: How the model's watts are made where there is no counter: ``"curve"``,
             ``"tdp_based"`` (TDP of the share × utilisation) or ``"vcpu"`` (a straight line from
             idle to full per vCPU); by default ``ENERGY_ESTIMATION_METHOD`` or ``"curve"``.
@@ -148,7 +148,7 @@ class EnergyMeter(Meter):
 
     @classmethod
     def _absent(cls, reason: str, options: dict[str, Any]) -> EnergyMeter:
-        """A meter that measures nothing and says why, as where what it was to meter is gone."""
+        """A meter that measures nothing, with a reason, as where what it was to meter is gone."""
         # Nothing is left to the environment, whose settings may be what is wrong.
         self = Meter.__new__(
             cls,
@@ -166,7 +166,7 @@ class EnergyMeter(Meter):
 
     @classmethod
     def _of(cls, options: dict[str, Any]) -> EnergyMeter:
-        """A meter of these options, and where they cannot be had here, one that says why."""
+        """A meter of these options, and where they cannot be had here, one with the reason."""
         try:
             return cls(**options)
         except (LithowattError, OSError) as error:
@@ -315,7 +315,7 @@ class EnergyMeter(Meter):
     def stats(self, compact: bool | None = None) -> dict[str, Any]:
         """The flat dict that Lithops and FlexExecutor carry: ``worker_func_*``, J, W, s, MiB, %.
 
-        What is unavailable is ``None``; its ``*_source`` says why.
+        What is unavailable is ``None``; its ``*_source`` is the reason.
 
         Args:
             compact: Leave unavailable keys out; by default when ``ENERGY_STATS=compact``.

@@ -47,7 +47,7 @@ class PowerModel:
         """The model of a processor by the name in ``/proc/cpuinfo``.
 
         A name that is not in the table gets the default of its class with a wide band; the
-        source of every estimate says so.
+        source of every estimate names it.
         """
         return cls(_core.PowerModel.raw_for_cpu(name, logical_cpus, sockets))
 

@@ -42,7 +42,7 @@ class Estimate(_Estimate):
 class Domains:
     """The machine's energy by one method, all sockets summed, in J.
 
-    ``None`` where the method or the domain is not there; ``reasons`` says why.
+    ``None`` where the method or the domain is not there; ``reasons`` has the reason.
 
     Attributes:
         available: Whether any energy was read.

@@ -32,8 +32,8 @@ def add_cli(commands: Any) -> None:
     """Adds ``run`` to the command line."""
     parser: argparse.ArgumentParser = commands.add_parser(
         "run",
-        help="run a command and tell its joules, like perf stat",
-        description="Runs CMD and tells its joules on standard error. With --json or --csv they go "
+        help="run a command and report its joules, like perf stat",
+        description="Runs CMD; prints its joules on standard error. With --json or --csv they go "
         "to standard output, after CMD's own. The exit code is CMD's (128 + n for signal n), "
         "whatever becomes of the report.",
     )
@@ -65,7 +65,7 @@ def run(arguments: argparse.Namespace) -> int:
         root=arguments.root,
         definition=arguments.definition,
     )
-    # An output that cannot be written is said before anything runs.
+    # An output that cannot be written is reported before anything runs.
     output = Path(arguments.output) if arguments.output else None
     if output is not None:
         problem = _no_output(output)
@@ -101,7 +101,7 @@ def _tell(meter: EnergyMeter, arguments: argparse.Namespace, code: int, to: Path
                 _report(reading, arguments, code, stream)
                 stream.flush()
     except OSError as error:
-        # Before anything else is said: what the stream still holds would be tried once more.
+        # Before anything else is printed: what the stream still holds would be tried once more.
         abandon(stream)
         complain(f"the report could not be written: {error}")
     except KeyboardInterrupt:

@@ -74,7 +74,7 @@ def product(source: str, *factors: Estimate, divisor: float = 1.0) -> Estimate:
 def rows(name: str) -> tuple[list[dict[str, str]], dict[str, str]]:
     """The rows of a data file, and its sources by their short names.
 
-    A comment that says ``#   word: text`` defines a source.
+    A comment of the form ``#   word: text`` defines a source.
     """
     import csv
 

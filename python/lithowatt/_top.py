@@ -312,7 +312,7 @@ class Top:
         if not self._subject.whole and subject_ns is not None:
             inside_ns = sum(used[pid].ns for pid in chosen)
             ended_ns = max(0, subject_ns - inside_ns)
-            # Of the dead the time is told; else they ran as the living did.
+            # The run time of ended processes is known; else they ran as the living did.
             rate = _rate(inside, inside_ns) or _rate(whole, look.busy_ns) or 1.0
             ended = ended_ns * rate
         total = max(whole or 0.0, everyone + (ended or 0.0))
@@ -448,7 +448,7 @@ def _rate(of: float | None, per: float | None) -> float:
     return of / per if of and per else 0.0
 
 
-# -- what is told ---------------------------------------------------------------------------------
+# -- the result -----------------------------------------------------------------------------------
 
 
 def record(look: Look) -> dict[str, Any]:

@@ -76,7 +76,7 @@ def _positive(text: str) -> int:
 def _top(arguments: argparse.Namespace) -> int:
     # A stream that was closed before we started is None.
     if sys.stdout is None:
-        complain("standard output is closed: there is nowhere to tell")
+        complain("standard output is closed: there is nowhere to print")
         return 2
     # Most who run lithowatt want something else.
     from lithowatt._top import Top

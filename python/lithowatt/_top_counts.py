@@ -84,7 +84,7 @@ class Snapshot:
     Attributes:
         t_ns: when, on the monotonic clock.
         uses: by process.
-        machine: all that ran; ``None`` where the machine does not tell.
+        machine: all that ran; ``None`` where the machine does not show it.
         lost: slices of which the probes do not know whose they were.
         groups: by the id of a cgroup, of the dead in it, too.
     """
@@ -137,7 +137,7 @@ class ProbeCounts:
         )
 
     def weigh(self, uses: list[Use], machine: Use | None) -> tuple[list[float], float | None, str]:
-        # As a meter weighs its function, so that both tell the same of a process.
+        # As a meter weighs its function, so that both show the same for a process.
         return _core.weigh(uses, machine or Use(0), self._probes.siblings)
 
     def _by_cgroup(self, ids: set[int | None]) -> dict[int, Use]:
@@ -410,7 +410,7 @@ class Tree:
         inside = {
             pid: answer
             for pid, answer in self._inside.items()
-            # A number that was given to another says nothing of it. Probes may see late one that
+            # A number that another process got since is no evidence. Probes may see late one that
             # slept since before they were loaded.
             if not (pid in used and used[pid].fresh) or (pid == self._pid and not self._seen)
         }

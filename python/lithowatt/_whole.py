@@ -40,7 +40,7 @@ def fault(extension: str) -> str | None:
 
 
 def _end(head: bytes) -> int:
-    """The length that the headers at the beginning of a file tell of."""
+    """The length according to the headers at the beginning of a file."""
 
     def number(of: tuple[int, int], start: int = 0) -> int:
         at, count = of

@@ -432,7 +432,7 @@ def _series(name: str) -> GridSeries:
     try:
         written = os.stat(name).st_mtime_ns  # noqa: PTH116 - keeps pathlib out
     except OSError:
-        return GridSeries.read(name)  # which says what is wrong
+        return GridSeries.read(name)  # which reports what is wrong
     if _series_read is None or _series_read[:2] != (name, written):
         _series_read = (name, written, GridSeries.read(name))
     return _series_read[2]
@@ -480,7 +480,7 @@ def _intensity(
     start: float | datetime | None,
     end: float | datetime | None,
 ) -> Estimate:
-    """g CO2e per kWh by the first that says it, and where it is from."""
+    """g CO2e per kWh by the first source that has it, and where it is from."""
     if region is not None and country is not None:
         raise ValueError("give a region or a country, not both")
     given = intensity
@@ -515,7 +515,7 @@ def _intensity(
 def _overhead(
     region: str | None, country: str | None, given: float | Estimate | str | None
 ) -> Estimate:
-    """PUE by the first that says it, and where it is from."""
+    """PUE by the first source that has it, and where it is from."""
     if isinstance(given, str):
         return pue(given)
     if given is not None:

@@ -77,7 +77,7 @@ class Environment:
         cpus: CPUs that this process may use, a fraction where a quota or Lambda sets it.
         cpus_set_by: ``machine``, ``affinity``, ``cpuset``, ``quota`` or ``lambda_memory``.
         virtual: A hypervisor is below.
-        evidence: What told the platform, as ``KUBERNETES_SERVICE_HOST`` or ``dmi: Amazon EC2``.
+        evidence: What shows the platform, as ``KUBERNETES_SERVICE_HOST`` or ``dmi: Amazon EC2``.
     """
 
     platform: str
@@ -135,7 +135,7 @@ def detect_environment(root: StrPath | None = None) -> Environment:
 def _platform(
     top: Path, hypervisor: bool, container: str | None
 ) -> tuple[str, str | None, list[str]]:
-    """Platform, provider, and what told them."""
+    """Platform, provider, and the evidence."""
     evidence = []
     firmware, shown = _firmware(top)
     if firmware is not None:
@@ -163,7 +163,7 @@ def _platform(
 
 
 def _firmware(top: Path) -> tuple[str | None, str]:
-    """Whose machine this is by its firmware, and the string that says so."""
+    """Whose machine this is by its firmware, and the string that shows it."""
     vendor = _dmi(top, "sys_vendor")
     product = _dmi(top, "product_name")
     if vendor == "Amazon EC2" or _dmi(top, "board_asset_tag").startswith("i-"):

@@ -1,4 +1,4 @@
-"""The power model by the seed's names: joules where there is no counter.
+"""The power model under names kept from the prototype: joules without a counter.
 
 >>> from lithowatt.model import calculate_tdp_energy
 >>> calculate_tdp_energy(50.0, 10.0, 100.0)
@@ -119,7 +119,7 @@ class AWSLambdaEnergyEstimator:
             ``worker_func_energy_method``) and ``instance_info``.
 
             ``confidence`` is ``sqrt(energy_low / energy_high)``, 0..1: with a band of × or ÷ ``f``
-            it is ``1 / f``. 1 would be no doubt, 0.5 a factor of two either way. It says how wide
+            it is ``1 / f``. 1 would be no doubt, 0.5 a factor of two either way. It sets how wide
             the band is, not how likely.
 
         Raises:
@@ -215,7 +215,7 @@ class LambdaCPUMonitor:
     """CPU time that a function really got, of what its memory buys.
 
     Args:
-        memory_mb: Memory size of the function; by default what the environment says. Outside of
+        memory_mb: Memory size of the function; by default the environment's. Outside of
             Lambda and without it, the CPUs that this process may use are what is bought.
         root: Where ``/sys`` and ``/proc`` are; ``LITHOWATT_ROOT`` or ``/`` by default.
 
@@ -300,7 +300,7 @@ def _vcpus(model: PowerModel) -> float:
 
 
 def _estimation(given: str | None) -> str:
-    """A method that exists; what the environment says wrongly is the default."""
+    """A method that exists; for an unknown one in the environment, the default."""
     import os
 
     from lithowatt._errors import UnknownMethodError

@@ -1,6 +1,8 @@
-"""The seed's monitors, one per method, over one :class:`~lithowatt.EnergyMeter` each.
+"""Monitors of one method each, over one :class:`~lithowatt.EnergyMeter`.
 
-Energies are in J and times in s. What is unavailable is ``None``, and ``source`` says why. Metrics
+Their names are kept from the FlexExecutor energy prototype (docs/reference/glossary.md).
+
+Energies are in J and times in s. What is unavailable is ``None``, with the reason in ``source``. Metrics
 have the names of the stats keys without ``worker_func_<method>_``: ``energy_pkg`` of ``rapl`` is
 ``worker_func_rapl_energy_pkg``.
 """
@@ -32,7 +34,7 @@ __all__ = [
     "setup_perf_monitoring",
 ]
 
-#: perf's names of what the seed opens, and what the core calls them where it opened them.
+#: perf's names of what the prototype opens, and what the core calls them where it opened them.
 _EVENTS = {
     "power/energy-pkg/": "power/energy-pkg/",
     "power/energy-cores/": "power/energy-cores/",
@@ -105,7 +107,7 @@ class _Monitor:
 class RAPLMonitor(_Monitor):
     """The machine's energy through powercap, J.
 
-    As in the seed it counts from its making; :meth:`start` begins again.
+    As in the prototype it counts from its making; :meth:`start` begins again.
 
     Attributes:
         calibration_factor: What :meth:`get_energy_consumption` multiplies with, 1.0 until measured.
@@ -168,7 +170,7 @@ class RAPLMonitor(_Monitor):
 
         Returns:
             J of the reference per J of RAPL; 1.0 where there is nothing to measure it with or
-            against. ``calibration_source`` says which, and how far the window's edges may be off.
+            against. ``calibration_source`` names it, and how far the window's edges may be off.
 
         Raises:
             TypeError: For a reference that is no number.
@@ -235,7 +237,7 @@ class PERFMonitor(_Monitor):
 
 
 class eBPFMonitor(_Monitor):
-    """Kernel probes. Where there are none, the metrics are ``None`` and :attr:`reason` says why.
+    """Kernel probes. Where there are none, the metrics are ``None``, and :attr:`reason` is given.
 
     Starting it loads them where this process may, and pins them for every process of the machine;
     ``lithowatt doctor --unload`` takes them out again.
@@ -256,7 +258,7 @@ class eBPFMonitor(_Monitor):
         """Loads the probes if need be and starts counting with them.
 
         Returns:
-            False where there are none, and :attr:`reason` says why.
+            False where there are none; see :attr:`reason`.
 
         Example:
             >>> monitor = eBPFMonitor()
@@ -353,7 +355,7 @@ def read_rapl_energy(root: StrPath | None = None) -> tuple[float | None, float |
 
     All sockets are summed, by the zones' names. The counters began at boot or at their last wrap,
     so a difference of two calls may be negative: :class:`RAPLMonitor` puts wraps right. ``None``
-    where a counter of the domain is missing or may not be read; ``lithowatt doctor`` says why.
+    where a counter of the domain is missing or may not be read; see ``lithowatt doctor``.
 
     Args:
         root: Where ``/sys`` and ``/proc`` are; ``LITHOWATT_ROOT`` or ``/`` by default.
@@ -370,7 +372,7 @@ def read_rapl_energy(root: StrPath | None = None) -> tuple[float | None, float |
 
 
 def setup_perf_monitoring(root: StrPath | None = None) -> dict[str, dict[str, Any]]:
-    """Opens perf's counters and tells which there are, by perf's name of the event.
+    """Opens perf's counters and returns which there are, by perf's name of the event.
 
     They stay open in this process for its meters, :class:`PERFMonitor` among them.
 
@@ -378,7 +380,7 @@ def setup_perf_monitoring(root: StrPath | None = None) -> dict[str, dict[str, An
         root: Where ``/sys`` and ``/proc`` are; ``LITHOWATT_ROOT`` or ``/`` by default.
 
     Returns:
-        For the seed's four events, and for every other that was opened, ``available`` (bool) and
+        For the prototype's four events and every other that was opened, ``available`` (bool) and
         ``reason`` (``None`` where available).
 
     Example:
@@ -405,7 +407,7 @@ def setup_perf_monitoring(root: StrPath | None = None) -> dict[str, dict[str, An
 
 
 def _finding(method: str, root: StrPath | None) -> dict[str, Any]:
-    """What the doctor says of a method."""
+    """The doctor's entry of a method."""
     return next(finding for finding in _core.doctor(root) if finding["method"] == method)
 
 

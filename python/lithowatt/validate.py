@@ -1,4 +1,4 @@
-"""Energies against each other, and over time: the seed's names over the Rust core.
+"""Energies against each other, and over time, under names kept from the prototype.
 
 Energies are in J, power in W, times in s.
 """

@@ -1,4 +1,4 @@
-"""Dollars of a call next to its joules: the seed's correlation, as it is billed."""
+"""Dollars of a call next to its joules, as it is billed: the prototype's correlation."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 __all__ = ["calculate_energy_cost_correlation"]
 
-# The seed's name first, then those of the stats dict and of profiles.
+# The prototype's name first, then those of the stats dict and of profiles.
 _JOULES = (
     "total_energy_joules",
     "energy_consumption",
@@ -33,7 +33,7 @@ def calculate_energy_cost_correlation(
 
     Args:
         energy_metrics: A dict with the call's energy, J, under
-            ``total_energy_joules`` (the seed), ``energy_consumption``,
+            ``total_energy_joules`` (the prototype), ``energy_consumption``,
             ``worker_func_energy_consumption`` or ``energy``: the first that is
             there. ``None`` is energy that could not be measured.
         execution_time: Duration of the call, s; billed up to the next ms.
@@ -41,7 +41,7 @@ def calculate_energy_cost_correlation(
         architecture: ``x86_64`` or ``arm64``.
         region: AWS region, whose prices are taken: `lithowatt.cost.lambda_regions`.
         energy_price_per_kwh: Price of electricity, USD per kWh; 0.10 is the
-            seed's round assumption.
+            prototype's round assumption.
 
     Returns:
         ``aws_compute_cost``, ``aws_request_cost``, ``total_aws_cost`` and

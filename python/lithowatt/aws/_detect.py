@@ -1,6 +1,6 @@
 """What AWS this runs on, for the model and for profiles.
 
-Nothing here is on a function's path, and nothing asks an address unless told to.
+Nothing here is on a function's path, and nothing asks an address unless it is requested.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _LAMBDA_DEFAULT_MB = 128
 def detect_aws_instance_info(root: StrPath | None = None, *, imds: bool = False) -> dict[str, Any]:
     """What is known of the AWS instance or function that this runs on.
 
-    By the environment, the firmware's strings, and what the metadata service said earlier in this
+    By the environment, the firmware's strings, and the metadata service's answer earlier in this
     boot. On Lambda it is never asked.
 
     Args:
@@ -40,7 +40,7 @@ def detect_aws_instance_info(root: StrPath | None = None, *, imds: bool = False)
 
     Returns:
         ``instance_type`` (``lambda`` on Lambda), ``architecture``, ``is_lambda``, ``memory_size``
-        (MB), ``region``, ``runtime``, ``platform``; ``None`` where unknown. ``source`` tells where
+        (MB), ``region``, ``runtime``, ``platform``; ``None`` where unknown. ``source`` is where
         the instance type is from, or ``unavailable: <reason>``.
 
     Example:

@@ -38,7 +38,7 @@ _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
 class InstanceMetadata(NamedTuple):
-    """What the service said of this instance.
+    """What the service answered about this instance.
 
     Attributes:
         instance_type: As ``m5.large``; ``None`` where it was not asked or did not answer.
@@ -61,13 +61,13 @@ _known: dict[tuple[str, int], InstanceMetadata] = {}
 
 
 def instance_metadata(*, ask: bool = True) -> InstanceMetadata:
-    """What the service says, or said earlier in this boot.
+    """The service's answer, or its answer from earlier in this boot.
 
     Args:
-        ask: Ask it if nothing is stored; else only what is stored is told.
+        ask: Ask it if nothing is stored; else only what is stored is returned.
 
     Returns:
-        Always something: ``source`` tells why there is nothing. Nothing is raised.
+        Always an object: ``source`` gives the reason where it is empty. Nothing is raised.
     """
     known = _known.get(IMDS_ADDRESS) or _stored()
     if known is not None:

@@ -1,6 +1,6 @@
 """What only a Lambda sandbox knows of a Lithops call: its start-up, and what is billed.
 
-Loaded by a worker on Lambda alone, which the environment tells: no address is
+Loaded by a worker on Lambda alone, recognised by the environment: no address is
 asked, no file is written. What starting up used in J is in `worker_task_energy_startup`.
 """
 
@@ -31,9 +31,9 @@ class _Sandbox:
 
     def __init__(self) -> None:
         #: Seconds from the start of the process until Lithops was loaded: 0.0 once a
-        #: call has told, `None` where nobody knows.
+        #: call has reported, `None` where nobody knows.
         self.init: float | None = None
-        #: When the time that no call has told of began, `time.monotonic()`.
+        #: When the time that no call has reported began, `time.monotonic()`.
         self.since: float | None = None
         #: How many processes run this invocation's calls side by side.
         self.processes = 1

@@ -18,7 +18,7 @@ from ._values import finite
 if TYPE_CHECKING:
     from lithowatt import PowerModel
 
-#: What `energy_method` says of such an estimate.
+#: `energy_method` of such an estimate.
 METHOD = "model:client"
 
 #: Backends whose sandboxes exist for one function, as a meter in them would find out: their idle
@@ -34,7 +34,7 @@ FUNCTION_SANDBOXES = frozenset(
     }
 )
 
-#: What `energy_warnings` says of it.
+#: `energy_warnings` of it.
 NO_WHEEL = "no lithowatt in the worker: an estimate of the client from times alone"
 
 
@@ -43,7 +43,7 @@ class Place(NamedTuple):
 
     Attributes:
         backend: Lithops' backend, e.g. `localhost`, `aws_lambda`, `k8s`.
-        architecture: `x86_64` or `arm64` where the configuration says so.
+        architecture: `x86_64` or `arm64` where the configuration names it.
         memory_mb: Memory asked for, MiB; None if unknown.
         cpu: vCPUs asked for; None if unknown.
     """

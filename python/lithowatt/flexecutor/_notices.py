@@ -43,7 +43,7 @@ def say(stage: str, times: Sequence[Any], stats: Sequence[Any] = ()) -> None:
         _once(
             "foreign",
             "stage %s: the workers' Lithops has a meter of its own; what it leaves in "
-            "worker_func_energy_consumption is not used (lithowatt lithops status tells more)",
+            "worker_func_energy_consumption is not used (see lithowatt lithops status)",
             stage,
         )
     texts: Counter[str] = Counter()

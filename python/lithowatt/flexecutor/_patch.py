@@ -399,7 +399,7 @@ def _process_stage_of(original: Callable[..., Any]) -> Callable[..., Any]:
 
 @contextlib.contextmanager
 def _profiling(executor: Any) -> Iterator[None]:
-    """Says that what `execute` does is for a profile."""
+    """Marks what `execute` does as being for a profile."""
     before = executor.__dict__.get(_PROFILING, False)
     executor.__dict__[_PROFILING] = True
     try:

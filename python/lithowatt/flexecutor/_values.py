@@ -67,7 +67,7 @@ _COPIED = {
 #: Fields that only Lithops' own stats give.
 TASK_TIMES = ("time_consumption", "worker_time_execution")
 
-#: Fields that tell of the machine and not of the call.
+#: Fields that describe the machine and not the call.
 DESCRIPTIONS = (
     "cpu_name",
     "cpu_architecture",

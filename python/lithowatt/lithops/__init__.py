@@ -4,7 +4,7 @@ Installing lithowatt is all there is to do: a `.pth` file of the wheel makes
 each interpreter watch for the import of Lithops' worker, and a worker then
 adds `worker_func_energy_consumption` and its companions to the stats of each
 call. It works in whichever interpreter runs the workers, so that is the one
-lithowatt has to be installed in; `lithowatt lithops status` says whether it is.
+lithowatt has to be installed in; `lithowatt lithops status` shows whether it is.
 
 Environment, read in the worker:
 

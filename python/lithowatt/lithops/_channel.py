@@ -38,7 +38,7 @@ class Channel:
         self._memory = mmap.mmap(-1, capacity)
 
     def mark_started(self) -> None:
-        """Says that the function has begun, and in which process."""
+        """Records that the function has begun, and in which process."""
         _HEADER.pack_into(self._memory, 0, _STARTED, self._sequence, os.getpid(), 0, 0)
 
     def write(self, payload: bytes) -> bool:

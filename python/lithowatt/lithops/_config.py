@@ -1,6 +1,6 @@
 """`lithowatt lithops check-config`: keys of a configuration that Lithops never looks at.
 
-Lithops says nothing about a key that it does not know. Which ones it knows is
+Lithops ignores a key that it does not know, silently. Which ones it knows is
 read from the source of the Lithops that is installed, so that the answer is
 that release's; nothing of it is imported.
 """
@@ -313,7 +313,7 @@ class _Check:
             self._missing(section)
 
     def _chosen(self, key: str, name: str, there: list[str]) -> str:
-        """What `lithops.backend` or `.storage` says, put right where it is clear what is meant."""
+        """`lithops.backend` or `.storage`, corrected where it is clear what is meant."""
         general = self.config.get("lithops")
         if not isinstance(general, dict) or not general.get(key) or name in there:
             return name

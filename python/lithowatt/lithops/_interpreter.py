@@ -19,8 +19,8 @@ class Workers(NamedTuple):
     """What localhost workers are started with.
 
     Attributes:
-        runtime: As Lithops is told: a name, a path, or a container image.
-        source: Who says so.
+        runtime: As Lithops is given it: a name, a path, or a container image.
+        source: Where that comes from.
         path: The interpreter, None where `PATH` has none of that name, or for an image.
         image: It is a container image.
     """
@@ -35,7 +35,7 @@ def localhost_workers(runtime: str | None = None, config_file: str | None = None
     """What Lithops would start its localhost workers with.
 
     Args:
-        runtime: Said by the user; the configuration is not looked at then.
+        runtime: Given by the user; the configuration is not looked at then.
         config_file: Lithops' configuration; by default the one that Lithops would read.
 
     Raises:

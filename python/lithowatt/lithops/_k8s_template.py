@@ -68,7 +68,7 @@ def edit_template(
         mode: `agent`: the node agent's ring is mounted, read-only; no privilege at all.
             `mirror`: nothing of the node is mounted, as the baseline and restricted Pod Security
             levels have it; a sidecar keeps a ring from what the node's agent serves (Kubernetes
-            1.29; an older one refuses the pod). `privileged`: as the thesis had it, a privileged
+            1.29; an older one refuses the pod). `privileged`: as in the prototype, a privileged
             container with the node's /sys and /proc, read-only, at another path. `fallback`:
             nothing of the node; the model with the pod's limits.
         ring_directory: The node's directory with the ring.
@@ -162,7 +162,7 @@ def _mirror(url: str, image: str) -> dict[str, Any]:
         "command": ["lithowatt", "agent"],
         "args": [f"--ring={RING_DIRECTORY}/ring", f"--mirror={url}"],
         # Before 1.29 restartPolicy is dropped and the function would wait for ever for a mirror
-        # that does not end. There no init container may have a probe, so the API server says no to
+        # that does not end. There no init container may have a probe, so the API server refuses
         # the job at once. The file is there from the mirror's start on, whatever its agent does.
         "livenessProbe": {
             "exec": {"command": ["test", "-e", f"{RING_DIRECTORY}/agent.lock"]},

@@ -241,7 +241,7 @@ def check_wheel(wheel: StrPath, architecture: str | None = None) -> None:
         architecture: `x86_64` or `arm64`; `None`: pip will find out.
 
     Raises:
-        LayerError: As said.
+        LayerError: As described.
         OSError: It cannot be read.
     """
     path = Path(wheel)

@@ -85,7 +85,7 @@ def _publish(client: Any, content: bytes) -> str:
     """The ARN of the layer's version with this content, published if it is not there."""
     digest = base64.b64encode(hashlib.sha256(content).digest()).decode()
     for version in client.list_layer_versions(LayerName=LAYER_NAME).get("LayerVersions", []):
-        # AWS tells a version's digest only of one at a time.
+        # AWS shows a version's digest only for one at a time.
         if digest in version.get("Description", ""):
             return str(version["LayerVersionArn"])
     answer = client.publish_layer_version(

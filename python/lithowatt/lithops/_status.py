@@ -292,7 +292,7 @@ def add_commands(parser: argparse.ArgumentParser) -> None:
     command = commands.add_parser(
         "status",
         help="is the hook active, and in which interpreter",
-        description="Says whether Lithops calls run by this interpreter carry their energy. "
+        description="Shows whether Lithops calls run by this interpreter carry their energy. "
         "Exit code 0 if they do, 1 if not.",
     )
     command.add_argument("--json", action="store_true", help="machine-readable")

@@ -1,6 +1,6 @@
 """The stats of a whole task, beside those of its function: `worker_task_*`.
 
-What a worker does for a call has three parts, and each is told apart:
+What a worker does for a call has three parts, and each has its own keys:
 
 * the start of its process: the interpreter, Lithops' imports and ours. No meter
   can watch what comes before its own import, so this part is its CPU time
@@ -124,14 +124,14 @@ class Worker:
     def begin_call(self, calls: int) -> tuple[Chunk, float, bool]:
         """A call begins: its chunk, its share of what came before, is it the process's first.
 
-        `calls` is how many the chunk has, for a process that nobody told of its chunk.
+        `calls` is how many the chunk has, for a process that does not know its chunk.
         """
         first = self._is_first()
         if self._chunk is None:
             startup = self._take_startup()
             if os.getpid() != self._pid:
                 # The start of the parent is for all of its forks, and how many
-                # there are nobody says (the service of the second runner up to 3.3).
+                # there are is unknown (the service of the second runner up to 3.3).
                 startup = None
             self._chunk = Chunk(calls, None, startup)
         return self._chunk, self._chunk.share(), first

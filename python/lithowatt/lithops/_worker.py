@@ -19,7 +19,7 @@ the function and runs it.
   reported.
 * H, when it reports the end (`send_finish_event`): J's values join the status,
   and H's as those of the task. Where J left none (killed, timed out, `os._exit`)
-  H's own window is reported as the function's too, and says so.
+  H's own window is reported as the function's too, and marked as such.
 
 Nothing here may break, delay or change a call. Whatever fails is logged under
 `lithowatt` and the call goes on as upstream wrote it.
@@ -55,7 +55,7 @@ logger.addHandler(logging.NullHandler())
 PREFIX = "worker_func_"
 
 #: Attributes of a handler that meters by itself: one patched at its source
-#: with lithowatt's own tool, and the seed's patched handler.
+#: with lithowatt's own tool, and the prototype's patched handler.
 SOURCE_PATCH_MARKS = ("__lithowatt_patch__", "EnergyManager")
 
 #: Attribute of a function that `lithowatt.flexecutor.metered_stage` made; its
@@ -224,7 +224,7 @@ def _begin(job: Any, status: Any) -> None:
     """Prepares one call in H; `status` is the object that will report it."""
     global _current
     if _current is None or _current.job is not job or _current.channel is not None:
-        _open(job)  # nobody told us of its beginning
+        _open(job)  # its beginning was not reported
     task = _current
     if task is None:
         return
@@ -517,7 +517,7 @@ def layout_fault(handler: ModuleType) -> str | None:
 
 
 def own_meter(handler: ModuleType) -> str | None:
-    """What says that a handler meters by itself, `None` where nothing does: a name of the module,
+    """What shows that a handler meters by itself, `None` where nothing does: a name of the module,
     or an `EnergyManager` that `run_task` imports where it needs it."""
     for name in SOURCE_PATCH_MARKS:
         if hasattr(handler, name):

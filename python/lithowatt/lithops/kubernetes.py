@@ -1,4 +1,4 @@
-"""Energy of functions in Kubernetes: the thesis' names, and the pod template.
+"""Energy of functions in Kubernetes: names kept from the prototype, and the pod template.
 
 Energies are in J and times in s.
 """
@@ -35,7 +35,7 @@ __all__ = [
 
 
 class _PodMonitor:
-    """An :class:`~lithowatt.EnergyMeter` under the thesis' names.
+    """An :class:`~lithowatt.EnergyMeter` under the prototype's names.
 
     Args:
         root: Where `/sys` and `/proc` are; `LITHOWATT_ROOT` or `/` by default.
@@ -121,7 +121,7 @@ def setup_k8s_energy_monitoring(
 ) -> HardwareEnergyMonitor | EstimationEnergyMonitor:
     """The monitor for this pod: by counters where any can be read, else by the model.
 
-    In the thesis a powercap directory is enough; here a counter must be readable, by the pod itself
+    The prototype took a powercap directory; here a counter must be readable, by the pod itself
     or through the node agent's ring.
 
     Args:

@@ -18,7 +18,7 @@ _OBJECTIVES = ("energy", "cost", "edp", "time")
 
 def add_cli(commands: Any) -> None:
     """Adds ``profile`` to the sub-commands of ``lithowatt``."""
-    profile = commands.add_parser("profile", help="what profile files tell")
+    profile = commands.add_parser("profile", help="what profile files show")
     verbs = profile.add_subparsers(title="commands", required=True, metavar="COMMAND")
     recommend = verbs.add_parser(
         "recommend",
@@ -119,7 +119,7 @@ def _recommend(arguments: argparse.Namespace) -> int:
         )
         checks = _checks(model) if arguments.check else None
     except LithowattError:
-        raise  # told by the caller
+        raise  # reported by the caller
     except ValueError as error:
         print(f"lithowatt: {error}", file=sys.stderr)
         return 2

@@ -43,7 +43,7 @@ LOCK_PATIENCE = 10.0
 
 _NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
 #: `np.int64(4)` is how NumPy 2 prints what a scheduler chose; the words are the
-#: form in which the seed's text shows its keys.
+#: form in which the prototype's text shows its keys.
 _PART = rf"(?:[A-Za-z_]+\s+)?(?:np\.\w+\(\s*)?({_NUMBER})(?:\s*\))?"
 _KEY = re.compile(rf"\(\s*{_PART}\s*,\s*{_PART}\s*,\s*{_PART}\s*,?\s*\)")
 
@@ -255,7 +255,7 @@ def append(base: Metrics, more: Metrics) -> None:
 
 
 def print_of(metrics: Mapping[str, list[list[Any]]], index: int) -> str:
-    """What tells a repetition from the others: the times of all its workers, in full."""
+    """What distinguishes a repetition from the others: the times of all its workers, in full."""
     columns = [metrics.get(name, []) for name in CORE_COLUMNS]
     return json.dumps(
         [col[index] if index < len(col) else None for col in columns], default=json_number

@@ -27,7 +27,7 @@ class LeftOut(NamedTuple):
     spreads: dict[str, float]
 
 
-#: Fewer configurations than these cannot tell how wrong a prediction is.
+#: Fewer configurations than these cannot show how wrong a prediction is.
 FEW = 4
 
 
@@ -36,7 +36,7 @@ def choose_structure(observations: Sequence[Observation]) -> Structure:
     candidates = structures(observations)
     memories = sorted({o.memory_mb for o in observations})
     if len(candidates) == 1 or len(memories) < 2:
-        return DIRECT  # one memory says nothing of others
+        return DIRECT  # one memory shows nothing of others
     errors = []
     for structure in candidates:
         missed: list[float] = []
@@ -73,7 +73,7 @@ def leave_one_out(observations: Sequence[Observation], structure: Structure) -> 
 
 
 def targets(observation: Observation, own_joules: Container[str]) -> dict[str, float]:
-    """What a profile says of a configuration, by definition: means over all repetitions."""
+    """What a profile holds for a configuration, by definition: means over all repetitions."""
     found = {
         name: observation.figures[name].mean
         for name in ("time", "cpu_seconds", "worker_time", *PHASES)

@@ -1,4 +1,4 @@
-"""Joules of profiled configurations: what was measured stands, whatever a fit says of it."""
+"""Joules of profiled configurations: what was measured stands, whatever a fit predicts."""
 
 from __future__ import annotations
 

@@ -82,7 +82,7 @@ class Observation:
             not tell is not there.
         quality: Of ``energy``: ``measured``, ``attributed`` or ``modelled``.
         spread: Of ``energy``: low and high over the value, from the profile's own bands.
-        name: The profile that says so.
+        name: The profile that it is from.
         on_lambda: Whether it ran on AWS Lambda, where memory buys vCPUs and has a price.
     """
 
@@ -239,7 +239,7 @@ UNNAMED = "no AWS Lambda"
 def _elsewhere(
     data: Mapping[Configuration, Metrics], path: str | os.PathLike[str] | None
 ) -> str | None:
-    """Where a profile ran, None for AWS Lambda, and for one that tells nothing of it."""
+    """Where a profile ran, None for AWS Lambda, and for one that does not show it."""
     if path is not None:
         backend = _backend(path)
         if backend is not None:
@@ -248,12 +248,12 @@ def _elsewhere(
     texts = [str(value).lower() for column in columns for row in column for value in row if value]
     if any("lambda:true" in text for text in texts):
         return None
-    # A column of nothing was written where there was nothing of AWS to tell.
+    # A column of nothing was written where there was nothing of AWS.
     return UNNAMED if columns else None
 
 
 def _backend(path: str | os.PathLike[str]) -> str | None:
-    """The backend that most of the repetitions ran on, as the profile's sidecar tells."""
+    """The backend that most of the repetitions ran on, by the profile's sidecar."""
     try:
         records = read_sidecar(path)["configurations"].values()
     except (MalformedValueError, UnreadableFileError):
@@ -449,7 +449,7 @@ def _observation(
 
 
 def _cpu_reader(rows: _Repetitions) -> Callable[[int, Floats], Floats | None]:
-    """How this configuration tells CPU seconds per worker."""
+    """How this configuration holds CPU seconds per worker."""
 
     # Where lithowatt wrote, TDP is joules; a profile may have begun without it.
     ours = {
@@ -458,7 +458,7 @@ def _cpu_reader(rows: _Repetitions) -> Callable[[int, Floats], Floats | None]:
         if any(_tells(rows.metrics, name, index) for name in _OURS)
     }
     if not ours and set(_OURS) & rows.metrics.keys():
-        ours = set(range(rows.count))  # nothing in any repetition tells them apart
+        ours = set(range(rows.count))  # nothing in any repetition distinguishes them
 
     def any_reader(index: int, worker: Floats) -> Floats | None:
         if index in ours:
@@ -504,7 +504,7 @@ def _figure(values: Sequence[float]) -> Figure:
     """Mean and standard error of repetitions, without those far from the median.
 
     Far is more than five standard deviations, as the median absolute deviation of
-    the logarithms tells them, and more than 10 %.
+    the logarithms shows them, and more than 10 %.
     """
     sample = np.array(values)
     logs = np.log(np.maximum(sample, 1e-9))

@@ -230,7 +230,7 @@ class PerformanceModel:
                 they are not smooth then.
 
         Returns:
-            ``time`` (s), ``worker_time`` (s, all workers), and where the profiles tell them
+            ``time`` (s), ``worker_time`` (s, all workers), and where the profiles have them
             ``cost`` (USD, without rounding to ms), ``cpu_seconds`` (s), ``energy`` (J) and
             ``edp`` (J·s).
         """

@@ -1,4 +1,4 @@
-"""What is told of a configuration: a prediction, and how it compares with what was profiled."""
+"""About a configuration: a prediction, and how it compares with what was profiled."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class HeldOut(NamedTuple):
     Attributes:
         workers, memory_mb, architecture: The configuration.
         quantity: One of ``time``, ``cpu_seconds``, ``energy``, ``cost``.
-        actual: What the profile says, mean over all repetitions.
+        actual: The profile's value, mean over all repetitions.
         predicted: What was predicted without it, with its band.
     """
 

@@ -50,7 +50,7 @@ class SavedProfile:
         Args:
             data: The profile.
             records: Records that its sidecar does not hold yet.
-            unmoved: What `grows_to` said of `data`.
+            unmoved: The result of `grows_to` for `data`.
 
         Returns:
             Whether the sidecar was written, too.

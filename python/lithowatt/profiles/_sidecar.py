@@ -32,7 +32,7 @@ SCHEMA = 1
 #: Failed runs kept per file; the oldest go first.
 MOST_FAILURES = 100
 
-#: Different warnings told of per repetition.
+#: Different warnings kept per repetition.
 MOST_WARNINGS = 20
 
 _HARDWARE = ("cpu_name", "cpu_architecture", "cpu_cores_physical", "cpu_cores_logical", "aws_cpu")
@@ -56,7 +56,7 @@ def read_sidecar(profile: str | os.PathLike[str]) -> dict[str, Any]:
     Returns:
         `schema` (int), `units` (column to unit and meaning), `configurations`
         (key to one record per repetition, `None` for one that was recorded
-        without lithowatt; `repetition` tells which it belongs to, by its times)
+        without lithowatt; `repetition` is the one it belongs to, by its times)
         and `failures`.
 
     Raises:
@@ -208,7 +208,7 @@ class NewRecord(NamedTuple):
     Attributes:
         configuration: Of the repetition.
         place: Its number among the repetitions of the configuration.
-        print: What tells it from the others, see `_file.print_of`.
+        print: Its fingerprint, see `_file.print_of`.
         record: See `record`.
     """
 
@@ -342,7 +342,7 @@ def _arranged(
     for key, metrics in data.items():
         configuration = Configuration.of(key)
         column = []
-        # From the end: of repetitions that nothing tells apart the latest has the record.
+        # From the end: of repetitions that nothing distinguishes the latest has the record.
         for print_ in reversed(prints(metrics)):
             found = pool.get((configuration, _digest(print_)))
             column.append(found.pop() if found else None)

@@ -28,7 +28,7 @@ WIDE = {
     "workers_arm": 0.1,
     "quota_arm": 0.1,
 }
-# About what a structure says already, only small deviations are left.
+# Around what a structure predicts already, only small deviations are left.
 NARROW = {name: min(sd, 0.1) for name, sd in WIDE.items()} | {"level": 0.2}
 
 #: Of the smooth deviation: its size (log), its reach in log workers and log memory, and the

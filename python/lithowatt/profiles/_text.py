@@ -17,7 +17,7 @@ from lithowatt.profiles._file import Configuration, Metrics, json_number
 
 
 class Stamp(NamedTuple):
-    """What tells whether a file is still the one that was read or written."""
+    """What shows whether a file is still the one that was read or written."""
 
     device: int
     inode: int
