@@ -125,7 +125,7 @@ def _run() -> int:
     try:
         # One line and not a traceback for a pipe that was closed or a disk that is full. What is
         # patched may be on a machine without lithowatt.
-        from lithowatt._command import guarded
+        from lithowatt._support.command import guarded
     except ImportError:
         return main()
     return guarded(main)

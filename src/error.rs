@@ -1,4 +1,4 @@
-//! One error type. Each variant maps to a named Python exception (`lithowatt._errors`).
+//! One error type. Each variant maps to a named Python exception (`lithowatt.errors`).
 
 use std::io;
 use std::path::PathBuf;
@@ -158,7 +158,7 @@ fn remedy(fix: &Option<String>) -> String {
 pub type Result<T> = std::result::Result<T, Error>;
 
 impl Error {
-    /// The name of the Python exception that stands for this error: one of `lithowatt._errors`, or
+    /// The name of the Python exception that stands for this error: one of `lithowatt.errors`, or
     /// Python's own `MemoryError`.
     pub fn python_name(&self) -> &'static str {
         match self {

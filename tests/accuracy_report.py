@@ -26,7 +26,7 @@ HERE = Path(__file__).resolve()
 sys.path.insert(0, str(HERE.parent / "rig"))
 
 from lithowatt import EnergyMeter  # noqa: E402
-from lithowatt._reading import Reading  # noqa: E402
+from lithowatt.meter._reading import Reading  # noqa: E402
 from rig import Rig, Truth  # noqa: E402
 
 DUTIES = (0.64, 0.48, 0.32, 0.16)

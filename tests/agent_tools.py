@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Any
 
 from lithowatt import _core
-from lithowatt._errors import AgentError
+from lithowatt.errors import AgentError
 
 
 def shared_folder() -> Path:

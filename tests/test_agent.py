@@ -21,8 +21,9 @@ from pathlib import Path
 import pytest
 
 from agent_tools import AgentProcess, blind_root, burning, shared_folder
-from lithowatt import EnergyMeter, _agent_metrics, _core
-from lithowatt._errors import AgentError
+from lithowatt import EnergyMeter, _core
+from lithowatt.agent import _server
+from lithowatt.errors import AgentError
 from rig import Rig, StaticTree
 
 pytestmark = pytest.mark.quiet
@@ -179,18 +180,18 @@ def test_a_ring_that_is_a_directory_is_refused_without_a_trace(
 
 
 def test_a_ring_on_a_disk_is_shown_another_place(monkeypatch: pytest.MonkeyPatch) -> None:
-    from lithowatt import _agent
+    from lithowatt.agent import _run
 
     # In a folder that all may write to, anybody may have made the ring's folder before.
     memory = {"/dev/shm/lithowatt/ring", "/tmp/lithowatt/ring"}
-    monkeypatch.setattr(_agent, "_in_memory", lambda path: path in memory)
+    monkeypatch.setattr(_run, "_in_memory", lambda path: path in memory)
     monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
-    assert "one that is mounted" in _agent._place_in_memory()
+    assert "one that is mounted" in _run._place_in_memory()
     monkeypatch.setenv("XDG_RUNTIME_DIR", "/")
     memory.add("//lithowatt/ring")
-    assert _agent._place_in_memory() == "//lithowatt/ring"
+    assert _run._place_in_memory() == "//lithowatt/ring"
     memory.add("/run/lithowatt/ring")
-    assert _agent._place_in_memory() == "/run/lithowatt/ring"
+    assert _run._place_in_memory() == "/run/lithowatt/ring"
 
 
 @pytest.mark.parametrize(
@@ -788,8 +789,8 @@ def served(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, int]]:
     class Alive:
         alive = True
 
-    monkeypatch.setattr(_agent_metrics, "QUICK_SECONDS", 0.05)
-    server = _agent_metrics.MetricsServer(("127.0.0.1", 0))
+    monkeypatch.setattr(_server, "QUICK_SECONDS", 0.05)
+    server = _server.MetricsServer(("127.0.0.1", 0))
     server.serve(Alive())  # type: ignore[arg-type]
     yield "127.0.0.1", server.server_address[1]
     server.server_close()  # its thread waits for a request, and ends with the process
@@ -814,7 +815,7 @@ def left(client: socket.socket) -> bool:
 
 
 def test_slow_clients_keep_nobody_from_an_answer(served: tuple[str, int]) -> None:
-    slow = [socket.create_connection(served) for _ in range(3 * _agent_metrics.MOST_REQUESTS)]
+    slow = [socket.create_connection(served) for _ in range(3 * _server.MOST_REQUESTS)]
     for _ in range(5):
         for client in slow:
             with contextlib.suppress(OSError):  # some were left
@@ -829,7 +830,7 @@ def test_slow_clients_keep_nobody_from_an_answer(served: tuple[str, int]) -> Non
 def test_a_request_has_a_deadline_and_not_each_byte_of_it(
     served: tuple[str, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_agent_metrics, "REQUEST_SECONDS", 0.5)
+    monkeypatch.setattr(_server, "REQUEST_SECONDS", 0.5)
     ended = threading.Event()
     with socket.create_connection(served) as client:
 
@@ -846,18 +847,16 @@ def test_a_request_has_a_deadline_and_not_each_byte_of_it(
 
 
 def test_places_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_agent_metrics, "QUICK_SECONDS", 0.0)
-    requests = _agent_metrics._Requests()
-    pairs = [socket.socketpair() for _ in range(3 * _agent_metrics.MOST_REQUESTS)]
+    monkeypatch.setattr(_server, "QUICK_SECONDS", 0.0)
+    requests = _server._Requests()
+    pairs = [socket.socketpair() for _ in range(3 * _server.MOST_REQUESTS)]
     entered = [requests.enter(ours) for ours, _ in pairs]
     # As many again as there are places, while those that were left have not ended.
-    assert entered == [True] * (2 * _agent_metrics.MOST_REQUESTS) + [False] * (
-        _agent_metrics.MOST_REQUESTS
-    )
+    assert entered == [True] * (2 * _server.MOST_REQUESTS) + [False] * (_server.MOST_REQUESTS)
     assert pairs[0][1].recv(1) == b"", "the slowest was left first"
     requests.leave(pairs[0][0])
     assert requests.enter(pairs[-1][0])
-    monkeypatch.setattr(_agent_metrics, "QUICK_SECONDS", 3600.0)
+    monkeypatch.setattr(_server, "QUICK_SECONDS", 3600.0)
     assert not requests.enter(pairs[-2][0]), "the quick ones are not left"
     for pair in pairs:
         for end in pair:

@@ -449,7 +449,7 @@ def test_text_of_a_meter_that_never_ran() -> None:
 
 
 def test_no_exponent_where_people_do_not_expect_one() -> None:
-    from lithowatt._reading import format_number
+    from lithowatt._support.text import format_number
 
     assert [format_number(x) for x in (0, 0.0001, 12345.6, 1.5, 9_999_999.0)] == [
         "0",
@@ -770,7 +770,12 @@ def test_images_are_named_by_this_version(file: str) -> None:
 def test_the_docstring_examples_run() -> None:
     import doctest
 
-    for name in ("lithowatt", "lithowatt._measure", "lithowatt._meter", "lithowatt._model"):
+    for name in (
+        "lithowatt",
+        "lithowatt.meter._measure",
+        "lithowatt.meter._meter",
+        "lithowatt.model._power",
+    ):
         result = doctest.testmod(importlib.import_module(name))
         assert result.attempted > 0, name
         assert result.failed == 0, name

@@ -20,7 +20,8 @@ from typing import Any
 import pytest
 
 import lithowatt
-from lithowatt import _calibrate, _core
+from lithowatt import _core
+from lithowatt.model import _calibrate
 from rig import Rig
 
 pytestmark = pytest.mark.quiet

@@ -20,7 +20,6 @@ from hypothesis import strategies as st
 
 import lithowatt
 from lithowatt import Estimate
-from lithowatt._errors import MalformedValueError, UnreadableFileError
 from lithowatt.carbon import (
     EMBODIED_KG_PER_VCPU,
     LIFETIME_YEARS,
@@ -35,6 +34,7 @@ from lithowatt.carbon import (
     sci,
 )
 from lithowatt.cost import lambda_regions
+from lithowatt.errors import MalformedValueError, UnreadableFileError
 
 KWH = 3.6e6
 YEAR = 365.25 * 86400

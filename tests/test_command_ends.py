@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from lithowatt._command import INTERRUPTED, Ending, guarded
+from lithowatt._support.command import INTERRUPTED, Ending, guarded
 from rig import StaticTree
 
 pytestmark = pytest.mark.slow
@@ -153,7 +153,7 @@ def test_signals_within_signals_end_a_wait() -> None:
     # Each handler is interrupted by the next one. A handler that takes a lock stands still here.
     code = """
 import os, signal
-from lithowatt._command import Ending
+from lithowatt._support.command import Ending
 with Ending() as ending:
     really, depth = ending._ask, 0
     def ask(number, frame):
@@ -257,7 +257,8 @@ def test_run_passes_on_what_comes_at_once(again: list[float]) -> None:
 def test_run_passes_on_what_comes_before_the_command_runs(name: str) -> None:
     code = f"""
 import os, signal, subprocess, sys
-from lithowatt import _meter, cli
+from lithowatt import cli
+from lithowatt.meter import _meter
 
 start, popen = _meter.EnergyMeter.start, subprocess.Popen
 def started(self):
@@ -279,7 +280,8 @@ def test_run_gives_up_a_report_that_nobody_reads(tmp_path: Path) -> None:
     # The first signal comes too soon after the command's end to be meant for the report.
     code = """
 import os, signal, sys, time
-from lithowatt import _run_cli, cli
+from lithowatt import cli
+from lithowatt.cli import run
 
 def report(*_):
     os.kill(os.getpid(), signal.SIGTERM)
@@ -287,7 +289,7 @@ def report(*_):
     time.sleep(1.1)
     os.kill(os.getpid(), signal.SIGTERM)
     print("not given up")
-_run_cli._report = report
+run._report = report
 sys.argv[1:] = ["run", "--", "sh", "-c", "exit 6"]
 sys.exit(cli.main())
 """

@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 
 from accuracy_report import burn, truth_of
 from lithowatt import EnergyMeter, MeterStateError, measure
-from lithowatt._reading import Reading
+from lithowatt.meter._reading import Reading
 from rig import Rig, StaticTree
 
 pytestmark = pytest.mark.quiet

@@ -24,7 +24,7 @@ from typing import Any
 import pytest
 
 from lithowatt import EnergyMeter, ProcessNotFoundError, UnreadableFileError, measure
-from lithowatt._drive import _Steps
+from lithowatt.meter._drive import _Steps
 
 #: As short as can be: what is measured is not the question here.
 quick = measure(interval=None, methods=["psutil"])

@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 
 from lithowatt import _core
-from lithowatt._calibrate import counter_fix, curve_line
-from lithowatt._command import runnable
-from lithowatt._doctor_cli import verdict
-from lithowatt._errors import UnavailableError
-from lithowatt._run_cli import _digits
+from lithowatt._support.command import runnable
 from lithowatt.cli import main
+from lithowatt.cli.doctor import verdict
+from lithowatt.cli.run import _digits
+from lithowatt.errors import UnavailableError
+from lithowatt.model._calibrate import counter_fix, curve_line
 from rig import StaticTree
 
 CHMOD = "sudo chmod a+r /sys/class/powercap/*/energy_uj"

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from lithowatt import _files
-from lithowatt._files import read_plain, replacement, write_atomically
+from lithowatt._support import files
+from lithowatt._support.files import read_plain, replacement, write_atomically
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs files of two users: root only")
 
@@ -57,7 +57,7 @@ def test_a_full_disk_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.Mon
     def full(*_: object) -> int:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(_files, "_write_all", full)
+    monkeypatch.setattr(files, "_write_all", full)
     with pytest.raises(OSError, match="No space left"):
         write_atomically(file, "new")
     assert file.read_text() == "old"

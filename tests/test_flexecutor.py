@@ -41,7 +41,6 @@ from lithowatt.flexecutor._patch import (
     unpatch_executor,
 )
 from lithowatt.flexecutor._training import SEED_COLUMN, complete_training
-from lithowatt.flexecutor._values import has_energy
 from lithowatt.lithops._worker import _HEADLINE
 from lithowatt.profiles import (
     Configuration,
@@ -51,6 +50,7 @@ from lithowatt.profiles import (
     read_sidecar,
     write_profile,
 )
+from lithowatt.profiles._values import has_energy
 
 # --- columns ------------------------------------------------------------------
 

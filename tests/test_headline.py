@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from lithowatt import EnergyManager, EnergyMeter, MalformedValueError, measure
-from lithowatt._errors import UnknownDefinitionError
-from lithowatt.lithops._task import TaskWindow, Worker
+from lithowatt.errors import UnknownDefinitionError
+from lithowatt.worker.task import TaskWindow, Worker
 from rig import StaticTree
 
 #: What the tree's counter adds, J, and what it would have added at rest.

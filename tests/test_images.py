@@ -29,8 +29,8 @@ import pytest
 from agent_tools import shared_folder
 from lithops_environments import isolated
 from lithowatt import _core
-from lithowatt._errors import AgentError
 from lithowatt.cost import normalise_architecture
+from lithowatt.errors import AgentError
 from lithowatt.lithops import build_layer
 from lithowatt.lithops._dockerfile import BACKENDS, PLATFORMS, dockerfile
 from lithowatt.lithops._layer import LAYER_LIMIT

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from lithowatt import EnergyMeter
-from lithowatt._install import OPTIONAL, install_lithowatt, pip_install
+from lithowatt._support.install import OPTIONAL, install_lithowatt, pip_install
 
 TOP = Path(__file__).resolve().parent.parent
 
@@ -41,7 +41,7 @@ def test_nobody_is_told_to_install_lithowatt_by_its_name() -> None:
     for name in filter(None, listed.stdout.split("\0")):
         path = TOP / name
         # A test may name what must not be said; these lines explain that it must not.
-        if name.startswith("tests/") or name in ("python/lithowatt/_install.py",):
+        if name.startswith("tests/") or name in ("python/lithowatt/_support/install.py",):
             continue
         if path.suffix in (".py", ".md", ".yaml", ".service", ".toml", ".pyi", ".rs"):
             for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
@@ -74,7 +74,7 @@ def test_a_meter_says_what_it_needs(
     if package == "pandas":
         timeline = meter.timeline()
     else:
-        monkeypatch.delitem(sys.modules, "lithowatt._timeline", raising=False)
+        monkeypatch.delitem(sys.modules, "lithowatt.meter._timeline", raising=False)
     really = builtins.__import__
 
     def without(name: str, *more: Any, **named: Any) -> Any:

@@ -168,7 +168,7 @@ def test_a_mirrors_command_is_one_the_agent_takes() -> None:
     parsed = _parser().parse_args([*sidecar["command"], *sidecar["args"]][1:])
     assert (parsed.mirror, parsed.ring) == (url, "/run/lithowatt/ring")
     # The probe's file is what a mirror makes at its start.
-    from lithowatt._agent_mirror import Mirror
+    from lithowatt.agent._mirror import Mirror
 
     (_, _, file) = sidecar["livenessProbe"]["exec"]["command"]
     assert Path(file).parent == Path(parsed.ring).parent
@@ -442,7 +442,7 @@ def test_the_services_command_is_one_the_agent_takes() -> None:
 
     words = line.removeprefix("ExecStart=").split()
     assert Path(words[0]).name == "lithowatt"
-    assert _parser().parse_args(words[1:]).func.__module__ == "lithowatt._agent"
+    assert _parser().parse_args(words[1:]).func.__module__ == "lithowatt.agent._run"
 
 
 # -- the thesis' names ------------------------------------------------------------------------

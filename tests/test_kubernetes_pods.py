@@ -18,7 +18,7 @@ import pytest
 import lithowatt
 from agent_tools import AgentProcess, shared_folder
 from lithowatt import _core
-from lithowatt._errors import AgentError
+from lithowatt.errors import AgentError
 from rig import Rig, StaticTree
 
 pytestmark = [pytest.mark.cluster, pytest.mark.quiet]

@@ -31,10 +31,12 @@ from lithops_environments import (
     run_python,
     site_packages,
 )
-from lithowatt import _core, _whole
-from lithowatt._harmless import Harmless
-from lithowatt.lithops import _status, _task, _worker
-from lithowatt.lithops._channel import Channel
+from lithowatt import _core
+from lithowatt._support import whole
+from lithowatt._support.harmless import Harmless
+from lithowatt.lithops import _status, _worker
+from lithowatt.worker import task, window
+from lithowatt.worker.channel import Channel
 
 ENERGY = "worker_func_energy_"
 
@@ -56,7 +58,7 @@ def test_values_of_a_forked_child_arrive():
     # In an interpreter of its own: a fork of pytest's would run its clean-up too.
     script = """
 import os, json
-from lithowatt.lithops._channel import Channel
+from lithowatt.worker.channel import Channel
 channel = Channel()
 pid = os.fork()
 if pid == 0:
@@ -213,7 +215,7 @@ def fails(x: int) -> int:
 
 
 def meters_are(monkeypatch: pytest.MonkeyPatch, kind: Any) -> None:
-    for module in (_worker, _task):
+    for module in (_worker, window, task):
         monkeypatch.setattr(module, "EnergyMeter", kind)
 
 
@@ -462,7 +464,7 @@ def test_an_exception_that_may_not_be_looked_at_is_still_raised(monkeypatch, nam
     task = job()
     status = module.create_call_status(task, None)
     runner = module.JobRunner(task)
-    monkeypatch.setattr(_worker._FunctionWindow, "load", lambda window: window.metered(function))
+    monkeypatch.setattr(_worker._JobWindow, "load", lambda window: window.metered(function))
     stream = io.StringIO()
     logging.basicConfig(level=level, force=True, stream=stream)
     try:
@@ -510,7 +512,7 @@ def test_a_callable_that_may_not_be_looked_at_is_called(monkeypatch, name):
     task = job()
     status = module.create_call_status(task, None)
     runner = module.JobRunner(task)
-    monkeypatch.setattr(_worker._FunctionWindow, "load", lambda window: window.metered(shy))
+    monkeypatch.setattr(_worker._JobWindow, "load", lambda window: window.metered(shy))
     assert runner.run() == 21
     assert status.send_finish_event() == "sent"
 
@@ -731,9 +733,9 @@ except ImportError as error:
 
 
 def test_a_whole_extension_has_no_fault():
-    assert _whole.fault(_core.__file__) is None
-    assert _whole.fault("/nonexistent") is None
-    assert _whole.fault(__file__) is None
+    assert whole.fault(_core.__file__) is None
+    assert whole.fault("/nonexistent") is None
+    assert whole.fault(__file__) is None
 
 
 def test_the_error_of_a_broken_handler_is_its_own(site, tmp_path):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from lithowatt.cli import lithops as lithops_cli
 from lithowatt.lithops import _status
 from lithowatt.lithops._managers import foreign_manager
 
@@ -30,7 +31,7 @@ def package(directory: Path, handler: str, **modules: str) -> Path:
     [
         ("from lithowatt import EnergyManager\n", None),
         ("from lithowatt import EnergyManager as Meter\n", None),
-        ("from lithowatt._manager import EnergyManager\n", None),
+        ("from lithowatt.lithops._manager import EnergyManager\n", None),
         ("import lithowatt as meter\nEnergyManager = meter.EnergyManager\n", None),
         ("from lithops.worker.shim import EnergyManager\n", None),
         (
@@ -81,4 +82,4 @@ def test_status_does_not_take_another_meter_for_lithowatts(tmp_path, monkeypatch
         "lithops.worker.energymanager (line 1)"
     )
     assert "is that meter's" in (status.reason or "")
-    assert "are not metered" in _status.render(status)
+    assert "are not metered" in lithops_cli.render(status)

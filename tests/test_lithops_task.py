@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from lithowatt.lithops import _task
-from lithowatt.lithops._task import KEYS, PREFIX, TaskWindow, Worker
+from lithowatt.worker import task
+from lithowatt.worker.task import KEYS, PREFIX, TaskWindow, Worker
 
 pytestmark = [pytest.mark.lithops, pytest.mark.slow]
 
@@ -57,7 +57,7 @@ class Meter:
 
 @pytest.fixture(autouse=True)
 def meters(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_task, "EnergyMeter", Meter)
+    monkeypatch.setattr(task, "EnergyMeter", Meter)
 
 
 def worker(startup_cpu: float | None = 0.25) -> Worker:

@@ -18,8 +18,10 @@ from typing import Any
 import pytest
 
 import lithowatt
-from lithowatt import EnergyManager, EnergyMeter, _manager
-from lithowatt._manager import absent_stats, add_energy_metrics, function_name_from_stats
+from lithowatt import EnergyManager, EnergyMeter
+from lithowatt.lithops import _manager
+from lithowatt.lithops._manager import add_energy_metrics, function_name_from_stats
+from lithowatt.meter._absent import absent_stats
 from test_monitors import TWO_SOCKETS, FakeMachine, advance
 
 ENERGY = "worker_func_energy_consumption"

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from lithowatt import EnergyMeter, PowerModel, _core
+from lithowatt.analysis._observe import sandbox_watts
 from lithowatt.flexecutor._estimate import Place, estimate
-from lithowatt.profiles._observe import sandbox_watts
 
 MEMORY_MB = 2048
 

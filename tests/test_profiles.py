@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lithowatt import MalformedValueError, UnreadableFileError
+from lithowatt._support.files import locked
 from lithowatt.flexecutor import COLUMN_NAMES, FunctionTimes
 from lithowatt.profiles import (
     Configuration,
@@ -25,7 +26,7 @@ from lithowatt.profiles import (
     sidecar_path,
     write_profile,
 )
-from lithowatt.profiles._file import locked, parse_profile
+from lithowatt.profiles._file import parse_profile
 
 
 @pytest.mark.parametrize(
@@ -263,7 +264,7 @@ def test_writers_at_once_lose_nothing(tmp_path):
 
 
 def test_a_lock_that_nobody_gives_back_holds_nobody_up(tmp_path, monkeypatch):
-    monkeypatch.setattr("lithowatt.profiles._file.LOCK_PATIENCE", 0.05)
+    monkeypatch.setattr("lithowatt._support.files.LOCK_PATIENCE", 0.05)
     with locked(tmp_path / "a.json") as first, locked(tmp_path / "a.json") as second:
         assert (first, second) == (True, False)
 

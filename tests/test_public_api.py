@@ -46,10 +46,7 @@ def _lines() -> list[str]:
 UNEXPORTED = [
     "lithowatt.EnergyMeter.phase: Phase",
     "lithowatt.PowerModel.share_watts: SharePower",
-    "lithowatt.Reading.ebpf: Domains",
-    "lithowatt.Reading.perf: Domains",
     "lithowatt.Reading.phases: Phase",
-    "lithowatt.Reading.rapl: Domains",
     "lithowatt.lithops.attach_layer: Attached",
     "lithowatt.lithops.build_layer: Layer",
     "lithowatt.lithops.check_config: Finding",

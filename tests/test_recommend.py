@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 
 import prediction_report
 from lithowatt import MalformedValueError, PowerModel, UnreadableFileError
+from lithowatt.analysis._observe import observe
 from lithowatt.cli import main
 from lithowatt.flexecutor._scheduling import energy_jolteon, stage_models
 from lithowatt.profiles import (
@@ -33,7 +34,6 @@ from lithowatt.profiles import (
     recommend,
     write_profile,
 )
-from lithowatt.profiles._observe import observe
 
 WORKERS = (2, 3, 4, 6, 8, 12, 16, 24)
 
@@ -867,9 +867,9 @@ def test_a_wrong_option_is_refused(
 
 
 def test_other_commands_load_no_model() -> None:
-    code = "import sys, lithowatt.cli as c; c._parser(); print('lithowatt.profiles._predict' in "
+    code = "import sys, lithowatt.cli as c; c._parser(); print('lithowatt.analysis._predict' in "
     code += (
-        "sys.modules or 'lithowatt.profiles._recommend' in sys.modules or 'numpy' in sys.modules)"
+        "sys.modules or 'lithowatt.analysis._recommend' in sys.modules or 'numpy' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False", done.stdout

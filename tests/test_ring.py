@@ -17,8 +17,8 @@ import pytest
 
 from agent_tools import AgentProcess, blind_root, shared_folder
 from lithowatt import EnergyMeter, _core
-from lithowatt._agent_mirror import FIXED_BYTES, HEADER_WORDS, checksum
-from lithowatt._errors import AgentError
+from lithowatt.agent._mirror import FIXED_BYTES, HEADER_WORDS, checksum
+from lithowatt.errors import AgentError
 from rig import StaticTree
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from lithowatt import EnergyMeter
 from lithowatt.aws import _sandbox
-from lithowatt.lithops import _task
+from lithowatt.worker import task
 from rig import StaticTree
 
 DOCUMENT = Path(__file__).parent.parent / "docs" / "reference" / "stats.md"
@@ -42,7 +42,7 @@ def stats(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 def test_every_key_is_in_the_reference_and_nothing_else(stats: dict[str, Any]) -> None:
     documented = [key for key, _, _ in ROWS]
     assert sorted(documented) == sorted(set(documented)), "a key is there twice"
-    real = {*stats, *_task.KEYS, *_sandbox.call_values()}
+    real = {*stats, *task.KEYS, *_sandbox.call_values()}
     assert real - set(documented) == set(), "keys without a word in docs/reference/stats.md"
     assert set(documented) - real == set(), "words in docs/reference/stats.md without a key"
 

@@ -21,10 +21,10 @@ import pytest
 
 import kernel_probes
 from lithowatt import EnergyMeter, UnavailableError, _core
-from lithowatt._cgroup_names import place_of, place_of_process, printable
-from lithowatt._top import Energy, Look, Row, Top, parts, record
-from lithowatt._top import _energy as energy_of_machine
-from lithowatt._top_counts import (
+from lithowatt._support.text import printable
+from lithowatt.cli import main
+from lithowatt.top._containers import place_of, place_of_process
+from lithowatt.top._counts import (
     ProbeCounts,
     Snapshot,
     Tree,
@@ -33,8 +33,9 @@ from lithowatt._top_counts import (
     hides_others,
     used_between,
 )
-from lithowatt._top_view import plain, show, table
-from lithowatt.cli import main
+from lithowatt.top._look import Energy, Look, Row, Top, parts, record
+from lithowatt.top._look import _energy as energy_of_machine
+from lithowatt.top._view import plain, show, table
 from rig import Rig, StaticTree
 
 pytestmark = pytest.mark.quiet

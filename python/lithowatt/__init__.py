@@ -9,10 +9,13 @@ True
 
 from __future__ import annotations
 
+from lithowatt._support.lazy import attach
+
 TYPE_CHECKING = False  # without importing typing, which costs more than all of this module
 if TYPE_CHECKING:
     from lithowatt._core import __version__ as __version__
-    from lithowatt._errors import (
+    from lithowatt.errors import (
+        AgentError,
         ConflictingOptionsError,
         InvalidIntervalError,
         LithowattError,
@@ -26,38 +29,18 @@ if TYPE_CHECKING:
         UnreadableFileError,
         UnwritableFileError,
     )
-    from lithowatt._manager import EnergyManager
-    from lithowatt._measure import measure
-    from lithowatt._meter import EnergyMeter
-    from lithowatt._model import Estimate, PowerModel
-    from lithowatt._reading import Reading
-    from lithowatt._timeline import Timeline
-
-_HOMES = {
-    "EnergyMeter": "_meter",
-    "EnergyManager": "_manager",
-    "measure": "_measure",
-    "Reading": "_reading",
-    "Timeline": "_timeline",
-    "PowerModel": "_model",
-    "Estimate": "_model",
-    "__version__": "_core",
-    "LithowattError": "_errors",
-    "UnavailableError": "_errors",
-    "UnknownMethodError": "_errors",
-    "UnknownDefinitionError": "_errors",
-    "UnknownScopeError": "_errors",
-    "InvalidIntervalError": "_errors",
-    "ConflictingOptionsError": "_errors",
-    "ProcessNotFoundError": "_errors",
-    "UnreadableFileError": "_errors",
-    "UnwritableFileError": "_errors",
-    "MalformedValueError": "_errors",
-    "MeterStateError": "_errors",
-}
+    from lithowatt.estimate import Estimate
+    from lithowatt.lithops._manager import EnergyManager
+    from lithowatt.meter._measure import measure
+    from lithowatt.meter._meter import EnergyMeter
+    from lithowatt.meter._reading import Domains, Reading
+    from lithowatt.meter._timeline import Timeline
+    from lithowatt.model._power import PowerModel
 
 __all__ = [
+    "AgentError",
     "ConflictingOptionsError",
+    "Domains",
     "EnergyManager",
     "EnergyMeter",
     "Estimate",
@@ -80,25 +63,8 @@ __all__ = [
 ]
 
 
-#: Modules that `import lithowatt` alone makes reachable, each loaded when it is first named.
-_MODULES = frozenset(
-    {
-        "aws",
-        "carbon",
-        "cost",
-        "environment",
-        "flexecutor",
-        "lithops",
-        "model",
-        "monitors",
-        "profiles",
-        "validate",
-    }
-)
-
-
 def _expect_whole_extension() -> None:
-    from lithowatt._whole import fault
+    from lithowatt._support.whole import fault
 
     cut = fault(f"{__path__[0]}/_core.abi3.so")
     if cut is not None:
@@ -109,17 +75,46 @@ def _expect_whole_extension() -> None:
 _expect_whole_extension()
 
 
-def __getattr__(name: str) -> object:
-    home = _HOMES.get(name)
-    if home is None and name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module
-
-    if home is None:
-        return import_module(f"{__name__}.{name}")
-    value = getattr(import_module(f"{__name__}.{home}"), name)
-    globals()[name] = value
-    return value
+#: Names of this package, and the module of each; a module of its own has no other home.
+__getattr__ = attach(
+    __name__,
+    globals(),
+    {
+        "AgentError": "lithowatt.errors",
+        "ConflictingOptionsError": "lithowatt.errors",
+        "Domains": "lithowatt.meter._reading",
+        "EnergyManager": "lithowatt.lithops._manager",
+        "EnergyMeter": "lithowatt.meter._meter",
+        "Estimate": "lithowatt.estimate",
+        "InvalidIntervalError": "lithowatt.errors",
+        "LithowattError": "lithowatt.errors",
+        "MalformedValueError": "lithowatt.errors",
+        "MeterStateError": "lithowatt.errors",
+        "PowerModel": "lithowatt.model._power",
+        "ProcessNotFoundError": "lithowatt.errors",
+        "Reading": "lithowatt.meter._reading",
+        "Timeline": "lithowatt.meter._timeline",
+        "UnavailableError": "lithowatt.errors",
+        "UnknownDefinitionError": "lithowatt.errors",
+        "UnknownMethodError": "lithowatt.errors",
+        "UnknownScopeError": "lithowatt.errors",
+        "UnreadableFileError": "lithowatt.errors",
+        "UnwritableFileError": "lithowatt.errors",
+        "__version__": "lithowatt._core",
+        "measure": "lithowatt.meter._measure",
+        "aws": "",
+        "carbon": "",
+        "cost": "",
+        "environment": "",
+        "errors": "",
+        "flexecutor": "",
+        "lithops": "",
+        "model": "",
+        "monitors": "",
+        "profiles": "",
+        "validate": "",
+    },
+)
 
 
 def __dir__() -> list[str]:

@@ -15,9 +15,10 @@ import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from lithowatt._reading import Estimate
-from lithowatt._tables import closest, estimate, number, product, rows
+from lithowatt._support.arguments import closest
 from lithowatt.cost import normalise_architecture
+from lithowatt.data import rows
+from lithowatt.estimate import Estimate, estimate, number, product
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -262,7 +263,7 @@ class GridSeries:
             UnreadableFileError: The file cannot be read.
             MalformedValueError: Naming the line and what it should hold.
         """
-        from lithowatt._errors import MalformedValueError, UnreadableFileError
+        from lithowatt.errors import MalformedValueError, UnreadableFileError
 
         name = os.fspath(path)
         try:
@@ -449,7 +450,7 @@ def _from_environment() -> float | GridSeries | None:
             return _series(text)
         found = None
     if found is None or found < 0:
-        from lithowatt._errors import MalformedValueError
+        from lithowatt.errors import MalformedValueError
 
         raise MalformedValueError(
             f"LITHOWATT_GRID_INTENSITY={text!r:.80} is neither g CO2e per kWh, 0 or more, nor a "
@@ -467,7 +468,7 @@ def _pue_from_environment() -> float | None:
     except ValueError:
         found = None
     if found is None or found < 1:
-        from lithowatt._errors import MalformedValueError
+        from lithowatt.errors import MalformedValueError
 
         raise MalformedValueError(f"LITHOWATT_PUE={text!r:.80} is not a number, 1 or more")
     return found

@@ -14,10 +14,11 @@ import math
 import operator
 from typing import TYPE_CHECKING, NamedTuple, SupportsIndex
 
-from lithowatt._tables import estimate, number, product, rows
+from lithowatt.data import rows
+from lithowatt.estimate import estimate, number, product
 
 if TYPE_CHECKING:
-    from lithowatt._reading import Estimate
+    from lithowatt.estimate import Estimate
 
 __all__ = [
     "ARCHITECTURES",

@@ -2,18 +2,18 @@
 
 Their names are kept from the FlexExecutor energy prototype (docs/reference/glossary.md).
 
-Energies are in J and times in s. What is unavailable is ``None``, with the reason in ``source``. Metrics
-have the names of the stats keys without ``worker_func_<method>_``: ``energy_pkg`` of ``rapl`` is
-``worker_func_rapl_energy_pkg``.
+Energies are in J and times in s. What is unavailable is ``None``, with the reason in ``source``.
+Metrics have the names of the stats keys without ``worker_func_<method>_``: ``energy_pkg`` of
+``rapl`` is ``worker_func_rapl_energy_pkg``.
 """
 
 from __future__ import annotations
 
 from lithowatt import _core
-from lithowatt._errors import MeterStateError
-from lithowatt._manager import absent_stats
-from lithowatt._meter import EnergyMeter
-from lithowatt.validate import number
+from lithowatt._support.arguments import number
+from lithowatt.errors import MeterStateError
+from lithowatt.meter._absent import absent_stats
+from lithowatt.meter._meter import EnergyMeter
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

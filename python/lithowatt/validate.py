@@ -6,13 +6,14 @@ Energies are in J, power in W, times in s.
 from __future__ import annotations
 
 from lithowatt._core import TOLERANCE, integrate, relative_difference
+from lithowatt._support.arguments import number, shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from typing import Any
 
-    from lithowatt._timeline import Timeline
+    from lithowatt.meter._timeline import Timeline
 
 __all__ = [
     "TOLERANCE",
@@ -184,7 +185,7 @@ class _Record:
     def __init__(
         self, timeline: Any, column: str | Sequence[str] | None, edges: Iterable[float]
     ) -> None:
-        from lithowatt._timeline import Timeline
+        from lithowatt.meter._timeline import Timeline
 
         self._origin = 0.0
         self._times_ns: list[int] = []
@@ -321,29 +322,6 @@ def _edges(what: str, start: object, end: object) -> tuple[float, float]:
     if last < first:
         raise ValueError(f"{what} must not end before it starts, as {first!r} to {last!r} s does")
     return first, last
-
-
-def number(what: str, value: object) -> float:
-    """A finite number, or a :class:`TypeError` or :class:`ValueError` that names it."""
-    from math import isfinite
-    from numbers import Real
-
-    # A bool is a number to Python and a mistake here.
-    if isinstance(value, bool) or not isinstance(value, Real):
-        raise TypeError(f"{what} must be a number, not {shown(value)}")
-    try:
-        result = float(value)
-    except OverflowError:
-        result = float("inf")
-    if not isfinite(result):
-        raise ValueError(f"{what} must be a finite number, not {shown(value)}")
-    return result
-
-
-def shown(value: object) -> str:
-    """A value for a message: on one line, and not longer than a line."""
-    text = " ".join(repr(value).split())
-    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def _energy(what: str, value: object) -> float | None:

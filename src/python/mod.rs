@@ -30,7 +30,7 @@ impl From<Error> for PyErr {
         }
         Python::attach(|py| {
             let class = py
-                .import("lithowatt._errors")
+                .import("lithowatt.errors")
                 .and_then(|module| module.getattr(error.python_name()));
             match class {
                 Ok(class) => class

@@ -8,6 +8,8 @@ True
 
 from __future__ import annotations
 
+from lithowatt._support.lazy import attach
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from lithowatt.aws._bill import lambda_call_cost
@@ -22,19 +24,6 @@ if TYPE_CHECKING:
     from lithowatt.aws._imds import InstanceMetadata, instance_metadata
     from lithowatt.aws._info import extract_aws_energy_info
 
-_HOMES = {
-    "AWSInstanceDetector": "_detect",
-    "InstanceMetadata": "_imds",
-    "calculate_energy_cost_correlation": "_cost",
-    "detect_aws_instance_info": "_detect",
-    "enhance_aws_energy_monitoring": "_detect",
-    "extract_aws_energy_info": "_info",
-    "instance_metadata": "_imds",
-    "lambda_call_cost": "_bill",
-    "setup_default_energy_monitoring": "_detect",
-    "setup_ec2_energy_monitoring": "_detect",
-}
-
 __all__ = [
     "AWSInstanceDetector",
     "InstanceMetadata",
@@ -48,13 +37,19 @@ __all__ = [
     "setup_ec2_energy_monitoring",
 ]
 
-
-def __getattr__(name: str) -> object:
-    home = _HOMES.get(name)
-    if home is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module
-
-    value = getattr(import_module(f"{__name__}.{home}"), name)
-    globals()[name] = value
-    return value
+__getattr__ = attach(
+    __name__,
+    globals(),
+    {
+        "AWSInstanceDetector": "_detect",
+        "InstanceMetadata": "_imds",
+        "calculate_energy_cost_correlation": "_cost",
+        "detect_aws_instance_info": "_detect",
+        "enhance_aws_energy_monitoring": "_detect",
+        "extract_aws_energy_info": "_info",
+        "instance_metadata": "_imds",
+        "lambda_call_cost": "_bill",
+        "setup_default_energy_monitoring": "_detect",
+        "setup_ec2_energy_monitoring": "_detect",
+    },
+)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from lithowatt import _core
-from lithowatt._files import read_plain, write_atomically
+from lithowatt._support.files import read_plain, write_atomically
 
 __all__ = ["IMDS_ADDRESS", "IMDS_BUDGET", "InstanceMetadata", "instance_metadata"]
 

@@ -20,41 +20,25 @@ gets an estimate from the client, with a wide band and marked `modelled`.
 
 from __future__ import annotations
 
+from lithowatt._support.lazy import attach
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from lithowatt.flexecutor._columns import (
+    from lithowatt.flexecutor._patch import install, installed, patch_executor, uninstall
+    from lithowatt.flexecutor._proxy import Failure, meter, metered_stage
+    from lithowatt.flexecutor._summary import dag_energy
+    from lithowatt.profiles._columns import (
         COLUMN_NAMES,
         PROFILE_COLUMNS,
         Column,
         FunctionTimes,
     )
-    from lithowatt.flexecutor._patch import install, installed, patch_executor, uninstall
-    from lithowatt.flexecutor._proxy import Failure, meter, metered_stage
-    from lithowatt.flexecutor._summary import dag_energy
-    from lithowatt.flexecutor._values import apply_energy, energy_values, has_energy
+    from lithowatt.profiles._values import apply_energy, energy_values, has_energy
 
     EnergyDAGExecutor: Any
     EnergyJolteon: Any
-
-_HOMES = {
-    "COLUMN_NAMES": "_columns",
-    "PROFILE_COLUMNS": "_columns",
-    "Column": "_columns",
-    "FunctionTimes": "_columns",
-    "apply_energy": "_values",
-    "dag_energy": "_summary",
-    "energy_values": "_values",
-    "has_energy": "_values",
-    "install": "_patch",
-    "installed": "_patch",
-    "patch_executor": "_patch",
-    "uninstall": "_patch",
-    "Failure": "_proxy",
-    "meter": "_proxy",
-    "metered_stage": "_proxy",
-}
 
 __all__ = [
     "COLUMN_NAMES",
@@ -77,17 +61,37 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> object:
-    from importlib import import_module
+_find = attach(
+    __name__,
+    globals(),
+    {
+        "COLUMN_NAMES": "lithowatt.profiles._columns",
+        "Column": "lithowatt.profiles._columns",
+        "Failure": "_proxy",
+        "FunctionTimes": "lithowatt.profiles._columns",
+        "PROFILE_COLUMNS": "lithowatt.profiles._columns",
+        "apply_energy": "lithowatt.profiles._values",
+        "dag_energy": "_summary",
+        "energy_values": "lithowatt.profiles._values",
+        "has_energy": "lithowatt.profiles._values",
+        "install": "_patch",
+        "installed": "_patch",
+        "meter": "_proxy",
+        "metered_stage": "_proxy",
+        "patch_executor": "_patch",
+        "uninstall": "_patch",
+    },
+)
 
+
+def __getattr__(name: str) -> object:
+    # Made when they are asked for: their bases are FlexExecutor's.
     if name == "EnergyDAGExecutor":
-        # Made when it is asked for: its base is FlexExecutor's.
-        return import_module(f"{__name__}._patch").energy_dag_executor()
+        from lithowatt.flexecutor._patch import energy_dag_executor
+
+        return energy_dag_executor()
     if name == "EnergyJolteon":
-        return import_module(f"{__name__}._scheduling").energy_jolteon()
-    home = _HOMES.get(name)
-    if home is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"{__name__}.{home}"), name)
-    globals()[name] = value
-    return value
+        from lithowatt.flexecutor._scheduling import energy_jolteon
+
+        return energy_jolteon()
+    return _find(name)

@@ -13,7 +13,7 @@ import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ._values import finite
+from lithowatt.profiles._values import finite
 
 if TYPE_CHECKING:
     from lithowatt import PowerModel

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from . import _columns
+from lithowatt.profiles import _columns
 
 #: Attribute of a class that was extended: what it was before.
 _BEFORE = "__lithowatt_before__"

@@ -13,9 +13,9 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from .._harmless import Harmless
-from ._columns import COLUMN_NAMES
-from ._values import DESCRIPTIONS, RIDING, TASK_TIMES, set_values
+from lithowatt._support.harmless import Harmless
+from lithowatt.profiles._columns import COLUMN_NAMES
+from lithowatt.profiles._values import DESCRIPTIONS, RIDING, TASK_TIMES, set_values
 
 #: How the module that fills FunctionTimes is called, with or without its package.
 _FILLER = "workflow.stagefuture"

@@ -8,8 +8,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ._estimate import METHOD
-from ._values import PREFIX, WARNING_SEPARATOR, has_energy
+from lithowatt.flexecutor._estimate import METHOD
+from lithowatt.profiles._values import PREFIX, WARNING_SEPARATOR, has_energy
 
 logger = logging.getLogger("lithowatt")
 

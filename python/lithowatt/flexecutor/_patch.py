@@ -19,15 +19,21 @@ from collections.abc import Callable, Iterator, MutableMapping
 from types import SimpleNamespace
 from typing import Any
 
+from lithowatt._support.harmless import Harmless
+from lithowatt._support.settings import enabled
+from lithowatt.flexecutor import _fields, _notices, _profile
+from lithowatt.flexecutor._estimate import Place, estimate, place_of
+from lithowatt.flexecutor._proxy import Failure, MeteredExecutor, meter
+from lithowatt.profiles._columns import FunctionTimes
 from lithowatt.profiles._file import Configuration
-
-from .._environment import enabled
-from .._harmless import Harmless
-from . import _fields, _notices, _profile
-from ._columns import FunctionTimes
-from ._estimate import Place, estimate, place_of
-from ._proxy import Failure, MeteredExecutor, meter
-from ._values import RIDING, TASK_TIMES, apply_energy, energy_values, has_energy, set_values
+from lithowatt.profiles._values import (
+    RIDING,
+    TASK_TIMES,
+    apply_energy,
+    energy_values,
+    has_energy,
+    set_values,
+)
 
 logger = logging.getLogger("lithowatt")
 

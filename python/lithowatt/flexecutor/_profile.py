@@ -17,16 +17,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lithowatt._errors import MalformedValueError
-from lithowatt.profiles import _file, _sidecar
+from lithowatt._support import files
+from lithowatt._support.harmless import Harmless
+from lithowatt.errors import MalformedValueError
+from lithowatt.flexecutor._training import SEED_COLUMN, complete_training
+from lithowatt.profiles import _file, _sidecar, _text
+from lithowatt.profiles._columns import COLUMN_NAMES
 from lithowatt.profiles._file import Configuration, Metrics, ProfileData
 from lithowatt.profiles._saved import SavedProfile
 from lithowatt.profiles._sidecar import NewRecord
-
-from .._harmless import Harmless
-from ._columns import COLUMN_NAMES
-from ._training import SEED_COLUMN, complete_training
-from ._values import plain_value
+from lithowatt.profiles._values import plain_value
 
 logger = logging.getLogger("lithowatt")
 
@@ -147,12 +147,12 @@ def save(file: str, profile: Any, original: Callable[[str, Any], None]) -> None:
     """
     failed: OSError | None = None
     trouble = Harmless("saving a profile")
-    with trouble, _file.locked(file):
+    with trouble, files.locked(file):
         try:
             if isinstance(profile, MeteredProfile):
                 _save_metered(file, profile)
             else:
-                _file.write_profile(file, profile)
+                _text.write_profile(file, profile)
         except OSError as error:
             failed = error
     if failed is not None:
@@ -237,5 +237,5 @@ def _on_disk(file: str) -> ProfileData:
 
 def record_failure(file: str, failure: dict[str, Any]) -> None:
     """Adds a failed run to the sidecar of a profile."""
-    with _file.locked(file):
+    with files.locked(file):
         _sidecar.append_failure(file, failure)

@@ -10,8 +10,8 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-from .._harmless import Harmless
-from ._guard import guard_results
+from lithowatt._support.harmless import Harmless
+from lithowatt.flexecutor._guard import guard_results
 
 #: On functions that are metered already. The Lithops hook looks for the name.
 MARK = "__lithowatt_stage__"

@@ -22,10 +22,10 @@ from typing import Any
 
 import numpy as np
 
+from lithowatt.analysis._observe import MB_PER_VCPU, Profile
+from lithowatt.analysis._predict import NO_ENERGY, NO_PRICE, PerformanceModel
+from lithowatt.analysis._prediction import Prediction
 from lithowatt.cost import MEMORY_MB
-from lithowatt.profiles._observe import MB_PER_VCPU, Profile
-from lithowatt.profiles._predict import NO_ENERGY, NO_PRICE, PerformanceModel
-from lithowatt.profiles._prediction import Prediction
 
 logger = logging.getLogger("lithowatt")
 

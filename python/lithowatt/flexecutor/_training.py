@@ -10,8 +10,7 @@ import math
 from typing import Any
 
 from lithowatt.profiles._file import Metrics, repetitions_of
-
-from ._values import finite
+from lithowatt.profiles._values import finite
 
 #: Only written where FlexExecutor is that fork.
 SEED_COLUMN = "RAPL"

@@ -14,10 +14,9 @@ from typing import Any
 
 # At import: an import within the call would be part of what is metered.
 from lithowatt import EnergyMeter
-
-from .._environment import enabled
-from .._harmless import Harmless
-from ._values import RIDING, energy_values, set_values
+from lithowatt._support.harmless import Harmless
+from lithowatt._support.settings import enabled
+from lithowatt.profiles._values import RIDING, energy_values, set_values
 
 
 def run_stage(

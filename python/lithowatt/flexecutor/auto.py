@@ -12,9 +12,9 @@ from __future__ import annotations
 
 import sys
 
-from .._environment import enabled
-from .._harmless import Harmless
-from ._patch import MODULES, patch_executor, watch
+from lithowatt._support.harmless import Harmless
+from lithowatt._support.settings import enabled
+from lithowatt.flexecutor._patch import MODULES, patch_executor, watch
 
 with Harmless("metering FlexExecutor"):
     if enabled():

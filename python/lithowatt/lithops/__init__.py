@@ -30,14 +30,17 @@ from __future__ import annotations
 
 import importlib
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from lithowatt._support.lazy import attach
 
 if TYPE_CHECKING:
-    from ._config import check_config
-    from ._layer import build_layer
-    from ._runtime import attach_layer
-    from ._ship import ship_meter
-    from ._status import HookStatus, add_cli, main_status, status
+    from lithowatt.cli.lithops import add_cli, main_status
+    from lithowatt.lithops._config import check_config
+    from lithowatt.lithops._layer import build_layer
+    from lithowatt.lithops._runtime import attach_layer
+    from lithowatt.lithops._ship import ship_meter
+    from lithowatt.lithops._status import HookStatus, status
 
 __all__ = [
     "HookStatus",
@@ -54,26 +57,20 @@ __all__ = [
 
 _HANDLER = "lithops.worker.handler"
 
-
-#: Where the names are that a worker, which imports this package for each call,
-#: has no use for.
-_HOMES = {
-    "HookStatus": "_status",
-    "add_cli": "_status",
-    "attach_layer": "_runtime",
-    "build_layer": "_layer",
-    "check_config": "_config",
-    "main_status": "_status",
-    "ship_meter": "_ship",
-    "status": "_status",
-}
-
-
-def __getattr__(name: str) -> Any:
-    home = _HOMES.get(name)
-    if home is not None:
-        return getattr(importlib.import_module(f"{__name__}.{home}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__ = attach(
+    __name__,
+    globals(),
+    {
+        "HookStatus": "_status",
+        "add_cli": "lithowatt.cli.lithops",
+        "attach_layer": "_runtime",
+        "build_layer": "_layer",
+        "check_config": "_config",
+        "main_status": "lithowatt.cli.lithops",
+        "ship_meter": "_ship",
+        "status": "_status",
+    },
+)
 
 
 def install_hook() -> bool:
@@ -94,8 +91,8 @@ def install_hook() -> bool:
         >>> install_hook()  # doctest: +SKIP
         True
     """
-    from .._environment import enabled
-    from . import _worker
+    from lithowatt._support.settings import enabled
+    from lithowatt.lithops import _worker
 
     if not enabled():
         return False
@@ -113,6 +110,6 @@ def uninstall_hook() -> None:
         bootstrap.uninstall()
     handler = sys.modules.get(_HANDLER)
     if handler is not None:
-        from . import _worker
+        from lithowatt.lithops import _worker
 
         _worker.unpatch(handler)

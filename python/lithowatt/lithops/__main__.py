@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import sys
 
-from .._command import guarded
-from .._parser import Parser
-from ._status import add_commands
+from lithowatt._support.command import guarded
+from lithowatt.cli._parser import Parser
+from lithowatt.cli.lithops import add_commands
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Runs the command line; returns the exit code (`lithowatt._command.guarded`)."""
+    """Runs the command line; returns the exit code (`lithowatt._support.command.guarded`)."""
 
     def run() -> int:
         parser = Parser(

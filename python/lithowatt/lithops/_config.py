@@ -17,9 +17,9 @@ import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from .._errors import LithowattError
-from .._files import write_atomically
-from .._install import pip_install
+from lithowatt._support.files import write_atomically
+from lithowatt._support.install import pip_install
+from lithowatt.errors import LithowattError
 
 __all__ = ["ConfigProblem", "Finding", "check_config", "keys_read", "read_yaml", "render_yaml"]
 

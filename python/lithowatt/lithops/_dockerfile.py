@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from .._errors import LithowattError
+from lithowatt.errors import LithowattError
 
 __all__ = ["BACKENDS", "PLATFORMS", "RuntimeOptionError", "dockerfile"]
 
@@ -101,7 +101,7 @@ def dockerfile(
         >>> print(dockerfile("localhost", python="3.12").splitlines()[-1])
         RUN python -m lithowatt.lithops status
     """
-    from ..cost import normalise_architecture
+    from lithowatt.cost import normalise_architecture
 
     image = BACKENDS.get(backend)
     if image is None:

@@ -64,7 +64,7 @@ def _configured(config_file: str | None) -> tuple[str, str]:
 
 def _configuration(config_file: str | None) -> tuple[dict[str, Any], str]:
     """The configuration that Lithops would read, and where it is; empty where there is none."""
-    from ._config import read_yaml
+    from lithowatt.lithops._config import read_yaml
 
     if config_file is None and "LITHOPS_CONFIG" in os.environ:
         try:

@@ -17,9 +17,9 @@ from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, get_args
 
-from .. import _core
-from .._errors import LithowattError
-from .._install import pip_install
+from lithowatt import _core
+from lithowatt._support.install import pip_install
+from lithowatt.errors import LithowattError
 
 __all__ = ["Mode", "TemplateProblem", "edit_template", "use_template"]
 
@@ -143,7 +143,7 @@ def _check(mode: str, ring_directory: str, url: str | None, image: str | None) -
         if value is not None and mode != "mirror":
             raise ValueError(f"{name} {value!r} is for mode mirror only, not for {mode}")
     if url is not None:
-        from .._agent_mirror import is_address
+        from lithowatt.agent._mirror import is_address
 
         if not is_address(url):
             raise ValueError(f"agent_url must be like {AGENT_URL}, not {url!r}")

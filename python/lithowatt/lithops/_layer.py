@@ -23,8 +23,8 @@ import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .._errors import LithowattError
-from .._files import write_atomically
+from lithowatt._support.files import write_atomically
+from lithowatt.errors import LithowattError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -109,7 +109,7 @@ def build_layer(
         >>> build_layer("layer.zip", "dist/lithowatt-0.2.0-….whl").architecture  # doctest: +SKIP
         'x86_64'
     """
-    from ..cost import normalise_architecture
+    from lithowatt.cost import normalise_architecture
 
     try:
         architecture = normalise_architecture(architecture)
@@ -278,7 +278,7 @@ def _version(wheel: Path) -> str:
 
 def _download(architecture: str, folder: Path) -> Path:
     """The wheel of this version, by pip."""
-    from .. import __version__
+    from lithowatt import __version__
 
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
     command += ["--only-binary=:all:", "--platform", _PLATFORMS[architecture]]

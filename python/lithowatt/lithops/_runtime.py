@@ -14,10 +14,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from .._errors import LithowattError
-from ._dockerfile import BACKENDS, WITHOUT_INDEX, dockerfile
-from ._interpreter import is_this, localhost_workers
-from ._layer import RUNTIMES, build_layer, check_wheel
+from lithowatt.errors import LithowattError
+from lithowatt.lithops._dockerfile import BACKENDS, WITHOUT_INDEX, dockerfile
+from lithowatt.lithops._interpreter import is_this, localhost_workers
+from lithowatt.lithops._layer import RUNTIMES, build_layer, check_wheel
 
 __all__ = ["LAYER_NAME", "Attached", "RuntimeProblem", "attach_layer"]
 
@@ -307,7 +307,7 @@ def add_cli(commands: Any) -> None:
 
 
 def _check_files(arguments: argparse.Namespace) -> None:
-    from ..cost import normalise_architecture
+    from lithowatt.cost import normalise_architecture
 
     try:
         arguments.architecture = normalise_architecture(arguments.architecture)

@@ -19,7 +19,7 @@ import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .._errors import LithowattError
+from lithowatt.errors import LithowattError
 
 if TYPE_CHECKING:
     import os
@@ -149,7 +149,7 @@ def _bundle(wheel: Path | None) -> tuple[str, bytes]:
             if file.suffix in (".py", ".so") and "__pycache__" not in file.parts
         }
     else:
-        from ._layer import wheel_files
+        from lithowatt.lithops._layer import wheel_files
 
         found = {
             name: content

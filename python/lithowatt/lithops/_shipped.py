@@ -12,8 +12,8 @@ import pickle
 import sys
 from typing import Any
 
-from .._environment import enabled
-from .._harmless import Harmless
+from lithowatt._support.harmless import Harmless
+from lithowatt._support.settings import enabled
 
 
 class _StatsFile:
@@ -48,9 +48,9 @@ def load(pickled: bytes) -> Any:
     with Harmless("preparing to meter a function"):
         runner = None if _metered_already() or not enabled() else _runner()
         if runner is not None:
-            from . import _worker
+            from lithowatt.lithops import _worker
 
-            window = _worker._FunctionWindow(runner.job, _StatsFile(runner.stats))  # type: ignore[arg-type]
+            window = _worker._JobWindow(runner.job, _StatsFile(runner.stats))
             window.watch_stats(runner.stats)
             return window.metered(function)
     return function

@@ -36,18 +36,17 @@ import os
 import pickle
 import sys
 import time
-import warnings
 from collections.abc import Callable
-from types import CodeType, ModuleType
+from types import ModuleType
 from typing import Any
 
 # At import, so that the extension is loaded before the first task and before any fork.
 from lithowatt import EnergyMeter
-
-from .._environment import enabled
-from .._harmless import Harmless
-from . import _task
-from ._channel import Channel
+from lithowatt._support.harmless import Harmless
+from lithowatt._support.settings import enabled
+from lithowatt.worker import task as _task
+from lithowatt.worker.channel import Channel, Sink
+from lithowatt.worker.window import FunctionWindow, children_cpu_time, cpu_time_of, warm
 
 logger = logging.getLogger("lithowatt")
 logger.addHandler(logging.NullHandler())
@@ -86,13 +85,6 @@ _HEADLINE = (
 )
 
 
-def _warm(meter: EnergyMeter) -> EnergyMeter:
-    """Has a meter open what it reads, so that its next start is quick."""
-    meter.start()
-    meter.stop()
-    return meter
-
-
 # --- H: the handler's process ------------------------------------------------
 
 
@@ -103,7 +95,7 @@ class _Task:
         self.job = job
         self.pid = os.getpid()
         self.channel: Channel | None = None
-        self.window: _FunctionWindow | None = None
+        self.window: _JobWindow | None = None
         self.task: _task.TaskWindow | None = None
         self.trouble: str | None = None
         self.own_cpu = 0.0
@@ -112,7 +104,7 @@ class _Task:
         try:
             self.task = _task.TaskWindow(_this_worker(), _calls_of(job))
             self.own_cpu = time.process_time()
-            self.children_cpu = _children_cpu_time()
+            self.children_cpu = children_cpu_time()
         except Exception as error:
             self.trouble = f"{type(error).__name__}: {error}"
 
@@ -173,9 +165,9 @@ class _Task:
     def _function_part(self, started_by: int | None) -> float:
         """Share, 0..1, of the window's CPU time that was not the handler's own."""
         own = time.process_time() - self.own_cpu
-        function = _children_cpu_time() - self.children_cpu
+        function = children_cpu_time() - self.children_cpu
         if started_by is not None:
-            function += _cpu_time_of(started_by)
+            function += cpu_time_of(started_by)
         return function / (own + function) if function > 0 else 0.0
 
 
@@ -300,41 +292,20 @@ def _json_size(values: dict[str, Any]) -> int:
     return len(json.dumps(values).encode())
 
 
-def _children_cpu_time() -> float:
-    """CPU seconds of the children this process has waited for."""
-    times = os.times()
-    return times.children_user + times.children_system
-
-
-def _cpu_time_of(pid: int) -> float:
-    """CPU seconds of a process that nobody has waited for yet, 0.0 once somebody has."""
-    try:
-        # The kernel's number for the CPU clock of a process, see clock_getcpuclockid(3).
-        return time.clock_gettime((~pid << 3) | 2)
-    except OSError:
-        return 0.0
-
-
 # --- J: the function's process -----------------------------------------------
 
 
-class _FunctionWindow:
-    """Meters the user's function, from its first instruction to its last.
+class _JobWindow(FunctionWindow):
+    """Meters the function of a Lithops job.
 
     Set up in H, so that J inherits it ready; all but `restore` happens in J.
     """
 
-    def __init__(self, job: Any, channel: Channel) -> None:
-        self._channel = channel
+    def __init__(self, job: Any, sink: Sink) -> None:
+        super().__init__(sink)
         self._job = job
         self._stats: Any = None
-        self.meter: Any = None
-        self._callbacks: list[Callable[[dict[str, Any]], object]] = []
-        self._pid = 0
-        self._running = False
-        self._ended = False
-        self._committed = False
-        self._frames: set[CodeType] = {_load_function.__code__, _FunctionWindow.load.__code__}
+        self._frames |= {_load_function.__code__, _JobWindow.load.__code__}
         self._pickled: bytes = job.func
         if not isinstance(self._pickled, bytes):
             raise TypeError(f"the job's function is {type(self._pickled).__name__}, not bytes")
@@ -359,7 +330,7 @@ class _FunctionWindow:
             with Harmless("recording the energy of a function"):
                 self.commit()
             with Harmless("tidying a traceback"):
-                self._forget_own_frames()
+                self.forget_own_frames()
             return write(*args, **kwargs)
 
         stats.write = write_stat
@@ -376,111 +347,8 @@ class _FunctionWindow:
         function = pickle.loads(self._pickled)  # noqa: S301 (what Lithops would have loaded)
         return self.metered(function)
 
-    def metered(self, function: Any) -> Any:
-        """The function with the meter round it, or as it is where that fails; in J."""
-        with Harmless("silencing a warning about our own thread"):
-            _expect_sampler_thread()
-        with Harmless("preparing to meter a function", foreign=True):
-            self._pid = os.getpid()
-            # What a first start in a process costs (1 ms) comes before the
-            # function's time, upstream's and ours.
-            self.meter = _warm(EnergyMeter())
-            function = self.wrap(function)
-        return function
 
-    def wrap(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """The function with the meter round it, looking the same to `inspect`."""
-
-        def metered(*args: Any, **kwargs: Any) -> Any:
-            self.begin()
-            try:
-                return function(*args, **kwargs)
-            finally:
-                self.end()
-
-        self._frames.add(metered.__code__)
-        plain = inspect.isfunction(function) or inspect.ismethod(function)
-        updated = functools.WRAPPER_UPDATES if inspect.isfunction(function) else ()
-        functools.update_wrapper(metered, function, updated=updated)
-        if not plain:
-            # Upstream logs a callable object by the name of its class.
-            metered.__name__ = type(function).__name__
-        return metered
-
-    def begin(self) -> None:
-        if self._running or self._ended:
-            return
-        with Harmless("starting the meter of a function"):
-            self._channel.mark_started()
-            self.meter.start()
-            self._running = True
-
-    def end(self) -> None:
-        # A child that the function forked may come back through here.
-        if not self._running or os.getpid() != self._pid:
-            return
-        with Harmless("stopping the meter of a function"):
-            self._running = False
-            self.meter.stop()
-            self._ended = True
-
-    def running(self) -> bool:
-        """Whether the function runs, and in this process."""
-        return self._running and os.getpid() == self._pid
-
-    def on_commit(self, callback: Callable[[dict[str, Any]], object]) -> None:
-        """Has `callback` called with the call's stats, when the function has ended.
-
-        That is before Lithops takes the result to pieces, so a callback may still
-        put something into it.
-        """
-        self._callbacks.append(callback)
-
-    def commit(self) -> None:
-        """Leaves the values to H, once, when the function has ended."""
-        if not self._ended or self._committed or os.getpid() != self._pid:
-            return
-        self._committed = True
-        # As text: a dict of a hundred values costs a fresh fork half a millisecond more.
-        values = self.meter.stats_json()
-        if not self._channel.write(values):
-            self._channel.write(self.meter.stats_json(compact=True))
-        if not self._callbacks:
-            return
-        stats = json.loads(values)
-        for callback in self._callbacks:
-            with Harmless("handing a call's energy over", foreign=True):
-                callback(stats)
-
-    def _forget_own_frames(self) -> None:
-        """Takes our frames out of the traceback being handled, if any: users see only theirs."""
-        # Not from the exception: it is the user's, and may do anything when it is asked.
-        trace = sys.exc_info()[2]
-        while trace is not None:
-            following = trace.tb_next
-            while following is not None and following.tb_frame.f_code in self._frames:
-                following = following.tb_next
-            if following is not trace.tb_next:
-                trace.tb_next = following
-            trace = following
-
-
-#: What CPython 3.12 and later say to a process that forks while it has threads.
-_FORK_WARNING = r"This process \(pid=\d+\) is multi-threaded, use of fork"
-
-
-def _expect_sampler_thread() -> None:
-    """Keeps a function that forks from being warned of the meter's thread, in J.
-
-    The sampler does not run in a forked child and holds nothing that one needs,
-    so in a process whose only other thread it is the warning is no news; where
-    there are more threads it is, and stays.
-    """
-    if sys.version_info >= (3, 12) and len(os.listdir("/proc/self/task")) == 1:  # noqa: PTH208
-        warnings.filterwarnings("ignore", message=_FORK_WARNING, category=DeprecationWarning)
-
-
-def current_window() -> _FunctionWindow | None:
+def current_window() -> _JobWindow | None:
     """The window of the function that this process runs, None where there is none."""
     window = None if _current is None else _current.window
     return window if window is not None and window.running() else None
@@ -599,7 +467,7 @@ def warm_up(fresh: bool) -> None:
     # The first start on an idle machine takes the kernel some 13 ms (it
     # patches itself to count), and the first reading looks the processor
     # up (1 ms): while the worker starts, not in a call.
-    _warm(EnergyMeter(interval=None))
+    warm(EnergyMeter(interval=None))
     _worker = _task.Worker(fresh)
 
 
@@ -612,7 +480,7 @@ def prepare_function(runner: Any) -> None:
         and task.pid == os.getpid()
         and task.job is getattr(runner, "job", None)
     ):
-        window = _FunctionWindow(runner.job, task.channel)
+        window = _JobWindow(runner.job, task.channel)
         window.replace_function(runner)
         task.window = window
 
@@ -621,7 +489,7 @@ def prepare_patched(job: Any) -> None:
     """Readies the window of a patched handler's function, in H, just before the fork."""
     task = _current
     if task is not None and task.channel is not None and task.job is job:
-        task.window = _FunctionWindow(job, task.channel)
+        task.window = _JobWindow(job, task.channel)
 
 
 def patched_function(runner: Any, function: Any) -> Any:

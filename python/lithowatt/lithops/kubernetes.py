@@ -8,17 +8,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from .. import _core
-from .._manager import absent_stats
-from .._meter import EnergyMeter
-from ..validate import number, shown
-from ._k8s_template import Mode, TemplateProblem, edit_template, use_template
+from lithowatt import _core
+from lithowatt._support.arguments import number, shown
+from lithowatt.lithops._k8s_template import Mode, TemplateProblem, edit_template, use_template
+from lithowatt.meter._absent import absent_stats
+from lithowatt.meter._meter import EnergyMeter
 
 if TYPE_CHECKING:
     import os
     from types import EllipsisType
 
-    from .._reading import Reading
+    from lithowatt.meter._reading import Reading
 
     StrPath = str | os.PathLike[str]
 
@@ -71,7 +71,7 @@ class _PodMonitor:
     @property
     def reading(self) -> Reading | None:
         """The last window, or the running one so far; `None` before the first."""
-        from .._errors import MeterStateError
+        from lithowatt.errors import MeterStateError
 
         try:
             return self.meter.reading

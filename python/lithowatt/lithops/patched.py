@@ -14,9 +14,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from .._environment import enabled
-from .._harmless import Harmless
-from . import _worker
+from lithowatt._support.harmless import Harmless
+from lithowatt._support.settings import enabled
+from lithowatt.lithops import _worker
 
 __all__ = ["begin", "end", "metered"]
 

@@ -13,39 +13,23 @@ Configuration(cpu=1, memory_mb=512, workers=4)
 
 from __future__ import annotations
 
+from lithowatt._support.lazy import attach
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from lithowatt.analysis._predict import PerformanceModel
+    from lithowatt.analysis._prediction import Band, HeldOut, Prediction
+    from lithowatt.analysis._recommend import Recommendation, recommend
+    from lithowatt.profiles._append import append_repetition
     from lithowatt.profiles._file import (
         Configuration,
         Metrics,
         ProfileData,
-        append_repetition,
         merge_profiles,
         read_profile,
-        write_profile,
     )
-    from lithowatt.profiles._predict import PerformanceModel
-    from lithowatt.profiles._prediction import Band, HeldOut, Prediction
-    from lithowatt.profiles._recommend import Recommendation, recommend
     from lithowatt.profiles._sidecar import read_sidecar, sidecar_path
-
-_HOMES = {
-    "Band": "_prediction",
-    "Configuration": "_file",
-    "HeldOut": "_prediction",
-    "Metrics": "_file",
-    "PerformanceModel": "_predict",
-    "Prediction": "_prediction",
-    "ProfileData": "_file",
-    "Recommendation": "_recommend",
-    "append_repetition": "_file",
-    "merge_profiles": "_file",
-    "read_profile": "_file",
-    "write_profile": "_file",
-    "read_sidecar": "_sidecar",
-    "recommend": "_recommend",
-    "sidecar_path": "_sidecar",
-}
+    from lithowatt.profiles._text import write_profile
 
 __all__ = [
     "Band",
@@ -65,13 +49,24 @@ __all__ = [
     "write_profile",
 ]
 
-
-def __getattr__(name: str) -> object:
-    home = _HOMES.get(name)
-    if home is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module
-
-    value = getattr(import_module(f"{__name__}.{home}"), name)
-    globals()[name] = value
-    return value
+__getattr__ = attach(
+    __name__,
+    globals(),
+    {
+        "Band": "lithowatt.analysis._prediction",
+        "Configuration": "_file",
+        "HeldOut": "lithowatt.analysis._prediction",
+        "Metrics": "_file",
+        "PerformanceModel": "lithowatt.analysis._predict",
+        "Prediction": "lithowatt.analysis._prediction",
+        "ProfileData": "_file",
+        "Recommendation": "lithowatt.analysis._recommend",
+        "append_repetition": "_append",
+        "merge_profiles": "_file",
+        "read_profile": "_file",
+        "read_sidecar": "_sidecar",
+        "recommend": "lithowatt.analysis._recommend",
+        "sidecar_path": "_sidecar",
+        "write_profile": "_text",
+    },
+)

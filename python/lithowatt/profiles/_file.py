@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import json
 import logging
 import math
 import os
 import re
-import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from lithowatt._errors import MalformedValueError, UnreadableFileError
-from lithowatt._files import write_atomically
+from lithowatt.errors import MalformedValueError, UnreadableFileError
 
 if TYPE_CHECKING:
-    from lithowatt.profiles._saved import SavedProfile
+    pass
 
 try:
     import fcntl
@@ -36,10 +32,6 @@ Metrics = dict[str, list[list[Any]]]
 
 #: What FlexExecutor itself writes and trains on, all in s.
 CORE_COLUMNS = ("read", "compute", "write", "cold_start")
-
-#: Seconds to wait for another writer before going on without the lock: a
-#: workflow must not hang on a dead file server.
-LOCK_PATIENCE = 10.0
 
 _NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
 #: `np.int64(4)` is how NumPy 2 prints what a scheduler chose; the words are the
@@ -307,159 +299,9 @@ def merge_profiles(*profiles: Mapping[Any, Metrics]) -> ProfileData:
 # --- writing ------------------------------------------------------------------
 
 
-def write_profile(path: str | os.PathLike[str], data: Mapping[Any, Metrics]) -> None:
-    """Writes a profile, whole or not at all.
-
-    Raises:
-        OSError: It cannot be written; what was there before still is.
-        MalformedValueError: For a key that is no configuration.
-        TypeError: For a value that JSON cannot carry.
-    """
-    from lithowatt.profiles._text import ProfileText
-
-    write_pieces(path, ProfileText().of(data))
-
-
 def json_number(value: Any) -> Any:
     """NumPy's numbers as Python's; anything else is refused, as by JSON."""
     item = getattr(value, "item", None)
     if item is None:
         raise TypeError(f"a profile cannot hold {type(value).__name__} {value!r:.60}")
     return item()
-
-
-#: Errors of a directory that takes no new file, and of a file that cannot be replaced because it
-#: is mounted by itself: the file may be writable all the same.
-_NO_NEW_FILE = (errno.EACCES, errno.EPERM, errno.EBUSY, errno.EXDEV)
-
-
-def write_pieces(path: str | os.PathLike[str], pieces: Sequence[bytes]) -> None:
-    """Replaces a file's content in one step.
-
-    Where the directory takes no new file, the content is written over the old one, with its room
-    on the disk reserved first.
-
-    Raises:
-        OSError: It cannot be written; what was there before still is.
-    """
-    content = b"".join(pieces)
-    try:
-        write_atomically(path, content)
-    except OSError as error:
-        # A link that was refused is not written through here either.
-        plain = Path(path).is_file() and not Path(path).is_symlink()
-        if error.errno not in _NO_NEW_FILE or not plain:
-            raise
-        _overwrite(path, content)
-
-
-def _overwrite(path: str | os.PathLike[str], content: bytes) -> None:
-    descriptor = os.open(path, os.O_RDWR | getattr(os, "O_NOFOLLOW", 0))
-    with os.fdopen(descriptor, "r+b", buffering=0) as file:
-        before = file.read()
-        try:
-            if len(content) > len(before) and hasattr(os, "posix_fallocate"):
-                os.posix_fallocate(file.fileno(), 0, len(content))
-            _fill(file, content)
-            os.fsync(file.fileno())
-        except BaseException:
-            # The old content has its room on the disk still.
-            _fill(file, before)
-            raise
-
-
-def _fill(file: IO[bytes], content: bytes) -> None:
-    """Makes this the whole content of an unbuffered file."""
-    file.seek(0)
-    left = memoryview(content)
-    while left:
-        left = left[file.write(left) or 0 :]
-    file.truncate(len(content))
-
-
-@contextlib.contextmanager
-def locked(path: str | os.PathLike[str]) -> Iterator[bool]:
-    """Keeps other writers of the files beside `path` out, processes and threads alike.
-
-    The lock is on the directory, so that no lock file stays behind. Yields
-    False, and goes on, where it is not to be had within `LOCK_PATIENCE`.
-    """
-    directory = Path(os.path.realpath(path)).parent
-    descriptor = -1
-    held = False
-    try:
-        if fcntl is not None:
-            with contextlib.suppress(OSError):
-                descriptor = os.open(directory, os.O_RDONLY)
-                held = _lock(descriptor)
-        if not held and directory.exists():
-            logger.warning("no lock to be had on %s: going on without it", directory)
-        yield held
-    finally:
-        if descriptor >= 0:
-            os.close(descriptor)
-
-
-def _lock(descriptor: int) -> bool:
-    deadline = time.monotonic() + LOCK_PATIENCE
-    while True:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() > deadline:
-                return False
-            time.sleep(0.005)
-        else:
-            return True
-
-
-#: Profiles that `append_repetition` wrote last, by path: what is known need not be read again.
-_kept: dict[str, tuple[SavedProfile, ProfileData]] = {}
-_MOST_KEPT = 8
-
-
-def append_repetition(
-    path: str | os.PathLike[str],
-    configuration: Sequence[float],
-    times: Sequence[Any],
-) -> None:
-    """Adds one repetition, a value per worker, to a profile that may not be there yet.
-
-    Others may write the same file at the same time. The directories are made.
-
-    Args:
-        path: `<folder>/<dag>/<stage>.json`.
-        configuration: cpu, memory in MiB, workers as requested.
-        times: One `FunctionTimes` (FlexExecutor's, or
-            `lithowatt.flexecutor.FunctionTimes`) per worker that ran.
-
-    Raises:
-        MalformedValueError: The file there is no profile, or the configuration
-            is none; nothing is written.
-        UnreadableFileError, OSError: It cannot be read or written.
-    """
-    from lithowatt.flexecutor._columns import repetition
-    from lithowatt.profiles._saved import SavedProfile
-    from lithowatt.profiles._sidecar import NewRecord, record
-
-    key = Configuration.of(configuration)
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    with locked(path):
-        kept = _kept.get(os.path.realpath(path))
-        if kept is not None and kept[0].grows_to(path, kept[1]):
-            saved, data, unmoved = *kept, True
-        else:
-            saved, unmoved = SavedProfile(path), False
-            try:
-                data = read_if_there(path)
-            except MalformedValueError as error:
-                raise MalformedValueError(f"{error}; {ADVICE}") from None
-        _kept.pop(saved.path, None)  # until it is written
-        metrics = data.setdefault(key, {})
-        append(metrics, repetition(times, CORE_COLUMNS))
-        index = repetitions_of(metrics) - 1
-        new = NewRecord(key, index, print_of(metrics, index), record(times, key.workers))
-        saved.write(data, [new], unmoved)
-        _kept[saved.path] = saved, data
-        for old in list(_kept)[:-_MOST_KEPT]:
-            _kept.pop(old, None)

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from lithowatt.profiles._observe import Observation
+from lithowatt.analysis._observe import Observation
 
 #: Student's t for a 95 % band, by degrees of freedom from 1.
 _STUDENT = (12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26, 2.23)

@@ -10,10 +10,11 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lithowatt._harmless import Harmless
-from lithowatt.profiles._file import Metrics, repetitions_of, write_pieces
+from lithowatt._support.files import Stamp, write_pieces
+from lithowatt._support.harmless import Harmless
+from lithowatt.profiles._file import Metrics, repetitions_of
 from lithowatt.profiles._sidecar import NewRecord, Sidecar
-from lithowatt.profiles._text import ProfileText, Stamp
+from lithowatt.profiles._text import ProfileText
 
 
 class SavedProfile:

@@ -19,10 +19,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from lithowatt._errors import MalformedValueError, UnreadableFileError
-from lithowatt.flexecutor._values import WARNING_SEPARATOR, finite
-from lithowatt.profiles._file import Configuration, Metrics, prints, write_pieces
-from lithowatt.profiles._text import Stamp
+from lithowatt._support.files import Stamp, write_pieces
+from lithowatt.errors import MalformedValueError, UnreadableFileError
+from lithowatt.profiles._file import Configuration, Metrics, prints
+from lithowatt.profiles._values import WARNING_SEPARATOR, finite
 
 logger = logging.getLogger("lithowatt")
 
@@ -303,7 +303,7 @@ def _json(value: Any) -> str:
 
 def _document(texts: Mapping[Configuration, Sequence[str]], failures: Sequence[Any]) -> list[bytes]:
     """The pieces of the sidecar's text, a line per record."""
-    from lithowatt.flexecutor._columns import PROFILE_COLUMNS
+    from lithowatt.profiles._columns import PROFILE_COLUMNS
 
     units = {column.name: f"{column.unit}: {column.meaning}" for column in PROFILE_COLUMNS}
     configurations = ",\n".join(

@@ -10,29 +10,10 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, NamedTuple
 
+from lithowatt._support.files import write_pieces
 from lithowatt.profiles._file import Configuration, Metrics, json_number
-
-
-class Stamp(NamedTuple):
-    """What shows whether a file is still the one that was read or written."""
-
-    device: int
-    inode: int
-    size: int
-    modified_ns: int
-    changed_ns: int
-
-    @classmethod
-    def of(cls, path: str | os.PathLike[str]) -> Stamp | None:
-        """The stamp of a file, None where there is no such file or it cannot be looked at."""
-        try:
-            found = Path(path).stat()
-        except OSError:
-            return None
-        return cls(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
 
 
 class _Column(NamedTuple):
@@ -107,3 +88,14 @@ def _column(before: _Column | None, values: list[list[Any]]) -> _Column:
     text = json.dumps(new, default=json_number, separators=(",", ":"))[1:-1]
     joined = f"{before.text},{text}" if before.text else text
     return _Column(values, len(values), joined)
+
+
+def write_profile(path: str | os.PathLike[str], data: Mapping[Any, Metrics]) -> None:
+    """Writes a profile, whole or not at all.
+
+    Raises:
+        OSError: It cannot be written; what was there before still is.
+        MalformedValueError: For a key that is no configuration.
+        TypeError: For a value that JSON cannot carry.
+    """
+    write_pieces(path, ProfileText().of(data))

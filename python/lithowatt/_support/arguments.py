@@ -1,0 +1,66 @@
+"""Checks of arguments: each error names the argument, what was expected and what was given."""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Any
+
+
+def number(what: str, value: object) -> float:
+    """A finite number, or a :class:`TypeError` or :class:`ValueError` that names it."""
+    from math import isfinite
+    from numbers import Real
+
+    # A bool is a number to Python and a mistake here.
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f"{what} must be a number, not {shown(value)}")
+    try:
+        result = float(value)
+    except OverflowError:
+        result = float("inf")
+    if not isfinite(result):
+        raise ValueError(f"{what} must be a finite number, not {shown(value)}")
+    return result
+
+
+def shown(value: object) -> str:
+    """A value for a message: on one line, and not longer than a line."""
+    text = " ".join(repr(value).split())
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def closest(given: object, known: Iterable[str], most: int = 3) -> str:
+    """The names that are most like what was given, and how many there are in all.
+
+    Example:
+        >>> closest("us-eats-1", ["eu-west-1", "us-east-1", "us-east-2"], 2)
+        'closest are us-east-1, us-east-2, of 3'
+    """
+    from difflib import get_close_matches
+
+    names = sorted(known)
+    like = get_close_matches(str(given)[:80].lower(), [name.lower() for name in names], most, 0.4)
+    found = [name for name in names if name.lower() in like] or names[:most]
+    return f"closest are {', '.join(found)}, of {len(names)}"
+
+
+def not_negative(name: str, value: Any) -> float:
+    """A finite number of 0 or more.
+
+    Raises:
+        TypeError, ValueError: Naming the argument and what was given.
+    """
+    import math
+    from numbers import Real
+
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f"{name} must be a number, not {repr(value)[:80]}")
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
+    if not (math.isfinite(number) and number >= 0):
+        raise ValueError(f"{name} must be a finite number of 0 or more, not {repr(value)[:80]}")
+    return number

@@ -1,0 +1,209 @@
+"""How a command of ours ends: by its exit code, by a signal, or because its output is closed."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import re
+import select
+import shlex
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lithowatt.errors import LithowattError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import FrameType, TracebackType
+    from typing import TextIO
+
+FAILED = 2
+"""Exit code where a command could not do what it was asked to, its output included."""
+
+INTERRUPTED = 128 + signal.SIGINT
+
+_OUTPUT_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF)
+"""What a write to standard output fails with, but for a reader who has gone."""
+
+
+def guarded(run: Callable[[], int]) -> int:
+    """Runs a command; its exit code, whatever its output and its errors are written to.
+
+    | what happened | exit code |
+    |---|---|
+    | an error of ours, or of a file | 2, and one line on standard error |
+    | the output cannot be written (a full disk) | 2, and one line on standard error |
+    | whoever read the output had enough (a closed pipe) | the command's, 0 where it had not ended |
+    | Ctrl-C | 130 |
+
+    The interpreter has nothing left to write when this returns. It would complain of a full disk
+    or a closed pipe once more at its exit, and replace the exit code by 120.
+
+    Raises:
+        SystemExit: Where the command raised it: argparse, after its help or a bad argument.
+    """
+    code, left = 0, False
+    try:
+        try:
+            code = run()
+        except SystemExit as ended:
+            # argparse has printed its help or what was wrong.
+            code, left = _code_of(ended), True
+        flush(sys.stdout)
+    except LithowattError as error:
+        complain(str(error))
+        code = FAILED
+    except BrokenPipeError:
+        pass
+    except OSError as error:
+        if error.filename is None and error.errno in _OUTPUT_ERRORS:
+            complain(f"the output could not be written: {error.strerror}")
+        else:
+            complain(str(error))
+        code = FAILED
+    except KeyboardInterrupt:
+        code = INTERRUPTED
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            flush(stream)
+        except OSError:
+            abandon(stream)
+    if left:
+        raise SystemExit(code)
+    return code
+
+
+def _code_of(ended: SystemExit) -> int:
+    if ended.code is None or isinstance(ended.code, int):
+        return ended.code or 0
+    complain(str(ended.code))
+    return 1
+
+
+def complain(text: str) -> None:
+    """One line on standard error. Where that is closed, nothing happens."""
+    if sys.stderr is None:
+        return
+    try:
+        print(f"lithowatt: {text}", file=sys.stderr, flush=True)
+    except (OSError, ValueError):
+        abandon(sys.stderr)
+
+
+def runnable(text: str) -> str:
+    """A command, or a text with one, as it runs from here: ``sudo`` does not look where a virtual
+    environment is, and root needs no ``sudo``.
+
+    Example:
+        >>> "sudo lithowatt" in runnable("sudo lithowatt doctor --load")
+        False
+    """
+    python = sys.executable or "python3"
+    script = Path(python).with_name("lithowatt")
+    command = shlex.quote(str(script)) if script.exists() else f"{shlex.quote(python)} -m lithowatt"
+    text = text.replace("sudo lithowatt ", f"sudo {command} ")
+    return re.sub(r"(^|: |&& |\| )sudo ", r"\1", text) if os.geteuid() == 0 else text
+
+
+def flush(stream: TextIO | None) -> None:
+    """Writes what is left. A stream that was closed before we started is ``None``.
+
+    Raises:
+        OSError: Where it cannot be written.
+    """
+    if stream is not None and not stream.closed:
+        stream.flush()
+
+
+def abandon(stream: TextIO | None) -> None:
+    """Loses what a stream still holds and whatever is written to it from now on."""
+    # A stream that is no file (a test's) has nothing that the interpreter would flush.
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        if stream is None:
+            return
+        nowhere = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            os.dup2(nowhere, stream.fileno())
+        finally:
+            os.close(nowhere)
+        stream.flush()
+
+
+class Ending:
+    """Whether a signal has asked this process to end, and a wait that such a signal ends.
+
+    The handler takes no lock, so a second signal may come at any moment, in the middle of the
+    first one's handler as well (``timeout`` sends two). ``threading.Event.set`` takes one: two of
+    them, one inside the other, wait for each other for ever.
+
+    Handlers belong to the main thread. In another one nothing is installed and nothing is asked.
+    """
+
+    def __init__(self, insist: float | None = None) -> None:
+        """Where ``insist`` is given, a signal that comes that many seconds after the first raises
+        `KeyboardInterrupt`: whoever asks again does not wait for what is being done."""
+        self._insist = insist
+        self._asked: float | None = None
+        self._old: dict[signal.Signals, object] = {}
+        self._told, self._tell = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        self._poll = select.poll()
+        self._poll.register(self._told, select.POLLIN)
+
+    def __enter__(self) -> Ending:
+        with contextlib.suppress(ValueError):  # not the main thread
+            for number in (signal.SIGTERM, signal.SIGINT):
+                self._old[number] = signal.signal(number, self._ask)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for number, handler in self._old.items():
+            # None: it was installed by something that is not Python, and stays ours.
+            if handler is not None:
+                signal.signal(number, handler)  # type: ignore[arg-type]
+        self._old.clear()
+        os.close(self._told)
+        # The handler may still run where one of ours stayed.
+        told, self._tell = self._tell, -1
+        os.close(told)
+
+    def _ask(self, _number: int, _frame: FrameType | None) -> None:
+        now = time.monotonic()
+        if self._asked is None:
+            self._asked = now
+        elif self._insist is not None and now - self._asked >= self._insist:
+            raise KeyboardInterrupt
+        with contextlib.suppress(OSError):  # full: it was written to before
+            os.write(self._tell, b"!")
+
+    def is_set(self) -> bool:
+        """Whether a signal came."""
+        return self._asked is not None
+
+    def also(self, descriptor: int) -> None:
+        """Lets a wait end as well once nobody reads what is written to ``descriptor``."""
+        self._poll.register(descriptor, 0)
+
+    def wait(self, seconds: float) -> bool:
+        """Waits so many seconds, or until a signal comes (or the reader of ``also`` goes).
+
+        Returns:
+            Whether it ended before its time.
+        """
+        due = time.monotonic() + seconds
+        while not self.is_set():
+            left = due - time.monotonic()
+            if left <= 0:
+                return False
+            # Rounded up, so that the last round is not spent in no time at all again and again.
+            if self._poll.poll(min(left * 1000 + 1, 2**31 - 1)):
+                return True
+        return True

@@ -1,0 +1,294 @@
+"""Files that are written whole or not at all, and read only where they are plain and small.
+
+Everything of lithowatt that replaces or reads a file by its name goes through here, because the
+name may be in a folder where other users can make files too: what is written is made under a name
+that nobody can have made before, and what is read is neither waited for nor read without end.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+import os
+import secrets
+import stat
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import IO, NamedTuple
+
+try:
+    import fcntl
+except ImportError:  # no such locks on this system
+    fcntl = None  # type: ignore[assignment]
+
+logger = logging.getLogger("lithowatt")
+
+__all__ = [
+    "LOCK_PATIENCE",
+    "Stamp",
+    "locked",
+    "read_plain",
+    "replacement",
+    "write_atomically",
+    "write_pieces",
+]
+
+StrPath = str | os.PathLike[str]
+
+_CLOSED_ON_EXEC = getattr(os, "O_CLOEXEC", 0)
+_NO_LINK = getattr(os, "O_NOFOLLOW", 0)
+
+#: As many links one after another as the kernel follows, path_resolution(7).
+_MOST_LINKS = 40
+
+
+def write_atomically(
+    path: StrPath, content: str | bytes, *, mode: int = 0o666, sync: bool = True
+) -> None:
+    """Replaces a file's content in one step.
+
+    A file that is there keeps its permissions and, where this user may set it, its owner. A link
+    stays a link, and what it points to is replaced. What is no plain file, such as ``/dev/null``,
+    ``/dev/stdout`` or a FIFO, is written to and not replaced.
+
+    Args:
+        path: The file.
+        content: Text is written in UTF-8.
+        mode: Permissions of a new file, less the umask.
+        sync: Has the content on the disk before the name points to it, so that a power failure
+            leaves the old file or the new one. A cache, which can be made again, does without.
+
+    Raises:
+        OSError: It cannot be written; what was there before still is.
+    """
+    data = content.encode("utf-8") if isinstance(content, str) else content
+    if _is_special(path):
+        descriptor = os.open(path, os.O_WRONLY | _CLOSED_ON_EXEC)
+        try:
+            _write_all(descriptor, data)
+        finally:
+            os.close(descriptor)
+        return
+    with replacement(path, mode=mode) as descriptor:
+        _write_all(descriptor, data)
+        if sync:
+            os.fsync(descriptor)
+
+
+def _is_special(path: StrPath) -> bool:
+    try:
+        kind = stat.S_IFMT(os.stat(path).st_mode)  # noqa: PTH116
+    except OSError:
+        return False
+    return kind not in (stat.S_IFREG, stat.S_IFDIR)
+
+
+def _write_all(descriptor: int, data: bytes) -> None:
+    left = memoryview(data)
+    while left:
+        left = left[os.write(descriptor, left) :]
+
+
+@contextlib.contextmanager
+def replacement(path: StrPath, *, mode: int = 0o666) -> Iterator[int]:
+    """A new file, as an open descriptor, that takes the place of ``path`` when the block ends well.
+
+    The descriptor is closed at the end of the block; who needs it longer duplicates it.
+
+    Raises:
+        OSError: It cannot be made; what was there before still is.
+    """
+    target = _behind_links(os.path.abspath(path))  # noqa: PTH100 - resolves no link
+    folder, name = os.path.split(target)
+    if not name:
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
+    # The folder by its descriptor: nobody can put another one in its place in between.
+    directory = os.open(folder, getattr(os, "O_PATH", 0) | os.O_DIRECTORY | _CLOSED_ON_EXEC)
+    try:
+        # Not made of the name, which may have the longest length there is already.
+        temporary = f".lithowatt-{secrets.token_hex(8)}.tmp"
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | _NO_LINK | _CLOSED_ON_EXEC
+        descriptor = os.open(temporary, flags, mode, dir_fd=directory)
+        try:
+            try:
+                _take_over(directory, name, descriptor)
+                yield descriptor
+            finally:
+                os.close(descriptor)
+            os.replace(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary, dir_fd=directory)
+            raise
+    finally:
+        os.close(directory)
+
+
+def _take_over(directory: int, name: str, descriptor: int) -> None:
+    """Owner and permissions of the file that is to be replaced, as far as they may be given."""
+    try:
+        old = os.stat(name, dir_fd=directory, follow_symlinks=False)
+    except FileNotFoundError:
+        return
+    if stat.S_ISDIR(old.st_mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), name)
+    new = os.fstat(descriptor)
+    if (old.st_uid, old.st_gid) != (new.st_uid, new.st_gid):
+        with contextlib.suppress(OSError):
+            os.fchown(descriptor, old.st_uid, old.st_gid)
+    with contextlib.suppress(OSError):
+        os.fchmod(descriptor, old.st_mode & 0o777)
+
+
+def _behind_links(path: str) -> str:
+    """The file that a path means, its last part followed through links that can be trusted.
+
+    Raises:
+        PermissionError: A link that somebody else put into a folder that all may write to: the
+            rule of Linux' ``fs.protected_symlinks``, which is not switched on everywhere.
+        OSError: Too many links.
+    """
+    for _ in range(_MOST_LINKS):
+        folder, name = os.path.split(path)
+        path = os.path.join(os.path.realpath(folder), name)  # noqa: PTH118
+        try:
+            link = os.lstat(path)
+        except FileNotFoundError:
+            return path
+        if not stat.S_ISLNK(link.st_mode):
+            return path
+        around = os.stat(os.path.dirname(path))  # noqa: PTH116, PTH120
+        if around.st_mode & stat.S_IWOTH and link.st_uid not in (os.geteuid(), around.st_uid):
+            message = "a link of another user, in a folder that all may write to, is not followed"
+            raise PermissionError(errno.EACCES, message, path)
+        path = os.path.join(os.path.dirname(path), os.readlink(path))  # noqa: PTH115, PTH118, PTH120
+    raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
+
+
+def read_plain(path: StrPath, limit: int) -> bytes:
+    """The content of a plain file of at most ``limit`` bytes.
+
+    Raises:
+        OSError: It cannot be read, is no plain file (a FIFO would be waited for, a device read
+            without end) or is longer.
+    """
+    # Without O_NONBLOCK the opening of a FIFO waits for somebody to write to it.
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | _CLOSED_ON_EXEC)
+    with os.fdopen(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "not a plain file", os.fspath(path))
+        content = file.read(limit + 1)
+    if len(content) > limit:
+        raise OSError(errno.EFBIG, f"longer than {limit} bytes", os.fspath(path))
+    return content
+
+
+#: Errors of a directory that takes no new file, and of a file that cannot be replaced because it
+#: is mounted by itself: the file may be writable all the same.
+_NO_NEW_FILE = (errno.EACCES, errno.EPERM, errno.EBUSY, errno.EXDEV)
+
+
+def write_pieces(path: str | os.PathLike[str], pieces: Sequence[bytes]) -> None:
+    """Replaces a file's content in one step.
+
+    Where the directory takes no new file, the content is written over the old one, with its room
+    on the disk reserved first.
+
+    Raises:
+        OSError: It cannot be written; what was there before still is.
+    """
+    content = b"".join(pieces)
+    try:
+        write_atomically(path, content)
+    except OSError as error:
+        # A link that was refused is not written through here either.
+        plain = Path(path).is_file() and not Path(path).is_symlink()
+        if error.errno not in _NO_NEW_FILE or not plain:
+            raise
+        _overwrite(path, content)
+
+
+def _overwrite(path: str | os.PathLike[str], content: bytes) -> None:
+    descriptor = os.open(path, os.O_RDWR | getattr(os, "O_NOFOLLOW", 0))
+    with os.fdopen(descriptor, "r+b", buffering=0) as file:
+        before = file.read()
+        try:
+            if len(content) > len(before) and hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(file.fileno(), 0, len(content))
+            _fill(file, content)
+            os.fsync(file.fileno())
+        except BaseException:
+            # The old content has its room on the disk still.
+            _fill(file, before)
+            raise
+
+
+def _fill(file: IO[bytes], content: bytes) -> None:
+    """Makes this the whole content of an unbuffered file."""
+    file.seek(0)
+    left = memoryview(content)
+    while left:
+        left = left[file.write(left) or 0 :]
+    file.truncate(len(content))
+
+
+#: Seconds to wait for another writer before going on without the lock: a
+#: workflow must not hang on a dead file server.
+LOCK_PATIENCE = 10.0
+
+
+@contextlib.contextmanager
+def locked(path: str | os.PathLike[str]) -> Iterator[bool]:
+    """Keeps other writers of the files beside `path` out, processes and threads alike.
+
+    The lock is on the directory, so that no lock file stays behind. Yields
+    False, and goes on, where it is not to be had within `LOCK_PATIENCE`.
+    """
+    directory = Path(os.path.realpath(path)).parent
+    descriptor = -1
+    held = False
+    try:
+        if fcntl is not None:
+            with contextlib.suppress(OSError):
+                descriptor = os.open(directory, os.O_RDONLY)
+                held = _lock(descriptor)
+        if not held and directory.exists():
+            logger.warning("no lock to be had on %s: going on without it", directory)
+        yield held
+    finally:
+        if descriptor >= 0:
+            os.close(descriptor)
+
+
+def _lock(descriptor: int) -> bool:
+    deadline = time.monotonic() + LOCK_PATIENCE
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.005)
+        else:
+            return True
+
+
+class Stamp(NamedTuple):
+    """What shows whether a file is still the one that was read or written."""
+
+    device: int
+    inode: int
+    size: int
+    modified_ns: int
+    changed_ns: int
+
+    @classmethod
+    def of(cls, path: str | os.PathLike[str]) -> Stamp | None:
+        """The stamp of a file, None where there is no such file or it cannot be looked at."""
+        try:
+            found = Path(path).stat()
+        except OSError:
+            return None
+        return cls(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)

@@ -1,0 +1,1 @@
+"""The node agent: one process per machine holds the counters for everybody."""

@@ -1,0 +1,183 @@
+"""The agent's state as OpenMetrics text, and the HTTP server that shows it."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import socket
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TYPE_CHECKING, Any
+
+from lithowatt import _core
+from lithowatt.agent._mirror import newest
+from lithowatt.export.openmetrics import CONTENT_TYPE, openmetrics
+
+if TYPE_CHECKING:
+    pass
+
+MOST_REQUESTS = 8
+"""Answered at once, so that nobody can fill the agent; who comes meanwhile gets the place of the
+slowest."""
+
+REQUEST_SECONDS = 5.0
+"""From the connection to the end of the answer; a client that is slower is left."""
+
+QUICK_SECONDS = 0.5
+"""A client that has taken less is not left for another one's sake."""
+
+
+class _Requests:
+    """The connections that are being answered, at most ``MOST_REQUESTS`` of them.
+
+    Whoever comes while all places are taken gets that of the slowest: a client that is quick, such
+    as a probe of whether the agent is alive, is answered whatever others do.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._since: dict[socket.socket, float] = {}
+        #: Those that were left and whose threads have not ended yet.
+        self._left: set[socket.socket] = set()
+
+    def enter(self, request: socket.socket) -> bool:
+        """Takes a place; False where there is none, because all of them are quick."""
+        now = time.monotonic()
+        with self._lock:
+            if len(self._left) >= MOST_REQUESTS:
+                return False
+            if len(self._since) >= MOST_REQUESTS:
+                slowest = min(self._since, key=self._since.__getitem__)
+                if now - self._since[slowest] < QUICK_SECONDS:
+                    return False
+                del self._since[slowest]
+                self._left.add(slowest)
+                # Ends what its thread waits for; the thread closes it.
+                with contextlib.suppress(OSError):
+                    slowest.shutdown(socket.SHUT_RDWR)
+            self._since[request] = now
+        return True
+
+    def leave(self, request: socket.socket) -> None:
+        """Gives the place back."""
+        with self._lock:
+            self._since.pop(request, None)
+            self._left.discard(request)
+
+
+class MetricsServer(ThreadingHTTPServer):
+    """Serves ``/metrics`` and ``/healthz``, and ``/ring`` where that is asked for."""
+
+    daemon_threads = True
+    block_on_close = False
+    request_queue_size = 128
+
+    agent: _core.Agent
+    ring: str | None = None
+
+    def __init__(self, address: tuple[str, int]) -> None:
+        """Binds ``address``.
+
+        Raises:
+            OSError: Where it cannot be bound.
+        """
+        if ":" in address[0]:
+            self.address_family = socket.AF_INET6
+        self._requests = _Requests()
+        super().__init__(address, _Handler)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        if not self._requests.enter(request):
+            self.shutdown_request(request)
+            return
+        try:
+            super().process_request(request, client_address)
+        except BaseException:
+            self._requests.leave(request)
+            raise
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._requests.leave(request)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that goes away is no news."""
+
+    def serve(self, agent: _core.Agent, ring: str | None = None) -> None:
+        """Answers for ``agent`` from a thread of its own, which ends with the process; with
+        ``ring``, gives that, too."""
+        self.agent = agent
+        self.ring = ring
+        # A long poll costs nothing: a request wakes it, and nobody waits for its end.
+        run = threading.Thread(
+            target=self.serve_forever, args=(3600.0,), name="metrics", daemon=True
+        )
+        run.start()
+
+
+class _UntilThen(io.RawIOBase):
+    """What a client sends, until a moment: a timeout of the socket begins anew with each byte."""
+
+    def __init__(self, connection: socket.socket, until: float) -> None:
+        self._connection = connection
+        self._until = until
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        _expect_time(self._connection, self._until)
+        return self._connection.recv_into(buffer)
+
+
+def _expect_time(connection: socket.socket, until: float) -> None:
+    left = until - time.monotonic()
+    if left <= 0:
+        raise TimeoutError
+    connection.settimeout(left)
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: MetricsServer
+    server_version = "lithowatt"
+    sys_version = ""
+
+    def setup(self) -> None:
+        super().setup()
+        self._until = time.monotonic() + REQUEST_SECONDS
+        self.rfile = io.BufferedReader(_UntilThen(self.connection, self._until))
+
+    def do_HEAD(self) -> None:
+        self.do_GET()
+
+    def do_GET(self) -> None:
+        path = self.path.partition("?")[0]
+        if path == "/metrics":
+            text = openmetrics(self.server.agent.snapshot(), _core.__version__)
+            self._answer(200, CONTENT_TYPE, text)
+        elif path == "/healthz":
+            healthy = self.server.agent.alive
+            self._answer(200 if healthy else 503, "text/plain", "ok\n" if healthy else "dead\n")
+        elif path == "/ring" and self.server.ring is not None:
+            self._send(200, "application/octet-stream", newest(self.server.ring))
+        else:
+            self._answer(404, "text/plain", "there are /metrics and /healthz\n")
+
+    def _answer(self, code: int, content: str, text: str) -> None:
+        self._send(code, content, text.encode())
+
+    def _send(self, code: int, content: str, body: bytes) -> None:
+        # For all of what is sent, and not for each part of it.
+        _expect_time(self.connection, self._until)
+        self.send_response(code)
+        self.send_header("Content-Type", content)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Scrapes are no news."""

@@ -1,0 +1,420 @@
+"""What a configuration would take: seconds, CPU seconds, joules and dollars.
+
+Learned from profiles of one stage: how a quantity goes with workers and memory is in `_surface`,
+how the quantities hang together in `_fit`, where the bands come from in `_held_out`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+
+from lithowatt.analysis._fit import Fit
+from lithowatt.analysis._held_out import FEW, Widths, choose_structure, leave_one_out, targets
+from lithowatt.analysis._observe import (
+    PHASES,
+    QUALITIES,
+    Observation,
+    Profile,
+    observe,
+    vcpus_of,
+)
+from lithowatt.analysis._prediction import Band, HeldOut, Prediction
+from lithowatt.cost import lambda_cost, lambda_price, normalise_architecture
+from lithowatt.errors import MalformedValueError
+from lithowatt.profiles._measured import Measured, measured_joules
+
+
+class PerformanceModel:
+    """Predicts a stage in any configuration between its profiled ones.
+
+    Args:
+        profiles: Paths of profiles of *one* stage, or what `read_profile` returned: any memories
+            and architectures. Only several memories say what another memory would do.
+        architecture: ``x86_64`` or ``arm64``, of profiles that do not name it.
+        region: For dollars.
+
+    Attributes:
+        observations: What the profiles say, one for each configuration.
+        warnings: What was left out and why, and what was assumed.
+        structure: In words, how times depend on memory here.
+        on_lambda: Whether all of it ran on AWS Lambda, so that there are dollars.
+        energy_quality: ``measured``, ``attributed``, ``modelled``, the worst of the
+            architectures' `quality`, or ``None``: no joules and no CPU seconds.
+
+    Raises:
+        UnreadableFileError, MalformedValueError: From reading the profiles.
+        ValueError: For an architecture or region that is not known.
+
+    Example:
+        >>> from lithowatt.profiles import PerformanceModel
+        >>> row = lambda n: {"compute": [[40 / n] * n], "read": [[0.1] * n], "write": [[0.1] * n],
+        ...     "cold_start": [[1.0] * n], "worker_time_execution": [[40 / n + 0.5] * n],
+        ...     "cpu_time": [[20 / n] * n], "cpu_architecture": [["arm64"] * n]}
+        >>> model = PerformanceModel({(1, 1024, n): row(n) for n in (2, 4, 8, 16)})
+        >>> prediction = model.predict(workers=6, memory_mb=1024)
+        >>> prediction.profiled, prediction.inside, prediction.energy_quality
+        (False, True, 'modelled')
+        >>> abs(prediction.time.value - (40 / 6 + 1.2)) < 0.5
+        True
+    """
+
+    def __init__(
+        self,
+        profiles: Profile | Iterable[Profile],
+        architecture: str | None = None,
+        region: str = "us-east-1",
+    ) -> None:
+        observed = observe(profiles, architecture)
+        self.warnings = observed.warnings
+        self._prepare(observed.observations, region)
+        if observed.places:
+            self.warnings.append(
+                f"ran on {' and '.join(sorted(observed.places))}: there is no price, and memory is "
+                "not taken to buy vCPUs"
+            )
+
+    @classmethod
+    def of(cls, observations: Sequence[Observation], region: str = "us-east-1") -> PerformanceModel:
+        """A model of observations that were made already."""
+        self = cls.__new__(cls)
+        self.warnings = []
+        self._prepare(list(observations), region)
+        return self
+
+    def _prepare(self, observations: list[Observation], region: str) -> None:
+        self.observations = [o for o in observations if "worker_time" in o.figures]
+        if len(self.observations) < len(observations):
+            left = len(observations) - len(self.observations)
+            self.warnings.append(f"{left} configurations without worker times left out")
+        if not self.observations:
+            raise MalformedValueError("no configuration has worker times; nothing to learn from")
+        self.region = region
+        self.on_lambda = all(o.on_lambda for o in self.observations)
+        self._places = {o.place for o in self.observations}
+        self._measured = measured_joules(self.observations)
+        self._structure = choose_structure(self.observations)
+        self._fit = Fit(self.observations, self._structure)
+        self._left_out = leave_one_out(self.observations, self._structure)
+        self._widths = Widths(self._left_out, self._fit.own_joules)
+        qualities = [self.quality(architecture) for architecture in self.architectures]
+        known = [quality for quality in qualities if quality is not None]
+        self.energy_quality = max(known, key=QUALITIES.index) if known else None
+        missing = sum(
+            o.quality is None for o in self.observations if o.architecture in self._fit.own_joules
+        )
+        if missing:
+            self.warnings.append(
+                f"configurations without joules: {missing}; their energy rests on the others'"
+            )
+        if len(self._places) < FEW:
+            self.warnings.append(
+                f"only {len(self._places)} profiled configuration(s): bands are guesses"
+            )
+
+    @property
+    def structure(self) -> str:
+        """In words, how times depend on memory here."""
+        return str(self._structure)
+
+    def quality(self, architecture: str) -> str | None:
+        """What the joules of an architecture are; ``None``: there are none to be had."""
+        found = self._fit.own_joules.get(architecture)
+        if found is None and self.on_lambda and architecture in self._fit.cpu_architectures:
+            return "modelled"
+        return found
+
+    @property
+    def architectures(self) -> list[str]:
+        """The profiled architectures."""
+        return sorted({o.architecture for o in self.observations})
+
+    def memories(self, architecture: str | None = None) -> list[float]:
+        """The profiled memories of an architecture, or of all, MB."""
+        return sorted(
+            {
+                o.memory_mb
+                for o in self.observations
+                if architecture is None or o.architecture == architecture
+            }
+        )
+
+    def workers(self, memory_mb: float, architecture: str) -> tuple[int, int] | None:
+        """Fewest and most workers between which a prediction interpolates; ``None``: nowhere.
+
+        At a profiled memory, what was profiled there; else what was profiled at both the next
+        smaller and the next larger one.
+        """
+        memories = self.memories(architecture)
+        if memory_mb in memories:
+            beside = [memory_mb]
+        else:
+            below = [m for m in memories if m < memory_mb]
+            above = [m for m in memories if m > memory_mb]
+            if not below or not above:
+                return None
+            beside = [below[-1], above[0]]
+        ranges = []
+        for memory in beside:
+            found = [
+                o.workers
+                for o in self.observations
+                if o.memory_mb == memory and o.architecture == architecture
+            ]
+            ranges.append((min(found), max(found)))
+        low, high = max(r[0] for r in ranges), min(r[1] for r in ranges)
+        return (low, high) if low <= high else None
+
+    # -- predicting ------------------------------------------------------------
+
+    def predict(
+        self,
+        workers: int,
+        memory_mb: float,
+        architecture: str | None = None,
+        extrapolate: bool = False,
+    ) -> Prediction:
+        """A stage run with so many workers of so much memory.
+
+        Args:
+            workers: 1 or more.
+            memory_mb: MB per worker, 128 to 10240.
+            architecture: May be left out where only one was profiled.
+            extrapolate: Whether to go beyond what was profiled, with a wider band.
+
+        Raises:
+            ValueError: For a configuration that is not between profiled ones (without
+                ``extrapolate``), an architecture that was not profiled, or no configuration.
+        """
+        return self.predict_all([(workers, memory_mb, architecture)], extrapolate)[0]
+
+    def predict_all(
+        self,
+        configurations: Iterable[tuple[int, float, str | None]],
+        extrapolate: bool = False,
+    ) -> list[Prediction]:
+        """As `predict`, for (workers, memory_mb, architecture) of each."""
+        checked = [self._checked(*each, extrapolate=extrapolate) for each in configurations]
+        if not checked:
+            return []
+        points = np.array(
+            [[w, vcpus_of(memory), float(a == "arm64")] for w, memory, a, _ in checked]
+        )
+        values = self._fit.predict(points)
+        spreads = self._fit.sd(points)
+        bands = {
+            name: self._widths.factor(name) * spreads.of(name) for name in (*values, "cost", "edp")
+        }
+        return [
+            self._prediction(
+                *each,
+                {name: float(column[index]) for name, column in values.items()},
+                {name: float(column[index]) for name, column in bands.items()},
+                self._measured.get(each[:3]),
+            )
+            for index, each in enumerate(checked)
+        ]
+
+    def estimates(
+        self, workers: float, memory_mb: float, architecture: str, measured: bool = False
+    ) -> dict[str, float]:
+        """Best estimates alone, fast and smooth, for optimisers.
+
+        Args:
+            workers: Any number above 0, not only a whole one.
+            memory_mb: Any number above 0: no range is checked.
+            architecture: ``x86_64`` or ``arm64``.
+            measured: Joules of a profiled configuration are its measured mean, as in `predict`;
+                they are not smooth then.
+
+        Returns:
+            ``time`` (s), ``worker_time`` (s, all workers), and where the profiles have them
+            ``cost`` (USD, without rounding to ms), ``cpu_seconds`` (s), ``energy`` (J) and
+            ``edp`` (J·s).
+        """
+        points = np.array([[workers, vcpus_of(memory_mb), float(architecture == "arm64")]])
+        values = self._fit.predict(points, phases=False)
+        found = {name: float(column[0]) for name, column in values.items()}
+        if self.on_lambda:
+            price = lambda_price(architecture, self.region)
+            gb_seconds = found["worker_time"] * memory_mb / 1024
+            found["cost"] = gb_seconds * price.gb_second + workers * price.request
+        known = self._measured.get((workers, memory_mb, architecture)) if measured else None
+        if known is not None:
+            found["energy"] = known.value
+        found = {name: value for name, value in found.items() if math.isfinite(value)}
+        if "energy" in found:
+            found["edp"] = found["energy"] * found["time"]
+        return found
+
+    def _checked(
+        self, workers: int, memory_mb: float, architecture: str | None, extrapolate: bool
+    ) -> tuple[int, float, str, bool]:
+        if isinstance(workers, bool) or not isinstance(workers, (int, np.integer)) or workers < 1:
+            raise ValueError(f"workers {workers!r:.80} is not a whole number of at least 1")
+        known = self.architectures
+        if architecture is None:
+            if len(known) > 1:
+                raise ValueError(f"architecture is needed: {' or '.join(known)} were profiled")
+            found = known[0]
+        else:
+            found = normalise_architecture(architecture)
+            if found not in known:
+                raise ValueError(f"no profile of {found}, only of {', '.join(known)}")
+        memory = float(memory_mb)
+        if self.on_lambda and not 128 <= memory <= 10_240:
+            raise ValueError(f"memory {memory_mb!r:.80} is not from 128 to 10240 MB")
+        if not 0 <= memory < math.inf:
+            raise ValueError(f"memory {memory_mb!r:.80} is not a number of MB, 0 or more")
+        between = self.workers(memory, found)
+        inside = between is not None and between[0] <= workers <= between[1]
+        if not inside and not extrapolate:
+            raise ValueError(
+                f"{workers} workers of {memory:g} MB ({found}) are not between profiled "
+                "configurations; extrapolate=True predicts them with a wider band"
+            )
+        return int(workers), memory, found, inside
+
+    def _prediction(
+        self,
+        workers: int,
+        memory: float,
+        architecture: str,
+        inside: bool,
+        values: Mapping[str, float],
+        widths: Mapping[str, float],
+        measured: Measured | None = None,
+    ) -> Prediction:
+        def band(value: float, width: float) -> Band:
+            # Beyond the profiled range nothing was held out to calibrate with.
+            grown = math.exp(width if inside else 1.5 * width)
+            return Band(value, value / grown, value * grown)
+
+        worker = values["worker_time"] / workers
+        dollars = None
+        if self.on_lambda:
+            dollars = float(lambda_cost(worker, memory, architecture, self.region, workers))
+        energy = fit = edp = None
+        if "energy" in values and math.isfinite(values["energy"]):
+            low, high = (values[name] / values["energy"] for name in ("energy_low", "energy_high"))
+            joules, width = values["energy"], widths["energy"]
+            if measured is not None:
+                joules, width = measured.value, min(measured.width, width)
+            fit = band(joules, width)
+            # Independent errors: logarithms add in quadrature.
+            down = math.hypot(math.log(joules / fit.low), math.log(low))
+            up = math.hypot(math.log(fit.high / joules), math.log(high))
+            energy = Band(joules, joules * math.exp(-down), joules * math.exp(up))
+            edp = band(joules * values["time"], widths["edp"])
+        return Prediction(
+            workers=workers,
+            memory_mb=memory,
+            architecture=architecture,
+            time=band(values["time"], widths["time"]),
+            cpu_seconds=(
+                band(values["cpu_seconds"], widths["cpu_seconds"])
+                if math.isfinite(values.get("cpu_seconds", math.nan))
+                else None
+            ),
+            energy=energy,
+            energy_fit=fit,
+            energy_quality=None if energy is None else self.quality(architecture),
+            cost=None if dollars is None else band(dollars, widths["cost"]),
+            edp=edp,
+            worker_time=band(worker, widths["worker_time"]),
+            phases={
+                phase: band(values[phase], widths[phase]) for phase in PHASES if phase in values
+            },
+            profiled=(workers, memory, architecture) in self._places,
+            inside=inside,
+        )
+
+    # -- checking --------------------------------------------------------------
+
+    def check(self, leave_out: str = "configuration") -> list[HeldOut]:
+        """Predicts what was profiled from the rest, and compares.
+
+        Args:
+            leave_out: ``configuration``: each is predicted from all others. ``memory``: all of a
+                memory are predicted from the other memories.
+
+        Raises:
+            ValueError: Where too little is left to learn from, or for another word.
+        """
+        if leave_out == "configuration":
+            return self._check_configurations()
+        if leave_out != "memory":
+            raise ValueError(f"leave_out {leave_out!r:.80} is not configuration or memory")
+        if len(self.memories()) < 2:
+            raise ValueError("only one memory was profiled: none can be left out")
+        found: list[HeldOut] = []
+        for memory in self.memories():
+            rest = [o for o in self.observations if o.memory_mb != memory]
+            model = PerformanceModel.of(rest, self.region)
+            out = [
+                o
+                for o in self.observations
+                if o.memory_mb == memory and o.architecture in model.architectures
+            ]
+            predictions = model.predict_all([o.place for o in out], extrapolate=True)
+            for observation, prediction in zip(out, predictions, strict=True):
+                found += self._compared(observation, prediction)
+        return found
+
+    def _check_configurations(self) -> list[HeldOut]:
+        if not self._left_out:
+            raise ValueError(
+                f"only {len(self._places)} configuration(s) were profiled: "
+                f"at least {FEW} are needed to leave one out"
+            )
+        found: list[HeldOut] = []
+        for out in self._left_out:
+            place = out.observation.place
+            # Its band must not know its error either.
+            widths = {
+                name: self._widths.factor_without(name, place) * out.spreads[name]
+                for name in (*out.values, "cost", "edp")
+            }
+            prediction = self._prediction(*place, True, out.values, widths)
+            found += self._compared(out.observation, prediction)
+        return found
+
+    def _compared(self, observation: Observation, prediction: Prediction) -> list[HeldOut]:
+        actual = targets(observation, self._fit.own_joules)
+        if self.on_lambda:
+            actual["cost"] = self.actual_cost(observation)
+        predicted = {
+            "time": prediction.time,
+            "cpu_seconds": prediction.cpu_seconds,
+            "energy": prediction.energy_fit,
+            "cost": prediction.cost,
+        }
+        return [
+            HeldOut(*observation.place, quantity, actual[quantity], band)
+            for quantity, band in predicted.items()
+            if band is not None and quantity in actual
+        ]
+
+    def actual_cost(self, observation: Observation) -> float:
+        """Dollars of a profiled configuration, from its mean worker time."""
+        seconds = observation.figures["worker_time"].mean / observation.workers
+        return float(
+            lambda_cost(
+                seconds,
+                observation.memory_mb,
+                observation.architecture,
+                self.region,
+                observation.workers,
+            )
+        )
+
+
+#: Why there are no dollars.
+NO_PRICE = "dollars are known of AWS Lambda only, and the profiles ran elsewhere"
+
+NO_ENERGY = (
+    "the profiles have neither joules (energy) nor CPU seconds (cpu_time, TDP): "
+    "energy cannot be predicted"
+)

@@ -1,0 +1,66 @@
+"""``lithowatt agent``: its options; what it does is in ``lithowatt.agent``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lithowatt.agent._run import METRICS_ADDRESS, RING_PATH, run
+
+if TYPE_CHECKING:
+    import argparse
+
+
+def add_cli(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Adds ``agent`` to the command line."""
+    parser = commands.add_parser(
+        "agent",
+        help="hold this machine's energy counters for everybody, until it is ended",
+        description="Samples the energy counters once for the whole machine and publishes them in "
+        "a ring that any process and any container may read without privilege. Ends with SIGTERM "
+        "or Ctrl-C.",
+    )
+    add = parser.add_argument
+    add("--ring", help=f"where the ring is put (default: $LITHOWATT_RING or {RING_PATH})")
+    add("--rate", type=float, default=100.0, help="samples a second (default: %(default)g)")
+    add(
+        "--quantum-uj",
+        type=int,
+        default=1000,
+        metavar="UJ",
+        help="step of the published energy in µJ (default: %(default)s)",
+    )
+    add(
+        "--round",
+        type=float,
+        default=1.0,
+        metavar="S",
+        help="seconds between two divisions among containers (default: %(default)g)",
+    )
+    add("--group", help="only this group may read the ring; then a finer rate and quantum may be")
+    add("--method", choices=["rapl", "perf"], help="the counter (default: the first that is there)")
+    add("--no-containers", action="store_true", help="do not follow containers and pods")
+    add("--node", help="this node's name (default: $NODE_NAME)")
+    add(
+        "--metrics",
+        default=METRICS_ADDRESS,
+        metavar="HOST:PORT",
+        help="where OpenMetrics are served, or 'off' (default: %(default)s)",
+    )
+    add("--serve-ring", action="store_true", help="give the ring at /ring beside the metrics, too")
+    add(
+        "--mirror",
+        metavar="URL",
+        help="hold no counters: keep a ring from an agent with --serve-ring, such as "
+        "http://lithowatt-agent.lithowatt:9477",
+    )
+    add(
+        "--mirror-period",
+        type=float,
+        default=0.1,
+        metavar="S",
+        help="seconds between two questions of a mirror (default: %(default)g)",
+    )
+    add("--root", help="look for /sys and /proc below this directory")
+    add("--show", action="store_true", help="do not run: show what the ring of a running one holds")
+    add("--json", action="store_true", help="with --show: as JSON")
+    parser.set_defaults(func=run)

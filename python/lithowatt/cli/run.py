@@ -1,0 +1,339 @@
+"""``lithowatt run -- CMD``: the joules of a command, like ``perf stat``."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+from lithowatt._support.command import abandon, complain
+from lithowatt._support.files import write_atomically
+from lithowatt._support.text import format_number, printable
+from lithowatt.meter._meter import EnergyMeter
+
+if TYPE_CHECKING:
+    import argparse
+
+    from lithowatt.meter._reading import Reading
+
+DOMAINS = ("package", "core", "uncore", "dram", "psys", "total")
+
+
+def add_cli(commands: Any) -> None:
+    """Adds ``run`` to the command line."""
+    parser: argparse.ArgumentParser = commands.add_parser(
+        "run",
+        help="run a command and report its joules, like perf stat",
+        description="Runs CMD; prints its joules on standard error. With --json or --csv they go "
+        "to standard output, after CMD's own. The exit code is CMD's (128 + n for signal n), "
+        "whatever becomes of the report.",
+    )
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="as one JSON object")
+    form.add_argument("--csv", action="store_true", help="as CSV: a row per method and domain")
+    parser.add_argument("-o", "--output", help="write to this file instead")
+    parser.add_argument("--methods", default="auto", help="comma-separated (default: %(default)s)")
+    parser.add_argument("--interval", type=float, help="seconds between samples (default: 0.1)")
+    parser.add_argument(
+        "--definition",
+        choices=("marginal", "amortised"),
+        help="joules above idle, or with the share of idle (default: ENERGY_DEFINITION, else "
+        "marginal on a machine and amortised in a sandbox for one function)",
+    )
+    parser.add_argument("--root", help="look for /sys and /proc below this directory")
+    parser.add_argument("command", nargs="+", metavar="CMD", help="the command, after --")
+    parser.set_defaults(func=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Runs the command; returns its exit code."""
+    # An argument need not be text; a label and a report are.
+    shown = " ".join(arguments.command).encode("utf-8", "replace").decode("utf-8")
+    meter = EnergyMeter(
+        methods=arguments.methods,
+        interval=... if arguments.interval is None else arguments.interval,
+        label=shown,
+        root=arguments.root,
+        definition=arguments.definition,
+    )
+    # An output that cannot be written is reported before anything runs.
+    output = Path(arguments.output) if arguments.output else None
+    if output is not None:
+        problem = _no_output(output)
+        if problem:
+            complain(problem)
+            return 2
+    with Signals(last=arguments.as_program) as signals:
+        meter.start()
+        try:
+            code = signals.run(arguments.command)
+        except OSError as error:
+            meter.stop()
+            complain(f"{arguments.command[0]}: {error.strerror}")
+            return 127 if isinstance(error, FileNotFoundError) else 126
+        _tell(meter, arguments, code, output)
+    return code
+
+
+def _tell(meter: EnergyMeter, arguments: argparse.Namespace, code: int, to: Path | None) -> None:
+    """Ends the window and reports it. Whatever becomes of that, the exit code is the command's."""
+    stream = None
+    try:
+        meter.stop()
+        reading = meter.reading
+        if to is not None:
+            text = io.StringIO(newline="")
+            _report(reading, arguments, code, text)
+            write_atomically(to, text.getvalue())
+        else:
+            stream = sys.stdout if arguments.json or arguments.csv else sys.stderr
+            # A stream that was closed before we started is None.
+            if stream is not None:
+                _report(reading, arguments, code, stream)
+                stream.flush()
+    except OSError as error:
+        # Before anything else is printed: what the stream still holds would be tried once more.
+        abandon(stream)
+        complain(f"the report could not be written: {error}")
+    except KeyboardInterrupt:
+        abandon(stream)
+
+
+def _no_output(output: Path) -> str | None:
+    """Why a report cannot be written there, ``None`` where it can."""
+    if output.is_dir():
+        return f"{output} is a directory; --output takes a file"
+    if output.exists() and not output.is_file():  # a device or a FIFO is written to, not replaced
+        return None if os.access(output, os.W_OK) else f"{output} is not writable"
+    if not output.parent.is_dir():
+        return f"there is no directory {output.parent} to write {output.name} in"
+    if not os.access(output.parent, os.W_OK):
+        return f"{output.parent} is not writable"
+    return None
+
+
+class Signals:
+    """Runs a command as a shell would: an interrupt is its business, for the terminal sends it one;
+    other signals are passed on, from the moment this is entered.
+
+    Once the command has ended there is nobody to pass them on to, and the report is all that is
+    left: what comes within `AGAIN` seconds was meant for the command (``timeout`` and supervisors
+    send twice). What comes later gives the report up.
+    """
+
+    AGAIN = 1.0
+
+    def __init__(self, last: bool) -> None:
+        """``last``: the process ends after this, and signals do not change its exit code."""
+        self._last = last
+        self._old: dict[int, Any] = {}
+        self._child: subprocess.Popen[bytes] | None = None
+        self._ended: float | None = None
+        #: Those that came before there was somebody to pass them on to.
+        self._early: list[int] = []
+
+    def __enter__(self) -> Signals:
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            # What our parent had ignored (nohup) stays so, for the command as well. Nothing else is
+            # ignored, because the command would ignore it, too.
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                self._old[number] = signal.signal(number, self._take)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, before in self._old.items():
+            # While Python ends, a handler of its own would give way to the default one.
+            last = self._last and self._ended is not None
+            signal.signal(number, signal.SIG_IGN if last else before)
+
+    def _take(self, number: int, _frame: object) -> None:
+        if self._ended is not None:
+            if time.monotonic() - self._ended > self.AGAIN:
+                raise KeyboardInterrupt
+        elif number == signal.SIGINT:
+            pass
+        elif self._child is None:
+            self._early.append(number)
+        else:
+            self._child.send_signal(number)
+
+    def run(self, command: list[str]) -> int:
+        """Runs a command; its exit code, 128 + n where signal n ended it.
+
+        Raises:
+            OSError: Where it cannot be started.
+        """
+        self._child = subprocess.Popen(command)  # noqa: S603 - running it is the purpose
+        while self._early:
+            self._child.send_signal(self._early.pop(0))
+        code = self._child.wait()
+        self._ended = time.monotonic()
+        return 128 - code if code < 0 else code
+
+
+def _report(reading: Reading, arguments: argparse.Namespace, code: int, to: TextIO) -> None:
+    if arguments.json:
+        json.dump(_as_json(reading, arguments.command, code), to, indent=2)
+        to.write("\n")
+    elif arguments.csv:
+        writer = csv.writer(to)
+        writer.writerow(["method", "domain", "joules", "low", "high", "watts", "seconds", "source"])
+        for row in _as_rows(reading):
+            writer.writerow(["" if value is None else value for value in row])
+    else:
+        to.write(render(reading, code))
+
+
+def render(reading: Reading, code: int) -> str:
+    """The report for people: no digit that the band does not carry, no line that wraps."""
+    lines = [
+        "",
+        f" {printable(reading.label or '')}",
+        f"   exit code {code}, {_times(reading)}",
+        "",
+    ]
+    headline = reading.headline
+    if headline is None:
+        lines += _wrapped(f"no energy: {reading.raw['headline_reason']}")
+    else:
+        of = {"marginal": "above idle", "amortised": "with its share of idle power"}
+        band = headline.value, headline.high - headline.low
+        rows = [
+            (
+                "energy",
+                _digits(headline.value, *band),
+                f"J   {_digits(headline.low, *band)} to {_digits(headline.high, *band)} J "
+                f"(95 %), {headline.source}, {of[reading.definition or 'marginal']}",
+            )
+        ]
+        other = "amortised" if reading.definition == "marginal" else "marginal"
+        value = getattr(reading, other)
+        if value is not None:
+            rows.append(("", _digits(value, *band), f"J   {of[other]}"))
+        if reading.watts is not None:
+            rows.append(("power", _digits(reading.watts, *band), "W   mean of the energy above"))
+        whole, idle, own, others = (
+            _digits(part, *band) if (part := getattr(reading, name)) is not None else "?"
+            for name in ("machine", "idle", "marginal", "others")
+        )
+        source = reading.raw["headline"]["idle_source"]
+        rows.append(
+            ("machine", whole, f"J   = {idle} idle ({source}) + {own} this + {others} others")
+        )
+        for name, domains in (("rapl", reading.rapl), ("perf", reading.perf)):
+            for domain in DOMAINS:
+                estimate = domains.estimate(domain)
+                if estimate is not None:
+                    rows.append((f"{name} {domain}", f"{estimate.value:.4g}", "J   whole machine"))
+        left, middle = (max(len(row[i]) for row in rows) for i in (0, 1))
+        lines += [f"   {name:<{left}}  {value:>{middle}} {text}" for name, value, text in rows]
+    for warning in reading.warnings:
+        lines += ["", *_wrapped(f"warning: {warning}")]
+    if headline is not None and reading.quality == "modelled":
+        lines += ["", *_wrapped("No energy counter is read here, so this is an estimate: ")]
+        lines[-1] += " lithowatt doctor"
+    return "\n".join([*lines, ""])
+
+
+def _times(reading: Reading) -> str:
+    cpu = reading.cpu_seconds
+    used = "CPU time unknown" if cpu is None else f"CPU time {format_number(cpu)} s"
+    return f"time {format_number(reading.duration)} s, {used}"
+
+
+def _wrapped(text: str) -> list[str]:
+    """Lines of at most 96 characters, words whole."""
+    return textwrap.wrap(
+        text,
+        96,
+        initial_indent="   ",
+        subsequent_indent="   ",
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
+def _digits(value: float, best: float, width: float) -> str:
+    """``value`` with two significant digits where the band is wider than a tenth of the estimate,
+    three where it is narrower, four where it is below a hundredth."""
+    wide = width / best if best > 0 else 1.0
+    digits = 2 if wide > 0.1 else 3 if wide > 0.01 else 4
+    text = f"{value:.{digits}g}"
+    return f"{float(text):.0f}" if "e+" in text else text
+
+
+def _as_json(reading: Reading, command: list[str], code: int) -> dict[str, Any]:
+    headline = reading.headline
+    methods: dict[str, Any] = {}
+    for name, domains in (("rapl", reading.rapl), ("perf", reading.perf)):
+        methods[name] = {
+            "available": domains.available,
+            "source": domains.source,
+            "joules": {domain: _value(domains.estimate(domain)) for domain in DOMAINS},
+        }
+    model = reading.model
+    methods["model"] = {
+        "available": model is not None,
+        "source": reading.raw["model_source"],
+        "joules": None if model is None else model.value,
+    }
+    return {
+        "command": command,
+        "exit_code": code,
+        "joules": reading.joules,
+        "low": None if headline is None else headline.low,
+        "high": None if headline is None else headline.high,
+        "watts": reading.watts,
+        "seconds": reading.duration,
+        "cpu_seconds": reading.cpu_seconds,
+        "quality": reading.quality,
+        "method": reading.method,
+        "definition": reading.definition,
+        "reason": reading.raw["headline_reason"],
+        "marginal": reading.marginal,
+        "amortised": reading.amortised,
+        "idle": reading.idle,
+        "others": reading.others,
+        "machine": reading.machine,
+        "methods": methods,
+        "warnings": reading.warnings,
+    }
+
+
+def _value(estimate: Any) -> float | None:
+    return None if estimate is None else estimate.value
+
+
+def _as_rows(reading: Reading) -> list[list[Any]]:
+    seconds = reading.duration
+
+    def row(method: str, domain: str, estimate: Any, source: str) -> list[Any]:
+        if estimate is None:
+            return [method, domain, None, None, None, None, seconds, source]
+        watts = estimate.value / seconds if seconds > 0 else None
+        return [method, domain, *estimate[:3], watts, seconds, source]
+
+    headline = reading.headline
+    rows = [
+        row(
+            "headline",
+            "function",
+            headline,
+            headline.source if headline else f"unavailable: {reading.raw['headline_reason']}",
+        )
+    ]
+    for name, domains in (("rapl", reading.rapl), ("perf", reading.perf)):
+        for domain in DOMAINS:
+            reason = domains.reasons.get(domain)
+            source = f"unavailable: {reason}" if reason else domains.source
+            rows.append(row(name, domain, domains.estimate(domain), source))
+    rows.append(row("model", "function", reading.model, reading.raw["model_source"]))
+    return rows

@@ -1,0 +1,1 @@
+"""Text formats for other tools, one module per format."""

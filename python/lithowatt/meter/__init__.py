@@ -1,0 +1,1 @@
+"""The meter and what it returns: `EnergyMeter`, `measure`, `Reading`, `Timeline`."""

@@ -1,0 +1,32 @@
+"""The stats of a window that was not metered."""
+
+from __future__ import annotations
+
+from lithowatt.meter._meter import EnergyMeter
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import os
+    from typing import Any
+
+    StrPath = str | os.PathLike[str]
+
+
+def absent_stats(reason: str, root: StrPath | None = None) -> dict[str, Any]:
+    """The stats of a window that was not metered: every key, and the reason.
+
+    Args:
+        reason: Why, in a few words.
+        root: Where ``/proc`` is; the processor is named all the same.
+
+    Example:
+        >>> absent_stats("no reading yet")["worker_func_rapl_source"]
+        'unavailable: no reading yet'
+    """
+    meter = EnergyMeter._absent(reason, {"root": root})
+    meter.start()
+    meter.stop()
+    stats = meter.stats()
+    stats["worker_func_energy_duration"] = None
+    stats["worker_func_energy_warnings"] = [reason]
+    return stats

@@ -1,0 +1,407 @@
+"""``EnergyMeter``: the joules of a stretch of code."""
+
+from __future__ import annotations
+
+# Everything that metering and reading need is imported here and now: an import within a call could
+# hold a module's lock just when another thread forks, and the child would wait for it for ever.
+import os
+from collections import namedtuple
+
+from lithowatt._core import Meter
+from lithowatt._support.harmless import described
+from lithowatt.errors import (
+    ConflictingOptionsError,
+    InvalidIntervalError,
+    LithowattError,
+    MeterStateError,
+    UnknownDefinitionError,
+    UnknownMethodError,
+    UnknownScopeError,
+)
+from lithowatt.meter._reading import Reading
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from types import EllipsisType, TracebackType
+    from typing import Any, NamedTuple, TypeVar
+
+    from lithowatt.meter._timeline import Timeline
+
+    _F = TypeVar("_F", bound=Callable[..., Any])
+
+    class _Past(NamedTuple):
+        reading: dict[str, Any]
+        stats: dict[str, Any]
+        timeline: Any
+
+else:
+    #: What a meter keeps of its last window, once it is elsewhere: as of ``raw_reading``,
+    #: ``raw_stats`` with every key, and ``raw_timeline``, ``None`` where that stayed behind.
+    _Past = namedtuple("_Past", "reading stats timeline")
+
+
+def _compact() -> bool:
+    return os.environ.get("ENERGY_STATS", "").strip().lower() == "compact"
+
+
+#: Samples, at most, that are pickled with a meter: 1 MB or so.
+_SAMPLES_PICKLED = 10_000
+
+
+class EnergyMeter(Meter):
+    """Meters the energy between start and stop.
+
+    Use it as a context manager (``with``, or ``async with`` for the whole process), by ``start()``
+    and ``stop()``, or as a decorator; it may be used again and nested. Reading it later is where
+    the work is done: start and stop take microseconds.
+
+    A meter may be copied and pickled. What arrives is a meter of the same options that does not run
+    and still has the window that it was copied in, or of the last one before; its timeline,
+    too, unless that has more than 10 000 samples.
+
+    Args:
+        methods: ``"auto"`` (the environment's ``ENERGY_METHODS``; all that work here if that is
+            not set), ``"all"``, or names among ``rapl``, ``perf``, ``ebpf``, ``psutil``,
+            ``tdp``/``model``, as a string with commas or a sequence.
+        interval: Seconds between samples of the background thread, 0.001 to 3600; by default
+            ``ENERGY_COLLECTION_INTERVAL`` (ms) or 0.1. ``None``: no thread, edges only.
+        pid: Process to meter instead of this one.
+        children: Count descendants too, those that die within the window included.
+        scope: ``"process"``, ``"thread"`` (the one that starts the meter) or ``"task"`` (one
+            coroutine or generator; ``@measure`` drives it).
+        cgroup: Directory of a cgroup to meter instead of a process.
+        label: A name of yours, kept in the reading.
+        root: Where ``/sys`` and ``/proc`` are, for tests and for containers that mount the host's;
+            ``LITHOWATT_ROOT`` or ``/`` by default.
+        enabled: ``False`` reads nothing; by default as ``ENERGY_MONITORING_ENABLED`` has it.
+        estimation: How the model's watts are made where there is no counter: ``"curve"``,
+            ``"tdp_based"`` (TDP of the share × utilisation) or ``"vcpu"`` (a straight line from
+            idle to full per vCPU); by default ``ENERGY_ESTIMATION_METHOD`` or ``"curve"``.
+        definition: What the headline (``joules``) holds: ``"marginal"``, the energy above idle, or
+            ``"amortised"``, which adds this function's share of idle. By default
+            ``ENERGY_DEFINITION``, else ``"marginal"`` on a machine and ``"amortised"`` in a sandbox
+            that exists for the function alone, as on AWS Lambda; the same for every window.
+
+    Raises:
+        LithowattError: An option has a value that is not accepted. The message names both, and
+            the class is one of ``UnknownMethodError``, ``UnknownScopeError``,
+            ``UnknownDefinitionError``, ``InvalidIntervalError``, ``ConflictingOptionsError``,
+            ``ProcessNotFoundError``, ``UnreadableFileError``, ``MalformedValueError``.
+
+    Example:
+        >>> with EnergyMeter() as m:
+        ...     with m.phase("compute"):
+        ...         total = sum(range(100_000))
+        >>> m.stats()["worker_func_energy_duration"] > 0
+        True
+    """
+
+    __slots__ = ("_options", "_past")
+    _options: dict[str, Any]
+    #: The last window of the meter that this one is a copy of, until it is started itself.
+    _past: _Past | None
+
+    def __new__(
+        cls,
+        methods: str | Sequence[str] = "auto",
+        interval: float | EllipsisType | None = ...,
+        pid: int | None = None,
+        children: bool = True,
+        scope: str = "process",
+        cgroup: str | os.PathLike[str] | None = None,
+        label: str | None = None,
+        root: str | os.PathLike[str] | None = None,
+        enabled: bool | None = None,
+        estimation: str | None = None,
+        definition: str | None = None,
+    ) -> EnergyMeter:
+        self = Meter.__new__(
+            cls,
+            methods,
+            interval,
+            pid,
+            children,
+            scope,
+            cgroup,
+            label,
+            root,
+            enabled,
+            estimation,
+            definition,
+        )
+        self._options = {
+            "methods": methods,
+            "interval": interval,
+            "pid": pid,
+            "children": children,
+            "scope": scope,
+            "cgroup": cgroup,
+            "label": label,
+            "root": root,
+            "enabled": enabled,
+            "estimation": estimation,
+            "definition": definition,
+        }
+        self._past = None
+        return self
+
+    @classmethod
+    def _absent(cls, reason: str, options: dict[str, Any]) -> EnergyMeter:
+        """A meter that measures nothing, with a reason, as where what it was to meter is gone."""
+        # Nothing is left to the environment, whose settings may be what is wrong.
+        self = Meter.__new__(
+            cls,
+            "psutil",
+            None,
+            label=options.get("label"),
+            root=options.get("root"),
+            enabled=True,
+            definition="marginal",
+            absent=reason,
+        )
+        self._options = options
+        self._past = None
+        return self
+
+    @classmethod
+    def _of(cls, options: dict[str, Any]) -> EnergyMeter:
+        """A meter of these options, and where they cannot be had here, one with the reason."""
+        try:
+            return cls(**options)
+        except (LithowattError, OSError) as error:
+            return cls._absent(described(error), options)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        past = self._past
+        try:
+            reading, stats = super().raw_reading(), super().raw_stats(False)
+        except MeterStateError:
+            pass  # never started here
+        else:
+            past = _Past(reading, stats, self._samples())
+        options = {**self._options, "label": self.label}
+        return _copied, (type(self), options, past), getattr(self, "__dict__", None) or None
+
+    def _samples(self) -> tuple[Any, ...] | None:
+        try:
+            raw = super().raw_timeline()
+        except ImportError:  # there is no NumPy to make its arrays of
+            return None
+        return None if raw is None or len(raw[0]) > _SAMPLES_PICKLED else raw
+
+    def raw_reading(self) -> dict[str, Any]:
+        try:
+            return super().raw_reading()
+        except MeterStateError:
+            if self._past is None:
+                raise
+            return self._past.reading
+
+    def raw_stats(self, compact: bool) -> dict[str, Any]:
+        try:
+            return super().raw_stats(compact)
+        except MeterStateError:
+            if self._past is None:
+                raise
+            stats = self._past.stats.items()
+            return {key: value for key, value in stats if value is not None or not compact}
+
+    def raw_stats_json(self, compact: bool) -> bytes:
+        try:
+            return super().raw_stats_json(compact)
+        except MeterStateError:
+            import json
+
+            return json.dumps(self.raw_stats(compact)).encode()
+
+    def raw_timeline(self) -> Any:
+        try:
+            return super().raw_timeline()
+        except MeterStateError:
+            if self._past is None:
+                raise
+            return self._past.timeline
+
+    def __enter__(self) -> EnergyMeter:
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._end()
+
+    async def __aenter__(self) -> EnergyMeter:
+        """Starts. Between here and the exit the *process* is metered, other coroutines included:
+        a coroutine alone is metered by ``@measure``, which sees where it waits."""
+        self.start()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._end()
+
+    def _end(self) -> None:
+        # Whoever stopped it inside the block has the reading already.
+        if self.running:
+            self.stop()
+            return
+        try:  # noqa: SIM105 - contextlib is one more import
+            self.stop()
+        except MeterStateError:
+            pass
+
+    def __call__(self, function: _F) -> _F:
+        """As a decorator: every call is metered by a meter of its own with these options.
+
+        The last call's meter is ``function.meter``.
+        """
+        from lithowatt.meter._wrap import decorate
+
+        decorated: _F = decorate(EnergyMeter, function, None, self._options)
+        return decorated
+
+    def phase(self, name: str) -> Phase:
+        """Marks a phase of the window, e.g. ``read``, ``compute``, ``write``.
+
+        Phases may nest and repeat; those of one name are summed.
+
+        Args:
+            name: The phase's name, not empty.
+
+        Raises:
+            ValueError: For a name that is empty or no string.
+        """
+        if not isinstance(name, str) or not name:
+            raise ValueError(f"phase name must be a string that is not empty, not {name!r}")
+        return Phase(self, name)
+
+    @property
+    def reading(self) -> Reading:
+        """The last window, or the running one so far.
+
+        Raises:
+            MeterStateError: If the meter was never started.
+        """
+        return Reading(self.raw_reading())
+
+    @property
+    def joules(self) -> float | None:
+        """Best estimate of this window's energy in J, ``None`` where there is none.
+
+        By ``reading.definition``, which is the same for all windows here, so that windows may be
+        compared; see ``reading.headline`` for its band and quality.
+        """
+        return self.reading.joules
+
+    @property
+    def watts(self) -> float | None:
+        """Mean power of this window in W, ``None`` where there is none."""
+        return self.reading.watts
+
+    @property
+    def duration(self) -> float:
+        """Length of the window in s, on the monotonic clock."""
+        return self.reading.duration
+
+    def stats(self, compact: bool | None = None) -> dict[str, Any]:
+        """The flat dict that Lithops and FlexExecutor carry: ``worker_func_*``, J, W, s, MiB, %.
+
+        What is unavailable is ``None``; its ``*_source`` is the reason.
+
+        Args:
+            compact: Leave unavailable keys out; by default when ``ENERGY_STATS=compact``.
+
+        Raises:
+            MeterStateError: If the meter was never started.
+        """
+        return self.raw_stats(_compact() if compact is None else compact)
+
+    def stats_json(self, compact: bool | None = None) -> bytes:
+        """:meth:`stats` as JSON text, in UTF-8: quicker where it is to be sent or stored.
+
+        Args:
+            compact: As for :meth:`stats`.
+
+        Raises:
+            MeterStateError: If the meter was never started.
+        """
+        return self.raw_stats_json(_compact() if compact is None else compact)
+
+    def timeline(self) -> Timeline:
+        """The samples of the window as NumPy arrays: times in s, power in W per domain.
+
+        Raises:
+            MeterStateError: If the meter was never started.
+            ImportError: Where NumPy is missing, with the command that installs it.
+        """
+        try:
+            from lithowatt.meter._timeline import Timeline
+        except ImportError as error:
+            from lithowatt._support.install import pip_install
+
+            raise ImportError(f"timeline needs NumPy: {pip_install('numpy')}") from error
+        return Timeline.from_raw(self.raw_timeline())
+
+    def __repr__(self) -> str:
+        try:
+            return repr(self.reading).replace("Reading", "EnergyMeter", 1)
+        except MeterStateError:
+            return "<EnergyMeter: not started>"
+
+    def _repr_html_(self) -> str:
+        try:
+            return self.reading._repr_html_()
+        except MeterStateError:
+            return "<em>EnergyMeter: not started</em>"
+
+
+def _copied(cls: type[EnergyMeter], options: dict[str, Any], past: _Past | None) -> EnergyMeter:
+    """A copied or unpickled meter, on this machine."""
+    meter = cls._of(options)
+    meter._past = past
+    return meter
+
+
+def is_mistake(error: Exception, options: dict[str, Any]) -> bool:
+    """Whether a meter's own options are at fault, and not the surroundings."""
+    if isinstance(error, UnknownMethodError):
+        # "auto", however it is written, asks the environment.
+        given = options.get("methods", "auto")
+        names = given.split(",") if isinstance(given, str) else given
+        return any(str(name).strip().lower() not in ("", "auto") for name in names)
+    if isinstance(error, UnknownDefinitionError):
+        return options.get("definition") is not None
+    if isinstance(error, InvalidIntervalError):
+        return options.get("interval", ...) is not ...
+    return isinstance(error, (ConflictingOptionsError, UnknownScopeError))
+
+
+class Phase:
+    """A stretch of a window that has a name."""
+
+    __slots__ = ("_meter", "name")
+
+    def __init__(self, meter: Meter, name: str) -> None:
+        self._meter = meter
+        self.name = name
+
+    def __enter__(self) -> Phase:
+        self._meter.enter_phase(self.name)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._meter.leave_phase(self.name)

@@ -1,0 +1,340 @@
+"""``Reading``: what a window came to, with where each number is from and how sure it is."""
+
+from __future__ import annotations
+
+from collections import namedtuple
+
+from lithowatt._support.text import format_number
+from lithowatt.estimate import Estimate
+
+TYPE_CHECKING = False  # typing would be half of what importing EnergyMeter costs
+if TYPE_CHECKING:
+    from typing import Any, NamedTuple
+
+    class _Phase(NamedTuple):
+        name: str
+        duration: float
+        cpu_seconds: float
+        joules: float | None
+        entries: int
+
+else:
+    _Phase = namedtuple("Phase", "name duration cpu_seconds joules entries")
+
+
+class Domains:
+    """The machine's energy by one method, all sockets summed, in J.
+
+    ``None`` where the method or the domain is not there; ``reasons`` has the reason.
+
+    Attributes:
+        available: Whether any energy was read.
+        source: Where it comes from, or ``unavailable: <reason>``.
+        reasons: Why a domain is missing, by domain.
+    """
+
+    __slots__ = ("_energies", "_total", "available", "reasons", "source")
+
+    def __init__(self, raw: dict[str, Any]) -> None:
+        self.available: bool = raw["available"]
+        self.source: str = raw["source"]
+        self.reasons: dict[str, str] = raw["reasons"]
+        self._energies: dict[str, Any] = raw["domains"]
+        self._total: dict[str, Any] | None = raw["total"]
+
+    def _joules(self, domain: str) -> float | None:
+        energy = self._energies.get(domain)
+        return None if energy is None else energy["joules"]
+
+    def estimate(self, domain: str) -> Estimate | None:
+        """One domain, or ``"total"``, with its 95 % band in J; ``None`` where it is missing.
+
+        Raises:
+            ValueError: For a name that is no domain.
+        """
+        accepted = ("package", "core", "uncore", "dram", "psys", "total")
+        if domain not in accepted:
+            raise ValueError(f"unknown domain {domain!r}; expected one of {', '.join(accepted)}")
+        energy = self._total if domain == "total" else self._energies.get(domain)
+        if energy is None:
+            return None
+        return Estimate(energy["joules"], energy["low"], energy["high"], self.source)
+
+    @property
+    def package(self) -> float | None:
+        """All packages (sockets), J."""
+        return self._joules("package")
+
+    @property
+    def core(self) -> float | None:
+        """All cores, J; inside the package."""
+        return self._joules("core")
+
+    @property
+    def uncore(self) -> float | None:
+        """Uncore, mostly integrated graphics, J; inside the package."""
+        return self._joules("uncore")
+
+    @property
+    def dram(self) -> float | None:
+        """Memory, J; outside the package."""
+        return self._joules("dram")
+
+    @property
+    def psys(self) -> float | None:
+        """The platform, J; holds the packages and is never added to them."""
+        return self._joules("psys")
+
+    @property
+    def total(self) -> float | None:
+        """Packages + DRAM, J."""
+        return None if self._total is None else self._total["joules"]
+
+    def __repr__(self) -> str:
+        if not self.available:
+            return f"<{self.source}>"
+        parts = [f"{name}={energy['joules']:.4g} J" for name, energy in self._energies.items()]
+        return f"<{', '.join(parts)}>"
+
+
+class Phase(_Phase):
+    """A phase of a window.
+
+    Attributes:
+        name: As given to ``phase()``.
+        duration: s.
+        cpu_seconds: CPU time of the function in it, s.
+        joules: J, by the headline's method and definition; ``None`` where there is none.
+        entries: How often it was entered.
+    """
+
+    __slots__ = ()
+
+
+class Reading:
+    """What one window came to.
+
+    Attributes:
+        raw: Everything, as nested dicts, lists and numbers.
+    """
+
+    __slots__ = ("raw",)
+
+    def __init__(self, raw: dict[str, Any]) -> None:
+        self.raw = raw
+
+    @property
+    def label(self) -> str | None:
+        """The name given to the meter."""
+        return self.raw["label"]  # type: ignore[no-any-return]
+
+    @property
+    def duration(self) -> float:
+        """Length of the window on the monotonic clock, s."""
+        return self.raw["duration"]  # type: ignore[no-any-return]
+
+    @property
+    def running(self) -> bool:
+        """The meter had not stopped when this was read."""
+        return self.raw["running"]  # type: ignore[no-any-return]
+
+    @property
+    def cpu_seconds(self) -> float | None:
+        """CPU time of the function (its process tree, thread, task or cgroup), s."""
+        return self.raw["cpu_seconds"]  # type: ignore[no-any-return]
+
+    @property
+    def samples(self) -> int:
+        """Samples that the background thread took within the window."""
+        return self.raw["samples"]  # type: ignore[no-any-return]
+
+    @property
+    def headline(self) -> Estimate | None:
+        """Best estimate of this window's energy with its 95 % band, J."""
+        headline = self.raw["headline"]
+        if headline is None:
+            return None
+        energy = headline["energy"]
+        source = f"{headline['quality']}: {headline['method']}"
+        return Estimate(energy["joules"], energy["low"], energy["high"], source)
+
+    @property
+    def joules(self) -> float | None:
+        """Best estimate of this window's energy, J; ``None`` where there is none."""
+        headline = self.raw["headline"]
+        return None if headline is None else headline["energy"]["joules"]
+
+    @property
+    def watts(self) -> float | None:
+        """Mean power of the window, W."""
+        joules = self.joules
+        return None if joules is None or self.duration <= 0 else joules / self.duration
+
+    @property
+    def quality(self) -> str | None:
+        """``measured``, ``attributed`` or ``modelled``."""
+        headline = self.raw["headline"]
+        return None if headline is None else headline["quality"]
+
+    @property
+    def method(self) -> str | None:
+        """How the headline was made, e.g. ``rapl+cputime``."""
+        headline = self.raw["headline"]
+        return None if headline is None else headline["method"]
+
+    @property
+    def definition(self) -> str | None:
+        """``amortised`` (with the share of idle) or ``marginal`` (above idle)."""
+        headline = self.raw["headline"]
+        return None if headline is None else headline["definition"]
+
+    def _division(self, part: str) -> float | None:
+        headline = self.raw["headline"]
+        return None if headline is None else headline["division"][part]
+
+    @property
+    def machine(self) -> float | None:
+        """All the machine used in the window, J: idle + marginal + others."""
+        return self._division("machine")
+
+    @property
+    def idle(self) -> float | None:
+        """What the machine would have used doing nothing, J."""
+        return self._division("idle")
+
+    @property
+    def marginal(self) -> float | None:
+        """This function's energy above idle, J."""
+        return self._division("marginal")
+
+    @property
+    def amortised(self) -> float | None:
+        """``marginal`` with this function's share of idle, J."""
+        return self._division("amortised")
+
+    @property
+    def others(self) -> float | None:
+        """What other activity on the machine used above idle, J."""
+        return self._division("others")
+
+    @property
+    def rapl(self) -> Domains:
+        """The machine's energy through powercap, J."""
+        return Domains(self.raw["rapl"])
+
+    @property
+    def perf(self) -> Domains:
+        """The machine's energy through the perf power PMU, J."""
+        return Domains(self.raw["perf"])
+
+    @property
+    def ebpf(self) -> Domains:
+        """This function's energy by kernel probes, J."""
+        return Domains(self.raw["ebpf"])
+
+    @property
+    def model(self) -> Estimate | None:
+        """This function's energy by the power model, J, whatever the headline is."""
+        model = self.raw["model"]
+        if model is None:
+            return None
+        energy = model["energy"]
+        return Estimate(energy["joules"], energy["low"], energy["high"], self.raw["model_source"])
+
+    @property
+    def phases(self) -> list[Phase]:
+        """The phases, in the order in which they were first entered."""
+        return [Phase(**phase) for phase in self.raw["phases"]]
+
+    @property
+    def warnings(self) -> list[str]:
+        """Short texts that a careful user wants to read."""
+        return self.raw["warnings"]  # type: ignore[no-any-return]
+
+    @property
+    def validated(self) -> bool | None:
+        """Methods agree within 15 %; ``None`` where there were no two to compare."""
+        return self.raw["verdict"]["validated"]  # type: ignore[no-any-return]
+
+    def _line(self) -> str:
+        headline = self.headline
+        if headline is None:
+            return f"no energy: {self.raw['headline_reason']}"
+        watts = self.watts
+        return (
+            f"{format_number(headline.value)} J "
+            f"[{format_number(headline.low)} .. {format_number(headline.high)}] in "
+            f"{format_number(self.duration)} s"
+            + (f" = {format_number(watts)} W" if watts is not None else "")
+            + f" ({headline.source}, {self.definition})"
+        )
+
+    def __repr__(self) -> str:
+        label = f" {self.label!r}" if self.label else ""
+        return f"<Reading{label}: {self._line()}>"
+
+    def _rows(self) -> list[tuple[str, str, str]]:
+        """What a table of this reading holds: name, value, remark."""
+        raw = self.raw
+        rows: list[tuple[str, str, str]] = []
+
+        def add(name: str, value: float | None, unit: str, remark: str | None = "") -> None:
+            shown = "–" if value is None else f"{format_number(value)} {unit}"
+            rows.append((name, shown, remark or ""))
+
+        headline = self.headline
+        if headline is None:
+            add("energy", None, "J", raw["headline_reason"])
+        else:
+            band = f"{format_number(headline.low)} .. {format_number(headline.high)} J"
+            add("energy", headline.value, "J", f"{band}, {headline.source}, {self.definition}")
+        add("power", self.watts, "W", "mean")
+        add("time", self.duration, "s")
+        add("cpu time", self.cpu_seconds, "s")
+        for part in ("marginal", "amortised", "idle", "others", "machine"):
+            if headline is not None:
+                remark = raw["headline"]["idle_source"] if part == "idle" else ""
+                add(part, self._division(part), "J", remark)
+        for name, domains in (("rapl", self.rapl), ("perf", self.perf)):
+            if not domains.available:
+                add(name, None, "J", domains.source)
+                continue
+            for domain in ("package", "core", "uncore", "dram", "psys", "total"):
+                estimate = domains.estimate(domain)
+                if estimate is not None:
+                    add(f"{name} {domain}", estimate.value, "J", "machine")
+        model = self.model
+        add(
+            "model",
+            None if model is None else model.value,
+            "J",
+            raw["model_source"]
+            if model is None
+            else f"{format_number(model.low)} .. {format_number(model.high)} J, {model.source}",
+        )
+        for phase in self.phases:
+            add(f"phase {phase.name}", phase.joules, "J", f"{format_number(phase.duration)} s")
+        return rows
+
+    def __str__(self) -> str:
+        rows = self._rows()
+        left = max(len(name) for name, _, _ in rows)
+        middle = max(len(value) for _, value, _ in rows)
+        lines = [f"{n:<{left}}  {v:>{middle}}  {r}".rstrip() for n, v, r in rows]
+        return "\n".join([*lines, *(f"warning: {text}" for text in self.warnings)])
+
+    def _repr_html_(self) -> str:
+        """A table for Jupyter."""
+        from html import escape
+
+        rows = "".join(
+            f"<tr><th style='text-align:left'>{escape(n)}</th>"
+            f"<td style='text-align:right'>{escape(v)}</td>"
+            f"<td style='text-align:left'>{escape(r)}</td></tr>"
+            for n, v, r in self._rows()
+        )
+        warnings = "".join(f"<li>{escape(text)}</li>" for text in self.warnings)
+        caption = escape(self.label or "lithowatt")
+        return f"<table><caption>{caption}</caption><tbody>{rows}</tbody></table>" + (
+            f"<ul>{warnings}</ul>" if warnings else ""
+        )

@@ -1,0 +1,108 @@
+"""``Timeline``: the samples of a window as NumPy arrays."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from lithowatt._support.install import pip_install
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+    import pandas as pd
+
+
+class Timeline:
+    """Power over time: the machine's, of which a function has a share.
+
+    Attributes:
+        t: Ends of the intervals, s since the window began, shape ``(n,)``.
+        watts: Mean power of the machine in each interval, W, shape ``(n,)``, by column: one for
+            each counter (``rapl:package-0`` …; ``rapl:repeated:…`` shows another one again) and the
+            model's (``model:package``, ``model:dram``). The model knows the machine's load every
+            0.1 s, so within that time shorter intervals have the same watts.
+        cpu: CPUs that the function used in each interval, mean, shape ``(n,)``.
+        times_ns: Edges of the intervals on ``CLOCK_MONOTONIC``, ns, shape ``(n + 1,)``.
+        joules: Cumulative energy at the edges, J, shape ``(n + 1,)``, by column.
+
+    Without samples (``interval=None``, or nothing to sample) all arrays are empty.
+    """
+
+    __slots__ = ("cpu", "joules", "t", "times_ns", "watts")
+
+    def __init__(
+        self,
+        times_ns: npt.NDArray[np.uint64],
+        joules: dict[str, npt.NDArray[np.float64]],
+        cpu_seconds: npt.NDArray[np.float64],
+    ) -> None:
+        self.times_ns = times_ns
+        self.joules = joules
+        edges = (times_ns - times_ns[0]).astype(np.float64) * 1e-9 if len(times_ns) else times_ns
+        lengths = np.diff(edges.astype(np.float64))
+        self.t: npt.NDArray[np.float64] = edges[1:].astype(np.float64)
+        self.watts: dict[str, npt.NDArray[np.float64]] = {
+            name: np.diff(column) / lengths for name, column in joules.items()
+        }
+        self.cpu: npt.NDArray[np.float64] = np.diff(cpu_seconds) / lengths
+
+    @classmethod
+    def from_raw(cls, raw: tuple[Any, Any, list[str]] | None) -> Timeline:
+        """From what the core hands over: times, a matrix of cumulative columns, their names."""
+        if raw is None:
+            return cls(np.empty(0, np.uint64), {}, np.empty(0, np.float64))
+        times_ns, matrix, names = raw
+        columns = dict(zip(names, matrix, strict=True))
+        cpu_seconds = columns.pop("cpu_seconds")
+        # A column that never moved has nothing to show: a counter that was not asked for.
+        moved = {n: c for n, c in columns.items() if len(c) and c[-1] > 0}
+        return cls(times_ns, moved, cpu_seconds)
+
+    def __len__(self) -> int:
+        return len(self.t)
+
+    def integrate(self, column: str, start: float, end: float) -> float | None:
+        """Energy of ``column`` from ``start`` to ``end`` (s since the window began), in J.
+
+        Interpolated between samples; ``None`` where that is not inside the record.
+
+        Raises:
+            KeyError: For a column that is not in ``watts``.
+        """
+        from lithowatt._core import integrate
+
+        if column not in self.joules:
+            raise KeyError(f"{column!r}; there are {', '.join(self.joules) or 'none'}")
+        if not len(self.times_ns):
+            return None
+        first = int(self.times_ns[0])
+        return integrate(
+            self.times_ns.tolist(),
+            self.joules[column].tolist(),
+            first + round(start * 1e9),
+            first + round(end * 1e9),
+        )
+
+    def to_pandas(self) -> pd.DataFrame:
+        """A data frame indexed by ``t`` (s): a column of the machine's W each, and ``cpu``.
+
+        ``frame.attrs["units"]`` has the unit of each column: ``cpu`` is in CPUs, so a plot of
+        watts leaves it out: ``frame.drop(columns="cpu").plot(ylabel="W")``.
+
+        Raises:
+            ImportError: Where pandas is missing, with the command that installs it.
+        """
+        try:
+            import pandas as pd
+        except ImportError as error:
+            raise ImportError(f"to_pandas needs pandas: {pip_install('pandas')}") from error
+        index = pd.Index(self.t, name="t")
+        frame: pd.DataFrame = pd.DataFrame({**self.watts, "cpu": self.cpu}, index=index)
+        frame.attrs["units"] = {**dict.fromkeys(self.watts, "W"), "cpu": "CPUs"}
+        return frame
+
+    def __repr__(self) -> str:
+        if not len(self):
+            return "<Timeline: no samples>"
+        return f"<Timeline: {len(self)} intervals, {self.t[-1]:.4g} s, {', '.join(self.watts)}>"

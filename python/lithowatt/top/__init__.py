@@ -1,0 +1,1 @@
+"""Power of all processes of this machine, as ``lithowatt top`` shows it."""

@@ -1,0 +1,1 @@
+"""Metering a call in a worker that runs it in a forked process; knows no framework."""

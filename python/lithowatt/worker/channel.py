@@ -1,0 +1,86 @@
+"""Carries one call's values from the function's process to the handler's.
+
+Lithops forks a process per call. The handler makes an anonymous shared mapping
+before that fork, so that the function's process needs no file, no name and no
+cleaning up, and whatever it has committed is there however it dies. Lithops'
+own way (one line of text per value) turns booleans, lists and None into text.
+"""
+
+from __future__ import annotations
+
+import json
+import mmap
+import os
+import struct
+import zlib
+from typing import Any, Protocol
+
+#: Bytes of the mapping. A full set is about 4 KB of JSON; pages that are never
+#: written take no memory.
+CAPACITY = 64 * 1024
+
+_EMPTY, _STARTED, _COMMITTED = 0, 1, 2
+
+#: state, sequence, process id, length, CRC-32 of the payload.
+_HEADER = struct.Struct("<IIIII")
+
+_sequence = 0
+
+
+class Sink(Protocol):
+    """Takes a call's values from the process that runs its function."""
+
+    def mark_started(self) -> None:
+        """The function begins, in this process."""
+
+    def write(self, payload: bytes) -> bool:
+        """Takes the values as JSON text; False where there is no room, and nothing is kept then."""
+
+
+class Channel:
+    """A mailbox for one JSON object, written by the forked child, read by its parent."""
+
+    def __init__(self, capacity: int = CAPACITY) -> None:
+        global _sequence
+        _sequence = (_sequence + 1) & 0xFFFFFFFF
+        # Parent and child agree on the number because the child is a fork.
+        self._sequence = _sequence
+        self._memory = mmap.mmap(-1, capacity)
+
+    def mark_started(self) -> None:
+        """Records that the function has begun, and in which process."""
+        _HEADER.pack_into(self._memory, 0, _STARTED, self._sequence, os.getpid(), 0, 0)
+
+    def write(self, payload: bytes) -> bool:
+        """Commits JSON text; False where it does not fit, and nothing is changed then."""
+        if _HEADER.size + len(payload) > len(self._memory):
+            return False
+        self._memory[_HEADER.size : _HEADER.size + len(payload)] = payload
+        # The header last: a process killed half-way has committed nothing, and
+        # a torn write fails the checksum.
+        header = (_COMMITTED, self._sequence, os.getpid(), len(payload), zlib.crc32(payload))
+        _HEADER.pack_into(self._memory, 0, *header)
+        return True
+
+    def started_by(self) -> int | None:
+        """Process id of the function that began, None if none did."""
+        state, sequence, pid, _, _ = _HEADER.unpack_from(self._memory, 0)
+        return int(pid) if state != _EMPTY and sequence == self._sequence else None
+
+    def read(self) -> dict[str, Any] | None:
+        """The committed values, None where there are none or they are damaged."""
+        state, sequence, _, length, checksum = _HEADER.unpack_from(self._memory, 0)
+        if state != _COMMITTED or sequence != self._sequence:
+            return None
+        payload = self._memory[_HEADER.size : _HEADER.size + length]
+        if len(payload) != length or zlib.crc32(payload) != checksum:
+            return None
+        try:
+            values = json.loads(payload)
+        except ValueError:
+            return None
+        return values if isinstance(values, dict) else None
+
+    def close(self) -> None:
+        """Gives the mapping back (a child that is still alive keeps its own)."""
+        self._memory.close()

@@ -1,0 +1,163 @@
+"""The window of one function in the process that runs it, for any framework's worker.
+
+The window is made in the worker's process, so that the process it forks for the function has it
+ready. There it puts a meter round the function, and nothing else; the values go into a
+:class:`~lithowatt.worker.channel.Sink`. Nothing here may break, delay or change a call.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import json
+import os
+import sys
+import time
+import warnings
+from collections.abc import Callable
+from types import CodeType
+from typing import Any
+
+from lithowatt import EnergyMeter
+from lithowatt._support.harmless import Harmless
+from lithowatt.worker.channel import Sink
+
+
+def warm(meter: EnergyMeter) -> EnergyMeter:
+    """Has a meter open what it reads, so that its next start is quick."""
+    meter.start()
+    meter.stop()
+    return meter
+
+
+def children_cpu_time() -> float:
+    """CPU seconds of the children this process has waited for."""
+    times = os.times()
+    return times.children_user + times.children_system
+
+
+def cpu_time_of(pid: int) -> float:
+    """CPU seconds of a process that nobody has waited for yet, 0.0 once somebody has."""
+    try:
+        # The kernel's number for the CPU clock of a process, see clock_getcpuclockid(3).
+        return time.clock_gettime((~pid << 3) | 2)
+    except OSError:
+        return 0.0
+
+
+class FunctionWindow:
+    """Meters a user's function, from its first instruction to its last."""
+
+    def __init__(self, sink: Sink) -> None:
+        self._sink = sink
+        self.meter: Any = None
+        self._callbacks: list[Callable[[dict[str, Any]], object]] = []
+        self._pid = 0
+        self._running = False
+        self._ended = False
+        self._committed = False
+        #: Code whose frames users shall not see in a traceback.
+        self._frames: set[CodeType] = set()
+
+    def metered(self, function: Any) -> Any:
+        """The function with the meter round it, or as it is where that fails; in J."""
+        with Harmless("silencing a warning about our own thread"):
+            _expect_sampler_thread()
+        with Harmless("preparing to meter a function", foreign=True):
+            self._pid = os.getpid()
+            # What a first start in a process costs (1 ms) comes before the
+            # function's time, upstream's and ours.
+            self.meter = warm(EnergyMeter())
+            function = self.wrap(function)
+        return function
+
+    def wrap(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """The function with the meter round it, looking the same to `inspect`."""
+
+        def metered(*args: Any, **kwargs: Any) -> Any:
+            self.begin()
+            try:
+                return function(*args, **kwargs)
+            finally:
+                self.end()
+
+        self._frames.add(metered.__code__)
+        plain = inspect.isfunction(function) or inspect.ismethod(function)
+        updated = functools.WRAPPER_UPDATES if inspect.isfunction(function) else ()
+        functools.update_wrapper(metered, function, updated=updated)
+        if not plain:
+            # Upstream logs a callable object by the name of its class.
+            metered.__name__ = type(function).__name__
+        return metered
+
+    def begin(self) -> None:
+        if self._running or self._ended:
+            return
+        with Harmless("starting the meter of a function"):
+            self._sink.mark_started()
+            self.meter.start()
+            self._running = True
+
+    def end(self) -> None:
+        # A child that the function forked may come back through here.
+        if not self._running or os.getpid() != self._pid:
+            return
+        with Harmless("stopping the meter of a function"):
+            self._running = False
+            self.meter.stop()
+            self._ended = True
+
+    def running(self) -> bool:
+        """Whether the function runs, and in this process."""
+        return self._running and os.getpid() == self._pid
+
+    def on_commit(self, callback: Callable[[dict[str, Any]], object]) -> None:
+        """Has `callback` called with the call's stats, when the function has ended.
+
+        That is before Lithops takes the result to pieces, so a callback may still
+        put something into it.
+        """
+        self._callbacks.append(callback)
+
+    def commit(self) -> None:
+        """Leaves the values to H, once, when the function has ended."""
+        if not self._ended or self._committed or os.getpid() != self._pid:
+            return
+        self._committed = True
+        # As text: a dict of a hundred values costs a fresh fork half a millisecond more.
+        values = self.meter.stats_json()
+        if not self._sink.write(values):
+            self._sink.write(self.meter.stats_json(compact=True))
+        if not self._callbacks:
+            return
+        stats = json.loads(values)
+        for callback in self._callbacks:
+            with Harmless("handing a call's energy over", foreign=True):
+                callback(stats)
+
+    def forget_own_frames(self) -> None:
+        """Takes our frames out of the traceback being handled, if any: users see only theirs."""
+        # Not from the exception: it is the user's, and may do anything when it is asked.
+        trace = sys.exc_info()[2]
+        while trace is not None:
+            following = trace.tb_next
+            while following is not None and following.tb_frame.f_code in self._frames:
+                following = following.tb_next
+            if following is not trace.tb_next:
+                trace.tb_next = following
+            trace = following
+
+
+#: What CPython 3.12 and later say to a process that forks while it has threads.
+_FORK_WARNING = r"This process \(pid=\d+\) is multi-threaded, use of fork"
+
+
+def _expect_sampler_thread() -> None:
+    """Keeps a function that forks from being warned of the meter's thread, in J.
+
+    The sampler does not run in a forked child and holds nothing that one needs,
+    so in a process whose only other thread it is the warning is no news; where
+    there are more threads it is, and stays.
+    """
+    if sys.version_info >= (3, 12) and len(os.listdir("/proc/self/task")) == 1:  # noqa: PTH208
+        warnings.filterwarnings("ignore", message=_FORK_WARNING, category=DeprecationWarning)
