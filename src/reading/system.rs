@@ -139,8 +139,8 @@ pub(super) fn system_reading(
         // Within microseconds the CPU clock and the window's edges do not quite belong together.
         process_cpu_percent: (outcome.own_known && seconds >= UPDATE_SECONDS)
             .then(|| 100.0 * outcome.ledger.own_ns * 1e-9 / seconds),
-        process_memory_mb: outcome.rss.0.map(|b| b as f64 / MIB),
-        process_memory_peak_mb: outcome.rss.1.map(|b| b as f64 / MIB),
+        process_memory_mb: outcome.resident.now_bytes.map(|b| b as f64 / MIB),
+        process_memory_peak_mb: outcome.resident.peak_bytes.map(|b| b as f64 / MIB),
         cpu_freq_current: state.frequency_mhz,
         cpu_temp_celsius: state.temperature_celsius,
     }

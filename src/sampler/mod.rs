@@ -50,7 +50,7 @@ pub use slots::{Part, Slot, Slots};
 use state::{Inherited, State};
 pub use subject::{Scope, Subject};
 use window::Record;
-pub use window::{Catalog, Edge, Outcome, Phase};
+pub use window::{Catalog, Edge, Outcome, Phase, Resident};
 
 /// Without meters the thread goes on waiting this long before it parks, so that a loop of short
 /// meters does not wake it every time.
@@ -272,9 +272,9 @@ impl Hub {
         }
         state.open(methods);
         if interval_ns.is_some() {
-            if !state.thread {
+            if !state.thread.runs {
                 self.want_thread(&mut state);
-            } else if state.parked || interval_ns < state.pace {
+            } else if state.thread.parked || interval_ns < state.thread.pace {
                 self.wake.notify_one();
             }
         }
@@ -373,12 +373,12 @@ impl Hub {
     /// Starts the thread, if the process may have one and if it was not refused just before.
     fn want_thread(self: &Arc<Self>, state: &mut State) {
         let now = clock::monotonic_ns();
-        let refused = state.thread_refused;
+        let refused = state.thread.refused_ns;
         if refused.is_some_and(|then| now.saturating_sub(then) < THREAD_AGAIN_NS) {
             return;
         }
-        state.thread = memory::allows_thread() && self.spawn();
-        state.thread_refused = (!state.thread).then_some(now);
+        state.thread.runs = memory::allows_thread() && self.spawn();
+        state.thread.refused_ns = (!state.thread.runs).then_some(now);
     }
 
     fn spawn(self: &Arc<Self>) -> bool {
@@ -404,29 +404,29 @@ impl Hub {
 
     fn run(&self) {
         let mut state = lock(&self.state);
-        state.sampler_tid = Some(clock::gettid());
+        state.thread.tid = Some(clock::gettid());
         let mut next = clock::monotonic_ns();
         let mut lingered = Duration::ZERO;
         loop {
             let now = clock::monotonic_ns();
             if self.is_retired() {
-                (state.thread, state.sampler_tid) = (false, None);
+                (state.thread.runs, state.thread.tid) = (false, None);
                 return;
             }
-            state.pace = state.shortest_interval();
-            let Some(interval) = state.pace else {
+            state.thread.pace = state.shortest_interval();
+            let Some(interval) = state.thread.pace else {
                 if lingered >= LINGER {
-                    state.parked = true;
+                    state.thread.parked = true;
                     state.idle_since = None;
                     state = self
                         .wake
                         .wait(state)
                         .unwrap_or_else(PoisonError::into_inner);
-                    state.parked = false;
+                    state.thread.parked = false;
                     lingered = Duration::ZERO;
                 } else {
                     lingered += LINGER_STEP;
-                    state.pace = u64::try_from(LINGER_STEP.as_nanos()).ok();
+                    state.thread.pace = u64::try_from(LINGER_STEP.as_nanos()).ok();
                     state = self.pause(state, LINGER_STEP);
                 }
                 next = clock::monotonic_ns();

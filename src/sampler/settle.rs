@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::slots::{Part, Slot, Slots};
 use super::state::{Resting, State};
 use super::subject::Subject;
-use super::window::{Active, Counted, Edge, FirstMove, Follow, Moment, Outcome, Record};
+use super::window::{Active, Counted, Edge, FirstMove, Follow, Moment, Outcome, Record, Resident};
 use crate::attribution::{IDLE_STEP_NS, Interval, Ledger, Split};
 use crate::clock;
 use crate::counter::{Anomalies, Counter};
@@ -514,7 +514,7 @@ impl State {
             let system = self.system.as_mut()?;
             Some((start, system.edge(stat), system.state()))
         });
-        let mut rss = (None, None);
+        let mut resident = Resident::default();
         if record.methods.has(Method::Psutil) {
             let now = self.rss_of(follow);
             let mut peak = now.max(record.rss_peak);
@@ -527,7 +527,10 @@ impl State {
             if high_water > record.high_water {
                 peak = peak.max(high_water);
             }
-            rss = (now, peak);
+            resident = Resident {
+                now_bytes: now,
+                peak_bytes: peak,
+            };
         }
         let anomalies: Vec<Anomalies> = self
             .counters
@@ -575,7 +578,7 @@ impl State {
             methods: record.methods,
             interval_ns: record.interval_ns,
             samples: record.samples,
-            sampler_refused: self.thread_refused.is_some() && record.interval_ns.is_some(),
+            sampler_refused: self.thread.refused_ns.is_some() && record.interval_ns.is_some(),
             scope: follow.subject.scope(),
             other_process: follow.tree.is_some(),
             faults: self.zones[..width]
@@ -643,7 +646,7 @@ impl State {
             tree_count,
             seen,
             system,
-            rss,
+            resident,
             drift_ns: clock_offset() - record.realtime_offset,
         }
     }

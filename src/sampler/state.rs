@@ -74,6 +74,23 @@ impl Source {
     }
 }
 
+/// The background thread that samples.
+#[derive(Debug, Default)]
+pub(super) struct SamplerThread {
+    /// It is there.
+    pub(super) runs: bool,
+    /// Its id, once it runs.
+    pub(super) tid: Option<i32>,
+    /// It waits until a meter comes.
+    pub(super) parked: bool,
+    /// The interval that it keeps, ns.
+    pub(super) pace: Option<u64>,
+    /// When the system last refused one, ns.
+    pub(super) refused_ns: Option<u64>,
+    /// Its CPU time when that was last looked at, ns: in this process, and not the function's.
+    cpu_ns: u64,
+}
+
 pub(super) struct State {
     /// What the process before the fork had open.
     pub(super) inherited: Inherited,
@@ -122,23 +139,11 @@ pub(super) struct State {
     pub(super) rests: Vec<Rest>,
     /// What perf last counted of this process's tree.
     pub(super) tree_count: Option<TreeCount>,
-    /// CPU time of the sampler thread when it was last looked at, ns: in this process, and not the
-    /// function's.
-    sampler_cpu_ns: u64,
-    /// The sampler thread's id, once it runs.
-    pub(super) sampler_tid: Option<i32>,
     /// A row of a timeline in the making.
     pub(super) row: Vec<f64>,
-    /// The background thread is there.
-    pub(super) thread: bool,
-    /// When the system last refused a thread, ns.
-    pub(super) thread_refused: Option<u64>,
-    /// It waits until a meter comes.
-    pub(super) parked: bool,
+    pub(super) thread: SamplerThread,
     /// The files that limit this process, once it has metered more than one window.
     pub(super) watch: Option<Watch>,
-    /// The interval that the thread keeps, ns.
-    pub(super) pace: Option<u64>,
 }
 
 impl State {
@@ -176,13 +181,8 @@ impl State {
             mirrors: Mirrors::default(),
             rests: Vec::new(),
             tree_count: None,
-            sampler_cpu_ns: 0,
-            sampler_tid: None,
             row: Vec::new(),
-            thread: false,
-            thread_refused: None,
-            parked: false,
-            pace: None,
+            thread: SamplerThread::default(),
             watch: None,
         }
     }
@@ -202,10 +202,14 @@ impl State {
 
     /// Closes every source. Nothing runs here any more.
     pub(super) fn close_all(&mut self) {
-        let (thread, tid) = (self.thread, self.sampler_tid);
+        let thread = SamplerThread {
+            runs: self.thread.runs,
+            tid: self.thread.tid,
+            ..SamplerThread::default()
+        };
         *self = Self::new(&self.root);
         self.machine.release();
-        (self.thread, self.sampler_tid) = (thread, tid);
+        self.thread = thread;
     }
 
     /// Opens each source that `methods` ask for and that was not tried before.
@@ -458,10 +462,10 @@ impl State {
     /// CPU time of the sampler thread until now, ns. It works between windows, too: taken from an
     /// earlier look, a window would lose what was used before it began.
     fn sampler_ns(&mut self) -> u64 {
-        if let Some(now) = self.sampler_tid.and_then(clock::thread_cpu_ns) {
-            self.sampler_cpu_ns = now;
+        if let Some(now) = self.thread.tid.and_then(clock::thread_cpu_ns) {
+            self.thread.cpu_ns = now;
         }
-        self.sampler_cpu_ns
+        self.thread.cpu_ns
     }
 
     pub(super) fn own_and_inside(&mut self, methods: Methods, follow: &mut Follow) -> CpuCount {

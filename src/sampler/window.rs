@@ -253,6 +253,15 @@ pub struct Catalog {
     pub holes: Vec<(Method, Hole)>,
 }
 
+/// Resident memory of a process tree, bytes.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Resident {
+    /// At the end of the window.
+    pub now_bytes: Option<u64>,
+    /// At its highest within the window.
+    pub peak_bytes: Option<u64>,
+}
+
 /// Everything known about a window when it ends, before it is made into a reading.
 #[derive(Debug, Clone)]
 pub struct Outcome {
@@ -335,8 +344,8 @@ pub struct Outcome {
     pub seen: Result<SeenWindow, String>,
     /// Edges of the system metrics and the state at the end.
     pub system: Option<(SystemEdge, SystemEdge, SystemState)>,
-    /// Resident memory of the tree at the end and its peak within the window, bytes.
-    pub rss: (Option<u64>, Option<u64>),
+    /// Resident memory of the tree.
+    pub resident: Resident,
     /// How far wall clock and monotonic clock drifted apart within the window, ns.
     pub drift_ns: i128,
 }
