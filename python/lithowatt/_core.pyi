@@ -10,36 +10,6 @@ import numpy as np
 import numpy.typing as npt
 from typing_extensions import Self, disjoint_base
 
-__all__ = [
-    "LAMBDA_MB_PER_VCPU",
-    "STATS_SCHEMA",
-    "TOLERANCE",
-    "Agent",
-    "Meter",
-    "PowerModel",
-    "Probes",
-    "Ring",
-    "__version__",
-    "calibration_path",
-    "cpu_identity",
-    "curve_unused",
-    "divide_energy",
-    "doctor",
-    "fit_curve",
-    "integrate",
-    "lambda_vcpus",
-    "load_probes",
-    "rapl_now",
-    "read_calibration",
-    "relative_difference",
-    "ring_may_be_replaced",
-    "surroundings",
-    "tdp_energy",
-    "unload_probes",
-    "weigh",
-    "write_calibration",
-]
-
 __version__: str
 """The version as Python writes it."""
 STATS_SCHEMA: int
