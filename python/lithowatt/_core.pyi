@@ -16,6 +16,8 @@ STATS_SCHEMA: int
 """Version of the keys of the stats and of what they mean."""
 TOLERANCE: float
 """Relative difference below which two energies of one window agree."""
+IDLE_SOURCES: dict[int, str]
+"""Where idle power comes from, by the number in an account of the agent."""
 LAMBDA_MB_PER_VCPU: float
 """Memory (MiB) that buys one vCPU on AWS Lambda."""
 
@@ -285,6 +287,9 @@ def cpu_identity(root: str | os.PathLike[str] | None = None) -> dict[str, Any]:
 
 def surroundings(root: str | os.PathLike[str] | None = None) -> dict[str, Any]:
     """Container, limits and instance type below ``root``, looked at anew."""
+
+def process_cpu_seconds(pid: int) -> float | None:
+    """CPU time of a process that nobody has waited for yet, s; None when it is gone."""
 
 def place_of_cgroup(path: str) -> tuple[str, str]:
     """What the cgroup at ``path`` is: kind and name. The name may hold what a terminal obeys."""

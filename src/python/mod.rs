@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use crate::definition::Definition;
 use crate::error::Error;
+use crate::machine::facts::IdleSource;
 use crate::meter::{Meter, Options, Scope};
 use crate::model::estimation::Estimation;
 use crate::model::fit;
@@ -481,6 +482,12 @@ fn surroundings(py: Python<'_>, root: Option<PathBuf>) -> PyResult<Bound<'_, PyA
     serialised(py, &machine::environment::Environment::read(&root, cpus))
 }
 
+/// CPU time of a process that nobody has waited for yet, s; `None` when it is gone.
+#[pyfunction]
+fn process_cpu_seconds(pid: i32) -> Option<f64> {
+    crate::clock::process_cpu_ns(pid).map(|ns| ns as f64 * 1e-9)
+}
+
 /// What the cgroup at `path` is: kind and name. The name is not to be trusted by a terminal.
 #[pyfunction]
 fn place_of_cgroup(path: &str) -> (&'static str, String) {
@@ -579,6 +586,13 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", crate::version::python())?;
     module.add("STATS_SCHEMA", stats::SCHEMA)?;
     module.add("TOLERANCE", validate::TOLERANCE)?;
+    let idle_sources = PyDict::new(module.py());
+    for source in IdleSource::ALL {
+        if source != IdleSource::Unknown {
+            idle_sources.set_item(source.number(), source.name())?;
+        }
+    }
+    module.add("IDLE_SOURCES", idle_sources)?;
     module.add_class::<PyMeter>()?;
     module.add_class::<model::PyPowerModel>()?;
     module.add_class::<agent::PyAgent>()?;
@@ -594,6 +608,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(cpu_identity, module)?)?;
     module.add_function(wrap_pyfunction!(rapl_now, module)?)?;
     module.add_function(wrap_pyfunction!(surroundings, module)?)?;
+    module.add_function(wrap_pyfunction!(process_cpu_seconds, module)?)?;
     module.add_function(wrap_pyfunction!(place_of_cgroup, module)?)?;
     module.add_function(wrap_pyfunction!(relative_difference, module)?)?;
     module.add_function(wrap_pyfunction!(integrate, module)?)?;

@@ -28,7 +28,7 @@ RING_PATH = "/run/lithowatt/ring"
 METRICS_ADDRESS = "127.0.0.1:9477"
 """Where the metrics are by default."""
 
-IDLE_SOURCES = {1: "learned", 2: "calibrated", 3: "configured", 4: "modelled"}
+IDLE_SOURCES: dict[int, str] = _core.IDLE_SOURCES
 """Names of the account's idle source (docs/how-to/agent.md); 0 before the first division."""
 
 MOST_GROUP = 2**32 - 2

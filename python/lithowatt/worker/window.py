@@ -12,13 +12,12 @@ import inspect
 import json
 import os
 import sys
-import time
 import warnings
 from collections.abc import Callable
 from types import CodeType
 from typing import Any
 
-from lithowatt import EnergyMeter
+from lithowatt import EnergyMeter, _core
 from lithowatt._support.harmless import Harmless
 from lithowatt.worker.channel import Sink
 
@@ -38,11 +37,7 @@ def children_cpu_time() -> float:
 
 def cpu_time_of(pid: int) -> float:
     """CPU seconds of a process that nobody has waited for yet, 0.0 once somebody has."""
-    try:
-        # The kernel's number for the CPU clock of a process, see clock_getcpuclockid(3).
-        return time.clock_gettime((~pid << 3) | 2)
-    except OSError:
-        return 0.0
+    return _core.process_cpu_seconds(pid) or 0.0
 
 
 class FunctionWindow:
