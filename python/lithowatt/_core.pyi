@@ -288,6 +288,9 @@ def cpu_identity(root: str | os.PathLike[str] | None = None) -> dict[str, Any]:
 def surroundings(root: str | os.PathLike[str] | None = None) -> dict[str, Any]:
     """Container, limits and instance type below ``root``, looked at anew."""
 
+def in_lambda() -> bool:
+    """Whether this process is in an AWS Lambda sandbox."""
+
 def process_cpu_seconds(pid: int) -> float | None:
     """CPU time of a process that nobody has waited for yet, s; None when it is gone."""
 

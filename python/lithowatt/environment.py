@@ -25,24 +25,6 @@ __all__ = ["Environment", "detect_environment"]
 #: Hyper-V guests does not (cloud-init's Azure data source goes by it, too).
 AZURE_ASSET_TAG = "7783-7084-3265-9085-8269-3286-77"
 
-#: Variables that only one service sets: (variable, value it starts with, platform).
-#:
-#: AWS: docs.aws.amazon.com/lambda/latest/dg/configuration-envvars.html and
-#: docs.aws.amazon.com/AmazonECS/latest/developerguide/task-metadata-endpoint-v4.html. Google:
-#: cloud.google.com/run/docs/container-contract and cloud.google.com/functions/docs/configuring/
-#: env-var. Azure: learn.microsoft.com/azure/azure-functions/functions-app-settings and
-#: learn.microsoft.com/azure/container-apps/environment-variables.
-_SERVICES = (
-    ("AWS_LAMBDA_FUNCTION_NAME", "", "aws-lambda"),
-    ("ECS_CONTAINER_METADATA_URI_V4", "", "aws-ecs"),
-    ("AWS_EXECUTION_ENV", "AWS_ECS", "aws-ecs"),
-    ("FUNCTION_TARGET", "", "google-cloud-functions"),
-    ("K_SERVICE", "", "google-cloud-run"),
-    ("CLOUD_RUN_JOB", "", "google-cloud-run"),
-    ("FUNCTIONS_WORKER_RUNTIME", "", "azure-functions"),
-    ("CONTAINER_APP_NAME", "", "azure-container-apps"),
-)
-
 #: Platforms of a Kubernetes pod and of a plain guest, by whose machine it is.
 _PODS = {"aws": "aws-eks", "google": "google-kubernetes-engine", "azure": "azure-kubernetes"}
 _GUESTS = {"aws": "aws-ec2", "google": "google-compute-engine", "azure": "azure-vm"}
@@ -113,7 +95,9 @@ def detect_environment(root: StrPath | None = None) -> Environment:
     top = Path(root or os.environ.get("LITHOWATT_ROOT") or "/")
     cpu = _core.cpu_identity(top)
     around = _core.surroundings(top)
-    platform, provider, evidence = _platform(top, cpu["hypervisor"], around["container_runtime"])
+    platform, provider, evidence = _platform(
+        top, cpu["hypervisor"], around["container_runtime"], around["service"]
+    )
     is_lambda = platform == "aws-lambda"
     memory_gib = around["share"]["memory_gib"]
     return Environment(
@@ -133,17 +117,16 @@ def detect_environment(root: StrPath | None = None) -> Environment:
 
 
 def _platform(
-    top: Path, hypervisor: bool, container: str | None
+    top: Path, hypervisor: bool, container: str | None, service: dict[str, str] | None
 ) -> tuple[str, str | None, list[str]]:
     """Platform, provider, and the evidence."""
     evidence = []
     firmware, shown = _firmware(top)
     if firmware is not None:
         evidence.append(f"dmi: {shown}")
-    for name, start, platform in _SERVICES:
-        value = _variable(name)
-        if value is not None and value.startswith(start):
-            return platform, platform.partition("-")[0], [name, *evidence]
+    if service is not None:
+        platform = service["platform"]
+        return platform, platform.partition("-")[0], [service["variable"], *evidence]
     # Of no other service: EC2 as its own tools and images set it.
     if not (_variable("AWS_EXECUTION_ENV") or "AWS_Lambda_").startswith("AWS_Lambda_"):
         firmware = firmware or "aws"

@@ -8,22 +8,10 @@ use std::path::Path;
 use serde::Serialize;
 
 use super::cpu::CpuIdentity;
+use super::service::{self, Service};
 use super::share::Share;
 use crate::cgroup::identity;
 use crate::model::PowerModel;
-
-/// Variables that a service sets which makes a sandbox for one function: Lambda, Cloud Run and Cloud
-/// Functions, Azure Functions and Container Apps, Function Compute. Their documents are named in
-/// `python/lithowatt/environment.py`; help.aliyun.com/document_detail/422183.html for the last.
-const FUNCTION_SANDBOXES: [&str; 7] = [
-    "AWS_LAMBDA_FUNCTION_NAME",
-    "K_SERVICE",
-    "CLOUD_RUN_JOB",
-    "FUNCTION_TARGET",
-    "FUNCTIONS_WORKER_RUNTIME",
-    "CONTAINER_APP_NAME",
-    "FC_FUNCTION_NAME",
-];
 
 /// The surroundings of this process.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -32,6 +20,8 @@ pub struct Environment {
     pub share: Share,
     /// Memory of the machine, GiB.
     pub memory_gib: Option<f64>,
+    /// The cloud's service that made this sandbox, and the variable that shows it.
+    pub service: Option<Service>,
     /// AWS Lambda's memory size, MB.
     pub lambda_memory_mb: Option<u32>,
     /// "lambda", "ecs", "kubernetes", "docker", "podman", "containerd", "lxc", …
@@ -55,9 +45,9 @@ impl Environment {
     /// Looks round on a machine of `cpus`. Never fails: what is not known is `None`.
     pub fn read(root: &Path, cpus: u32) -> Self {
         let var = |name: &str| env::var(name).ok().filter(|v| !v.is_empty());
-        let lambda = var("AWS_LAMBDA_FUNCTION_NAME").is_some();
-        let ecs = var("ECS_CONTAINER_METADATA_URI_V4").is_some()
-            || var("AWS_EXECUTION_ENV").is_some_and(|v| v.starts_with("AWS_ECS"));
+        let service = Service::found();
+        let lambda = service.is_some_and(|one| one.is_lambda());
+        let ecs = service.is_some_and(|one| one.is_ecs());
         let kubernetes = var("KUBERNETES_SERVICE_HOST").is_some();
         let memory_gib = crate::source::plain::kernel_text(&root.join("proc/meminfo"))
             .ok()
@@ -98,8 +88,8 @@ impl Environment {
                 container_runtime(root)
             },
             // Knative and KEDA set some of the variables in pods of anybody's cluster.
-            function_sandbox: !kubernetes
-                && FUNCTION_SANDBOXES.iter().any(|name| var(name).is_some()),
+            function_sandbox: !kubernetes && service::of_one_function(),
+            service,
             k8s_pod: kubernetes
                 .then(|| var("POD_NAME").or_else(|| var("HOSTNAME")))
                 .flatten(),

@@ -5,5 +5,6 @@ pub mod cpu;
 pub mod environment;
 pub mod facts;
 pub mod rest;
+pub mod service;
 pub mod share;
 pub mod watch;

@@ -482,6 +482,12 @@ fn surroundings(py: Python<'_>, root: Option<PathBuf>) -> PyResult<Bound<'_, PyA
     serialised(py, &machine::environment::Environment::read(&root, cpus))
 }
 
+/// Whether this process is in an AWS Lambda sandbox.
+#[pyfunction]
+fn in_lambda() -> bool {
+    machine::service::in_lambda()
+}
+
 /// CPU time of a process that nobody has waited for yet, s; `None` when it is gone.
 #[pyfunction]
 fn process_cpu_seconds(pid: i32) -> Option<f64> {
@@ -609,6 +615,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(rapl_now, module)?)?;
     module.add_function(wrap_pyfunction!(surroundings, module)?)?;
     module.add_function(wrap_pyfunction!(process_cpu_seconds, module)?)?;
+    module.add_function(wrap_pyfunction!(in_lambda, module)?)?;
     module.add_function(wrap_pyfunction!(place_of_cgroup, module)?)?;
     module.add_function(wrap_pyfunction!(relative_difference, module)?)?;
     module.add_function(wrap_pyfunction!(integrate, module)?)?;

@@ -75,7 +75,7 @@ def instance_metadata(*, ask: bool = True) -> InstanceMetadata:
         return known
     if not ask:
         return _nothing("the metadata service was not asked")
-    if os.environ.get("AWS_LAMBDA_FUNCTION_NAME"):
+    if _core.in_lambda():
         return _nothing("Lambda has no metadata service")
     if os.environ.get("AWS_EC2_METADATA_DISABLED", "").lower() == "true":
         return _nothing("AWS_EC2_METADATA_DISABLED is set")

@@ -41,7 +41,7 @@ from types import ModuleType
 from typing import Any
 
 # At import, so that the extension is loaded before the first task and before any fork.
-from lithowatt import EnergyMeter
+from lithowatt import EnergyMeter, _core
 from lithowatt._support.harmless import Harmless
 from lithowatt._support.settings import enabled
 from lithowatt.worker import task as _task
@@ -247,7 +247,7 @@ def _finish(task: _Task, status: Any) -> None:
     if task.window is not None:
         task.window.restore()
     values = task.values()
-    if "AWS_LAMBDA_FUNCTION_NAME" in os.environ:
+    if _core.in_lambda():
         with Harmless("telling what Lambda bills"):
             values.update(importlib.import_module("lithowatt.aws._sandbox").call_values())
     _merge(status, values)
@@ -455,7 +455,7 @@ def patch(handler: ModuleType, fresh: bool = False) -> bool:
     setattr(namespace, _WRAPPED, (create, run, create_job, runner, init))
     with Harmless("warming up"):
         warm_up(fresh)
-    if "AWS_LAMBDA_FUNCTION_NAME" in os.environ:
+    if _core.in_lambda():
         with Harmless("noting the start of a Lambda sandbox"):
             importlib.import_module("lithowatt.aws._sandbox").loaded(handler)
     return True
