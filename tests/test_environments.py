@@ -392,6 +392,8 @@ class Service:
 def service(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Service]:
     service = Service()
     monkeypatch.setattr(_imds, "IMDS_ADDRESS", service.address)
+    # A thread of this process answers, which a busy machine may keep waiting.
+    monkeypatch.setattr(_imds, "IMDS_BUDGET", 10.0)
     monkeypatch.setenv("LITHOWATT_STATE_DIR", str(tmp_path / "state"))
     yield service
     service.close()
@@ -467,8 +469,12 @@ def test_another_cloud_is_not_asked(service: Service, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("way", ["slow", "dripping"])
 def test_a_slow_service_costs_its_budget(
-    way: str, service: Service, steady: Callable[[Callable[[], None]], None]
+    way: str,
+    service: Service,
+    monkeypatch: pytest.MonkeyPatch,
+    steady: Callable[[Callable[[], None]], None],
 ) -> None:
+    monkeypatch.setattr(_imds, "IMDS_BUDGET", 0.05)
     service.delay = 0.2 if way == "slow" else 0.0
     service.drip = way == "dripping"
 
