@@ -126,7 +126,7 @@ def verdict(findings: list[dict[str, Any]]) -> str:
             zones = ", ".join(by[method]["gives"])
             return f"You get joules by an energy counter ({method}: {zones}), divided by CPU use."
     fix = counter_fix(findings)
-    band = "You get MODELLED joules (95 % band: about a factor of 2)."
+    band = "You get MODELLED joules (95 % band: a factor of 2 to 4 each way, shown with each)."
     if fix is not None:
         return f"{band} To measure them: {fix}"
     why = by["rapl"]["reason"] or "there is no energy counter"
