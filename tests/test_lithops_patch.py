@@ -26,6 +26,7 @@ from lithops_environments import (
 )
 from lithops_patch import TARGETS, Refused, State
 from lithops_patch.__main__ import main
+from lithowatt.cli import lithops as lithops_cli
 from lithowatt.lithops import _status
 from test_lithops_jobs import SILENT, portable
 
@@ -275,7 +276,7 @@ def test_status_and_check_say_the_same_of_the_snippet(
     assert said[0] == f"{handler}: {words}"
     found = _status.status()
     assert (found.layout, found.active, found.reason) == (words, True, None)
-    assert words in _status.render(found)
+    assert words in lithops_cli.render(found)
     assert main(["apply", "--path", str(tmp_path)]) == 2
     refused = capsys.readouterr().err
     assert words in refused and "once more" in refused

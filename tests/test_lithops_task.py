@@ -110,7 +110,7 @@ def test_calls_in_forks_each_pay_the_same_part() -> None:
 import json, os, sys
 sys.path.insert(0, sys.argv[1])
 import test_lithops_task as here
-here._task.EnergyMeter = here.Meter
+here.task.EnergyMeter = here.Meter
 parent = here.worker()
 parent.begin_chunk(4, here.downloaded(1.0))
 for _ in range(2):
