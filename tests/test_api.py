@@ -529,8 +529,7 @@ def full_watts(meter: EnergyMeter) -> float:
     """The model's watts with all CPUs of the machine busy: a sandbox takes no more."""
     around = meter.reading.raw["environment"]
     vcpus, gib = float(around["share"]["machine_cpus"]), around["memory_gib"] or 0.0
-    model = PowerModel.for_machine()._model
-    return float(model.raw_estimation("curve", vcpus, vcpus, gib)[0])
+    return PowerModel.for_machine().share_watts(vcpus, vcpus, gib).total.value
 
 
 def test_the_models_columns_beside_a_counters(tree: StaticTree) -> None:

@@ -197,14 +197,14 @@ def test_the_sandbox_is_charged_and_no_more(tmp_path: Path) -> None:
     busy = cpu / seconds
     model = PowerModel.for_machine(tmp_path)
     vcpus = max(0.5, busy)
-    method = model._model.raw_estimation("curve", vcpus, busy, 0.5)
+    method = model.share_watts(vcpus, busy, 0.5).total
     assert get(meter, "energy_machine") == pytest.approx(method[0] * seconds, rel=0.05)
     # Alone in its sandbox it has the idle power of its CPUs too, but not in the headline: a quota
     # on a machine that others share leaves it a machine.
     assert get(meter, "energy_definition") == "marginal"
     assert get(meter, "energy_consumption") == get(meter, "energy_marginal")
     assert get(meter, "energy_amortised") == pytest.approx(get(meter, "energy_machine"), rel=0.05)
-    whole = model._model.raw_estimation("curve", 64.0, busy, 256.0)
+    whole = model.share_watts(64.0, busy, 256.0).total
     assert get(meter, "energy_amortised") < 0.1 * whole[0] * seconds
     parts = sum(get(meter, f"energy_{part}") for part in ("idle", "others", "marginal"))
     assert parts == pytest.approx(get(meter, "energy_machine"))
@@ -220,7 +220,7 @@ def test_idle_power_is_of_the_quota(tmp_path: Path) -> None:
     with meter:
         time.sleep(0.2)
         machine.rest(0.2)
-    idle = PowerModel.for_machine(tmp_path)._model.raw_estimation("curve", 0.5, 0.0, 0.5)[0]
+    idle = PowerModel.for_machine(tmp_path).share_watts(0.5, 0.0, 0.5).total[0]
     assert get(meter, "energy_machine") == pytest.approx(
         idle * get(meter, "energy_duration"), rel=0.1
     )
@@ -245,7 +245,7 @@ def test_others_outside_the_sandbox_do_not_matter(tmp_path: Path) -> None:
     seconds = get(meter, "energy_duration")
     busy = get(meter, "energy_cpu_time") / seconds
     model = PowerModel.for_machine(tmp_path)
-    watts = model._model.raw_estimation("curve", max(0.5, busy), busy, 0.5)[0]
+    watts = model.share_watts(max(0.5, busy), busy, 0.5).total[0]
     assert get(meter, "energy_amortised") == pytest.approx(watts * seconds, rel=0.05)
 
 
@@ -275,7 +275,7 @@ def test_another_process_is_not_in_our_sandbox(tmp_path: Path) -> None:
     machine = Machine(tmp_path, V2)
     meter = metered(machine, pid=os.getppid())
     assert meter.reading.raw["sandbox"] is None
-    idle = PowerModel.for_machine(tmp_path)._model.raw_estimation("curve", 64.0, 0.0, 256.0)[0]
+    idle = PowerModel.for_machine(tmp_path).share_watts(64.0, 0.0, 256.0).total[0]
     assert get(meter, "energy_machine") > 0.8 * idle * get(meter, "energy_duration")
 
 

@@ -129,14 +129,6 @@ class PowerModel:
         Raises:
             UnknownMethodError: For another estimation than ``curve``, ``vcpu`` and ``tdp_based``.
         """
-    def raw_estimation(
-        self, estimation: str, vcpus: float, busy_vcpus: float, memory_gib: float
-    ) -> tuple[float, float, float, str]:
-        """The first of :meth:`raw_share_power`, and the name of the method.
-
-        Raises:
-            UnknownMethodError: For another estimation.
-        """
     def describe(self) -> str:
         """The model's name, as in a reading's method."""
     def tdp(self) -> tuple[float | None, str]:

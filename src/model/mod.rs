@@ -530,11 +530,7 @@ impl PowerModel {
         let share = vcpus / self.host_threads;
 
         let idle = self.curve.idle_w * share;
-        let active = if busy > 0.0 {
-            self.curve.active(busy / vcpus) * share
-        } else {
-            0.0
-        };
+        let active = self.active_share(&self.curve, vcpus, busy);
         // The rest of the host matters in proportion to how much of it is not ours.
         let others = 1.0 - share;
         let spread = if others > 0.0 {
@@ -551,15 +547,21 @@ impl PowerModel {
     /// An energy counter on a small virtual machine is that machine's: the cores that only its
     /// host's processor has wake nothing there.
     pub fn active_watts_of_cores(&self, vcpus: f64, busy_vcpus: f64, cores: f64) -> f64 {
-        let vcpus = at_least_zero(vcpus);
-        if vcpus == 0.0 {
-            return 0.0;
-        }
         let curve = Curve {
             cores_per_socket: cores.max(1.0).min(self.curve.cores_per_socket),
             ..self.curve
         };
-        curve.active(at_least_zero(busy_vcpus) / vcpus) * vcpus / self.host_threads
+        let vcpus = at_least_zero(vcpus);
+        self.active_share(&curve, vcpus, at_least_zero(busy_vcpus).min(vcpus))
+    }
+
+    /// Watts above idle of `vcpus` by the host's `curve`, `busy` of them busy.
+    fn active_share(&self, curve: &Curve, vcpus: f64, busy: f64) -> f64 {
+        if busy > 0.0 {
+            curve.active(busy / vcpus) * (vcpus / self.host_threads)
+        } else {
+            0.0
+        }
     }
 
     fn banded(&self, idle: f64, active: f64, spread: Spread) -> RawPower {

@@ -91,20 +91,6 @@ impl PyPowerModel {
         ))
     }
 
-    /// The first of [`PyPowerModel::raw_share_power`].
-    fn raw_estimation(
-        &self,
-        estimation: &str,
-        vcpus: f64,
-        busy_vcpus: f64,
-        memory_gib: f64,
-    ) -> PyResult<Parts> {
-        let estimation = super::named_estimation(estimation)?;
-        let power = estimation.power(&self.inner, vcpus, busy_vcpus, memory_gib);
-        let (low, high) = power.band();
-        Ok((power.total(), low, high, estimation.method(&self.inner)))
-    }
-
     fn describe(&self) -> String {
         self.inner.describe()
     }

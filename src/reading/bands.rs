@@ -45,16 +45,34 @@ impl Bands {
 
     /// The energy above idle of something that had `share` of the busy time.
     pub fn part(&self, share: Share) -> Energy {
-        let value = share.value * self.active();
-        let of = |(active, _): End| share.value * active - value;
-        let mut changes: Vec<[f64; 2]> = self.doubts().iter().map(|ends| ends.map(of)).collect();
-        changes.push([share.low, share.high].map(|share| share * self.active() - value));
+        self.charged(share.value * self.active(), share, |active, _, share| {
+            share * active
+        })
+    }
+
+    /// The band of `value`, which is charged by the energies above idle and at idle and by a share
+    /// (`of`): what is not known of the machine's energy and of idle's are doubts, and the share is
+    /// one, too.
+    pub(super) fn charged(
+        &self,
+        value: f64,
+        share: Share,
+        of: impl Fn(f64, f64, f64) -> f64,
+    ) -> Energy {
+        let (active, idle) = (self.active(), self.idle.joules);
+        let base = of(active, idle, share.value);
+        let mut changes: Vec<[f64; 2]> = self
+            .doubts()
+            .iter()
+            .map(|ends| ends.map(|(active, idle)| of(active, idle, share.value) - base))
+            .collect();
+        changes.push([share.low, share.high].map(|share| of(active, idle, share) - base));
         around(value, &changes)
     }
 }
 
 /// The band round `value` that independent changes make: what each doubt adds at its two ends, J.
-pub(super) fn around(value: f64, changes: &[[f64; 2]]) -> Energy {
+fn around(value: f64, changes: &[[f64; 2]]) -> Energy {
     let down: Vec<f64> = changes.iter().map(|[a, b]| a.min(*b).min(0.0)).collect();
     let up: Vec<f64> = changes.iter().map(|[a, b]| a.max(*b).max(0.0)).collect();
     Energy {

@@ -1,6 +1,6 @@
 //! The energy of the call with its band: its share of what was measured, or the model's.
 
-use super::bands::{Bands, around};
+use super::bands::Bands;
 use super::divided::Divided;
 use super::{Energy, Headline, MethodReading, Quality};
 use crate::definition::Definition;
@@ -47,20 +47,13 @@ impl<'d> Charge<'d> {
         part * active + idle_part * idle
     }
 
-    /// The call's energy with its band, J: what is not known of the machine's energy and of idle's
-    /// are doubts, and the share is one, too.
+    /// The call's energy with its band, J.
     fn band(&self, bands: &Bands) -> Energy {
-        let (value, share) = (self.divided.joules(), self.divided.share);
-        let (active, idle) = (bands.active(), bands.idle.joules);
-        let base = self.of(active, idle, share.value);
-        let mut changes: Vec<[f64; 2]> = bands
-            .doubts()
-            .iter()
-            .map(|ends| ends.map(|(active, idle)| self.of(active, idle, share.value) - base))
-            .collect();
-        let ends = [share.low, share.high];
-        changes.push(ends.map(|share| self.of(active, idle, share) - base));
-        around(value, &changes)
+        bands.charged(
+            self.divided.joules(),
+            self.divided.share,
+            |active, idle, share| self.of(active, idle, share),
+        )
     }
 }
 
