@@ -22,6 +22,7 @@ from pathlib import Path
 
 import pytest
 
+import snippets
 from lithowatt.cli import _parser
 from lithowatt.profiles import write_profile
 
@@ -136,19 +137,7 @@ def test_the_python_of_a_page_runs(page: str, tmp_path: Path) -> None:
         pytest.importorskip("lithops")
     if "a.json" in program:
         _profiles(tmp_path)
-    script = tmp_path / "page.py"
-    script.write_text(program, "utf-8")
-    here = Path(sys.executable).parent
-    env = {
-        **os.environ,
-        "PATH": f"{here}{os.pathsep}{os.environ['PATH']}",  # an activated venv
-        "HOME": str(tmp_path),
-        "TMPDIR": str(tmp_path),
-    }
-    done = subprocess.run(
-        [sys.executable, str(script)], env=env, cwd=tmp_path, capture_output=True, text=True
-    )
-    assert done.returncode == 0, f"{page}: {done.stderr}"
+    snippets.run(program, tmp_path)
 
 
 @pytest.mark.parametrize("block", PYTHON, ids=lambda block: block.name)

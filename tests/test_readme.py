@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import inspect
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+import snippets
 from lithowatt import EnergyMeter
 
 TOP = Path(__file__).parent.parent
@@ -24,23 +22,11 @@ SNIPPETS = re.findall(r"^```python\n(.*?)^```", README.read_text("utf-8"), re.DO
 def test_a_snippet_of_the_readme_runs(snippet: str, tmp_path: Path) -> None:
     if "lithops" in snippet:
         pytest.importorskip("lithops")
-    script = tmp_path / "snippet.py"
-    script.write_text(snippet, "utf-8")
-    here = Path(sys.executable).parent
-    env = {
-        **os.environ,
-        "PATH": f"{here}{os.pathsep}{os.environ['PATH']}",  # an activated venv
-        "HOME": str(tmp_path),
-        "TMPDIR": str(tmp_path),
-    }
-    done = subprocess.run(
-        [sys.executable, str(script)], env=env, cwd=tmp_path, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
+    printed = snippets.run(snippet, tmp_path)
     if "print(" not in snippet:
         return
-    assert re.search(r"\d\.\d+", done.stdout), done.stdout
-    assert "None" not in done.stdout.splitlines()[0]
+    assert re.search(r"\d\.\d+", printed), printed
+    assert "None" not in printed.splitlines()[0]
 
 
 def test_the_signature_is_the_meters() -> None:

@@ -9,7 +9,7 @@ True
 
 from __future__ import annotations
 
-from lithowatt._support.lazy import attach
+from lithowatt._support import attach
 
 TYPE_CHECKING = False  # without importing typing, which costs more than all of this module
 if TYPE_CHECKING:

@@ -5,11 +5,19 @@ from __future__ import annotations
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from typing import Any
 
 
 def number(what: str, value: object) -> float:
     """A finite number, or a :class:`TypeError` or :class:`ValueError` that names it."""
+    return _finite(what, value, "a finite number", None)
+
+
+def not_negative(what: str, value: object) -> float:
+    """A finite number of 0 or more, or a :class:`TypeError` or :class:`ValueError`."""
+    return _finite(what, value, "a finite number of 0 or more", 0.0)
+
+
+def _finite(what: str, value: object, wanted: str, least: float | None) -> float:
     from math import isfinite
     from numbers import Real
 
@@ -20,8 +28,8 @@ def number(what: str, value: object) -> float:
         result = float(value)
     except OverflowError:
         result = float("inf")
-    if not isfinite(result):
-        raise ValueError(f"{what} must be a finite number, not {shown(value)}")
+    if not isfinite(result) or (least is not None and result < least):
+        raise ValueError(f"{what} must be {wanted}, not {shown(value)}")
     return result
 
 
@@ -44,23 +52,3 @@ def closest(given: object, known: Iterable[str], most: int = 3) -> str:
     like = get_close_matches(str(given)[:80].lower(), [name.lower() for name in names], most, 0.4)
     found = [name for name in names if name.lower() in like] or names[:most]
     return f"closest are {', '.join(found)}, of {len(names)}"
-
-
-def not_negative(name: str, value: Any) -> float:
-    """A finite number of 0 or more.
-
-    Raises:
-        TypeError, ValueError: Naming the argument and what was given.
-    """
-    import math
-    from numbers import Real
-
-    if isinstance(value, bool) or not isinstance(value, Real):
-        raise TypeError(f"{name} must be a number, not {repr(value)[:80]}")
-    try:
-        number = float(value)
-    except OverflowError:
-        number = math.inf
-    if not (math.isfinite(number) and number >= 0):
-        raise ValueError(f"{name} must be a finite number of 0 or more, not {repr(value)[:80]}")
-    return number

@@ -8,7 +8,7 @@ True
 
 from __future__ import annotations
 
-from lithowatt._support.lazy import attach
+from lithowatt._support import attach
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

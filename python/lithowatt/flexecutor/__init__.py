@@ -20,7 +20,7 @@ gets an estimate from the client, with a wide band and marked `modelled`.
 
 from __future__ import annotations
 
-from lithowatt._support.lazy import attach
+from lithowatt._support import attach
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

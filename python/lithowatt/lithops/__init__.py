@@ -32,7 +32,7 @@ import importlib
 import sys
 from typing import TYPE_CHECKING
 
-from lithowatt._support.lazy import attach
+from lithowatt._support import attach
 
 if TYPE_CHECKING:
     from lithowatt.cli.lithops import add_cli, main_status

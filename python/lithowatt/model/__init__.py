@@ -10,7 +10,7 @@ in J, powers in W, times in s, memory in MB (MiB, as AWS counts it).
 
 from __future__ import annotations
 
-from lithowatt._support.lazy import attach
+from lithowatt._support import attach
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ Configuration(cpu=1, memory_mb=512, workers=4)
 
 from __future__ import annotations
 
-from lithowatt._support.lazy import attach
+from lithowatt._support import attach
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
