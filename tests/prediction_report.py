@@ -78,7 +78,8 @@ def truth(path: Path, arch: str) -> dict[Place, Truth]:
             )
         }  # fmt: skip
         model = PowerModel.for_lambda(int(key.memory_mb), arch)
-        vcpus, gb = key.memory_mb / 1769, key.memory_mb / 1024
+        # Lambda's megabytes are 2**20 bytes, the power of memory is per 10**9.
+        vcpus, gb = key.memory_mb / 1769, key.memory_mb * 2**20 / 1e9
         times, cpus, joules, dollars = [], [], [], []
         for index, worker in enumerate(columns["worker_time_execution"]):
             phases = [columns[p][index] for p in ("cold_start", "read", "compute", "write")]

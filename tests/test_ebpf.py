@@ -213,8 +213,16 @@ def test_attribution_on_the_simulated_machine(live: None, probes: Any, steady: A
         print(*ebpf_report.table([list(outcomes.values())]), sep="\n")
         for kind, o in outcomes.items():
             assert o.method == "rapl+ebpf"
-            # perf's clock, which the simulated machine goes by, stops within a child's exit.
-            assert abs(o.error_probes) < (0.25 if kind == "forker" else 0.05), o
+            # The simulated machine goes by perf's clock. That stops within a child's exit, so of
+            # many children it misses a part; and it runs while the kernel switches to a thread:
+            # 7 % of what a thread takes that only wakes and sleeps. There, joules are compared
+            # by CPU second, and seconds with the kernel's own.
+            if kind == "forker":
+                assert abs(o.error_probes) < 0.35, o
+                continue
+            assert o.cpu_probes == pytest.approx(o.cpu_clocks, rel=0.05), o
+            assert o.probes / o.cpu_probes == pytest.approx(o.truth / o.cpu_truth, rel=0.05), o
+            assert abs(o.error_probes) < 0.12, o
         # Children that nobody waits for are not in any clock that can be read afterwards.
         assert outcomes["forker"].cpu_clocks < 0.85 * outcomes["forker"].cpu_truth
         assert outcomes["forker"].cpu_probes > 0.99 * outcomes["forker"].cpu_truth

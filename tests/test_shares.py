@@ -217,9 +217,10 @@ def test_idle_power_is_of_the_quota(tmp_path: Path) -> None:
     meter = EnergyMeter(root=machine.root, interval=None)
     with meter:
         pass
+    start = time.monotonic()
     with meter:
         time.sleep(0.2)
-        machine.rest(0.2)
+        machine.rest(time.monotonic() - start)
     idle = PowerModel.for_machine(tmp_path).share_watts(0.5, 0.0, 0.5).total[0]
     assert get(meter, "energy_machine") == pytest.approx(
         idle * get(meter, "energy_duration"), rel=0.1
