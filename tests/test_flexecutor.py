@@ -266,7 +266,7 @@ def test_whatever_fails_in_metering_the_call_goes_on(monkeypatch):
     monkeypatch.setattr("lithowatt.flexecutor._worker.EnergyMeter", broken)
     assert metered_stage(stage)(Context())[0] == "result"
     monkeypatch.undo()
-    for method in ("enter_phase", "leave_phase", "stop", "stats"):
+    for method in ("_enter_phase", "_leave_phase", "stop", "stats"):
         monkeypatch.setattr(EnergyMeter, method, broken, raising=False)
         assert metered_stage(stage)(Context())[0] == "result"
         monkeypatch.undo()

@@ -124,14 +124,14 @@ m.start()
 spin(0.2)
 held = fill()
 asked = 0
-for ask in (lambda: m.reading, lambda: m.stats(), lambda: m.stats_json(), lambda: m.raw_timeline()):
+for ask in (lambda: m.reading, m.stats, m.stats_json, m._raw_timeline):
     try:
         ask()
     except MemoryError:
         pass
     asked += 1
 m.stop()
-for ask in (lambda: m.reading, lambda: m.stats(), lambda: m.stats_json(), lambda: m.raw_timeline()):
+for ask in (lambda: m.reading, m.stats, m.stats_json, m._raw_timeline):
     try:
         ask()
     except MemoryError:

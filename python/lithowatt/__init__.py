@@ -13,6 +13,17 @@ from lithowatt._support import attach
 
 TYPE_CHECKING = False  # without importing typing, which costs more than all of this module
 if TYPE_CHECKING:
+    from lithowatt import aws as aws
+    from lithowatt import carbon as carbon
+    from lithowatt import cost as cost
+    from lithowatt import environment as environment
+    from lithowatt import errors as errors
+    from lithowatt import flexecutor as flexecutor
+    from lithowatt import lithops as lithops
+    from lithowatt import model as model
+    from lithowatt import monitors as monitors
+    from lithowatt import profiles as profiles
+    from lithowatt import validate as validate
     from lithowatt._core import __version__ as __version__
     from lithowatt.errors import (
         AgentError,
@@ -31,11 +42,12 @@ if TYPE_CHECKING:
     )
     from lithowatt.estimate import Estimate
     from lithowatt.lithops._manager import EnergyManager
+    from lithowatt.meter._doctor import MethodStatus, doctor
     from lithowatt.meter._measure import measure
-    from lithowatt.meter._meter import EnergyMeter
-    from lithowatt.meter._reading import Domains, Reading
+    from lithowatt.meter._meter import EnergyMeter, PhaseMark
+    from lithowatt.meter._reading import Domains, Phase, Reading
     from lithowatt.meter._timeline import Timeline
-    from lithowatt.model._power import PowerModel
+    from lithowatt.model._power import PowerModel, SharePower
 
 __all__ = [
     "AgentError",
@@ -48,9 +60,13 @@ __all__ = [
     "LithowattError",
     "MalformedValueError",
     "MeterStateError",
+    "MethodStatus",
+    "Phase",
+    "PhaseMark",
     "PowerModel",
     "ProcessNotFoundError",
     "Reading",
+    "SharePower",
     "Timeline",
     "UnavailableError",
     "UnknownDefinitionError",
@@ -59,6 +75,7 @@ __all__ = [
     "UnreadableFileError",
     "UnwritableFileError",
     "__version__",
+    "doctor",
     "measure",
 ]
 
@@ -75,46 +92,52 @@ def _expect_whole_extension() -> None:
 _expect_whole_extension()
 
 
-#: Names of this package, and the module of each; a module of its own has no other home.
-__getattr__ = attach(
-    __name__,
-    globals(),
-    {
-        "AgentError": "lithowatt.errors",
-        "ConflictingOptionsError": "lithowatt.errors",
-        "Domains": "lithowatt.meter._reading",
-        "EnergyManager": "lithowatt.lithops._manager",
-        "EnergyMeter": "lithowatt.meter._meter",
-        "Estimate": "lithowatt.estimate",
-        "InvalidIntervalError": "lithowatt.errors",
-        "LithowattError": "lithowatt.errors",
-        "MalformedValueError": "lithowatt.errors",
-        "MeterStateError": "lithowatt.errors",
-        "PowerModel": "lithowatt.model._power",
-        "ProcessNotFoundError": "lithowatt.errors",
-        "Reading": "lithowatt.meter._reading",
-        "Timeline": "lithowatt.meter._timeline",
-        "UnavailableError": "lithowatt.errors",
-        "UnknownDefinitionError": "lithowatt.errors",
-        "UnknownMethodError": "lithowatt.errors",
-        "UnknownScopeError": "lithowatt.errors",
-        "UnreadableFileError": "lithowatt.errors",
-        "UnwritableFileError": "lithowatt.errors",
-        "__version__": "lithowatt._core",
-        "measure": "lithowatt.meter._measure",
-        "aws": "",
-        "carbon": "",
-        "cost": "",
-        "environment": "",
-        "errors": "",
-        "flexecutor": "",
-        "lithops": "",
-        "model": "",
-        "monitors": "",
-        "profiles": "",
-        "validate": "",
-    },
-)
+if not TYPE_CHECKING:  # to a type checker a name that is not here is a mistake
+    #: Names of this package, and the module of each; a module of its own has no other home.
+    __getattr__ = attach(
+        __name__,
+        globals(),
+        {
+            "AgentError": "lithowatt.errors",
+            "ConflictingOptionsError": "lithowatt.errors",
+            "Domains": "lithowatt.meter._reading",
+            "EnergyManager": "lithowatt.lithops._manager",
+            "EnergyMeter": "lithowatt.meter._meter",
+            "Estimate": "lithowatt.estimate",
+            "InvalidIntervalError": "lithowatt.errors",
+            "LithowattError": "lithowatt.errors",
+            "MalformedValueError": "lithowatt.errors",
+            "MeterStateError": "lithowatt.errors",
+            "MethodStatus": "lithowatt.meter._doctor",
+            "Phase": "lithowatt.meter._reading",
+            "PhaseMark": "lithowatt.meter._meter",
+            "PowerModel": "lithowatt.model._power",
+            "ProcessNotFoundError": "lithowatt.errors",
+            "Reading": "lithowatt.meter._reading",
+            "SharePower": "lithowatt.model._power",
+            "Timeline": "lithowatt.meter._timeline",
+            "UnavailableError": "lithowatt.errors",
+            "UnknownDefinitionError": "lithowatt.errors",
+            "UnknownMethodError": "lithowatt.errors",
+            "UnknownScopeError": "lithowatt.errors",
+            "UnreadableFileError": "lithowatt.errors",
+            "UnwritableFileError": "lithowatt.errors",
+            "__version__": "lithowatt._core",
+            "doctor": "lithowatt.meter._doctor",
+            "measure": "lithowatt.meter._measure",
+            "aws": "",
+            "carbon": "",
+            "cost": "",
+            "environment": "",
+            "errors": "",
+            "flexecutor": "",
+            "lithops": "",
+            "model": "",
+            "monitors": "",
+            "profiles": "",
+            "validate": "",
+        },
+    )
 
 
 def __dir__() -> list[str]:

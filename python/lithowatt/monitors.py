@@ -19,8 +19,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import os
     from collections.abc import Sequence
-    from types import EllipsisType
-    from typing import Any
+    from typing import Any, Literal
 
     StrPath = str | os.PathLike[str]
 
@@ -64,7 +63,7 @@ class _Monitor:
         process_id: int | None = None,
         *,
         root: StrPath | None = None,
-        interval: float | EllipsisType | None = ...,
+        interval: float | Literal["auto"] | None = "auto",
         meter: EnergyMeter | None = None,
     ) -> None:
         self._root = root
@@ -132,7 +131,7 @@ class RAPLMonitor(_Monitor):
         self,
         *,
         root: StrPath | None = None,
-        interval: float | EllipsisType | None = ...,
+        interval: float | Literal["auto"] | None = "auto",
         meter: EnergyMeter | None = None,
     ) -> None:
         super().__init__(root=root, interval=interval, meter=meter)
@@ -318,7 +317,7 @@ class LocalhostEnergyMonitor:
         process_id: int | None = None,
         *,
         root: StrPath | None = None,
-        interval: float | EllipsisType | None = ...,
+        interval: float | Literal["auto"] | None = "auto",
     ) -> None:
         self._root = root
         #: The meter behind all four. It uses kernel probes that are loaded and loads none.

@@ -59,7 +59,7 @@ def run(arguments: argparse.Namespace) -> int:
     shown = " ".join(arguments.command).encode("utf-8", "replace").decode("utf-8")
     meter = EnergyMeter(
         methods=arguments.methods,
-        interval=... if arguments.interval is None else arguments.interval,
+        interval="auto" if arguments.interval is None else arguments.interval,
         label=shown,
         root=arguments.root,
         definition=arguments.definition,
@@ -202,7 +202,7 @@ def render(reading: Reading, code: int) -> str:
     ]
     headline = reading.headline
     if headline is None:
-        lines += _wrapped(f"no energy: {reading.raw['headline_reason']}")
+        lines += _wrapped(f"no energy: {reading.reason}")
     else:
         of = {"marginal": "above idle", "amortised": "with its share of idle power"}
         band = headline.value, headline.high - headline.low
@@ -224,7 +224,7 @@ def render(reading: Reading, code: int) -> str:
             _digits(part, *band) if (part := getattr(reading, name)) is not None else "?"
             for name in ("machine", "idle", "marginal", "others")
         )
-        source = reading.raw["headline"]["idle_source"]
+        source = reading.idle_source
         rows.append(
             ("machine", whole, f"J   = {idle} idle ({source}) + {own} this + {others} others")
         )
@@ -282,7 +282,7 @@ def _as_json(reading: Reading, command: list[str], code: int) -> dict[str, Any]:
     model = reading.model
     methods["model"] = {
         "available": model is not None,
-        "source": reading.raw["model_source"],
+        "source": reading.model_source,
         "joules": None if model is None else model.value,
     }
     return {
@@ -297,7 +297,7 @@ def _as_json(reading: Reading, command: list[str], code: int) -> dict[str, Any]:
         "quality": reading.quality,
         "method": reading.method,
         "definition": reading.definition,
-        "reason": reading.raw["headline_reason"],
+        "reason": reading.reason,
         "marginal": reading.marginal,
         "amortised": reading.amortised,
         "idle": reading.idle,
@@ -327,7 +327,7 @@ def _as_rows(reading: Reading) -> list[list[Any]]:
             "headline",
             "function",
             headline,
-            headline.source if headline else f"unavailable: {reading.raw['headline_reason']}",
+            headline.source if headline else f"unavailable: {reading.reason}",
         )
     ]
     for name, domains in (("rapl", reading.rapl), ("perf", reading.perf)):
@@ -335,5 +335,5 @@ def _as_rows(reading: Reading) -> list[list[Any]]:
             reason = domains.reasons.get(domain)
             source = f"unavailable: {reason}" if reason else domains.source
             rows.append(row(name, domain, domains.estimate(domain), source))
-    rows.append(row("model", "function", reading.model, reading.raw["model_source"]))
+    rows.append(row("model", "function", reading.model, reading.model_source))
     return rows

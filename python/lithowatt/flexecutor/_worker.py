@@ -78,10 +78,10 @@ class _Session:
         """Ends the phase that is on, and begins another unless it is None."""
         with Harmless("marking a phase"):
             if self._phase is not None:
-                self._meter.leave_phase(self._phase)
+                self._meter._leave_phase(self._phase)
             self._phase = phase
             if phase is not None:
-                self._meter.enter_phase(phase)
+                self._meter._enter_phase(phase)
 
     def finish(self, result: Any) -> None:
         """Leaves the energy on the times that the call returned."""

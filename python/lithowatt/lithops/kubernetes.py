@@ -16,7 +16,7 @@ from lithowatt.meter._meter import EnergyMeter
 
 if TYPE_CHECKING:
     import os
-    from types import EllipsisType
+    from typing import Literal
 
     from lithowatt.meter._reading import Reading
 
@@ -48,7 +48,7 @@ class _PodMonitor:
     _methods: tuple[str, ...] = ()
 
     def __init__(
-        self, *, root: StrPath | None = None, interval: float | EllipsisType | None = ...
+        self, *, root: StrPath | None = None, interval: float | Literal["auto"] | None = "auto"
     ) -> None:
         self._root = root
         self.meter = EnergyMeter(methods=self._methods, interval=interval, root=root)

@@ -24,9 +24,9 @@ class Metering(Protocol):
 
     def stop(self) -> None: ...
 
-    def resume(self) -> None: ...
+    def _resume(self) -> None: ...
 
-    def suspend(self) -> None: ...
+    def _suspend(self) -> None: ...
 
 
 class _Steps:
@@ -44,16 +44,16 @@ class _Steps:
         meter = self._meter
         if meter is None or not meter.running:
             return self._plain_step(method, *args)
-        meter.resume()
+        meter._resume()
         try:
             result = method(*args)
         except BaseException:
             # However it ended, there is nothing left in it to be closed.
             self._ended = True
-            meter.suspend()
+            meter._suspend()
             self._finish()
             raise
-        meter.suspend()
+        meter._suspend()
         return result
 
     def _plain_step(self, method: Callable[..., Any], *args: Any) -> Any:

@@ -23,8 +23,10 @@ from lithowatt.meter._reading import Reading
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from types import EllipsisType, TracebackType
-    from typing import Any, NamedTuple, TypeVar
+    from types import TracebackType
+    from typing import Any, Literal, NamedTuple, TypeVar
+
+    from typing_extensions import Self
 
     from lithowatt.meter._timeline import Timeline
 
@@ -49,7 +51,7 @@ def _compact() -> bool:
 _SAMPLES_PICKLED = 10_000
 
 
-class EnergyMeter(Meter):
+class EnergyMeter:
     """Meters the energy between start and stop.
 
     Use it as a context manager (``with``, or ``async with`` for the whole process), by ``start()``
@@ -61,11 +63,13 @@ class EnergyMeter(Meter):
     too, unless that has more than 10 000 samples.
 
     Args:
-        methods: ``"auto"`` (the environment's ``ENERGY_METHODS``; all that work here if that is
-            not set), ``"all"``, or names among ``rapl``, ``perf``, ``ebpf``, ``psutil``,
-            ``tdp``/``model``, as a string with commas or a sequence.
-        interval: Seconds between samples of the background thread, 0.001 to 3600; by default
-            ``ENERGY_COLLECTION_INTERVAL`` (ms) or 0.1. ``None``: no thread, edges only.
+        methods: What is asked for, as a string with commas or a sequence: ``"auto"`` (what the
+            environment's ``ENERGY_METHODS`` names, else all that work here), ``"all"`` (whatever
+            the environment names), or names among ``rapl``, ``perf``, ``ebpf``, ``psutil``,
+            ``tdp``/``model``.
+        interval: Seconds between samples of the background thread, 0.001 to 3600; ``None``: no
+            thread, the window's edges only; ``"auto"``: the environment's
+            ``ENERGY_COLLECTION_INTERVAL`` (ms), else 0.1.
         pid: Process to meter instead of this one.
         children: Count descendants too, those that die within the window included.
         scope: ``"process"``, ``"thread"`` (the one that starts the meter) or ``"task"`` (one
@@ -97,15 +101,18 @@ class EnergyMeter(Meter):
         True
     """
 
-    __slots__ = ("_options", "_past")
+    __slots__ = ("__weakref__", "_core", "_options", "_past")
+    #: What measures; one of its own, so that nothing of the engine is part of this class.
+    _core: Meter
     _options: dict[str, Any]
     #: The last window of the meter that this one is a copy of, until it is started itself.
     _past: _Past | None
 
-    def __new__(
-        cls,
+    def __init__(
+        self,
         methods: str | Sequence[str] = "auto",
-        interval: float | EllipsisType | None = ...,
+        *,
+        interval: float | Literal["auto"] | None = "auto",
         pid: int | None = None,
         children: bool = True,
         scope: str = "process",
@@ -115,21 +122,7 @@ class EnergyMeter(Meter):
         enabled: bool | None = None,
         estimation: str | None = None,
         definition: str | None = None,
-    ) -> EnergyMeter:
-        self = Meter.__new__(
-            cls,
-            methods,
-            interval,
-            pid,
-            children,
-            scope,
-            cgroup,
-            label,
-            root,
-            enabled,
-            estimation,
-            definition,
-        )
+    ) -> None:
         self._options = {
             "methods": methods,
             "interval": interval,
@@ -143,15 +136,16 @@ class EnergyMeter(Meter):
             "estimation": estimation,
             "definition": definition,
         }
+        sampled = ... if isinstance(interval, str) and interval == "auto" else interval
+        self._core = Meter(**{**self._options, "interval": sampled})
         self._past = None
-        return self
 
     @classmethod
     def _absent(cls, reason: str, options: dict[str, Any]) -> EnergyMeter:
-        """A meter that measures nothing, with a reason, as where what it was to meter is gone."""
+        """A meter that measures nothing and has the reason, as where its subject is gone."""
+        self = cls.__new__(cls)
         # Nothing is left to the environment, whose settings may be what is wrong.
-        self = Meter.__new__(
-            cls,
+        self._core = Meter(
             "psutil",
             None,
             label=options.get("label"),
@@ -175,7 +169,7 @@ class EnergyMeter(Meter):
     def __reduce__(self) -> tuple[Any, ...]:
         past = self._past
         try:
-            reading, stats = super().raw_reading(), super().raw_stats(False)
+            reading, stats = self._core.raw_reading(), self._core.raw_stats(False)
         except MeterStateError:
             pass  # never started here
         else:
@@ -185,45 +179,89 @@ class EnergyMeter(Meter):
 
     def _samples(self) -> tuple[Any, ...] | None:
         try:
-            raw = super().raw_timeline()
+            raw = self._core.raw_timeline()
         except ImportError:  # there is no NumPy to make its arrays of
             return None
         return None if raw is None or len(raw[0]) > _SAMPLES_PICKLED else raw
 
-    def raw_reading(self) -> dict[str, Any]:
+    def _raw_reading(self) -> dict[str, Any]:
         try:
-            return super().raw_reading()
+            return self._core.raw_reading()
         except MeterStateError:
             if self._past is None:
                 raise
             return self._past.reading
 
-    def raw_stats(self, compact: bool) -> dict[str, Any]:
+    def _raw_stats(self, compact: bool) -> dict[str, Any]:
         try:
-            return super().raw_stats(compact)
+            return self._core.raw_stats(compact)
         except MeterStateError:
             if self._past is None:
                 raise
             stats = self._past.stats.items()
             return {key: value for key, value in stats if value is not None or not compact}
 
-    def raw_stats_json(self, compact: bool) -> bytes:
+    def _raw_stats_json(self, compact: bool) -> bytes:
         try:
-            return super().raw_stats_json(compact)
+            return self._core.raw_stats_json(compact)
         except MeterStateError:
             import json
 
-            return json.dumps(self.raw_stats(compact)).encode()
+            return json.dumps(self._raw_stats(compact)).encode()
 
-    def raw_timeline(self) -> Any:
+    def _raw_timeline(self) -> Any:
         try:
-            return super().raw_timeline()
+            return self._core.raw_timeline()
         except MeterStateError:
             if self._past is None:
                 raise
             return self._past.timeline
 
-    def __enter__(self) -> EnergyMeter:
+    @property
+    def label(self) -> str | None:
+        """The name that readings and stats carry; may be set at any time."""
+        return self._core.label
+
+    @label.setter
+    def label(self, label: str | None) -> None:
+        self._core.label = label
+
+    @property
+    def running(self) -> bool:
+        """Whether it runs in this process."""
+        return self._core.running
+
+    def start(self) -> None:
+        """Starts, or starts again.
+
+        Raises:
+            MeterStateError: If it runs.
+        """
+        self._core.start()
+
+    def stop(self) -> None:
+        """Stops.
+
+        Raises:
+            MeterStateError: If it does not run.
+        """
+        self._core.stop()
+
+    def _resume(self) -> None:
+        """The task (scope ``task``) goes on, on the calling thread."""
+        self._core.resume()
+
+    def _suspend(self) -> None:
+        """The task waits."""
+        self._core.suspend()
+
+    def _enter_phase(self, name: str) -> bool:
+        return self._core.enter_phase(name)
+
+    def _leave_phase(self, name: str) -> bool:
+        return self._core.leave_phase(name)
+
+    def __enter__(self) -> Self:
         self.start()
         return self
 
@@ -235,7 +273,7 @@ class EnergyMeter(Meter):
     ) -> None:
         self._end()
 
-    async def __aenter__(self) -> EnergyMeter:
+    async def __aenter__(self) -> Self:
         """Starts. Between here and the exit the *process* is metered, other coroutines included:
         a coroutine alone is metered by ``@measure``, which sees where it waits."""
         self.start()
@@ -269,7 +307,7 @@ class EnergyMeter(Meter):
         decorated: _F = decorate(EnergyMeter, function, None, self._options)
         return decorated
 
-    def phase(self, name: str) -> Phase:
+    def phase(self, name: str) -> PhaseMark:
         """Marks a phase of the window, e.g. ``read``, ``compute``, ``write``.
 
         Phases may nest and repeat; those of one name are summed.
@@ -282,7 +320,7 @@ class EnergyMeter(Meter):
         """
         if not isinstance(name, str) or not name:
             raise ValueError(f"phase name must be a string that is not empty, not {name!r}")
-        return Phase(self, name)
+        return PhaseMark(self, name)
 
     @property
     def reading(self) -> Reading:
@@ -291,7 +329,7 @@ class EnergyMeter(Meter):
         Raises:
             MeterStateError: If the meter was never started.
         """
-        return Reading(self.raw_reading())
+        return Reading(self._raw_reading())
 
     @property
     def joules(self) -> float | None:
@@ -323,7 +361,7 @@ class EnergyMeter(Meter):
         Raises:
             MeterStateError: If the meter was never started.
         """
-        return self.raw_stats(_compact() if compact is None else compact)
+        return self._raw_stats(_compact() if compact is None else compact)
 
     def stats_json(self, compact: bool | None = None) -> bytes:
         """:meth:`stats` as JSON text, in UTF-8: quicker where it is to be sent or stored.
@@ -334,7 +372,7 @@ class EnergyMeter(Meter):
         Raises:
             MeterStateError: If the meter was never started.
         """
-        return self.raw_stats_json(_compact() if compact is None else compact)
+        return self._raw_stats_json(_compact() if compact is None else compact)
 
     def timeline(self) -> Timeline:
         """The samples of the window as NumPy arrays: times in s, power in W per domain.
@@ -349,7 +387,7 @@ class EnergyMeter(Meter):
             from lithowatt._support.install import pip_install
 
             raise ImportError(f"timeline needs NumPy: {pip_install('numpy')}") from error
-        return Timeline.from_raw(self.raw_timeline())
+        return Timeline.from_raw(self._raw_timeline())
 
     def __repr__(self) -> str:
         try:
@@ -381,21 +419,25 @@ def is_mistake(error: Exception, options: dict[str, Any]) -> bool:
     if isinstance(error, UnknownDefinitionError):
         return options.get("definition") is not None
     if isinstance(error, InvalidIntervalError):
-        return options.get("interval", ...) is not ...
+        return bool(options.get("interval", "auto") != "auto")
     return isinstance(error, (ConflictingOptionsError, UnknownScopeError))
 
 
-class Phase:
-    """A stretch of a window that has a name."""
+class PhaseMark:
+    """Marks a stretch of a window with a name, as a context manager.
+
+    Attributes:
+        name: The phase's name.
+    """
 
     __slots__ = ("_meter", "name")
 
-    def __init__(self, meter: Meter, name: str) -> None:
+    def __init__(self, meter: EnergyMeter, name: str) -> None:
         self._meter = meter
         self.name = name
 
-    def __enter__(self) -> Phase:
-        self._meter.enter_phase(self.name)
+    def __enter__(self) -> PhaseMark:
+        self._meter._enter_phase(self.name)
         return self
 
     def __exit__(
@@ -404,4 +446,4 @@ class Phase:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._meter.leave_phase(self.name)
+        self._meter._leave_phase(self.name)

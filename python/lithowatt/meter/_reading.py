@@ -183,6 +183,11 @@ class Reading:
         return None if headline is None else headline["method"]
 
     @property
+    def reason(self) -> str | None:
+        """Why there is no energy, ``None`` where there is."""
+        return self.raw["headline_reason"]  # type: ignore[no-any-return]
+
+    @property
     def definition(self) -> str | None:
         """``amortised`` (with the share of idle) or ``marginal`` (above idle)."""
         headline = self.raw["headline"]
@@ -217,6 +222,59 @@ class Reading:
         """What other activity on the machine used above idle, J."""
         return self._division("others")
 
+    def _band(self, part: str) -> Estimate | None:
+        headline = self.raw["headline"]
+        if headline is None:
+            return None
+        energy = headline["bands"][part]
+        return Estimate(energy["joules"], energy["low"], energy["high"], headline["method"])
+
+    @property
+    def machine_estimate(self) -> Estimate | None:
+        """:attr:`machine` with its 95 % band, J."""
+        return self._band("machine")
+
+    @property
+    def idle_estimate(self) -> Estimate | None:
+        """:attr:`idle` with its 95 % band, J."""
+        return self._band("idle")
+
+    @property
+    def idle_source(self) -> str | None:
+        """Where idle power is from: ``learned``, ``calibrated``, ``configured`` or ``modelled``."""
+        headline = self.raw["headline"]
+        return None if headline is None else headline["idle_source"]
+
+    @property
+    def share(self) -> Estimate | None:
+        """This function's part of the energy above idle, 0..1, with its 95 % band."""
+        headline = self.raw["headline"]
+        if headline is None:
+            return None
+        share = headline["share"]
+        return Estimate(share["value"], share["low"], share["high"], headline["method"])
+
+    @property
+    def allotted_cpus(self) -> float:
+        """CPUs that this function may use, by quota, cpuset and affinity."""
+        return self.raw["allotted_cpus"]  # type: ignore[no-any-return]
+
+    @property
+    def steal_seconds(self) -> float | None:
+        """CPU time that the hypervisor took from this machine within the window, s."""
+        return self.raw["steal_seconds"]  # type: ignore[no-any-return]
+
+    @property
+    def system(self) -> dict[str, float | None]:
+        """The machine's and the process' use as psutil defines it, by the names of the stats keys
+        (``psutil_<name>``); empty where it was not asked for, with :attr:`system_reason`."""
+        return dict(self.raw["system"] or {})
+
+    @property
+    def system_reason(self) -> str | None:
+        """Why :attr:`system` is empty, ``None`` where it is not."""
+        return self.raw["system_reason"]  # type: ignore[no-any-return]
+
     @property
     def rapl(self) -> Domains:
         """The machine's energy through powercap, J."""
@@ -239,7 +297,12 @@ class Reading:
         if model is None:
             return None
         energy = model["energy"]
-        return Estimate(energy["joules"], energy["low"], energy["high"], self.raw["model_source"])
+        return Estimate(energy["joules"], energy["low"], energy["high"], self.model_source)
+
+    @property
+    def model_source(self) -> str:
+        """The model's name, or ``unavailable: <reason>``."""
+        return self.raw["model_source"]  # type: ignore[no-any-return]
 
     @property
     def phases(self) -> list[Phase]:
@@ -259,7 +322,7 @@ class Reading:
     def _line(self) -> str:
         headline = self.headline
         if headline is None:
-            return f"no energy: {self.raw['headline_reason']}"
+            return f"no energy: {self.reason}"
         watts = self.watts
         return (
             f"{format_number(headline.value)} J "
@@ -275,7 +338,6 @@ class Reading:
 
     def _rows(self) -> list[tuple[str, str, str]]:
         """What a table of this reading holds: name, value, remark."""
-        raw = self.raw
         rows: list[tuple[str, str, str]] = []
 
         def add(name: str, value: float | None, unit: str, remark: str | None = "") -> None:
@@ -284,7 +346,7 @@ class Reading:
 
         headline = self.headline
         if headline is None:
-            add("energy", None, "J", raw["headline_reason"])
+            add("energy", None, "J", self.reason)
         else:
             band = f"{format_number(headline.low)} .. {format_number(headline.high)} J"
             add("energy", headline.value, "J", f"{band}, {headline.source}, {self.definition}")
@@ -293,7 +355,7 @@ class Reading:
         add("cpu time", self.cpu_seconds, "s")
         for part in ("marginal", "amortised", "idle", "others", "machine"):
             if headline is not None:
-                remark = raw["headline"]["idle_source"] if part == "idle" else ""
+                remark = self.idle_source if part == "idle" else ""
                 add(part, self._division(part), "J", remark)
         for name, domains in (("rapl", self.rapl), ("perf", self.perf)):
             if not domains.available:
@@ -308,7 +370,7 @@ class Reading:
             "model",
             None if model is None else model.value,
             "J",
-            raw["model_source"]
+            self.model_source
             if model is None
             else f"{format_number(model.low)} .. {format_number(model.high)} J, {model.source}",
         )

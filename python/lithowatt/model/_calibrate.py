@@ -264,11 +264,9 @@ def _measure(seconds: float, root: str | None, cpus: int = 0, duty: float = 0.0)
     with meter:
         time.sleep(seconds)
     reading = meter.reading
-    busy = (reading.raw["system"] or {}).get("cpu_percent")
+    busy = reading.system.get("cpu_percent")
     if busy is None:
-        raise CalibrationError(
-            f"how busy the machine is, is unknown: {reading.raw['system_reason']}"
-        )
+        raise CalibrationError(f"how busy the machine is, is unknown: {reading.system_reason}")
     length = reading.duration
     methods = {"rapl": reading.rapl, "perf": reading.perf}
     joules = {name.split(":", 1)[1]: column[-1] for name, column in meter.timeline().joules.items()}
@@ -287,7 +285,7 @@ def _measure(seconds: float, root: str | None, cpus: int = 0, duty: float = 0.0)
         dram={n: m.dram / length for n, m in methods.items() if m.dram is not None},
         zones={name: float(value) / length for name, value in joules.items()},
         factors=factors,
-        mhz=(reading.raw["system"] or {}).get("cpu_freq_current"),
+        mhz=reading.system.get("cpu_freq_current"),
     )
 
 

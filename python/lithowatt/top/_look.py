@@ -272,7 +272,7 @@ class Top:
             span_ns=after.t_ns - before.t_ns,
             when=when,
             energy=energy,
-            why_no_energy=reading.raw["headline_reason"] if energy is None else None,
+            why_no_energy=reading.reason if energy is None else None,
             rows=[],
             more=(0, 0, None),
             unattributed=None,

@@ -1,0 +1,55 @@
+"""``doctor()``: what can be measured here, and why not."""
+
+from __future__ import annotations
+
+from collections import namedtuple
+
+from lithowatt import _core
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import os
+    from typing import NamedTuple
+
+    class _MethodStatus(NamedTuple):
+        method: str
+        available: bool
+        gives: tuple[str, ...]
+        reason: str | None
+        fix: str | None
+
+else:
+    _MethodStatus = namedtuple("MethodStatus", "method available gives reason fix")
+
+
+class MethodStatus(_MethodStatus):
+    """Whether a method works here.
+
+    Attributes:
+        method: ``rapl``, ``perf``, ``ebpf``, ``psutil`` or ``tdp`` (the power model).
+        available: Whether it gives energy or, of ``psutil``, use.
+        gives: What it gives: domains, events, the model's name.
+        reason: Why it gives no more; ``None`` where nothing is missing.
+        fix: The command that changes that, ``None`` where none does.
+    """
+
+    __slots__ = ()
+
+
+def doctor(root: str | os.PathLike[str] | None = None) -> list[MethodStatus]:
+    """What can be measured here, method by method; nothing is changed.
+
+    Args:
+        root: Where ``/sys`` and ``/proc`` are, as for :class:`~lithowatt.EnergyMeter`.
+
+    Raises:
+        UnreadableFileError: If ``root`` is no directory.
+
+    Example:
+        >>> from lithowatt import doctor
+        >>> [status.method for status in doctor()]
+        ['rapl', 'perf', 'ebpf', 'psutil', 'tdp']
+    """
+    return [
+        MethodStatus(**{**found, "gives": tuple(found["gives"])}) for found in _core.doctor(root)
+    ]
