@@ -82,7 +82,7 @@ lint-format: $(VENV)/installed
 	$(BIN)/ruff format --check .
 lint-types: $(VENV)/installed
 	$(BIN)/mypy python/lithowatt lithops_patch examples tests/rig/rig.py tools
-	$(BIN)/mypy --config-file tests/mypy.ini tests
+	$(BIN)/mypy --config-file tests/mypy.ini tests evaluation
 # The stub says what the built extension has: names, signatures, defaults, what can be subclassed.
 lint-stubs: $(VENV)/installed
 	$(BIN)/python -m mypy.stubtest lithowatt._core --mypy-config-file pyproject.toml

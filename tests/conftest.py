@@ -4,20 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-TESTS = Path(__file__).resolve().parent
-for folder in (TESTS / "rig", TESTS):
-    if str(folder) not in sys.path:
-        sys.path.insert(0, str(folder))
-
-import kernel_probes  # noqa: E402
-from lithowatt import _core  # noqa: E402
-from rig import Rig  # noqa: E402
+from lithowatt import _core
+from rig import Rig
+from tests.support import kernel_probes
 
 
 def pytest_configure() -> None:

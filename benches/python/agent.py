@@ -21,11 +21,11 @@ import time
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE.parent.parent / "tests"), str(HERE.parent.parent / "tests" / "rig")]
+sys.path[:0] = [str(HERE.parent.parent), str(HERE.parent.parent / "tests" / "rig")]
 
-from agent_tools import AgentProcess, blind_root  # noqa: E402
 from lithowatt import EnergyMeter, _core  # noqa: E402
 from rig import StaticTree  # noqa: E402
+from tests.support.agent_tools import AgentProcess, blind_root  # noqa: E402
 
 READER = """
 import json, sys, time

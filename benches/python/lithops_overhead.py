@@ -93,8 +93,8 @@ def run_job(python: str, version: int, calls: int, metered: bool) -> list[dict[s
 
 def release_rows(release: str, calls: int, rounds: int) -> list[dict[str, Any]]:
     """One release on both runners, in an environment of its own."""
-    sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests"))
-    from lithops_environments import stacked
+    sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+    from tests.support.lithops_environments import stacked
 
     rows = []
     with tempfile.TemporaryDirectory() as scratch:

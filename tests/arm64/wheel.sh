@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Runs the arm64 wheel here: builds the arm64 images of deploy/ with it and runs them, Lithops jobs and
-# the node agent among them, each process emulated by qemu (tests/test_images.py).
+# the node agent among them, each process emulated by qemu (tests/images/test_images.py).
 #
 # Needs Debian or a descendant, root, and debootstrap podman runc; what `make wheel-arm64` needs, where
 # dist/ has no wheel yet. qemu-user-static is used where it is installed, else unpacked. While it runs,
@@ -47,4 +47,4 @@ if [ ! -e "$binfmt/qemu-aarch64" ]; then
     registered=1
 fi
 
-LITHOWATT_IMAGES=arm64 "$PYTHON" -m pytest tests/test_images.py "$@"
+LITHOWATT_IMAGES=arm64 "$PYTHON" -m pytest tests/images/test_images.py "$@"

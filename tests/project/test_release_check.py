@@ -1,0 +1,160 @@
+"""What `make release-check` finds wrong with versions and with the contents of wheel and sdist."""
+
+from __future__ import annotations
+
+import importlib.util
+import io
+import re
+import shutil
+import tarfile
+import zipfile
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from tests.support import TOP
+
+
+def tool(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, TOP / "tools" / f"{name}.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+release_check = tool("release_check")
+VERSION = "1.2.3"
+STEM = f"lithowatt-{VERSION}"
+
+
+def wheel(folder: Path, *, without: str = "", extra: str = "", version: str = VERSION) -> Path:
+    path = folder / f"{STEM}-cp310-abi3-manylinux_2_17_x86_64.manylinux2014_x86_64.whl"
+    with zipfile.ZipFile(path, "w") as archive:
+        names = [STEM + n if n.startswith(".") else n for n in release_check.WHEEL_NEEDS]
+        for name in [n for n in (*names, extra) if n and n != without]:
+            archive.writestr(name, "")
+        archive.writestr(
+            f"{STEM}.dist-info/METADATA",
+            f"Metadata-Version: 2.4\nName: lithowatt\nVersion: {version}\n"
+            "License-Expression: Apache-2.0\n",
+        )
+    return path
+
+
+def test_a_complete_wheel_has_no_problem(tmp_path: Path) -> None:
+    assert release_check.wheel_problems(wheel(tmp_path), VERSION) == []
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["lithowatt/py.typed", f"{STEM}.data/platlib/lithowatt-hook.pth"],
+)
+def test_what_a_wheel_lacks(tmp_path: Path, name: str) -> None:
+    assert release_check.wheel_problems(wheel(tmp_path, without=name), VERSION) == [
+        f"missing: {name}"
+    ]
+
+
+@pytest.mark.parametrize("name", ["tests/top/test_top.py", "rig.py", "lithowatt/tests/data.csv"])
+def test_what_a_wheel_should_not_have(tmp_path: Path, name: str) -> None:
+    problems = release_check.wheel_problems(wheel(tmp_path, extra=name), VERSION)
+    assert set(problems) == {f"unwanted: {name}"}
+
+
+def test_a_wheel_of_another_version(tmp_path: Path) -> None:
+    problems = release_check.wheel_problems(wheel(tmp_path, version="1.2.2"), VERSION)
+    assert problems == ["metadata: expected Version 1.2.3, got 1.2.2"]
+
+
+def test_a_wheel_for_this_machine_alone(tmp_path: Path) -> None:
+    path = wheel(tmp_path).rename(tmp_path / f"{STEM}-cp310-abi3-linux_x86_64.whl")
+    [problem] = release_check.wheel_problems(path, VERSION)
+    assert problem.startswith("name: expected")
+
+
+def test_a_wheel_that_is_too_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(release_check.MOST_BYTES, ".whl", 100)
+    [problem] = release_check.wheel_problems(wheel(tmp_path), VERSION)
+    assert problem.startswith("size: expected at most 100 bytes")
+
+
+def test_what_an_sdist_lacks_and_should_not_have(tmp_path: Path) -> None:
+    path = tmp_path / f"{STEM}.tar.gz"
+    with tarfile.open(path, "w:gz") as archive:
+        names = [f"{STEM}/{n}" for n in release_check.SDIST_NEEDS if n != "Cargo.lock"]
+        left = [".venv/lib/README.md", "src/a/tests/b.rs", "target/debug/x", "tests/rig/README.md"]
+        for name in (*names, *(f"{STEM}/{name}" for name in left), "elsewhere"):
+            archive.addfile(tarfile.TarInfo(name), io.BytesIO())
+    assert release_check.sdist_problems(path, VERSION) == [
+        f"outside of {STEM}/: elsewhere",
+        "missing: Cargo.lock",
+        "unwanted: .venv/lib/README.md",
+        "unwanted: target/debug/x",
+        "unwanted: tests/rig/README.md",
+    ]
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    for name in ("Cargo.toml", "Cargo.lock", "pyproject.toml", "CHANGELOG.md"):
+        shutil.copy(TOP / name, tmp_path)
+    return tmp_path
+
+
+def replace(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+
+
+def set_version(path: Path, version: str) -> None:
+    """In Cargo.toml or Cargo.lock, where the version follows the name."""
+    text, count = re.subn(
+        r'(name = "lithowatt"\nversion = )".*"', rf'\1"{version}"', path.read_text()
+    )
+    assert count == 1
+    path.write_text(text)
+
+
+def test_the_versions_of_this_checkout_agree(project: Path) -> None:
+    assert release_check.version_problems(project) == []
+
+
+def test_a_release_needs_its_section_and_its_address(project: Path) -> None:
+    set_version(project / "Cargo.toml", "9.8.7")
+    set_version(project / "Cargo.lock", "9.8.7")
+    problems = release_check.version_problems(project, "v9.8.6")
+    assert problems[:2] == [
+        "CHANGELOG.md: expected 9.8.7 as the newest section, got Unreleased",
+        "tag: expected v9.8.7, got v9.8.6",
+    ]
+    with (project / "pyproject.toml").open("a") as file:
+        file.write('\n[project.urls]\nRepository = "https://example.com/lithowatt"\n')
+    replace(project / "CHANGELOG.md", "## Unreleased", "## 9.8.7 (2026-12-01)")
+    assert release_check.version_problems(project, "v9.8.7") == []
+
+
+def test_a_lock_of_another_version(project: Path) -> None:
+    set_version(project / "Cargo.lock", "0.0.1")
+    [problem] = release_check.version_problems(project)
+    assert problem.startswith("Cargo.lock: expected version")
+
+
+def test_a_version_of_python_that_is_left_out(project: Path) -> None:
+    replace(project / "pyproject.toml", '    "Programming Language :: Python :: 3.12",\n', "")
+    [problem] = release_check.version_problems(project)
+    assert problem.startswith("classifiers: expected Python 3.10 and up without a gap")
+
+
+def test_versions_as_python_writes_them() -> None:
+    pep440 = release_check.pep440
+    assert [pep440(v) for v in ("1.2.3", "0.2.0-dev.0", "1.0.0-rc.1", "1.0.0-beta2")] == [
+        "1.2.3",
+        "0.2.0.dev0",
+        "1.0.0rc1",
+        "1.0.0b2",
+    ]
+    with pytest.raises(ValueError, match="expected a version like"):
+        pep440("1.2")
