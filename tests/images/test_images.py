@@ -339,7 +339,7 @@ def test_the_committed_dockerfiles_build_as_they_are(
 ) -> None:
     """With the wheel where pip looks for it, as it will once it is on an index."""
     suffix = ".arm64" if docker.architecture == "arm64" else ""
-    text = (DEPLOY / backend / f"Dockerfile{suffix}").read_text()
+    text = (DEPLOY / "workers" / backend / f"Dockerfile{suffix}").read_text()
     if backend in ZIPS:
         lithops_zip(backend, tmp_path / ZIPS[backend])
     docker.build(docker.image(f"committed-{backend}"), text, tmp_path)
@@ -421,7 +421,7 @@ def test_the_agents_image_runs_as_the_daemon_set_runs_it(
 ) -> None:
     """No capability, a read-only root, no network; and a pod of user 1000 reads its ring."""
     yaml = pytest.importorskip("yaml")
-    manifest = yaml.safe_load_all((DEPLOY / "kubernetes/agent.yaml").read_text())
+    manifest = yaml.safe_load_all((DEPLOY / "agent/kubernetes/agent.yaml").read_text())
     (daemon,) = [one for one in manifest if one["kind"] == "DaemonSet"]
     (container,) = daemon["spec"]["template"]["spec"]["containers"]
     context = container["securityContext"]

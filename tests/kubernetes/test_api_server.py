@@ -32,7 +32,7 @@ __all__ = ["cluster", "podman", "server"]  # fixtures
 
 yaml = pytest.importorskip("yaml")
 
-AGENT = TOP / "deploy" / "kubernetes" / "agent.yaml"
+AGENT = TOP / "deploy" / "agent" / "kubernetes" / "agent.yaml"
 
 
 @pytest.mark.timeout(240)

@@ -103,7 +103,7 @@ class Runtime(NamedTuple):
 def runtime(
     request: pytest.FixtureRequest, podman: dict[str, str], tmp_path_factory: pytest.TempPathFactory
 ) -> Runtime:
-    """As deploy/k8s/Dockerfile makes it, of this machine's own files."""
+    """As deploy/workers/k8s/Dockerfile makes it, of this machine's own files."""
     release = request.param
     folder = tmp_path_factory.mktemp("image")
     python = stacked(release, folder / "python", lithowatt=True, more=PACKAGES)

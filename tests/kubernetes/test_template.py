@@ -201,7 +201,7 @@ def test_a_mirror_asks_the_manifests_service() -> None:
 def test_the_agent_serves_its_ring_when_it_is_asked_to() -> None:
     from lithowatt.cli import _parser
 
-    text = (DEPLOY / "kubernetes" / "agent.yaml").read_text()
+    text = (DEPLOY / "agent" / "kubernetes" / "agent.yaml").read_text()
     assert text.count("# - --serve-ring") == 1
     changed = yaml.safe_load_all(text.replace("# - --serve-ring", "- --serve-ring"))
     (daemon,) = [m for m in changed if m and m["kind"] == "DaemonSet"]
@@ -388,7 +388,7 @@ def test_the_real_templates_are_edited_in_the_client(release: str, tmp_path: Pat
 
 
 def manifests() -> list[dict[str, Any]]:
-    text = (DEPLOY / "kubernetes" / "agent.yaml").read_text()
+    text = (DEPLOY / "agent" / "kubernetes" / "agent.yaml").read_text()
     return [document for document in yaml.safe_load_all(text) if document]
 
 
@@ -437,7 +437,7 @@ def test_the_manifests_image_is_the_one_that_is_built() -> None:
 
 
 def test_the_services_command_is_one_the_agent_takes() -> None:
-    text = (DEPLOY / "systemd" / "lithowatt-agent.service").read_text()
+    text = (DEPLOY / "agent" / "systemd" / "lithowatt-agent.service").read_text()
     (line,) = [one for one in text.splitlines() if one.startswith("ExecStart=")]
     from lithowatt.cli import _parser
 

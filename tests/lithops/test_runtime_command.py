@@ -39,7 +39,7 @@ def packed(file: Path, architecture: str = "x86_64") -> Path:
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("architecture", FILES)
 def test_the_dockerfiles_of_deploy_are_those_that_the_command_writes(backend, architecture):
-    file = DEPLOY / backend / FILES[architecture]
+    file = DEPLOY / "workers" / backend / FILES[architecture]
 
     assert file.read_text() == dockerfile(backend, architecture=architecture)
 

@@ -31,7 +31,7 @@ RING_DIRECTORY = "/run/lithowatt"
 #: The user that the mirror runs as.
 MIRROR_USER = 1000
 
-#: The Service of `deploy/kubernetes/agent.yaml`.
+#: The Service of `deploy/agent/kubernetes/agent.yaml`.
 AGENT_URL = "http://lithowatt-agent.lithowatt:9477"
 
 #: The image that `deploy/agent/Dockerfile` makes.
@@ -73,7 +73,7 @@ def edit_template(
             nothing of the node; the model with the pod's limits.
         ring_directory: The node's directory with the ring.
         agent_url: `mirror`: where the agent of the same node gives its ring; the Service of
-            `deploy/kubernetes/agent.yaml` by default.
+            `deploy/agent/kubernetes/agent.yaml` by default.
         agent_image: `mirror`: the sidecar's image; that of `deploy/agent/Dockerfile` by default.
 
     Returns:
