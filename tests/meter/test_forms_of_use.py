@@ -758,7 +758,8 @@ def test_the_version_is_that_of_the_wheel() -> None:
 
 
 @pytest.mark.parametrize(
-    "file", ["deploy/agent/Dockerfile", "deploy/agent/kubernetes/agent.yaml", "docs/how-to/kubernetes.md"]
+    "file",
+    ["deploy/agent/Dockerfile", "deploy/agent/kubernetes/agent.yaml", "docs/how-to/kubernetes.md"],
 )
 def test_images_are_named_by_this_version(file: str) -> None:
     text = (TOP / file).read_text(encoding="utf-8")
