@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: help develop demo examples test test-fast check lint format api docs probes wheel wheel-arm64 release-check audit bench clean
+.PHONY: help develop demo examples test test-fast check lint format api stats-reference docs probes wheel wheel-arm64 release-check audit bench clean
 .DEFAULT_GOAL := demo
 # make has a rule of its own by which cc would compile the kernel probes over the committed object.
 MAKEFLAGS += --no-builtin-rules
@@ -98,6 +98,9 @@ format: $(VENV)/installed  ## formats all Rust and Python, and mends what ruff c
 
 api: $(VENV)/installed  ## writes the list of public names that a test compares: tests/api/public_api.txt
 	$(BIN)/python tools/public_api.py --write
+
+stats-reference: $(VENV)/installed  ## writes docs/reference/stats.md from the table of keys
+	$(BIN)/python tools/stats_reference.py --write
 
 $(VENV)/docs: $(VENV)/installed
 	$(call install,docs)

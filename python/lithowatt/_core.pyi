@@ -21,6 +21,29 @@ IDLE_SOURCES: dict[int, str]
 LAMBDA_MB_PER_VCPU: float
 """Memory (MiB) that buys one vCPU on AWS Lambda."""
 
+@final
+class Taken:
+    """A window as it was at one time."""
+
+    def nested(self) -> dict[str, Any]:
+        """Everything, as nested dicts and lists; energies in J, times in s."""
+    def flat(self) -> dict[str, Any]:
+        """A value for each key of the table, by its plain name, and for the user's phases."""
+
+@final
+class Spelling:
+    """How a framework's stats write the keys of the table.
+
+    Args:
+        prefix: Before the plain name of each key.
+        renamed: Keys by their plain names, and the whole names that they have instead.
+
+    Raises:
+        ValueError: For a plain name that is no key of the stats.
+    """
+
+    def __new__(cls, prefix: str, renamed: list[tuple[str, list[str]]]) -> Spelling: ...
+
 @disjoint_base
 class Meter:
     """The engine of :class:`lithowatt.EnergyMeter`, whose arguments these are."""
@@ -65,19 +88,20 @@ class Meter:
         """Marks the start of a phase; False where the meter does not run."""
     def leave_phase(self, name: str) -> bool:
         """Marks the end of a phase; False where the meter does not run."""
-    def raw_reading(self) -> dict[str, Any]:
-        """The reading as nested dicts and lists; energies in J, times in s.
+    def taken(self) -> Taken:
+        """The last window, or the running one so far, as it is now.
 
         Raises:
-            MeterStateError: If it was never started.
+            MeterStateError: If the meter was never started.
         """
-    def raw_stats(self, compact: bool) -> dict[str, Any]:
-        """The flat stats of docs/reference/stats.md; ``compact`` leaves out keys without a value.
+    def raw_stats(self, spelling: Spelling, compact: bool) -> dict[str, Any]:
+        """The flat stats with keys as ``spelling`` has them; ``compact`` leaves out keys without
+        a value.
 
         Raises:
-            MeterStateError: If it was never started.
+            MeterStateError: If the meter was never started.
         """
-    def raw_stats_json(self, compact: bool) -> bytes:
+    def raw_stats_json(self, spelling: Spelling, compact: bool) -> bytes:
         """:meth:`raw_stats` as JSON in UTF-8."""
     def raw_timeline(
         self,
@@ -333,3 +357,7 @@ def lambda_vcpus(memory_mb: float) -> float:
 
 def tdp_energy(cpu_percent: float, seconds: float, tdp_watts: float) -> float:
     """TDP × CPU percent × time, J: the prototype's plain estimate."""
+
+def stats_keys() -> list[tuple[str, str | None, str, str, str | None, str, bool]]:
+    """The table of the stats: of each key name, unit, type, meaning, when it is ``None`` (``None``
+    for never), group, and whether stats have it and not only a reading's flat dict."""

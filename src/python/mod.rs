@@ -18,11 +18,12 @@ use crate::model::fit;
 use crate::source::procfs::{cpu_vendor, is_amd};
 use crate::source::rapl::Rapl;
 use crate::source::{Domain, EnergyCounter, Methods};
-use crate::{calibration, machine, memory, stats, timeline, validate};
+use crate::{calibration, machine, memory, timeline, validate};
 
 mod agent;
 mod model;
 mod probes;
+mod stats;
 
 impl From<Error> for PyErr {
     fn from(error: Error) -> Self {
@@ -387,18 +388,30 @@ impl PyMeter {
         self.inner.leave_phase(name)
     }
 
-    fn raw_reading<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        serialised(py, &self.inner.reading(self.label.as_deref())?)
+    /// The window as it is now, to be asked for its forms.
+    fn taken(&self) -> PyResult<stats::PyTaken> {
+        let reading = self.inner.reading(self.label.as_deref())?;
+        Ok(stats::PyTaken(reading))
     }
 
-    fn raw_stats<'py>(&self, py: Python<'py>, compact: bool) -> PyResult<Bound<'py, PyDict>> {
+    fn raw_stats<'py>(
+        &self,
+        py: Python<'py>,
+        spelling: &stats::PySpelling,
+        compact: bool,
+    ) -> PyResult<Bound<'py, PyDict>> {
         let reading = self.inner.reading(self.label.as_deref())?;
-        dict(py, &stats::stats(&reading, compact))
+        stats::flat(py, &reading, &spelling.0, compact)
     }
 
-    fn raw_stats_json<'py>(&self, py: Python<'py>, compact: bool) -> PyResult<Bound<'py, PyBytes>> {
+    fn raw_stats_json<'py>(
+        &self,
+        py: Python<'py>,
+        spelling: &stats::PySpelling,
+        compact: bool,
+    ) -> PyResult<Bound<'py, PyBytes>> {
         let reading = self.inner.reading(self.label.as_deref())?;
-        let text = serde_json::to_vec(&stats::stats(&reading, compact))
+        let text = crate::stats::to_json(&reading, &spelling.0, compact)
             .map_err(|e| PyRuntimeError::new_err(format!("stats do not serialise: {e}")))?;
         PyBytes::new_with(py, text.len(), |bytes| {
             bytes.copy_from_slice(&text);
@@ -590,7 +603,7 @@ fn fit_curve(
 #[pymodule]
 fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", crate::version::python())?;
-    module.add("STATS_SCHEMA", stats::SCHEMA)?;
+    module.add("STATS_SCHEMA", crate::stats::SCHEMA)?;
     module.add("TOLERANCE", validate::TOLERANCE)?;
     let idle_sources = PyDict::new(module.py());
     for source in IdleSource::ALL {
@@ -600,6 +613,9 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     }
     module.add("IDLE_SOURCES", idle_sources)?;
     module.add_class::<PyMeter>()?;
+    module.add_class::<stats::PyTaken>()?;
+    module.add_class::<stats::PySpelling>()?;
+    module.add_function(wrap_pyfunction!(stats::stats_keys, module)?)?;
     module.add_class::<model::PyPowerModel>()?;
     module.add_class::<agent::PyAgent>()?;
     module.add_class::<agent::PyRing>()?;

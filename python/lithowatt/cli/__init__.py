@@ -1,6 +1,6 @@
 """``lithowatt``: what can be measured here, and the joules of a command.
 
-``lithowatt doctor``, ``run -- CMD``, ``top``, ``calibrate``, ``lithops status``,
+``lithowatt doctor``, ``explain KEY``, ``run -- CMD``, ``top``, ``calibrate``, ``lithops status``,
 ``profile recommend``, ``agent``: each in a module of its own.
 """
 
@@ -39,12 +39,14 @@ def _parser() -> argparse.ArgumentParser:
     from lithowatt.cli.calibrate import add_cli as add_calibrate_cli
     from lithowatt.cli.cost import add_cli as add_cost_cli
     from lithowatt.cli.doctor import add_cli as add_doctor_cli
+    from lithowatt.cli.explain import add_cli as add_explain_cli
     from lithowatt.cli.lithops import add_cli
     from lithowatt.cli.profile import add_cli as add_profile_cli
     from lithowatt.cli.run import add_cli as add_run_cli
     from lithowatt.cli.top import add_cli as add_top_cli
 
     add_doctor_cli(commands)
+    add_explain_cli(commands)
     add_run_cli(commands)
     add_calibrate_cli(commands)
     add_cli(commands)

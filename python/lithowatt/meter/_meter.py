@@ -19,6 +19,7 @@ from lithowatt.errors import (
     UnknownScopeError,
 )
 from lithowatt.meter._reading import Reading
+from lithowatt.stats._dialect import SPELLING
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,13 +34,13 @@ if TYPE_CHECKING:
     _F = TypeVar("_F", bound=Callable[..., Any])
 
     class _Past(NamedTuple):
-        reading: dict[str, Any]
+        reading: Reading
         stats: dict[str, Any]
         timeline: Any
 
 else:
-    #: What a meter keeps of its last window, once it is elsewhere: as of ``raw_reading``,
-    #: ``raw_stats`` with every key, and ``raw_timeline``, ``None`` where that stayed behind.
+    #: What a meter keeps of its last window, once it is elsewhere: its reading, as of ``raw_stats``
+    #: with every key, and as of ``raw_timeline``, ``None`` where that stayed behind.
     _Past = namedtuple("_Past", "reading stats timeline")
 
 
@@ -169,7 +170,7 @@ class EnergyMeter:
     def __reduce__(self) -> tuple[Any, ...]:
         past = self._past
         try:
-            reading, stats = self._core.raw_reading(), self._core.raw_stats(False)
+            reading, stats = Reading._of(self._core.taken()), self._core.raw_stats(SPELLING, False)
         except MeterStateError:
             pass  # never started here
         else:
@@ -184,17 +185,9 @@ class EnergyMeter:
             return None
         return None if raw is None or len(raw[0]) > _SAMPLES_PICKLED else raw
 
-    def _raw_reading(self) -> dict[str, Any]:
-        try:
-            return self._core.raw_reading()
-        except MeterStateError:
-            if self._past is None:
-                raise
-            return self._past.reading
-
     def _raw_stats(self, compact: bool) -> dict[str, Any]:
         try:
-            return self._core.raw_stats(compact)
+            return self._core.raw_stats(SPELLING, compact)
         except MeterStateError:
             if self._past is None:
                 raise
@@ -203,7 +196,7 @@ class EnergyMeter:
 
     def _raw_stats_json(self, compact: bool) -> bytes:
         try:
-            return self._core.raw_stats_json(compact)
+            return self._core.raw_stats_json(SPELLING, compact)
         except MeterStateError:
             import json
 
@@ -329,7 +322,12 @@ class EnergyMeter:
         Raises:
             MeterStateError: If the meter was never started.
         """
-        return Reading(self._raw_reading())
+        try:
+            return Reading._of(self._core.taken())
+        except MeterStateError:
+            if self._past is None:
+                raise
+            return self._past.reading
 
     @property
     def joules(self) -> float | None:
@@ -353,6 +351,7 @@ class EnergyMeter:
     def stats(self, compact: bool | None = None) -> dict[str, Any]:
         """The flat dict that Lithops and FlexExecutor carry: ``worker_func_*``, J, W, s, MiB, %.
 
+        ``lithowatt explain`` says what each key is; ``reading.flat()`` has plain keys, and more.
         What is unavailable is ``None``; its ``*_source`` is the reason.
 
         Args:

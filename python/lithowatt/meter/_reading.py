@@ -9,7 +9,10 @@ from lithowatt.estimate import Estimate
 
 TYPE_CHECKING = False  # typing would be half of what importing EnergyMeter costs
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any, NamedTuple
+
+    from lithowatt._core import Taken
 
     class _Phase(NamedTuple):
         name: str
@@ -118,10 +121,44 @@ class Reading:
         raw: Everything, as nested dicts, lists and numbers.
     """
 
-    __slots__ = ("raw",)
+    __slots__ = ("_flat", "raw")
+    _flat: dict[str, Any] | Callable[[], dict[str, Any]]
 
-    def __init__(self, raw: dict[str, Any]) -> None:
+    def __init__(
+        self, raw: dict[str, Any], flat: dict[str, Any] | Callable[[], dict[str, Any]]
+    ) -> None:
         self.raw = raw
+        self._flat = flat
+
+    @classmethod
+    def _of(cls, taken: Taken) -> Reading:
+        """What the core has taken of a window."""
+        return cls(taken.nested(), taken.flat)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.raw, self.flat())
+
+    def flat(self) -> dict[str, Any]:
+        """Everything in one flat dict, for a table's row or a line of JSON: J, W, s, MiB, %.
+
+        The keys are always there and ``None`` where there is no value; ``lithowatt explain`` and
+        ``docs/reference/stats.md`` have their meanings. Each phase has ``energy_phase_<name>``,
+        ``phase_duration_<name>`` and ``phase_cpu_time_<name>``. In them a character of the phase's
+        name that is no letter, digit or ``_`` is ``_``, names end after 64 characters, and of
+        several names that become the same one the later have ``_2``, ``_3`` … at the end.
+
+        Example:
+            >>> from lithowatt import EnergyMeter
+            >>> with EnergyMeter() as meter, meter.phase("load data"):
+            ...     total = sum(range(100_000))
+            >>> flat = meter.reading.flat()
+            >>> flat["energy_duration"] > 0, "energy_phase_load_data" in flat
+            (True, True)
+        """
+        flat = self._flat
+        if not isinstance(flat, dict):
+            flat = self._flat = flat()
+        return dict(flat)
 
     @property
     def label(self) -> str | None:

@@ -1,0 +1,107 @@
+"""``lithowatt explain``: what a key of the stats means."""
+
+from __future__ import annotations
+
+import json
+import textwrap
+from typing import TYPE_CHECKING, Any
+
+from lithowatt._support.command import FAILED, complain
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Iterable
+
+    from lithowatt.stats._table import Row
+
+
+def add_cli(commands: Any) -> None:
+    """Adds ``explain`` to the command line."""
+    parser: argparse.ArgumentParser = commands.add_parser(
+        "explain",
+        help="what a key of the stats means, its unit, and when it is None",
+        description="Unit, type and meaning of a key of the stats, of a profile's column or of the "
+        "bill, and when it is None. Without a key: all of them, by group. Exit code 2 for a key "
+        "that there is not.",
+    )
+    parser.add_argument(
+        "keys",
+        nargs="*",
+        metavar="KEY",
+        help="plain (energy_low), as in the stats of a call (worker_func_energy_low), or a pattern "
+        "('rapl_*')",
+    )
+    parser.add_argument("--json", action="store_true", help="as JSON")
+    parser.set_defaults(func=explain)
+
+
+def explain(arguments: argparse.Namespace) -> int:
+    """Runs the command; returns the exit code."""
+    # The table is joined for those who ask.
+    from lithowatt.stats._table import find, near, table
+
+    rows: dict[Row, None] = {}
+    unknown = False
+    for key in arguments.keys:
+        found = find(key)
+        if not found:
+            unknown = True
+            like = near(key)
+            hint = f"did you mean {' or '.join(like)}?" if like else "lithowatt explain lists all"
+            complain(f"expected a key of the stats, got {key!r}: {hint}")
+        rows.update(dict.fromkeys(found))
+    shown = tuple(rows) if arguments.keys else table()
+    if arguments.json:
+        if shown or not unknown:
+            print(json.dumps([_plain(row) for row in shown], indent=2, ensure_ascii=False))
+    elif arguments.keys:
+        print("\n\n".join(_one(row) for row in shown), end="\n" if shown else "")
+    else:
+        print(_all(shown))
+    return FAILED if unknown else 0
+
+
+def _plain(row: Row) -> dict[str, Any]:
+    made = row._asdict()
+    return {**made, "stats": list(row.stats)}
+
+
+def _kind(row: Row) -> str:
+    return row.type if row.unit in (None, "1") else f"{row.unit}, {row.type}"
+
+
+def _one(row: Row) -> str:
+    text = f"{row.meaning[0].upper()}{row.meaning[1:]}."
+    lines = [f"{row.name} ({_kind(row)})", *_wrapped(text)]
+    if row.absent:
+        lines += _wrapped(f"None when: {row.absent}.")
+    if row.stats:
+        lines += _wrapped(f"In stats: {', '.join(row.stats)}.")
+    return "\n".join([*lines, f"  Group: {row.group}."])
+
+
+def _wrapped(text: str) -> list[str]:
+    return textwrap.wrap(
+        text,
+        98,
+        initial_indent="  ",
+        subsequent_indent="  ",
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
+def _all(rows: Iterable[Row]) -> str:
+    rows = list(rows)
+    width = max(len(row.name) for row in rows)
+    kinds = max(len(_kind(row)) for row in rows)
+    parts: list[str] = []
+    group = None
+    for row in rows:
+        if row.group != group:
+            group = row.group
+            parts += ([""] if parts else []) + [group]
+        room = 118 - width - kinds
+        meaning = textwrap.shorten(row.meaning, room, placeholder=" …")
+        parts.append(f"  {row.name:<{width}}  {_kind(row):<{kinds}}  {meaning}".rstrip())
+    return "\n".join(parts)

@@ -1,0 +1,91 @@
+//! Readings as flat dicts, and the table of their keys.
+
+use std::sync::LazyLock;
+
+use pyo3::exceptions::PyValueError;
+use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+use serde_json::Value;
+
+use super::{made, serialised, text, to_python};
+use crate::reading::Reading;
+use crate::stats::{self, Key, PHASE_ROWS, Row, Spelling};
+
+static PLAIN: LazyLock<Spelling> = LazyLock::new(Spelling::plain);
+
+/// A window as it was at one time.
+#[pyclass(name = "Taken", module = "lithowatt._core", frozen)]
+pub struct PyTaken(pub Reading);
+
+#[pymethods]
+impl PyTaken {
+    fn nested<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        serialised(py, &self.0)
+    }
+
+    fn flat<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        flat(py, &self.0, &PLAIN, false)
+    }
+}
+
+/// How a framework's stats write the keys.
+#[pyclass(name = "Spelling", module = "lithowatt._core", frozen)]
+pub struct PySpelling(pub Spelling);
+
+#[pymethods]
+impl PySpelling {
+    #[new]
+    fn new(prefix: &str, renamed: Vec<(String, Vec<String>)>) -> PyResult<Self> {
+        Spelling::dialect(prefix, &renamed)
+            .map(Self)
+            .map_err(|name| PyValueError::new_err(format!("no key of the stats is {name:?}")))
+    }
+}
+
+/// The entries of a reading as a dict.
+pub fn flat<'py>(
+    py: Python<'py>,
+    reading: &Reading,
+    spelling: &Spelling,
+    compact: bool,
+) -> PyResult<Bound<'py, PyDict>> {
+    // SAFETY: a constructor without arguments.
+    let dict = made(py, unsafe { ffi::PyDict_New() })?.cast_into::<PyDict>()?;
+    stats::entries(reading, spelling, compact, |name, value: Value| {
+        dict.set_item(text(py, name)?, to_python(py, &value)?)
+    })?;
+    Ok(dict)
+}
+
+type Columns = (
+    &'static str,
+    Option<&'static str>,
+    &'static str,
+    &'static str,
+    Option<&'static str>,
+    &'static str,
+    bool,
+);
+
+/// The table: of each key `(name, unit, type, meaning, absent, group, in_stats)`; those of phases,
+/// which have `<name>` in them, at the end.
+#[pyfunction]
+pub fn stats_keys() -> Vec<Columns> {
+    let keys = Key::ALL.iter().map(|key| key.row());
+    keys.chain(&PHASE_ROWS)
+        .map(|row: &Row| {
+            let absent = (!row.absent.is_empty()).then_some(row.absent);
+            let (unit, kind) = (row.unit.symbol(), row.unit.kind());
+            (
+                row.name,
+                unit,
+                kind,
+                row.meaning,
+                absent,
+                row.group,
+                row.in_stats,
+            )
+        })
+        .collect()
+}
