@@ -99,7 +99,7 @@ def detect_environment(root: StrPath | None = None) -> Environment:
         top, cpu["hypervisor"], around["container_runtime"], around["service"]
     )
     is_lambda = platform == "aws-lambda"
-    memory_gib = around["share"]["memory_gib"]
+    memory_gib = around["allotted"]["memory_gib"]
     return Environment(
         platform=platform,
         provider=provider,
@@ -109,8 +109,8 @@ def detect_environment(root: StrPath | None = None) -> Environment:
         region=next(filter(None, map(_variable, _REGIONS.get(provider or "", ()))), None),
         runtime=_lambda_runtime() if is_lambda else None,
         memory_mb=None if memory_gib is None else round(memory_gib * 1024),
-        cpus=around["share"]["cpus"],
-        cpus_set_by=around["share"]["set_by"],
+        cpus=around["allotted"]["cpus"],
+        cpus_set_by=around["allotted"]["set_by"],
         virtual=bool(cpu["hypervisor"]) or is_lambda,
         evidence=tuple(evidence),
     )

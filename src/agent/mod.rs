@@ -21,7 +21,7 @@ use crate::counter::{At, Counter, Step};
 use crate::error::{Error, Result};
 use crate::machine::ceilings;
 use crate::machine::facts::{Facts, IdleSource};
-use crate::machine::rest::Rest;
+use crate::machine::idle_power::IdleLearner;
 use crate::source::procfs::{MachineCpu, idle_between, is_amd};
 use crate::source::ring::layout::{Account, Header, LAYOUT, MOST_ZONES, Sample, boot_id};
 use crate::source::{Domain, EnergyCounter, Method, ReadFault, Unavailable, Zone};
@@ -255,7 +255,7 @@ pub struct Agent {
     capacity_ns: u64,
     round_capacity_ns: u64,
     least_watts: f64,
-    rests: Vec<Rest>,
+    idle_learners: Vec<IdleLearner>,
     round_totals: Vec<u64>,
     /// Anomalies of all counters when the round began.
     round_anomalies: u64,
@@ -384,7 +384,7 @@ impl Agent {
             capacity_ns: 0,
             round_capacity_ns: 0,
             least_watts: f64::INFINITY,
-            rests: vec![Rest::default(); zones.len()],
+            idle_learners: vec![IdleLearner::default(); zones.len()],
             round_totals: first.totals.clone(),
             round_anomalies: 0,
             sample: first,
@@ -446,7 +446,7 @@ impl Agent {
             }
             // The counter may be another machine's now.
             if matches!(step, Step::Reset | Step::Jumped(_)) {
-                self.rests[i].forget();
+                self.idle_learners[i].forget();
             }
             let uj = (counter.joules(counter.total) * 1e6) as u64;
             let total = (self.base_uj[i] + uj) / quantum * quantum;
@@ -498,10 +498,10 @@ impl Agent {
             let load = busy_ns.map(|busy| busy as f64 / capacity.max(1) as f64);
             if let Some(load) = load.filter(|_| capacity >= 1_000_000_000) {
                 let unsure = IDLE_STEP_NS as f64 / capacity as f64;
-                for (i, rest) in self.rests.iter_mut().enumerate() {
-                    rest.of_cpus(self.machine.cpus);
+                for (i, learner) in self.idle_learners.iter_mut().enumerate() {
+                    learner.of_cpus(self.machine.cpus);
                     let moved = self.sample.totals[i].saturating_sub(self.round_totals[i]);
-                    rest.see(seconds, load, unsure, moved as f64 * 1e-6 / seconds);
+                    learner.see(seconds, load, unsure, moved as f64 * 1e-6 / seconds);
                 }
             }
         }
@@ -533,7 +533,9 @@ impl Agent {
     fn publish_idle(&mut self) {
         let known = |i: usize| {
             let zone = &self.zones[i];
-            let power = self.facts.idle_of(zone, &self.zones, &self.rests[i])?;
+            let power = self
+                .facts
+                .idle_of(zone, &self.zones, &self.idle_learners[i])?;
             let measured = matches!(power.source, IdleSource::Learned | IdleSource::Calibrated);
             measured.then_some(power.watts)
         };
@@ -555,7 +557,10 @@ impl Agent {
         let mut source = IdleSource::Unknown;
         for i in divided(&self.zones) {
             let zone = &self.zones[i];
-            if let Some(power) = self.facts.idle_of(zone, &self.zones, &self.rests[i]) {
+            if let Some(power) = self
+                .facts
+                .idle_of(zone, &self.zones, &self.idle_learners[i])
+            {
                 watts += power.watts;
                 source = power.source;
             }

@@ -7,9 +7,9 @@ use std::path::Path;
 
 use serde::Serialize;
 
+use super::allotted::Allotted;
 use super::cpu::CpuIdentity;
 use super::service::{self, Service};
-use super::share::Share;
 use crate::cgroup::identity;
 use crate::model::PowerModel;
 
@@ -17,7 +17,7 @@ use crate::model::PowerModel;
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Environment {
     /// The part of the machine that this process may use.
-    pub share: Share,
+    pub allotted: Allotted,
     /// Memory of the machine, GiB.
     pub memory_gib: Option<f64>,
     /// The cloud's service that made this sandbox, and the variable that shows it.
@@ -75,7 +75,7 @@ impl Environment {
             .flatten()
             .filter(|mb| *mb > 0);
         Self {
-            share: share_of(root, cpus, lambda_memory_mb),
+            allotted: allotted(root, cpus, lambda_memory_mb),
             memory_gib,
             lambda_memory_mb,
             container_runtime: if lambda {
@@ -104,7 +104,7 @@ impl Environment {
     /// Looks again for what may change while a process lives: the part of the machine that it may
     /// use.
     pub fn renew(&mut self, root: &Path, cpus: u32) {
-        self.share = share_of(root, cpus, self.lambda_memory_mb);
+        self.allotted = allotted(root, cpus, self.lambda_memory_mb);
     }
 
     /// Whether this is an AWS Lambda sandbox.
@@ -121,11 +121,11 @@ impl Environment {
     }
 }
 
-fn share_of(root: &Path, cpus: u32, lambda_memory_mb: Option<u32>) -> Share {
-    let share = Share::read(root, cpus);
+fn allotted(root: &Path, cpus: u32, lambda_memory_mb: Option<u32>) -> Allotted {
+    let allotted = Allotted::read(root, cpus);
     match lambda_memory_mb {
-        Some(mb) => share.with_lambda(mb),
-        None => share,
+        Some(mb) => allotted.with_lambda(mb),
+        None => allotted,
     }
 }
 

@@ -10,7 +10,7 @@ use crate::calibration::Calibration;
 use crate::cgroup::limits::SandboxCpu;
 use crate::machine::cpu::CpuIdentity;
 use crate::machine::environment::Environment;
-use crate::machine::rest::Rest;
+use crate::machine::idle_power::IdleLearner;
 use crate::model::PowerModel;
 use crate::model::estimation::{Estimation, Power};
 use crate::source::procfs::online_cpus;
@@ -194,7 +194,7 @@ fn find_facts(root: &Path) -> Facts {
         Some(stored) if environment.lambda_memory_mb.is_none() => stored.model(root, &cpu, model),
         _ => model,
     };
-    let sandbox = environment.share.open().map(Arc::new);
+    let sandbox = environment.allotted.open().map(Arc::new);
     Facts {
         cpu,
         environment,
@@ -214,13 +214,13 @@ impl Facts {
         if let Some(root) = limits {
             environment.renew(root, cpus);
         } else {
-            environment.share.machine_cpus = cpus;
+            environment.allotted.machine_cpus = cpus;
         }
-        environment.share = environment.share.with_affinity(affinity);
-        let sandbox = if !anew && environment.share.set_by == self.environment.share.set_by {
+        environment.allotted = environment.allotted.with_affinity(affinity);
+        let sandbox = if !anew && environment.allotted.set_by == self.environment.allotted.set_by {
             self.sandbox.clone()
         } else {
-            environment.share.open().map(Arc::new)
+            environment.allotted.open().map(Arc::new)
         };
         Self {
             cpu: self.cpu.clone(),
@@ -235,19 +235,19 @@ impl Facts {
     /// The part of the machine's CPUs that this function may use, 0..1.
     pub fn allotted_share(&self) -> f64 {
         let machine = f64::from(self.cpus.max(1));
-        (self.environment.share.cpus / machine).clamp(0.0, 1.0)
+        (self.environment.allotted.cpus / machine).clamp(0.0, 1.0)
     }
 
     /// CPUs of the sandbox that the model takes for the whole, where a quota, a cpuset or Lambda
     /// divides the machine.
     pub fn sandbox_cpus(&self) -> Option<f64> {
-        self.environment.share.sandbox_cpus()
+        self.environment.allotted.sandbox_cpus()
     }
 
     /// What the model is asked about: the sandbox where there is one and `ours` is in it, else the
     /// machine (in a virtual machine: its CPUs).
     pub(crate) fn modelling(&self, estimation: Estimation, ours: bool) -> Modelling {
-        let share = &self.environment.share;
+        let share = &self.environment.allotted;
         let machine_gib = self.environment.memory_gib.unwrap_or(0.0);
         // Lambda shows two CPUs whatever it allots, so there the machine is the sandbox.
         let inside = ours || self.environment.lambda_memory_mb.is_some();
@@ -325,8 +325,8 @@ impl Facts {
     }
 
     /// Idle power of a zone: learned, calibrated, configured, or the model's.
-    pub fn idle_of(&self, zone: &Zone, zones: &[Zone], rest: &Rest) -> Option<IdlePower> {
-        if let Some(seen) = rest.idle(|busy| self.active_of(zone, zones, busy)) {
+    pub fn idle_of(&self, zone: &Zone, zones: &[Zone], learner: &IdleLearner) -> Option<IdlePower> {
+        if let Some(seen) = learner.idle(|busy| self.active_of(zone, zones, busy)) {
             return Some(IdlePower {
                 watts: seen.watts,
                 low: seen.low,

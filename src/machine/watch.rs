@@ -3,7 +3,7 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use super::share::Share;
+use super::allotted::Allotted;
 use crate::source::kept::Kept;
 
 /// They are not read more often than this, ns.
@@ -22,7 +22,7 @@ pub struct Watch {
 
 impl Watch {
     /// Opens the files that `share` was read from.
-    pub fn open(share: &Share, now_ns: u64) -> Self {
+    pub fn open(share: &Allotted, now_ns: u64) -> Self {
         let mut text = Vec::new();
         let files = share.files().iter().take(MOST_FILES);
         let files = files.filter_map(|path| {
@@ -76,12 +76,12 @@ mod tests {
         let group = root.path().join("sys/fs/cgroup");
         fs::create_dir_all(&group).unwrap();
         fs::write(group.join("cpu.max"), "max 100000\n").unwrap();
-        let mut watch = Watch::open(&Share::read(root.path(), 8), 0);
+        let mut watch = Watch::open(&Allotted::read(root.path(), 8), 0);
         assert!(!watch.changed(EVERY_NS));
         fs::write(group.join("cpu.max"), "150000 100000\n").unwrap();
         assert!(!watch.changed(EVERY_NS + 1));
         assert!(watch.changed(2 * EVERY_NS));
-        let mut watch = Watch::open(&Share::read(root.path(), 8), 0);
+        let mut watch = Watch::open(&Allotted::read(root.path(), 8), 0);
         fs::remove_file(group.join("cpu.max")).unwrap();
         assert!(watch.changed(EVERY_NS));
     }

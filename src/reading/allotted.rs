@@ -16,7 +16,7 @@ pub(super) fn allotted(outcome: &Outcome, facts: &Facts) -> f64 {
 /// The part of what the model charges that the metered thing may use, 0..1.
 pub(super) fn allotted_of_model(outcome: &Outcome, facts: &Facts) -> f64 {
     let what = facts.modelling(outcome.estimation, outcome.ours);
-    let cpus = facts.environment.share.cpus;
+    let cpus = facts.environment.allotted.cpus;
     let may = match outcome.scope.is_one_thread() {
         // A thread or a coroutine runs on one CPU at a time.
         true => cpus.min(1.0),

@@ -33,7 +33,7 @@ pub(super) fn by_domain(
         let slots = outcome.slots_of(method, domain);
         let watts = slots.iter().map(|i| {
             let zone = &outcome.zones()[*i];
-            let power = facts.idle_of(zone, outcome.zones(), &outcome.rests[*i])?;
+            let power = facts.idle_of(zone, outcome.zones(), &outcome.idle_learners[*i])?;
             let known = matches!(power.source, IdleSource::Learned | IdleSource::Calibrated);
             known.then(|| power.watts.min(ledger.ceiling_watts(*i)))
         });
@@ -169,7 +169,7 @@ mod tests {
     #[test]
     fn domains_sum_to_the_headline_and_cores_stay_in_packages() {
         let ledger = window();
-        let rests = [
+        let idle_watts_of_zones = [
             // Known for the whole only.
             [None, None, None],
             // Seen in each domain.
@@ -181,7 +181,7 @@ mod tests {
         ];
         for definition in Definition::ALL {
             for idle_watts in [0.0, 22.0, 46.0] {
-                for [package, core, dram] in rests {
+                for [package, core, dram] in idle_watts_of_zones {
                     let divided = divided(&ledger, definition, idle_watts);
                     let parts = [
                         counted(Domain::Package, 0, 40.0, package),

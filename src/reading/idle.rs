@@ -1,7 +1,7 @@
 //! Idle power of what was measured: what is known of it, held against what was seen in the window.
 
 use crate::machine::facts::{Facts, IdlePower, IdleSource};
-use crate::machine::rest::Rest;
+use crate::machine::idle_power::IdleLearner;
 use crate::sampler::Outcome;
 
 /// A machine at rest takes up to this part of what it takes with all CPUs busy.
@@ -56,11 +56,11 @@ pub(super) fn idle_of(outcome: &Outcome, facts: &Facts, slots: &[usize]) -> Idle
         // Idle power is not above the least power that was seen.
         let ceiling = outcome.ledger.ceiling_watts(*i);
         ceilings += ceiling;
-        let learned = facts.idle_of(zone, &zones, &outcome.rests[*i]);
+        let learned = facts.idle_of(zone, &zones, &outcome.idle_learners[*i]);
         // What was learned and is above what was seen now was learned of something else.
         let power = match learned {
             Some(power) if power.source == IdleSource::Learned && power.low > ceiling => {
-                facts.idle_of(zone, &zones, &Rest::default())
+                facts.idle_of(zone, &zones, &IdleLearner::default())
             }
             power => power,
         };

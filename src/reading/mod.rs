@@ -304,7 +304,7 @@ impl Reading {
             samples: outcome.samples,
             interval: outcome.interval_ns.map(|ns| ns as f64 * 1e-9),
             cpu_seconds,
-            allotted_cpus: facts.environment.share.cpus,
+            allotted_cpus: facts.environment.allotted.cpus,
             cpus: f64::from(facts.cpus.max(1)),
             headline,
             headline_reason,
@@ -333,7 +333,7 @@ impl Reading {
             environment: facts.environment.clone(),
             tdp_watts,
             tdp_source,
-            model_share: facts.environment.share.describe(),
+            model_share: facts.environment.allotted.describe(),
         }
     }
 
@@ -352,7 +352,7 @@ impl Reading {
             samples: 0,
             interval: None,
             cpu_seconds: None,
-            allotted_cpus: facts.environment.share.cpus,
+            allotted_cpus: facts.environment.allotted.cpus,
             cpus: f64::from(facts.cpus.max(1)),
             headline: None,
             headline_reason: Some(reason.into()),

@@ -3,8 +3,8 @@
 use serde::Serialize;
 
 use super::UPDATE_SECONDS;
+use crate::machine::allotted::Limit;
 use crate::machine::facts::Facts;
-use crate::machine::share::Limit;
 use crate::sampler::Outcome;
 
 /// Being kept from running for more than this part of the window is a warning.
@@ -65,7 +65,7 @@ pub struct SystemReading {
 pub(super) fn sandbox_reading(outcome: &Outcome, facts: &Facts) -> Option<SandboxReading> {
     let count = outcome.sandbox_count?;
     Some(SandboxReading {
-        cpus: facts.environment.share.cpus,
+        cpus: facts.environment.allotted.cpus,
         cpu_seconds: count.used_ns.map(|ns| ns as f64 * 1e-9),
         periods: count.periods,
         throttled_periods: count.throttled_periods,
@@ -88,7 +88,7 @@ pub(super) fn note_held_back(
     seconds: f64,
     warnings: &mut Vec<String>,
 ) {
-    let share = &facts.environment.share;
+    let share = &facts.environment.allotted;
     if let Some(s) = sandbox
         && share.set_by == Limit::Quota
         && s.throttled_seconds > HELD_BACK * seconds

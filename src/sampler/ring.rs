@@ -2,7 +2,7 @@
 
 use super::State;
 use crate::clock;
-use crate::machine::rest::{self, Rest};
+use crate::machine::idle_power::{self, IdleLearner};
 use crate::source::ring::{self, Ring};
 use crate::source::{Domain, EnergyCounter, Method, Methods, ReadFault, Unavailable, Zone};
 
@@ -185,11 +185,11 @@ impl State {
     /// What the agent saw of zones that this process has not seen at rest itself, W.
     pub(super) fn learn_from_ring(&mut self) {
         let Some(ring) = &self.ring.ring else { return };
-        if self.rests.iter().all(Rest::seen_here) {
+        if self.idle_learners.iter().all(IdleLearner::seen_here) {
             return;
         }
-        rest::tell(
-            &mut self.rests,
+        idle_power::set_all(
+            &mut self.idle_learners,
             &self.zones,
             ring.zones(),
             &ring.idle_watts(),

@@ -434,8 +434,8 @@ impl State {
     }
 
     pub(super) fn learn_idle(&mut self, t_ns: u64) {
-        for rest in &mut self.rests {
-            rest.of_cpus(self.machine.cpus);
+        for learner in &mut self.idle_learners {
+            learner.of_cpus(self.machine.cpus);
         }
         let capacity_ns = self.machine.capacity_ns(t_ns);
         let there = |since: &Resting| capacity_ns.saturating_sub(since.capacity_ns);
@@ -488,7 +488,7 @@ impl State {
             let moved = stood_ns.saturating_mul(STOOD_PART) <= t_ns.saturating_sub(then.t_ns);
             if self.faults[i].is_none() && moved && counter.anomalies.count() == *anomalies {
                 let joules = counter.joules(counter.total.saturating_sub(*before));
-                self.rests[i].see(seconds, busy, unsure, joules / seconds);
+                self.idle_learners[i].see(seconds, busy, unsure, joules / seconds);
             }
         }
     }
@@ -641,7 +641,7 @@ impl State {
                 }
             },
             timeline: record.timeline,
-            rests: self.rests[..width].to_vec(),
+            idle_learners: self.idle_learners[..width].to_vec(),
             model_band: record.model_band,
             tree_count,
             seen,

@@ -10,10 +10,10 @@ use crate::cgroup::cpu::{CgroupCount, CgroupCpu};
 use crate::cgroup::limits::SandboxCount;
 use crate::clock;
 use crate::counter::{At, Counter, Step};
+use crate::machine::allotted::affinity;
 use crate::machine::ceilings;
 use crate::machine::facts::Facts;
-use crate::machine::rest::Rest;
-use crate::machine::share::affinity;
+use crate::machine::idle_power::IdleLearner;
 use crate::machine::watch::Watch;
 use crate::memory;
 use crate::source::kept;
@@ -114,7 +114,7 @@ pub(super) struct State {
     /// This process and its descendants.
     pub(super) tree: Tree,
     /// Every energy counter that was ever opened, in the order of a ledger's slots; `counters`,
-    /// `faults` and `rests` have one entry for each.
+    /// `faults` and `idle_learners` have one entry for each.
     pub(super) zones: Vec<Zone>,
     pub(super) catalog: Arc<Catalog>,
     /// The total of each counter, judged step by step.
@@ -136,7 +136,7 @@ pub(super) struct State {
     /// Zones that may show one and the same counter.
     pub(super) mirrors: Mirrors,
     /// Power of each counter while the machine was less than 5 % busy.
-    pub(super) rests: Vec<Rest>,
+    pub(super) idle_learners: Vec<IdleLearner>,
     /// What perf last counted of this process's tree.
     pub(super) tree_count: Option<TreeCount>,
     /// A row of a timeline in the making.
@@ -179,7 +179,7 @@ impl State {
             idle_since: None,
             bounded: 0,
             mirrors: Mirrors::default(),
-            rests: Vec::new(),
+            idle_learners: Vec::new(),
             tree_count: None,
             row: Vec::new(),
             thread: SamplerThread::default(),
@@ -321,7 +321,7 @@ impl State {
             self.counters
                 .push(Counter::new(zone.unit_joules, zone.modulus));
             self.faults.push(None);
-            self.rests.push(Rest::default());
+            self.idle_learners.push(IdleLearner::default());
         }
         self.mirrors = std::mem::take(&mut self.mirrors).widened(&self.zones);
         let mut missing = Vec::new();
@@ -425,7 +425,7 @@ impl State {
                         self.faults[i] = (step == Step::Beyond).then_some(ReadFault::Beyond);
                         // The counter may be another machine's now.
                         if matches!(step, Step::Reset | Step::Jumped(_)) {
-                            self.rests[i].forget();
+                            self.idle_learners[i].forget();
                         }
                     }
                     Some(Err(fault)) => self.faults[i] = Some(*fault),
@@ -683,7 +683,7 @@ impl State {
         let now = clock::monotonic_ns();
         let cpus = self.machine.online().unwrap_or(facts.cpus);
         let may = affinity();
-        let share = &facts.environment.share;
+        let share = &facts.environment.allotted;
         let changed = match &mut self.watch {
             Some(watch) => watch.changed(now),
             None => files,
@@ -694,7 +694,7 @@ impl State {
         let limits = changed.then_some(self.root.as_path());
         let renewed = facts.renewed(cpus, may, limits);
         if changed {
-            self.watch = Some(Watch::open(&renewed.environment.share, now));
+            self.watch = Some(Watch::open(&renewed.environment.allotted, now));
         }
         self.facts = Some(Arc::new(renewed));
     }

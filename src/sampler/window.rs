@@ -12,7 +12,7 @@ use crate::cgroup::limits::SandboxCount;
 use crate::counter::Anomalies;
 use crate::machine::facts::Facts;
 use crate::machine::facts::ModelBand;
-use crate::machine::rest::Rest;
+use crate::machine::idle_power::IdleLearner;
 use crate::model::estimation::Estimation;
 use crate::source::mirrors::Mirror;
 use crate::source::perf::TreeCount;
@@ -335,7 +335,7 @@ pub struct Outcome {
     /// Samples: CPU columns, then the slots.
     pub timeline: Option<Timeline>,
     /// Idle watts of each zone as this process saw them, where it saw the machine at rest.
-    pub rests: Vec<Rest>,
+    pub idle_learners: Vec<IdleLearner>,
     /// Bands of the model's energy of the machine over the window.
     pub model_band: ModelBand,
     /// perf counts of the tree in the window.

@@ -52,7 +52,7 @@ class Machine:
         self.tell()
 
     def share(self) -> dict[str, Any]:
-        share: dict[str, Any] = _core.surroundings(self.root)["share"]
+        share: dict[str, Any] = _core.surroundings(self.root)["allotted"]
         return share
 
 
@@ -411,7 +411,7 @@ def test_a_real_quota(quota: tuple[list[Path], float]) -> None:
         pytest.skip(f"the cgroup cannot be joined: {error}")
     assert done.returncode == 0, done.stderr
     for stats, raw, inside, around in json.loads(done.stdout):
-        share = raw["environment"]["share"]
+        share = raw["environment"]["allotted"]
         assert (share["cpus"], share["set_by"]) == (cpus, "quota")
         # How often that is depends on what others leave of the machine.
         assert 0 <= raw["sandbox"]["throttled_periods"] <= around[0]

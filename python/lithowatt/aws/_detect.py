@@ -101,7 +101,7 @@ class AWSInstanceDetector:
     def detect_instance(self) -> dict[str, Any]:
         """The instance, with ``processor_type`` (the processor's name) and ``vcpus`` to use."""
         if self._found is None:
-            share = _core.surroundings(self._root)["share"]
+            share = _core.surroundings(self._root)["allotted"]
             self._found = {
                 **detect_aws_instance_info(self._root, imds=self._imds),
                 "processor_type": _core.cpu_identity(self._root)["name"],

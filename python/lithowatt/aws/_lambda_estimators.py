@@ -192,7 +192,7 @@ class LambdaCPUMonitor:
 
     def __init__(self, memory_mb: int | None = None, *, root: StrPath | None = None) -> None:
         if memory_mb is None:
-            self.vcpus_bought = float(_core.surroundings(root)["share"]["cpus"])
+            self.vcpus_bought = float(_core.surroundings(root)["allotted"]["cpus"])
         else:
             self.vcpus_bought = _vcpus(PowerModel.for_lambda(_memory(memory_mb), "x86_64"))
         #: The meter behind it.
@@ -225,7 +225,7 @@ class LambdaCPUMonitor:
         cpu, duration = raw["cpu_seconds"], raw["duration"]
         used = cpu / duration if cpu is not None and duration > 0 else None
         sandbox = raw["sandbox"] or {}
-        limited = raw["environment"]["share"]["set_by"] == "quota"
+        limited = raw["environment"]["allotted"]["set_by"] == "quota"
         return {
             "cpu_seconds": cpu,
             "duration": duration,

@@ -36,7 +36,7 @@ pub struct IdleSeen {
 
 /// What a counter showed at rest and under load.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub struct Rest {
+pub struct IdleLearner {
     /// The window with the least power.
     least: Option<Shown>,
     /// The one with the least power of all others.
@@ -64,7 +64,7 @@ struct Loaded {
     busy_seconds: f64,
 }
 
-impl Rest {
+impl IdleLearner {
     /// Takes in a window of `seconds` in which the machine was `busy` (0..1), give or take `unsure`,
     /// and the counter showed `watts`.
     pub fn see(&mut self, seconds: f64, busy: f64, unsure: f64, watts: f64) {
@@ -110,7 +110,7 @@ impl Rest {
     }
 
     /// What another process, the node agent, found out: it counts where nothing was seen here.
-    pub fn tell(&mut self, watts: Option<f64>) {
+    pub fn set(&mut self, watts: Option<f64>) {
         self.told = watts.or(self.told);
     }
 
@@ -182,11 +182,16 @@ impl Rest {
     }
 }
 
-/// Gives each of `rests`, which belong to `zones`, the `watts` of the zones in `theirs`.
-pub fn tell(rests: &mut [Rest], zones: &[Zone], theirs: &[Zone], watts: &[Option<f64>]) {
-    for (rest, zone) in zip(rests, zones) {
+/// Gives each of `idle_learners`, which belong to `zones`, the `watts` of the zones in `theirs`.
+pub fn set_all(
+    idle_learners: &mut [IdleLearner],
+    zones: &[Zone],
+    theirs: &[Zone],
+    watts: &[Option<f64>],
+) {
+    for (learner, zone) in zip(idle_learners, zones) {
         if let Some(at) = theirs.iter().position(|z| z == zone) {
-            rest.tell(watts.get(at).copied().flatten());
+            learner.set(watts.get(at).copied().flatten());
         }
     }
 }
@@ -202,59 +207,59 @@ mod tests {
 
     #[test]
     fn what_load_cost_at_rest_is_taken_off() {
-        let mut rest = Rest::default();
-        assert_eq!(rest.idle(straight), None);
-        rest.see(1.0, 0.03, 0.0, 20.0 + straight(0.03));
-        rest.see(5.0, 0.5, 0.0, 20.0 + straight(0.5));
-        let idle = rest.idle(straight).expect("was seen");
+        let mut learner = IdleLearner::default();
+        assert_eq!(learner.idle(straight), None);
+        learner.see(1.0, 0.03, 0.0, 20.0 + straight(0.03));
+        learner.see(5.0, 0.5, 0.0, 20.0 + straight(0.5));
+        let idle = learner.idle(straight).expect("was seen");
         assert!((idle.watts - 20.0).abs() < 1e-9, "{idle:?}");
         assert!(idle.low < 20.0 && idle.high > 20.0);
     }
 
     #[test]
     fn the_machine_says_how_high_the_curve_is_and_the_model_its_form() {
-        let mut rest = Rest::default();
+        let mut learner = IdleLearner::default();
         // Four times as steep at first; the model thinks of half the watts.
         let real = |busy: f64| 60.0 * (0.7 * busy + 0.3 * (busy / 0.1).min(1.0));
-        rest.see(1.0, 0.03, 0.0, 20.0 + real(0.03));
-        rest.see(5.0, 0.6, 0.0, 20.0 + real(0.6));
-        let idle = rest.idle(|busy| 0.5 * real(busy)).expect("was seen");
+        learner.see(1.0, 0.03, 0.0, 20.0 + real(0.03));
+        learner.see(5.0, 0.6, 0.0, 20.0 + real(0.6));
+        let idle = learner.idle(|busy| 0.5 * real(busy)).expect("was seen");
         assert!(idle.low < 20.0 && 20.0 < idle.high, "{idle:?}");
         assert!((idle.watts - 20.0).abs() < 0.5 * real(0.03), "{idle:?}");
     }
 
     #[test]
     fn before_any_load_was_seen_the_band_reaches_to_the_models_rise() {
-        let mut rest = Rest::default();
-        rest.see(1.0, 0.03, 0.0, 21.8);
-        let idle = rest.idle(straight).expect("was seen");
+        let mut learner = IdleLearner::default();
+        learner.see(1.0, 0.03, 0.0, 21.8);
+        let idle = learner.idle(straight).expect("was seen");
         assert!(idle.low < 20.0 && (20.0..21.8).contains(&idle.watts) && idle.high > 21.8);
         // However absurd the model.
-        let idle = rest.idle(|_| 1e9).expect("was seen");
+        let idle = learner.idle(|_| 1e9).expect("was seen");
         assert!(idle.low > 0.0 && idle.watts >= 0.75 * 21.8);
     }
 
     #[test]
     fn what_was_seen_of_other_cpus_does_not_count() {
-        let mut rest = Rest::default();
-        rest.of_cpus(2);
-        rest.see(1.0, 0.24, 0.0, 21.0);
-        rest.of_cpus(16);
-        rest.see(1.0, 0.03, 0.0, 21.8);
-        let idle = rest.idle(straight).expect("was seen");
+        let mut learner = IdleLearner::default();
+        learner.of_cpus(2);
+        learner.see(1.0, 0.24, 0.0, 21.0);
+        learner.of_cpus(16);
+        learner.see(1.0, 0.03, 0.0, 21.8);
+        let idle = learner.idle(straight).expect("was seen");
         assert!(idle.low < 20.0, "{idle:?}");
-        rest.of_cpus(16);
-        assert_eq!(rest.idle(straight), Some(idle));
+        learner.of_cpus(16);
+        assert_eq!(learner.idle(straight), Some(idle));
     }
 
     #[test]
     fn the_band_knows_how_coarsely_idle_time_is_printed() {
         // 2 % busy of which 1 % was not printed.
-        let mut rest = Rest::default();
-        rest.see(1.0, 0.01, 0.01, 20.0 + straight(0.02));
-        let idle = rest.idle(straight).expect("was seen");
+        let mut learner = IdleLearner::default();
+        learner.see(1.0, 0.01, 0.01, 20.0 + straight(0.02));
+        let idle = learner.idle(straight).expect("was seen");
         assert!(idle.low < 20.0 && 20.0 < idle.high, "{idle:?}");
-        let mut exact = Rest::default();
+        let mut exact = IdleLearner::default();
         exact.see(1.0, 0.01, 0.0, 20.0 + straight(0.02));
         let exact = exact.idle(straight).expect("was seen");
         assert!(idle.low < exact.low && (idle.watts - exact.watts).abs() < 1e-9);
@@ -262,23 +267,23 @@ mod tests {
 
     #[test]
     fn a_window_in_which_the_counter_stood_is_not_idle_power() {
-        let mut rest = Rest::default();
+        let mut learner = IdleLearner::default();
         for watts in [20.2, 3.0, 20.0, 20.4] {
-            rest.see(1.0, 0.0, 0.0, watts);
+            learner.see(1.0, 0.0, 0.0, watts);
         }
-        let idle = rest.idle(straight).expect("was seen");
+        let idle = learner.idle(straight).expect("was seen");
         assert!((19.0..20.5).contains(&idle.watts), "{idle:?}");
         // Two that agree are the machine: it rests deeper since.
-        rest.see(1.0, 0.0, 0.0, 3.1);
-        assert!(rest.idle(straight).expect("was seen").watts < 4.0);
+        learner.see(1.0, 0.0, 0.0, 3.1);
+        assert!(learner.idle(straight).expect("was seen").watts < 4.0);
     }
 
     #[test]
     fn the_least_window_counts_and_senseless_ones_do_not() {
-        let mut rest = Rest::default();
-        rest.see(1.0, 0.04, 0.0, 25.0);
-        rest.see(1.0, 0.0, 0.0, 20.0);
-        rest.see(1.0, 0.0, 0.0, 22.0);
+        let mut learner = IdleLearner::default();
+        learner.see(1.0, 0.04, 0.0, 25.0);
+        learner.see(1.0, 0.0, 0.0, 20.0);
+        learner.see(1.0, 0.0, 0.0, 22.0);
         for (seconds, busy, watts) in [
             (0.0, 0.0, 1.0),
             (1.0, f64::NAN, 1.0),
@@ -286,22 +291,22 @@ mod tests {
             (1.0, 0.0, -3.0),
             (1.0, 0.1, 1.0),
         ] {
-            rest.see(seconds, busy, 0.0, watts);
+            learner.see(seconds, busy, 0.0, watts);
         }
-        assert_eq!(rest.idle(straight).map(|i| i.watts), Some(20.0));
-        rest.forget();
-        assert_eq!(rest.idle(straight), None);
+        assert_eq!(learner.idle(straight).map(|i| i.watts), Some(20.0));
+        learner.forget();
+        assert_eq!(learner.idle(straight), None);
     }
 
     #[test]
     fn what_others_saw_counts_until_it_was_seen_here() {
-        let mut rest = Rest::default();
-        rest.tell(Some(30.0));
-        rest.tell(None);
-        assert_eq!(rest.idle(straight).map(|i| i.watts), Some(30.0));
-        rest.tell(Some(29.0));
-        assert_eq!(rest.idle(straight).map(|i| i.watts), Some(29.0));
-        rest.see(1.0, 0.0, 0.0, 20.0);
-        assert_eq!(rest.idle(straight).map(|i| i.watts), Some(20.0));
+        let mut learner = IdleLearner::default();
+        learner.set(Some(30.0));
+        learner.set(None);
+        assert_eq!(learner.idle(straight).map(|i| i.watts), Some(30.0));
+        learner.set(Some(29.0));
+        assert_eq!(learner.idle(straight).map(|i| i.watts), Some(29.0));
+        learner.see(1.0, 0.0, 0.0, 20.0);
+        assert_eq!(learner.idle(straight).map(|i| i.watts), Some(20.0));
     }
 }

@@ -45,7 +45,7 @@ impl Limit {
 
 /// The part of a machine that a process may use.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Share {
+pub struct Allotted {
     /// CPUs, a fraction where a quota sets it; at least [`LEAST_CPUS`].
     pub cpus: f64,
     /// CPUs of the machine.
@@ -73,7 +73,7 @@ pub struct Share {
     files: Vec<PathBuf>,
 }
 
-impl Share {
+impl Allotted {
     /// Looks below `root`, on a machine of `machine_cpus`. Never fails: what is not known is
     /// `None`.
     pub fn read(root: &Path, machine_cpus: u32) -> Self {
@@ -143,7 +143,7 @@ impl Share {
         &self.files
     }
 
-    /// The same share with what an AWS Lambda function's memory, MiB, buys.
+    /// The same with what an AWS Lambda function's memory, MiB, buys.
     pub fn with_lambda(mut self, memory_mb: u32) -> Self {
         let bought = lambda_vcpus(f64::from(memory_mb));
         self.cpus = bought.max(LEAST_CPUS);
@@ -222,11 +222,11 @@ mod tests {
             ("sys/fs/cgroup/kubepods/pod1/memory.max", "536870912\n"),
             ("sys/fs/cgroup/kubepods/pod1/box/memory.max", "max\n"),
         ]);
-        let share = Share::read(root.path(), 64);
-        assert_eq!((share.cpus, share.set_by), (0.5, Limit::Quota));
-        assert_eq!(share.memory_gib, Some(0.5));
-        assert_eq!(share.sandbox_cpus(), Some(0.5));
-        let accounts = share.accounts.unwrap();
+        let allotted = Allotted::read(root.path(), 64);
+        assert_eq!((allotted.cpus, allotted.set_by), (0.5, Limit::Quota));
+        assert_eq!(allotted.memory_gib, Some(0.5));
+        assert_eq!(allotted.sandbox_cpus(), Some(0.5));
+        let accounts = allotted.accounts.unwrap();
         assert!(accounts.stat.ends_with("kubepods/pod1/cpu.stat"));
     }
 
@@ -252,10 +252,10 @@ mod tests {
                 "9223372036854771712\n",
             ),
         ]);
-        let share = Share::read(root.path(), 64);
-        assert_eq!((share.cpus, share.quota), (0.25, Some(0.25)));
-        assert_eq!(share.memory_gib, None);
-        let count = share.open().unwrap().read().unwrap();
+        let allotted = Allotted::read(root.path(), 64);
+        assert_eq!((allotted.cpus, allotted.quota), (0.25, Some(0.25)));
+        assert_eq!(allotted.memory_gib, None);
+        let count = allotted.open().unwrap().read().unwrap();
         assert_eq!((count.used_ns, count.throttled_periods), (Some(1234), 3));
     }
 
@@ -268,9 +268,9 @@ mod tests {
             ("sys/fs/cgroup/cpu,cpuacct/cpuacct.usage", "7\n"),
             ("sys/fs/cgroup/cpu,cpuacct/cpu.stat", "nr_periods 1\n"),
         ]);
-        let share = Share::read(root.path(), 8);
-        assert_eq!(share.quota, Some(0.2));
-        assert_eq!(share.open().unwrap().read().unwrap().used_ns, Some(7));
+        let allotted = Allotted::read(root.path(), 8);
+        assert_eq!(allotted.quota, Some(0.2));
+        assert_eq!(allotted.open().unwrap().read().unwrap().used_ns, Some(7));
     }
 
     #[test]
@@ -282,18 +282,18 @@ mod tests {
             ("sys/fs/cgroup/memory.max", "-5\n"),
             ("sys/devices/system/cpu/smt/active", "perhaps\n"),
         ]);
-        let share = Share::read(root.path(), 1);
-        assert_eq!((share.cpus, share.set_by), (1.0, Limit::Machine));
-        assert_eq!((share.memory_gib, share.smt), (None, None));
+        let allotted = Allotted::read(root.path(), 1);
+        assert_eq!((allotted.cpus, allotted.set_by), (1.0, Limit::Machine));
+        assert_eq!((allotted.memory_gib, allotted.smt), (None, None));
     }
 
     #[test]
     fn lambda_buys_cpus_with_memory() {
         let root = tree(&[]);
-        let share = Share::read(root.path(), 2).with_lambda(1769);
-        assert_eq!(share.cpus, 1.0);
+        let allotted = Allotted::read(root.path(), 2).with_lambda(1769);
+        assert_eq!(allotted.cpus, 1.0);
         assert!(
-            share
+            allotted
                 .describe()
                 .starts_with("1.00 of 2 CPUs by Lambda memory")
         );
