@@ -1,7 +1,7 @@
 """The Rust core. Its public faces are in :mod:`lithowatt`."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import EllipsisType
 from typing import Any, final
@@ -42,7 +42,7 @@ class Spelling:
         ValueError: For a plain name that is no key of the stats.
     """
 
-    def __new__(cls, prefix: str, renamed: list[tuple[str, list[str]]]) -> Spelling: ...
+    def __new__(cls, prefix: str, renamed: Mapping[str, Sequence[str]]) -> Spelling: ...
 
 @disjoint_base
 class Meter:

@@ -3,8 +3,8 @@
 Their names are kept from the FlexExecutor energy prototype (docs/reference/glossary.md).
 
 Energies are in J and times in s. What is unavailable is ``None``, with the reason in ``source``.
-Metrics have the names of the stats keys without ``worker_func_<method>_``: ``energy_pkg`` of
-``rapl`` is ``worker_func_rapl_energy_pkg``.
+Metrics have the names of the keys of the stats without their prefix and the method: ``energy_pkg``
+of ``rapl`` is the stats' ``…rapl_energy_pkg``.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from lithowatt._support.arguments import number
 from lithowatt.errors import MeterStateError
 from lithowatt.meter._absent import absent_stats
 from lithowatt.meter._meter import EnergyMeter
+from lithowatt.stats._dialect import PREFIX
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -95,9 +96,9 @@ class _Monitor:
         return self._part(_stats(self.meter, self._root))
 
     def _part(self, stats: dict[str, Any]) -> dict[str, Any]:
-        prefix = f"worker_func_{self._method}_"
+        prefix = f"{PREFIX}{self._method}_"
         part = {k.removeprefix(prefix): v for k, v in stats.items() if k.startswith(prefix)}
-        return {**part, "duration": stats["worker_func_energy_duration"]}
+        return {**part, "duration": stats[PREFIX + "energy_duration"]}
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}: {'running' if self.meter.running else 'not running'}>"

@@ -1,5 +1,6 @@
 //! Readings as flat dicts, and the table of their keys.
 
+use std::collections::HashMap;
 use std::sync::LazyLock;
 
 use pyo3::exceptions::PyValueError;
@@ -36,7 +37,7 @@ pub struct PySpelling(pub Spelling);
 #[pymethods]
 impl PySpelling {
     #[new]
-    fn new(prefix: &str, renamed: Vec<(String, Vec<String>)>) -> PyResult<Self> {
+    fn new(prefix: &str, renamed: HashMap<String, Vec<String>>) -> PyResult<Self> {
         Spelling::dialect(prefix, &renamed)
             .map(Self)
             .map_err(|name| PyValueError::new_err(format!("no key of the stats is {name:?}")))

@@ -429,6 +429,6 @@ mod tests {
             assert_eq!(Key::named(key.row().name), Some(*key));
             assert!(!key.row().meaning.is_empty());
         }
-        assert_eq!(Key::named("worker_func_energy_low"), None);
+        assert_eq!(Key::named("job_energy_low"), None);
     }
 }

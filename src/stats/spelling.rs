@@ -1,5 +1,7 @@
 //! How the keys are written: by their plain names, or as a framework's stats carry them.
 
+use std::collections::HashMap;
+
 use super::keys::Key;
 
 /// The names under which each key is written.
@@ -28,7 +30,7 @@ impl Spelling {
     /// # Errors
     ///
     /// With the plain name in `renamed` that is no key of the stats.
-    pub fn dialect(prefix: &str, renamed: &[(String, Vec<String>)]) -> Result<Self, String> {
+    pub fn dialect(prefix: &str, renamed: &HashMap<String, Vec<String>>) -> Result<Self, String> {
         let mut names: Vec<Vec<String>> = Key::ALL
             .iter()
             .map(|key| match key.row() {
@@ -74,10 +76,10 @@ mod tests {
     fn a_dialect_has_a_prefix_and_names_of_its_own() {
         let dialect = Spelling::dialect(
             "job_",
-            &[
+            &HashMap::from([
                 renamed("rapl_energy_core", &["job_rapl_energy_cores"]),
                 renamed("processor_name", &["job_cpu", "cpu"]),
-            ],
+            ]),
         )
         .unwrap();
         assert_eq!(dialect.of(Key::EnergyLow), ["job_energy_low"]);
@@ -89,7 +91,7 @@ mod tests {
     #[test]
     fn only_keys_of_the_stats_can_be_renamed() {
         for name in ["no_such_key", "label"] {
-            let refused = Spelling::dialect("job_", &[renamed(name, &["x"])]);
+            let refused = Spelling::dialect("job_", &HashMap::from([renamed(name, &["x"])]));
             assert_eq!(refused.map(|_| ()), Err(name.to_owned()));
         }
     }

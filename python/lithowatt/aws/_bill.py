@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from lithowatt.cost import LambdaCost, lambda_cost
+from lithowatt.stats._dialect import value_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -17,13 +18,13 @@ def lambda_call_cost(
 ) -> LambdaCost:
     """The dollars of one call on AWS Lambda, its request fee included.
 
-    The duration is `worker_func_aws_billed_ms`, which ends when the call reports: what Lithops
+    The duration is `aws_billed_ms` of the stats, which ends when the call reports: what Lithops
     does after that (sending the status, some ms to some tens of ms) is billed, and not in it.
-    The first call of a sandbox has `worker_func_aws_init_ms`, which is billed with it. Each call
+    The first call of a sandbox has `aws_init_ms`, which is billed with it. Each call
     is taken for a request of its own, as Lithops sends them unless a chunk has several.
 
     Args:
-        stats: A call's stats, as in Lithops' `future.stats`.
+        stats: A call's stats, as in Lithops' `future.stats`, or with plain keys.
         region: AWS region; by default the one in the stats.
         storage_mb: Ephemeral storage of the function, MB.
 
@@ -36,21 +37,20 @@ def lambda_call_cost(
 
     Example:
         >>> cost = lambda_call_cost({
-        ...     "worker_func_aws_billed_ms": 1500, "worker_func_aws_init_ms": 0,
-        ...     "worker_func_aws_memory_size": 1024, "worker_func_aws_architecture": "x86_64",
-        ...     "worker_func_aws_region": "us-east-1"})
+        ...     "aws_billed_ms": 1500, "aws_init_ms": 0, "aws_memory_size": 1024,
+        ...     "aws_architecture": "x86_64", "aws_region": "us-east-1"})
         >>> f"{cost:.9f}", cost.gb_seconds
         ('0.000025200', 1.5)
     """
 
     def of(key: str) -> Any:
-        return stats.get(f"worker_func_aws_{key}")
+        return value_of(stats, f"aws_{key}")
 
     billed, memory = of("billed_ms"), of("memory_size")
     if billed is None or memory is None:
         raise ValueError(
-            "these stats have no worker_func_aws_billed_ms and worker_func_aws_memory_size: "
-            "the call was not metered on AWS Lambda"
+            "expected stats with aws_billed_ms and aws_memory_size, got stats without: the call "
+            "was not metered on AWS Lambda"
         )
     return lambda_cost(
         billed / 1000,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from lithowatt.cost import ELECTRICITY_USD_PER_KWH, energy_cost, lambda_cost
+from lithowatt.stats._dialect import PREFIX
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -15,7 +16,7 @@ __all__ = ["calculate_energy_cost_correlation"]
 _JOULES = (
     "total_energy_joules",
     "energy_consumption",
-    "worker_func_energy_consumption",
+    PREFIX + "energy_consumption",
     "energy",
 )
 
@@ -33,8 +34,8 @@ def calculate_energy_cost_correlation(
 
     Args:
         energy_metrics: A dict with the call's energy, J, under
-            ``total_energy_joules`` (the prototype), ``energy_consumption``,
-            ``worker_func_energy_consumption`` or ``energy``: the first that is
+            ``total_energy_joules`` (the prototype), ``energy_consumption``
+            (plain, or as the stats of a call have it) or ``energy``: the first that is
             there. ``None`` is energy that could not be measured.
         execution_time: Duration of the call, s; billed up to the next ms.
         memory_mb: Memory of the function, MB, from 128 to 10240.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from lithowatt.stats._dialect import value_of
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -15,7 +17,7 @@ def extract_aws_energy_info(stats: Mapping[str, Any]) -> str:
     """The hardware of a call in the form of FlexExecutor's ``aws_cpu`` column.
 
     Args:
-        stats: The stats of a call, with or without the prefix ``worker_func_``.
+        stats: The stats of a call, as Lithops carries them or without the prefix.
 
     Returns:
         ``type:…|arch:…|lambda:…|mem:…`` with ``unknown`` for what is ``None`` or missing. A Lambda
@@ -23,17 +25,16 @@ def extract_aws_energy_info(stats: Mapping[str, Any]) -> str:
 
     Example:
         >>> extract_aws_energy_info({
-        ...     "worker_func_aws_instance_type": "lambda",
-        ...     "worker_func_aws_architecture": "aarch64",
-        ...     "worker_func_aws_is_lambda": True,
-        ...     "worker_func_aws_memory_size": 1024,
+        ...     "aws_instance_type": "lambda",
+        ...     "aws_architecture": "aarch64",
+        ...     "aws_is_lambda": True,
+        ...     "aws_memory_size": 1024,
         ... })
         'type:lambda-function|arch:aarch64|lambda:True|mem:1024'
     """
 
     def of(name: str) -> Any:
-        value = stats.get(f"worker_func_aws_{name}")
-        return stats.get(f"aws_{name}") if value is None else value
+        return value_of(stats, f"aws_{name}")
 
     kind, memory = of("instance_type"), of("memory_size")
     # Through a stats file a bool comes back as text.

@@ -74,7 +74,7 @@ class AWSLambdaEnergyEstimator:
         Returns:
             ``estimated_energy``, ``energy_low`` and ``energy_high`` (J, 95 % band; idle power of
             the share and its memory are in it), ``confidence`` (see below), ``method`` (as
-            ``worker_func_energy_method``) and ``instance_info``.
+            ``energy_method`` of the stats) and ``instance_info``.
 
             ``confidence`` is ``sqrt(energy_low / energy_high)``, 0..1: with a band of × or ÷ ``f``
             it is ``1 / f``. 1 would be no doubt, 0.5 a factor of two either way. It sets how wide

@@ -12,12 +12,14 @@ import os
 import time
 from pathlib import Path
 
+from lithowatt.stats._dialect import PREFIX as FUNCTION
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import ModuleType
     from typing import Any
 
-PREFIX = "worker_func_aws_"
+PREFIX = FUNCTION + "aws_"
 
 #: Place of the process' start in /proc/self/stat, counted from the end of its
 #: name: field 22, proc_pid_stat(5).
@@ -71,11 +73,11 @@ def unloaded(handler: ModuleType) -> None:
 def call_values() -> dict[str, Any]:
     """Stats that a call has on Lambda besides the meter's; asked once, at the call's end.
 
-    `worker_func_aws_billed_ms`: ms of the invocation that are this call's, from the start of the
+    `aws_billed_ms`: ms of the invocation that are this call's, from the start of the
     invocation or the end of the call before it until now, rounded up; of calls that run side by
     side, a part each. What Lithops does once the call has reported is not in it.
-    `worker_func_aws_region`: where, for the price.
-    `worker_func_aws_init_ms`: ms from the start of the process until Lithops was loaded, in the
+    `aws_region`: where, for the price.
+    `aws_init_ms`: ms from the start of the process until Lithops was loaded, in the
     first call of a sandbox; 0 in those after; `None` in one made of a snapshot.
     """
     now = time.monotonic()

@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lithowatt.flexecutor._estimate import METHOD
-from lithowatt.profiles._values import PREFIX, WARNING_SEPARATOR, has_energy
+from lithowatt.profiles._values import WARNING_SEPARATOR, has_energy
+from lithowatt.stats._dialect import PREFIX
 
 logger = logging.getLogger("lithowatt")
 
@@ -43,8 +44,9 @@ def say(stage: str, times: Sequence[Any], stats: Sequence[Any] = ()) -> None:
         _once(
             "foreign",
             "stage %s: the workers' Lithops has a meter of its own; what it leaves in "
-            "worker_func_energy_consumption is not used (see lithowatt lithops status)",
+            "%s is not used (see lithowatt lithops status)",
             stage,
+            PREFIX + "energy_consumption",
         )
     texts: Counter[str] = Counter()
     for one in times:

@@ -18,6 +18,7 @@ from lithowatt.errors import (
 )
 from lithowatt.meter._absent import absent_stats
 from lithowatt.meter._meter import EnergyMeter, is_mistake
+from lithowatt.stats._dialect import PREFIX
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -277,9 +278,9 @@ class EnergyManager:
         with _Harmless("saying why there is no energy"):
             return absent_stats(reason, self._root)
         return {
-            "worker_func_energy_consumption": None,
-            "worker_func_energy_source": f"unavailable: {reason}",
-            "worker_func_energy_warnings": [reason],
+            PREFIX + "energy_consumption": None,
+            PREFIX + "energy_source": f"unavailable: {reason}",
+            PREFIX + "energy_warnings": [reason],
         }
 
     def __repr__(self) -> str:

@@ -44,14 +44,13 @@ from typing import Any
 from lithowatt import EnergyMeter, _core
 from lithowatt._support.harmless import Harmless
 from lithowatt._support.settings import enabled
+from lithowatt.stats._dialect import PREFIX
 from lithowatt.worker import task as _task
 from lithowatt.worker.channel import Channel, Sink
 from lithowatt.worker.window import FunctionWindow, children_cpu_time, cpu_time_of, warm
 
 logger = logging.getLogger("lithowatt")
 logger.addHandler(logging.NullHandler())
-
-PREFIX = "worker_func_"
 
 #: Attributes of a handler that meters by itself: one patched at its source
 #: with lithowatt's own tool, and the prototype's patched handler.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from lithowatt.meter._meter import EnergyMeter
+from lithowatt.stats._dialect import PREFIX
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,13 +21,13 @@ def absent_stats(reason: str, root: StrPath | None = None) -> dict[str, Any]:
         root: Where ``/proc`` is; the processor is named all the same.
 
     Example:
-        >>> absent_stats("no reading yet")["worker_func_rapl_source"]
+        >>> absent_stats("no reading yet")[PREFIX + "rapl_source"]
         'unavailable: no reading yet'
     """
     meter = EnergyMeter._absent(reason, {"root": root})
     meter.start()
     meter.stop()
     stats = meter.stats()
-    stats["worker_func_energy_duration"] = None
-    stats["worker_func_energy_warnings"] = [reason]
+    stats[PREFIX + "energy_duration"] = None
+    stats[PREFIX + "energy_warnings"] = [reason]
     return stats

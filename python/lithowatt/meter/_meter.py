@@ -7,7 +7,7 @@ from __future__ import annotations
 import os
 from collections import namedtuple
 
-from lithowatt._core import Meter
+from lithowatt._core import Meter, Spelling
 from lithowatt._support.harmless import described
 from lithowatt.errors import (
     ConflictingOptionsError,
@@ -19,7 +19,7 @@ from lithowatt.errors import (
     UnknownScopeError,
 )
 from lithowatt.meter._reading import Reading
-from lithowatt.stats._dialect import SPELLING
+from lithowatt.stats._dialect import PREFIX, RENAMED
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -42,6 +42,10 @@ else:
     #: What a meter keeps of its last window, once it is elsewhere: its reading, as of ``raw_stats``
     #: with every key, and as of ``raw_timeline``, ``None`` where that stayed behind.
     _Past = namedtuple("_Past", "reading stats timeline")
+
+
+#: How ``stats()`` writes the keys: made once, as a process that is forked for one call has no time.
+SPELLING = Spelling(PREFIX, RENAMED)
 
 
 def _compact() -> bool:
@@ -98,7 +102,7 @@ class EnergyMeter:
         >>> with EnergyMeter() as m:
         ...     with m.phase("compute"):
         ...         total = sum(range(100_000))
-        >>> m.stats()["worker_func_energy_duration"] > 0
+        >>> m.reading.flat()["energy_duration"] > 0
         True
     """
 

@@ -13,11 +13,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
+from lithowatt.stats._dialect import PREFIX
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
-
-PREFIX = "worker_func_"
 
 #: Attribute of a FunctionTimes that came from a worker: its values as they were there.
 RIDING = "_lithowatt_values"
@@ -88,8 +88,7 @@ def energy_values(stats: Mapping[str, Any]) -> dict[str, Any]:
     """The FunctionTimes fields of one call, from its stats.
 
     Args:
-        stats: `future.stats` of Lithops, or `EnergyMeter.stats()`: keys
-            `worker_func_*`, J, s, MiB, %.
+        stats: `future.stats` of Lithops, or `EnergyMeter.stats()`; J, s, MiB, %.
 
     Returns:
         A value for each of `lithowatt.flexecutor.COLUMN_NAMES`; `None` where it is unavailable.
@@ -98,11 +97,11 @@ def energy_values(stats: Mapping[str, Any]) -> dict[str, Any]:
     Example:
         >>> values = energy_values(
         ...     {
-        ...         "worker_func_energy_schema": 1,
-        ...         "worker_func_energy_consumption": 2.0,
-        ...         "worker_func_energy_machine": 10.0,
-        ...         "worker_func_energy_quality": "attributed",
-        ...         "worker_func_rapl_energy_pkg": 8.0,
+        ...         PREFIX + "energy_schema": 1,
+        ...         PREFIX + "energy_consumption": 2.0,
+        ...         PREFIX + "energy_machine": 10.0,
+        ...         PREFIX + "energy_quality": "attributed",
+        ...         PREFIX + "rapl_energy_pkg": 8.0,
         ...     }
         ... )
         >>> values["energy"], values["rapl_energy_pkg"], values["machine_energy"]
@@ -190,9 +189,9 @@ def has_energy(stats: Any) -> bool:
     """Whether a call's stats were made by lithowatt in its worker.
 
     Example:
-        >>> has_energy({"worker_func_energy_schema": 1})
+        >>> has_energy({PREFIX + "energy_schema": 1})
         True
-        >>> has_energy({"worker_func_energy_consumption": 262588.8})  # somebody else's
+        >>> has_energy({PREFIX + "energy_consumption": 262588.8})  # somebody else's
         False
     """
     return isinstance(stats, Mapping) and any(stats.get(PREFIX + key) is not None for key in _MARKS)
@@ -212,7 +211,7 @@ def apply_energy(function_times: Any, stats: Mapping[str, Any]) -> Any:
 
     Example:
         >>> from lithowatt.flexecutor import FunctionTimes
-        >>> stats = {"worker_func_energy_schema": 1, "worker_func_energy_consumption": 1.5}
+        >>> stats = {PREFIX + "energy_schema": 1, PREFIX + "energy_consumption": 1.5}
         >>> apply_energy(FunctionTimes(read=0.1), stats).energy
         1.5
     """

@@ -5,12 +5,10 @@ key that begins with `worker_`, and those of the function's process `worker_func
 reads some by names of its own. That is data here; the core writes both forms from one table, so
 that a worker leaves its stats as text without a dict in between.
 
-This is below the meter, whose `stats()` has these keys by contract, and imports nothing above it.
+This is below the meter, whose `stats()` has these keys by contract, and imports nothing.
 """
 
 from __future__ import annotations
-
-from lithowatt import _core
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -40,9 +38,6 @@ RENAMED: dict[str, tuple[str, ...]] = {
     "processor_info": ("worker_processor_info",),
 }
 
-#: The same for the core.
-SPELLING = _core.Spelling(PREFIX, [(plain, list(names)) for plain, names in RENAMED.items()])
-
 
 def spelt(plain: str) -> tuple[str, ...]:
     """The names of a plain key in these stats.
@@ -55,7 +50,11 @@ def spelt(plain: str) -> tuple[str, ...]:
 
 
 def value_of(stats: Mapping[str, Any], plain: str) -> Any:
-    """The value of a plain key in stats of either form, `None` where it is missing.
+    """The value of a key in stats of either form, `None` where it is missing.
+
+    Args:
+        stats: With these keys or with plain ones.
+        plain: The key without its prefix.
 
     Example:
         >>> value_of({"worker_func_energy_low": 1.5}, "energy_low")

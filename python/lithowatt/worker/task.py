@@ -7,7 +7,7 @@ What a worker does for a call has three parts, and each has its own keys:
   times the joules that a CPU second of the task cost, and is apart from the rest;
 * the task: download of the function and its data, the function's own process,
   upload of the result. This is metered, and the function is inside of it;
-* the function, which is `worker_func_energy_*`.
+* the function, whose own meter gives the energy of the call.
 
 Lithops gives a process the calls of a chunk and downloads what they need at
 once. What comes before the calls belongs to the chunk: its first call pays it
@@ -22,6 +22,7 @@ import time
 from typing import Any, NamedTuple
 
 from lithowatt import EnergyMeter
+from lithowatt.stats._dialect import PREFIX as FUNCTION
 
 PREFIX = "worker_task_"
 
@@ -41,7 +42,7 @@ KEYS = tuple(
     )
 )
 
-#: From the best to the worst, as in `worker_func_energy_quality`.
+#: From the best to the worst, as in `energy_quality` of the function.
 _QUALITIES = ("measured", "attributed", "modelled")
 
 #: Nobody saw how busy the machine was while the process started, and a CPU second
@@ -176,7 +177,7 @@ class TaskWindow:
         definition = None
         floor = Energy(0.0, 0.0, 0.0, 0.0, _QUALITIES[0])
         if function is not None:
-            definition = function.get("worker_func_energy_definition")
+            definition = function.get(FUNCTION + "energy_definition")
             floor = _function_energy(function) or floor
         reading = self.meter.reading
         task = energy_of(reading, definition)
@@ -225,11 +226,11 @@ class TaskWindow:
 
 def _function_energy(stats: dict[str, Any]) -> Energy | None:
     joules, low, high, seconds = (
-        stats.get("worker_func_energy_" + key) for key in ("consumption", "low", "high", "duration")
+        stats.get(f"{FUNCTION}energy_{key}") for key in ("consumption", "low", "high", "duration")
     )
     if not all(isinstance(number, (int, float)) for number in (joules, low, high, seconds)):
         return None
-    quality = stats.get("worker_func_energy_quality")
+    quality = stats.get(FUNCTION + "energy_quality")
     return Energy(joules, low, high, seconds, str(quality))  # type: ignore[arg-type]
 
 
