@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from lithowatt import EnergyMeter, PowerModel, _core
-from lithowatt.analysis._observe import sandbox_watts
+from lithowatt.analysis.platforms import AwsLambda, Worker
 from lithowatt.flexecutor._estimate import Place, estimate
 
 MEMORY_MB = 2048
@@ -62,7 +62,8 @@ def test_watts_of_a_sandbox(sandbox: Path) -> None:
     times = SimpleNamespace(read=0.0, compute=seconds, write=0.0)
     place = Place("aws_lambda", architecture, float(MEMORY_MB))
     client = estimate(times, {"worker_func_exec_time": seconds}, place)
-    value, low, high = (watts * seconds for watts in sandbox_watts(MEMORY_MB, architecture, 1.0))
+    charged = AwsLambda().watts(Worker(MEMORY_MB, architecture), 1.0)
+    value, low, high = (watts * seconds for watts in charged[:3])
 
     # Whatever else ran beside the call, one CPU was busy: the sandbox took that much.
     assert reading.machine == same(value)

@@ -1,27 +1,28 @@
 """All quantities of one stage, fitted to its observations.
 
-CPU seconds hardly depend on memory. What depends on it is how fast they are had: a Lambda sandbox
-gets ``memory / 1769 MB`` vCPUs. So the workers' time is ``CPU seconds / vCPUs`` plus waiting, and
-waiting, too, changes slowly (:func:`structures`). Where the profiles contradict that, their times
-are fitted without it.
+CPU seconds hardly depend on memory. Where memory buys vCPUs, what depends on it is how fast they
+are had: the workers' time is ``CPU seconds / vCPUs`` plus waiting, and waiting, too, changes slowly
+(:func:`structures`). Where the profiles contradict that, their times are fitted without it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from lithowatt.analysis._observe import (
-    MB_PER_VCPU,
     PHASES,
     QUALITIES,
     Floats,
     Observation,
-    sandbox_watts,
+    Workers,
+    platform_of,
 )
 from lithowatt.analysis._surface import NARROW, Surface
+from lithowatt.analysis.platforms import Platform
 
 
 class Structure(NamedTuple):
@@ -48,17 +49,20 @@ DIRECT = Structure(False, 1.0)
 def structures(observations: Sequence[Observation]) -> list[Structure]:
     """What may be tried with these observations, the most usual first."""
     found = []
-    # Elsewhere memory buys no vCPUs.
-    on_lambda = all(o.on_lambda for o in observations)
-    if on_lambda and all("cpu_seconds" in o.figures for o in observations):
+    platform = platform_of(observations)
+    most = platform.most_vcpus
+    if most is not None and all("cpu_seconds" in o.figures for o in observations):
         found.append(Structure(True, 1.0))
-        if max(o.vcpus for o in observations) > 1:
-            found.append(Structure(True, 6.0))  # the most that Lambda gives
+        if max(platform.size(o.memory_mb) for o in observations) > 1:
+            found.append(Structure(True, most))
     return [*found, DIRECT]
 
 
-def points_of(observations: Sequence[Observation]) -> Floats:
-    return np.array([[o.workers, o.vcpus, float(o.architecture == "arm64")] for o in observations])
+def points_of(places: Iterable[tuple[float, float, str]], platform: Platform) -> Floats:
+    """Points of surfaces, of workers, memory in MB and architecture."""
+    return np.array(
+        [[workers, platform.size(mb), float(arch == "arm64")] for workers, mb, arch in places]
+    )
 
 
 #: Below this a phase did nothing, s.
@@ -70,9 +74,12 @@ class Fit:
 
     def __init__(self, observations: Sequence[Observation], structure: Structure) -> None:
         self.structure = structure
-        self.on_lambda = all(o.on_lambda for o in observations)
+        self.platform = platform_of(observations)
+        # Where memory buys vCPUs, more of them than one thread can use change little.
+        self.bend = math.inf if self.platform.most_vcpus is None else 1.0
+        self.workers = Workers(observations)
         having = [o for o in observations if "worker_time" in o.figures]
-        self.points = points_of(having)
+        self.points = self.points_of(having)
         worker_time = self._values(having, "worker_time")
         errors = self._errors(having, "worker_time")
 
@@ -93,7 +100,7 @@ class Fit:
                 self.points, worker_time / law, errors, structure.capacity, NARROW
             )
         else:
-            self.worker_time = Surface(self.points, worker_time, errors)
+            self.worker_time = Surface(self.points, worker_time, errors, self.bend)
 
         timed = [o for o in having if "time" in o.figures]
         self.straggling = self._ratio(timed, "time")
@@ -116,6 +123,10 @@ class Fit:
         self.joules = self._surface(with_joules, "energy") if with_joules else None
         # Joules of one architecture say nothing of another's.
         self.own_joules = with_own_joules(having)
+        #: Architectures whose joules the power model can tell from CPU seconds.
+        self.modelled = {
+            one.architecture for one in with_cpu if self.platform.no_watts(one.worker) is None
+        }
         spreads = [o.spread for o in with_joules if o.spread is not None]
         lows, highs = zip(*spreads, strict=True) if spreads else ((1.0,), (1.0,))
         self.spread = max(float(np.median(lows)), 1e-3), float(np.median(highs))
@@ -128,18 +139,24 @@ class Fit:
     def _errors(observations: Sequence[Observation], quantity: str) -> Floats:
         return np.array([o.figures[quantity].error for o in observations])
 
+    def points_of(self, observations: Iterable[Observation]) -> Floats:
+        """Where these observations are on the surfaces."""
+        return points_of((one.place for one in observations), self.platform)
+
     def _surface(self, observations: Sequence[Observation], quantity: str) -> Surface:
         return Surface(
-            points_of(observations),
+            self.points_of(observations),
             self._values(observations, quantity),
             self._errors(observations, quantity),
+            self.bend,
         )
 
     def _ratio(self, observations: Sequence[Observation], quantity: str) -> Surface:
         """The quantity over the mean worker's time, which takes most of its variation."""
         mean = self._values(observations, "worker_time") / [o.workers for o in observations]
         values = self._values(observations, quantity) / mean
-        return Surface(points_of(observations), values, self._errors(observations, quantity))
+        errors = self._errors(observations, quantity)
+        return Surface(self.points_of(observations), values, errors, self.bend)
 
     def _law(self, points: Floats) -> Floats:
         """Workers' time by the quota alone."""
@@ -180,13 +197,16 @@ class Fit:
             low, high = self.spread
             joules = self.joules(points[own])
             energy[:, own] = np.array([joules, low * joules, high * joules])
-        if self.cpu is not None and self.on_lambda:
+        if self.cpu is not None and self.modelled:
             busy = result["cpu_seconds"] / worker_time
             for index in np.flatnonzero(~own & np.isfinite(busy)):
-                point = points[index]
-                memory = float(point[1]) * MB_PER_VCPU
-                watts = np.array(sandbox_watts(memory, architecture_of(point), busy[index]))
-                energy[:, index] = watts * worker_time[index]
+                architecture = architecture_of(points[index])
+                memory = self.platform.memory_of(float(points[index][1]))
+                worker = self.workers.like(memory, architecture)
+                watts = self.platform.watts(worker, float(busy[index]))
+                if watts is not None:
+                    band = np.array([watts.value, watts.low, watts.high])
+                    energy[:, index] = band * worker_time[index]
         if np.isfinite(energy).any():
             result["energy"], result["energy_low"], result["energy_high"] = energy
 

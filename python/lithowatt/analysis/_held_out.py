@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lithowatt.analysis._fit import DIRECT, Fit, Structure, points_of, structures
+from lithowatt.analysis._fit import DIRECT, Fit, Structure, structures
 from lithowatt.analysis._observe import PHASES, Observation
 
 Place = tuple[int, float, str]
@@ -43,7 +43,8 @@ def choose_structure(observations: Sequence[Observation]) -> Structure:
         for memory in memories:
             rest = [o for o in observations if o.memory_mb != memory]
             out = [o for o in observations if o.memory_mb == memory]
-            predicted = Fit(rest, structure).predict(points_of(out), joules=False, phases=False)
+            fit = Fit(rest, structure)
+            predicted = fit.predict(fit.points_of(out), joules=False, phases=False)
             actual = np.array([o.figures["worker_time"].value for o in out])
             missed += np.abs(np.log(predicted["worker_time"] / actual)).tolist()
         errors.append(float(np.median(missed)))
@@ -62,7 +63,7 @@ def leave_one_out(observations: Sequence[Observation], structure: Structure) -> 
         rest = [o for o in observations if o.place != place]
         out = [o for o in observations if o.place == place]
         fit = Fit(rest, structure)
-        points = points_of(out)
+        points = fit.points_of(out)
         predicted = fit.predict(points)
         spreads = fit.sd(points)
         for index, observation in enumerate(out):

@@ -12,35 +12,28 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from lithowatt import _core
-from lithowatt.cost import ARCHITECTURES, MEMORY_MB, normalise_architecture
+from lithowatt.analysis.platforms import (
+    Platform,
+    Price,
+    Worker,
+    common_platform,
+    platform_named,
+    platform_of_backend,
+    with_price,
+)
+from lithowatt.analysis.platforms._platform import DEFAULT_REGION
+from lithowatt.cost import ARCHITECTURES, normalise_architecture
 from lithowatt.errors import MalformedValueError, UnreadableFileError
-from lithowatt.model._power import PowerModel
 from lithowatt.profiles._file import Configuration, Metrics, read_profile
+from lithowatt.profiles._given import Given, most_given
 from lithowatt.profiles._sidecar import read_sidecar
 
 Floats = npt.NDArray[np.float64]
-
-#: Memory that buys one vCPU on AWS Lambda, MB.
-MB_PER_VCPU = _core.LAMBDA_MB_PER_VCPU
-
-#: Logical CPUs that a Lambda guest sees, whatever its memory.
-GUEST_CPUS = 2
-
-
-def vcpus_of(memory_mb: float) -> float:
-    """vCPUs that so much memory buys on AWS Lambda; elsewhere a mere coordinate.
-
-    0 MB is what FlexExecutor writes where no memory was asked for.
-    """
-    return _core.lambda_vcpus(max(memory_mb, 1.0))
-
 
 PHASES = ("cold_start", "read", "compute", "write")
 
@@ -83,7 +76,8 @@ class Observation:
         quality: Of ``energy``: ``measured``, ``attributed`` or ``modelled``.
         spread: Of ``energy``: low and high over the value, from the profile's own bands.
         name: The profile that it is from.
-        on_lambda: Whether it ran on AWS Lambda, where memory buys vCPUs and has a price.
+        platform: Where it ran.
+        worker: What each of its workers was given.
     """
 
     workers: int
@@ -91,15 +85,11 @@ class Observation:
     architecture: str
     requested: Configuration
     figures: Mapping[str, Figure]
+    platform: Platform
+    worker: Worker
     quality: str | None = None
     spread: tuple[float, float] | None = None
     name: str = "profile"
-    on_lambda: bool = True
-
-    @property
-    def vcpus(self) -> float:
-        """vCPUs that the memory of a worker buys, see `vcpus_of`."""
-        return vcpus_of(self.memory_mb)
 
     @property
     def place(self) -> tuple[int, float, str]:
@@ -107,24 +97,29 @@ class Observation:
         return self.workers, self.memory_mb, self.architecture
 
 
-@lru_cache(maxsize=2)
-def _lambda_model(architecture: str) -> PowerModel:
-    """The power model of Lambda's hosts: the same for each memory size."""
-    return PowerModel.for_lambda(round(MB_PER_VCPU), architecture)
+def platform_of(observations: Iterable[Observation]) -> Platform:
+    """The platform of all of them, see `common_platform`."""
+    return common_platform(one.platform for one in observations)
 
 
-def sandbox_watts(
-    memory_mb: float, architecture: str, busy_vcpus: float
-) -> tuple[float, float, float]:
-    """Watts of one sandbox, processor and memory: best, low, high.
+class Workers:
+    """The workers that some observations had, and others like them."""
 
-    ``busy_vcpus`` counts up to what the memory buys: over a whole call a guest cannot use more,
-    though a profile that lithowatt did not write may state more.
-    """
-    vcpus = _core.lambda_vcpus(memory_mb)
-    busy = min(max(busy_vcpus, 0.0), vcpus)
-    watts = _lambda_model(architecture).share_watts(vcpus, busy, memory_mb / 1024).total
-    return watts.value, watts.low, watts.high
+    def __init__(self, observations: Iterable[Observation]) -> None:
+        self._known = {(one.architecture, one.memory_mb): one.worker for one in observations}
+
+    def like(self, memory_mb: float, architecture: str) -> Worker:
+        """A worker of this size, with what the most alike of the known ones was given besides."""
+        found = self._known.get((architecture, memory_mb))
+        if found is not None:
+            return found
+
+        def unlike(known: tuple[str, float]) -> tuple[bool, float]:
+            ratio = max(known[1], 1.0) / max(memory_mb, 1.0)
+            return known[0] != architecture, max(ratio, 1 / ratio)
+
+        alike = self._known[min(self._known, key=unlike)]
+        return alike._replace(memory_mb=memory_mb or alike.memory_mb, architecture=architecture)
 
 
 @dataclass
@@ -134,12 +129,10 @@ class Observed:
     Attributes:
         observations: One for each configuration of each profile.
         warnings: What was left out, and why; short sentences.
-        places: Where else than on AWS Lambda it ran: Lithops' names of backends.
     """
 
     observations: list[Observation] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
-    places: set[str] = field(default_factory=set)
 
 
 #: A profile: its path, or what `read_profile` returned.
@@ -149,34 +142,45 @@ Profile = str | os.PathLike[str] | Mapping[Any, Metrics]
 def observe(
     profiles: Profile | Iterable[Profile],
     architecture: str | None = None,
+    region: str = DEFAULT_REGION,
+    platform: Platform | str | None = None,
+    price: Price | None = None,
 ) -> Observed:
     """What these profiles of one stage say of each configuration.
 
     Args:
         profiles: Paths or read profiles, one or more.
         architecture: Of profiles that do not name it; of all of them where none names this one.
+        region: Of the prices of a provider.
+        platform: Where all of them ran; by default each says it, and one that says nothing ran on
+            AWS Lambda.
+        price: Of a worker's seconds, for a platform whose prices are in no table.
 
     Raises:
         UnreadableFileError, MalformedValueError: From reading, or where there is nothing to use.
-        ValueError: For an unknown architecture.
+        ValueError: For an unknown architecture or platform, or a price where a table has it.
     """
+    if isinstance(platform, str):
+        platform = platform_named(platform, region, price)
+    elif platform is not None and price is not None:
+        platform = with_price(platform, region, price)
     wanted = None if architecture is None else normalise_architecture(architecture)
     single = isinstance(profiles, (str, os.PathLike, Mapping))
     listed: list[Any] = [profiles] if single else list(profiles)  # type: ignore[arg-type]
     named: list[tuple[str, Mapping[Configuration, Metrics]]] = []
-    elsewhere: list[str | None] = []
+    sidecars: list[_Told] = []
     for index, profile in enumerate(listed):
         if isinstance(profile, Mapping):
             read = {Configuration.of(key): metrics for key, metrics in profile.items()}
             named.append((f"profile {index + 1}", read))
-            elsewhere.append(_elsewhere(read, None))
+            sidecars.append(_Told(None, {}))
         else:
             named.append((_short(profile), read_profile(profile)))
-            elsewhere.append(_elsewhere(named[-1][1], profile))
+            sidecars.append(_sidecar(profile))
     if not named:
         raise MalformedValueError("no profile was given: at least one is needed")
     said = [{key: _architecture(metrics) for key, metrics in data.items()} for _, data in named]
-    result = Observed(places={place for place in elsewhere if place is not None})
+    result = Observed()
     override = False
     if wanted is not None:
         known = {a for each in said for a in each.values() if a is not None}
@@ -191,7 +195,8 @@ def observe(
             "the energy of some calls holds a share of idle power and that of others does not "
             "(energy_definition): all are compared above idle (energy_marginal)"
         )
-    for (name, data), architectures, place in zip(named, said, elsewhere, strict=True):
+    for (name, data), architectures, told in zip(named, said, sidecars, strict=True):
+        ran_on = platform or with_price(_platform(data, told.backend), region, price)
         skipped: Counter[str] = Counter()
         for key, metrics in data.items():
             found = wanted if override else architectures[key] or wanted
@@ -200,8 +205,9 @@ def observe(
                     f"{name} does not say its architecture (column cpu_architecture): "
                     "pass x86_64 or arm64"
                 )
+            worker = _worker(key, metrics, found, told.given.get(key))
             observation = _observation(
-                key, metrics, found, override, energy, name, skipped, place is None
+                key, metrics, worker, override, energy, name, skipped, ran_on
             )
             if observation is not None:
                 result.observations.append(observation)
@@ -232,39 +238,78 @@ def _energy_column(profiled: Iterable[Metrics]) -> str:
     return "energy_marginal" if len(definitions) > 1 else "energy"
 
 
-#: Where a profile ran that does not say so.
+#: Where a profile ran that shows only where it did not.
 UNNAMED = "no AWS Lambda"
 
+#: Where a profile ran that says nothing: those of the FlexExecutor energy prototype are of there.
+UNSAID = platform_named("aws-lambda")
 
-def _elsewhere(
-    data: Mapping[Configuration, Metrics], path: str | os.PathLike[str] | None
-) -> str | None:
-    """Where a profile ran, None for AWS Lambda, and for one that does not show it."""
-    if path is not None:
-        backend = _backend(path)
-        if backend is not None:
-            return None if backend == "aws_lambda" else backend
+
+class _Told(NamedTuple):
+    """What a profile's sidecar tells.
+
+    Attributes:
+        backend: Lithops' name of the one that most repetitions ran on.
+        given: What most workers of a configuration were given.
+    """
+
+    backend: str | None
+    given: Mapping[Configuration, Given]
+
+
+def _sidecar(path: str | os.PathLike[str]) -> _Told:
+    """What the sidecar of a profile tells, nothing where there is none that can be read."""
+    try:
+        configurations = read_sidecar(path)["configurations"]
+    except (MalformedValueError, UnreadableFileError):
+        return _Told(None, {})
+    backends: Counter[str] = Counter()
+    given: dict[Configuration, Given] = {}
+    for key, column in configurations.items():
+        records = [one for one in column if isinstance(one, dict)]
+        backends.update(one["backend"] for one in records if isinstance(one.get("backend"), str))
+        most = most_given(records)
+        if most is not None:
+            given[Configuration.parse(key)] = most
+    return _Told(backends.most_common(1)[0][0] if backends else None, given)
+
+
+def _platform(data: Mapping[Configuration, Metrics], backend: str | None) -> Platform:
+    """Where a profile ran: by its sidecar, else by the column that lithowatt fills on AWS."""
+    if backend is not None:
+        return platform_of_backend(backend)
     columns = [metrics["aws_cpu"] for metrics in data.values() if "aws_cpu" in metrics]
     texts = [str(value).lower() for column in columns for row in column for value in row if value]
-    if any("lambda:true" in text for text in texts):
-        return None
+    if any("lambda:true" in text for text in texts) or not columns:
+        return UNSAID
     # A column of nothing was written where there was nothing of AWS.
-    return UNNAMED if columns else None
+    return platform_of_backend(UNNAMED)
 
 
-def _backend(path: str | os.PathLike[str]) -> str | None:
-    """The backend that most of the repetitions ran on, by the profile's sidecar."""
-    try:
-        records = read_sidecar(path)["configurations"].values()
-    except (MalformedValueError, UnreadableFileError):
-        return None
-    found = Counter(
-        one["backend"]
-        for column in records
-        for one in column
-        if isinstance(one, dict) and isinstance(one.get("backend"), str)
+def _worker(key: Configuration, metrics: Metrics, architecture: str, given: Given | None) -> Worker:
+    """What the workers of a configuration were given.
+
+    The vCPUs of the key are not among it: FlexExecutor asks no backend for them.
+    """
+    names = _values(metrics, "cpu_name", str)
+    threads = _values(metrics, "cpu_cores_logical", int)
+    return Worker(
+        memory_mb=float(key.memory_mb or (given and given.memory_mb) or 0.0),
+        architecture=architecture,
+        vcpus=None if given is None else given.cpus,
+        cpu_name=names.most_common(1)[0][0] if names else None,
+        logical_cpus=threads.most_common(1)[0][0] if threads else None,
     )
-    return found.most_common(1)[0][0] if found else None
+
+
+def _values(metrics: Metrics, column: str, kind: type) -> Counter[Any]:
+    """How often a column holds each value of that kind, nothing and 0 left aside."""
+    return Counter(
+        value
+        for repetition in metrics.get(column, ())
+        for value in repetition
+        if isinstance(value, kind) and not isinstance(value, bool) and value
+    )
 
 
 def _short(path: str | os.PathLike[str]) -> str:
@@ -352,17 +397,17 @@ class _Repetitions:
 def _observation(
     key: Configuration,
     metrics: Metrics,
-    architecture: str,
+    given: Worker,
     override: bool,
     energy_column: str,
     name: str,
     skipped: Counter[str],
-    on_lambda: bool,
+    platform: Platform,
 ) -> Observation | None:
     rows = _Repetitions(metrics)
-    memory = float(key.memory_mb)
-    least, most = MEMORY_MB
-    if on_lambda and not least <= memory <= most:
+    memory, architecture = float(key.memory_mb), given.architecture
+    least, most = platform.memory_mb
+    if not least <= memory <= most:
         # Neither the vCPUs nor the price of a worker are known then.
         skipped[f"a configuration of {memory:g} MB left out, not from {least} to {most}"] += 1
         return None
@@ -376,7 +421,8 @@ def _observation(
     billed = next((c for c in ("worker_time_execution", "time_consumption") if rows.has(c)), None)
     if billed is None:
         skipped["no worker time in a configuration, read + compute + write taken for it"] += 1
-    cpu_of = _cpu_reader(rows)
+    cpu_of = _cpu_reader(rows, platform.visible_cpus)
+    modelled = platform.no_watts(given) is None
     own_energy = rows.has(energy_column)
 
     runs: dict[str, list[float]] = {}
@@ -405,10 +451,11 @@ def _observation(
         cpu = cpu_of(index, worker)
         if cpu is not None:
             runs.setdefault("cpu_seconds", []).append(float(cpu.sum()))
-        if cpu is not None and on_lambda:
+        if cpu is not None and modelled:
             joules = [
-                t * sandbox_watts(memory, architecture, c / t)[0]
+                t * watts.value
                 for t, c in zip(worker.tolist(), cpu.tolist(), strict=True)
+                if (watts := platform.watts(given, c / t)) is not None
             ]
             runs.setdefault("energy_modelled", []).append(sum(joules))
         elif cpu is None and (rows.has("cpu_time") or rows.has("TDP")):
@@ -444,12 +491,20 @@ def _observation(
             (min(float(np.median(lows)), 1.0), max(float(np.median(highs)), 1.0)) if lows else None
         ),
         name=name,
-        on_lambda=on_lambda,
+        platform=platform,
+        worker=given,
     )
 
 
-def _cpu_reader(rows: _Repetitions) -> Callable[[int, Floats], Floats | None]:
-    """How this configuration holds CPU seconds per worker."""
+def _cpu_reader(
+    rows: _Repetitions, visible_cpus: int | None
+) -> Callable[[int, Floats], Floats | None]:
+    """How this configuration holds CPU seconds per worker.
+
+    Args:
+        rows: Its columns.
+        visible_cpus: CPUs of a worker's machine where the columns do not tell them.
+    """
 
     # Where lithowatt wrote, TDP is joules; a profile may have begun without it.
     ours = {
@@ -471,7 +526,9 @@ def _cpu_reader(rows: _Repetitions) -> Callable[[int, Floats], Floats | None]:
         if guest is None:
             return None
         cpus = rows.get("cpu_cores_logical", index, positive=True)
-        return guest * (GUEST_CPUS if cpus is None else cpus)
+        if cpus is not None:
+            return guest * cpus
+        return None if visible_cpus is None else guest * visible_cpus
 
     return any_reader
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from lithowatt.analysis._fit import Fit
+from lithowatt.analysis._fit import Fit, points_of
 from lithowatt.analysis._held_out import FEW, Widths, choose_structure, leave_one_out, targets
 from lithowatt.analysis._observe import (
     PHASES,
@@ -19,10 +19,12 @@ from lithowatt.analysis._observe import (
     Observation,
     Profile,
     observe,
-    vcpus_of,
+    platform_of,
 )
 from lithowatt.analysis._prediction import Band, HeldOut, Prediction
-from lithowatt.cost import lambda_cost, lambda_price, normalise_architecture
+from lithowatt.analysis.platforms import AwsLambda, Platform, Price
+from lithowatt.analysis.platforms._platform import DEFAULT_REGION
+from lithowatt.cost import normalise_architecture
 from lithowatt.errors import MalformedValueError
 from lithowatt.profiles._measured import Measured, measured_joules
 
@@ -34,19 +36,25 @@ class PerformanceModel:
         profiles: Paths of profiles of *one* stage, or what `read_profile` returned: any memories
             and architectures. Only several memories say what another memory would do.
         architecture: ``x86_64`` or ``arm64``, of profiles that do not name it.
-        region: For dollars.
+        region: Of the prices of a provider.
+        platform: Where the profiles ran: a `lithowatt.analysis.platforms.Platform`, or a name:
+            ``aws-lambda``, ``kubernetes``, ``localhost``, ``server``. By default the profiles and
+            their sidecars say it; one that says nothing ran on AWS Lambda.
+        price: What a worker's seconds cost on a platform whose prices are in no table.
 
     Attributes:
         observations: What the profiles say, one for each configuration.
         warnings: What was left out and why, and what was assumed.
         structure: In words, how times depend on memory here.
-        on_lambda: Whether all of it ran on AWS Lambda, so that there are dollars.
+        platform: Where all of it ran; where profiles of several platforms were given, one that
+            has neither price nor power.
         energy_quality: ``measured``, ``attributed``, ``modelled``, the worst of the
             architectures' `quality`, or ``None``: no joules and no CPU seconds.
 
     Raises:
         UnreadableFileError, MalformedValueError: From reading the profiles.
-        ValueError: For an architecture or region that is not known.
+        ValueError: For an architecture, region or platform that is not known, or a price where a
+            table has it.
 
     Example:
         >>> from lithowatt.profiles import PerformanceModel
@@ -65,34 +73,35 @@ class PerformanceModel:
         self,
         profiles: Profile | Iterable[Profile],
         architecture: str | None = None,
-        region: str = "us-east-1",
+        region: str = DEFAULT_REGION,
+        platform: Platform | str | None = None,
+        price: Price | None = None,
     ) -> None:
-        observed = observe(profiles, architecture)
+        observed = observe(profiles, architecture, region, platform, price)
         self.warnings = observed.warnings
-        self._prepare(observed.observations, region)
-        if observed.places:
+        self._prepare(observed.observations)
+        if self.platform.most_vcpus is None:
+            price_is = "there is no price" if self.no_price else "the price is the one given"
             self.warnings.append(
-                f"ran on {' and '.join(sorted(observed.places))}: there is no price, and memory is "
-                "not taken to buy vCPUs"
+                f"ran on {self.platform.name}: {price_is}, and memory is not taken to buy vCPUs"
             )
 
     @classmethod
-    def of(cls, observations: Sequence[Observation], region: str = "us-east-1") -> PerformanceModel:
+    def of(cls, observations: Sequence[Observation]) -> PerformanceModel:
         """A model of observations that were made already."""
         self = cls.__new__(cls)
         self.warnings = []
-        self._prepare(list(observations), region)
+        self._prepare(list(observations))
         return self
 
-    def _prepare(self, observations: list[Observation], region: str) -> None:
+    def _prepare(self, observations: list[Observation]) -> None:
         self.observations = [o for o in observations if "worker_time" in o.figures]
         if len(self.observations) < len(observations):
             left = len(observations) - len(self.observations)
             self.warnings.append(f"{left} configurations without worker times left out")
         if not self.observations:
             raise MalformedValueError("no configuration has worker times; nothing to learn from")
-        self.region = region
-        self.on_lambda = all(o.on_lambda for o in self.observations)
+        self.platform = platform_of(self.observations)
         self._places = {o.place for o in self.observations}
         self._measured = measured_joules(self.observations)
         self._structure = choose_structure(self.observations)
@@ -122,9 +131,34 @@ class PerformanceModel:
     def quality(self, architecture: str) -> str | None:
         """What the joules of an architecture are; ``None``: there are none to be had."""
         found = self._fit.own_joules.get(architecture)
-        if found is None and self.on_lambda and architecture in self._fit.cpu_architectures:
+        if found is None and architecture in self._fit.modelled:
             return "modelled"
         return found
+
+    @property
+    def on_lambda(self) -> bool:
+        """Whether all of it ran on AWS Lambda."""
+        return isinstance(self.platform, AwsLambda)
+
+    @property
+    def region(self) -> str | None:
+        """Region of the prices; ``None`` where they are in no table."""
+        return self.platform.region
+
+    @property
+    def no_price(self) -> str | None:
+        """Why there are no dollars; ``None`` where there are some."""
+        reasons = [self.platform.no_price(one.worker) for one in self.observations]
+        return None if None in reasons else reasons[0]
+
+    @property
+    def no_energy(self) -> str | None:
+        """Why there are no joules; ``None`` where there are some."""
+        if self.energy_quality is not None:
+            return None
+        with_cpu = [one for one in self.observations if "cpu_seconds" in one.figures]
+        reasons = [self.platform.no_watts(one.worker) for one in with_cpu]
+        return NO_ENERGY if not reasons else f"{NO_ENERGY_MODEL}: {reasons[0]}"
 
     @property
     def architectures(self) -> list[str]:
@@ -180,7 +214,7 @@ class PerformanceModel:
 
         Args:
             workers: 1 or more.
-            memory_mb: MB per worker, 128 to 10240.
+            memory_mb: MB per worker, as much as the platform allows.
             architecture: May be left out where only one was profiled.
             extrapolate: Whether to go beyond what was profiled, with a wider band.
 
@@ -199,9 +233,7 @@ class PerformanceModel:
         checked = [self._checked(*each, extrapolate=extrapolate) for each in configurations]
         if not checked:
             return []
-        points = np.array(
-            [[w, vcpus_of(memory), float(a == "arm64")] for w, memory, a, _ in checked]
-        )
+        points = points_of((each[:3] for each in checked), self.platform)
         values = self._fit.predict(points)
         spreads = self._fit.sd(points)
         bands = {
@@ -234,13 +266,13 @@ class PerformanceModel:
             ``cost`` (USD, without rounding to ms), ``cpu_seconds`` (s), ``energy`` (J) and
             ``edp`` (J·s).
         """
-        points = np.array([[workers, vcpus_of(memory_mb), float(architecture == "arm64")]])
+        points = points_of([(workers, memory_mb, architecture)], self.platform)
         values = self._fit.predict(points, phases=False)
         found = {name: float(column[0]) for name, column in values.items()}
-        if self.on_lambda:
-            price = lambda_price(architecture, self.region)
-            gb_seconds = found["worker_time"] * memory_mb / 1024
-            found["cost"] = gb_seconds * price.gb_second + workers * price.request
+        worker = self._fit.workers.like(memory_mb, architecture)
+        cost = self.platform.cost(worker, found["worker_time"], workers, rounded=False)
+        if cost is not None:
+            found["cost"] = cost
         known = self._measured.get((workers, memory_mb, architecture)) if measured else None
         if known is not None:
             found["energy"] = known.value
@@ -264,10 +296,11 @@ class PerformanceModel:
             if found not in known:
                 raise ValueError(f"no profile of {found}, only of {', '.join(known)}")
         memory = float(memory_mb)
-        if self.on_lambda and not 128 <= memory <= 10_240:
-            raise ValueError(f"memory {memory_mb!r:.80} is not from 128 to 10240 MB")
-        if not 0 <= memory < math.inf:
-            raise ValueError(f"memory {memory_mb!r:.80} is not a number of MB, 0 or more")
+        least, most = self.platform.memory_mb
+        if math.isfinite(most) and not least <= memory <= most:
+            raise ValueError(f"memory {memory_mb!r:.80} is not from {least:g} to {most:g} MB")
+        if not least <= memory < math.inf:
+            raise ValueError(f"memory {memory_mb!r:.80} is not a number of MB, {least:g} or more")
         between = self.workers(memory, found)
         inside = between is not None and between[0] <= workers <= between[1]
         if not inside and not extrapolate:
@@ -292,10 +325,8 @@ class PerformanceModel:
             grown = math.exp(width if inside else 1.5 * width)
             return Band(value, value / grown, value * grown)
 
-        worker = values["worker_time"] / workers
-        dollars = None
-        if self.on_lambda:
-            dollars = float(lambda_cost(worker, memory, architecture, self.region, workers))
+        given = self._fit.workers.like(memory, architecture)
+        dollars = self.platform.cost(given, values["worker_time"], workers)
         energy = fit = edp = None
         if "energy" in values and math.isfinite(values["energy"]):
             low, high = (values[name] / values["energy"] for name in ("energy_low", "energy_high"))
@@ -323,13 +354,20 @@ class PerformanceModel:
             energy_quality=None if energy is None else self.quality(architecture),
             cost=None if dollars is None else band(dollars, widths["cost"]),
             edp=edp,
-            worker_time=band(worker, widths["worker_time"]),
+            worker_time=band(values["worker_time"] / workers, widths["worker_time"]),
             phases={
                 phase: band(values[phase], widths[phase]) for phase in PHASES if phase in values
             },
             profiled=(workers, memory, architecture) in self._places,
             inside=inside,
+            vcpus=self.platform.vcpus(given),
+            cost_reason=None if dollars is not None else self.platform.no_price(given),
+            energy_reason=None if energy is not None else self._no_energy(architecture),
         )
+
+    def _no_energy(self, architecture: str) -> str:
+        """Why there are no joules of an architecture."""
+        return self.no_energy or f"{architecture}: neither joules nor CPU seconds"
 
     # -- checking --------------------------------------------------------------
 
@@ -352,7 +390,7 @@ class PerformanceModel:
         found: list[HeldOut] = []
         for memory in self.memories():
             rest = [o for o in self.observations if o.memory_mb != memory]
-            model = PerformanceModel.of(rest, self.region)
+            model = PerformanceModel.of(rest)
             out = [
                 o
                 for o in self.observations
@@ -383,8 +421,9 @@ class PerformanceModel:
 
     def _compared(self, observation: Observation, prediction: Prediction) -> list[HeldOut]:
         actual = targets(observation, self._fit.own_joules)
-        if self.on_lambda:
-            actual["cost"] = self.actual_cost(observation)
+        cost = self.actual_cost(observation)
+        if cost is not None:
+            actual["cost"] = cost
         predicted = {
             "time": prediction.time,
             "cpu_seconds": prediction.cpu_seconds,
@@ -397,24 +436,15 @@ class PerformanceModel:
             if band is not None and quantity in actual
         ]
 
-    def actual_cost(self, observation: Observation) -> float:
-        """Dollars of a profiled configuration, from its mean worker time."""
-        seconds = observation.figures["worker_time"].mean / observation.workers
-        return float(
-            lambda_cost(
-                seconds,
-                observation.memory_mb,
-                observation.architecture,
-                self.region,
-                observation.workers,
-            )
-        )
+    def actual_cost(self, observation: Observation) -> float | None:
+        """Dollars of a profiled configuration, from its mean worker time; `no_price` without."""
+        seconds = observation.figures["worker_time"].mean
+        return self.platform.cost(observation.worker, seconds, observation.workers)
 
-
-#: Why there are no dollars.
-NO_PRICE = "dollars are known of AWS Lambda only, and the profiles ran elsewhere"
 
 NO_ENERGY = (
     "the profiles have neither joules (energy) nor CPU seconds (cpu_time, TDP): "
     "energy cannot be predicted"
 )
+
+NO_ENERGY_MODEL = "the profiles have no joules (energy), and energy cannot be predicted"

@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from lithowatt import _core
-
 
 class Band(NamedTuple):
     """A value and the 95 % band about it."""
@@ -33,12 +31,16 @@ class Prediction:
         energy_fit: The same joules with the band of the prediction alone: what counts between
             configurations of one architecture, which share the power model's error.
         energy_quality: ``measured``, ``attributed`` or ``modelled``; ``None`` without energy.
-        cost: US dollars, requests included; ``None`` where it ran elsewhere than on AWS Lambda.
+        cost: US dollars, requests included; ``None`` where ``cost_reason`` says why.
         edp: Energy × time, J·s, band as of ``energy_fit``.
         worker_time: Billed time of one worker, s.
         phases: ``cold_start``, ``read``, ``compute``, ``write`` of the mean worker, s.
         profiled: Whether the profiles hold this very configuration.
         inside: Whether it lies between profiled ones; else it is extrapolated.
+        vcpus: vCPUs that a worker may use: what its memory buys or what the profile records;
+            ``None`` where it records none.
+        cost_reason: Why there is no cost; ``None`` with one.
+        energy_reason: Why there is no energy; ``None`` with it.
     """
 
     workers: int
@@ -55,11 +57,9 @@ class Prediction:
     phases: Mapping[str, Band]
     profiled: bool
     inside: bool
-
-    @property
-    def vcpus(self) -> float:
-        """vCPUs per worker on AWS Lambda: memory / 1769 MB."""
-        return _core.lambda_vcpus(self.memory_mb)
+    vcpus: float | None = None
+    cost_reason: str | None = None
+    energy_reason: str | None = None
 
 
 class HeldOut(NamedTuple):

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from typing import Any, overload
 
 from lithowatt.analysis._observe import Profile
-from lithowatt.analysis._predict import NO_ENERGY, NO_PRICE, PerformanceModel
+from lithowatt.analysis._predict import NO_ENERGY, PerformanceModel
 from lithowatt.analysis._prediction import Band, Prediction
+from lithowatt.analysis.platforms import Platform, Price
+from lithowatt.analysis.platforms._platform import DEFAULT_REGION
 from lithowatt.cost import normalise_architecture
 
 #: What can be minimised.
@@ -74,7 +76,9 @@ def recommend(
     memory: float | Iterable[float] | None = None,
     architecture: str | None = None,
     extrapolate: bool = False,
-    region: str = "us-east-1",
+    region: str = DEFAULT_REGION,
+    platform: Platform | str | None = None,
+    price: Price | None = None,
 ) -> Recommendation:
     """Ranks the configurations of a stage by energy, cost, energy × time, or time.
 
@@ -89,7 +93,9 @@ def recommend(
         architecture: Only this one; all profiled ones by default. Also that of profiles that do
             not say theirs.
         extrapolate: Whether to consider ``workers`` and ``memory`` beyond the profiled ones.
-        region: For dollars.
+        region: Of the prices of a provider.
+        platform: Where the profiles ran; they say it by default, see `PerformanceModel`.
+        price: What a worker's seconds cost on a platform whose prices are in no table.
 
     Raises:
         UnreadableFileError, MalformedValueError: From reading the profiles.
@@ -118,12 +124,12 @@ def recommend(
     if isinstance(profiles, PerformanceModel):
         model = profiles
     else:
-        model = PerformanceModel(profiles, architecture, region)
+        model = PerformanceModel(profiles, architecture, region, platform, price)
     needs_energy = minimise in ("energy", "edp") or "energy" in bounds
     if needs_energy and model.energy_quality is None:
-        raise ValueError(NO_ENERGY)
-    if not model.on_lambda and (minimise == "cost" or "cost" in bounds):
-        raise ValueError(NO_PRICE)
+        raise ValueError(model.no_energy)
+    if model.no_price is not None and (minimise == "cost" or "cost" in bounds):
+        raise ValueError(model.no_price)
     wanted = model.architectures
     if architecture is not None:
         only = normalise_architecture(architecture)

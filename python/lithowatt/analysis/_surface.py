@@ -79,10 +79,10 @@ class Surface:
     """Gaussian process regression of the logarithm of one quantity.
 
     Args:
-        points: One row per observation: workers, vCPUs of a worker, 1.0 for arm64.
+        points: One row per observation: workers, size of a worker, 1.0 for arm64.
         values: The quantity, above 0.
         errors: Relative standard error of each.
-        capacity: vCPUs that a worker can use at most.
+        capacity: Size beyond which more changes little: the vCPUs that a worker can use at most.
         prior: Standard deviations of the coefficients.
         smooth: Size of the smooth deviation.
     """

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from lithowatt.analysis._predict import PerformanceModel
     from lithowatt.analysis._prediction import Band, HeldOut, Prediction
     from lithowatt.analysis._recommend import Recommendation
+    from lithowatt.analysis.platforms import Price
 
 _OBJECTIVES = ("energy", "cost", "edp", "time")
 
@@ -48,7 +49,28 @@ def add_cli(commands: Any) -> None:
     space.add_argument(
         "--extrapolate", action="store_true", help="beyond what was profiled, too: wider bands"
     )
-    recommend.add_argument("--region", default="us-east-1", help="of prices (%(default)s)")
+    place = recommend.add_argument_group("where it ran (default: the profiles say it)")
+    place.add_argument(
+        "--platform",
+        metavar="NAME",
+        help="of all the profiles: kubernetes, localhost, server or aws-lambda",
+    )
+    place.add_argument("--region", default="us-east-1", help="of a provider's prices (%(default)s)")
+    place.add_argument(
+        "--vcpu-hour",
+        type=_positive,
+        metavar="USD",
+        help="price of a vCPU for an hour, where a provider's table has no price",
+    )
+    place.add_argument(
+        "--gib-hour", type=_positive, metavar="USD", help="price of a GiB of memory for an hour"
+    )
+    place.add_argument(
+        "--vcpus",
+        type=_positive,
+        metavar="N",
+        help="vCPUs that a worker is billed for (default: those that the profiles record)",
+    )
     recommend.add_argument(
         "--top", type=_count, default=5, metavar="N", help="how many to show (default: 5)"
     )
@@ -105,7 +127,13 @@ def _recommend(arguments: argparse.Namespace) -> int:
     from lithowatt.errors import LithowattError
 
     try:
-        model = PerformanceModel(arguments.profile, arguments.architecture, arguments.region)
+        model = PerformanceModel(
+            arguments.profile,
+            arguments.architecture,
+            arguments.region,
+            arguments.platform,
+            _price(arguments),
+        )
         found = recommend(
             model,
             minimise=arguments.minimise,
@@ -132,6 +160,16 @@ def _recommend(arguments: argparse.Namespace) -> int:
     return 0 if found.ranked else 1
 
 
+def _price(arguments: argparse.Namespace) -> Price | None:
+    """The price that the options give, if they give one."""
+    from lithowatt.analysis.platforms import Price
+
+    given = (arguments.vcpu_hour, arguments.gib_hour, arguments.vcpus)
+    if given == (None, None, None):
+        return None
+    return Price(arguments.vcpu_hour or 0.0, arguments.gib_hour or 0.0, arguments.vcpus)
+
+
 def _checks(model: PerformanceModel) -> dict[str, list[HeldOut] | str]:
     checks: dict[str, list[HeldOut] | str] = {}
     for what in ("configuration", "memory"):
@@ -150,7 +188,7 @@ def _print(model: PerformanceModel, found: Recommendation, top: int) -> None:
         shown = [found.closest] if found.closest is not None else []
         print()
         print("closest:")
-    dollars = ("USD",) if model.on_lambda else ()
+    dollars = ("USD",) if model.no_price is None else ()
     rows = [("workers", "MB", "architecture", "s", "CPU s", "J", *dollars, "J·s", "")]
     for one in shown:
         rows.append(
@@ -175,7 +213,7 @@ def _print(model: PerformanceModel, found: Recommendation, top: int) -> None:
             f"{low:.3g} to {high:.3g} J"
         )
     print(f"{len(found.ranked)} of {found.candidates} candidates keep the bounds; bands are 95 %")
-    if model.on_lambda:
+    if model.region is not None:
         print(f"dollars are AWS Lambda's prices of {model.region}")
     print(f"learned from {len(model.observations)} configurations: {model.structure}")
     for warning in found.warnings:
@@ -251,7 +289,8 @@ def _as_json(
         "candidates": found.candidates,
         "learned_from": len(model.observations),
         "structure": model.structure,
-        "region": model.region if model.on_lambda else None,
+        "platform": model.platform.name,
+        "region": model.region,
         "warnings": list(found.warnings),
     }
     if checks is not None:
@@ -284,7 +323,7 @@ def _prediction(one: Prediction | None) -> dict[str, Any] | None:
     return {
         "workers": one.workers,
         "memory_mb": one.memory_mb,
-        "vcpus": None if one.cost is None else one.vcpus,
+        "vcpus": one.vcpus,
         "architecture": one.architecture,
         "source": "profiled" if one.profiled else "predicted" if one.inside else "extrapolated",
         "time_s": _band(one.time),
@@ -292,7 +331,9 @@ def _prediction(one: Prediction | None) -> dict[str, Any] | None:
         "energy_j": _band(one.energy),
         "energy_fit_j": _band(one.energy_fit),
         "energy_quality": one.energy_quality,
+        "energy_reason": one.energy_reason,
         "cost_usd": _band(one.cost),
+        "cost_reason": one.cost_reason,
         "edp_js": _band(one.edp),
         "worker_time_s": _band(one.worker_time),
         "phases_s": {phase: _band(band) for phase, band in one.phases.items()},

@@ -16,23 +16,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from lithowatt.profiles._values import finite
 
 if TYPE_CHECKING:
-    from lithowatt import PowerModel
+    from lithowatt.analysis.platforms import Platform, Share
 
 #: `energy_method` of such an estimate.
 METHOD = "model:client"
-
-#: Backends whose sandboxes exist for one function, as a meter in them would find out: their idle
-#: power is the call's. Everything else is a machine, whose idle power is nobody's.
-FUNCTION_SANDBOXES = frozenset(
-    {
-        "aws_lambda",
-        "gcp_functions",
-        "gcp_cloudrun",
-        "azure_functions",
-        "azure_containers",
-        "aliyun_fc",
-    }
-)
 
 #: `energy_warnings` of it.
 NO_WHEEL = "no lithowatt in the worker: an estimate of the client from times alone"
@@ -42,7 +29,7 @@ class Place(NamedTuple):
     """Where a stage ran, as far as the client knows.
 
     Attributes:
-        backend: Lithops' backend, e.g. `localhost`, `aws_lambda`, `k8s`.
+        backend: Lithops' backend, e.g. `localhost`, `k8s`.
         architecture: `x86_64` or `arm64` where the configuration names it.
         memory_mb: Memory asked for, MiB; None if unknown.
         cpu: vCPUs asked for; None if unknown.
@@ -54,21 +41,29 @@ class Place(NamedTuple):
     cpu: float | None = None
 
 
-def place_of(executor: Any, resources: Any) -> Place:
-    """The place of a stage: from the executor's configuration and the stage's resources."""
+def backend_of(executor: Any) -> tuple[str | None, Mapping[str, Any]]:
+    """Lithops' name of an executor's backend, and what the configuration says of it."""
     config = getattr(executor, "config", None)
     config = config if isinstance(config, Mapping) else {}
     backend = getattr(executor, "backend", None)
     if not isinstance(backend, str):
         lithops = config.get("lithops")
         backend = lithops.get("backend") if isinstance(lithops, Mapping) else None
-    section = config.get(backend) if isinstance(backend, str) else None
-    architecture = section.get("architecture") if isinstance(section, Mapping) else None
+    if not isinstance(backend, str):
+        return None, {}
+    section = config.get(backend)
+    return backend, section if isinstance(section, Mapping) else {}
+
+
+def place_of(executor: Any, resources: Any) -> Place:
+    """The place of a stage: from the executor's configuration and the stage's resources."""
+    backend, section = backend_of(executor)
+    architecture = section.get("architecture")
     return Place(
-        backend if isinstance(backend, str) else None,
+        backend,
         architecture if isinstance(architecture, str) else None,
-        _positive(getattr(resources, "memory", None)),
-        _positive(getattr(resources, "cpu", None)),
+        positive(getattr(resources, "memory", None)),
+        positive(getattr(resources, "cpu", None)),
     )
 
 
@@ -80,22 +75,23 @@ def estimate(times: Any, stats: Mapping[str, Any], place: Place) -> dict[str, An
         stats: Lithops' own stats of the call.
         place: Where it ran.
     """
-    phases = [_positive(getattr(times, name, None)) or 0.0 for name in ("read", "compute", "write")]
+    phases = [positive(getattr(times, name, None)) or 0.0 for name in ("read", "compute", "write")]
     seconds = (
-        _positive(stats.get("worker_func_exec_time"))
-        or _positive(math.fsum(phases))
-        or _positive(stats.get("worker_exec_time"))
+        positive(stats.get("worker_func_exec_time"))
+        or positive(math.fsum(phases))
+        or positive(stats.get("worker_exec_time"))
     )
     if seconds is None:
         return {}
     busy_seconds = min(phases[1] or seconds, seconds)
-    model, vcpus, gib = _model(place)
+    platform = _platform(place)
+    model, vcpus, gib = _share(place, platform)
     rest, one, full = (
         model.share_watts(vcpus, busy, gib) for busy in (0.0, min(1.0, vcpus), vcpus)
     )
     active = one.active.value * busy_seconds
     amortised = rest.total.value * seconds + active
-    definition = _definition(place)
+    definition = _definition(platform)
     if definition == "amortised":
         energy, low, high = amortised, rest.total.low * seconds, full.total.high * seconds
     else:
@@ -115,30 +111,36 @@ def estimate(times: Any, stats: Mapping[str, Any], place: Place) -> dict[str, An
     }
 
 
-def _definition(place: Place) -> str:
+def _definition(platform: Platform) -> str:
     """Of the calls' energies there, as the workers' meters would choose it."""
     asked = os.environ.get("ENERGY_DEFINITION", "").strip().lower()
-    if asked in ("marginal", "amortised"):
-        return asked
-    return "amortised" if place.backend in FUNCTION_SANDBOXES else "marginal"
+    return asked if asked in ("marginal", "amortised") else platform.definition
 
 
-def _model(place: Place) -> tuple[PowerModel, float, float]:
-    """The power model, and the vCPUs and the memory (GiB) of the call's surroundings."""
-    from lithowatt import PowerModel, _core
+def _platform(place: Place) -> Platform:
+    from lithowatt.analysis.platforms import Localhost, platform_of_backend
 
-    if place.backend == "localhost":
-        gib = _core.surroundings()["memory_gib"]
-        return PowerModel.for_machine(), float(os.cpu_count() or 1), gib or 0.0
-    if place.backend == "aws_lambda":
-        memory = place.memory_mb or _core.LAMBDA_MB_PER_VCPU
-        model = PowerModel.for_lambda(round(memory), place.architecture or "x86_64")
-        return model, _core.lambda_vcpus(memory), memory / 1024
-    # A container of a machine that nobody here has seen: the class default. Memory that nobody
-    # asked for is not counted.
-    return PowerModel.for_cpu("unknown"), place.cpu or 1.0, (place.memory_mb or 0.0) / 1024
+    platform = platform_of_backend(place.backend)
+    # The client is on that machine.
+    return Localhost(here=True) if isinstance(platform, Localhost) else platform
 
 
-def _positive(value: Any) -> float | None:
+def _share(place: Place, platform: Platform) -> Share:
+    """The part of a machine that a call had, as far as the client knows."""
+    from lithowatt import PowerModel
+    from lithowatt.analysis.platforms import Share, Worker
+
+    memory = place.memory_mb
+    if memory is None:
+        # What buys one vCPU; where memory buys none, what nobody asked for is not counted.
+        memory = 0.0 if platform.most_vcpus is None else platform.memory_of(1.0)
+    vcpus = place.cpu or 1.0
+    worker = Worker(memory, place.architecture or "x86_64", vcpus)
+    # Else a container of a machine that nobody here has seen: the class default.
+    return platform.share(worker) or Share(PowerModel.for_cpu("unknown"), vcpus, memory / 1024)
+
+
+def positive(value: Any) -> float | None:
+    """A number above 0, `None` for anything else."""
     number = finite(value)
     return number if number is not None and number > 0 else None

@@ -23,6 +23,7 @@ from lithowatt._support.harmless import Harmless
 from lithowatt._support.settings import enabled
 from lithowatt.flexecutor import _fields, _notices, _profile
 from lithowatt.flexecutor._estimate import Place, estimate, place_of
+from lithowatt.flexecutor._given import given_of
 from lithowatt.flexecutor._proxy import Failure, MeteredExecutor, meter
 from lithowatt.profiles._columns import FunctionTimes
 from lithowatt.profiles._file import Configuration
@@ -218,12 +219,14 @@ def _keep_failures(executor: Any, asset: Any) -> None:
                 _profile.record_failure(path, record)
 
 
-def _context(executor: Any) -> dict[str, Any]:
+def _context(executor: Any, resources: Any) -> dict[str, Any]:
     inner = getattr(executor, "_executor", None)
     lithops = sys.modules.get("lithops")
+    given = given_of(inner, resources)
     return {
         "dag": str(getattr(getattr(executor, "_dag", None), "dag_id", "")) or None,
         "backend": place_of(inner, None).backend,
+        "given": None if given is None else given.record(),
         "lithops": getattr(lithops, "__version__", None),
     }
 
@@ -246,7 +249,7 @@ def store_profiling(
         given["resource_config"],
         own,
         core,
-        lambda: _context(executor),
+        lambda: _context(executor, given["resource_config"]),
     )
 
 

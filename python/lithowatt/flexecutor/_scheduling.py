@@ -22,15 +22,20 @@ from typing import Any
 
 import numpy as np
 
-from lithowatt.analysis._observe import MB_PER_VCPU, Profile
-from lithowatt.analysis._predict import NO_ENERGY, NO_PRICE, PerformanceModel
+from lithowatt import _core
+from lithowatt.analysis._observe import Profile
+from lithowatt.analysis._predict import PerformanceModel
 from lithowatt.analysis._prediction import Prediction
-from lithowatt.cost import MEMORY_MB
+from lithowatt.analysis.platforms import Platform, Price
+from lithowatt.analysis.platforms._platform import DEFAULT_REGION
 
 logger = logging.getLogger("lithowatt")
 
 #: The names that FlexExecutor's module goes by: in a package, and with its folder on the path.
 MODULES = ("flexecutor.scheduling.jolteon", "scheduling.jolteon")
+
+#: MB for each of Jolteon's vCPUs: it turns the one into the other at this rate on every platform.
+MB_PER_CPU = _core.LAMBDA_MB_PER_VCPU
 
 #: What can be minimised under the latency bound.
 OBJECTIVES = ("energy", "cost", "edp")
@@ -86,7 +91,9 @@ def stage_models(
     dag: Any,
     profiles: Mapping[str, Profile | Iterable[Profile]] | str | os.PathLike[str] | None = None,
     architecture: str | None = None,
-    region: str = "us-east-1",
+    region: str = DEFAULT_REGION,
+    platform: Platform | str | None = None,
+    price: Price | None = None,
 ) -> list[PerformanceModel]:
     """A model for each stage of a DAG, in its order.
 
@@ -95,7 +102,9 @@ def stage_models(
         profiles: By stage id; or the folder that holds ``<dag>/<stage>.json``; by default the
             ``profiling`` folder where `DAGExecutor.profile` writes.
         architecture: Of profiles that do not say theirs.
-        region: For dollars.
+        region: Of the prices of a provider.
+        platform: Where the profiles ran; they say it by default, see `PerformanceModel`.
+        price: What a worker's seconds cost on a platform whose prices are in no table.
 
     Raises:
         UnreadableFileError, MalformedValueError: From reading.
@@ -116,7 +125,7 @@ def stage_models(
             else:
                 folder = Path(profiles)
             found = folder / str(dag.dag_id) / f"{stage.stage_id}.json"
-        model = PerformanceModel(found, architecture, region)
+        model = PerformanceModel(found, architecture, region, platform, price)
         if len(model.architectures) > 1:
             raise ValueError(
                 f"the profiles of stage {stage.stage_id!r} are of "
@@ -138,7 +147,9 @@ def _make(base: type) -> type:
             profiles: By stage id, or the folder that holds ``<dag>/<stage>.json``; by default
                 where `DAGExecutor.profile` writes. They are read by `schedule`.
             architecture: Of profiles that do not say theirs.
-            region: For dollars.
+            region: Of the prices of a provider.
+            platform: Where the profiles ran; they say it by default, see `PerformanceModel`.
+            price: What a worker's seconds cost on a platform whose prices are in no table.
 
         Attributes:
             predictions: After `schedule`: a `lithowatt.profiles.Prediction` for each stage.
@@ -155,7 +166,9 @@ def _make(base: type) -> type:
             minimise: str = "energy",
             profiles: Any = None,
             architecture: str | None = None,
-            region: str = "us-east-1",
+            region: str = DEFAULT_REGION,
+            platform: Platform | str | None = None,
+            price: Price | None = None,
             **kwargs: Any,
         ) -> None:
             if minimise not in OBJECTIVES:
@@ -166,8 +179,7 @@ def _make(base: type) -> type:
             self.minimise = minimise
             self.predictions: list[Prediction] = []
             self._profiles = profiles
-            self._architecture = architecture
-            self._region = region
+            self._told = (architecture, region, platform, price)
             names = ("bound_type", "probe_depth", "cpu_search_space", "workers_search_space")
             given = dict(zip((*names, "entry_point", "x_bounds"), args, strict=False)) | kwargs
             kind = given.get("bound_type", "latency")
@@ -178,11 +190,11 @@ def _make(base: type) -> type:
 
         def schedule(self) -> list[Any]:
             """The configuration of each stage, as Jolteon returns it."""
-            self._models = stage_models(self._dag, self._profiles, self._architecture, self._region)
-            if self.minimise != "cost" and any(m.energy_quality is None for m in self._models):
-                raise ValueError(NO_ENERGY)
-            if self.minimise == "cost" and not all(model.on_lambda for model in self._models):
-                raise ValueError(NO_PRICE)
+            self._models = stage_models(self._dag, self._profiles, *self._told)
+            for model in self._models:
+                reason = model.no_price if self.minimise == "cost" else model.no_energy
+                if reason is not None:
+                    raise ValueError(reason)
             self._known: dict[tuple[int, float, float, bool], dict[str, float]] = {}
             #: Configurations are chosen, by what was measured of them; before, Jolteon's solver
             #: needs functions that are smooth.
@@ -191,7 +203,7 @@ def _make(base: type) -> type:
             chosen: list[Any] = super().schedule()
             self.predictions = []
             for model, config in zip(self._models, chosen, strict=True):
-                config.memory = round(config.memory)  # Lambda sells whole megabytes
+                config.memory = round(config.memory)  # which Lithops asks for in whole megabytes
                 prediction = model.predict(int(config.workers), config.memory, extrapolate=True)
                 self.predictions.append(prediction)
                 if not prediction.inside:
@@ -206,16 +218,17 @@ def _make(base: type) -> type:
             """Search spaces, bounds and start that the caller left open: what was profiled."""
             if "cpu_search_space" not in self._given:
                 memories = sorted({m for model in self._models for m in model.memories()})
-                self.cpu_search_space = np.array(memories) / MB_PER_VCPU
+                self.cpu_search_space = np.array(memories) / MB_PER_CPU
             if "workers_search_space" not in self._given:
                 counts = {o.workers for model in self._models for o in model.observations}
                 self.workers_search_space = np.array(sorted(counts))
-            least, most = MEMORY_MB
+            least = max(model.platform.memory_mb[0] for model in self._models)
+            most = min(model.platform.memory_mb[1] for model in self._models)
             for cpu in self.cpu_search_space:
-                if not least <= round(cpu * MB_PER_VCPU) <= most:
+                if not least <= round(cpu * MB_PER_CPU) <= most:
                     raise ValueError(
-                        f"cpu_search_space: {cpu:g} vCPUs are {cpu * MB_PER_VCPU:.0f} MB, "
-                        f"not from {least} to {most}"
+                        f"cpu_search_space: {cpu:g} vCPUs are {cpu * MB_PER_CPU:.0f} MB, "
+                        f"not from {least:g} to {most:g}"
                     )
             self._counts = sorted({int(w) for w in self.workers_search_space})
             # Jolteon looks a stage without parallelism up as 1, and never probes the first: so
@@ -285,7 +298,7 @@ def _make(base: type) -> type:
             key = (index, workers, vcpus, self._choosing)
             if key not in self._known:
                 model = self._models[index]
-                memory = vcpus * MB_PER_VCPU
+                memory = vcpus * MB_PER_CPU
                 if self._choosing:
                     memory = round(memory)
                 self._known[key] = model.estimates(
@@ -335,7 +348,7 @@ def _make(base: type) -> type:
             """
             parallel = getattr(self._dag.stages[index].perf_model, "allow_parallel", True)
             profiled = {
-                (float(one.workers) if parallel else 1.0, one.vcpus)
+                (float(one.workers) if parallel else 1.0, max(one.memory_mb, 1.0) / MB_PER_CPU)
                 for one in self._models[index].observations
             }
             given = self._given & {"cpu_search_space", "workers_search_space"}

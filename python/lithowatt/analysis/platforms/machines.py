@@ -1,0 +1,172 @@
+"""Machines, whole or in parts: where memory buys no vCPUs and no table knows the price."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, ClassVar
+
+from lithowatt import _core
+from lithowatt.analysis.platforms._platform import Price, Share, Worker
+from lithowatt.model._power import PowerModel
+
+if TYPE_CHECKING:
+    from lithowatt.estimate import Estimate
+
+
+@dataclass(frozen=True)
+class Server:
+    """A machine whose workers share it, each with what its container or its cgroup allows.
+
+    Args:
+        name: As Lithops calls its backend.
+        price: Of a worker's seconds.
+
+    Example:
+        >>> worker = Worker(16384, "x86_64", vcpus=4.0, cpu_name="AMD EPYC 7R13")
+        >>> Server(price=Price(vcpu_hour=0.04, gib_hour=0.005)).cost(worker, seconds=3600.0)
+        0.24
+        >>> Server().cost(worker, seconds=3600.0) is None
+        True
+    """
+
+    name: str = "server"
+    price: Price | None = None
+    definition: str = "marginal"
+
+    region: ClassVar = None
+    #: A worker's processor time is limited by itself, if at all.
+    most_vcpus: ClassVar = None
+    visible_cpus: ClassVar = None
+
+    @property
+    def memory_mb(self) -> tuple[float, float]:
+        return 0.0, math.inf
+
+    def size(self, memory_mb: float) -> float:
+        return max(memory_mb, 1.0) / 1024
+
+    def memory_of(self, size: float) -> float:
+        return size * 1024
+
+    def vcpus(self, worker: Worker) -> float | None:
+        return worker.vcpus
+
+    def share(self, worker: Worker) -> Share | None:
+        vcpus = worker.vcpus or worker.logical_cpus
+        if worker.cpu_name is None or not vcpus:
+            return None
+        model = _model(worker.cpu_name, worker.logical_cpus)
+        return Share(model, float(vcpus), worker.memory_mb / 1024)
+
+    def watts(self, worker: Worker, busy_vcpus: float) -> Estimate | None:
+        share = self.share(worker)
+        if share is None:
+            return None
+        power = share.model.share_watts(share.vcpus, max(busy_vcpus, 0.0), share.memory_gib)
+        return power.total if self.definition == "amortised" else power.active
+
+    def no_watts(self, worker: Worker) -> str | None:
+        if self.share(worker) is not None:
+            return None
+        if worker.cpu_name is None:
+            return "the profiles name no processor (cpu_name), which the power model needs"
+        return "the profiles tell no CPUs (cpu_cores_logical), which the power model needs"
+
+    def cost(
+        self, worker: Worker, seconds: float, workers: float = 1, rounded: bool = True
+    ) -> float | None:
+        if self.price is None or self.no_price(worker) is not None:
+            return None
+        vcpus = self.price.vcpus or worker.vcpus or 0.0
+        hourly = vcpus * self.price.vcpu_hour + worker.memory_mb / 1024 * self.price.gib_hour
+        return seconds / 3600 * hourly
+
+    def no_price(self, worker: Worker) -> str | None:
+        if self.price is None:
+            return (
+                f"dollars are known of AWS Lambda only, and the profiles ran elsewhere "
+                f"({self.name}): give the price of a vCPU-hour and of a GiB-hour"
+            )
+        if self.price.vcpu_hour > 0 and (self.price.vcpus or worker.vcpus) is None:
+            return "the profiles do not record the vCPUs of a worker: give their number"
+        if self.price.gib_hour > 0 and worker.memory_mb <= 0:
+            return "the profiles do not say how much memory a worker had"
+        return None
+
+
+@dataclass(frozen=True)
+class Kubernetes(Server):
+    """Pods: a worker has what its pod's limits (where there is none, its requests) give.
+
+    Lithops sets both alike. A worker sees its limits in its cgroup, and the profile's sidecar
+    records them.
+
+    Args:
+        name: As Lithops calls its backend.
+        price: Of a worker's seconds.
+    """
+
+    name: str = "k8s"
+
+
+@dataclass(frozen=True)
+class Localhost(Server):
+    """The client's own machine.
+
+    Args:
+        price: Of a worker's seconds.
+        here: It is the machine of this process, not that of a profile from elsewhere.
+    """
+
+    name: str = "localhost"
+    here: bool = False
+
+    def share(self, worker: Worker) -> Share | None:
+        if not self.here:
+            return super().share(worker)
+        gib = _core.surroundings()["memory_gib"]
+        return Share(PowerModel.for_machine(), float(os.cpu_count() or 1), gib or 0.0)
+
+
+@dataclass(frozen=True)
+class FunctionSandbox(Server):
+    """Sandboxes that exist for one function: their idle power is the call's.
+
+    Neither what they cost nor how many vCPUs they have is known here.
+    """
+
+    name: str = "function sandbox"
+    definition: str = "amortised"
+
+
+@dataclass(frozen=True)
+class Several(Server):
+    """Profiles of more than one platform: there is no price and no power that holds for all."""
+
+    name: str = "several platforms"
+
+    def share(self, worker: Worker) -> Share | None:
+        return None
+
+    def no_watts(self, worker: Worker) -> str | None:
+        return f"the profiles ran on several platforms ({self.name})"
+
+    def no_price(self, worker: Worker) -> str | None:
+        return (
+            "dollars are known of AWS Lambda only, and the profiles ran on several platforms "
+            f"({self.name}): give those of one"
+        )
+
+
+def several(names: Iterable[str]) -> Several:
+    """The platform of observations of these platforms."""
+    return Several(", ".join(sorted(set(names))))
+
+
+@lru_cache(maxsize=32)
+def _model(cpu_name: str, logical_cpus: int | None) -> PowerModel:
+    return PowerModel.for_cpu(cpu_name, logical_cpus)

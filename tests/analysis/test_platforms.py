@@ -1,0 +1,368 @@
+"""Platforms: profiles of Kubernetes, of the client's machine and of a server, from the file on."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from lithowatt import PowerModel
+from lithowatt.analysis._observe import observe
+from lithowatt.analysis.platforms import (
+    AwsLambda,
+    FunctionSandbox,
+    Kubernetes,
+    Localhost,
+    Platform,
+    Price,
+    Server,
+    Worker,
+    platform_named,
+)
+from lithowatt.cli import main
+from lithowatt.flexecutor import FunctionTimes, _patch
+from lithowatt.flexecutor import _profile as profile_files
+from lithowatt.flexecutor._given import given_of
+from lithowatt.flexecutor._scheduling import stage_models
+from lithowatt.profiles import PerformanceModel, read_profile, read_sidecar, recommend
+
+CPU = "AMD EPYC 7R13 Processor"
+WORKERS = (1, 2, 4, 8)
+REPETITIONS = 3
+
+#: As Lithops' configuration names them.
+BACKENDS: dict[str, dict[str, Any]] = {
+    "k8s": {"runtime_cpu": 4, "runtime_memory": 512, "worker_processes": 1},
+    "localhost": {},
+    "aws_ec2": {"worker_processes": 1},
+}
+
+
+def times_of(workers: int, repetition: int, joules: bool) -> list[FunctionTimes]:
+    """A worker of two threads: 60 CPU seconds of work for all, and 1 s for each."""
+    found = []
+    for index in range(workers):
+        cpu = (60 / workers + 1) * (1 + 0.01 * repetition + 0.001 * index)
+        one = FunctionTimes(read=0.2, compute=cpu / 2, write=0.1, cold_start=0.5, total=cpu / 2 + 1)
+        one.worker_time_execution = cpu / 2 + 0.4
+        one.cpu_time = cpu
+        one.cpu_name, one.cpu_architecture, one.cpu_cores_logical = CPU, "x86_64", 96
+        if joules:
+            one.energy = one.energy_marginal = 3.0 * cpu
+            one.energy_low, one.energy_high = 2.7 * cpu, 3.3 * cpu
+            one.energy_quality, one.energy_method = "attributed", "rapl+cputime"
+            one.energy_definition = "marginal"
+        found.append(one)
+    return found
+
+
+def write(
+    folder: Path, backend: str, memories: Iterable[int] = (16384,), joules: bool = True
+) -> Path:
+    """A profile and its sidecar as lithowatt writes them for FlexExecutor on a backend."""
+    lithops = SimpleNamespace(
+        config={"lithops": {"backend": backend}, backend: BACKENDS.get(backend, {})}
+    )
+    executor = SimpleNamespace(_executor=lithops, _dag=SimpleNamespace(dag_id="dag"))
+    file = str(folder / "stage.json")
+
+    def refused(*given: Any) -> Any:
+        raise AssertionError("not to be needed")
+
+    profile = profile_files.load(file, refused)
+    core = ["read", "compute", "write", "cold_start"]
+    for memory in memories:
+        for workers in WORKERS:
+            resources = SimpleNamespace(
+                cpu=1, memory=memory, workers=workers, key=(1, memory, workers)
+            )
+            for repetition in range(REPETITIONS):
+                times = times_of(workers, repetition, joules)
+
+                def own(_: Any, data: Any, new: Any, config: Any) -> None:
+                    metrics = data.setdefault(config.key, {})
+                    for name in core:
+                        metrics.setdefault(name, []).append([getattr(one, name) for one in new])
+
+                _patch.store_profiling(executor, own, core, profile, times, resources)
+            profile_files.save(file, profile, refused)
+    return Path(file)
+
+
+# --- Kubernetes ---------------------------------------------------------------
+
+
+def test_the_sidecar_records_what_a_pod_was_given(tmp_path: Path) -> None:
+    file = write(tmp_path, "k8s")
+    records = read_sidecar(file)["configurations"]["(1, 16384, 4)"]
+    assert len(records) == REPETITIONS
+    for one in records:
+        assert one["backend"] == "k8s"
+        assert one["given"] == {
+            "cpus": 4.0,
+            "memory_mb": 16384.0,
+            "set_by": "requests and limits of the pod",
+        }
+        assert one["hardware"][0]["cpu_name"] == CPU
+
+
+@pytest.mark.parametrize(
+    ("backend", "section", "given"),
+    [
+        ("k8s", {"runtime_cpu": 2, "runtime_memory": 512}, (2.0, 512.0)),
+        ("k8s", {"runtime_cpu": 0.5}, (0.5, None)),
+        ("k8s", {"runtime_cpu": "2", "runtime_memory": True}, None),
+        ("k8s", {"runtime_cpu": 2, "worker_processes": 4}, None),
+        ("k8s", {"runtime_cpu": 2, "rabbitmq_executor": True}, None),
+        ("k8s", {}, None),
+        ("localhost", {"runtime_cpu": 2}, None),
+        ("aws_lambda", {"runtime_memory": 1024}, None),
+    ],
+)
+def test_only_what_is_a_workers_own_is_recorded(
+    backend: str, section: dict[str, Any], given: tuple[float, float | None] | None
+) -> None:
+    lithops = SimpleNamespace(config={"lithops": {"backend": backend}, backend: section})
+    found = given_of(lithops, SimpleNamespace(memory=0, cpu=1))
+    assert (None if found is None else found[:2]) == given
+
+
+def test_a_profile_of_large_pods_is_kept_whole(tmp_path: Path) -> None:
+    file = write(tmp_path, "k8s", memories=(16384, 32768))
+    data = read_profile(file)
+    observed = observe(file)
+    assert {one.requested for one in observed.observations} == set(data)
+    assert observed.warnings == []
+    for one in observed.observations:
+        assert isinstance(one.platform, Kubernetes)
+        assert one.worker == Worker(one.memory_mb, "x86_64", 4.0, CPU, 96)
+        figures = one.figures
+        assert {"time", "worker_time", "cpu_seconds", "energy", "energy_modelled"} <= set(figures)
+        assert all(figure.repetitions == REPETITIONS for figure in figures.values())
+        assert all(figure.outliers == 0 for figure in figures.values())
+        joules = [math.fsum(row) for row in data[one.requested]["energy"]]
+        assert figures["energy"].mean == pytest.approx(sum(joules) / REPETITIONS)
+
+
+def test_what_large_pods_would_take(tmp_path: Path) -> None:
+    model = PerformanceModel(write(tmp_path, "k8s"))
+    assert not any("left out" in warning for warning in model.warnings)
+    one = model.predict(3, 16384)
+    assert one.inside and not one.profiled
+    assert one.vcpus == 4.0
+    assert one.cost is None
+    assert one.cost_reason is not None and "k8s" in one.cost_reason
+    assert "price of a vCPU-hour" in one.cost_reason
+    assert one.energy is not None and one.energy_reason is None
+    assert one.energy_quality == "attributed"
+    assert one.energy.value == pytest.approx(3 * 3.0 * 21, rel=0.05)
+    assert one.time.value == pytest.approx(0.8 + 10.5, rel=0.05)
+    # Between 16 GB and nothing there is nothing to learn from, and beyond it no bound.
+    assert model.predict(3, 65536, extrapolate=True).time.value > 0
+
+
+def test_a_price_of_the_users(tmp_path: Path) -> None:
+    file = write(tmp_path, "k8s")
+    price = Price(vcpu_hour=0.04, gib_hour=0.005)
+    model = PerformanceModel(file, price=price)
+    assert model.no_price is None and model.region is None
+    for workers in WORKERS:
+        one = model.predict(workers, 16384)
+        seconds = workers * one.worker_time.value
+        assert one.cost is not None and one.cost_reason is None
+        assert one.cost.value == pytest.approx(seconds / 3600 * (4 * 0.04 + 16 * 0.005))
+        assert model.estimates(workers, 16384, "x86_64")["cost"] == pytest.approx(one.cost.value)
+    cheapest = recommend(file, minimise="cost", price=price).best
+    assert cheapest is not None and cheapest.workers == 1
+    # Another number of vCPUs than the profile records is the user's own.
+    double = PerformanceModel(file, price=Price(vcpu_hour=0.04, vcpus=8)).predict(1, 16384)
+    single = PerformanceModel(file, price=Price(vcpu_hour=0.04)).predict(1, 16384)
+    assert double.cost is not None and single.cost is not None
+    assert double.cost.value == pytest.approx(2 * single.cost.value)
+
+
+def test_without_joules_the_power_model_of_the_nodes_processor_tells_them(tmp_path: Path) -> None:
+    model = PerformanceModel(write(tmp_path, "k8s", joules=False))
+    assert model.energy_quality == "modelled"
+    one = model.predict(2, 16384)
+    assert one.energy is not None and one.cpu_seconds is not None
+    seconds = 2 * one.worker_time.value
+    power = PowerModel.for_cpu(CPU, 96).share_watts(4.0, one.cpu_seconds.value / seconds, 16.0)
+    # Above idle, as a meter on a node would have it.
+    assert one.energy.value == pytest.approx(power.active.value * seconds, rel=1e-6)
+    assert one.energy.low < one.energy.value < one.energy.high
+
+
+def test_the_command_on_large_pods(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = str(write(tmp_path, "k8s"))
+    assert main(["profile", "recommend", file, "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert (report["platform"], report["region"]) == ("k8s", None)
+    assert report["learned_from"] == len(WORKERS)
+    assert len(report["ranked"]) == 8
+    for one in report["ranked"]:
+        assert one["cost_usd"] is None and "vCPU-hour" in one["cost_reason"]
+        assert one["energy_j"]["value"] > 0 and one["energy_reason"] is None
+        assert (one["memory_mb"], one["vcpus"]) == (16384, 4.0)
+    assert main(["profile", "recommend", file, "--minimise", "cost"]) == 2
+    assert "vCPU-hour" in capsys.readouterr().err
+
+    priced = ["--vcpu-hour", "0.04", "--gib-hour", "0.005"]
+    assert main(["profile", "recommend", file, "--minimise", "cost", *priced]) == 0
+    out = capsys.readouterr().out
+    assert "USD" in out.splitlines()[0] and "us-east-1" not in out
+    assert "the price is the one given" in out
+    assert main(["profile", "recommend", file, *priced, "--json"]) == 0
+    best = json.loads(capsys.readouterr().out)["best"]
+    assert best["cost_usd"]["value"] > 0 and best["cost_reason"] is None
+
+
+def test_a_stage_of_a_workflow_on_large_pods(tmp_path: Path) -> None:
+    write(tmp_path, "k8s")
+    dag = SimpleNamespace(dag_id="dag", stages=[SimpleNamespace(stage_id="stage")])
+    (model,) = stage_models(dag, {"stage": tmp_path / "stage.json"}, price=Price(vcpu_hour=0.04))
+    assert model.platform == Kubernetes(price=Price(vcpu_hour=0.04))
+    assert len(model.observations) == len(WORKERS)
+
+
+# --- others -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("backend", "kind"), [("localhost", Localhost), ("aws_ec2", Server), ("ibm_vpc", Server)]
+)
+def test_machines_have_joules_and_no_price(
+    backend: str, kind: type, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = write(tmp_path, backend, memories=(512, 65536))
+    observed = observe(file)
+    assert len(observed.observations) == 2 * len(WORKERS)
+    assert observed.warnings == []
+    model = PerformanceModel(file)
+    assert type(model.platform) is kind and model.platform.name == backend
+    one = model.predict(2, 65536)
+    assert one.cost is None and one.cost_reason is not None and backend in one.cost_reason
+    assert one.vcpus is None
+    assert one.energy is not None and one.energy_quality == "attributed"
+    # Nobody recorded vCPUs of a worker: their price has nothing to be multiplied with.
+    priced = PerformanceModel(file, price=Price(vcpu_hour=0.04))
+    assert priced.no_price == "the profiles do not record the vCPUs of a worker: give their number"
+    told = PerformanceModel(file, price=Price(vcpu_hour=0.04, vcpus=2))
+    assert told.no_price is None
+    command = ["profile", "recommend", str(file), "--vcpu-hour", "0.04", "--vcpus", "2", "--json"]
+    assert main(command) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["platform"] == backend and report["best"]["cost_usd"]["value"] > 0
+
+
+def test_a_sandbox_of_another_provider_is_no_lambda(tmp_path: Path) -> None:
+    model = PerformanceModel(write(tmp_path, "gcp_functions", joules=False))
+    assert isinstance(model.platform, FunctionSandbox)
+    one = model.predict(2, 16384)
+    assert one.energy is not None and one.cpu_seconds is not None
+    seconds = 2 * one.worker_time.value
+    power = PowerModel.for_cpu(CPU, 96).share_watts(96, one.cpu_seconds.value / seconds, 16.0)
+    # Its idle power is the call's.
+    assert one.energy.value == pytest.approx(power.total.value * seconds, rel=1e-6)
+
+
+def test_the_platform_can_be_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = write(tmp_path, "k8s")
+    # Without its sidecar a profile with a column for AWS that holds nothing is of some server.
+    file.with_name("stage.json.energy").unlink()
+    assert PerformanceModel(file).platform.name == "no AWS Lambda"
+    # One that says nothing at all is taken for one of AWS Lambda, which has no such memory.
+    silent = read_profile(file)
+    for metrics in silent.values():
+        del metrics["aws_cpu"]
+    with pytest.raises(ValueError, match="16384 MB left out, not from 128 to 10240"):
+        PerformanceModel(silent)
+    for platform in ("kubernetes", "k8s", Kubernetes()):
+        model = PerformanceModel(silent, platform=platform)
+        assert model.platform == Kubernetes()
+        assert len(model.observations) == len(WORKERS)
+    command = ["profile", "recommend", str(file), "--json", "--platform"]
+    assert main([*command, "kubernetes"]) == 0
+    assert json.loads(capsys.readouterr().out)["platform"] == "k8s"
+    assert main([*command, "moon"]) == 2
+    assert "'moon' is not one of aws-lambda, kubernetes" in capsys.readouterr().err
+    # Named as what it is not, it is left out, and the answer says so.
+    assert main([*command, "aws-lambda"]) == 2
+    assert "16384 MB left out" in capsys.readouterr().err
+
+
+def test_two_platforms_have_no_common_price(tmp_path: Path) -> None:
+    files = []
+    for backend, memory in (("k8s", 16384), ("aws_lambda", 2048)):
+        folder = tmp_path / backend
+        folder.mkdir()
+        files.append(write(folder, backend, (memory,)))
+    model = PerformanceModel(files)
+    assert model.platform.name == "aws_lambda, k8s"
+    assert len(model.observations) == 2 * len(WORKERS)
+    for memory in (2048, 16384):
+        one = model.predict(2, memory)
+        assert one.cost is None and "several platforms" in str(one.cost_reason)
+        assert one.energy is not None
+    assert PerformanceModel(files[1]).predict(2, 2048).cost is not None
+
+
+# --- the protocol -------------------------------------------------------------
+
+KINDS: list[Platform] = [AwsLambda(), Kubernetes(), Localhost(), Server(), FunctionSandbox()]
+
+
+@pytest.mark.parametrize("platform", KINDS, ids=lambda one: one.name)
+def test_every_answer_is_a_number_or_has_its_reason(platform: Platform) -> None:
+    for worker in (
+        Worker(0, "x86_64"),
+        Worker(2048, "arm64"),
+        Worker(2048, "x86_64", 2.0, CPU, 96),
+        Worker(2048, "x86_64", None, CPU, None),
+    ):
+        least, most = platform.memory_mb
+        if least <= worker.memory_mb <= most:
+            assert (platform.cost(worker, 10.0, 2) is None) == (
+                platform.no_price(worker) is not None
+            )
+        watts = platform.watts(worker, 0.5)
+        assert (watts is None) == (platform.no_watts(worker) is not None)
+        assert (platform.share(worker) is None) == (watts is None)
+        if watts is not None:
+            assert 0 <= watts.low <= watts.value <= watts.high
+    for memory in (128.0, 1769.0, 10240.0):
+        assert platform.memory_of(platform.size(memory)) == pytest.approx(memory)
+
+
+def test_only_where_memory_buys_cpus_it_does() -> None:
+    buys = [one.name for one in KINDS if one.most_vcpus is not None]
+    assert buys == ["aws_lambda"]
+    assert AwsLambda().vcpus(Worker(1769, "arm64")) == 1.0
+    assert Kubernetes().vcpus(Worker(1769, "arm64")) is None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({}, "needs vcpu_hour or gib_hour"),
+        ({"vcpu_hour": -1.0}, "vcpu_hour -1.0 is not a number of USD"),
+        ({"gib_hour": math.nan}, "gib_hour nan"),
+        ({"vcpu_hour": "4"}, "vcpu_hour '4'"),
+        ({"vcpu_hour": 0.04, "vcpus": 0}, "vcpus 0 is not a number above 0"),
+    ],
+)
+def test_a_wrong_price_is_named(arguments: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        Price(**arguments)
+
+
+def test_a_table_of_prices_takes_no_other(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(ValueError, match="prices of aws_lambda are in a table"):
+        platform_named("aws-lambda", price=Price(vcpu_hour=0.04))
+    with pytest.raises(ValueError, match="not one of aws-lambda, kubernetes, localhost, server"):
+        platform_named("moon")
