@@ -130,6 +130,7 @@ def test_joules_are_the_power_model_of_time_and_load() -> None:
     assert one.energy_fit.high < 1.2 * one.energy.value
 
 
+@pytest.mark.slow
 def test_a_memory_that_was_not_profiled() -> None:
     model = PerformanceModel([profile(512), profile(1024), profile(2048)])
     assert model.structure == "CPU seconds / vCPUs + waiting, one thread"
@@ -190,6 +191,7 @@ def test_one_wild_repetition_moves_nothing() -> None:
     assert any("far from the median" in warning for warning in model.warnings)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bad", [None, math.nan, math.inf, -1.0, "n/a", True])
 @pytest.mark.parametrize("column", ["compute", "cold_start", "worker_time_execution", "cpu_time"])
 def test_what_is_missing_is_left_out_and_never_zero(bad: object, column: str) -> None:
@@ -431,6 +433,7 @@ def test_no_joules_are_not_zero_joules() -> None:
     assert "without joules" in text
 
 
+@pytest.mark.slow
 def test_joules_of_one_architecture_are_not_those_of_another() -> None:
     x86 = with_joules("measured", lambda n: 1000.0 / n + 20)
     model = PerformanceModel([x86, profile(architecture="arm64")])
@@ -826,6 +829,7 @@ def test_no_configuration_is_no_error(files: list[str], capsys: pytest.CaptureFi
     assert report["closest"]["workers"] == 24
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("more", "words"),
     [
@@ -982,6 +986,7 @@ def test_the_schedule_takes_the_least(profiling: Path, objective: str, bound: fl
     assert scheduler.seen[1] != scheduler.seen[0]
 
 
+@pytest.mark.slow
 def test_joules_times_seconds(profiling: Path) -> None:
     make = energy_jolteon(StandIn)
     edp = make(dag_of(["map", "reduce"]), 200.0, minimise="edp")
@@ -1000,6 +1005,7 @@ def test_a_stage_that_is_not_parallel_has_one_worker(profiling: Path) -> None:
     assert scheduler.workers_search_space[0] == 1
 
 
+@pytest.mark.slow
 def test_spaces_are_what_was_profiled_or_what_was_given(profiling: Path) -> None:
     scheduler = energy_jolteon(StandIn)(dag_of(["map"]), 100.0)
     scheduler.schedule()
@@ -1089,6 +1095,7 @@ def test_a_solver_that_never_ends_is_ended(
     assert chosen.workers >= 1
 
 
+@pytest.mark.slow
 def test_what_a_scheduler_refuses(profiling: Path, tmp_path: Path) -> None:
     make = energy_jolteon(StandIn)
     dag = dag_of(["map"])

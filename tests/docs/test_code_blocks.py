@@ -245,6 +245,7 @@ def _check(words: list[str]) -> None:
                 _check(command)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "block", [b for b in BLOCKS if b.language == "sh"], ids=lambda block: block.name
 )

@@ -27,6 +27,8 @@ from lithops_patch.__main__ import main
 from lithops_patch._source import Source, Unknown
 from lithops_patch._targets import defines_class, defines_function
 
+pytestmark = pytest.mark.slow
+
 FLEXECUTOR = TARGETS["flexecutor"]
 [EXECUTOR_FILE] = [file for file in FLEXECUTOR.files if file.insertions]
 INSERTIONS = EXECUTOR_FILE.insertions

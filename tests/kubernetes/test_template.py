@@ -29,6 +29,8 @@ from lithowatt.lithops.kubernetes import (
 from rig import StaticTree
 from tests.support import TOP
 
+pytestmark = pytest.mark.slow
+
 yaml = pytest.importorskip("yaml")
 
 DEPLOY = TOP / "deploy"

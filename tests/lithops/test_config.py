@@ -22,6 +22,8 @@ from lithowatt.lithops import check_config  # noqa: E402
 from lithowatt.lithops._config import ConfigProblem, keys_read, read_yaml  # noqa: E402
 from tests.support.lithops_environments import plain, site_packages  # noqa: E402
 
+pytestmark = pytest.mark.slow
+
 EXAMPLES = TOP / "examples" / "config"
 
 AWS = """

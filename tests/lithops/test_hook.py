@@ -704,6 +704,7 @@ def python_with_lithowatt(tmp_path: Path) -> Path:
 
 
 # Loaded as it is, one of these is a SIGBUS, which no `except` catches.
+@pytest.mark.slow
 @pytest.mark.parametrize("kept", [0, 40, 64, 4096, 0.1, 0.5, 0.9, -1])
 def test_an_extension_that_was_cut_short_is_not_loaded(tmp_path, kept):
     python = python_with_lithowatt(tmp_path)
@@ -762,6 +763,7 @@ def status_of(python: Path, directory: Path, *options: str, **extra: str) -> tup
     return done.returncode, json.loads(done.stdout)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("release", RELEASES)
 def test_status_says_active_and_for_whom(pythons, tmp_path, release):
@@ -781,6 +783,7 @@ def test_status_says_active_and_for_whom(pythons, tmp_path, release):
     assert "are metered" in text.stdout and str(python) in text.stdout
 
 
+@pytest.mark.slow
 def test_status_says_why_not(pythons, site, tmp_path):
     python = pythons[RELEASES[0]]
     code, found = status_of(python, tmp_path, ENERGY_MONITORING_ENABLED="off")
@@ -803,6 +806,7 @@ def test_status_says_why_not(pythons, site, tmp_path):
     assert found["pth"] is None
 
 
+@pytest.mark.slow
 def test_the_hook_can_be_installed_by_hand(tmp_path):
     beside = tmp_path / "beside"
     beside.mkdir()

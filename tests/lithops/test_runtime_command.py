@@ -180,6 +180,7 @@ def test_a_wheel_replaces_one_of_the_same_version(monkeypatch, tmp_path):
     assert ran[1] == [*install, "--force-reinstall", "--no-deps", str(wheel)]
 
 
+@pytest.mark.slow
 def test_status_of_another_interpreter(nowhere, tmp_path, capsys):
     assert main(["lithops", "status", "--json"]) in (0, 1)
     assert json.loads(capsys.readouterr().out)["workers"] == str(nowhere)

@@ -83,6 +83,7 @@ def test_a_large_tree_has_all_of_its_cpu_time(
     assert reading.cpu_seconds == pytest.approx(used, rel=0.05, abs=0.1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["é" * 9, "a) R 1 (b", "\n\t x"])
 def test_a_program_of_any_name_counts_with_its_children(name: str, tmp_path: Path) -> None:
     # The kernel keeps 15 bytes of a name: of "é" seven and a half.
@@ -198,6 +199,7 @@ def test_another_process_that_ignores_sigchld_is_told(interval: float | None) ->
     assert any("SIGCHLD" in text and "missing" in text for text in meter.reading.warnings)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("work", waited_children.WORK)
 def test_children_that_are_waited_for_leave_no_warning(work: str) -> None:
     # In a process of its own: what other tests left behind is no concern of these windows.
@@ -304,6 +306,7 @@ def _reuse() -> None:
     other.wait()
 
 
+@pytest.mark.slow
 def test_a_number_that_is_given_to_another_process_is_not_the_metered_one() -> None:
     unshare = shutil.which("unshare")
     if unshare is None or os.geteuid() != 0:
@@ -455,6 +458,7 @@ print(meter.reading.cpu_seconds / used)
 """
 
 
+@pytest.mark.slow
 def test_discarded_children_are_looked_at_within_an_interval() -> None:
     # Each lives for less than an interval of attribution.
     for _ in range(3):

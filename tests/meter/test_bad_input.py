@@ -671,6 +671,7 @@ def test_what_cannot_be_read_is_not_written(kind: str, tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["calibration.json"]
 
 
+@pytest.mark.slow
 def test_a_calibration_is_never_seen_half_written(tmp_path: Path) -> None:
     path = tmp_path / "calibration.json"
     long = calibration(idle_watts={f"zone-{i}": 1.0 for i in range(5000)})
@@ -775,6 +776,7 @@ numberish = st.one_of(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None, database=None)
 @given(before=numberish, after=numberish, reach=numberish)
 def test_any_counter_text_makes_a_number_or_none(
@@ -808,6 +810,7 @@ proc_text = st.one_of(
 )  # fmt: skip
 
 
+@pytest.mark.slow
 @settings(max_examples=80, deadline=None, database=None)
 @given(
     first=st.lists(proc_text, min_size=7, max_size=7),

@@ -649,6 +649,7 @@ THREADS = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("value", ["false", "False", "0", "no", "OFF"])
 def test_switched_off_reads_nothing_and_has_no_thread(value: str) -> None:
     code = (
@@ -1089,6 +1090,7 @@ def test_the_code_is_the_commands_even_if_the_disk_is_full() -> None:
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [

@@ -59,6 +59,7 @@ def run(program: str, *, timeout: float = 120) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("warm", ["", WARM], ids=["first-window", "later-window"])
 @pytest.mark.parametrize("interval", ["None", "0.02"])
 def test_a_window_that_ends_with_memory_full_is_read_or_has_its_reason(

@@ -456,6 +456,7 @@ def agent_joules(act: Callable[[StaticTree], None], path: Path) -> tuple[float, 
             shutil.rmtree(folder, ignore_errors=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("move", [-100, -6 * J, -60_000 * J, 70_000 * J])
 def test_the_agents_total_never_rises_by_what_was_refused(tmp_path: Path, move: int) -> None:
     before, after = agent_joules(
