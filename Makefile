@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: help develop demo examples test test-fast check lint format api stats-reference docs probes wheel wheel-arm64 release-check audit bench clean
+.PHONY: help develop demo examples test test-fast check lint format api stats-reference environment-reference docs probes wheel wheel-arm64 release-check audit bench clean
 .DEFAULT_GOAL := demo
 # make has a rule of its own by which cc would compile the kernel probes over the committed object.
 MAKEFLAGS += --no-builtin-rules
@@ -101,6 +101,9 @@ api: $(VENV)/installed  ## writes the list of public names that a test compares:
 
 stats-reference: $(VENV)/installed  ## writes docs/reference/stats.md from the table of keys
 	$(BIN)/python tools/stats_reference.py --write
+
+environment-reference: $(VENV)/installed  ## writes docs/reference/environment-variables.md from the table of settings
+	$(BIN)/python tools/environment_reference.py --write
 
 $(VENV)/docs: $(VENV)/installed
 	$(call install,docs)

@@ -1,4 +1,4 @@
-"""Settings that come from the environment."""
+"""Settings that come from the environment: every variable that lithowatt reads, in one table."""
 
 from __future__ import annotations
 
@@ -9,6 +9,95 @@ from collections.abc import Mapping
 #: module has its own copy, since it may import nothing of the package.
 OFF = ("false", "0", "no", "off")
 
+#: Group, then per variable: name, meaning, default. The page in the reference is made of it
+#: (`make environment-reference`), and `lithowatt doctor` knows a misspelt name by it.
+SETTINGS: dict[str, tuple[tuple[str, str, str], ...]] = {
+    "What is measured": (
+        (
+            "ENERGY_MONITORING_ENABLED",
+            "`false`, `0`, `no` or `off`: measure nothing",
+            "metering is on",
+        ),
+        (
+            "ENERGY_METHODS",
+            "methods to try, such as `rapl,psutil,tdp`. Naming `ebpf` loads the kernel probes if "
+            "this process is allowed to",
+            "all",
+        ),
+        ("ENERGY_COLLECTION_INTERVAL", "milliseconds between samples", "100"),
+        (
+            "ENERGY_ESTIMATION_METHOD",
+            "`curve`, `vcpu` or `tdp_based`: [how the model's watts are made]"
+            "(environments.md#how-the-models-watts-are-made)",
+            "`curve`",
+        ),
+        (
+            "ENERGY_DEFINITION",
+            "`marginal` or `amortised`: what [the headline]"
+            "(../explanation/measurement.md#the-headline) holds",
+            "by platform",
+        ),
+        (
+            "ENERGY_STATS",
+            "`compact`: leave keys without a value out of the stats",
+            "every key is there",
+        ),
+    ),
+    "About this machine": (
+        (
+            "LITHOWATT_IDLE_WATTS",
+            "idle power of packages and memory together, W, where a counter is read",
+            "learned, calibrated or modelled",
+        ),
+        ("LITHOWATT_INSTANCE_TYPE", "instance type for the stats", "from the firmware"),
+        (
+            "LITHOWATT_GRID_INTENSITY",
+            "g CO2e per kWh of your grid, or the path of a `.csv` file with the columns "
+            "`timestamp,gco2e_per_kwh`",
+            "[the region's](../how-to/cost-and-carbon.md)",
+        ),
+        (
+            "LITHOWATT_PUE",
+            "overhead of your data centre: all its energy ÷ that of its computers",
+            "the provider's, 1.0 where no provider is known",
+        ),
+        (
+            "LITHOWATT_STATE_DIR",
+            "where `calibrate` stores its result",
+            "`$XDG_STATE_HOME/lithowatt`, else `~/.local/state/lithowatt`",
+        ),
+    ),
+    "Where things are": (
+        (
+            "LITHOWATT_ROOT",
+            "directory that holds `sys` and `proc`, for example a container's mount of the host's",
+            "`/`",
+        ),
+        (
+            "LITHOWATT_RING",
+            "the [node agent](../how-to/agent.md)'s ring",
+            "`/run/lithowatt/ring`",
+        ),
+        (
+            "LITHOWATT_RING_OWNER",
+            "number of one more user whose ring is trusted, beside root and oneself",
+            "none",
+        ),
+        (
+            "LITHOWATT_FLEXECUTOR",
+            "`1`: meter [FlexExecutor](../how-to/flexecutor.md) in scripts that do not import "
+            "lithowatt",
+            "off",
+        ),
+    ),
+    "What others set": (
+        ("POD_NAME", "the pod that a reading names, on Kubernetes", "`$HOSTNAME`"),
+        ("NODE_NAME", "the node that a reading and the node agent name", "none"),
+    ),
+}
+
+PREFIX = "LITHOWATT_"
+
 
 def enabled(environment: Mapping[str, str] = os.environ) -> bool:
     """Whether ENERGY_MONITORING_ENABLED leaves metering on (unset: on).
@@ -16,3 +105,22 @@ def enabled(environment: Mapping[str, str] = os.environ) -> bool:
     Read for every call, since Lithops sets a job's `extra_env` only then.
     """
     return environment.get("ENERGY_MONITORING_ENABLED", "").strip().lower() not in OFF
+
+
+def misspelt(environment: Mapping[str, str] = os.environ) -> list[str]:
+    """A sentence for each variable that bears our prefix and is no setting.
+
+    Example:
+        >>> misspelt({"LITHOWATT_IDLE_WATT": "12"})
+        ['LITHOWATT_IDLE_WATT is set, and no setting has this name: LITHOWATT_IDLE_WATTS?']
+    """
+    import difflib  # not at the top: 20 ms, and workers import this module
+
+    names = [name for group in SETTINGS.values() for name, _, _ in group]
+    found = []
+    for name in sorted(environment):
+        if name.startswith(PREFIX) and name not in names:
+            near = difflib.get_close_matches(name, names, n=1)
+            hint = f": {near[0]}?" if near else ""
+            found.append(f"{name} is set, and no setting has this name{hint}")
+    return found
