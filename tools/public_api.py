@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import ast
 import difflib
+import re
 import sys
 from collections.abc import Iterator
 from functools import cache
@@ -278,6 +279,55 @@ def unexported() -> list[str]:
                         given = resolve(home, part.id)
                         if given is not None and is_private(given):
                             found.add(f"{path}: {part.id}")
+    return sorted(found)
+
+
+@cache
+def exceptions() -> dict[str, Found]:
+    """Every class of this project whose name is an exception's, by that name."""
+    found = {}
+    for path in PACKAGES.joinpath("lithowatt").rglob("*.py"):
+        parts = path.relative_to(PACKAGES).with_suffix("").parts
+        module = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+        for name, nodes in names_of(module).items():
+            if isinstance(nodes[-1], ast.ClassDef) and name.endswith(("Error", "Problem")):
+                found[name] = Found(module, nodes)
+    return found
+
+
+def raised_by(node: ast.stmt) -> Iterator[str]:
+    """The names in the ``Raises:`` of a docstring."""
+    text = ast.get_docstring(node) if isinstance(node, (*Function, ast.ClassDef)) else None
+    _, _, section = (text or "").partition("\nRaises:\n")
+    for line in section.splitlines():
+        if line and not line.startswith(" "):
+            return
+        names = re.match(r" {4}(\w+(?:, \w+)*): ?", line)
+        if names is not None:
+            yield from names[1].split(", ")
+
+
+def unexported_raised() -> list[str]:
+    """``PATH: CLASS`` where a public name raises a class of this project without a public name."""
+    found = set()
+    for module in public_modules():
+        for name in exported(module):
+            definition = resolve(module, name)
+            if definition is None:
+                continue
+            node = definition.nodes[-1]
+            raising = [(f"{module}.{name}", node)]
+            if isinstance(node, ast.ClassDef):
+                raising += [
+                    (f"{module}.{name}.{each.name}", each)
+                    for each in statements(node.body)
+                    if isinstance(each, Function) and is_member(each.name)
+                ]
+            for path, each in raising:
+                for raised in raised_by(each):
+                    known = exceptions().get(raised)
+                    if known is not None and is_private(known):
+                        found.add(f"{path}: {raised}")
     return sorted(found)
 
 

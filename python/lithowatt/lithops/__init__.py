@@ -36,14 +36,22 @@ from lithowatt._support import attach
 
 if TYPE_CHECKING:
     from lithowatt.cli.lithops import add_cli, main_status
-    from lithowatt.lithops._config import check_config
-    from lithowatt.lithops._layer import build_layer
-    from lithowatt.lithops._runtime import attach_layer
-    from lithowatt.lithops._ship import ship_meter
+    from lithowatt.lithops._config import ConfigProblem, Finding, check_config
+    from lithowatt.lithops._layer import Layer, LayerError, build_layer
+    from lithowatt.lithops._runtime import Attached, RuntimeProblem, attach_layer
+    from lithowatt.lithops._ship import ShipError, Shipping, ship_meter
     from lithowatt.lithops._status import HookStatus, status
 
 __all__ = [
+    "Attached",
+    "ConfigProblem",
+    "Finding",
     "HookStatus",
+    "Layer",
+    "LayerError",
+    "RuntimeProblem",
+    "ShipError",
+    "Shipping",
     "add_cli",
     "attach_layer",
     "build_layer",
@@ -61,7 +69,15 @@ __getattr__ = attach(
     __name__,
     globals(),
     {
+        "Attached": "_runtime",
+        "ConfigProblem": "_config",
+        "Finding": "_config",
         "HookStatus": "_status",
+        "Layer": "_layer",
+        "LayerError": "_layer",
+        "RuntimeProblem": "_runtime",
+        "ShipError": "_ship",
+        "Shipping": "_ship",
         "add_cli": "lithowatt.cli.lithops",
         "attach_layer": "_runtime",
         "build_layer": "_layer",
