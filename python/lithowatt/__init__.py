@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from lithowatt.meter._doctor import MethodStatus, doctor
     from lithowatt.meter._measure import measure
     from lithowatt.meter._meter import EnergyMeter, PhaseMark
-    from lithowatt.meter._reading import Domains, Phase, Reading
+    from lithowatt.meter._reading import Domains, Phase, Reading, Sandbox, Zone
     from lithowatt.meter._timeline import Timeline
     from lithowatt.model._power import PowerModel, SharePower
 
@@ -66,6 +66,7 @@ __all__ = [
     "PowerModel",
     "ProcessNotFoundError",
     "Reading",
+    "Sandbox",
     "SharePower",
     "Timeline",
     "UnavailableError",
@@ -74,6 +75,7 @@ __all__ = [
     "UnknownScopeError",
     "UnreadableFileError",
     "UnwritableFileError",
+    "Zone",
     "__version__",
     "doctor",
     "measure",
@@ -114,6 +116,7 @@ if not TYPE_CHECKING:  # to a type checker a name that is not here is a mistake
             "PowerModel": "lithowatt.model._power",
             "ProcessNotFoundError": "lithowatt.errors",
             "Reading": "lithowatt.meter._reading",
+            "Sandbox": "lithowatt.meter._reading",
             "SharePower": "lithowatt.model._power",
             "Timeline": "lithowatt.meter._timeline",
             "UnavailableError": "lithowatt.errors",
@@ -122,6 +125,7 @@ if not TYPE_CHECKING:  # to a type checker a name that is not here is a mistake
             "UnknownScopeError": "lithowatt.errors",
             "UnreadableFileError": "lithowatt.errors",
             "UnwritableFileError": "lithowatt.errors",
+            "Zone": "lithowatt.meter._reading",
             "__version__": "lithowatt._core",
             "doctor": "lithowatt.meter._doctor",
             "measure": "lithowatt.meter._measure",

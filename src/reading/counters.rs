@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Availability, Energy, MethodReading, UPDATE_SECONDS, rss};
+use super::{Availability, Energy, MethodReading, UPDATE_SECONDS, ZoneReading, rss};
 use crate::sampler::Outcome;
 use crate::source::{Domain, Method};
 use crate::validate::{Pair, TOLERANCE, Verdict, compare};
@@ -84,66 +84,71 @@ impl Outcome {
             high: 0.0,
         };
         for i in slots {
-            let zone = &self.zones()[i];
-            if let Some(fault) = self.faults[i] {
-                return Err(format!("{}: {fault} within the window", zone.name));
-            }
-            let missing = self.missing_ns(i) as f64 * 1e-9;
-            if missing > MOST_MISSING * seconds {
-                return Err(format!(
-                    "{}: {}",
-                    zone.name,
-                    self.oddities(i, seconds).join("; ")
-                ));
-            }
-            let joules = self.ledger.joules[i];
-            if joules <= 0.0 {
-                return Err(if seconds < 2.0 * UPDATE_SECONDS {
-                    format!(
-                        "the window of {:.3} ms is shorter than the counter's update of about 1 ms",
-                        seconds * 1e3
-                    )
-                } else {
-                    format!("{}: the counter did not move", zone.name)
-                });
-            }
-            // Graphics may truly rest; nothing else draws no power at all.
-            if domain != Domain::Uncore && self.stood_ns[i] > self.standstill_ns() {
-                return Err(format!(
-                    "{}: the counter stood still for the last {:.2} s",
-                    zone.name,
-                    self.stood_ns[i] as f64 * 1e-9
-                ));
-            }
-            // The machine may have become known after the counter was read.
-            let most = self.most_watts[i] * (seconds + SLACK_SECONDS);
-            if joules > most {
-                return Err(format!(
-                    "{}: the counter went forward by {} in {seconds:.3} s, more than this machine \
-                     can use ({:.0} W)",
-                    zone.name,
-                    amount(joules),
-                    self.most_watts[i]
-                ));
-            }
-            let mut energy = self.edge_band(joules, seconds);
-            // Power may have been up to so many times the mean while nobody counted it.
-            let lost = joules / (seconds - missing) * missing * BURST;
-            let doubt = self.anomalies[i].doubt_units as f64 * zone.unit_joules;
-            let (before, after) = self.standstill_band(i, joules, seconds);
-            energy.low = (energy.low - zone.unit_joules - doubt - before).max(0.0);
-            energy.high += zone.unit_joules + doubt + lost + after;
-            if self.possible_mirrors[i] {
-                energy.low = 0.0;
-            }
-            for (j, mirror) in self.mirrors.iter().enumerate() {
-                if mirror.is_some_and(|m| m.of == i && m.unsure) {
-                    energy.high += self.ledger.joules[j];
-                }
-            }
-            sum = sum.plus(energy);
+            sum = sum.plus(self.zone(i, seconds)?);
         }
         Ok(sum)
+    }
+
+    /// What counter `i`, which repeats no other, showed of the window; or why not.
+    fn zone(&self, i: usize, seconds: f64) -> Result<Energy, String> {
+        let zone = &self.zones()[i];
+        if let Some(fault) = self.faults[i] {
+            return Err(format!("{}: {fault} within the window", zone.name));
+        }
+        let missing = self.missing_ns(i) as f64 * 1e-9;
+        if missing > MOST_MISSING * seconds {
+            return Err(format!(
+                "{}: {}",
+                zone.name,
+                self.oddities(i, seconds).join("; ")
+            ));
+        }
+        let joules = self.ledger.joules[i];
+        if joules <= 0.0 {
+            return Err(if seconds < 2.0 * UPDATE_SECONDS {
+                format!(
+                    "the window of {:.3} ms is shorter than the counter's update of about 1 ms",
+                    seconds * 1e3
+                )
+            } else {
+                format!("{}: the counter did not move", zone.name)
+            });
+        }
+        // Graphics may truly rest; nothing else draws no power at all.
+        if zone.domain != Domain::Uncore && self.stood_ns[i] > self.standstill_ns() {
+            return Err(format!(
+                "{}: the counter stood still for the last {:.2} s",
+                zone.name,
+                self.stood_ns[i] as f64 * 1e-9
+            ));
+        }
+        // The machine may have become known after the counter was read.
+        let most = self.most_watts[i] * (seconds + SLACK_SECONDS);
+        if joules > most {
+            return Err(format!(
+                "{}: the counter went forward by {} in {seconds:.3} s, more than this machine \
+                 can use ({:.0} W)",
+                zone.name,
+                amount(joules),
+                self.most_watts[i]
+            ));
+        }
+        let mut energy = self.edge_band(joules, seconds);
+        // Power may have been up to so many times the mean while nobody counted it.
+        let lost = joules / (seconds - missing) * missing * BURST;
+        let doubt = self.anomalies[i].doubt_units as f64 * zone.unit_joules;
+        let (before, after) = self.standstill_band(i, joules, seconds);
+        energy.low = (energy.low - zone.unit_joules - doubt - before).max(0.0);
+        energy.high += zone.unit_joules + doubt + lost + after;
+        if self.possible_mirrors[i] {
+            energy.low = 0.0;
+        }
+        for (j, mirror) in self.mirrors.iter().enumerate() {
+            if mirror.is_some_and(|m| m.of == i && m.unsure) {
+                energy.high += self.ledger.joules[j];
+            }
+        }
+        Ok(energy)
     }
 }
 
@@ -276,6 +281,42 @@ pub(super) fn method_reading(outcome: &Outcome, method: Method, seconds: f64) ->
         Availability::unavailable(reading.reasons.get(&Domain::Package).cloned())
     };
     reading
+}
+
+/// Every counter of every method that was asked for, and what was left out of them.
+pub(super) fn zone_readings(outcome: &Outcome, seconds: f64) -> Vec<ZoneReading> {
+    let zones = outcome.zones();
+    let read = zones.iter().enumerate().map(|(i, zone)| {
+        let shown = match &outcome.mirrors[i] {
+            Some(mirror) => Err(format!("it repeats {}", zones[mirror.of].name)),
+            None => outcome.zone(i, seconds),
+        };
+        let (energy, reason) = match shown {
+            Ok(energy) => (Some(energy), None),
+            Err(why) => (None, Some(why)),
+        };
+        ZoneReading {
+            method: zone.method,
+            domain: zone.domain,
+            package: Some(zone.package),
+            name: zone.name.clone(),
+            energy,
+            reason,
+        }
+    });
+    let left_out = outcome.catalog.notes.iter().filter_map(|(method, note)| {
+        Some(ZoneReading {
+            method: *method,
+            domain: note.domain?,
+            package: None,
+            name: note.about.clone(),
+            energy: None,
+            reason: Some(note.why.clone()),
+        })
+    });
+    read.chain(left_out)
+        .filter(|zone| outcome.methods.has(zone.method))
+        .collect()
 }
 
 pub(super) fn verify(

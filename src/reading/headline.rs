@@ -14,16 +14,19 @@ pub(super) const LONG_NS: f64 = 100e6;
 /// How the call's energy follows from what lies above idle, from idle and from its share.
 struct Charge<'d> {
     divided: &'d Divided,
+    /// Which of the call's energies it is.
+    definition: Definition,
     /// The share by energy, which weighs intervals by their power, stands for the plain one.
     by_energy: f64,
 }
 
 impl<'d> Charge<'d> {
-    fn new(divided: &'d Divided) -> Self {
+    fn new(divided: &'d Divided, definition: Definition) -> Self {
         let division = &divided.division;
         let active = division.machine - division.idle;
         Self {
             divided,
+            definition,
             by_energy: if active > 0.0 {
                 division.marginal / active
             } else {
@@ -40,7 +43,7 @@ impl<'d> Charge<'d> {
         } else {
             share
         };
-        let idle_part = match self.divided.definition {
+        let idle_part = match self.definition {
             Definition::Marginal => 0.0,
             Definition::Amortised => self.divided.claim.part(self.divided.alone, share),
         };
@@ -50,7 +53,7 @@ impl<'d> Charge<'d> {
     /// The call's energy with its band, J.
     fn band(&self, bands: &Bands) -> Energy {
         bands.charged(
-            self.divided.joules(),
+            self.divided.division.of(self.definition),
             self.divided.share,
             |active, idle, share| self.of(active, idle, share),
         )
@@ -145,12 +148,15 @@ pub(super) fn modelled(
 
 impl Headline {
     fn of(divided: &Divided, bands: Bands, quality: Quality, method: String) -> Self {
+        let band = |definition| Charge::new(divided, definition).band(&bands);
         Self {
-            energy: Charge::new(divided).band(&bands),
+            energy: band(divided.definition),
             quality,
             method,
             definition: divided.definition,
             division: divided.division,
+            marginal: band(Definition::Marginal),
+            amortised: band(Definition::Amortised),
             bands,
             idle_source: divided.idle.source,
             share: divided.share,

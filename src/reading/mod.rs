@@ -27,7 +27,7 @@ use crate::machine::facts::{Facts, IdleSource};
 use crate::sampler::{Outcome, Scope};
 use crate::source::{Domain, Method};
 use crate::validate::Verdict;
-use counters::{method_reading, note_faults, verify};
+use counters::{method_reading, note_faults, verify, zone_readings};
 use doubts::{no_model, note_busy, note_missed};
 use headline::{measured, modelled};
 use probes::probe_reading;
@@ -99,6 +99,23 @@ pub struct MethodReading {
     pub total: Option<Energy>,
 }
 
+/// What one counter showed of the machine.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ZoneReading {
+    /// Which method reads it.
+    pub method: Method,
+    /// What it measures.
+    pub domain: Domain,
+    /// Package (socket) number; `None` of a counter that was left out.
+    pub package: Option<u32>,
+    /// Its name as the kernel gives it.
+    pub name: String,
+    /// Energy in the window; `None` where it has none that can be believed.
+    pub energy: Option<Energy>,
+    /// Why there is no energy.
+    pub reason: Option<String>,
+}
+
 /// The headline and what it is made of.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Headline {
@@ -114,6 +131,10 @@ pub struct Headline {
     pub division: Division,
     /// The machine's energy and idle's with their bands.
     pub bands: Bands,
+    /// The call's energy above idle, J.
+    pub marginal: Energy,
+    /// The same with its share of idle, J.
+    pub amortised: Energy,
     /// Where idle power comes from.
     pub idle_source: IdleSource,
     /// Share of the machine's busy time.
@@ -166,6 +187,8 @@ pub struct Reading {
     /// The machine's energy by each method that counts it.
     #[serde(flatten)]
     pub counters: BTreeMap<Method, MethodReading>,
+    /// The same counter by counter, with those that were left out.
+    pub zones: Vec<ZoneReading>,
     /// Kernel probes: **this call's** energy by domain, not the machine's.
     pub ebpf: MethodReading,
     /// What else they saw.
@@ -309,6 +332,7 @@ impl Reading {
             headline,
             headline_reason,
             counters,
+            zones: zone_readings(outcome, duration),
             ebpf,
             probes,
             model_source: match (&model, missing(Method::Tdp)) {
@@ -359,6 +383,7 @@ impl Reading {
             counters: Method::energy_counters()
                 .map(|(method, _)| (method, none.clone()))
                 .collect(),
+            zones: Vec::new(),
             ebpf: none.clone(),
             probes: None,
             model: None,

@@ -221,21 +221,21 @@ class LambdaCPUMonitor:
         Raises:
             MeterStateError: If it was never started.
         """
-        raw = self.meter.reading.raw
-        cpu, duration = raw["cpu_seconds"], raw["duration"]
+        reading = self.meter.reading
+        cpu, duration = reading.cpu_seconds, reading.duration
         used = cpu / duration if cpu is not None and duration > 0 else None
-        sandbox = raw["sandbox"] or {}
-        limited = raw["environment"]["allotted"]["set_by"] == "quota"
+        limited = reading.raw["environment"]["allotted"]["set_by"] == "quota"
+        sandbox = reading.sandbox if limited else None
         return {
             "cpu_seconds": cpu,
             "duration": duration,
             "vcpus_used": used,
             "vcpus_bought": self.vcpus_bought,
             "cpu_percent": None if used is None else 100 * used / self.vcpus_bought,
-            "throttled_seconds": sandbox.get("throttled_seconds") if limited else None,
-            "throttled_periods": sandbox.get("throttled_periods") if limited else None,
-            "periods": sandbox.get("periods") if limited else None,
-            "steal_seconds": raw["steal_seconds"],
+            "throttled_seconds": sandbox and sandbox.throttled_seconds,
+            "throttled_periods": sandbox and sandbox.throttled_periods,
+            "periods": sandbox and sandbox.periods,
+            "steal_seconds": reading.steal_seconds,
         }
 
     #: The name that the monitors of :mod:`lithowatt.monitors` have for it.

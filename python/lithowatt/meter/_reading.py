@@ -21,8 +21,29 @@ if TYPE_CHECKING:
         joules: float | None
         entries: int
 
+    class _Zone(NamedTuple):
+        method: str
+        domain: str
+        package: int | None
+        name: str
+        energy: Estimate | None
+        reason: str | None
+
+    class _Sandbox(NamedTuple):
+        cpus: float
+        cpu_seconds: float | None
+        periods: int
+        throttled_periods: int
+        throttled_seconds: float
+
 else:
     _Phase = namedtuple("Phase", "name duration cpu_seconds joules entries")
+    _Zone = namedtuple("Zone", "method domain package name energy reason")
+    _Sandbox = namedtuple("Sandbox", "cpus cpu_seconds periods throttled_periods throttled_seconds")
+
+
+def _estimate(energy: dict[str, Any], source: str) -> Estimate:
+    return Estimate(energy["joules"], energy["low"], energy["high"], source)
 
 
 class Domains:
@@ -59,9 +80,7 @@ class Domains:
         if domain not in accepted:
             raise ValueError(f"unknown domain {domain!r}; expected one of {', '.join(accepted)}")
         energy = self._total if domain == "total" else self._energies.get(domain)
-        if energy is None:
-            return None
-        return Estimate(energy["joules"], energy["low"], energy["high"], self.source)
+        return None if energy is None else _estimate(energy, self.source)
 
     @property
     def package(self) -> float | None:
@@ -109,6 +128,40 @@ class Phase(_Phase):
         cpu_seconds: CPU time of the function in it, s.
         joules: J, by the headline's method and definition; ``None`` where there is none.
         entries: How often it was entered.
+    """
+
+    __slots__ = ()
+
+
+class Zone(_Zone):
+    """One energy counter of the machine, over a window.
+
+    Attributes:
+        method: ``rapl`` or ``perf``, which reads it.
+        domain: ``package``, ``core``, ``uncore``, ``dram`` or ``psys``.
+        package: Number of its package (socket), ``None`` where the counter was left out.
+        name: As the kernel names it, such as ``package-0`` or ``energy-ram``.
+        energy: What it counted, J, with its 95 % band; ``None`` where that cannot be told.
+        reason: Why there is no energy, ``None`` where there is.
+    """
+
+    __slots__ = ()
+
+    @property
+    def joules(self) -> float | None:
+        """What it counted, J; ``None`` where that cannot be told."""
+        return None if self.energy is None else self.energy.value
+
+
+class Sandbox(_Sandbox):
+    """The cgroup that limits this process, over a window.
+
+    Attributes:
+        cpus: CPUs that it may use.
+        cpu_seconds: CPU time of all that is in it, s; ``None`` where it does not count it.
+        periods: Periods of its quota in which something ran.
+        throttled_periods: Periods in which the quota was used up.
+        throttled_seconds: Time that run queues waited for the next period, s, all CPUs summed.
     """
 
     __slots__ = ()
@@ -186,14 +239,23 @@ class Reading:
         return self.raw["samples"]  # type: ignore[no-any-return]
 
     @property
+    def interval(self) -> float | None:
+        """Time between samples, s; ``None`` where only the window's edges were read."""
+        return self.raw["interval"]  # type: ignore[no-any-return]
+
+    @property
+    def window_ns(self) -> tuple[int, int]:
+        """Start and end of the window on ``CLOCK_MONOTONIC``, ns."""
+        start, end = self.raw["window_ns"]
+        return start, end
+
+    @property
     def headline(self) -> Estimate | None:
         """Best estimate of this window's energy with its 95 % band, J."""
         headline = self.raw["headline"]
         if headline is None:
             return None
-        energy = headline["energy"]
-        source = f"{headline['quality']}: {headline['method']}"
-        return Estimate(energy["joules"], energy["low"], energy["high"], source)
+        return _estimate(headline["energy"], f"{headline['quality']}: {headline['method']}")
 
     @property
     def joules(self) -> float | None:
@@ -259,22 +321,37 @@ class Reading:
         """What other activity on the machine used above idle, J."""
         return self._division("others")
 
-    def _band(self, part: str) -> Estimate | None:
-        headline = self.raw["headline"]
-        if headline is None:
-            return None
-        energy = headline["bands"][part]
-        return Estimate(energy["joules"], energy["low"], energy["high"], headline["method"])
-
     @property
     def machine_estimate(self) -> Estimate | None:
         """:attr:`machine` with its 95 % band, J."""
-        return self._band("machine")
+        headline = self.raw["headline"]
+        return (
+            None
+            if headline is None
+            else _estimate(headline["bands"]["machine"], headline["method"])
+        )
 
     @property
     def idle_estimate(self) -> Estimate | None:
-        """:attr:`idle` with its 95 % band, J."""
-        return self._band("idle")
+        """:attr:`idle` with its 95 % band, J; ``source`` is :attr:`idle_source`."""
+        headline = self.raw["headline"]
+        return (
+            None
+            if headline is None
+            else _estimate(headline["bands"]["idle"], headline["idle_source"])
+        )
+
+    @property
+    def marginal_estimate(self) -> Estimate | None:
+        """:attr:`marginal` with its 95 % band, J."""
+        headline = self.raw["headline"]
+        return None if headline is None else _estimate(headline["marginal"], headline["method"])
+
+    @property
+    def amortised_estimate(self) -> Estimate | None:
+        """:attr:`amortised` with its 95 % band, J."""
+        headline = self.raw["headline"]
+        return None if headline is None else _estimate(headline["amortised"], headline["method"])
 
     @property
     def idle_source(self) -> str | None:
@@ -298,8 +375,15 @@ class Reading:
 
     @property
     def steal_seconds(self) -> float | None:
-        """CPU time that the hypervisor took from this machine within the window, s."""
+        """CPU time that the hypervisor took from this machine within the window, s, all CPUs
+        summed; ``None`` where ``psutil`` was not among the methods or the kernel does not tell."""
         return self.raw["steal_seconds"]  # type: ignore[no-any-return]
+
+    @property
+    def sandbox(self) -> Sandbox | None:
+        """The cgroup that limits this process, ``None`` where none does or none was followed."""
+        sandbox = self.raw["sandbox"]
+        return None if sandbox is None else Sandbox(**sandbox)
 
     @property
     def system(self) -> dict[str, float | None]:
@@ -311,6 +395,20 @@ class Reading:
     def system_reason(self) -> str | None:
         """Why :attr:`system` is empty, ``None`` where it is not."""
         return self.raw["system_reason"]  # type: ignore[no-any-return]
+
+    @property
+    def zones(self) -> list[Zone]:
+        """The machine's energy counter by counter, with those that were left out.
+
+        Empty where no method that counts energy could be used: :attr:`rapl` and :attr:`perf` have
+        the reasons. Of ``package`` and ``dram`` the sum is the machine's; ``core`` and ``uncore``
+        are inside packages, and ``psys`` holds all of them.
+        """
+        return [
+            Zone(**{**zone, "energy": energy and _estimate(energy, zone["name"])})
+            for zone in self.raw["zones"]
+            for energy in (zone["energy"],)
+        ]
 
     @property
     def rapl(self) -> Domains:
@@ -331,10 +429,7 @@ class Reading:
     def model(self) -> Estimate | None:
         """This function's energy by the power model, J, whatever the headline is."""
         model = self.raw["model"]
-        if model is None:
-            return None
-        energy = model["energy"]
-        return Estimate(energy["joules"], energy["low"], energy["high"], self.model_source)
+        return None if model is None else _estimate(model["energy"], self.model_source)
 
     @property
     def model_source(self) -> str:

@@ -412,18 +412,15 @@ class Top:
 
 def _energy(reading: Reading) -> Energy | None:
     """What the machine used, as the meter beside states it."""
-    headline = reading.raw["headline"]
-    if headline is None:
+    machine, idle = reading.machine_estimate, reading.idle_estimate
+    method, source = reading.method, reading.idle_source
+    if machine is None or idle is None or method is None or source is None:
         return None
-    machine, idle = (
-        (band["joules"], band["low"], band["high"])
-        for band in (headline["bands"]["machine"], headline["bands"]["idle"])
-    )
-    modelled = headline["quality"] == "modelled"
+    modelled = reading.quality == "modelled"
     # A counter's method without what told the share of the meter's own process.
-    method = headline["method"] if modelled else headline["method"].partition("+")[0]
+    method = method if modelled else method.partition("+")[0]
     quality = "modelled" if modelled else "measured"
-    return Energy(machine, idle, quality, method, headline["idle_source"])
+    return Energy(machine[:3], idle[:3], quality, method, source)
 
 
 def _group(place: Place, by: str) -> str:
