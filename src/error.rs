@@ -12,12 +12,15 @@ use std::path::PathBuf;
 pub enum Error {
     /// A method name that does not exist.
     #[error(
-        "unknown method {given:?}; expected one of \"auto\", \"rapl\", \"perf\", \"ebpf\", \"psutil\", \
-         \"tdp\", \"model\", \"all\" (\"estimation\" and \"curve\" are other names of \"model\")"
+        "unknown method {given:?}{place}; expected \"auto\", \"all\", or names among \"rapl\", \
+         \"perf\", \"ebpf\", \"psutil\" and \"model\" (\"procfs\" is another name of \"psutil\"; \
+         \"tdp\", \"estimation\" and \"curve\" of \"model\")"
     )]
     UnknownMethod {
         /// The name as it was given.
         given: String,
+        /// Where it was given, if not by the caller: ` in $ENERGY_METHODS`, else empty.
+        place: &'static str,
     },
 
     /// A way to make the model's watts that does not exist.
@@ -42,10 +45,10 @@ pub enum Error {
     },
 
     /// An interval outside what the sampler can keep.
-    #[error("interval must be a number of seconds from 0.001 to 3600, or None, not {given:?}")]
+    #[error("interval must be {INTERVALS}, not {given}", INTERVALS = crate::meter::INTERVALS)]
     InvalidInterval {
-        /// The interval in seconds as it was given.
-        given: f64,
+        /// The interval as it was given.
+        given: String,
     },
 
     /// Options that exclude each other.

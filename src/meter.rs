@@ -19,6 +19,9 @@ use crate::source::procfs;
 use crate::task::TaskClock;
 use crate::timeline::Timeline;
 
+/// The intervals that are accepted, in the words of Python.
+pub const INTERVALS: &str = "a number of seconds from 0.001 to 3600, \"auto\", or None";
+
 /// What a meter is asked to do.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -133,7 +136,10 @@ impl Meter {
             Some(seconds) if (0.001..=3600.0).contains(&seconds) => {
                 Some((seconds * 1e9).round() as u64)
             }
-            Some(given) => return Err(Error::InvalidInterval { given }),
+            Some(seconds) => {
+                let given = format!("{seconds:?}");
+                return Err(Error::InvalidInterval { given });
+            }
         };
         let other = options.pid.is_some() || options.cgroup.is_some();
         if other && options.scope != Scope::Process {

@@ -3,12 +3,10 @@
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import EllipsisType
-from typing import Any, final
+from typing import Any, Literal, final
 
 import numpy as np
 import numpy.typing as npt
-from typing_extensions import Self, disjoint_base
 
 __version__: str
 """The version as Python writes it."""
@@ -44,14 +42,15 @@ class Spelling:
 
     def __new__(cls, prefix: str, renamed: Mapping[str, Sequence[str]]) -> Spelling: ...
 
-@disjoint_base
+@final
 class Meter:
     """The engine of :class:`lithowatt.EnergyMeter`, whose arguments these are."""
 
     def __new__(
         cls,
-        methods: str | Sequence[str] | None = None,
-        interval: float | EllipsisType | None = None,
+        methods: str | Sequence[str],
+        *,
+        interval: float | Literal["auto"] | None,
         pid: int | None = None,
         children: bool = True,
         scope: str | None = None,
@@ -62,7 +61,7 @@ class Meter:
         estimation: str | None = None,
         definition: str | None = None,
         absent: str | None = None,
-    ) -> Self: ...
+    ) -> Meter: ...
     label: str | None
     """The name that readings and stats carry."""
     @property
@@ -178,7 +177,7 @@ class Agent:
         quantum_uj: int = 1000,
         round: float = 1.0,
         group: int | None = None,
-        method: str | None = None,
+        methods: str | Sequence[str] = "all",
         containers: bool = True,
         node: str = "",
     ) -> Agent: ...

@@ -24,7 +24,7 @@ use crate::machine::facts::{Facts, IdleSource};
 use crate::machine::idle_power::IdleLearner;
 use crate::source::procfs::{MachineCpu, idle_between, is_amd};
 use crate::source::ring::layout::{Account, Header, LAYOUT, MOST_ZONES, Sample, boot_id};
-use crate::source::{Domain, EnergyCounter, Method, ReadFault, Unavailable, Zone};
+use crate::source::{Domain, EnergyCounter, Method, Methods, ReadFault, Unavailable, Zone};
 
 pub mod groups;
 pub(crate) mod writer;
@@ -69,8 +69,8 @@ pub struct Options {
     pub round: f64,
     /// The group that may read the ring; `None` is everybody.
     pub group: Option<u32>,
-    /// rapl, perf, or whichever is there.
-    pub method: Option<Method>,
+    /// Those whose counters may be taken: the first that is there.
+    pub methods: Methods,
     /// Containers and pods are followed and published.
     pub containers: bool,
     /// Name of this node.
@@ -87,7 +87,7 @@ impl Options {
             quantum_uj: LEAST_PUBLIC_QUANTUM_UJ,
             round: 1.0,
             group: None,
-            method: None,
+            methods: Methods::AUTO,
             containers: true,
             node: String::new(),
         }
@@ -119,21 +119,21 @@ impl Options {
                 "up to 100 samples a second in steps of 1000 µJ or more, or a group of readers",
             );
         }
-        if self
-            .method
-            .is_some_and(|method| method.energy_counter().is_none())
+        let mut all = Method::ALL.iter();
+        if let Some(method) = all
+            .find(|method| self.methods.has_by_name(**method) && method.energy_counter().is_none())
         {
-            return refuse("its method is no counter".into(), "rapl or perf");
+            let reason = format!("{} counts no energy", method.name());
+            return refuse(reason, "\"rapl\", \"perf\" or \"all\" among its methods");
         }
         Ok(())
     }
 }
 
-/// The counters of the method that was asked for, or of the first whose counters can be read.
+/// The counters of the first method among those asked for whose counters can be read.
 fn open_counter(options: &Options) -> std::result::Result<Box<dyn EnergyCounter>, Unavailable> {
-    let wanted = |method: &Method| options.method.is_none_or(|asked| asked == *method);
     let mut refused: Option<Unavailable> = None;
-    for (_, open) in Method::energy_counters().filter(|(method, _)| wanted(method)) {
+    for (_, open) in Method::energy_counters().filter(|(method, _)| options.methods.has(*method)) {
         match open(&options.root) {
             Ok(counter) => return Ok(counter),
             Err(why) => {

@@ -233,7 +233,7 @@ fn options_that_make_no_sense_are_named() {
             ..machine.options()
         },
         Options {
-            method: Some(Method::Tdp),
+            methods: Methods::parse(["tdp"]).unwrap(),
             ..machine.options()
         },
         Options {
@@ -276,7 +276,7 @@ fn a_source_is_published_by_its_line_in_the_registry() {
     };
     set(3_000_123, 20_000);
     let options = Options {
-        method: Some(Method::Files),
+        methods: Methods::parse(["files"]).unwrap(),
         ..machine.options()
     };
     let mut agent = Agent::open(options).unwrap();

@@ -6,13 +6,13 @@ use std::sync::{Mutex, PoisonError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
 
-use super::{root_or_environment, serialised, text_of};
+use super::{methods_of, root_or_environment, serialised};
 use crate::agent::groups::{Round, divide};
 use crate::agent::{Agent, DEFAULT_RATE, LEAST_PUBLIC_QUANTUM_UJ, Options, Running};
 use crate::cgroup::own;
 use crate::clock;
 use crate::error::Error;
-use crate::source::Method;
+use crate::source::Methods;
 use crate::source::ring::{Ring, path_below};
 
 /// Sees that nothing but a ring is at `path`, which is about to be replaced.
@@ -42,11 +42,11 @@ impl PyAgent {
     #[pyo3(
         signature = (
             path, *, root = None, rate = DEFAULT_RATE, quantum_uj = LEAST_PUBLIC_QUANTUM_UJ,
-            round = 1.0, group = None, method = None, containers = true, node = String::new(),
+            round = 1.0, group = None, methods = None, containers = true, node = String::new(),
         ),
         // Constants are `...` in the signature that pyo3 makes; the stub is compared with this one.
         text_signature = "(path, *, root=None, rate=100.0, quantum_uj=1000, round=1.0, group=None, \
-                          method=None, containers=True, node='')"
+                          methods='all', containers=True, node='')"
     )]
     #[allow(clippy::too_many_arguments, reason = "they are keywords in Python")]
     fn new(
@@ -56,24 +56,11 @@ impl PyAgent {
         quantum_uj: u64,
         round: f64,
         group: Option<u32>,
-        method: Option<&Bound<'_, PyAny>>,
+        methods: Option<&Bound<'_, PyAny>>,
         containers: bool,
         node: String,
     ) -> PyResult<Self> {
-        let method = method.map(|given| text_of("method", given)).transpose()?;
-        let method = match method.as_deref() {
-            None => None,
-            Some(name) => match Method::parse(name) {
-                Some(method) if method.energy_counter().is_some() => Some(method),
-                _ => {
-                    return Err(Error::Agent {
-                        reason: format!("its method is {name:?}"),
-                        accepted: "\"rapl\" or \"perf\"",
-                    }
-                    .into());
-                }
-            },
-        };
+        let methods = methods.map_or(Ok(Methods::AUTO), methods_of)?;
         let agent = Agent::open(Options {
             path,
             root: root_or_environment(root),
@@ -81,7 +68,7 @@ impl PyAgent {
             quantum_uj,
             round,
             group,
-            method,
+            methods,
             containers,
             node,
         })?;

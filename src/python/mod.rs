@@ -6,13 +6,13 @@ use numpy::{IntoPyArray, PyArray1, PyArray2, PyArrayMethods};
 use pyo3::exceptions::{PyMemoryError, PyOverflowError, PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyBytes, PyDict, PyList};
+use pyo3::types::{PyBool, PyBytes, PyDict, PyList, PyString};
 use serde_json::Value;
 
 use crate::definition::Definition;
 use crate::error::Error;
 use crate::machine::facts::IdleSource;
-use crate::meter::{Meter, Options, Scope};
+use crate::meter::{INTERVALS, Meter, Options, Scope};
 use crate::model::estimation::Estimation;
 use crate::model::fit;
 use crate::source::procfs::{cpu_vendor, is_amd};
@@ -124,21 +124,20 @@ fn serialised<'py>(py: Python<'py>, value: &impl serde::Serialize) -> PyResult<B
     to_python(py, &value)
 }
 
-/// `"auto"`, `"rapl,perf"` or a sequence of names. The name `auto`, alone or among others, and no
-/// name at all stand for the environment's; `all` does not ask it.
-fn methods(given: Option<&Bound<'_, PyAny>>) -> PyResult<Methods> {
-    let Some(given) = given else {
-        return from_environment("ENERGY_METHODS");
-    };
-    let names: Vec<String> = match given.extract::<String>() {
-        Ok(text) => split(&text).map(str::to_owned).collect(),
+/// A name or a sequence of names, in whatever takes them; commas separate names, too. The name
+/// `auto`, alone or among others, and no name at all stand for the environment's; `all` does not
+/// ask it.
+fn methods_of(given: &Bound<'_, PyAny>) -> PyResult<Methods> {
+    let texts: Vec<String> = match given.extract::<String>() {
+        Ok(text) => vec![text],
         Err(_) => given
             .extract()
             .map_err(|_| wrong_type("methods", "a string or a sequence of strings", given))?,
     };
-    let (auto, named): (Vec<_>, Vec<_>) = names
-        .into_iter()
-        .partition(|name| name.trim().eq_ignore_ascii_case("auto"));
+    let (auto, named): (Vec<_>, Vec<_>) = texts
+        .iter()
+        .flat_map(|text| split(text))
+        .partition(|name| name.eq_ignore_ascii_case("auto"));
     let wanted = if named.is_empty() {
         Methods::none()
     } else {
@@ -147,7 +146,7 @@ fn methods(given: Option<&Bound<'_, PyAny>>) -> PyResult<Methods> {
     if auto.is_empty() && !named.is_empty() {
         return Ok(wanted);
     }
-    Ok(wanted.union(from_environment("ENERGY_METHODS")?))
+    Ok(wanted.union(methods_from_environment()?))
 }
 
 fn split(text: &str) -> impl Iterator<Item = &str> {
@@ -156,37 +155,51 @@ fn split(text: &str) -> impl Iterator<Item = &str> {
         .filter(|name| !name.is_empty())
 }
 
-fn from_environment(name: &'static str) -> PyResult<Methods> {
-    match variable(name)? {
-        Some(text) => Ok(Methods::parse(split(&text))?),
+fn methods_from_environment() -> PyResult<Methods> {
+    match variable("ENERGY_METHODS")? {
+        Some(text) => Ok(Methods::parse(split(&text)).map_err(|error| match error {
+            Error::UnknownMethod { given, .. } => Error::UnknownMethod {
+                given,
+                place: " in $ENERGY_METHODS",
+            },
+            other => other,
+        })?),
         None => Ok(Methods::AUTO),
     }
 }
 
 /// A `TypeError` that names the option, what is accepted and what was given.
 fn wrong_type(option: &str, accepted: &str, given: &Bound<'_, PyAny>) -> PyErr {
-    let shown: String = given
+    let given = shown(given);
+    PyTypeError::new_err(format!("{option} must be {accepted}, not {given}"))
+}
+
+/// What was given, as Python shows it, cut to 80 characters.
+fn shown(given: &Bound<'_, PyAny>) -> String {
+    given
         .repr()
         .map_or_else(|_| "?".to_owned(), |r| r.to_string())
         .chars()
         .take(80)
-        .collect();
-    PyTypeError::new_err(format!("{option} must be {accepted}, not {shown}"))
+        .collect()
 }
 
-const INTERVALS: &str = "a number of seconds from 0.001 to 3600, or None";
-
+/// Seconds; `"auto"` stands for the environment's, `None` for no samples between the edges.
 fn interval_of(given: Option<&Bound<'_, PyAny>>) -> PyResult<Option<f64>> {
     let Some(given) = given else { return Ok(None) };
-    if given.is(given.py().Ellipsis()) {
-        return interval_from_environment();
+    if let Ok(text) = given.cast::<PyString>() {
+        if text == "auto" {
+            return interval_from_environment();
+        }
+        let given = shown(given);
+        return Err(Error::InvalidInterval { given }.into());
     }
     match given.extract::<f64>() {
         Ok(seconds) if !given.is_instance_of::<PyBool>() => Ok(Some(seconds)),
-        Err(e) if e.is_instance_of::<PyOverflowError>(given.py()) => Err(Error::InvalidInterval {
-            given: f64::INFINITY,
+        Err(e) if e.is_instance_of::<PyOverflowError>(given.py()) => {
+            let given = shown(given);
+            Err(Error::InvalidInterval { given }.into())
         }
-        .into()),
         _ => Err(wrong_type("interval", INTERVALS, given)),
     }
 }
@@ -262,18 +275,22 @@ fn bad_variable(name: &str, given: &str, expected: &'static str) -> PyErr {
     Error::malformed(&path, given, expected).into()
 }
 
-/// `ENERGY_COLLECTION_INTERVAL`, milliseconds, in s.
+/// `ENERGY_COLLECTION_INTERVAL`, milliseconds, in s; `off` is `None`.
 fn interval_from_environment() -> PyResult<Option<f64>> {
     let name = "ENERGY_COLLECTION_INTERVAL";
     let Some(text) = variable(name)? else {
         return Ok(Some(0.1));
     };
-    match text.trim().parse::<f64>() {
+    let text = text.trim();
+    if text.eq_ignore_ascii_case("off") {
+        return Ok(None);
+    }
+    match text.parse::<f64>() {
         Ok(ms) if (1.0..=3_600_000.0).contains(&ms) => Ok(Some(ms / 1000.0)),
         _ => Err(bad_variable(
             name,
-            &text,
-            "a number of milliseconds from 1 to 3600000",
+            text,
+            "a number of milliseconds from 1 to 3600000, or off",
         )),
     }
 }
@@ -294,7 +311,7 @@ fn root_or_environment(root: Option<PathBuf>) -> PathBuf {
 }
 
 /// The meter's engine; `lithowatt.EnergyMeter` is its Python face.
-#[pyclass(name = "Meter", module = "lithowatt._core", subclass)]
+#[pyclass(name = "Meter", module = "lithowatt._core")]
 struct PyMeter {
     inner: Meter,
     label: Option<String>,
@@ -304,13 +321,13 @@ struct PyMeter {
 impl PyMeter {
     #[new]
     #[pyo3(signature = (
-        methods = None, interval = None, pid = None, children = true, scope = None,
-        cgroup = None, label = None, root = None, enabled = None, estimation = None,
-        definition = None, absent = None,
+        methods, *, interval, pid = None, children = true, scope = None, cgroup = None,
+        label = None, root = None, enabled = None, estimation = None, definition = None,
+        absent = None,
     ))]
     #[allow(clippy::too_many_arguments, reason = "they are keywords in Python")]
     fn new(
-        methods: Option<&Bound<'_, PyAny>>,
+        methods: &Bound<'_, PyAny>,
         interval: Option<&Bound<'_, PyAny>>,
         pid: Option<&Bound<'_, PyAny>>,
         children: bool,
@@ -329,7 +346,7 @@ impl PyMeter {
         };
         let label = label.map(|given| text_of("label", given)).transpose()?;
         let options = Options {
-            methods: self::methods(methods)?,
+            methods: methods_of(methods)?,
             interval: interval_of(interval)?,
             pid: pid_of(pid)?,
             children,

@@ -153,6 +153,7 @@ impl Methods {
             } else {
                 return Err(Error::UnknownMethod {
                     given: given.chars().take(64).collect(),
+                    place: "",
                 });
             }
         }

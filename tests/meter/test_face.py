@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import time
 import weakref
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,20 @@ from typing import Any
 import pytest
 
 import lithowatt
-from lithowatt import EnergyMeter, MeterStateError, MethodStatus, PhaseMark, _core, doctor
+from lithowatt import (
+    EnergyManager,
+    EnergyMeter,
+    InvalidIntervalError,
+    MeterStateError,
+    MethodStatus,
+    PhaseMark,
+    UnknownMethodError,
+    Zone,
+    _core,
+    doctor,
+    measure,
+)
+from lithowatt.monitors import RAPLMonitor
 from rig import StaticTree
 
 
@@ -67,6 +81,67 @@ def test_a_wrong_interval_names_what_is_expected() -> None:
         EnergyMeter(interval="often")  # type: ignore[arg-type]
 
 
+def measured(**options: Any) -> Any:
+    return measure(**options)(sum)
+
+
+@pytest.mark.parametrize("interval", ["often", 0, 1e9, float("nan"), [0.1]])
+def test_every_taker_of_an_interval_says_the_same(interval: Any) -> None:
+    def told(make: Any) -> str:
+        with pytest.raises((InvalidIntervalError, TypeError)) as caught:
+            make(interval=interval)
+        return str(caught.value)
+
+    texts = {told(make) for make in (EnergyMeter, measured, EnergyManager, RAPLMonitor)}
+    assert len(texts) == 1 and texts.pop().startswith(
+        'interval must be a number of seconds from 0.001 to 3600, "auto", or None, not '
+    )
+
+
+def test_no_interval_is_none_in_python_and_off_in_the_environment(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("ENERGY_COLLECTION_INTERVAL", "Off")
+    with EnergyMeter("psutil") as meter:
+        pass
+    assert meter.reading.interval is None
+    with EnergyMeter("psutil", interval=0.5) as meter:
+        pass
+    assert meter.reading.interval == 0.5
+
+
+def test_every_taker_of_methods_says_the_same(tmp_path: Path) -> None:
+    def told(make: Any) -> str:
+        with pytest.raises(UnknownMethodError) as caught:
+            make(methods=["rapl", "rappl"])
+        return str(caught.value)
+
+    def agent(methods: Any) -> Any:
+        return _core.Agent(tmp_path / "agent" / "ring", methods=methods)
+
+    texts = {told(make) for make in (EnergyMeter, measured, EnergyManager, agent)}
+    assert len(texts) == 1 and 'unknown method "rappl"; expected "auto", "all"' in texts.pop()
+
+
+def test_the_environment_is_named_where_its_methods_are_wrong(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("ENERGY_METHODS", "rappl")
+    with pytest.raises(UnknownMethodError, match=r'"rappl" in \$ENERGY_METHODS; expected'):
+        EnergyMeter()
+
+
+@pytest.mark.parametrize(
+    "methods", ["psutil,model", "model, PSUTIL", ["psutil", "tdp"], ["psutil,curve"]]
+)
+def test_methods_are_a_name_or_names_in_every_form(methods: Any) -> None:
+    with EnergyMeter(methods) as meter:
+        sum(range(10_000))
+    reading = meter.reading
+    assert reading.model is not None and reading.system_reason is None
+    assert reading.rapl.source == "unavailable: not asked for"
+
+
 def test_a_phase_is_marked_by_a_public_type() -> None:
     meter = EnergyMeter("psutil")
     assert isinstance(meter.phase("read"), PhaseMark)
@@ -88,12 +163,40 @@ def test_a_reading_has_all_that_was_found_out(tmp_path: Path) -> None:
     assert reading.idle_source in ("learned", "calibrated", "configured", "modelled")
     assert reading.allotted_cpus > 0
     assert "memory_percent" in reading.system and reading.system_reason is None
+    assert reading.interval is None
+    start, end = reading.window_ns
+    assert (end - start) * 1e-9 == pytest.approx(reading.duration)
+    marginal, amortised = reading.marginal_estimate, reading.amortised_estimate
+    assert marginal is not None and amortised is not None and reading.headline is not None
+    assert marginal.value == reading.marginal and amortised.value == reading.amortised
+    same = {"marginal": marginal, "amortised": amortised}[reading.definition or ""]
+    assert same[:3] == reading.headline[:3]
     with EnergyMeter("rapl", root=tmp_path, enabled=True) as blind:
         pass
     nothing = blind.reading
     assert nothing.joules is None and nothing.reason
     assert nothing.machine_estimate is None and nothing.idle_source is None
     assert nothing.system == {} and nothing.system_reason
+    assert nothing.zones == [] and nothing.sandbox is None and nothing.marginal_estimate is None
+
+
+def test_a_reading_has_every_counter_by_itself(tmp_path: Path) -> None:
+    tree = StaticTree(tmp_path / "root")
+    meter = EnergyMeter("rapl", root=tree.root, interval=None)
+    meter.start()
+    time.sleep(0.02)  # longer than a counter's update
+    tree.add("package-0", 4_000_000)
+    meter.stop()
+    reading = meter.reading
+    zones = {zone.name: zone for zone in reading.zones}
+    package, memory, cores = zones["package-0"], zones["package-0/dram"], zones["core"]
+    assert (package.method, package.domain, package.package) == ("rapl", "package", 0)
+    assert package.joules == 4.0 == reading.rapl.package and package.reason is None
+    assert package.energy is not None and package.energy.low < 4.0 < package.energy.high
+    assert memory.joules is None and memory.reason == "package-0/dram: the counter did not move"
+    assert cores.joules is None and cores.package is None and "one core only" in str(cores.reason)
+    for zone in reading.zones:
+        assert isinstance(zone, Zone) and (zone.joules is None) is (zone.reason is not None)
 
 
 def test_doctor_is_what_the_command_shows() -> None:

@@ -427,7 +427,7 @@ def agent_joules(act: Callable[[StaticTree], None], path: Path) -> tuple[float, 
             quantum_uj=1000,
             round=0.1,
             group=None,
-            method=None,
+            methods="all",
             containers=False,
             node="",
         )

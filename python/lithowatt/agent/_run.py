@@ -78,7 +78,7 @@ def _serve(
         quantum_uj=arguments.quantum_uj,
         round=arguments.round,
         group=group,
-        method=arguments.method,
+        methods=arguments.methods,
         containers=not arguments.no_containers,
         node=arguments.node or os.environ.get("NODE_NAME", ""),
     )

@@ -37,7 +37,13 @@ def add_cli(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
         help="seconds between two divisions among containers (default: %(default)g)",
     )
     add("--group", help="only this group may read the ring; then a finer rate and quantum may be")
-    add("--method", choices=["rapl", "perf"], help="the counter (default: the first that is there)")
+    add(
+        "--methods",
+        "--method",
+        default="all",
+        metavar="NAMES",
+        help="rapl, perf, or both with a comma; the first that is there is used (default: all)",
+    )
     add("--no-containers", action="store_true", help="do not follow containers and pods")
     add("--node", help="this node's name (default: $NODE_NAME)")
     add(

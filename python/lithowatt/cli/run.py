@@ -40,8 +40,21 @@ def add_cli(commands: Any) -> None:
     form.add_argument("--json", action="store_true", help="as one JSON object")
     form.add_argument("--csv", action="store_true", help="as CSV: a row per method and domain")
     parser.add_argument("-o", "--output", help="write to this file instead")
-    parser.add_argument("--methods", default="auto", help="comma-separated (default: %(default)s)")
-    parser.add_argument("--interval", type=float, help="seconds between samples (default: 0.1)")
+    parser.add_argument(
+        "--methods",
+        default="auto",
+        metavar="NAMES",
+        help="rapl, perf, ebpf, psutil, model, or several with commas; 'all'; 'auto' is "
+        "ENERGY_METHODS, else all (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--interval",
+        type=_interval,
+        default="auto",
+        metavar="S",
+        help="seconds between samples; 'off' for none; 'auto' is ENERGY_COLLECTION_INTERVAL, else "
+        "0.1 (default: %(default)s)",
+    )
     parser.add_argument(
         "--definition",
         choices=("marginal", "amortised"),
@@ -53,13 +66,23 @@ def add_cli(commands: Any) -> None:
     parser.set_defaults(func=run)
 
 
+def _interval(text: str) -> Any:
+    """What a meter takes as ``interval``; a word that is none is the meter's to refuse."""
+    if text == "off":
+        return None
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
 def run(arguments: argparse.Namespace) -> int:
     """Runs the command; returns its exit code."""
     # An argument need not be text; a label and a report are.
     shown = " ".join(arguments.command).encode("utf-8", "replace").decode("utf-8")
     meter = EnergyMeter(
         methods=arguments.methods,
-        interval="auto" if arguments.interval is None else arguments.interval,
+        interval=arguments.interval,
         label=shown,
         root=arguments.root,
         definition=arguments.definition,

@@ -72,7 +72,7 @@ class EnergyManager:
         function_name: Name of the function, kept as the reading's label.
         **options: ``methods``, ``interval``, ``children``, ``scope``, ``cgroup``, ``root``,
             ``enabled``, ``estimation`` and ``definition`` of :class:`~lithowatt.EnergyMeter`.
-            Without ``interval`` and without ``ENERGY_COLLECTION_INTERVAL`` no thread samples,
+            ``interval`` is ``None`` by default unless ``ENERGY_COLLECTION_INTERVAL`` is set,
             because a handler forks the function's process while the manager runs.
 
     Raises:

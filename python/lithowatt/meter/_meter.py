@@ -68,13 +68,13 @@ class EnergyMeter:
     too, unless that has more than 10 000 samples.
 
     Args:
-        methods: What is asked for, as a string with commas or a sequence: ``"auto"`` (what the
-            environment's ``ENERGY_METHODS`` names, else all that work here), ``"all"`` (whatever
-            the environment names), or names among ``rapl``, ``perf``, ``ebpf``, ``psutil``,
-            ``tdp``/``model``.
-        interval: Seconds between samples of the background thread, 0.001 to 3600; ``None``: no
-            thread, the window's edges only; ``"auto"``: the environment's
-            ``ENERGY_COLLECTION_INTERVAL`` (ms), else 0.1.
+        methods: What is asked for: a name, or a sequence of names; commas in a string separate
+            names, too. The names are ``rapl``, ``perf``, ``ebpf``, ``psutil`` (or ``procfs``) and
+            ``model`` (or ``tdp``, ``curve``, ``estimation``). ``"all"`` is all that work here, and
+            ``"auto"`` is what the environment's ``ENERGY_METHODS`` names, else ``"all"``.
+        interval: Seconds between samples of the background thread, 0.001 to 3600. ``None``: no
+            thread, only the window's edges are read. ``"auto"``: the environment's
+            ``ENERGY_COLLECTION_INTERVAL`` (milliseconds or ``off``), else 0.1.
         pid: Process to meter instead of this one.
         children: Count descendants too, those that die within the window included.
         scope: ``"process"``, ``"thread"`` (the one that starts the meter) or ``"task"`` (one
@@ -141,8 +141,7 @@ class EnergyMeter:
             "estimation": estimation,
             "definition": definition,
         }
-        sampled = ... if isinstance(interval, str) and interval == "auto" else interval
-        self._core = Meter(**{**self._options, "interval": sampled})
+        self._core = Meter(**self._options)
         self._past = None
 
     @classmethod
@@ -152,7 +151,7 @@ class EnergyMeter:
         # Nothing is left to the environment, whose settings may be what is wrong.
         self._core = Meter(
             "psutil",
-            None,
+            interval=None,
             label=options.get("label"),
             root=options.get("root"),
             enabled=True,
