@@ -20,11 +20,16 @@ SETTINGS: dict[str, tuple[tuple[str, str, str], ...]] = {
         ),
         (
             "ENERGY_METHODS",
-            "methods to try, such as `rapl,psutil,tdp`. Naming `ebpf` loads the kernel probes if "
-            "this process is allowed to",
+            "methods to try, such as `rapl,psutil,model`: names as for `methods` of `EnergyMeter`. "
+            "Naming `ebpf` loads the kernel probes if this process is allowed to",
             "all",
         ),
-        ("ENERGY_COLLECTION_INTERVAL", "milliseconds between samples", "100"),
+        (
+            "ENERGY_COLLECTION_INTERVAL",
+            "milliseconds between samples, 1 to 3600000, or `off`: only the window's edges are "
+            "read",
+            "100",
+        ),
         (
             "ENERGY_ESTIMATION_METHOD",
             "`curve`, `vcpu` or `tdp_based`: [how the model's watts are made]"
