@@ -229,15 +229,15 @@ keys! {
         RaplEnergyPackage "rapl_energy_package" J
             "all processor packages by powercap", "powercap gives none: `rapl_source` has the reason";
         RaplEnergyCore "rapl_energy_core" J
-            "all cores by powercap; inside the packages", "the processor has no such counter, or it cannot be read";
+            "all cores by powercap; inside the packages", "the processor has no such counter, or it was not read: `rapl_source`";
         RaplEnergyUncore "rapl_energy_uncore" J
             "uncore by powercap, mostly integrated graphics; inside the packages",
-            "the processor has no such counter, or it cannot be read";
+            "the processor has no such counter, or it was not read: `rapl_source`";
         RaplEnergyDram "rapl_energy_dram" J
-            "memory by powercap; outside the packages", "the processor has no such counter, or it cannot be read";
+            "memory by powercap; outside the packages", "the processor has no such counter, or it was not read: `rapl_source`";
         RaplEnergyPsys "rapl_energy_psys" J
             "the platform by powercap: it holds the packages and is never added",
-            "the processor has no such counter, or it cannot be read";
+            "the processor has no such counter, or it was not read: `rapl_source`";
         RaplEnergyTotal "rapl_energy_total" J
             "packages + DRAM by powercap", "powercap gives none: `rapl_source` has the reason";
         RaplAvailable "rapl_available" Boolean "powercap gave joules", "";
@@ -246,11 +246,11 @@ keys! {
         PerfEnergyPackage "perf_energy_package" J
             "all processor packages by perf's power PMU", "perf gives none: `perf_source` has the reason";
         PerfEnergyCore "perf_energy_core" J
-            "all cores by perf's power PMU; inside the packages", "the PMU has no such event, or it cannot be opened";
+            "all cores by perf's power PMU; inside the packages", "the processor has no such counter, or it was not read: `perf_source`";
         PerfEnergyDram "perf_energy_dram" J
-            "memory by perf's power PMU; outside the packages", "the PMU has no such event, or it cannot be opened";
+            "memory by perf's power PMU; outside the packages", "the processor has no such counter, or it was not read: `perf_source`";
         PerfEnergyPsys "perf_energy_psys" J
-            "the platform by perf's power PMU: it holds the packages and is never added", "the PMU has no such event, or it cannot be opened";
+            "the platform by perf's power PMU: it holds the packages and is never added", "the processor has no such counter, or it was not read: `perf_source`";
         PerfEnergyTotal "perf_energy_total" J
             "packages + DRAM by perf's power PMU", "perf gives none: `perf_source` has the reason";
         PerfAvailable "perf_available" Boolean "perf's power PMU gave joules", "";
@@ -274,20 +274,20 @@ keys! {
         EbpfEnergyCore "ebpf_energy_core" J "the function's part of the cores, shared in the same way", "the probes gave none: `ebpf_source` has the reason";
         EbpfEnergyTotal "ebpf_energy_total" J "the function's part of packages + DRAM, shared in the same way", "the probes gave none: `ebpf_source` has the reason";
         EbpfCpuTime "ebpf_cpu_time" S
-            "on-CPU time of the function by the probes", "the probes gave none: `ebpf_source` has the reason";
+            "on-CPU time of the function by the probes", "the window is of a thread or a coroutine, or the probes gave none: `ebpf_source` has the reason";
         EbpfCpuCycles "ebpf_cpu_cycles" Cycles
-            "cycles of the function by the probes", "the probes gave none: `ebpf_source` has the reason";
+            "cycles of the function by the probes", "no PMU counts cycles here, or the window is of a thread or a coroutine, or the probes gave none: `ebpf_source` has the reason";
         EbpfEnergyFromCycles "ebpf_energy_from_cycles" J
-            "the function's cycles × the machine's energy above idle per cycle",
-            "the probes gave none: `ebpf_source` has the reason";
+            "the function's cycles × the power model's joules per cycle at full load and top clock",
+            "there are no cycles, or the processor's clock is unknown: `ebpf_source` has the reason";
         EbpfFreqChanges "ebpf_freq_changes" Count
-            "changes of frequency on the machine", "the probes gave none: `ebpf_source` has the reason";
+            "changes of frequency on the machine", "none was ever reported, as where the processor or its host changes clocks by itself; or the probes gave none: `ebpf_source` has the reason";
         EbpfIdleTransitions "ebpf_idle_transitions" Count
             "times that a CPU of the machine went to an idle state", "the probes gave none: `ebpf_source` has the reason";
         EbpfIdleTime "ebpf_idle_time" S
             "time in idle states, all CPUs of the machine added", "the probes gave none: `ebpf_source` has the reason";
         EbpfThermalEvents "ebpf_thermal_events" Count
-            "thermal events on the machine", "the probes gave none: `ebpf_source` has the reason";
+            "thermal interrupts or trips on the machine", "a virtual machine gets none; or the probes gave none: `ebpf_source` has the reason";
         EbpfAvailable "ebpf_available" Boolean "the kernel probes were loaded", "";
         EbpfSource "ebpf_source" Text
             "what the kernel probes gave and what is missing, or `unavailable:` and the reason", "";
@@ -297,7 +297,7 @@ keys! {
             "the function's energy by the model, whatever the headline is, by the headline's definition",
             "the model was not asked for, or the CPU time is unknown: `tdp_source`";
         TdpWatts "tdp_watts" W
-            "thermal design power of the processor", "nothing was metered";
+            "thermal design power of the processor", "no TDP of the processor is known, or nothing was metered";
         TdpAvailable "tdp_available" Boolean "the model gave joules", "";
         TdpSource "tdp_source" Text
             "which model, which share of the machine, where the TDP is from; or `unavailable:` and the reason",
@@ -305,33 +305,33 @@ keys! {
     }
     "Machine and processes, as psutil counts" stats {
         PsutilCpuPercent "psutil_cpu_percent" Percent
-            "mean use of all CPUs in the window", "no clock tick (10 ms) passed";
+            "mean use of all CPUs in the window", "no clock tick (10 ms) passed; or `psutil` is not among the methods";
         PsutilMemoryPercent "psutil_memory_percent" Percent
-            "memory of the machine in use at the end", "`/proc/meminfo` cannot be read";
+            "memory of the machine in use at the end", "`/proc/meminfo` cannot be read; or `psutil` is not among the methods";
         PsutilMemoryUsedMb "psutil_memory_used_mb" MiB
-            "memory of the machine in use at the end", "`/proc/meminfo` cannot be read";
+            "memory of the machine in use at the end", "`/proc/meminfo` cannot be read; or `psutil` is not among the methods";
         PsutilLoad1m "psutil_load_1m" Number
-            "load average of a minute, at the end", "`/proc/loadavg` cannot be read";
+            "load average of a minute, at the end", "`/proc/loadavg` cannot be read; or `psutil` is not among the methods";
         PsutilDiskIoReadMb "psutil_disk_io_read_mb" MiB
-            "read from whole disks of the machine in the window", "`/proc/diskstats` cannot be read";
+            "read from whole disks of the machine in the window", "`/proc/diskstats` cannot be read; or `psutil` is not among the methods";
         PsutilDiskIoWriteMb "psutil_disk_io_write_mb" MiB
-            "written to whole disks of the machine in the window", "`/proc/diskstats` cannot be read";
+            "written to whole disks of the machine in the window", "`/proc/diskstats` cannot be read; or `psutil` is not among the methods";
         PsutilNetworkSentMb "psutil_network_sent_mb" MiB
             "sent in the window over all interfaces of the network namespace, loopback too",
-            "`/proc/net/dev` cannot be read";
+            "`/proc/net/dev` cannot be read; or `psutil` is not among the methods";
         PsutilNetworkRecvMb "psutil_network_recv_mb" MiB
-            "received in the window over all interfaces of the network namespace", "`/proc/net/dev` cannot be read";
+            "received in the window over all interfaces of the network namespace", "`/proc/net/dev` cannot be read; or `psutil` is not among the methods";
         PsutilProcessCpuPercent "psutil_process_cpu_percent" Percent
             "CPU time of the function ÷ duration: above 100 with several threads",
-            "the CPU time is unknown, or no time passed";
+            "the CPU time is unknown, or the window is shorter than 1 ms; or `psutil` is not among the methods";
         PsutilProcessMemoryMb "psutil_process_memory_mb" MiB
-            "resident memory of the metered process at the end", "the process is gone";
+            "resident memory of the function's process and its descendants at the end", "the processes are gone; or `psutil` is not among the methods";
         PsutilProcessMemoryPeakMb "psutil_process_memory_peak_mb" MiB
-            "largest resident memory of the metered process since it began", "the process is gone";
+            "largest resident memory of the function's process and its descendants seen in the window", "the processes are gone; or `psutil` is not among the methods";
         PsutilCpuFreqCurrent "psutil_cpu_freq_current" MHz
-            "mean frequency of the CPUs at the end", "there is no cpufreq, as in most virtual machines";
+            "mean frequency of the CPUs at the end", "there is no cpufreq, as in most virtual machines; or `psutil` is not among the methods";
         PsutilCpuTempCelsius "psutil_cpu_temp_celsius" Celsius
-            "temperature of the processor at the end", "there is no sensor";
+            "temperature of the processor at the end", "there is no sensor; or `psutil` is not among the methods";
         PsutilAvailable "psutil_available" Boolean "there are values of this group", "";
         PsutilSource "psutil_source" Text
             "`measured: /proc` with what is missing and why, or `unavailable:` and the reason", "";
@@ -386,7 +386,7 @@ keys! {
         TdpEnergyHigh "tdp_energy_high" J "upper end of the 95 % band of `tdp_energy`", "`tdp_energy` is `None`";
         StealTime "steal_time" S
             "CPU time that the hypervisor took from the machine, all CPUs added",
-            "`/proc/stat` was not read";
+            "`psutil` is not among the methods, or `/proc/stat` cannot be read";
         SandboxCpuTime "sandbox_cpu_time" S
             "CPU time of everything in the cgroup that limits this process",
             "no cgroup limits it, or its account cannot be read";
@@ -396,7 +396,7 @@ keys! {
             "time that run queues of that cgroup waited for the next period, all CPUs added",
             "no cgroup limits it";
         EbpfInstructions "ebpf_instructions" Instructions
-            "instructions of the function by the probes", "the probes gave none: `ebpf_source` has the reason";
+            "instructions of the function by the probes", "no PMU counts them here, or the window is of a thread or a coroutine, or the probes gave none: `ebpf_source` has the reason";
         EbpfLostSlices "ebpf_lost_slices" Count
             "slices of on-CPU time whose beginning the probes missed, machine",
             "the probes saw nothing";

@@ -44,7 +44,8 @@ else:
     _Past = namedtuple("_Past", "reading stats timeline")
 
 
-#: How ``stats()`` writes the keys: made once, as a process that is forked for one call has no time.
+#: How ``stats()`` writes the keys. Made here and not on demand: a worker forks a process per call,
+#: which would make it anew.
 SPELLING = Spelling(PREFIX, RENAMED)
 
 
