@@ -389,27 +389,107 @@ def test_bound_it_is_the_seeds_method() -> None:
     assert status.status[ENERGY] == 3.0
 
 
-def test_lithops_gets_the_method_where_its_handler_calls_it(
+def test_a_handler_that_calls_the_method_has_it_on_its_own_call_status(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def run_task(call_status: Any) -> None:
-        call_status.add_energy_metrics({})
-
-    def plain(call_status: Any) -> None:
-        call_status.add("key", 1)
-
     status = types.ModuleType("lithops.worker.status")
-    handler = types.ModuleType("lithops.worker.handler")
-    for wanted, functions in ((False, None), (False, [plain]), (True, [plain, run_task])):
-        status.CallStatus = type("CallStatus", (), {})  # type: ignore[attr-defined]
-        monkeypatch.setitem(sys.modules, "lithops.worker.status", status)
-        monkeypatch.delitem(sys.modules, "lithops.worker.handler", raising=False)
-        if functions is not None:
-            monkeypatch.setitem(sys.modules, "lithops.worker.handler", handler)
-            for function in functions:
-                setattr(handler, function.__name__, function)
-        EnergyManager(enabled=False)
-        assert hasattr(status.CallStatus, "add_energy_metrics") is wanted
+    status.CallStatus = CallStatus  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "lithops.worker.status", status)
+    monkeypatch.setitem(sys.modules, "lithops.worker.handler", types.ModuleType("handler"))
+    before = dict(vars(CallStatus))
+
+    def early() -> Any:
+        call_status: Any = CallStatus()
+        manager = EnergyManager(enabled=False)
+        call_status.add_energy_metrics({ENERGY: 1.0})
+        manager.stop_monitoring()
+        return call_status
+
+    def late() -> Any:
+        manager = EnergyManager(enabled=False)
+        call_status: Any = CallStatus()
+        metrics = stopped(manager)
+        call_status.add_energy_metrics({**metrics, ENERGY: 1.0})
+        return call_status
+
+    def stopped(manager: EnergyManager) -> dict[str, Any]:
+        return manager.stop_monitoring()
+
+    def plain() -> Any:
+        call_status = CallStatus()
+        EnergyManager(enabled=False).stop_monitoring()
+        return call_status
+
+    for run_task in (early, late):
+        assert run_task().status[ENERGY] == 1.0
+    # Where nobody asks, and for everybody else, there is no such method.
+    assert not hasattr(plain(), "add_energy_metrics")
+    assert not hasattr(CallStatus(), "add_energy_metrics")
+    assert dict(vars(CallStatus)) == before
+    # One that somebody else gave it stays.
+
+    class Own(CallStatus):
+        def add_energy_metrics(self, metrics: Any) -> None:
+            self.status["own"] = metrics
+
+    def own() -> Any:
+        call_status = Own()
+        EnergyManager(enabled=False).stop_monitoring()
+        call_status.add_energy_metrics(1)
+        return call_status
+
+    assert own().status["own"] == 1
+
+
+RUN_TASK = """
+def run_task(task, call_status, manager):
+    energy_manager = manager()
+    energy_manager.start_monitoring()
+    call_status.add_energy_metrics(energy_manager.stop_monitoring())
+    energy_manager.process_energy_data(task, call_status)
+"""
+
+UNCHANGED = """
+import sys
+import lithops.worker.handler as handler
+import lithops.monitoring.status, lithops.worker.jobrunner
+from types import SimpleNamespace
+from lithowatt import EnergyManager
+
+def seen():
+    return {
+        (name, key): dict(vars(value))
+        for name, module in sorted(sys.modules.items())
+        if name == "lithops" or name.startswith("lithops.")
+        for key, value in vars(module).items()
+        if isinstance(value, type) and value.__module__.startswith("lithops")
+    }
+
+exec(sys.argv[1], vars(handler))
+before = seen()
+assert len(before) > 20, len(before)
+of = lithops.monitoring.status.CallStatus
+status = of.__new__(of)
+status.status = {}
+handler.run_task(SimpleNamespace(stats_file=None), status, EnergyManager)
+assert "worker_func_energy_duration" in status.status
+after = seen()
+assert {key for key in before | after if before.get(key) != after.get(key)} == set()
+"""
+
+
+def test_no_class_of_lithops_is_changed() -> None:
+    pytest.importorskip("lithops.monitoring.status")
+    # In an interpreter of its own, where no test has patched Lithops, and without the hook.
+    done = subprocess.run(
+        [sys.executable, "-c", UNCHANGED, RUN_TASK],
+        env={**os.environ, "ENERGY_MONITORING_ENABLED": "false"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize(

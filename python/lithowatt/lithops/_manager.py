@@ -5,7 +5,6 @@ The worker is not ours to break: once a manager is made, nothing that it does ra
 
 from __future__ import annotations
 
-import sys
 from contextlib import suppress
 
 from lithowatt._support.arguments import shown
@@ -16,6 +15,7 @@ from lithowatt.errors import (
     MeterStateError,
     UnreadableFileError,
 )
+from lithowatt.lithops._call_status import lend
 from lithowatt.meter._absent import absent_stats
 from lithowatt.meter._meter import EnergyMeter, is_mistake
 from lithowatt.stats._dialect import PREFIX
@@ -108,8 +108,7 @@ class EnergyManager:
         self._started = False
         self._trouble: str | None = None
         self._meter: EnergyMeter | None = None
-        with _Harmless("teaching Lithops' call status add_energy_metrics"):
-            _teach_call_status()
+        self._lend()
         if "interval" not in options and "ENERGY_COLLECTION_INTERVAL" not in os.environ:
             options["interval"] = None
         # A meter of this process follows it more closely than one of any process.
@@ -179,8 +178,14 @@ class EnergyManager:
             >>> stats["worker_func_energy_source"]
             'unavailable: the manager was not started'
         """
+        self._lend()
         self.stop()
         return self._stats()
+
+    def _lend(self) -> None:
+        # At both ends: a handler may make its call status before the manager or after it.
+        with _Harmless("lending a call status add_energy_metrics"):
+            lend(add_energy_metrics)
 
     def read_function_name_from_stats(
         self, stats_file: StrPath | Mapping[str, Any] | TextIO | None
@@ -337,34 +342,6 @@ def add_energy_metrics(call_status: Any, metrics: Mapping[str, Any]) -> None:
     for key, value in metrics.items():
         if not known or key not in status:
             add(key, value)
-
-
-#: Where Lithops has its `CallStatus`: up to 3.7, and from 3.8 on.
-_STATUS_MODULES = ("lithops.worker.status", "lithops.monitoring.status")
-
-
-_HANDLER = "lithops.worker.handler"
-
-
-def _asks(function: object) -> bool:
-    """Whether a function of the handler calls ``add_energy_metrics``."""
-    code = getattr(function, "__code__", None)
-    return "add_energy_metrics" in getattr(code, "co_names", ())
-
-
-def _teach_call_status() -> None:
-    """Makes `call_status.add_energy_metrics(...)`, as the prototype writes it, work in a handler.
-
-    Lithops' class has no such method; one that somebody else gave it stays. Where the handler does
-    not ask for it, as in a client or within a function, Lithops is left as it is.
-    """
-    handler = sys.modules.get(_HANDLER)
-    if handler is None or not any(map(_asks, vars(handler).values())):
-        return
-    for name in _STATUS_MODULES:
-        status = getattr(sys.modules.get(name), "CallStatus", None)
-        if isinstance(status, type) and not hasattr(status, "add_energy_metrics"):
-            status.add_energy_metrics = add_energy_metrics  # type: ignore[attr-defined]
 
 
 def function_name_from_stats(stats: StrPath | Mapping[str, Any] | TextIO) -> str | None:
