@@ -3,9 +3,7 @@
 `lithowatt-hook.pth` imports this module at each start of Python, whoever
 starts it, so it may cost next to nothing: no import beyond what `site` has
 loaded already, one entry in `sys.meta_path`, nothing else. The rest of
-lithowatt is imported only in a process that imports what is watched: the
-handler of a Lithops worker and, where `LITHOWATT_FLEXECUTOR` is set to
-something that is not off, FlexExecutor's executor.
+lithowatt is imported only in a process that imports what `TABLE` names.
 
 The finder goes by the module's name and never by a path, because Lithops runs
 its workers from a copy of itself under the temporary directory.
@@ -16,27 +14,37 @@ import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from importlib.machinery import ModuleSpec
     from types import ModuleType
     from typing import Any
 
-#: The module of a Lithops worker that is patched.
-HANDLER = "lithops.worker.handler"
+#: By the name of a module: who is called with it once it has run (`module:function`), and the
+#: variable that has to be on for that; None: it is watched unless ENERGY_MONITORING_ENABLED is off.
+#: FlexExecutor is run with two folders on the path, so its module has two names.
+TABLE = {
+    "lithops.worker.handler": ("lithowatt.lithops._worker:patch_imported", None),
+    "flexecutor.workflow.executor": (
+        "lithowatt.flexecutor._patch:patch_imported",
+        "LITHOWATT_FLEXECUTOR",
+    ),
+    "workflow.executor": ("lithowatt.flexecutor._patch:patch_imported", "LITHOWATT_FLEXECUTOR"),
+}
 
-#: FlexExecutor's; it is run with two folders on the path, so it has two names.
-FLEXECUTOR = ("flexecutor.workflow.executor", "workflow.executor")
-
-#: Values of ENERGY_MONITORING_ENABLED that switch the hook off.
+#: Values of a variable that switch off.
 _OFF = ("false", "0", "no", "off")
 
-#: What is done with a module, by its name, once it has run.
-_watched: "dict[str, Callable[[ModuleType], object]]" = {}
+#: Names of the table whose import is watched in this process.
+_watched: "set[str]" = set()
 
 
 def enabled() -> bool:
     """Whether ENERGY_MONITORING_ENABLED leaves the hook on (unset: on)."""
     return os.environ.get("ENERGY_MONITORING_ENABLED", "").strip().lower() not in _OFF
+
+
+def _on(variable: str) -> bool:
+    """Whether a variable is set to something that is not off."""
+    return os.environ.get(variable, "").strip().lower() not in ("", *_OFF)
 
 
 class ImportWatcher:
@@ -78,9 +86,9 @@ def _patch_when_executed(spec: "ModuleSpec", name: str) -> None:
 def _run(name: str, module: "ModuleType") -> None:
     """Does what is to be done with a module; whatever goes wrong, it is imported without us."""
     try:
-        callback = _watched.get(name)
-        if callback is not None and enabled():
-            callback(module)
+        if name in _watched and enabled():
+            where, _, function = TABLE[name][0].partition(":")
+            getattr(__import__(where, fromlist=[function]), function)(module)
     except BaseException as error:
         _expect_harmless(error)
         note(f"{name} is not metered, lithowatt cannot be used here", error)
@@ -91,20 +99,6 @@ def _expect_harmless(error: BaseException) -> None:
     which is no Exception, and not an exit, which would be the interpreter's."""
     if issubclass(type(error), KeyboardInterrupt):
         raise error
-
-
-def patch(module: "ModuleType") -> None:
-    """Wraps the loaded handler."""
-    from lithowatt.lithops import _worker
-
-    _worker.patch(module, fresh=True)
-
-
-def patch_flexecutor(module: "ModuleType") -> None:
-    """Meters FlexExecutor's executor module."""
-    from lithowatt.flexecutor import patch_executor
-
-    patch_executor(module.__dict__)
 
 
 #: What was logged already.
@@ -130,24 +124,29 @@ def note(what: str, error: BaseException) -> None:
         _expect_harmless(trouble)
 
 
-def watch(name: str, callback: "Callable[[ModuleType], object]") -> None:
-    """Has `callback` called with the module of that name when it is imported."""
-    _watched[name] = callback
+def watch(*names: str) -> None:
+    """Watches the import of these modules of the table."""
+    _watched.update(names)
     if not any(isinstance(finder, ImportWatcher) for finder in sys.meta_path):
         sys.meta_path.insert(0, ImportWatcher())
 
 
 def unwatch(*names: str) -> None:
     """Forgets these names; the finder goes with the last one."""
-    for name in names:
-        _watched.pop(name, None)
+    _watched.difference_update(names)
     if not _watched:
         sys.meta_path[:] = [f for f in sys.meta_path if not isinstance(f, ImportWatcher)]
 
 
+def _always() -> "list[str]":
+    """Those that no variable has to switch on."""
+    return [name for name, (_, switch) in TABLE.items() if switch is None]
+
+
 def installed() -> bool:
-    """Whether the import of the handler is watched in this interpreter."""
-    return HANDLER in _watched and any(isinstance(f, ImportWatcher) for f in sys.meta_path)
+    """Whether the imports that need no switch are watched in this interpreter."""
+    found = any(isinstance(finder, ImportWatcher) for finder in sys.meta_path)
+    return found and _watched.issuperset(_always())
 
 
 def install() -> bool:
@@ -158,11 +157,7 @@ def install() -> bool:
     try:
         if not enabled():
             return False
-        if not installed():
-            watch(HANDLER, patch)
-        if os.environ.get("LITHOWATT_FLEXECUTOR", "off").strip().lower() not in ("", *_OFF):
-            for name in FLEXECUTOR:
-                watch(name, patch_flexecutor)
+        watch(*[name for name, (_, switch) in TABLE.items() if switch is None or _on(switch)])
     except BaseException as error:
         _expect_harmless(error)
         note("calls are not metered", error)
@@ -171,5 +166,5 @@ def install() -> bool:
 
 
 def uninstall() -> None:
-    """Stops watching the handler; one that was patched stays patched."""
-    unwatch(HANDLER)
+    """Stops watching what needs no switch; a module that was patched stays patched."""
+    unwatch(*_always())

@@ -16,7 +16,7 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, MutableMapping
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 from lithowatt._support.harmless import Harmless
@@ -336,6 +336,11 @@ def patch_executor(namespace: MutableMapping[str, Any]) -> bool:
     return done
 
 
+def patch_imported(module: ModuleType) -> None:
+    """`patch_executor` of a module that the hook saw imported."""
+    patch_executor(module.__dict__)
+
+
 def _patch(namespace: MutableMapping[str, Any]) -> bool:
     if not enabled():
         return False
@@ -531,8 +536,7 @@ def watch() -> None:
     except ImportError:
         patch_executor(importlib.import_module(MODULES[0]).__dict__)
         return
-    for name in MODULES:
-        hook.watch(name, hook.patch_flexecutor)
+    hook.watch(*MODULES)
 
 
 def unwatch() -> None:

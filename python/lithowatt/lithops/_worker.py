@@ -491,6 +491,11 @@ def prepare_patched(job: Any) -> None:
         task.window = _JobWindow(job, task.channel)
 
 
+def patch_imported(handler: ModuleType) -> None:
+    """`patch` of a handler that the hook saw imported: in a process that was started for calls."""
+    patch(handler, fresh=True)
+
+
 def patched_function(runner: Any, function: Any) -> Any:
     """The function of a patched runner, metered if its call is; in J."""
     task = _current
