@@ -9,7 +9,6 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use crate::cgroup::limits::{Accounts, Directories, SandboxCpu};
-use crate::model::{LAMBDA_MIB_PER_VCPU, lambda_vcpus};
 use crate::source::plain;
 
 /// Least part of a CPU that counts.
@@ -27,8 +26,9 @@ pub enum Limit {
     Cpuset,
     /// CPU time per period of its cgroup.
     Quota,
-    /// AWS Lambda's memory size, which buys CPU time.
-    LambdaMemory,
+    /// CPU time that is sold with memory.
+    #[serde(rename = "lambda_memory")]
+    Bought,
 }
 
 impl Limit {
@@ -38,7 +38,7 @@ impl Limit {
             Self::Affinity => "affinity".into(),
             Self::Cpuset => "cpuset".into(),
             Self::Quota => "cgroup quota".into(),
-            Self::LambdaMemory => format!("Lambda memory, {LAMBDA_MIB_PER_VCPU} MB a vCPU").into(),
+            Self::Bought => crate::model::lambda::limit().into(),
         }
     }
 }
@@ -60,7 +60,7 @@ pub struct Allotted {
     pub affinity: Option<u32>,
     /// Two hardware threads share a core.
     pub smt: Option<bool>,
-    /// Memory limit of the cgroup or of the Lambda function, GiB.
+    /// Memory limit of the cgroup, or what was bought, GiB.
     pub memory_gib: Option<f64>,
     /// The cgroup directories that account for the quota or cpuset.
     #[serde(skip)]
@@ -113,7 +113,7 @@ impl Allotted {
     /// The same with another number of CPUs that the threads may run on.
     pub fn with_affinity(mut self, affinity: Option<u32>) -> Self {
         self.affinity = affinity;
-        if self.set_by == Limit::LambdaMemory {
+        if self.set_by == Limit::Bought {
             return self;
         }
         let limits = [
@@ -143,20 +143,19 @@ impl Allotted {
         &self.files
     }
 
-    /// The same with what an AWS Lambda function's memory, MiB, buys.
-    pub fn with_lambda(mut self, memory_mb: u32) -> Self {
-        let bought = lambda_vcpus(f64::from(memory_mb));
-        self.cpus = bought.max(LEAST_CPUS);
-        self.set_by = Limit::LambdaMemory;
+    /// The same with so many CPUs that were bought with the memory, MiB.
+    pub fn with_bought(mut self, cpus: f64, memory_mb: u32) -> Self {
+        self.cpus = cpus.max(LEAST_CPUS);
+        self.set_by = Limit::Bought;
         self.memory_gib = Some(f64::from(memory_mb) / 1024.0);
         self
     }
 
     /// CPUs of a sandbox that is less than the machine: what the model charges where there is no
-    /// counter. `None` where the machine is not divided by a quota, a cpuset or Lambda.
+    /// counter. `None` where the machine is not divided by a quota, a cpuset or what was bought.
     pub fn sandbox_cpus(&self) -> Option<f64> {
         match self.set_by {
-            Limit::Quota | Limit::Cpuset | Limit::LambdaMemory => Some(self.cpus),
+            Limit::Quota | Limit::Cpuset | Limit::Bought => Some(self.cpus),
             Limit::Machine | Limit::Affinity => None,
         }
     }
@@ -288,9 +287,9 @@ mod tests {
     }
 
     #[test]
-    fn lambda_buys_cpus_with_memory() {
+    fn memory_buys_cpus() {
         let root = tree(&[]);
-        let allotted = Allotted::read(root.path(), 2).with_lambda(1769);
+        let allotted = Allotted::read(root.path(), 2).with_bought(1.0, 1769);
         assert_eq!(allotted.cpus, 1.0);
         assert!(
             allotted

@@ -11,7 +11,7 @@ use super::allotted::Allotted;
 use super::cpu::CpuIdentity;
 use super::service::{self, Service};
 use crate::cgroup::identity;
-use crate::model::PowerModel;
+use crate::model::{PowerModel, lambda};
 
 /// The surroundings of this process.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -112,6 +112,11 @@ impl Environment {
         self.container_runtime.as_deref() == Some("lambda")
     }
 
+    /// Whether the memory of this sandbox bought its CPU time.
+    pub fn memory_buys_cpus(&self) -> bool {
+        self.lambda_memory_mb.is_some()
+    }
+
     /// The power model for this processor in these surroundings.
     pub fn model(&self, cpu: &CpuIdentity) -> PowerModel {
         match self.lambda_memory_mb {
@@ -124,7 +129,7 @@ impl Environment {
 fn allotted(root: &Path, cpus: u32, lambda_memory_mb: Option<u32>) -> Allotted {
     let allotted = Allotted::read(root, cpus);
     match lambda_memory_mb {
-        Some(mb) => allotted.with_lambda(mb),
+        Some(mb) => allotted.with_bought(lambda::vcpus(f64::from(mb)), mb),
         None => allotted,
     }
 }

@@ -189,9 +189,9 @@ fn find_facts(root: &Path) -> Facts {
     let environment = Environment::read(root, cpus);
     let calibration = Calibration::load(&cpu);
     let model = environment.model(&cpu);
-    // Lambda's machines come and go: nobody calibrated this one.
+    // Machines of which memory buys a part come and go: nobody calibrated this one.
     let model = match &calibration {
-        Some(stored) if environment.lambda_memory_mb.is_none() => stored.model(root, &cpu, model),
+        Some(stored) if !environment.memory_buys_cpus() => stored.model(root, &cpu, model),
         _ => model,
     };
     let sandbox = environment.allotted.open().map(Arc::new);
@@ -238,7 +238,7 @@ impl Facts {
         (self.environment.allotted.cpus / machine).clamp(0.0, 1.0)
     }
 
-    /// CPUs of the sandbox that the model takes for the whole, where a quota, a cpuset or Lambda
+    /// CPUs of the sandbox that the model takes for the whole, where a quota, a cpuset or memory
     /// divides the machine.
     pub fn sandbox_cpus(&self) -> Option<f64> {
         self.environment.allotted.sandbox_cpus()
@@ -249,8 +249,8 @@ impl Facts {
     pub(crate) fn modelling(&self, estimation: Estimation, ours: bool) -> Modelling {
         let share = &self.environment.allotted;
         let machine_gib = self.environment.memory_gib.unwrap_or(0.0);
-        // Lambda shows two CPUs whatever it allots, so there the machine is the sandbox.
-        let inside = ours || self.environment.lambda_memory_mb.is_some();
+        // Where memory buys CPUs all sandboxes show as many: there the machine is the sandbox.
+        let inside = ours || self.environment.memory_buys_cpus();
         match self.sandbox_cpus().filter(|_| inside) {
             Some(vcpus) => Modelling {
                 estimation,

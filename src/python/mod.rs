@@ -659,7 +659,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(fit_curve, module)?)?;
     module.add_function(wrap_pyfunction!(model::tdp_energy, module)?)?;
     module.add_function(wrap_pyfunction!(model::lambda_vcpus, module)?)?;
-    module.add("LAMBDA_MB_PER_VCPU", crate::model::LAMBDA_MIB_PER_VCPU)?;
+    module.add("LAMBDA_MB_PER_VCPU", crate::model::lambda::MIB_PER_VCPU)?;
     // The list that pyo3 keeps would be a second one, beside the stub.
     module.delattr("__all__")?;
     Ok(())

@@ -107,7 +107,7 @@ impl PyPowerModel {
 /// vCPUs that so many MB (MiB) of memory buy on AWS Lambda.
 #[pyfunction]
 pub fn lambda_vcpus(memory_mb: f64) -> f64 {
-    model::lambda_vcpus(memory_mb)
+    model::lambda::vcpus(memory_mb)
 }
 
 /// Energy by the method `tdp`: TDP × CPU percent × time, J.

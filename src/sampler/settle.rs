@@ -358,7 +358,7 @@ impl State {
         let known = self.facts.as_ref();
         // Where a quota or a cpuset makes a sandbox, the model knows that and no more.
         let sandbox = known
-            .filter(|facts| record.ours && facts.environment.lambda_memory_mb.is_none())
+            .filter(|facts| record.ours && !facts.environment.memory_buys_cpus())
             .and_then(|facts| facts.sandbox_cpus());
         record.sandbox_from = record.sandbox_from.or(from.sandbox).or(edge.sandbox);
         let within = sandbox.map(|cpus| {
