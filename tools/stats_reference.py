@@ -3,7 +3,7 @@
     python tools/stats_reference.py             compares with docs/reference/stats.md
     python tools/stats_reference.py --write     writes it (`make stats-reference`)
 
-The table is in src/stats/keys.rs; python/lithowatt/stats/_table.py joins it with the keys that
+The table is in src/stats/keys.rs; python/lithowatt/cli/_keys.py joins it with the keys that
 Python adds. What stands between the tables is here.
 """
 
@@ -15,13 +15,13 @@ import sys
 from itertools import groupby
 from pathlib import Path
 
-from lithowatt.stats._table import COLUMNS, COST, LAMBDA, TASK, Row, table
+from lithowatt.cli._keys import COLUMNS, COST, LAMBDA, TASK, Row, table
 
 TOP = Path(__file__).resolve().parent.parent
 DOCUMENT = TOP / "docs" / "reference" / "stats.md"
 
 HEAD = """\
-<!-- Made by `make stats-reference`: edit src/stats/keys.rs, python/lithowatt/stats/_table.py or
+<!-- Made by `make stats-reference`: edit src/stats/keys.rs, python/lithowatt/cli/_keys.py or
 tools/stats_reference.py instead. -->
 
 # The stats: every key, its unit and its meaning

@@ -19,10 +19,9 @@ import pytest
 
 from lithowatt import EnergyMeter
 from lithowatt.aws import _sandbox
-from lithowatt.cli import main
+from lithowatt.cli import _keys, main
 from lithowatt.meter._absent import absent_stats
 from lithowatt.profiles import _columns
-from lithowatt.stats import _table
 from lithowatt.stats._dialect import PREFIX, RENAMED, spelt, value_of
 from lithowatt.worker import task
 from rig import StaticTree
@@ -36,8 +35,8 @@ TYPES: dict[str, tuple[type, ...]] = {
     "list[str]": (list,),
     "dict": (dict,),
 }
-ROWS = _table.table()
-OF_CORE = [row for row in ROWS if row.group not in (_table.COLUMNS, _table.COST)]
+ROWS = _keys.table()
+OF_CORE = [row for row in ROWS if row.group not in (_keys.COLUMNS, _keys.COST)]
 BY_STATS = {name: row for row in ROWS for name in row.stats}
 PLAIN = {row.name: row for row in OF_CORE}
 
@@ -92,7 +91,7 @@ def test_every_value_is_as_its_row_says(
 ) -> None:
     meter = PLACES[place](tree, monkeypatch)
     flat, stats = meter.reading.flat(), meter.stats()
-    core = {row.name for row in ROWS if row.group not in (_table.LAMBDA, _table.TASK)}
+    core = {row.name for row in ROWS if row.group not in (_keys.LAMBDA, _keys.TASK)}
     core &= PLAIN.keys()
     assert {key for key in flat if not key.startswith("phase_")} == {
         key for key in core if "<" not in key
@@ -100,7 +99,7 @@ def test_every_value_is_as_its_row_says(
     assert set(stats) == {name for key in core for name in PLAIN[key].stats}
     checked = 0
     for name, value, row in (
-        *((name, value, _table.find(name)[0]) for name, value in flat.items()),
+        *((name, value, _keys.find(name)[0]) for name, value in flat.items()),
         *((name, value, BY_STATS[name]) for name, value in stats.items()),
     ):
         if value is None:
@@ -122,17 +121,17 @@ def test_what_python_adds_is_in_the_table_and_nothing_else() -> None:
     in_group: Callable[[str], set[str]] = lambda group: {  # noqa: E731
         row.name for row in ROWS if row.group == group
     }
-    assert in_group(_table.TASK) == set(task.KEYS)
-    assert {PREFIX + name for name in in_group(_table.LAMBDA)} == set(_sandbox.call_values())
-    assert in_group(_table.COLUMNS) == set(_columns.COLUMN_NAMES)
+    assert in_group(_keys.TASK) == set(task.KEYS)
+    assert {PREFIX + name for name in in_group(_keys.LAMBDA)} == set(_sandbox.call_values())
+    assert in_group(_keys.COLUMNS) == set(_columns.COLUMN_NAMES)
     told = io.StringIO()
     with contextlib.redirect_stdout(told):
         cost = "cost --duration 1 --memory 1024 --joules 12 --json"
         assert main(cost.split()) == 0
     bill = json.loads(told.getvalue())
     per_call = bill.pop("per_call")
-    assert in_group(_table.COST) == {*bill, *per_call}
-    of = {row.name: row for row in ROWS if row.group == _table.COST}
+    assert in_group(_keys.COST) == {*bill, *per_call}
+    of = {row.name: row for row in ROWS if row.group == _keys.COST}
     for name, value in {**bill, **per_call}.items():
         assert isinstance(value, TYPES[of[name].type]), name
 
@@ -278,7 +277,7 @@ def explained(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int,
 def test_each_key_is_explained(capsys: pytest.CaptureFixture[str]) -> None:
     for row in ROWS:
         for name in (row.name, *row.stats):
-            found = _table.find(name)
+            found = _keys.find(name)
             assert row in found, name
     code, out, _ = explained(capsys, *(name for row in ROWS for name in (row.name, *row.stats)))
     assert code == 0

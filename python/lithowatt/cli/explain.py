@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterable
 
-    from lithowatt.stats._table import Row
+    from lithowatt.cli._keys import Row
 
 
 def add_cli(commands: Any) -> None:
@@ -38,7 +38,7 @@ def add_cli(commands: Any) -> None:
 def explain(arguments: argparse.Namespace) -> int:
     """Runs the command; returns the exit code."""
     # The table is joined for those who ask.
-    from lithowatt.stats._table import find, near, table
+    from lithowatt.cli._keys import find, near, table
 
     rows: dict[Row, None] = {}
     unknown = False

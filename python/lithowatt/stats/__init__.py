@@ -1,1 +1,1 @@
-"""The keys of a call's stats: what each means, and how frameworks that carry them write them."""
+"""How frameworks that carry the stats of a call write their keys."""

@@ -2,7 +2,8 @@
 
 The core writes a reading's values and has their rows. What only Python knows of a call has its rows
 here: the core could neither write nor check it. Columns of profiles have theirs where they are
-made, in `lithowatt.profiles._columns`.
+made, in `lithowatt.profiles._columns`. The join is in this room as it imports from several, and
+nobody imports from here.
 """
 
 from __future__ import annotations
