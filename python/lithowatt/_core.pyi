@@ -15,6 +15,8 @@ STATS_SCHEMA: int
 TOLERANCE: float
 """Relative difference below which two energies of one window agree."""
 IDLE_SOURCES: dict[int, str]
+DOMAINS: tuple[str, ...]
+"""Names of the domains of energy, in the order in which they are reported."""
 """Where idle power comes from, by the number in an account of the agent."""
 LAMBDA_MB_PER_VCPU: float
 """Memory (MiB) that buys one vCPU on AWS Lambda."""

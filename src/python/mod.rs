@@ -629,6 +629,8 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
         }
     }
     module.add("IDLE_SOURCES", idle_sources)?;
+    let domains = Domain::ALL.map(Domain::name);
+    module.add("DOMAINS", pyo3::types::PyTuple::new(module.py(), domains)?)?;
     module.add_class::<PyMeter>()?;
     module.add_class::<stats::PyTaken>()?;
     module.add_class::<stats::PySpelling>()?;

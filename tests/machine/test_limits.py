@@ -47,7 +47,7 @@ def test_threads_that_are_bound_between_windows(two_cpus: list[int]) -> None:
     again = window(meter)["allotted_cpus"]
     # A quota of this machine may allow less.
     assert one["allotted_cpus"] == min(1.0, both) and again == both
-    assert one["environment"]["share"]["affinity"] == 1
+    assert one["environment"]["allotted"]["affinity"] == 1
 
 
 def test_threads_that_are_bound_within_a_window(two_cpus: list[int]) -> None:
@@ -56,7 +56,7 @@ def test_threads_that_are_bound_within_a_window(two_cpus: list[int]) -> None:
     window(meter)
     with meter:
         os.sched_setaffinity(0, two_cpus[:1])
-    assert meter.reading.raw["environment"]["share"]["affinity"] == 1
+    assert meter.reading.raw["environment"]["allotted"]["affinity"] == 1
 
 
 def test_a_forked_worker_has_its_own_cpus(two_cpus: list[int]) -> None:
@@ -66,7 +66,7 @@ def test_a_forked_worker_has_its_own_cpus(two_cpus: list[int]) -> None:
     pid = os.fork()
     if pid == 0:
         os.sched_setaffinity(0, two_cpus[:1])
-        affinity = window(EnergyMeter(methods=METHODS))["environment"]["share"]["affinity"]
+        affinity = window(EnergyMeter(methods=METHODS))["environment"]["allotted"]["affinity"]
         os.write(writer, str(affinity).encode())
         os._exit(0)
     os.waitpid(pid, 0)
@@ -103,7 +103,7 @@ def look():
     with meter:
         time.sleep(0.02)
     raw = meter.reading.raw
-    share = raw["environment"]["share"]
+    share = raw["environment"]["allotted"]
     print(json.dumps([raw["allotted_cpus"], share["set_by"], share["memory_gib"],
                       share["machine_cpus"]]))
 

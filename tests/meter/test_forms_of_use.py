@@ -529,7 +529,7 @@ def test_the_models_timeline_has_the_watts_of_each_interval(interval: float, win
 def full_watts(meter: EnergyMeter) -> float:
     """The model's watts with all CPUs of the machine busy: a sandbox takes no more."""
     around = meter.reading.raw["environment"]
-    vcpus, gib = float(around["share"]["machine_cpus"]), around["memory_gib"] or 0.0
+    vcpus, gib = float(around["allotted"]["machine_cpus"]), around["memory_gib"] or 0.0
     return PowerModel.for_machine().share_watts(vcpus, vcpus, gib).total.value
 
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+TYPE_CHECKING = False  # typing is much of what importing EnergyMeter costs
+if TYPE_CHECKING:
+    from collections.abc import Container, Sequence
+
 
 def format_number(value: float) -> str:
     """Four significant digits without an exponent for what people meet, else with one."""
@@ -9,6 +13,22 @@ def format_number(value: float) -> str:
         text = f"{value:.4g}"
         return f"{value:.0f}" if "e" in text else text
     return f"{value:.3e}"
+
+
+def aligned(rows: Sequence[Sequence[str]], right: Container[int] = ()) -> list[str]:
+    """Lines of a table, two blanks between columns; those in ``right`` end in one place.
+
+    >>> aligned([("pkg", "1.5", "J"), ("dram", "12.0", "")], right=[1])
+    ['pkg    1.5  J', 'dram  12.0']
+    """
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(
+            cell.rjust(width) if at in right else cell.ljust(width)
+            for at, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
 
 
 def printable(text: str) -> str:

@@ -15,7 +15,6 @@ import numpy as np
 
 from lithowatt.analysis._observe import (
     PHASES,
-    QUALITIES,
     Floats,
     Observation,
     Workers,
@@ -23,6 +22,7 @@ from lithowatt.analysis._observe import (
 )
 from lithowatt.analysis._surface import NARROW, Surface
 from lithowatt.analysis.platforms import Platform
+from lithowatt.estimate import QUALITIES
 
 
 class Structure(NamedTuple):

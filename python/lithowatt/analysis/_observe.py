@@ -29,6 +29,7 @@ from lithowatt.analysis.platforms import (
 from lithowatt.analysis.platforms._platform import DEFAULT_REGION
 from lithowatt.cost import ARCHITECTURES, normalise_architecture
 from lithowatt.errors import MalformedValueError, UnreadableFileError
+from lithowatt.estimate import QUALITIES
 from lithowatt.profiles._file import Configuration, Metrics, read_profile
 from lithowatt.profiles._given import Given, most_given
 from lithowatt.profiles._sidecar import read_sidecar
@@ -38,7 +39,6 @@ Floats = npt.NDArray[np.float64]
 PHASES = ("cold_start", "read", "compute", "write")
 
 #: From sure to unsure.
-QUALITIES = ("measured", "attributed", "modelled")
 
 
 class Figure(NamedTuple):

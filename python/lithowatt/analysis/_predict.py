@@ -15,7 +15,6 @@ from lithowatt.analysis._fit import Fit, points_of
 from lithowatt.analysis._held_out import FEW, Widths, choose_structure, leave_one_out, targets
 from lithowatt.analysis._observe import (
     PHASES,
-    QUALITIES,
     Observation,
     Profile,
     observe,
@@ -26,6 +25,7 @@ from lithowatt.analysis.platforms import AwsLambda, Platform, Price
 from lithowatt.analysis.platforms._platform import DEFAULT_REGION
 from lithowatt.cost import normalise_architecture
 from lithowatt.errors import MalformedValueError
+from lithowatt.estimate import QUALITIES
 from lithowatt.profiles._measured import Measured, measured_joules
 
 

@@ -8,6 +8,8 @@ import math
 import sys
 from typing import TYPE_CHECKING, Any
 
+from lithowatt._support.text import aligned
+
 if TYPE_CHECKING:
     from lithowatt.estimate import Estimate
 
@@ -164,10 +166,7 @@ def _print(report: dict[str, Any], sources: bool) -> None:
         rows.append((name, value, band))
         if key in ("electricity_usd", "operational_gco2e", "embodied_gco2e"):
             notes.append(f"{name}: {part['source']}")
-    left = max(len(row[0]) for row in rows)
-    middle = max(len(row[1]) for row in rows)
-    for first, second, third in rows:
-        print(f"{first:<{left}}  {second:<{middle}}  {third}".rstrip())
+    print("\n".join(aligned(rows)))
     print()
     print(notes[0])
     if sources:

@@ -8,6 +8,8 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from lithowatt._support.text import aligned
+
 if TYPE_CHECKING:
     from lithowatt.analysis._predict import PerformanceModel
     from lithowatt.analysis._prediction import Band, HeldOut, Prediction
@@ -204,7 +206,8 @@ def _print(model: PerformanceModel, found: Recommendation, top: int) -> None:
                 "profiled" if one.profiled else "predicted" if one.inside else "extrapolated",
             )
         )
-    _table(rows, left=(2, len(rows[0]) - 1))
+    right = {0, 1, *range(3, len(rows[0]) - 1)}
+    print("\n".join(aligned(rows, right)))
     print()
     if shown and shown[0].energy is not None and shown[0].energy_quality is not None:
         low, high = shown[0].energy.low, shown[0].energy.high
@@ -257,17 +260,7 @@ def _print_checks(checks: dict[str, list[HeldOut] | str]) -> None:
                     f"{sum(one.covered for one in some)} of {len(some)}",
                 )
             )
-    _table(rows, left=(0, 1))
-
-
-def _table(rows: Sequence[tuple[str, ...]], left: Sequence[int]) -> None:
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    for row in rows:
-        cells = [
-            f"{cell:<{width}}" if column in left else f"{cell:>{width}}"
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ]
-        print("  ".join(cells).rstrip())
+    print("\n".join(aligned(rows, right=range(2, 6))))
 
 
 # --- JSON ---------------------------------------------------------------------

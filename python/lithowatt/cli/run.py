@@ -14,9 +14,10 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
+from lithowatt import _core
 from lithowatt._support.command import abandon, complain
 from lithowatt._support.files import write_atomically
-from lithowatt._support.text import format_number, printable
+from lithowatt._support.text import aligned, format_number, printable
 from lithowatt.meter._meter import EnergyMeter
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
     from lithowatt.meter._reading import Reading
 
-DOMAINS = ("package", "core", "uncore", "dram", "psys", "total")
+DOMAINS = (*_core.DOMAINS, "total")
 
 
 def add_cli(commands: Any) -> None:
@@ -256,8 +257,8 @@ def render(reading: Reading, code: int) -> str:
                 estimate = domains.estimate(domain)
                 if estimate is not None:
                     rows.append((f"{name} {domain}", f"{estimate.value:.4g}", "J   whole machine"))
-        left, middle = (max(len(row[i]) for row in rows) for i in (0, 1))
-        lines += [f"   {name:<{left}}  {value:>{middle}} {text}" for name, value, text in rows]
+        numbers = aligned([row[:2] for row in rows], right=[1])
+        lines += [f"   {line} {row[2]}" for line, row in zip(numbers, rows, strict=True)]
     for warning in reading.warnings:
         lines += ["", *_wrapped(f"warning: {warning}")]
     if headline is not None and reading.quality == "modelled":

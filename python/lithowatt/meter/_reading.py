@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import namedtuple
 
-from lithowatt._support.text import format_number
+from lithowatt import _core
+from lithowatt._support.text import aligned, format_number
 from lithowatt.estimate import Estimate
 
 TYPE_CHECKING = False  # typing would be half of what importing EnergyMeter costs
@@ -76,7 +77,7 @@ class Domains:
         Raises:
             ValueError: For a name that is no domain.
         """
-        accepted = ("package", "core", "uncore", "dram", "psys", "total")
+        accepted = (*_core.DOMAINS, "total")
         if domain not in accepted:
             raise ValueError(f"unknown domain {domain!r}; expected one of {', '.join(accepted)}")
         energy = self._total if domain == "total" else self._energies.get(domain)
@@ -493,7 +494,7 @@ class Reading:
             if not domains.available:
                 add(name, None, "J", domains.source)
                 continue
-            for domain in ("package", "core", "uncore", "dram", "psys", "total"):
+            for domain in (*_core.DOMAINS, "total"):
                 estimate = domains.estimate(domain)
                 if estimate is not None:
                     add(f"{name} {domain}", estimate.value, "J", "machine")
@@ -512,10 +513,8 @@ class Reading:
 
     def __str__(self) -> str:
         rows = self._rows()
-        left = max(len(name) for name, _, _ in rows)
-        middle = max(len(value) for _, value, _ in rows)
-        lines = [f"{n:<{left}}  {v:>{middle}}  {r}".rstrip() for n, v, r in rows]
-        return "\n".join([*lines, *(f"warning: {text}" for text in self.warnings)])
+        warnings = (f"warning: {text}" for text in self.warnings)
+        return "\n".join([*aligned(rows, right=[1]), *warnings])
 
     def _repr_html_(self) -> str:
         """A table for Jupyter."""

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from lithowatt import _core
 from lithowatt._support.command import runnable
-from lithowatt._support.text import format_number
+from lithowatt._support.text import aligned, format_number
 from lithowatt.errors import LithowattError
 from lithowatt.meter._meter import EnergyMeter
 
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 
 __all__ = ["counter_fix", "curve_line"]
 
-DOMAINS = ("package", "core", "uncore", "dram", "psys")
 
 SYSTEM_PATH = Path("/var/lib/lithowatt/calibration.json")
 """Read where a user has no calibration of their own."""
@@ -271,7 +270,7 @@ def _measure(seconds: float, root: str | None, cpus: int = 0, duty: float = 0.0)
     methods = {"rapl": reading.rapl, "perf": reading.perf}
     joules = {name.split(":", 1)[1]: column[-1] for name, column in meter.timeline().joules.items()}
     factors = {}
-    for domain in DOMAINS:
+    for domain in _core.DOMAINS:
         rapl, perf = reading.rapl.estimate(domain), reading.perf.estimate(domain)
         if rapl is not None and perf is not None and perf.value > 0:
             factors[domain] = rapl.value / perf.value
@@ -526,11 +525,7 @@ def _report(steps: list[_Step], watts: list[float], curve: dict[str, Any], metho
                 f"{step.residual:+.1f} %",
             )
         )
-    widths = [max(len(row[i]) for row in rows) for i in range(5)]
-    for row in rows:
-        cells = [row[0].ljust(widths[0])]
-        cells += [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
-        print("  ".join(cells).rstrip())
+    print("\n".join(aligned(rows, right=range(1, 5))))
     whole = ", the whole machine's at the wall" if method == "meter-file" else ""
     print(
         f"curve by {method}{whole}: {curve['idle_w']:.2f} W idle + {curve['wake_w']:.2f} W awake "

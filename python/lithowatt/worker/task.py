@@ -22,6 +22,7 @@ import time
 from typing import Any, NamedTuple
 
 from lithowatt import EnergyMeter
+from lithowatt.estimate import QUALITIES
 from lithowatt.stats._dialect import PREFIX as FUNCTION
 
 PREFIX = "worker_task_"
@@ -43,7 +44,6 @@ KEYS = tuple(
 )
 
 #: From the best to the worst, as in `energy_quality` of the function.
-_QUALITIES = ("measured", "attributed", "modelled")
 
 #: Nobody saw how busy the machine was while the process started, and a CPU second
 #: costs less the busier it is: on AWS' c5.metal the first tenth of the load takes
@@ -78,7 +78,7 @@ def energy_of(reading: Any, definition: str | None = None) -> Energy | None:
         if other is not None:
             scale = other / joules if joules > 0 else 1.0
             joules, low, high = other, low * scale, max(high * scale, other)
-    return Energy(joules, low, high, reading.duration, reading.quality or _QUALITIES[-1])
+    return Energy(joules, low, high, reading.duration, reading.quality or QUALITIES[-1])
 
 
 class Chunk:
@@ -175,7 +175,7 @@ class TaskWindow:
         values: dict[str, Any] = dict.fromkeys(KEYS)
         values[PREFIX + "cold_start"] = self.cold
         definition = None
-        floor = Energy(0.0, 0.0, 0.0, 0.0, _QUALITIES[0])
+        floor = Energy(0.0, 0.0, 0.0, 0.0, QUALITIES[0])
         if function is not None:
             definition = function.get(FUNCTION + "energy_definition")
             floor = _function_energy(function) or floor
@@ -195,7 +195,7 @@ class TaskWindow:
             ("energy_low", max(_sum(parts, "low"), floor.low)),
             ("energy_high", max(_sum(parts, "high"), floor.high)),
             ("energy_duration", _sum(parts, "seconds")),
-            ("energy_quality", max((p.quality for p, _ in parts), key=_QUALITIES.index)),
+            ("energy_quality", max((p.quality for p, _ in parts), key=QUALITIES.index)),
         ):
             values[PREFIX + key] = value
         return values
