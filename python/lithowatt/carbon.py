@@ -15,8 +15,8 @@ import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+from lithowatt._support.architectures import normalise_architecture
 from lithowatt._support.arguments import closest
-from lithowatt.cost import normalise_architecture
 from lithowatt.data import rows
 from lithowatt.estimate import Estimate, estimate, number, product
 

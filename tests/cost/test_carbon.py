@@ -489,7 +489,7 @@ def test_nothing_heavy_is_imported_and_no_table_is_read() -> None:
         "assert not heavy, heavy\n"
         "import lithowatt.aws\n"
         "assert 'lithowatt.aws._cost' not in sys.modules\n"
-        "assert not lithowatt.cost._prices and not lithowatt.carbon._zones\n"
+        "assert not lithowatt.aws._lambda_cost._prices and not lithowatt.carbon._zones\n"
         "lithowatt.aws.calculate_energy_cost_correlation\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

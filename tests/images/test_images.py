@@ -27,7 +27,7 @@ from typing import Any
 import pytest
 
 from lithowatt import _core
-from lithowatt.cost import normalise_architecture
+from lithowatt._support.architectures import normalise_architecture
 from lithowatt.errors import AgentError
 from lithowatt.lithops import build_layer
 from lithowatt.lithops._dockerfile import BACKENDS, PLATFORMS, dockerfile

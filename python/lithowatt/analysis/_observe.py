@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from lithowatt._support.architectures import ARCHITECTURES, normalise_architecture
 from lithowatt.analysis.platforms import (
     Platform,
     Price,
@@ -27,7 +28,6 @@ from lithowatt.analysis.platforms import (
     with_price,
 )
 from lithowatt.analysis.platforms._platform import DEFAULT_REGION
-from lithowatt.cost import ARCHITECTURES, normalise_architecture
 from lithowatt.errors import MalformedValueError, UnreadableFileError
 from lithowatt.estimate import QUALITIES
 from lithowatt.profiles._file import Configuration, Metrics, read_profile

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
+from lithowatt._support.architectures import normalise_architecture
 from lithowatt.analysis._fit import Fit, points_of
 from lithowatt.analysis._held_out import FEW, Widths, choose_structure, leave_one_out, targets
 from lithowatt.analysis._observe import (
@@ -23,7 +24,6 @@ from lithowatt.analysis._observe import (
 from lithowatt.analysis._prediction import Band, HeldOut, Prediction
 from lithowatt.analysis.platforms import AwsLambda, Platform, Price
 from lithowatt.analysis.platforms._platform import DEFAULT_REGION
-from lithowatt.cost import normalise_architecture
 from lithowatt.errors import MalformedValueError
 from lithowatt.estimate import QUALITIES
 from lithowatt.profiles._measured import Measured, measured_joules

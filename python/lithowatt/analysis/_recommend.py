@@ -7,12 +7,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, overload
 
+from lithowatt._support.architectures import normalise_architecture
 from lithowatt.analysis._observe import Profile
 from lithowatt.analysis._predict import NO_ENERGY, PerformanceModel
 from lithowatt.analysis._prediction import Band, Prediction
 from lithowatt.analysis.platforms import Platform, Price
 from lithowatt.analysis.platforms._platform import DEFAULT_REGION
-from lithowatt.cost import normalise_architecture
 
 #: What can be minimised.
 OBJECTIVES = ("energy", "cost", "edp", "time")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from lithowatt.cost import LambdaCost, lambda_cost
+from lithowatt.aws._lambda_cost import LambdaCost, lambda_cost
 from lithowatt.stats._dialect import value_of
 
 if TYPE_CHECKING:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from lithowatt.cost import ELECTRICITY_USD_PER_KWH, energy_cost, lambda_cost
+from lithowatt.aws._lambda_cost import lambda_cost
+from lithowatt.cost import ELECTRICITY_USD_PER_KWH, energy_cost
 from lithowatt.stats._dialect import PREFIX
 
 if TYPE_CHECKING:

@@ -101,7 +101,7 @@ def dockerfile(
         >>> print(dockerfile("localhost", python="3.12").splitlines()[-1])
         RUN python -m lithowatt.lithops status
     """
-    from lithowatt.cost import normalise_architecture
+    from lithowatt._support.architectures import normalise_architecture
 
     image = BACKENDS.get(backend)
     if image is None:

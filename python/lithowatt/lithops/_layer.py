@@ -109,7 +109,7 @@ def build_layer(
         >>> build_layer("layer.zip", "dist/lithowatt-0.2.0-….whl").architecture  # doctest: +SKIP
         'x86_64'
     """
-    from lithowatt.cost import normalise_architecture
+    from lithowatt._support.architectures import normalise_architecture
 
     try:
         architecture = normalise_architecture(architecture)

@@ -307,7 +307,7 @@ def add_cli(commands: Any) -> None:
 
 
 def _check_files(arguments: argparse.Namespace) -> None:
-    from lithowatt.cost import normalise_architecture
+    from lithowatt._support.architectures import normalise_architecture
 
     try:
         arguments.architecture = normalise_architecture(arguments.architecture)

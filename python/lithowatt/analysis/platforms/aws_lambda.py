@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from lithowatt import _core
 from lithowatt.analysis.platforms._platform import DEFAULT_REGION, Share, Worker
-from lithowatt.cost import MEMORY_MB, lambda_cost, lambda_price
+from lithowatt.aws._lambda_cost import MEMORY_MB, lambda_cost, lambda_price
 from lithowatt.model._power import PowerModel
 
 if TYPE_CHECKING:
