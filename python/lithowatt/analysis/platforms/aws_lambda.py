@@ -27,7 +27,7 @@ class AwsLambda:
         >>> AwsLambda().vcpus(worker)
         1.0
         >>> round(AwsLambda().cost(worker, seconds=10.0), 7)
-        0.0002306
+        0.0002305
     """
 
     region: str = DEFAULT_REGION
