@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import gc
+import pickle
 import time
 import weakref
 from pathlib import Path
@@ -42,15 +44,47 @@ def test_only_methods_may_be_given_by_position() -> None:
         EnergyMeter("psutil", 0.1)  # type: ignore[misc]
 
 
-def test_a_class_of_ones_own_may_take_what_it_likes() -> None:
-    class Named(EnergyMeter):
-        def __init__(self, name: str, extra: int) -> None:
-            super().__init__("psutil", label=name)
-            self.extra = extra
+class Named(EnergyMeter):
+    """A class of a user's, which is made of arguments of its own."""
 
+    def __init__(self, name: str, extra: int) -> None:
+        super().__init__("psutil", label=name)
+        self.extra = extra
+        self.stops = 0
+
+    def stop(self) -> None:
+        super().stop()
+        self.stops += 1
+
+
+def test_a_class_of_ones_own_may_take_what_it_likes() -> None:
     with Named("mine", 3) as meter:
         pass
     assert meter.extra == 3 and meter.reading.label == "mine"
+    assert meter.stops == 1  # `with` ends by the class' own stop()
+
+
+def _pickled(meter: Named) -> Named:
+    copied: Named = pickle.loads(pickle.dumps(meter))
+    return copied
+
+
+@pytest.mark.parametrize("copying", [copy.copy, copy.deepcopy, _pickled])
+def test_a_class_of_ones_own_is_copied_with_what_it_keeps(copying: Any) -> None:
+    with Named("mine", 3) as meter:
+        pass
+    copied = copying(meter)
+    assert type(copied) is Named and not copied.running
+    assert (copied.extra, copied.stops, copied.label) == (3, 1, "mine")
+    assert copied.duration == meter.duration
+    with copied:
+        pass
+    assert (copied.stops, meter.stops) == (2, 1)
+
+
+def test_the_engine_itself_is_not_subclassed() -> None:
+    with pytest.raises(TypeError, match="not an acceptable base type"):
+        type("Mine", (_core.Meter,), {})
 
 
 def test_a_meter_may_be_watched_and_leaves_nothing() -> None:

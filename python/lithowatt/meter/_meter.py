@@ -167,7 +167,10 @@ class EnergyMeter:
     def _of(cls, options: dict[str, Any]) -> EnergyMeter:
         """A meter of these options, and where they cannot be had here, one with the reason."""
         try:
-            return cls(**options)
+            # A class of the user's may be made of other arguments.
+            self = cls.__new__(cls)
+            EnergyMeter.__init__(self, **options)
+            return self
         except (LithowattError, OSError) as error:
             return cls._absent(described(error), options)
 
