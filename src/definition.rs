@@ -19,6 +19,15 @@ impl Definition {
     /// Both.
     pub const ALL: [Self; 2] = [Self::Marginal, Self::Amortised];
 
+    /// The one that this is not.
+    #[must_use]
+    pub fn other(self) -> Self {
+        match self {
+            Self::Marginal => Self::Amortised,
+            Self::Amortised => Self::Marginal,
+        }
+    }
+
     /// Reads a name, case-insensitively; `None` where it is none.
     ///
     /// ```

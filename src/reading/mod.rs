@@ -131,10 +131,8 @@ pub struct Headline {
     pub division: Division,
     /// The machine's energy and idle's with their bands.
     pub bands: Bands,
-    /// The call's energy above idle, J.
-    pub marginal: Energy,
-    /// The same with its share of idle, J.
-    pub amortised: Energy,
+    /// The call's joules by the definition that `energy` is not of.
+    pub other: Energy,
     /// Where idle power comes from.
     pub idle_source: IdleSource,
     /// Share of the machine's busy time.

@@ -345,14 +345,19 @@ class Reading:
     @property
     def marginal_estimate(self) -> Estimate | None:
         """:attr:`marginal` with its 95 % band, J."""
-        headline = self.raw["headline"]
-        return None if headline is None else _estimate(headline["marginal"], headline["method"])
+        return self._by("marginal")
 
     @property
     def amortised_estimate(self) -> Estimate | None:
         """:attr:`amortised` with its 95 % band, J."""
+        return self._by("amortised")
+
+    def _by(self, definition: str) -> Estimate | None:
         headline = self.raw["headline"]
-        return None if headline is None else _estimate(headline["amortised"], headline["method"])
+        if headline is None:
+            return None
+        energy = headline["energy" if headline["definition"] == definition else "other"]
+        return _estimate(energy, headline["method"])
 
     @property
     def idle_source(self) -> str | None:
