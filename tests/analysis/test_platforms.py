@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from types import SimpleNamespace
@@ -25,11 +26,19 @@ from lithowatt.analysis.platforms import (
     platform_named,
 )
 from lithowatt.cli import main
+from lithowatt.errors import UnreadableFileError
 from lithowatt.flexecutor import FunctionTimes, _patch
 from lithowatt.flexecutor import _profile as profile_files
 from lithowatt.flexecutor._given import given_of
 from lithowatt.flexecutor._scheduling import stage_models
-from lithowatt.profiles import PerformanceModel, read_profile, read_sidecar, recommend
+from lithowatt.profiles import (
+    Configuration,
+    PerformanceModel,
+    append_repetition,
+    read_profile,
+    read_sidecar,
+    recommend,
+)
 
 CPU = "AMD EPYC 7R13 Processor"
 WORKERS = (1, 2, 4, 8)
@@ -310,6 +319,38 @@ def test_two_platforms_have_no_common_price(tmp_path: Path) -> None:
         assert one.cost is None and "several platforms" in str(one.cost_reason)
         assert one.energy is not None
     assert PerformanceModel(files[1]).predict(2, 2048).cost is not None
+
+
+# --- damaged and odd files ----------------------------------------------------
+
+
+def test_only_plain_files_are_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipe = tmp_path / "pipe.json"
+    os.mkfifo(pipe)
+    for path in (pipe, Path("/dev/zero")):
+        with pytest.raises(UnreadableFileError, match="not a plain file"):
+            read_profile(path)
+        with pytest.raises(UnreadableFileError, match="not a plain file"):
+            append_repetition(path, (1, 16384, 1), times_of(1, 0, True))
+        assert main(["profile", "recommend", str(path)]) == 2
+        assert f"{path}: not a plain file" in capsys.readouterr().err
+    file = write(tmp_path, "k8s")
+    sidecar = file.with_name("stage.json.energy")
+    sidecar.unlink()
+    os.mkfifo(sidecar)
+    with pytest.raises(UnreadableFileError, match="not a plain file"):
+        read_sidecar(file)
+    assert main(["profile", "recommend", str(file)]) == 0
+    # The profile is written all the same, and the FIFO is left as it is.
+    append_repetition(file, (1, 16384, 1), times_of(1, 3, True))
+    assert len(read_profile(file)[Configuration(1, 16384, 1)]["compute"]) == REPETITIONS + 1
+    assert sidecar.is_fifo()
+
+    monkeypatch.setattr("lithowatt.profiles._file.MOST_BYTES", 100)
+    with pytest.raises(UnreadableFileError, match="longer than 100 bytes"):
+        read_profile(file)
 
 
 # --- the protocol -------------------------------------------------------------

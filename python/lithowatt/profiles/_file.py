@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from lithowatt._support.files import read_plain
 from lithowatt.errors import MalformedValueError, UnreadableFileError
 
 if TYPE_CHECKING:
@@ -26,6 +27,10 @@ logger = logging.getLogger("lithowatt")
 
 #: What to do about a file that is no profile.
 ADVICE = "it was left as it is: restore it, or move it away to begin a new one"
+
+#: Longest profile and longest sidecar that are read, bytes: far more than any run of a workflow
+#: writes, and less than memory has room for.
+MOST_BYTES = 1 << 30
 
 #: One configuration's metrics: name to repetitions to one value per worker.
 Metrics = dict[str, list[list[Any]]]
@@ -192,11 +197,12 @@ def read_profile(path: str | os.PathLike[str]) -> ProfileData:
         Configuration to metric to repetitions to one value per worker.
 
     Raises:
-        UnreadableFileError: It is not there or may not be read.
+        UnreadableFileError: It is not there, may not be read, is no plain file (a FIFO, a device)
+            or is longer than 1 GiB.
         MalformedValueError: It is cut off or no profile; names the place.
     """
     try:
-        text = Path(path).read_bytes().decode("utf-8-sig")
+        text = read_plain(path, MOST_BYTES).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise MalformedValueError(f"{os.fspath(path)} is not UTF-8: {error}") from error
     except OSError as error:

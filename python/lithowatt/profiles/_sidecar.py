@@ -19,9 +19,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from lithowatt._support.files import Stamp, write_pieces
+from lithowatt._support.files import Stamp, read_plain, write_pieces
 from lithowatt.errors import MalformedValueError, UnreadableFileError
-from lithowatt.profiles._file import Configuration, Metrics, prints
+from lithowatt.profiles._file import MOST_BYTES, Configuration, Metrics, prints
 from lithowatt.profiles._values import WARNING_SEPARATOR, finite
 
 logger = logging.getLogger("lithowatt")
@@ -60,12 +60,13 @@ def read_sidecar(profile: str | os.PathLike[str]) -> dict[str, Any]:
         and `failures`.
 
     Raises:
-        UnreadableFileError: There is none, or it may not be read.
+        UnreadableFileError: There is none, it may not be read, is no plain file (a FIFO, a device)
+            or is longer than 1 GiB.
         MalformedValueError: It is no sidecar, or of a later schema.
     """
     path = sidecar_path(profile)
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_plain(path, MOST_BYTES).decode("utf-8")
     except UnicodeDecodeError as error:
         raise MalformedValueError(f"{path} is not UTF-8: {error}") from error
     except OSError as error:
