@@ -32,7 +32,7 @@ $(VENV)/installed: $(SOURCES)
 	touch $@
 
 help:  ## this list
-	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
+	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 24
 
 develop:  ## editable debug build in .venv: the other verbs use it until `make clean`
 	@tools/venv.sh make $(PYTHON) $(VENV)

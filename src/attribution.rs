@@ -9,17 +9,12 @@
 
 use serde::Serialize;
 
+use crate::bands::Share;
 use crate::definition::Definition;
 use crate::least_power::LeastPower;
 
 /// The step in which the machine's idle time is given, ns: /proc prints it in clock ticks.
 pub const IDLE_STEP_NS: u64 = 10_000_000;
-
-/// How much more or less a CPU-second of one workload may cost than one of another on the same
-/// machine. Full-load package power between scalar loops and stress kernels differs by about this
-/// much (FIRESTARTER, Hackenberg et al., IGCC 2013). It only widens the band, and only as far as
-/// others were active.
-pub const WORKLOAD_SPREAD: f64 = 1.7;
 
 /// A function that had at least this share of the machine's busy time had it to itself.
 pub const ALONE_SHARE: f64 = 0.9;
@@ -43,7 +38,7 @@ const SEEN_NS: f64 = 50e3;
 /// On an EPYC 7502 an active core costs 0.33 W and its second thread 0.05 W more (pause loop at
 /// 2.5 GHz; Schöne et al., "Energy Efficiency Aspects of the AMD Zen 2 Architecture", IEEE CLUSTER
 /// 2021, VI.A). Published values go from 1.05 to 1.30, by processor and work (docs/how-to/ebpf.md), within
-/// what [`WORKLOAD_SPREAD`] allows for in the band.
+/// what [`crate::bands::WORKLOAD_SPREAD`] allows for in the band.
 pub const SIBLINGS_POWER: f64 = 1.15;
 
 /// Power of a shorter interval is no power: counters have steps.
@@ -464,42 +459,6 @@ fn coarser(a: Option<Weight>, b: Option<Weight>) -> Option<Weight> {
     match (a, b) {
         (Some(a), Some(b)) => Some(if (a as u8) < b as u8 { a } else { b }),
         (a, b) => a.or(b),
-    }
-}
-
-/// A share of the machine's busy time, 0..1, with its 95 % band.
-#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize)]
-pub struct Share {
-    /// Best estimate.
-    pub value: f64,
-    /// Lower end.
-    pub low: f64,
-    /// Upper end.
-    pub high: f64,
-}
-
-impl Share {
-    /// The share `value` (0..1) of `busy` ns of CPU time, which may be off by `step` ns; infinite
-    /// where the busy time is unknown. The band holds that step, and that a CPU-second of one may
-    /// cost [`WORKLOAD_SPREAD`] times another's.
-    ///
-    /// ```
-    /// use lithowatt::attribution::Share;
-    /// let half = Share::of(0.5, 1e9, 0.0);
-    /// assert!((half.low - 1.0 / 2.7).abs() < 1e-12 && (half.high - 1.7 / 2.7).abs() < 1e-12);
-    /// assert_eq!(Share::of(1.0, 1e9, 0.0).low, 1.0);
-    /// ```
-    pub fn of(value: f64, busy: f64, step: f64) -> Self {
-        // In the unit of CPU time: what the weights make of the function's and the others'.
-        let (own, others, k) = (value * busy, (1.0 - value) * busy, WORKLOAD_SPREAD);
-        let most = k * (others + step);
-        let least = (others - step).max(0.0) / k;
-        let ratio = |others: f64| if own > 0.0 { own / (own + others) } else { 0.0 };
-        Self {
-            value,
-            low: if most.is_finite() { ratio(most) } else { 0.0 },
-            high: if own > 0.0 { ratio(least) } else { 1.0 },
-        }
     }
 }
 

@@ -1,4 +1,8 @@
 //! What can be measured on this machine, why not, and the one command that changes it.
+//!
+//! Each source knows why it is not there and what would bring it
+//! ([`Unavailable`](crate::source::Unavailable)); here they are collected. What one fix makes
+//! needless is left out.
 
 use std::path::Path;
 

@@ -11,6 +11,7 @@
 //! - [`timeline`]: cumulative samples; integrates any window.
 //! - [`attribution`]: the share of one function; idle and others kept apart.
 //!   [`least_power`]: the least power that was seen, which bounds idle power from above.
+//!   [`bands`]: the 95 % band of a share, and of the energy that a share gets.
 //! - [`reading`]: value + unit + method + quality + band, per method and domain.
 //!   [`definition`]: which of a call's two energies is its headline.
 //! - [`stats`]: a reading as the flat dict that Lithops and FlexExecutor carry.
@@ -35,6 +36,7 @@
 
 pub mod agent;
 pub mod attribution;
+pub mod bands;
 pub mod calibration;
 pub mod cgroup;
 pub mod clock;

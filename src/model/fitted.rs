@@ -1,5 +1,5 @@
 //! The curve that a load ladder gave for this machine: what `lithowatt calibrate` stores and
-//! [`PowerModel::calibrated`](super::PowerModel::calibrated) uses.
+//! `PowerModel::calibrated` uses.
 
 use serde::{Deserialize, Serialize};
 

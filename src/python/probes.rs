@@ -6,7 +6,8 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use super::root_or_environment;
-use crate::attribution::{Share, edge_error_ns};
+use crate::attribution::edge_error_ns;
+use crate::bands::Share;
 use crate::error::Error;
 use crate::reading::{Bands, Energy};
 use crate::sampler;

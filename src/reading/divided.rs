@@ -4,7 +4,8 @@
 use super::MethodReading;
 use super::allotted::{allotted, allotted_of_model};
 use super::idle::{Idle, idle_of};
-use crate::attribution::{Division, IdleClaim, Ledger, Share, divide};
+use crate::attribution::{Division, IdleClaim, Ledger, divide};
+use crate::bands::Share;
 use crate::definition::Definition;
 use crate::machine::facts::{Facts, IdleSource};
 use crate::model::estimation::Estimation;

@@ -1,8 +1,8 @@
 //! The energy of the call with its band: its share of what was measured, or the model's.
 
-use super::bands::Bands;
 use super::divided::Divided;
 use super::{Energy, Headline, MethodReading, Quality};
+use crate::bands::Bands;
 use crate::definition::Definition;
 use crate::machine::facts::{Facts, IdleSource};
 use crate::sampler::{Outcome, Scope};

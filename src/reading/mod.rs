@@ -2,7 +2,6 @@
 
 mod allotted;
 mod availability;
-mod bands;
 mod counters;
 mod divided;
 mod domains;
@@ -16,12 +15,13 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+pub use crate::bands::{Bands, Energy};
 pub use availability::Availability;
-pub use bands::Bands;
 pub use probes::ProbeReading;
 pub use system::{SandboxReading, SystemReading};
 
-use crate::attribution::{Division, Share};
+use crate::attribution::Division;
+use crate::bands::{Share, rss};
 use crate::definition::Definition;
 use crate::machine::facts::{Facts, IdleSource};
 use crate::sampler::{Outcome, Scope};
@@ -36,31 +36,6 @@ use system::{note_held_back, sandbox_reading, steal_seconds, system_reading};
 /// RAPL counters change about once a millisecond (Intel SDM vol. 3B, 16.10.2), so each edge of a
 /// window is off by up to this, s.
 pub const UPDATE_SECONDS: f64 = 1e-3;
-
-/// An energy with its 95 % band, J.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-pub struct Energy {
-    /// Best estimate, J.
-    pub joules: f64,
-    /// Lower end of the 95 % band, J.
-    pub low: f64,
-    /// Upper end of the 95 % band, J.
-    pub high: f64,
-}
-
-impl Energy {
-    fn half(self) -> f64 {
-        (self.high - self.low) / 2.0
-    }
-
-    fn plus(self, other: Self) -> Self {
-        Self {
-            joules: self.joules + other.joules,
-            low: self.low + other.low,
-            high: self.high + other.high,
-        }
-    }
-}
 
 /// How sure a headline is by its kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -429,9 +404,4 @@ fn as_text<T: std::fmt::Display, S: serde::Serializer>(
     serializer: S,
 ) -> Result<S::Ok, S::Error> {
     serializer.collect_str(value)
-}
-
-/// Combines deviations that have nothing to do with each other.
-fn rss(parts: &[f64]) -> f64 {
-    parts.iter().map(|p| p * p).sum::<f64>().sqrt()
 }
