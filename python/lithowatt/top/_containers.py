@@ -1,7 +1,8 @@
 """Which container, pod or systemd unit a cgroup is, by its path.
 
 Container runtimes and systemd put what they start into cgroups whose names are the container's id,
-the pod's UID or the unit's name: the table of them is in src/cgroup/identity.rs. Both versions of cgroups are read.
+the pod's UID or the unit's name: the table of them is in src/cgroup/identity.rs. Both versions of
+cgroups are read.
 """
 
 from __future__ import annotations
