@@ -5,7 +5,9 @@ use std::sync::Arc;
 use super::slots::{Part, Slot, Slots};
 use super::state::{Resting, State};
 use super::subject::Subject;
-use super::window::{Active, Counted, Edge, FirstMove, Follow, Moment, Outcome, Record, Resident};
+use super::window::{
+    Active, Counted, Edge, FirstMove, Follow, Moment, Outcome, Phases, Record, Resident,
+};
 use crate::attribution::{IDLE_STEP_NS, Interval, Ledger, Split};
 use crate::clock;
 use crate::counter::{Anomalies, Counter};
@@ -156,7 +158,7 @@ impl State {
                 capacity_ns: 0.0,
                 sandbox: None,
                 sandbox_from: None,
-                phases: Vec::new(),
+                phases: Phases::default(),
                 open_phases: Vec::new(),
                 timeline,
                 samples: 0,
@@ -615,7 +617,7 @@ impl State {
                 .map(|(now, then)| now.since(then)),
             estimation: record.estimation,
             ours: record.ours,
-            phases: record.phases,
+            phases: record.phases.into_ended(),
             own_known,
             busy_doubt,
             facts: self.facts.clone(),

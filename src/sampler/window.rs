@@ -1,6 +1,7 @@
 //! What a meter follows, what it writes down, and what is left when its window ends.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::probed::Probed;
@@ -62,6 +63,41 @@ pub struct Phase {
     pub sandbox: Option<Ledger>,
     /// Times it was entered.
     pub entries: u32,
+}
+
+/// The phases of a window that have ended, in the order in which they first did.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Phases {
+    ended: Vec<Phase>,
+    /// Where each is, by its name: a window may have a phase per file or per partition.
+    place: HashMap<String, usize>,
+}
+
+impl Phases {
+    /// Adds what the phase of that name was while it was open once more.
+    fn add(&mut self, name: String, ledger: Ledger, sandbox: Option<Ledger>) {
+        if let Some(phase) = self.place.get(&name).and_then(|at| self.ended.get_mut(*at)) {
+            phase.ledger.merge(&ledger);
+            match (&mut phase.sandbox, sandbox) {
+                (Some(sum), Some(part)) => sum.merge(&part),
+                (none, part) => *none = part,
+            }
+            phase.entries += 1;
+            return;
+        }
+        self.place.insert(name.clone(), self.ended.len());
+        self.ended.push(Phase {
+            name,
+            ledger,
+            sandbox,
+            entries: 1,
+        });
+    }
+
+    /// All of them.
+    pub(super) fn into_ended(self) -> Vec<Phase> {
+        self.ended
+    }
 }
 
 /// A meter that runs.
@@ -133,7 +169,7 @@ pub(super) struct Record {
     pub(super) sandbox: Option<Ledger>,
     /// What the limiting cgroup has counted when it was first read, and then.
     pub(super) sandbox_from: Option<SandboxCount>,
-    pub(super) phases: Vec<Phase>,
+    pub(super) phases: Phases,
     pub(super) open_phases: Vec<(String, Sums)>,
     pub(super) timeline: Option<Timeline>,
     pub(super) samples: u64,
@@ -217,22 +253,7 @@ impl Record {
             Some(then) => now.since(then),
             None => now.clone(),
         });
-        match self.phases.iter_mut().find(|p| p.name == name) {
-            Some(phase) => {
-                phase.ledger.merge(&within);
-                match (&mut phase.sandbox, sandbox) {
-                    (Some(sum), Some(part)) => sum.merge(&part),
-                    (none, part) => *none = part,
-                }
-                phase.entries += 1;
-            }
-            None => self.phases.push(Phase {
-                name,
-                ledger: within,
-                sandbox,
-                entries: 1,
-            }),
-        }
+        self.phases.add(name, within, sandbox);
     }
 }
 
@@ -322,7 +343,7 @@ pub struct Outcome {
     /// The metered thing is inside this process's own cgroup limit: only then may the model charge the
     /// sandbox instead of the machine.
     pub ours: bool,
-    /// Phases, in the order of their first entry.
+    /// Phases, in the order in which they first ended.
     pub phases: Vec<Phase>,
     /// The function's CPU time could be followed.
     pub own_known: bool,

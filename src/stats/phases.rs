@@ -1,6 +1,6 @@
 //! The keys of the phases that the user marked.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 
 use serde_json::Value;
 
@@ -24,9 +24,9 @@ pub(super) fn entries<E>(
     reading: &Reading,
     mut take: impl FnMut(&str, Value) -> Result<(), E>,
 ) -> Result<(), E> {
-    let mut used = HashSet::new();
+    let mut names = Names::default();
     for phase in &reading.phases {
-        let name = own(identifier(&phase.name), &mut used);
+        let name = names.own(identifier(&phase.name));
         if !FIXED.contains(&phase.name.as_str()) {
             take(&format!("energy_phase_{name}"), number(phase.joules))?;
         }
@@ -48,15 +48,33 @@ fn identifier(name: &str) -> String {
         .collect()
 }
 
-/// The name, or with `_2`, `_3` … after it where another phase has it already.
-fn own(name: String, used: &mut HashSet<String>) -> String {
-    let mut free = name.clone();
-    let mut next = 2;
-    while !used.insert(free.clone()) {
-        free = format!("{name}_{next}");
-        next += 1;
+/// The names that phases have in the keys so far.
+#[derive(Default)]
+struct Names {
+    /// Of each name, the number that is tried first for the next phase of that name. The numbers
+    /// before it are taken, so a thousand phases of one name do not try them all again and again.
+    next: HashMap<String, u32>,
+}
+
+impl Names {
+    /// The name, or with `_2`, `_3` … after it where another phase has it already.
+    fn own(&mut self, name: String) -> String {
+        let Some(&first) = self.next.get(&name) else {
+            self.next.insert(name.clone(), 2);
+            return name;
+        };
+        let mut number = first;
+        let free = loop {
+            let tried = format!("{name}_{number}");
+            number += 1;
+            if !self.next.contains_key(&tried) {
+                break tried;
+            }
+        };
+        self.next.insert(free.clone(), 2);
+        self.next.insert(name, number);
+        free
     }
-    free
 }
 
 #[cfg(test)]
@@ -79,9 +97,18 @@ mod tests {
 
     #[test]
     fn names_that_become_one_are_counted() {
-        let mut used = HashSet::new();
-        let names = ["a b", "a_b_2", "a-b", "a_b"];
-        let own: Vec<_> = names.map(|name| own(identifier(name), &mut used)).into();
-        assert_eq!(own, ["a_b", "a_b_2", "a_b_3", "a_b_4"]);
+        let mut names = Names::default();
+        let given = ["a b", "a_b_2", "a-b", "a_b", "a_b_2"];
+        let own = given.map(|name| names.own(identifier(name)));
+        assert_eq!(own, ["a_b", "a_b_2", "a_b_3", "a_b_4", "a_b_2_2"]);
+    }
+
+    /// Each number is tried once: trying them all for each phase would be 5e9 of them here, hours.
+    #[test]
+    fn a_hundred_thousand_names_that_become_one_are_counted_at_once() {
+        let mut names = Names::default();
+        let last = (0..100_000).map(|_| names.own("part".into())).last();
+        assert_eq!(last.as_deref(), Some("part_100000"));
+        assert_eq!(names.next["part"], 100_001);
     }
 }
