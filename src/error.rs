@@ -3,6 +3,9 @@
 use std::io;
 use std::path::PathBuf;
 
+/// The intervals that are accepted, in the words of Python.
+pub const INTERVALS: &str = "a number of seconds from 0.001 to 3600, \"auto\", or None";
+
 /// What can go wrong when a user asks for something that cannot be done.
 ///
 /// A counter that cannot be read is *not* an error: it is an [`Unavailable`](crate::source::Unavailable)
@@ -45,7 +48,7 @@ pub enum Error {
     },
 
     /// An interval outside what the sampler can keep.
-    #[error("interval must be {INTERVALS}, not {given}", INTERVALS = crate::meter::INTERVALS)]
+    #[error("interval must be {INTERVALS}, not {given}")]
     InvalidInterval {
         /// The interval as it was given.
         given: String,

@@ -19,9 +19,6 @@ use crate::source::procfs;
 use crate::task::TaskClock;
 use crate::timeline::Timeline;
 
-/// The intervals that are accepted, in the words of Python.
-pub const INTERVALS: &str = "a number of seconds from 0.001 to 3600, \"auto\", or None";
-
 /// What a meter is asked to do.
 #[derive(Debug, Clone)]
 pub struct Options {

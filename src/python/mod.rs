@@ -11,8 +11,9 @@ use serde_json::Value;
 
 use crate::definition::Definition;
 use crate::error::Error;
+use crate::error::INTERVALS;
 use crate::machine::facts::IdleSource;
-use crate::meter::{INTERVALS, Meter, Options, Scope};
+use crate::meter::{Meter, Options, Scope};
 use crate::model::estimation::Estimation;
 use crate::model::fit;
 use crate::source::procfs::{cpu_vendor, is_amd};

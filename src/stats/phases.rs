@@ -13,11 +13,6 @@ const FIXED: [&str; 3] = ["read", "compute", "write"];
 /// Longest part of a key that is made of a phase's name, characters.
 const LONGEST: usize = 64;
 
-/// The joules of the phase of that name.
-pub(super) fn joules(reading: &Reading, name: &str) -> Option<f64> {
-    reading.phases.iter().find(|p| p.name == name)?.joules
-}
-
 /// Hands over the entries of the phases: those of a reading's flat dict alone, as the stats of a call
 /// have no room for what each user adds.
 pub(super) fn entries<E>(

@@ -3,7 +3,6 @@
 use serde_json::{Value, json};
 
 use super::keys::Key;
-use super::phases;
 use crate::reading::{Energy, Headline, MethodReading, Reading, SystemReading};
 use crate::source::{Domain, Method};
 
@@ -47,9 +46,9 @@ pub(super) fn value(reading: &Reading, key: Key) -> Value {
         K::EnergyOthers => headline(|h| h.division.others),
         K::EnergyIdleSource => head.map(|h| h.idle_source.name()).into(),
         K::EnergyWatts => number(reading.watts()),
-        K::EnergyPhaseRead => number(phases::joules(reading, "read")),
-        K::EnergyPhaseCompute => number(phases::joules(reading, "compute")),
-        K::EnergyPhaseWrite => number(phases::joules(reading, "write")),
+        K::EnergyPhaseRead => number(phase_joules(reading, "read")),
+        K::EnergyPhaseCompute => number(phase_joules(reading, "compute")),
+        K::EnergyPhaseWrite => number(phase_joules(reading, "write")),
         K::EnergyValidated => reading.verdict.validated.into(),
         K::EnergyDiscrepancy => number(reading.verdict.discrepancy),
         K::EnergyWarnings => reading.warnings.iter().map(|text| line(text)).collect(),
@@ -171,6 +170,11 @@ pub(super) fn number(value: Option<f64>) -> Value {
     value
         .filter(|v| v.is_finite())
         .map_or(Value::Null, Value::from)
+}
+
+/// The joules of the phase of that name.
+fn phase_joules(reading: &Reading, name: &str) -> Option<f64> {
+    reading.phases.iter().find(|p| p.name == name)?.joules
 }
 
 fn domain(method: &MethodReading, domain: Domain) -> Value {
