@@ -5,9 +5,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, final
 
-import numpy as np
-import numpy.typing as npt
-
 __version__: str
 """The version as Python writes it."""
 STATS_SCHEMA: int
@@ -29,6 +26,9 @@ class Taken:
         """Everything, as nested dicts and lists; energies in J, times in s."""
     def flat(self) -> dict[str, Any]:
         """A value for each key of the table, by its plain name, and for the user's phases."""
+    def stats(self, spelling: Spelling, compact: bool) -> dict[str, Any]:
+        """The flat stats with keys as ``spelling`` has them; ``compact`` leaves out keys without
+        a value."""
 
 @final
 class Spelling:
@@ -95,20 +95,16 @@ class Meter:
         Raises:
             MeterStateError: If the meter was never started.
         """
-    def raw_stats(self, spelling: Spelling, compact: bool) -> dict[str, Any]:
-        """The flat stats with keys as ``spelling`` has them; ``compact`` leaves out keys without
-        a value.
+    def raw_stats_json(self, spelling: Spelling, compact: bool) -> bytes:
+        """``taken().stats()`` as JSON in UTF-8.
 
         Raises:
             MeterStateError: If the meter was never started.
         """
-    def raw_stats_json(self, spelling: Spelling, compact: bool) -> bytes:
-        """:meth:`raw_stats` as JSON in UTF-8."""
-    def raw_timeline(
-        self,
-    ) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.float64], list[str]] | None:
-        """Times in ns (monotonic clock), a row of values per time, and the names of the columns;
-        None where there are no samples."""
+    def raw_timeline(self) -> tuple[bytes, bytes, list[str]] | None:
+        """Times in ns (monotonic clock, unsigned integers of 64 bit), the columns one after the
+        other (floats of 64 bit), both little-endian, and the names of the columns; None where
+        there are no samples."""
 
 @final
 class PowerModel:

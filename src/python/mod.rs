@@ -1,8 +1,8 @@
 //! The bindings: convert, map errors. What a number means is decided elsewhere.
 
 use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
 
-use numpy::{IntoPyArray, PyArray1, PyArray2, PyArrayMethods};
 use pyo3::exceptions::{PyMemoryError, PyOverflowError, PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -16,6 +16,7 @@ use crate::machine::facts::IdleSource;
 use crate::meter::{Meter, Options, Scope};
 use crate::model::estimation::Estimation;
 use crate::model::fit;
+use crate::reading::Reading;
 use crate::source::procfs::{cpu_vendor, is_amd};
 use crate::source::rapl::Rapl;
 use crate::source::{Domain, EnergyCounter, Methods};
@@ -105,18 +106,6 @@ fn dict<'py>(
         dict.set_item(text(py, key)?, to_python(py, value)?)?;
     }
     Ok(dict)
-}
-
-/// Runs what panics where Python has no memory: numpy's bindings do, when they are first used and
-/// when an array finds no room.
-fn unpanicked<T>(f: impl FnOnce() -> PyResult<T>) -> PyResult<T> {
-    std::panic::catch_unwind(std::panic::AssertUnwindSafe(f)).unwrap_or_else(|_| {
-        Err(if memory::system_has(1 << 20) {
-            PyRuntimeError::new_err("the meter failed inside; please report it")
-        } else {
-            Error::Memory.into()
-        })
-    })
 }
 
 /// Any serialisable value as Python objects.
@@ -312,10 +301,27 @@ fn root_or_environment(root: Option<PathBuf>) -> PathBuf {
 }
 
 /// The meter's engine; `lithowatt.EnergyMeter` is its Python face.
-#[pyclass(name = "Meter", module = "lithowatt._core")]
-struct PyMeter {
-    inner: Meter,
+///
+/// Threads may share a meter: one copies or reads it while another starts or stops it. So each
+/// method takes what it needs under a lock, and makes Python's objects after it has let go of it.
+/// Whoever holds the lock neither calls Python nor gives up the GIL: nobody waits for it while
+/// another thread runs Python code.
+#[pyclass(name = "Meter", module = "lithowatt._core", frozen)]
+struct PyMeter(Mutex<Labelled>);
+
+struct Labelled {
+    meter: Meter,
     label: Option<String>,
+}
+
+impl PyMeter {
+    fn with<T>(&self, f: impl FnOnce(&mut Labelled) -> T) -> T {
+        f(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn reading(&self) -> Result<Reading, Error> {
+        self.with(|own| own.meter.reading(own.label.as_deref()))
+    }
 }
 
 #[pymethods]
@@ -359,67 +365,56 @@ impl PyMeter {
             definition: definition_of(definition)?,
             absent,
         };
-        Ok(Self {
-            inner: Meter::new(options)?,
-            label,
-        })
+        let meter = Meter::new(options)?;
+        Ok(Self(Mutex::new(Labelled { meter, label })))
     }
 
     // The GIL is kept on purpose: start and stop take microseconds, and giving it up could cost a
     // busy program one of its 5 ms switch intervals to get it back.
-    fn start(&mut self) -> PyResult<()> {
-        Ok(self.inner.start()?)
+    fn start(&self) -> PyResult<()> {
+        Ok(self.with(|own| own.meter.start())?)
     }
 
-    fn stop(&mut self) -> PyResult<()> {
-        Ok(self.inner.stop()?)
+    fn stop(&self) -> PyResult<()> {
+        Ok(self.with(|own| own.meter.stop())?)
     }
 
     #[getter]
     fn running(&self) -> bool {
-        self.inner.is_running()
+        self.with(|own| own.meter.is_running())
     }
 
     #[getter]
-    fn label(&self) -> Option<&str> {
-        self.label.as_deref()
+    fn label(&self) -> Option<String> {
+        self.with(|own| own.label.clone())
     }
 
     #[setter]
-    fn set_label(&mut self, label: Option<String>) {
-        self.label = label;
+    fn set_label(&self, label: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
+        let label = label.map(|given| text_of("label", given)).transpose()?;
+        self.with(|own| own.label = label);
+        Ok(())
     }
 
     fn resume(&self) {
-        self.inner.resume();
+        self.with(|own| own.meter.resume());
     }
 
     fn suspend(&self) {
-        self.inner.suspend();
+        self.with(|own| own.meter.suspend());
     }
 
     fn enter_phase(&self, name: &str) -> bool {
-        self.inner.enter_phase(name)
+        self.with(|own| own.meter.enter_phase(name))
     }
 
     fn leave_phase(&self, name: &str) -> bool {
-        self.inner.leave_phase(name)
+        self.with(|own| own.meter.leave_phase(name))
     }
 
     /// The window as it is now, to be asked for its forms.
     fn taken(&self) -> PyResult<stats::PyTaken> {
-        let reading = self.inner.reading(self.label.as_deref())?;
-        Ok(stats::PyTaken(reading))
-    }
-
-    fn raw_stats<'py>(
-        &self,
-        py: Python<'py>,
-        spelling: &stats::PySpelling,
-        compact: bool,
-    ) -> PyResult<Bound<'py, PyDict>> {
-        let reading = self.inner.reading(self.label.as_deref())?;
-        stats::flat(py, &reading, &spelling.0, compact)
+        Ok(stats::PyTaken(self.reading()?))
     }
 
     fn raw_stats_json<'py>(
@@ -428,7 +423,7 @@ impl PyMeter {
         spelling: &stats::PySpelling,
         compact: bool,
     ) -> PyResult<Bound<'py, PyBytes>> {
-        let reading = self.inner.reading(self.label.as_deref())?;
+        let reading = self.reading()?;
         let text = crate::stats::to_json(&reading, &spelling.0, compact)
             .map_err(|e| PyRuntimeError::new_err(format!("stats do not serialise: {e}")))?;
         PyBytes::new_with(py, text.len(), |bytes| {
@@ -437,34 +432,37 @@ impl PyMeter {
         })
     }
 
-    #[allow(clippy::type_complexity, reason = "a tuple of arrays")]
-    fn raw_timeline<'py>(
-        &self,
-        py: Python<'py>,
-    ) -> PyResult<
-        Option<(
-            Bound<'py, PyArray1<u64>>,
-            Bound<'py, PyArray2<f64>>,
-            Vec<String>,
-        )>,
-    > {
-        let Some((line, names)) = self.inner.timeline()? else {
+    /// The samples as bytes, little-endian: NumPy is not needed to copy a meter.
+    fn raw_timeline<'py>(&self, py: Python<'py>) -> PyResult<Option<RawTimeline<'py>>> {
+        let Some((line, names)) = self.with(|own| own.meter.timeline())? else {
             return Ok(None);
         };
         if memory::is_short_of(3 * line.bytes()) {
             return Err(Error::Memory.into());
         }
-        unpanicked(|| {
-            let times = line.times_ns().to_vec();
-            let rows = times.len();
-            let mut values = Vec::with_capacity(rows * names.len());
-            for column in 0..names.len() {
-                values.extend(line.column(column));
-            }
-            let values = values.into_pyarray(py).reshape([names.len(), rows])?;
-            Ok(Some((times.into_pyarray(py), values, names)))
-        })
+        let rows = line.times_ns().len();
+        let times = little_endian(py, rows, line.times_ns().iter().map(|t| t.to_le_bytes()))?;
+        let columns = (0..names.len()).flat_map(|column| line.column(column));
+        let values = columns.map(f64::to_le_bytes);
+        let values = little_endian(py, rows * names.len(), values)?;
+        Ok(Some((times, values, names)))
     }
+}
+
+/// Times in ns, the columns one after the other, and their names.
+type RawTimeline<'py> = (Bound<'py, PyBytes>, Bound<'py, PyBytes>, Vec<String>);
+
+fn little_endian(
+    py: Python<'_>,
+    count: usize,
+    numbers: impl Iterator<Item = [u8; 8]>,
+) -> PyResult<Bound<'_, PyBytes>> {
+    PyBytes::new_with(py, 8 * count, |bytes| {
+        for (place, number) in bytes.chunks_exact_mut(8).zip(numbers) {
+            place.copy_from_slice(&number);
+        }
+        Ok(())
+    })
 }
 
 /// What can be measured below `root`: one dict per method.

@@ -28,6 +28,15 @@ impl PyTaken {
     fn flat<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         flat(py, &self.0, &PLAIN, false)
     }
+
+    fn stats<'py>(
+        &self,
+        py: Python<'py>,
+        spelling: &PySpelling,
+        compact: bool,
+    ) -> PyResult<Bound<'py, PyDict>> {
+        flat(py, &self.0, &spelling.0, compact)
+    }
 }
 
 /// How a framework's stats write the keys.

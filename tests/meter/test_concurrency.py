@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import copy
 import functools
 import gc
 import inspect
@@ -972,6 +973,61 @@ def test_multiprocessing(tree: StaticTree, tmp_path: Path, method: str) -> None:
     )
     assert done.stderr == ""
     assert (done.returncode, done.stdout) == (0, "fine\n")
+
+
+@pytest.mark.parametrize("act", [copy.copy, pickle.dumps, EnergyMeter.stats, repr])
+def test_another_threads_look_does_not_stop_a_meter_from_being_used(
+    act: Callable[[EnergyMeter], object], tree: StaticTree
+) -> None:
+    meter = EnergyMeter("psutil,model", interval=0.001, root=tree.root)
+    meter.start()
+    ended = threading.Event()
+    odd: list[BaseException] = []
+
+    def look() -> None:
+        while not ended.is_set():
+            try:
+                act(meter)
+            except BaseException as error:
+                odd.append(error)
+
+    looking = threading.Thread(target=look)
+    switching = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        looking.start()
+        for _ in range(300):
+            meter.stop()
+            with meter:
+                meter.label = "used"
+            meter.start()
+    finally:
+        ended.set()
+        sys.setswitchinterval(switching)
+        looking.join()
+    assert odd == []
+    assert meter.running
+    meter.stop()
+
+
+def test_a_block_ends_quietly_where_a_copy_is_begun_in_another_thread() -> None:
+    code = (
+        "import copy, pickle, sys, threading, time\n"
+        "from lithowatt import EnergyMeter\n"
+        "with EnergyMeter('psutil,model', interval=0.005) as m:\n"
+        "    time.sleep(0.05)\n"
+        "    copying = threading.Thread(target=copy.copy, args=(m,))\n"
+        "    copying.start()\n"
+        "    time.sleep(0.01)\n"
+        "copying.join()\n"
+        "arrived = pickle.loads(pickle.dumps(m))\n"
+        "print(m.running, 'numpy' in sys.modules)\n"
+        "print(len(arrived.timeline()) == len(m.timeline()) > 0)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "False False\nTrue\n", "")
 
 
 def test_another_process_by_its_pid(rig: Rig, steady: Steady) -> None:

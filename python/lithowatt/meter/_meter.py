@@ -39,8 +39,8 @@ if TYPE_CHECKING:
         timeline: Any
 
 else:
-    #: What a meter keeps of its last window, once it is elsewhere: its reading, as of ``raw_stats``
-    #: with every key, and as of ``raw_timeline``, ``None`` where that stayed behind.
+    #: What a meter keeps of its last window, once it is elsewhere: its reading, its stats with
+    #: every key, and its samples as of ``raw_timeline``, ``None`` where those stayed behind.
     _Past = namedtuple("_Past", "reading stats timeline")
 
 
@@ -177,24 +177,20 @@ class EnergyMeter:
     def __reduce__(self) -> tuple[Any, ...]:
         past = self._past
         try:
-            reading, stats = Reading._of(self._core.taken()), self._core.raw_stats(SPELLING, False)
+            taken = self._core.taken()
         except MeterStateError:
             pass  # never started here
         else:
-            past = _Past(reading, stats, self._samples())
+            samples = self._core.raw_timeline()
+            if samples is not None and len(samples[0]) > 8 * _SAMPLES_PICKLED:
+                samples = None
+            past = _Past(Reading._of(taken), taken.stats(SPELLING, False), samples)
         options = {**self._options, "label": self.label}
         return _copied, (type(self), options, past), getattr(self, "__dict__", None) or None
 
-    def _samples(self) -> tuple[Any, ...] | None:
-        try:
-            raw = self._core.raw_timeline()
-        except ImportError:  # there is no NumPy to make its arrays of
-            return None
-        return None if raw is None or len(raw[0]) > _SAMPLES_PICKLED else raw
-
     def _raw_stats(self, compact: bool) -> dict[str, Any]:
         try:
-            return self._core.raw_stats(SPELLING, compact)
+            return self._core.taken().stats(SPELLING, compact)
         except MeterStateError:
             if self._past is None:
                 raise
@@ -288,13 +284,10 @@ class EnergyMeter:
         self._end()
 
     def _end(self) -> None:
-        # Whoever stopped it inside the block has the reading already.
-        if self.running:
-            self.stop()
-            return
         try:  # noqa: SIM105 - contextlib is one more import
             self.stop()
         except MeterStateError:
+            # Whoever stopped it inside the block, or in another thread, has the reading already.
             pass
 
     def __call__(self, function: _F) -> _F:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -48,11 +48,14 @@ class Timeline:
         self.cpu: npt.NDArray[np.float64] = np.diff(cpu_seconds) / lengths
 
     @classmethod
-    def from_raw(cls, raw: tuple[Any, Any, list[str]] | None) -> Timeline:
-        """From what the core hands over: times, a matrix of cumulative columns, their names."""
+    def from_raw(cls, raw: tuple[bytes, bytes, list[str]] | None) -> Timeline:
+        """From what the core hands over: times, the cumulative columns and their names."""
         if raw is None:
             return cls(np.empty(0, np.uint64), {}, np.empty(0, np.float64))
-        times_ns, matrix, names = raw
+        times, values, names = raw
+        # As arrays of their own: those of a `bytes` cannot be written to.
+        times_ns = np.frombuffer(times, "<u8").astype(np.uint64)
+        matrix = np.frombuffer(values, "<f8").astype(np.float64).reshape(len(names), len(times_ns))
         columns = dict(zip(names, matrix, strict=True))
         cpu_seconds = columns.pop("cpu_seconds")
         # A column that never moved has nothing to show: a counter that was not asked for.
