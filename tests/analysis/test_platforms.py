@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -353,6 +353,118 @@ def test_only_plain_files_are_read(
         read_profile(file)
 
 
+def changed(
+    file: Path,
+    columns: Mapping[str, Any] | None = None,
+    record: Callable[[dict[str, Any], int], object] | None = None,
+) -> Path:
+    """The same profile with columns of one value, and with changed records in its sidecar."""
+    profile = json.loads(file.read_text())
+    for metrics in profile.values():
+        for name, value in (columns or {}).items():
+            metrics[name] = [[value] * len(workers) for workers in metrics["compute"]]
+    file.write_text(json.dumps(profile))
+    sidecar = file.with_name(file.name + ".energy")
+    told = json.loads(sidecar.read_text())
+    for records in told["configurations"].values():
+        for index, one in enumerate(records):
+            if record is not None:
+                record(one, index)
+    sidecar.write_text(json.dumps(told))
+    return file
+
+
+@pytest.mark.parametrize("cpus", [-1, 2**40, 10**30])
+def test_no_machine_has_so_many_cpus(tmp_path: Path, cpus: int) -> None:
+    file = changed(write(tmp_path, "k8s", joules=False), {"cpu_cores_logical": cpus})
+    model = PerformanceModel(file)
+    assert any(f"cpu_cores_logical {cpus} left out" in note for note in model.warnings)
+    assert model.predict(1, 16384).energy is not None  # the pod's limit is known
+
+
+@pytest.mark.parametrize("cpus", [10**400, 1e308, -4, 0, "4"])
+def test_no_worker_was_given_so_many_cpus(
+    tmp_path: Path, cpus: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = changed(
+        write(tmp_path, "k8s", joules=False), record=lambda one, _: one["given"].update(cpus=cpus)
+    )
+    command = ["profile", "recommend", str(file), "--vcpu-hour", "0.04", "--json"]
+    assert main(command) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert "do not record the vCPUs" in report["best"]["cost_reason"]
+    assert any("given.cpus" in note and "left out" in note for note in report["warnings"])
+
+
+def test_a_price_of_more_than_anything_costs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["profile", "recommend", str(write(tmp_path, "k8s")), "--json", "--vcpu-hour"]
+    assert main([*command, "1e308"]) == 2
+    assert capsys.readouterr().err.startswith("lithowatt: vcpu_hour 1e+308 is not a number of USD")
+    for wrong in (10**400, 1e308):
+        with pytest.raises(ValueError, match="is not a number of USD, 0 or more and up to"):
+            Price(vcpu_hour=wrong)
+        with pytest.raises(ValueError, match="is not a number above 0 and up to 65536"):
+            Price(vcpu_hour=0.04, vcpus=wrong)
+
+
+def test_repetitions_of_several_platforms_in_one_file(tmp_path: Path) -> None:
+    price = Price(vcpu_hour=0.04)
+    file = changed(
+        write(tmp_path, "k8s"),
+        record=lambda one, index: one.update(backend="localhost" if index == 0 else "k8s"),
+    )
+    model = PerformanceModel(file, price=price)
+    assert model.platform.name == "k8s, localhost"
+    assert any("several platforms (k8s, localhost)" in note for note in model.warnings)
+    one = model.predict(2, 16384)
+    assert one.cost is None and "several platforms" in str(one.cost_reason)
+    assert one.energy is not None
+    # Beside another profile of one of them they are no more than these two.
+    folder = tmp_path / "other"
+    folder.mkdir()
+    both = PerformanceModel([file, write(folder, "k8s")])
+    assert both.platform.name == "k8s, localhost"
+    assert PerformanceModel(file, platform="kubernetes", price=price).no_price is None
+
+
+def test_limits_that_differ_between_repetitions_are_not_known(tmp_path: Path) -> None:
+    file = changed(
+        write(tmp_path, "k8s"),
+        record=lambda one, index: one["given"].update(cpus=(1, 4, 32)[index]),
+    )
+    model = PerformanceModel(file, price=Price(vcpu_hour=0.04))
+    assert model.predict(2, 16384).vcpus is None
+    assert any("given.cpus differs" in note and "(1, 4, 32)" in note for note in model.warnings)
+    assert model.no_price is not None and "do not record the vCPUs" in model.no_price
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b'{"schema":', "stage.json.energy is cut off or not JSON"),
+        (b"\xff\xfe", "stage.json.energy is not UTF-8"),
+        (b'{"schema":99,"units":{},"configurations":{}}', "stage.json.energy has schema 99"),
+        (None, "stage.json.energy: Is a directory"),
+    ],
+)
+def test_a_sidecar_that_cannot_be_read_is_told(
+    tmp_path: Path, content: bytes | None, words: str
+) -> None:
+    file = write(tmp_path, "k8s")
+    sidecar = file.with_name("stage.json.energy")
+    sidecar.unlink()
+    # One that is not there is nothing to tell: FlexExecutor itself writes none.
+    assert not any("sidecar" in note for note in PerformanceModel(file).warnings)
+    if content is None:
+        sidecar.mkdir()
+    else:
+        sidecar.write_bytes(content)
+    (note,) = (note for note in PerformanceModel(file).warnings if "sidecar" in note)
+    assert words in note and str(tmp_path) not in note
+
+
 # --- the protocol -------------------------------------------------------------
 
 KINDS: list[Platform] = [AwsLambda(), Kubernetes(), Localhost(), Server(), FunctionSandbox()]
@@ -378,6 +490,53 @@ def test_every_answer_is_a_number_or_has_its_reason(platform: Platform) -> None:
             assert 0 <= watts.low <= watts.value <= watts.high
     for memory in (128.0, 1769.0, 10240.0):
         assert platform.memory_of(platform.size(memory)) == pytest.approx(memory)
+
+
+PRICED: list[Platform] = [AwsLambda(), Kubernetes(price=Price(0.04, 0.005)), FunctionSandbox()]
+
+
+@pytest.mark.parametrize("platform", PRICED, ids=lambda one: one.name)
+@pytest.mark.parametrize("wrong", [0, -2.0, math.nan, math.inf, 1e300, 10**400])
+def test_what_is_no_quantity_is_not_known(platform: Platform, wrong: float) -> None:
+    good = Worker(2048, "x86_64", 2.0, CPU, 96)
+    for worker in (
+        good._replace(memory_mb=wrong),
+        good._replace(vcpus=wrong),
+        good._replace(logical_cpus=wrong),
+        good._replace(vcpus=wrong, logical_cpus=wrong),
+    ):
+        cost, watts = platform.cost(worker, 10.0), platform.watts(worker, 1.0)
+        assert (cost is None) == (platform.no_price(worker) is not None)
+        assert (watts is None) == (platform.no_watts(worker) is not None)
+        assert cost is None or 0 < cost < 1
+        assert watts is None or 0 < watts.low <= watts.value <= watts.high < 1e4
+    assert AwsLambda().watts(good._replace(memory_mb=wrong), 1.0) is None
+    assert Kubernetes().watts(good._replace(vcpus=wrong, logical_cpus=wrong), 1.0) is None
+    assert PRICED[1].cost(good._replace(vcpus=wrong), 10.0) is None
+    assert PRICED[1].cost(good._replace(memory_mb=wrong), 10.0) is None
+
+
+@pytest.mark.parametrize("platform", PRICED, ids=lambda one: one.name)
+def test_what_is_asked_must_be_a_quantity(platform: Platform) -> None:
+    worker = Worker(2048, "x86_64", 2.0, CPU, 96)
+    for seconds in (-5.0, math.nan, math.inf):
+        with pytest.raises(ValueError, match=f"seconds {seconds!r} is not a number of 0 or more"):
+            platform.cost(worker, seconds)
+    for workers in (0, -1, math.nan):
+        with pytest.raises(ValueError, match=f"workers {workers!r} is not a number above 0"):
+            platform.cost(worker, 10.0, workers)
+    with pytest.raises(ValueError, match="busy_vcpus nan is not a finite number"):
+        platform.watts(worker, math.nan)
+
+
+def test_nobody_uses_more_than_the_limit_and_the_machine() -> None:
+    pod = Worker(1024, "x86_64", 1.0, CPU, 96)
+    assert Kubernetes().watts(pod, 64.0) == Kubernetes().watts(pod, 1.0)
+    large, whole = pod._replace(vcpus=500.0), pod._replace(vcpus=96.0)
+    for platform in (Kubernetes(price=Price(vcpu_hour=0.04)), FunctionSandbox()):
+        assert platform.vcpus(large) == 96.0
+        assert platform.watts(large, 1.0) == platform.watts(whole, 1.0)
+        assert platform.cost(large, 10.0) == platform.cost(whole, 10.0)
 
 
 def test_only_where_memory_buys_cpus_it_does() -> None:

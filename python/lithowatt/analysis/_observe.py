@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lithowatt._support.architectures import ARCHITECTURES, normalise_architecture
+from lithowatt._support.arguments import shown
 from lithowatt.analysis.platforms import (
     Platform,
     Price,
@@ -31,8 +32,8 @@ from lithowatt.analysis.platforms._platform import DEFAULT_REGION
 from lithowatt.errors import MalformedValueError, UnreadableFileError
 from lithowatt.estimate import QUALITIES
 from lithowatt.profiles._file import Configuration, Metrics, read_profile
-from lithowatt.profiles._given import Given, most_given
-from lithowatt.profiles._sidecar import read_sidecar
+from lithowatt.profiles._given import MOST_CPUS, Given, common_given, faults, within
+from lithowatt.profiles._sidecar import read_sidecar, sidecar_path
 
 Floats = npt.NDArray[np.float64]
 
@@ -173,7 +174,7 @@ def observe(
         if isinstance(profile, Mapping):
             read = {Configuration.of(key): metrics for key, metrics in profile.items()}
             named.append((f"profile {index + 1}", read))
-            sidecars.append(_Told(None, {}))
+            sidecars.append(_Told((), {}, Counter()))
         else:
             named.append((_short(profile), read_profile(profile)))
             sidecars.append(_sidecar(profile))
@@ -196,8 +197,11 @@ def observe(
             "(energy_definition): all are compared above idle (energy_marginal)"
         )
     for (name, data), architectures, told in zip(named, said, sidecars, strict=True):
-        ran_on = platform or with_price(_platform(data, told.backend), region, price)
-        skipped: Counter[str] = Counter()
+        ran_on = platform or with_price(_platform(data, told.backends), region, price)
+        skipped = Counter(told.notes)
+        if platform is None and len(told.backends) > 1:
+            names = ", ".join(sorted(told.backends))
+            skipped[f"its repetitions ran on several platforms ({names})"] += 1
         for key, metrics in data.items():
             found = wanted if override else architectures[key] or wanted
             if found is None:
@@ -205,7 +209,7 @@ def observe(
                     f"{name} does not say its architecture (column cpu_architecture): "
                     "pass x86_64 or arm64"
                 )
-            worker = _worker(key, metrics, found, told.given.get(key))
+            worker = _worker(key, metrics, found, told.given.get(key), skipped)
             observation = _observation(
                 key, metrics, worker, override, energy, name, skipped, ran_on
             )
@@ -249,35 +253,48 @@ class _Told(NamedTuple):
     """What a profile's sidecar tells.
 
     Attributes:
-        backend: Lithops' name of the one that most repetitions ran on.
-        given: What most workers of a configuration were given.
+        backends: Lithops' names of those that its repetitions ran on.
+        given: What the workers of a configuration were given.
+        notes: What it does not tell though it seems to, and how often.
     """
 
-    backend: str | None
+    backends: tuple[str, ...]
     given: Mapping[Configuration, Given]
+    notes: Counter[str]
 
 
 def _sidecar(path: str | os.PathLike[str]) -> _Told:
     """What the sidecar of a profile tells, nothing where there is none that can be read."""
     try:
         configurations = read_sidecar(path)["configurations"]
-    except (MalformedValueError, UnreadableFileError):
-        return _Told(None, {})
+    except (MalformedValueError, UnreadableFileError) as error:
+        # Profiles of others have none; one that is there and tells nothing is worth a note.
+        there = os.path.lexists(sidecar_path(path))
+        notes = {f"its sidecar is left out, {_fault(error)}": 1} if there else {}
+        return _Told((), {}, Counter(notes))
+    notes_of: Counter[str] = Counter()
     backends: Counter[str] = Counter()
     given: dict[Configuration, Given] = {}
     for key, column in configurations.items():
         records = [one for one in column if isinstance(one, dict)]
         backends.update(one["backend"] for one in records if isinstance(one.get("backend"), str))
-        most = most_given(records)
-        if most is not None:
-            given[Configuration.parse(key)] = most
-    return _Told(backends.most_common(1)[0][0] if backends else None, given)
+        notes_of.update(faults(records))
+        common = common_given(records)
+        if common is not None:
+            given[Configuration.parse(key)] = common
+    return _Told(tuple(backends), given, notes_of)
 
 
-def _platform(data: Mapping[Configuration, Metrics], backend: str | None) -> Platform:
+def _fault(error: Exception) -> str:
+    """A message on one line, the sidecar by its name alone."""
+    folder, separator, rest = str(error).partition(".energy")
+    return f"{os.path.basename(folder)}{separator}{rest}"[:200]  # noqa: PTH119
+
+
+def _platform(data: Mapping[Configuration, Metrics], backends: Sequence[str]) -> Platform:
     """Where a profile ran: by its sidecar, else by the column that lithowatt fills on AWS."""
-    if backend is not None:
-        return platform_of_backend(backend)
+    if backends:
+        return common_platform([platform_of_backend(one) for one in backends])
     columns = [metrics["aws_cpu"] for metrics in data.values() if "aws_cpu" in metrics]
     texts = [str(value).lower() for column in columns for row in column for value in row if value]
     if any("lambda:true" in text for text in texts) or not columns:
@@ -286,13 +303,22 @@ def _platform(data: Mapping[Configuration, Metrics], backend: str | None) -> Pla
     return platform_of_backend(UNNAMED)
 
 
-def _worker(key: Configuration, metrics: Metrics, architecture: str, given: Given | None) -> Worker:
+def _worker(
+    key: Configuration,
+    metrics: Metrics,
+    architecture: str,
+    given: Given | None,
+    skipped: Counter[str],
+) -> Worker:
     """What the workers of a configuration were given.
 
     The vCPUs of the key are not among it: FlexExecutor asks no backend for them.
     """
     names = _values(metrics, "cpu_name", str)
     threads = _values(metrics, "cpu_cores_logical", int)
+    for value in [value for value in threads if within(value, MOST_CPUS) is None]:
+        what = f"cpu_cores_logical {shown(value)} left out, not from 1 to {MOST_CPUS}"
+        skipped[what] += threads.pop(value)
     return Worker(
         memory_mb=float(key.memory_mb or (given and given.memory_mb) or 0.0),
         architecture=architecture,
@@ -526,7 +552,7 @@ def _cpu_reader(
         if guest is None:
             return None
         cpus = rows.get("cpu_cores_logical", index, positive=True)
-        if cpus is not None:
+        if cpus is not None and cpus.max() <= MOST_CPUS:
             return guest * cpus
         return None if visible_cpus is None else guest * visible_cpus
 

@@ -270,7 +270,10 @@ class PerformanceModel:
         values = self._fit.predict(points, phases=False)
         found = {name: float(column[0]) for name, column in values.items()}
         worker = self._fit.workers.like(memory_mb, architecture)
-        cost = self.platform.cost(worker, found["worker_time"], workers, rounded=False)
+        seconds = found["worker_time"]
+        cost = None
+        if math.isfinite(seconds):
+            cost = self.platform.cost(worker, seconds, workers, rounded=False)
         if cost is not None:
             found["cost"] = cost
         known = self._measured.get((workers, memory_mb, architecture)) if measured else None

@@ -170,7 +170,11 @@ def finite(value: Any) -> float | None:
     """A finite number as a float, `None` for anything else."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
-    return float(value) if math.isfinite(value) else None
+    try:
+        number = float(value)
+    except OverflowError:  # 10^400, which JSON can hold and a float cannot
+        return None
+    return number if math.isfinite(number) else None
 
 
 def plain_value(value: Any) -> Any:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from lithowatt._support.arguments import shown
+from lithowatt.estimate import number
+from lithowatt.profiles._given import MOST_CPUS, within
+from lithowatt.profiles._values import finite
 
 if TYPE_CHECKING:
     from lithowatt.estimate import Estimate
@@ -72,16 +76,47 @@ class Price:
 
     def __post_init__(self) -> None:
         for name in ("vcpu_hour", "gib_hour"):
-            if not _number(value := getattr(self, name)) or value < 0:
-                raise ValueError(f"{name} {value!r:.80} is not a number of USD, 0 or more")
+            value = finite(getattr(self, name))
+            if value is None or not 0 <= value <= _MOST_USD:
+                raise ValueError(
+                    f"{name} {shown(getattr(self, name))} is not a number of USD, 0 or more "
+                    f"and up to {_MOST_USD:g}"
+                )
         if self.vcpu_hour == 0 == self.gib_hour:
             raise ValueError("a price needs vcpu_hour or gib_hour above 0 USD; both are 0")
-        if self.vcpus is not None and not (_number(self.vcpus) and self.vcpus > 0):
-            raise ValueError(f"vcpus {self.vcpus!r:.80} is not a number above 0")
+        if self.vcpus is not None and within(self.vcpus, MOST_CPUS) is None:
+            raise ValueError(
+                f"vcpus {shown(self.vcpus)} is not a number above 0 and up to {MOST_CPUS}"
+            )
 
 
-def _number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+#: More than any hour of a vCPU or a GiB costs; products of it stay far from infinite.
+_MOST_USD = 1e9
+
+
+def check_billed(seconds: object, workers: object) -> None:
+    """Refuses what no platform can have a cost of.
+
+    Raises:
+        ValueError: Unless seconds are 0 or more and workers above 0.
+    """
+    lasted, count = number(seconds), number(workers)
+    if lasted is None or lasted < 0:
+        raise ValueError(f"seconds {shown(seconds)} is not a number of 0 or more")
+    if count is None or count <= 0:
+        raise ValueError(f"workers {shown(workers)} is not a number above 0")
+
+
+def busy_within(busy_vcpus: object, vcpus: float) -> float:
+    """Busy vCPUs of a worker, no fewer than 0 and no more than the vCPUs that it may use.
+
+    Raises:
+        ValueError: For what is no finite number.
+    """
+    busy = number(busy_vcpus)
+    if busy is None:
+        raise ValueError(f"busy_vcpus {shown(busy_vcpus)} is not a finite number")
+    return min(max(busy, 0.0), vcpus)
 
 
 class Platform(Protocol):
@@ -132,7 +167,11 @@ class Platform(Protocol):
     def watts(self, worker: Worker, busy_vcpus: float) -> Estimate | None:
         """Watts that one worker is charged with so many busy vCPUs, by the platform's `definition`.
 
-        Best estimate, low and high (95 %), and the model; ``None`` where `no_watts` says why.
+        Best estimate, low and high (95 %), and the model; ``None`` where `no_watts` says why. More
+        busy vCPUs than the worker may use count as all of these.
+
+        Raises:
+            ValueError: For busy vCPUs that are no finite number.
         """
 
     def no_watts(self, worker: Worker) -> str | None:
@@ -153,7 +192,8 @@ class Platform(Protocol):
             ``None`` where `no_price` says why.
 
         Raises:
-            ValueError: For a region whose prices are not known.
+            ValueError: For a region whose prices are not known, seconds that are no number of 0 or
+                more, and workers that are no number above 0.
         """
 
     def no_price(self, worker: Worker) -> str | None:

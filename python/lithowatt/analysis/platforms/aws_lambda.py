@@ -7,9 +7,16 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, ClassVar
 
 from lithowatt import _core
-from lithowatt.analysis.platforms._platform import DEFAULT_REGION, Share, Worker
+from lithowatt.analysis.platforms._platform import (
+    DEFAULT_REGION,
+    Share,
+    Worker,
+    busy_within,
+    check_billed,
+)
 from lithowatt.aws._lambda_cost import MEMORY_MB, lambda_cost, lambda_price
 from lithowatt.model._power import PowerModel
+from lithowatt.profiles._given import MOST_MEMORY_MB, within
 
 if TYPE_CHECKING:
     from lithowatt.estimate import Estimate
@@ -46,24 +53,34 @@ class AwsLambda:
     def memory_of(self, size: float) -> float:
         return size * _core.LAMBDA_MB_PER_VCPU
 
-    def vcpus(self, worker: Worker) -> float:
-        return _core.lambda_vcpus(worker.memory_mb)
+    def vcpus(self, worker: Worker) -> float | None:
+        memory = within(worker.memory_mb, MOST_MEMORY_MB)
+        return None if memory is None else _core.lambda_vcpus(memory)
 
-    def share(self, worker: Worker) -> Share:
-        return Share(_model(worker.architecture), self.vcpus(worker), worker.memory_mb / 1024)
+    def share(self, worker: Worker) -> Share | None:
+        vcpus = self.vcpus(worker)
+        if vcpus is None:
+            return None
+        return Share(_model(worker.architecture), vcpus, worker.memory_mb / 1024)
 
-    def watts(self, worker: Worker, busy_vcpus: float) -> Estimate:
+    def watts(self, worker: Worker, busy_vcpus: float) -> Estimate | None:
+        share = self.share(worker)
+        if share is None:
+            return None
         # Over a whole call a guest cannot use more than its memory buys, though a profile that
         # lithowatt did not write may state more.
-        model, vcpus, gib = self.share(worker)
-        return model.share_watts(vcpus, min(max(busy_vcpus, 0.0), vcpus), gib).total
+        busy = busy_within(busy_vcpus, share.vcpus)
+        return share.model.share_watts(share.vcpus, busy, share.memory_gib).total
 
     def no_watts(self, worker: Worker) -> str | None:
-        return None
+        return None if self.vcpus(worker) is not None else _NO_MEMORY
 
     def cost(
         self, worker: Worker, seconds: float, workers: float = 1, rounded: bool = True
-    ) -> float:
+    ) -> float | None:
+        check_billed(seconds, workers)
+        if self.no_price(worker) is not None:
+            return None
         memory, architecture = worker.memory_mb, worker.architecture
         if rounded:
             each = seconds / workers
@@ -72,7 +89,10 @@ class AwsLambda:
         return seconds * memory / 1024 * price.gb_second + workers * price.request
 
     def no_price(self, worker: Worker) -> str | None:
-        return None
+        return None if self.vcpus(worker) is not None else _NO_MEMORY
+
+
+_NO_MEMORY = "the profiles do not say how much memory a worker had, which buys its vCPUs"
 
 
 @lru_cache(maxsize=8)

@@ -10,8 +10,15 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, ClassVar
 
 from lithowatt import _core
-from lithowatt.analysis.platforms._platform import Price, Share, Worker
+from lithowatt.analysis.platforms._platform import (
+    Price,
+    Share,
+    Worker,
+    busy_within,
+    check_billed,
+)
 from lithowatt.model._power import PowerModel
+from lithowatt.profiles._given import MOST_CPUS, MOST_MEMORY_MB, within
 
 if TYPE_CHECKING:
     from lithowatt.estimate import Estimate
@@ -53,36 +60,41 @@ class Server:
         return size * 1024
 
     def vcpus(self, worker: Worker) -> float | None:
-        return worker.vcpus
+        limit, machine = _cpus(worker.vcpus), _cpus(worker.logical_cpus)
+        # A limit above the machine limits nothing.
+        return limit if limit is None or machine is None else min(limit, machine)
 
     def share(self, worker: Worker) -> Share | None:
-        vcpus = worker.vcpus or worker.logical_cpus
-        if worker.cpu_name is None or not vcpus:
+        machine = _cpus(worker.logical_cpus)
+        vcpus = self.vcpus(worker) or machine
+        if not worker.cpu_name or vcpus is None:
             return None
-        model = _model(worker.cpu_name, worker.logical_cpus)
-        return Share(model, float(vcpus), worker.memory_mb / 1024)
+        model = _model(worker.cpu_name, None if machine is None else int(machine))
+        return Share(model, vcpus, (_memory(worker) or 0.0) / 1024)
 
     def watts(self, worker: Worker, busy_vcpus: float) -> Estimate | None:
         share = self.share(worker)
         if share is None:
             return None
-        power = share.model.share_watts(share.vcpus, max(busy_vcpus, 0.0), share.memory_gib)
+        busy = busy_within(busy_vcpus, share.vcpus)
+        power = share.model.share_watts(share.vcpus, busy, share.memory_gib)
         return power.total if self.definition == "amortised" else power.active
 
     def no_watts(self, worker: Worker) -> str | None:
         if self.share(worker) is not None:
             return None
-        if worker.cpu_name is None:
+        if not worker.cpu_name:
             return "the profiles name no processor (cpu_name), which the power model needs"
         return "the profiles tell no CPUs (cpu_cores_logical), which the power model needs"
 
     def cost(
         self, worker: Worker, seconds: float, workers: float = 1, rounded: bool = True
     ) -> float | None:
+        check_billed(seconds, workers)
         if self.price is None or self.no_price(worker) is not None:
             return None
-        vcpus = self.price.vcpus or worker.vcpus or 0.0
-        hourly = vcpus * self.price.vcpu_hour + worker.memory_mb / 1024 * self.price.gib_hour
+        vcpus, memory = self.price.vcpus or self.vcpus(worker) or 0.0, _memory(worker) or 0.0
+        hourly = vcpus * self.price.vcpu_hour + memory / 1024 * self.price.gib_hour
         return seconds / 3600 * hourly
 
     def no_price(self, worker: Worker) -> str | None:
@@ -91,9 +103,9 @@ class Server:
                 f"dollars are known of AWS Lambda only, and the profiles ran elsewhere "
                 f"({self.name}): give the price of a vCPU-hour and of a GiB-hour"
             )
-        if self.price.vcpu_hour > 0 and (self.price.vcpus or worker.vcpus) is None:
+        if self.price.vcpu_hour > 0 and (self.price.vcpus or self.vcpus(worker)) is None:
             return "the profiles do not record the vCPUs of a worker: give their number"
-        if self.price.gib_hour > 0 and worker.memory_mb <= 0:
+        if self.price.gib_hour > 0 and _memory(worker) is None:
             return "the profiles do not say how much memory a worker had"
         return None
 
@@ -164,7 +176,18 @@ class Several(Server):
 
 def several(names: Iterable[str]) -> Several:
     """The platform of observations of these platforms."""
-    return Several(", ".join(sorted(set(names))))
+    # One of them may be several itself.
+    return Several(", ".join(sorted({part for name in names for part in name.split(", ")})))
+
+
+def _cpus(value: object) -> float | None:
+    """A number of CPUs that a machine or a limit can have; ``None``: not known."""
+    return within(value, MOST_CPUS)
+
+
+def _memory(worker: Worker) -> float | None:
+    """Memory of a worker, MiB; ``None``: not known, or none was asked for."""
+    return within(worker.memory_mb, MOST_MEMORY_MB)
 
 
 @lru_cache(maxsize=32)
