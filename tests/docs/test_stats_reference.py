@@ -326,3 +326,9 @@ def test_a_key_that_there_is_not_has_suggestions(capsys: pytest.CaptureFixture[s
     code, out, err = explained(capsys, "qqqq", "--json")
     assert (code, out) == (2, "")
     assert "lithowatt explain lists all" in err
+
+
+def test_a_key_that_there_is_not_is_shown_in_short(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = explained(capsys, "y" * 100_000)
+    assert (code, out) == (2, "")
+    assert "got 'yyyy" in err and "yyy…':" in err and len(err) < 200

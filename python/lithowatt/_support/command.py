@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import io
 import os
 import re
 import select
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING
 from lithowatt.errors import LithowattError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from types import FrameType, TracebackType
     from typing import TextIO
 
@@ -30,6 +31,30 @@ _OUTPUT_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBAD
 """What a write to standard output fails with, but for a reader who has gone."""
 
 
+@contextlib.contextmanager
+def writable() -> Iterator[None]:
+    r"""Whatever a command prints can be written, whatever the encoding of the terminal or file.
+
+    A character that the encoding does not have becomes an escape (``÷`` is ``\xf7`` in ASCII), as
+    Python has it on standard error anyway. Afterwards the streams are as they were: a program may
+    have called the command.
+    """
+    before = []
+    # What cannot be flushed, or is closed, is the command's to report.
+    unusable = contextlib.suppress(OSError, ValueError)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.errors in ("strict", "surrogateescape"):
+            before.append((stream, stream.errors))
+            with unusable:
+                stream.reconfigure(errors="backslashreplace")
+    try:
+        yield
+    finally:
+        for stream, errors in before:
+            with unusable:
+                stream.reconfigure(errors=errors)
+
+
 def guarded(run: Callable[[], int]) -> int:
     """Runs a command; its exit code, whatever its output and its errors are written to.
 
@@ -40,12 +65,19 @@ def guarded(run: Callable[[], int]) -> int:
     | whoever read the output had enough (a closed pipe) | the command's, 0 where it had not ended |
     | Ctrl-C | 130 |
 
+    A character that the output's encoding does not have is written as an escape (`writable`).
+
     The interpreter has nothing left to write when this returns. It would complain of a full disk
     or a closed pipe once more at its exit, and replace the exit code by 120.
 
     Raises:
         SystemExit: Where the command raised it: argparse, after its help or a bad argument.
     """
+    with writable():
+        return _guarded(run)
+
+
+def _guarded(run: Callable[[], int]) -> int:
     code, left = 0, False
     try:
         try:

@@ -43,3 +43,12 @@ def printable(text: str) -> str:
         c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode("ascii")
         for c in text
     )
+
+
+def shortened(text: str, most: int = 80) -> str:
+    """What somebody gave, for a message: at most so many characters, `…` for what is left out.
+
+    >>> shortened("energy_" + "y" * 1000, 12)
+    'energy_yyyy…'
+    """
+    return text if len(text) <= most else f"{text[: most - 1]}…"

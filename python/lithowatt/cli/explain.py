@@ -7,6 +7,7 @@ import textwrap
 from typing import TYPE_CHECKING, Any
 
 from lithowatt._support.command import FAILED, complain
+from lithowatt._support.text import shortened
 
 if TYPE_CHECKING:
     import argparse
@@ -48,12 +49,12 @@ def explain(arguments: argparse.Namespace) -> int:
             unknown = True
             like = near(key)
             hint = f"did you mean {' or '.join(like)}?" if like else "lithowatt explain lists all"
-            complain(f"expected a key of the stats, got {key!r}: {hint}")
+            complain(f"expected a key of the stats, got {shortened(key)!r}: {hint}")
         rows.update(dict.fromkeys(found))
     shown = tuple(rows) if arguments.keys else table()
     if arguments.json:
         if shown or not unknown:
-            print(json.dumps([_plain(row) for row in shown], indent=2, ensure_ascii=False))
+            print(json.dumps([_plain(row) for row in shown], indent=2))
     elif arguments.keys:
         print("\n\n".join(_one(row) for row in shown), end="\n" if shown else "")
     else:
