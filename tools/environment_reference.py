@@ -24,7 +24,9 @@ HEAD = """\
 # Environment variables
 
 lithowatt reads these when a meter is made. An option that is given in Python or on the command
-line wins. `lithowatt doctor` names a variable that begins with `LITHOWATT_` and is none of these.
+line wins. `lithowatt doctor` names each value that is refused or ignored, with what is accepted. It
+also names a variable that begins with `LITHOWATT_` and is none of these, or that is spelt nearly as
+one of these that begin with `ENERGY_`.
 """
 
 

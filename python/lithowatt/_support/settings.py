@@ -101,7 +101,9 @@ SETTINGS: dict[str, tuple[tuple[str, str, str], ...]] = {
     ),
 }
 
-PREFIX = "LITHOWATT_"
+#: What the names of settings begin with, and how much the rest of a name has to be like that of a
+#: setting to be taken for it. Other programs have variables of the second kind.
+PREFIXES = {"LITHOWATT_": 0.0, "ENERGY_": 0.85}
 
 
 def enabled(environment: Mapping[str, str] = os.environ) -> bool:
@@ -113,19 +115,31 @@ def enabled(environment: Mapping[str, str] = os.environ) -> bool:
 
 
 def misspelt(environment: Mapping[str, str] = os.environ) -> list[str]:
-    """A sentence for each variable that bears our prefix and is no setting.
+    """A sentence for each variable that was meant for us, as it seems, and is no setting: any that
+    begins with `LITHOWATT_`, and one that begins with `ENERGY_` where it is nearly a setting.
 
     Example:
-        >>> misspelt({"LITHOWATT_IDLE_WATT": "12"})
+        >>> misspelt({"LITHOWATT_IDLE_WATT": "12", "ENERGY_PRICE": "0.3"})
         ['LITHOWATT_IDLE_WATT is set, and no setting has this name: LITHOWATT_IDLE_WATTS?']
     """
-    import difflib  # not at the top: 20 ms, and workers import this module
-
     names = [name for group in SETTINGS.values() for name, _, _ in group]
     found = []
-    for name in sorted(environment):
-        if name.startswith(PREFIX) and name not in names:
-            near = difflib.get_close_matches(name, names, n=1)
+    for name in sorted(set(environment).difference(names)):
+        prefix = next((prefix for prefix in PREFIXES if name.startswith(prefix)), None)
+        if prefix is None:
+            continue
+        near = _near(name, prefix, names)
+        if near or PREFIXES[prefix] == 0:
             hint = f": {near[0]}?" if near else ""
             found.append(f"{name} is set, and no setting has this name{hint}")
     return found
+
+
+def _near(name: str, prefix: str, names: list[str]) -> list[str]:
+    """The setting that a name is nearest to, if any is near."""
+    import difflib  # not at the top: 20 ms, and workers import this module
+
+    ours = [one.removeprefix(prefix) for one in names if one.startswith(prefix)]
+    least = max(PREFIXES[prefix], 0.6)
+    near = difflib.get_close_matches(name.removeprefix(prefix), ours, n=1, cutoff=least)
+    return [prefix + one for one in near]

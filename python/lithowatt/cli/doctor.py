@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from lithowatt import _core
 from lithowatt._support.command import complain, runnable
-from lithowatt._support.settings import misspelt
 from lithowatt._support.text import format_number
+from lithowatt.cli._problems import problems
 from lithowatt.errors import LithowattError, UnavailableError
 from lithowatt.model._calibrate import SYSTEM_PATH, counter_fix, curve_line
 
@@ -78,7 +78,7 @@ def doctor(arguments: argparse.Namespace) -> int:
             "here": _surroundings(root),
             "methods": findings,
             "calibration": _calibration(),
-            "problems": misspelt(),
+            "problems": problems(root),
             "verdict": verdict(findings),
         }
         print(json.dumps(report, indent=2))
@@ -174,7 +174,7 @@ def _print(findings: list[dict[str, Any]], root: str | None, verbose: bool) -> N
     counted = any(f["available"] for f in findings if f["method"] in ("rapl", "perf"))
     print(f"idle power: {_idle_line(calibration, counted)}")
     print(f"power curve: {curve_line(calibration, root, findings)}")
-    for problem in misspelt():
+    for problem in problems(root):
         print(f"warning: {problem}")
 
 
