@@ -22,11 +22,13 @@ from lithowatt.analysis.platforms import (
     Platform,
     Price,
     Server,
+    Share,
     Worker,
     platform_named,
 )
 from lithowatt.cli import main
 from lithowatt.errors import UnreadableFileError
+from lithowatt.estimate import Estimate
 from lithowatt.flexecutor import FunctionTimes, _patch
 from lithowatt.flexecutor import _profile as profile_files
 from lithowatt.flexecutor._given import given_of
@@ -537,6 +539,145 @@ def test_nobody_uses_more_than_the_limit_and_the_machine() -> None:
         assert platform.vcpus(large) == 96.0
         assert platform.watts(large, 1.0) == platform.watts(whole, 1.0)
         assert platform.cost(large, 10.0) == platform.cost(whole, 10.0)
+
+
+def test_a_limit_that_nobody_recorded_widens_the_band(tmp_path: Path) -> None:
+    file = write(tmp_path, "k8s", joules=False)
+    known = PerformanceModel(file)
+    assert not any("how many CPUs" in note for note in known.warnings)
+    unknown = PerformanceModel(changed(file, record=lambda one, _: one.pop("given")))
+    (note,) = (note for note in unknown.warnings if "how many CPUs" in note)
+    assert "all CPUs of the machine (96), with a band from one CPU on" in note
+    energy = unknown.predict(1, 16384).energy
+    assert energy is not None
+    worker = unknown.observations[0].worker
+    for limit in (2, 4, 8, 32, 96):
+        given = {"given": {"cpus": limit}}
+        changed(file, record=lambda one, _, given=given: one.update(given))  # type: ignore[misc]
+        model = PerformanceModel(file)
+        limited = model.predict(1, 16384).energy
+        assert limited is not None
+        # Whatever the limit is, its band is inside, but for the fit of times on both sides.
+        assert energy.low <= limited.low * 1.001 and limited.high <= energy.high * 1.001
+    # The best estimate is that of the machine, and a limit below the busy CPUs cannot be.
+    assert energy.value == pytest.approx(limited.value)
+    for platform in (Server(), Kubernetes(), FunctionSandbox()):
+        found = platform.watts(worker, 2.0)
+        bands = [platform.watts(worker._replace(vcpus=limit), 2.0) for limit in (2.0, 8.0, 96.0)]
+        assert found is not None and found.value == bands[-1].value  # type: ignore[union-attr]
+        assert found.low == min(one.low for one in bands if one is not None)
+        assert found.high == max(one.high for one in bands if one is not None)
+    # Nothing limits a process on the client's own machine.
+    assert Localhost().watts(worker, 2.0) == Localhost().watts(worker._replace(vcpus=96.0), 2.0)
+
+
+def test_a_price_that_tells_no_dollars_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = changed(write(tmp_path, "k8s"), record=lambda one, _: one.pop("given"))
+    assert main(["profile", "recommend", str(file), "--vcpu-hour", "0.04"]) == 0
+    out = capsys.readouterr().out
+    assert "there is no price" not in out
+    assert "the price that was given tells no dollars (the profiles do not record the vCPUs" in out
+
+
+def test_options_of_the_command_are_named_as_options(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = str(write(tmp_path, "k8s"))
+    for more in ((), ("--gib-hour", "0.01")):
+        assert main(["profile", "recommend", file, "--vcpus", "2", *more]) == 2
+        assert capsys.readouterr().err.startswith("lithowatt: --vcpus needs --vcpu-hour")
+    assert main(["profile", "recommend", file, "--region", "mars-1"]) == 2
+    assert "no price for region 'mars-1'" in capsys.readouterr().err
+    assert main(["profile", "recommend", file, "--region", "eu-west-1"]) == 0
+    assert "region eu-west-1 has no effect on k8s" in capsys.readouterr().out
+
+
+def test_memory_that_nobody_asked_for_is_shown(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = str(write(tmp_path, "k8s", memories=(0,)))
+    assert main(["profile", "recommend", file]) == 0
+    assert " 0 (512 given) " in capsys.readouterr().out
+    assert main(["profile", "recommend", file, "--json"]) == 0
+    best = json.loads(capsys.readouterr().out)["best"]
+    assert (best["memory_mb"], best["memory_given_mb"]) == (0, 512)
+
+
+@pytest.mark.parametrize("wrong", [5, Kubernetes, b"k8s", object()])
+def test_what_is_no_platform_is_named(tmp_path: Path, wrong: Any) -> None:
+    with pytest.raises(TypeError, match="platform must be a Platform or one of aws-lambda"):
+        PerformanceModel(write(tmp_path, "k8s"), platform=wrong)
+
+
+@pytest.mark.parametrize("wrong", [5, (0.04, 0.005), {}, "0.04", 0])
+def test_what_is_no_price_is_named(tmp_path: Path, wrong: Any) -> None:
+    with pytest.raises(TypeError, match=r"price must be a lithowatt.analysis.platforms.Price, not"):
+        PerformanceModel(write(tmp_path, "k8s"), price=wrong)
+
+
+class Own:
+    """A platform of a user's, with the cost that it is told to have."""
+
+    name, region, definition = "own", None, "marginal"
+    memory_mb, most_vcpus, visible_cpus = (0.0, 1e9), None, None
+
+    def __init__(self, dollars: Any) -> None:
+        self.dollars = dollars
+
+    def size(self, memory_mb: float) -> float:
+        return max(memory_mb, 1) / 1024
+
+    def memory_of(self, size: float) -> float:
+        return size * 1024
+
+    def vcpus(self, worker: Worker) -> float | None:
+        return 2.0
+
+    def share(self, worker: Worker) -> Share | None:
+        return None
+
+    def watts(self, worker: Worker, busy_vcpus: float) -> Estimate | None:
+        return None
+
+    def no_watts(self, worker: Worker) -> str | None:
+        return "no power"
+
+    def cost(
+        self, worker: Worker, seconds: float, workers: float = 1, rounded: bool = True
+    ) -> float | None:
+        return self.dollars  # type: ignore[no-any-return]
+
+    def no_price(self, worker: Worker) -> str | None:
+        return None
+
+
+def test_a_platform_of_the_users(tmp_path: Path) -> None:
+    file = write(tmp_path, "k8s")
+    cost = PerformanceModel(file, platform=Own(1.5)).predict(2, 16384).cost
+    assert cost is not None and cost.value == 1.5
+    with pytest.raises(ValueError, match="platform own answers its cost itself: it takes no price"):
+        PerformanceModel(file, platform=Own(1.5), price=Price(vcpu_hour=0.04))
+    for wrong in (None, -1.0, math.nan, math.inf, "1"):
+        model = PerformanceModel(file, platform=Own(wrong))
+        one = model.predict(2, 16384)
+        assert one.cost is None and one.cost_reason is not None
+        assert "own has no cost that is a number of USD, 0 or more" in one.cost_reason
+        assert "cost" not in model.estimates(2, 16384, "x86_64")
+        with pytest.raises(ValueError, match="own has no cost"):
+            recommend(model, minimise="cost")
+
+
+def test_what_is_no_memory_is_named(tmp_path: Path) -> None:
+    file = write(tmp_path, "k8s")
+    model = PerformanceModel(file)
+    for wrong in ("16384", math.nan, 1e300, -1, None):
+        with pytest.raises(ValueError, match="is not a number of MB, 0 or more"):
+            model.predict(2, wrong, extrapolate=True)  # type: ignore[arg-type]
+    for words in (["1"], "1", [None]):
+        with pytest.raises(ValueError, match=r"memory .* is no number and no list of numbers"):
+            recommend(model, memory=words, extrapolate=True)  # type: ignore[arg-type]
 
 
 def test_only_where_memory_buys_cpus_it_does() -> None:

@@ -23,12 +23,15 @@ from lithowatt.analysis.platforms import (
     Platform,
     Price,
     Worker,
+    check_price,
+    checked_platform,
     common_platform,
     platform_named,
     platform_of_backend,
     with_price,
 )
 from lithowatt.analysis.platforms._platform import DEFAULT_REGION
+from lithowatt.aws._lambda_cost import lambda_price
 from lithowatt.errors import MalformedValueError, UnreadableFileError
 from lithowatt.estimate import QUALITIES
 from lithowatt.profiles._file import Configuration, Metrics, read_profile
@@ -159,12 +162,19 @@ def observe(
 
     Raises:
         UnreadableFileError, MalformedValueError: From reading, or where there is nothing to use.
-        ValueError: For an unknown architecture or platform, or a price where a table has it.
+        ValueError: For an unknown architecture, platform or region, or a price where a table or
+            the platform itself has it.
+        TypeError: For what is no platform or no price.
     """
+    check_price(price)
+    if region != DEFAULT_REGION:
+        lambda_price("x86_64", region)  # or an error that names the known ones
     if isinstance(platform, str):
         platform = platform_named(platform, region, price)
-    elif platform is not None and price is not None:
-        platform = with_price(platform, region, price)
+    elif platform is not None:
+        platform = checked_platform(platform)
+        if price is not None:
+            platform = with_price(platform, region, price)
     wanted = None if architecture is None else normalise_architecture(architecture)
     single = isinstance(profiles, (str, os.PathLike, Mapping))
     listed: list[Any] = [profiles] if single else list(profiles)  # type: ignore[arg-type]

@@ -22,10 +22,11 @@ from lithowatt.analysis._observe import (
     platform_of,
 )
 from lithowatt.analysis._prediction import Band, HeldOut, Prediction
-from lithowatt.analysis.platforms import AwsLambda, Platform, Price
+from lithowatt.analysis.platforms import AwsLambda, Platform, Price, Worker
 from lithowatt.analysis.platforms._platform import DEFAULT_REGION
 from lithowatt.errors import MalformedValueError
-from lithowatt.estimate import QUALITIES
+from lithowatt.estimate import QUALITIES, number
+from lithowatt.profiles._given import MOST_MEMORY_MB
 from lithowatt.profiles._measured import Measured, measured_joules
 
 
@@ -54,7 +55,8 @@ class PerformanceModel:
     Raises:
         UnreadableFileError, MalformedValueError: From reading the profiles.
         ValueError: For an architecture, region or platform that is not known, or a price where a
-            table has it.
+            table or the platform itself has it.
+        TypeError: For what is no platform or no price.
 
     Example:
         >>> from lithowatt.profiles import PerformanceModel
@@ -81,10 +83,18 @@ class PerformanceModel:
         self.warnings = observed.warnings
         self._prepare(observed.observations)
         if self.platform.most_vcpus is None:
-            price_is = "there is no price" if self.no_price else "the price is the one given"
+            given = price or getattr(self.platform, "price", None)
+            if self.no_price is None:
+                price_is = "the price is the one given"
+            elif given is None:
+                price_is = "there is no price"
+            else:
+                price_is = f"the price that was given tells no dollars ({self.no_price})"
             self.warnings.append(
                 f"ran on {self.platform.name}: {price_is}, and memory is not taken to buy vCPUs"
             )
+        if region != DEFAULT_REGION and self.region is None:
+            self.warnings.append(f"region {region} has no effect on {self.platform.name}")
 
     @classmethod
     def of(cls, observations: Sequence[Observation]) -> PerformanceModel:
@@ -118,9 +128,27 @@ class PerformanceModel:
             self.warnings.append(
                 f"configurations without joules: {missing}; their energy rests on the others'"
             )
+        self._tell_limits()
         if len(self._places) < FEW:
             self.warnings.append(
                 f"only {len(self._places)} profiled configuration(s): bands are guesses"
+            )
+
+    def _tell_limits(self) -> None:
+        """Tells where modelled joules rest on CPUs that nobody recorded."""
+        modelled = self._fit.modelled - self._fit.own_joules.keys()
+        shares = (
+            self.platform.share(one.worker)
+            for one in self.observations
+            if one.architecture in modelled
+        )
+        unsure = [one for one in shares if one is not None and one.least_vcpus is not None]
+        if unsure:
+            vcpus = ", ".join(f"{count:g}" for count in sorted({one.vcpus for one in unsure}))
+            self.warnings.append(
+                f"configurations that do not record how many CPUs a worker may use: {len(unsure)}; "
+                f"their joules are modelled for all CPUs of the machine ({vcpus}), with a band "
+                "from one CPU on"
             )
 
     @property
@@ -271,9 +299,7 @@ class PerformanceModel:
         found = {name: float(column[0]) for name, column in values.items()}
         worker = self._fit.workers.like(memory_mb, architecture)
         seconds = found["worker_time"]
-        cost = None
-        if math.isfinite(seconds):
-            cost = self.platform.cost(worker, seconds, workers, rounded=False)
+        cost = self._cost(worker, seconds, workers, rounded=False)
         if cost is not None:
             found["cost"] = cost
         known = self._measured.get((workers, memory_mb, architecture)) if measured else None
@@ -298,12 +324,15 @@ class PerformanceModel:
             found = normalise_architecture(architecture)
             if found not in known:
                 raise ValueError(f"no profile of {found}, only of {', '.join(known)}")
-        memory = float(memory_mb)
+        memory = number(memory_mb)
         least, most = self.platform.memory_mb
-        if math.isfinite(most) and not least <= memory <= most:
+        if math.isfinite(most) and (memory is None or not least <= memory <= most):
             raise ValueError(f"memory {memory_mb!r:.80} is not from {least:g} to {most:g} MB")
-        if not least <= memory < math.inf:
-            raise ValueError(f"memory {memory_mb!r:.80} is not a number of MB, {least:g} or more")
+        if memory is None or not least <= memory <= MOST_MEMORY_MB:
+            raise ValueError(
+                f"memory {memory_mb!r:.80} is not a number of MB, {least:g} or more "
+                f"and up to {MOST_MEMORY_MB:g}"
+            )
         between = self.workers(memory, found)
         inside = between is not None and between[0] <= workers <= between[1]
         if not inside and not extrapolate:
@@ -329,7 +358,7 @@ class PerformanceModel:
             return Band(value, value / grown, value * grown)
 
         given = self._fit.workers.like(memory, architecture)
-        dollars = self.platform.cost(given, values["worker_time"], workers)
+        dollars = self._cost(given, values["worker_time"], workers)
         energy = fit = edp = None
         if "energy" in values and math.isfinite(values["energy"]):
             low, high = (values[name] / values["energy"] for name in ("energy_low", "energy_high"))
@@ -364,7 +393,8 @@ class PerformanceModel:
             profiled=(workers, memory, architecture) in self._places,
             inside=inside,
             vcpus=self.platform.vcpus(given),
-            cost_reason=None if dollars is not None else self.platform.no_price(given),
+            cost_reason=None if dollars is not None else self._no_cost(given),
+            memory_given_mb=given.memory_mb if memory == 0 < given.memory_mb else None,
             energy_reason=None if energy is not None else self._no_energy(architecture),
         )
 
@@ -442,7 +472,21 @@ class PerformanceModel:
     def actual_cost(self, observation: Observation) -> float | None:
         """Dollars of a profiled configuration, from its mean worker time; `no_price` without."""
         seconds = observation.figures["worker_time"].mean
-        return self.platform.cost(observation.worker, seconds, observation.workers)
+        return self._cost(observation.worker, seconds, observation.workers)
+
+    def _cost(
+        self, worker: Worker, seconds: float, workers: float, rounded: bool = True
+    ) -> float | None:
+        """Dollars by the platform; ``None`` where it has none, or none that can be."""
+        if not 0 <= seconds < math.inf:
+            return None
+        cost = number(self.platform.cost(worker, seconds, workers, rounded=rounded))
+        return cost if cost is not None and cost >= 0 else None
+
+    def _no_cost(self, worker: Worker) -> str:
+        """Why `_cost` has no dollars of such a worker."""
+        said = self.platform.no_price(worker)
+        return said or f"{self.platform.name} has no cost that is a number of USD, 0 or more"
 
 
 NO_ENERGY = (

@@ -41,6 +41,8 @@ class Prediction:
             ``None`` where it records none.
         cost_reason: Why there is no cost; ``None`` with one.
         energy_reason: Why there is no energy; ``None`` with it.
+        memory_given_mb: Memory that a worker has where none was asked for, MB; ``None`` where some
+            was, or where the profiles do not tell.
     """
 
     workers: int
@@ -60,6 +62,7 @@ class Prediction:
     vcpus: float | None = None
     cost_reason: str | None = None
     energy_reason: str | None = None
+    memory_given_mb: float | None = None
 
 
 class HeldOut(NamedTuple):

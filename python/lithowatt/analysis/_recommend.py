@@ -13,6 +13,7 @@ from lithowatt.analysis._predict import NO_ENERGY, PerformanceModel
 from lithowatt.analysis._prediction import Band, Prediction
 from lithowatt.analysis.platforms import Platform, Price
 from lithowatt.analysis.platforms._platform import DEFAULT_REGION
+from lithowatt.estimate import number
 
 #: What can be minimised.
 OBJECTIVES = ("energy", "cost", "edp", "time")
@@ -142,6 +143,10 @@ def recommend(
     predictions = [p for p in predictions if p.architecture not in left_out]
     if not predictions:
         raise ValueError(NO_ENERGY)
+    if minimise == "cost" or "cost" in bounds:
+        without = [one.cost_reason for one in predictions if one.cost is None]
+        if len(without) == len(predictions):
+            raise ValueError(without[0])
     predictions.sort(key=lambda p: (_objective(p, minimise), p.workers, p.memory_mb))
     ranked = tuple(p for p in predictions if _violation(p, bounds) <= 0)
     closest = reason = None
@@ -213,7 +218,7 @@ def _candidates(
 
 def _listed(values: object, name: str) -> list[Any]:
     listed = list(values) if isinstance(values, Iterable) else [values]
-    if not listed or isinstance(values, str):
+    if not listed or isinstance(values, str) or any(number(one) is None for one in listed):
         raise ValueError(f"{name} {values!r:.80} is no number and no list of numbers")
     return sorted(set(listed))
 

@@ -169,6 +169,8 @@ def _price(arguments: argparse.Namespace) -> Price | None:
     given = (arguments.vcpu_hour, arguments.gib_hour, arguments.vcpus)
     if given == (None, None, None):
         return None
+    if arguments.vcpus is not None and arguments.vcpu_hour is None:
+        raise ValueError("--vcpus needs --vcpu-hour: it is what that price is multiplied with")
     return Price(arguments.vcpu_hour or 0.0, arguments.gib_hour or 0.0, arguments.vcpus)
 
 
@@ -196,7 +198,7 @@ def _print(model: PerformanceModel, found: Recommendation, top: int) -> None:
         rows.append(
             (
                 str(one.workers),
-                f"{one.memory_mb:g}",
+                _memory(one),
                 one.architecture,
                 _cell(one.time),
                 _cell(one.cpu_seconds),
@@ -221,6 +223,11 @@ def _print(model: PerformanceModel, found: Recommendation, top: int) -> None:
     print(f"learned from {len(model.observations)} configurations: {model.structure}")
     for warning in found.warnings:
         print(f"note: {warning}")
+
+
+def _memory(one: Prediction) -> str:
+    asked = f"{one.memory_mb:g}"
+    return asked if one.memory_given_mb is None else f"{asked} ({one.memory_given_mb:g} given)"
 
 
 def _cell(band: Band | None) -> str:
@@ -316,6 +323,7 @@ def _prediction(one: Prediction | None) -> dict[str, Any] | None:
     return {
         "workers": one.workers,
         "memory_mb": one.memory_mb,
+        "memory_given_mb": one.memory_given_mb,
         "vcpus": one.vcpus,
         "architecture": one.architecture,
         "source": "profiled" if one.profiled else "predicted" if one.inside else "extrapolated",

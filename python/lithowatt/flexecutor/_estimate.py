@@ -85,9 +85,10 @@ def estimate(times: Any, stats: Mapping[str, Any], place: Place) -> dict[str, An
         return {}
     busy_seconds = min(phases[1] or seconds, seconds)
     platform = _platform(place)
-    model, vcpus, gib = _share(place, platform)
+    share = _share(place, platform)
     rest, one, full = (
-        model.share_watts(vcpus, busy, gib) for busy in (0.0, min(1.0, vcpus), vcpus)
+        share.model.share_watts(share.vcpus, busy, share.memory_gib)
+        for busy in (0.0, min(1.0, share.vcpus), share.vcpus)
     )
     active = one.active.value * busy_seconds
     amortised = rest.total.value * seconds + active

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
+from typing import cast
 
+from lithowatt._support.arguments import shown
 from lithowatt.analysis.platforms._platform import (
     DEFAULT_REGION,
     Platform,
@@ -98,7 +100,7 @@ def with_price(platform: Platform, region: str, price: Price | None) -> Platform
     """The same platform with the prices of a region, or with a price of the user's.
 
     Raises:
-        ValueError: For a price of a platform whose prices are in a table.
+        ValueError: For a price of a platform whose prices are in a table, or that has its own.
     """
     if isinstance(platform, AwsLambda):
         if price is not None:
@@ -107,9 +109,36 @@ def with_price(platform: Platform, region: str, price: Price | None) -> Platform
                 "and GiB-hour is for other platforms"
             )
         return replace(platform, region=region)
-    if price is not None and isinstance(platform, Server):
+    if price is None:
+        return platform
+    if isinstance(platform, Server):
         return replace(platform, price=price)
-    return platform
+    raise ValueError(f"platform {platform.name} answers its cost itself: it takes no price")
+
+
+def checked_platform(platform: object) -> Platform:
+    """What was given as a platform, where it can answer as one.
+
+    Raises:
+        TypeError: For a class, and for an object without one of the names of `Platform`.
+    """
+    names = [name for name in (*vars(Platform), *Platform.__annotations__) if name[0] != "_"]
+    missing = [name for name in names if not hasattr(platform, name)]
+    if isinstance(platform, type) or missing:
+        raise TypeError(
+            f"platform must be a Platform or one of {', '.join(PLATFORMS)}, not {shown(platform)}"
+        )
+    return cast("Platform", platform)
+
+
+def check_price(price: object) -> None:
+    """Refuses what is no price.
+
+    Raises:
+        TypeError: For what is neither a `Price` nor ``None``.
+    """
+    if price is not None and not isinstance(price, Price):
+        raise TypeError(f"price must be a lithowatt.analysis.platforms.Price, not {shown(price)}")
 
 
 def common_platform(platforms: Iterable[Platform]) -> Platform:

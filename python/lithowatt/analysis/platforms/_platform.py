@@ -44,11 +44,14 @@ class Share(NamedTuple):
         model: Power of the machine.
         vcpus: Hardware threads of it.
         memory_gib: Memory, GiB.
+        least_vcpus: The fewest that a limit may leave it, where nobody recorded its limit and
+            ``vcpus`` are all of the machine; ``None``: ``vcpus`` are what it may use.
     """
 
     model: PowerModel
     vcpus: float
     memory_gib: float
+    least_vcpus: float | None = None
 
 
 @dataclass(frozen=True)

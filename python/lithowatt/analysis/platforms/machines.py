@@ -48,6 +48,8 @@ class Server:
     #: A worker's processor time is limited by itself, if at all.
     most_vcpus: ClassVar = None
     visible_cpus: ClassVar = None
+    #: Whether something may limit a worker to fewer CPUs than the machine has.
+    limits: ClassVar = True
 
     @property
     def memory_mb(self) -> tuple[float, float]:
@@ -66,18 +68,33 @@ class Server:
 
     def share(self, worker: Worker) -> Share | None:
         machine = _cpus(worker.logical_cpus)
-        vcpus = self.vcpus(worker) or machine
+        limit = self.vcpus(worker)
+        vcpus = limit or machine
         if not worker.cpu_name or vcpus is None:
             return None
         model = _model(worker.cpu_name, None if machine is None else int(machine))
-        return Share(model, vcpus, (_memory(worker) or 0.0) / 1024)
+        least = min(1.0, vcpus) if self.limits and limit is None else None
+        return Share(model, vcpus, (_memory(worker) or 0.0) / 1024, least)
 
     def watts(self, worker: Worker, busy_vcpus: float) -> Estimate | None:
         share = self.share(worker)
         if share is None:
             return None
         busy = busy_within(busy_vcpus, share.vcpus)
-        power = share.model.share_watts(share.vcpus, busy, share.memory_gib)
+        found = self._watts(share, share.vcpus, busy)
+        vcpus = share.vcpus if share.least_vcpus is None else max(share.least_vcpus, busy)
+        # The curve of a processor is no straight line: any limit may have the widest band.
+        while vcpus < share.vcpus:
+            limited = self._watts(share, vcpus, busy)
+            found = found._replace(
+                low=min(found.low, limited.low), high=max(found.high, limited.high)
+            )
+            vcpus *= 2
+        return found
+
+    def _watts(self, share: Share, vcpus: float, busy: float) -> Estimate:
+        """Watts of a worker that may use so many vCPUs of the machine."""
+        power = share.model.share_watts(vcpus, busy, share.memory_gib)
         return power.total if self.definition == "amortised" else power.active
 
     def no_watts(self, worker: Worker) -> str | None:
@@ -136,6 +153,9 @@ class Localhost(Server):
 
     name: str = "localhost"
     here: bool = False
+
+    #: Lithops runs plain processes there.
+    limits: ClassVar = False
 
     def share(self, worker: Worker) -> Share | None:
         if not self.here:
