@@ -1,7 +1,7 @@
 //! One error type. Each variant maps to a named Python exception (`lithowatt.errors`).
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// The intervals that are accepted, in the words of Python.
 pub const INTERVALS: &str = "a number of seconds from 0.001 to 3600, \"auto\", or None";
@@ -63,6 +63,10 @@ pub enum Error {
         accepted: String,
     },
 
+    /// A root without a name.
+    #[error("root must be a directory that holds sys and proc, not \"\"")]
+    EmptyRoot,
+
     /// The process to be metered does not exist.
     #[error("no process with pid {pid}; expected the pid of a running process")]
     NoSuchProcess {
@@ -73,7 +77,8 @@ pub enum Error {
     /// A directory that is no cgroup, or keeps no CPU time.
     #[error(
         "{} is no cgroup with CPU accounting ({source}); expected a directory with cpu.stat or \
-         cpuacct.usage", path.display()
+         cpuacct.usage",
+        shown(path)
     )]
     NoCgroup {
         /// The directory.
@@ -155,6 +160,14 @@ pub enum Error {
     },
 }
 
+/// A path as errors name it: an empty one is to be seen, too.
+fn shown(path: &Path) -> String {
+    if path.as_os_str().is_empty() {
+        return "\"\"".to_owned();
+    }
+    path.display().to_string()
+}
+
 fn remedy(fix: &Option<String>) -> String {
     fix.as_ref()
         .map_or_else(String::new, |fix| format!("; fix: {fix}"))
@@ -173,7 +186,7 @@ impl Error {
             Self::UnknownDefinition { .. } => "UnknownDefinitionError",
             Self::UnknownScope { .. } => "UnknownScopeError",
             Self::InvalidInterval { .. } => "InvalidIntervalError",
-            Self::Conflict { .. } => "ConflictingOptionsError",
+            Self::Conflict { .. } | Self::EmptyRoot => "ConflictingOptionsError",
             Self::NoSuchProcess { .. } => "ProcessNotFoundError",
             Self::Io { .. } | Self::NoCgroup { .. } => "UnreadableFileError",
             Self::Write { .. } => "UnwritableFileError",
@@ -184,7 +197,7 @@ impl Error {
         }
     }
 
-    pub(crate) fn malformed(path: &std::path::Path, given: &str, expected: &'static str) -> Self {
+    pub(crate) fn malformed(path: &Path, given: &str, expected: &'static str) -> Self {
         Self::Malformed {
             path: path.to_owned(),
             given: given.chars().take(64).collect(),
@@ -192,14 +205,14 @@ impl Error {
         }
     }
 
-    pub(crate) fn write(path: &std::path::Path, source: io::Error) -> Self {
+    pub(crate) fn write(path: &Path, source: io::Error) -> Self {
         Self::Write {
             path: path.to_owned(),
             source,
         }
     }
 
-    pub(crate) fn io(path: &std::path::Path, source: io::Error) -> Self {
+    pub(crate) fn io(path: &Path, source: io::Error) -> Self {
         Self::Io {
             path: path.to_owned(),
             source,

@@ -1,7 +1,7 @@
 //! A meter: from start to stop, any number of times.
 
 use std::borrow::Cow;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::cgroup::cpu::CgroupCpu;
@@ -96,6 +96,21 @@ const DISABLED: &str = "switched off by ENERGY_MONITORING_ENABLED or enabled=Fal
 /// A meter of a process that is no more.
 const GONE: &str = "the process to meter had ended before the window began";
 
+/// A meter of a task that nobody drives: of a plain function or a block.
+const UNDRIVEN: &str =
+    "scope \"task\" meters coroutines and generators, and none ran: decorate one";
+
+/// Whether a root is there.
+///
+/// # Errors
+/// The system's, also for something that is no directory.
+pub fn require_directory(root: &Path) -> std::io::Result<()> {
+    if std::fs::metadata(root)?.is_dir() {
+        return Ok(());
+    }
+    Err(std::io::ErrorKind::NotADirectory.into())
+}
+
 /// An energy meter.
 ///
 /// ```
@@ -166,10 +181,7 @@ impl Meter {
             began_at = i32::try_from(pid).ok().and_then(procfs::began_at);
         }
         if options.root.as_os_str().is_empty() {
-            return Err(Error::Conflict {
-                given: "an empty root".into(),
-                accepted: "a directory that holds sys and proc".into(),
-            });
+            return Err(Error::EmptyRoot);
         }
         if let Some(path) = options.cgroup.as_ref().filter(|_| asked) {
             if path.as_os_str().is_empty() {
@@ -220,6 +232,11 @@ impl Meter {
         }
         if self.is_gone() {
             self.state = State::nothing(GONE);
+            return Ok(());
+        }
+        if let Err(error) = require_directory(&self.options.root) {
+            let root = self.options.root.display();
+            self.state = State::nothing(format!("the root {root} cannot be used: {error}"));
             return Ok(());
         }
         let subject = match (self.options.scope, &self.options.cgroup) {
@@ -280,7 +297,15 @@ impl Meter {
     pub fn stop(&mut self) -> Result<()> {
         let ended = match &self.state {
             State::Running { hub, .. } if hub.is_foreign() => Err(Cow::Borrowed(FORKED)),
-            State::Running { hub, id } => contained(|| hub.stop(*id)).map_err(Cow::Borrowed),
+            State::Running { hub, id } => contained(|| hub.stop(*id))
+                .and_then(|outcome| {
+                    if self.is_driven() {
+                        Ok(outcome)
+                    } else {
+                        Err(UNDRIVEN)
+                    }
+                })
+                .map_err(Cow::Borrowed),
             State::Nothing {
                 reason,
                 running: true,
@@ -304,6 +329,11 @@ impl Meter {
             State::Nothing { running, .. } => *running,
             _ => false,
         }
+    }
+
+    /// Whether whatever runs the task, where one is metered, ever said that it goes on.
+    fn is_driven(&self) -> bool {
+        self.options.scope != Scope::Task || self.task.as_ref().is_none_or(|task| task.has_run())
     }
 
     /// The task goes on, on the calling thread. Without effect on other scopes.
@@ -348,6 +378,7 @@ impl Meter {
             State::New => Err(NOT_RUNNING),
             State::Stopped(outcome) => Ok(self.read(outcome, &facts, label)),
             State::Running { hub, .. } if hub.is_foreign() => absent(FORKED),
+            State::Running { .. } if !self.is_driven() => absent(UNDRIVEN),
             State::Running { hub, id } => match contained(|| hub.peek(*id)) {
                 Ok(outcome) => Ok(self.read(&outcome, &facts, label)),
                 Err(reason) => absent(reason),
@@ -444,7 +475,6 @@ mod tests {
     use crate::reading::Quality;
     use crate::source::{Domain, Method};
     use std::fs;
-    use std::path::Path;
 
     #[test]
     fn a_source_is_metered_by_its_line_in_the_registry() {

@@ -41,6 +41,11 @@ impl TaskClock {
         }
     }
 
+    /// Whether it was ever resumed.
+    pub fn has_run(&self) -> bool {
+        self.since_ns.load(Ordering::Relaxed) != 0
+    }
+
     /// CPU time so far, the stretch that still runs included, ns.
     ///
     /// Read from the sampler thread while the task is being suspended it may miss that stretch;

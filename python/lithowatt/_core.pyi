@@ -54,7 +54,7 @@ class Meter:
         *,
         interval: float | Literal["auto"] | None,
         pid: int | None = None,
-        children: bool = True,
+        children: bool,
         scope: str | None = None,
         cgroup: str | os.PathLike[str] | None = None,
         label: str | None = None,

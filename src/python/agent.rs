@@ -51,7 +51,7 @@ impl PyAgent {
     #[allow(clippy::too_many_arguments, reason = "they are keywords in Python")]
     fn new(
         path: PathBuf,
-        root: Option<PathBuf>,
+        root: Option<&Bound<'_, PyAny>>,
         rate: f64,
         quantum_uj: u64,
         round: f64,
@@ -63,7 +63,7 @@ impl PyAgent {
         let methods = methods.map_or(Ok(Methods::AUTO), methods_of)?;
         let agent = Agent::open(Options {
             path,
-            root: root_or_environment(root),
+            root: root_or_environment(root)?,
             rate,
             quantum_uj,
             round,
@@ -105,8 +105,8 @@ pub(super) struct PyRing {
 impl PyRing {
     #[new]
     #[pyo3(signature = (path = None, root = None))]
-    fn new(path: Option<PathBuf>, root: Option<PathBuf>) -> PyResult<Self> {
-        let root = root_or_environment(root);
+    fn new(path: Option<PathBuf>, root: Option<&Bound<'_, PyAny>>) -> PyResult<Self> {
+        let root = root_or_environment(root)?;
         let path = path.unwrap_or_else(|| path_below(&root));
         match Ring::open(&path, &root) {
             Ok(ring) => Ok(Self { ring, path, root }),

@@ -248,6 +248,18 @@ fn text_of(option: &str, given: &Bound<'_, PyAny>) -> PyResult<String> {
         .map_err(|_| wrong_type(option, "a string without lone surrogates", given))
 }
 
+fn switch_of(option: &str, given: &Bound<'_, PyAny>) -> PyResult<bool> {
+    given
+        .extract()
+        .map_err(|_| wrong_type(option, "True or False", given))
+}
+
+fn path_of(option: &str, given: &Bound<'_, PyAny>) -> PyResult<PathBuf> {
+    given
+        .extract()
+        .map_err(|_| wrong_type(option, "a path as a str or an os.PathLike of one", given))
+}
+
 /// A variable that is set to something; empty counts as not set, as in YAML.
 fn variable(name: &'static str) -> PyResult<Option<String>> {
     match std::env::var_os(name) {
@@ -295,9 +307,16 @@ fn enabled_by_environment() -> bool {
     })
 }
 
-fn root_or_environment(root: Option<PathBuf>) -> PathBuf {
-    root.or_else(|| std::env::var_os("LITHOWATT_ROOT").map(PathBuf::from))
-        .unwrap_or_else(|| PathBuf::from("/"))
+fn root_or_environment(root: Option<&Bound<'_, PyAny>>) -> PyResult<PathBuf> {
+    let Some(given) = root else {
+        let set = std::env::var_os("LITHOWATT_ROOT").filter(|text| !text.is_empty());
+        return Ok(set.map_or_else(|| PathBuf::from("/"), PathBuf::from));
+    };
+    let root = path_of("root", given)?;
+    if root.as_os_str().is_empty() {
+        return Err(Error::EmptyRoot.into());
+    }
+    Ok(root)
 }
 
 /// The meter's engine; `lithowatt.EnergyMeter` is its Python face.
@@ -328,7 +347,7 @@ impl PyMeter {
 impl PyMeter {
     #[new]
     #[pyo3(signature = (
-        methods, *, interval, pid = None, children = true, scope = None, cgroup = None,
+        methods, *, interval, pid = None, children, scope = None, cgroup = None,
         label = None, root = None, enabled = None, estimation = None, definition = None,
         absent = None,
     ))]
@@ -337,12 +356,12 @@ impl PyMeter {
         methods: &Bound<'_, PyAny>,
         interval: Option<&Bound<'_, PyAny>>,
         pid: Option<&Bound<'_, PyAny>>,
-        children: bool,
+        children: &Bound<'_, PyAny>,
         scope: Option<&Bound<'_, PyAny>>,
-        cgroup: Option<PathBuf>,
+        cgroup: Option<&Bound<'_, PyAny>>,
         label: Option<&Bound<'_, PyAny>>,
-        root: Option<PathBuf>,
-        enabled: Option<bool>,
+        root: Option<&Bound<'_, PyAny>>,
+        enabled: Option<&Bound<'_, PyAny>>,
         estimation: Option<&Bound<'_, PyAny>>,
         definition: Option<&Bound<'_, PyAny>>,
         absent: Option<String>,
@@ -356,11 +375,14 @@ impl PyMeter {
             methods: methods_of(methods)?,
             interval: interval_of(interval)?,
             pid: pid_of(pid)?,
-            children,
+            children: switch_of("children", children)?,
             scope,
-            cgroup,
-            root: root_or_environment(root),
-            enabled: enabled.unwrap_or_else(enabled_by_environment),
+            cgroup: cgroup.map(|given| path_of("cgroup", given)).transpose()?,
+            root: root_or_environment(root)?,
+            enabled: enabled
+                .map(|given| switch_of("enabled", given))
+                .transpose()?
+                .unwrap_or_else(enabled_by_environment),
             estimation: estimation_of(estimation)?,
             definition: definition_of(definition)?,
             absent,
@@ -468,10 +490,9 @@ fn little_endian(
 /// What can be measured below `root`: one dict per method.
 #[pyfunction]
 #[pyo3(signature = (root = None))]
-fn doctor(py: Python<'_>, root: Option<PathBuf>) -> PyResult<Bound<'_, PyAny>> {
-    let root = root_or_environment(root);
-    if !root.is_dir() {
-        let source = std::io::ErrorKind::NotFound.into();
+fn doctor<'py>(py: Python<'py>, root: Option<&Bound<'py, PyAny>>) -> PyResult<Bound<'py, PyAny>> {
+    let root = root_or_environment(root)?;
+    if let Err(source) = crate::meter::require_directory(&root) {
         return Err(Error::Io { path: root, source }.into());
     }
     let findings = py.detach(|| crate::doctor::examine(&root));
@@ -481,17 +502,23 @@ fn doctor(py: Python<'_>, root: Option<PathBuf>) -> PyResult<Bound<'_, PyAny>> {
 /// The processor below `root`.
 #[pyfunction]
 #[pyo3(signature = (root = None))]
-fn cpu_identity(py: Python<'_>, root: Option<PathBuf>) -> PyResult<Bound<'_, PyAny>> {
-    let root = root_or_environment(root);
+fn cpu_identity<'py>(
+    py: Python<'py>,
+    root: Option<&Bound<'py, PyAny>>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let root = root_or_environment(root)?;
     serialised(py, &machine::cpu::CpuIdentity::read(&root))
 }
 
 /// What the counters of packages and of cores show now, J; `None` where not all can be read.
 #[pyfunction]
 #[pyo3(signature = (root = None))]
-fn rapl_now(py: Python<'_>, root: Option<PathBuf>) -> (Option<f64>, Option<f64>) {
-    let root = root_or_environment(root);
-    py.detach(|| {
+fn rapl_now(
+    py: Python<'_>,
+    root: Option<&Bound<'_, PyAny>>,
+) -> PyResult<(Option<f64>, Option<f64>)> {
+    let root = root_or_environment(root)?;
+    Ok(py.detach(|| {
         let Ok(mut rapl) = Rapl::open(&root) else {
             return (None, None);
         };
@@ -499,14 +526,17 @@ fn rapl_now(py: Python<'_>, root: Option<PathBuf>) -> (Option<f64>, Option<f64>)
             rapl.leave_out_mirrors();
         }
         (rapl.now(Domain::Package), rapl.now(Domain::Core))
-    })
+    }))
 }
 
 /// Container, limits and instance type below `root`, looked at anew.
 #[pyfunction]
 #[pyo3(signature = (root = None))]
-fn surroundings(py: Python<'_>, root: Option<PathBuf>) -> PyResult<Bound<'_, PyAny>> {
-    let root = root_or_environment(root);
+fn surroundings<'py>(
+    py: Python<'py>,
+    root: Option<&Bound<'py, PyAny>>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let root = root_or_environment(root)?;
     let cpus = crate::source::procfs::online_cpus(&root);
     serialised(py, &machine::environment::Environment::read(&root, cpus))
 }
@@ -590,8 +620,8 @@ fn read_calibration(py: Python<'_>, path: PathBuf) -> PyResult<Bound<'_, PyAny>>
 /// Why the curve stored at `path` is not used below `root`; `None` where it is.
 #[pyfunction]
 #[pyo3(signature = (path, root = None))]
-fn curve_unused(path: PathBuf, root: Option<PathBuf>) -> PyResult<Option<String>> {
-    let root = root_or_environment(root);
+fn curve_unused(path: PathBuf, root: Option<&Bound<'_, PyAny>>) -> PyResult<Option<String>> {
+    let root = root_or_environment(root)?;
     let cpu = machine::cpu::CpuIdentity::read(&root);
     Ok(calibration::Calibration::read(&path)?
         .curve_of(&root, &cpu)

@@ -1,7 +1,5 @@
 //! The power model for Python.
 
-use std::path::PathBuf;
-
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
@@ -32,16 +30,16 @@ impl PyPowerModel {
 
     #[staticmethod]
     #[pyo3(signature = (root = None))]
-    fn raw_for_machine(root: Option<PathBuf>) -> Self {
-        let root = super::root_or_environment(root);
+    fn raw_for_machine(root: Option<&Bound<'_, PyAny>>) -> PyResult<Self> {
+        let root = super::root_or_environment(root)?;
         let identity = CpuIdentity::read(&root);
         let model = PowerModel::for_identity(&identity);
-        Self {
+        Ok(Self {
             inner: match Calibration::load(&identity) {
                 Some(stored) => stored.model(&root, &identity, model),
                 None => model,
             },
-        }
+        })
     }
 
     #[staticmethod]

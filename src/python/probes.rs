@@ -104,8 +104,8 @@ fn refused(why: Unavailable) -> PyErr {
 /// Raises `UnavailableError` where the kernel does not let this process.
 #[pyfunction]
 #[pyo3(signature = (root = None))]
-pub fn load_probes(py: Python<'_>, root: Option<PathBuf>) -> PyResult<Vec<String>> {
-    let root = root_or_environment(root);
+pub fn load_probes(py: Python<'_>, root: Option<&Bound<'_, PyAny>>) -> PyResult<Vec<String>> {
+    let root = root_or_environment(root)?;
     py.detach(|| sampler::load_probes(&root)).map_err(refused)
 }
 
@@ -114,8 +114,8 @@ pub fn load_probes(py: Python<'_>, root: Option<PathBuf>) -> PyResult<Vec<String
 /// Raises `UnavailableError` where this process may not.
 #[pyfunction]
 #[pyo3(signature = (root = None))]
-pub fn unload_probes(py: Python<'_>, root: Option<PathBuf>) -> PyResult<Vec<PathBuf>> {
-    let root = root_or_environment(root);
+pub fn unload_probes(py: Python<'_>, root: Option<&Bound<'_, PyAny>>) -> PyResult<Vec<PathBuf>> {
+    let root = root_or_environment(root)?;
     py.detach(|| ebpf::unload(&root)).map_err(refused)
 }
 
@@ -132,8 +132,8 @@ pub struct PyProbes {
 impl PyProbes {
     #[new]
     #[pyo3(signature = (root = None))]
-    fn new(py: Python<'_>, root: Option<PathBuf>) -> PyResult<Self> {
-        let root = root_or_environment(root);
+    fn new(py: Python<'_>, root: Option<&Bound<'_, PyAny>>) -> PyResult<Self> {
+        let root = root_or_environment(root)?;
         let inner = py
             .detach(|| Probes::open(&root, Absent::Leave))
             .map_err(refused)?;

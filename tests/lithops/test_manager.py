@@ -227,6 +227,16 @@ def test_a_wrong_environment_does_not_raise(
     assert value in repr(manager)
 
 
+def test_a_wrong_environment_is_not_the_callers_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ENERGY_METHODS", "bogus")
+    manager = EnergyManager(methods="auto,rapl")
+    assert manager.start_monitoring() is False
+    assert "$ENERGY_METHODS" in manager.stop_monitoring()[SOURCE]
+    for options in ({"methods": "auto,rappl"}, {"estimation": "bogus"}):
+        with pytest.raises(lithowatt.UnknownMethodError):
+            EnergyManager(**options)
+
+
 def test_switched_off(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ENERGY_MONITORING_ENABLED", "false")
     manager = EnergyManager()
@@ -343,6 +353,7 @@ def test_started_here_stopped_in_a_fork() -> None:
         ({"pid": 1}, TypeError, "'pid'.*process_id"),
         ({"metods": "rapl"}, TypeError, "'metods'.*methods"),
         ({"methods": "rappl"}, lithowatt.UnknownMethodError, "rappl"),
+        ({"estimation": "bogus"}, lithowatt.UnknownMethodError, "estimation.*bogus"),
         ({"interval": -1.0}, lithowatt.InvalidIntervalError, "-1"),
         ({"interval": float("nan")}, lithowatt.InvalidIntervalError, "NaN"),
         ({"scope": "galaxy"}, lithowatt.UnknownScopeError, "galaxy"),

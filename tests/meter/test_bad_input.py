@@ -290,8 +290,47 @@ def test_options_that_exclude_each_other(options: dict[str, Any], named: str) ->
 @pytest.mark.parametrize("option", ["scope", "label", "root", "cgroup"])
 def test_a_number_where_text_belongs(option: str) -> None:
     options: dict[str, Any] = {option: 3}
-    with pytest.raises(TypeError, match=f"{option}|os.PathLike"):
+    with pytest.raises(TypeError, match=f"^{option} must be a .*, not 3$"):
         EnergyMeter(**options)
+
+
+@pytest.mark.parametrize(
+    ("option", "given"),
+    [("children", None), ("children", "no"), ("enabled", "no"), ("root", b"/"), ("cgroup", b"/")],
+)
+def test_a_value_of_another_type_names_its_option(option: str, given: Any) -> None:
+    options: dict[str, Any] = {option: given}
+    with pytest.raises(TypeError, match=f"^{option} must be .*, not {given!r}$"):
+        EnergyMeter(**options)
+
+
+def test_a_label_of_another_type_is_refused_when_it_is_set() -> None:
+    meter = EnergyMeter(label="mine")
+    with pytest.raises(TypeError, match=r"^label must be a string .*, not 5$"):
+        meter.label = 5  # type: ignore[assignment]
+    assert meter.label == "mine"
+
+
+def test_an_empty_path_is_shown_in_its_error() -> None:
+    for make in (lambda: EnergyMeter(root=""), lambda: lithowatt.doctor("")):
+        with pytest.raises(lithowatt.ConflictingOptionsError, match=r'^root must be .*, not ""$'):
+            make()
+    with pytest.raises(lithowatt.UnreadableFileError, match=r'^"" is no cgroup'):
+        EnergyMeter(cgroup="")
+
+
+def test_an_empty_root_in_the_environment_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LITHOWATT_ROOT", "")
+    assert lithowatt.doctor() == lithowatt.doctor("/")
+
+
+def test_doctor_says_what_is_wrong_with_a_root(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_text("not a directory")
+    with pytest.raises(lithowatt.UnreadableFileError, match="not a directory"):
+        lithowatt.doctor(file)
+    with pytest.raises(lithowatt.UnreadableFileError, match="No such file"):
+        lithowatt.doctor(tmp_path / "none")
 
 
 def test_an_option_that_does_not_exist() -> None:
@@ -458,8 +497,16 @@ def test_a_name_in_a_terminal_is_one_line_without_escapes() -> None:
 def test_text_that_utf_8_cannot_hold_is_refused() -> None:
     with pytest.raises((TypeError, ValueError)):
         EnergyMeter(label="\ud800")
-    with EnergyMeter() as m, pytest.raises((TypeError, ValueError)), m.phase("\ud800"):
-        pass
+    with pytest.raises(TypeError, match="label must be a string without lone surrogates"):
+        EnergyMeter().label = "\ud800"
+
+
+def test_a_phase_named_as_a_file_that_is_no_utf_8_runs() -> None:
+    ran = False
+    with EnergyMeter() as m, m.phase(os.fsdecode(b"gr\xc3\xb6\xc3\x9fe-\xff.csv")):
+        ran = True
+    assert ran
+    assert [p.name for p in m.reading.phases] == ["größe-\\udcff.csv"]
     check(m)
 
 
@@ -556,7 +603,10 @@ def test_a_tree_of_links_that_bite_their_tail(tmp_path: Path) -> None:
 @pytest.mark.parametrize("root", ["nothing/here", "a\0b", "file"])
 def test_a_root_that_is_none(root: str, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("not a directory")
-    stats = check(metered(root=f"{tmp_path}/{root}"))
+    meter = metered(root=f"{tmp_path}/{root}")
+    assert meter.joules is None
+    assert str(meter.reading.reason).startswith(f"the root {tmp_path}")
+    stats = check(meter)
     assert stats["worker_func_rapl_available"] is False
     assert stats["worker_func_psutil_available"] is False
     assert stats["worker_func_energy_method_used"] == "null, null, null, null"

@@ -975,6 +975,23 @@ def test_multiprocessing(tree: StaticTree, tmp_path: Path, method: str) -> None:
     assert (done.returncode, done.stdout) == (0, "fine\n")
 
 
+def test_a_task_that_nobody_drives_has_a_reason_and_no_energy(tree: StaticTree) -> None:
+    meter = EnergyMeter(scope="task", interval=None, root=tree.root)
+
+    @meter
+    def work() -> int:
+        return sum(range(100_000))
+
+    assert work() == sum(range(100_000))
+    with meter:
+        work()
+        readings = [meter.reading]
+    readings += [meter.reading, work.meter.reading]  # type: ignore[attr-defined]
+    for reading in readings:
+        assert (reading.joules, reading.cpu_seconds) == (None, None)
+        assert "meters coroutines and generators" in str(reading.reason)
+
+
 @pytest.mark.parametrize("act", [copy.copy, pickle.dumps, EnergyMeter.stats, repr])
 def test_another_threads_look_does_not_stop_a_meter_from_being_used(
     act: Callable[[EnergyMeter], object], tree: StaticTree

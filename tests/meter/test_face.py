@@ -82,6 +82,75 @@ def test_a_class_of_ones_own_is_copied_with_what_it_keeps(copying: Any) -> None:
     assert (copied.stops, meter.stops) == (2, 1)
 
 
+class Tagged(EnergyMeter):
+    """A class of a user's that keeps things in slots."""
+
+    __slots__ = ("__own", "tag", "unset")
+
+    def own(self) -> Any:
+        return self.__own
+
+    def keep(self, tag: str, own: int) -> None:
+        self.tag, self.__own = tag, own
+
+
+@pytest.mark.parametrize("copying", [copy.copy, copy.deepcopy, _pickled])
+def test_what_a_class_of_ones_own_keeps_in_slots_is_copied(copying: Any) -> None:
+    meter = Tagged("psutil", interval=None)
+    meter.keep("mine", 3)
+    copied = copying(meter)
+    assert (copied.tag, copied.own(), hasattr(copied, "unset")) == ("mine", 3, False)
+
+
+def test_a_decorator_of_ones_own_class_meters_with_it() -> None:
+    named = Named("mine", 3)
+
+    @named
+    def work() -> int:
+        return 1
+
+    tagged = Tagged("psutil", interval=None)
+    tagged.keep("mine", 3)
+    metered: Any = tagged(abs)
+    assert (work(), work(), metered(-1)) == (1, 1, 1)
+    meter: Any = work.meter  # type: ignore[attr-defined]
+    assert type(meter) is Named and meter is not named
+    # Each call has a meter of its own: it counts from what the decorating one had.
+    assert (meter.extra, meter.stops, named.stops) == (3, 1, 0)
+    assert (type(metered.meter), metered.meter.tag) == (Tagged, "mine")
+
+
+def test_methods_are_taken_as_they_are_when_given() -> None:
+    names = ["psutil"]
+    meter = EnergyMeter(names, interval=None)
+
+    @measure(methods=names, interval=None)
+    def work() -> None:
+        pass
+
+    names.append("bogus")
+    copied = copy.copy(meter)
+    with copied:
+        pass
+    work()
+    last: Any = work.meter  # type: ignore[attr-defined]
+    for made in (copied, last):
+        assert "psutil" in made.stats()["worker_func_energy_method_used"]
+
+
+def test_equal_readings_are_equal_and_do_not_change() -> None:
+    with EnergyMeter("psutil", interval=None) as meter:
+        pass
+    reading, again = meter.reading, pickle.loads(pickle.dumps(meter.reading))
+    assert reading == again == copy.copy(reading) and hash(reading) == hash(again)
+    assert reading != reading.raw
+    reading.warnings.append("mine")
+    assert "mine" not in reading.warnings
+    with meter:
+        pass
+    assert meter.reading != reading
+
+
 def test_the_engine_itself_is_not_subclassed() -> None:
     with pytest.raises(TypeError, match="not an acceptable base type"):
         type("Mine", (_core.Meter,), {})

@@ -104,6 +104,7 @@ def burn(tree: StaticTree, seconds: float = 0.25) -> dict[str, float]:
 
 def variants(tree: StaticTree) -> Iterator[tuple[str, EnergyMeter]]:
     """Meters after a window, one for each way that a reading can turn out."""
+    (tree.root / "nothing").mkdir()
     for name, options in {
         "this machine": {},
         "all counters": {"root": tree.root},

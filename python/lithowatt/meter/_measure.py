@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar, overload
 
 from lithowatt.errors import LithowattError, ProcessNotFoundError, UnreadableFileError
-from lithowatt.meter._meter import EnergyMeter, is_mistake
+from lithowatt.meter._meter import EnergyMeter, is_mistake, settled
 from lithowatt.meter._wrap import decorate
 
 _F = TypeVar("_F", bound=Callable[..., Any])
@@ -78,4 +78,4 @@ def measure(
         missing = isinstance(error, (ProcessNotFoundError, UnreadableFileError))
         if missing or is_mistake(error, options):
             raise
-    return decorate(EnergyMeter, function, on_result, options)
+    return decorate(EnergyMeter, function, on_result, settled(options))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 # Everything that metering and reading need is imported here and now: an import within a call could
 # hold a module's lock just when another thread forks, and the child would wait for it for ever.
+import copyreg
 import os
 from collections import namedtuple
 
@@ -143,6 +144,7 @@ class EnergyMeter:
             "definition": definition,
         }
         self._core = Meter(**self._options)
+        self._options = settled(self._options)
         self._past = None
 
     @classmethod
@@ -153,6 +155,7 @@ class EnergyMeter:
         self._core = Meter(
             "psutil",
             interval=None,
+            children=True,
             label=options.get("label"),
             root=options.get("root"),
             enabled=True,
@@ -186,7 +189,17 @@ class EnergyMeter:
                 samples = None
             past = _Past(Reading._of(taken), taken.stats(SPELLING, False), samples)
         options = {**self._options, "label": self.label}
-        return _copied, (type(self), options, past), getattr(self, "__dict__", None) or None
+        return _copied, (type(self), options, past), self._kept()
+
+    def _kept(self) -> Any:
+        """What an object of a user's class keeps, in the form of pickle; ``None`` for nothing."""
+        own = getattr(self, "__dict__", None) or None
+        if type(self) is EnergyMeter:
+            return own
+        ours = EnergyMeter.__slots__
+        names = [name for name in copyreg._slotnames(type(self)) if name not in ours]  # type: ignore[attr-defined]
+        slots = {name: getattr(self, name) for name in names if hasattr(self, name)}
+        return (own, slots) if slots else own
 
     def _raw_stats(self, compact: bool) -> dict[str, Any]:
         try:
@@ -297,7 +310,8 @@ class EnergyMeter:
         """
         from lithowatt.meter._wrap import decorate
 
-        decorated: _F = decorate(EnergyMeter, function, None, self._options)
+        meters = EnergyMeter if type(self) is EnergyMeter else _Likes(self)
+        decorated: _F = decorate(meters, function, None, self._options)
         return decorated
 
     def phase(self, name: str) -> PhaseMark:
@@ -306,13 +320,17 @@ class EnergyMeter:
         Phases may nest and repeat; those of one name are summed.
 
         Args:
-            name: The phase's name, not empty.
+            name: The phase's name, not empty. What UTF-8 cannot hold (lone surrogates, as in names
+                of files that are no UTF-8) is written as an escape, such as ``\\udcff``.
 
         Raises:
             ValueError: For a name that is empty or no string.
         """
         if not isinstance(name, str) or not name:
             raise ValueError(f"phase name must be a string that is not empty, not {name!r}")
+        if not name.isascii():
+            # Names of files may have bytes that are no UTF-8.
+            name = name.encode("utf-8", "backslashreplace").decode()
         return PhaseMark(self, name)
 
     @property
@@ -408,13 +426,60 @@ def _copied(cls: type[EnergyMeter], options: dict[str, Any], past: _Past | None)
     return meter
 
 
+class _Likes:
+    """Makes meters as one of a user's class is, each with a copy of what that one keeps."""
+
+    __slots__ = ("_like",)
+
+    def __init__(self, like: EnergyMeter) -> None:
+        self._like = like
+
+    def _of(self, options: dict[str, Any]) -> EnergyMeter:
+        return self._alike(type(self._like)._of(options))
+
+    def _absent(self, reason: str, options: dict[str, Any]) -> EnergyMeter:
+        return self._alike(type(self._like)._absent(reason, options))
+
+    def _alike(self, meter: EnergyMeter) -> EnergyMeter:
+        kept = self._like._kept()
+        restore = getattr(meter, "__setstate__", None)
+        if kept is None:
+            return meter
+        if restore is not None:
+            restore(kept)
+            return meter
+        own, slots = kept if isinstance(kept, tuple) else (kept, {})
+        for name, value in {**(own or {}), **slots}.items():
+            setattr(meter, name, value)
+        return meter
+
+
+def settled(options: dict[str, Any]) -> dict[str, Any]:
+    """The options, without a list that its owner may change later."""
+    methods = options.get("methods", "auto")
+    return options if isinstance(methods, str) else {**options, "methods": tuple(methods)}
+
+
 def is_mistake(error: Exception, options: dict[str, Any]) -> bool:
     """Whether a meter's own options are at fault, and not the surroundings."""
     if isinstance(error, UnknownMethodError):
-        # "auto", however it is written, asks the environment.
+        # Names may be unknown in the options and in the environment, which "auto" asks: tried
+        # without it, those of the options alone can be wrong.
         given = options.get("methods", "auto")
-        names = given.split(",") if isinstance(given, str) else given
-        return any(str(name).strip().lower() not in ("", "auto") for name in names)
+        names = (given if isinstance(given, str) else ",".join(given)).split(",")
+        named = [name for name in names if name.strip().lower() not in ("", "auto")]
+        estimation = options.get("estimation")
+        try:
+            Meter(
+                named or "all",
+                interval=None,
+                children=True,
+                estimation=estimation,
+                definition="marginal",
+            )
+        except UnknownMethodError:
+            return True
+        return False
     if isinstance(error, UnknownDefinitionError):
         return options.get("definition") is not None
     if isinstance(error, InvalidIntervalError):

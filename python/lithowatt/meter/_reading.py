@@ -192,6 +192,13 @@ class Reading:
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.raw, self.flat())
 
+    def __eq__(self, other: object) -> bool:
+        """Whether both say the same of the same window."""
+        return self.raw == other.raw if isinstance(other, Reading) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self.window_ns)
+
     def flat(self) -> dict[str, Any]:
         """Everything in one flat dict, for a table's row or a line of JSON: J, W, s, MiB, %.
 
@@ -450,7 +457,7 @@ class Reading:
     @property
     def warnings(self) -> list[str]:
         """Short texts that a careful user wants to read."""
-        return self.raw["warnings"]  # type: ignore[no-any-return]
+        return list(self.raw["warnings"])
 
     @property
     def validated(self) -> bool | None:
