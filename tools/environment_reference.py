@@ -3,7 +3,7 @@
     python tools/environment_reference.py             compares with the page
     python tools/environment_reference.py --write     writes it (`make environment-reference`)
 
-The table is in python/lithowatt/_support/settings.py.
+The table is in python/lithowatt/_support/environment_variables.py.
 """
 
 from __future__ import annotations
@@ -13,13 +13,14 @@ import difflib
 import sys
 from pathlib import Path
 
-from lithowatt._support.settings import SETTINGS
+from lithowatt._support.environment_variables import SETTINGS
 
 TOP = Path(__file__).resolve().parent.parent
 DOCUMENT = TOP / "docs" / "reference" / "environment-variables.md"
 
 HEAD = """\
-<!-- Made by `make environment-reference`: edit python/lithowatt/_support/settings.py instead. -->
+<!-- Made by `make environment-reference`: edit
+python/lithowatt/_support/environment_variables.py instead. -->
 
 # Environment variables
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from lithowatt import EnergyMeter
-from lithowatt._support.settings import SETTINGS, misspelt
+from lithowatt._support.environment_variables import SETTINGS, misspelt
 from lithowatt.cli import main
 from lithowatt.cli._problems import BY_CORE, FREE, JUDGES, problems
 from lithowatt.errors import LithowattError

@@ -7,7 +7,7 @@ import re
 import subprocess
 import sys
 
-from lithowatt._support.settings import SETTINGS
+from lithowatt._support.environment_variables import SETTINGS
 from tests.support import TOP
 
 NAMES = [name for group in SETTINGS.values() for name, _, _ in group]
@@ -27,7 +27,7 @@ def test_every_variable_that_the_code_names_is_in_the_table() -> None:
             text = path.read_text("utf-8")
             # What stands in quotation marks: variables are asked for by name.
             for name in re.findall(r"[\"']((?:LITHOWATT|ENERGY)_[A-Z_]+)[\"']", text):
-                if path.name != "settings.py":
+                if path.name != "environment_variables.py":
                     read[name] = str(path.relative_to(TOP))
     assert {name for name in NAMES if OURS.fullmatch(name)} == read.keys(), read
 

@@ -23,7 +23,7 @@ from lithowatt.cli import _keys, main
 from lithowatt.meter._absent import absent_stats
 from lithowatt.profiles import _columns
 from lithowatt.stats._dialect import PREFIX, RENAMED, spelt, value_of
-from lithowatt.worker import task
+from lithowatt.worker import task_window as task
 from rig import StaticTree
 from tests.support import TOP
 

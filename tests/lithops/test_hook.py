@@ -26,7 +26,8 @@ from lithowatt import _core
 from lithowatt._support import whole
 from lithowatt._support.harmless import Harmless
 from lithowatt.lithops import _status, _worker
-from lithowatt.worker import task, window
+from lithowatt.worker import function_window as window
+from lithowatt.worker import task_window as task
 from lithowatt.worker.channel import Channel
 from tests.support.lithops_environments import (
     HOOK_FILES,

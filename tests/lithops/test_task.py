@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from lithowatt.worker import task
-from lithowatt.worker.task import KEYS, PREFIX, TaskWindow, Worker
+from lithowatt.worker import task_window as task
+from lithowatt.worker.task_window import KEYS, PREFIX, TaskWindow, Worker
 from tests.support import TOP
 
 pytestmark = [pytest.mark.lithops, pytest.mark.slow]

@@ -16,7 +16,7 @@ import pytest
 
 from lithowatt import EnergyManager, EnergyMeter, MalformedValueError, measure
 from lithowatt.errors import UnknownDefinitionError
-from lithowatt.worker.task import TaskWindow, Worker
+from lithowatt.worker.task_window import TaskWindow, Worker
 from rig import StaticTree
 
 #: What the tree's counter adds, J, and what it would have added at rest.

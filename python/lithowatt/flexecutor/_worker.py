@@ -14,8 +14,8 @@ from typing import Any
 
 # At import: an import within the call would be part of what is metered.
 from lithowatt import EnergyMeter
+from lithowatt._support.environment_variables import enabled
 from lithowatt._support.harmless import Harmless
-from lithowatt._support.settings import enabled
 from lithowatt.profiles._values import RIDING, energy_values, set_values
 
 

@@ -107,7 +107,7 @@ def install_hook() -> bool:
         >>> install_hook()  # doctest: +SKIP
         True
     """
-    from lithowatt._support.settings import enabled
+    from lithowatt._support.environment_variables import enabled
     from lithowatt.lithops import _worker
 
     if not enabled():

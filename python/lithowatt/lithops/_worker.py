@@ -42,12 +42,12 @@ from typing import Any
 
 # At import, so that the extension is loaded before the first task and before any fork.
 from lithowatt import EnergyMeter, _core
+from lithowatt._support.environment_variables import enabled
 from lithowatt._support.harmless import Harmless
-from lithowatt._support.settings import enabled
 from lithowatt.stats._dialect import PREFIX
-from lithowatt.worker import task as _task
+from lithowatt.worker import task_window as _task
 from lithowatt.worker.channel import Channel, Sink
-from lithowatt.worker.window import FunctionWindow, children_cpu_time, cpu_time_of, warm
+from lithowatt.worker.function_window import FunctionWindow, children_cpu_time, cpu_time_of, warm
 
 logger = logging.getLogger("lithowatt")
 logger.addHandler(logging.NullHandler())
