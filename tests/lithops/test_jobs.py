@@ -117,8 +117,13 @@ def plain_jobs(tmp_path_factory: pytest.TempPathFactory) -> Jobs:
 
     def run(configuration: Configuration) -> Seen:
         release, version = configuration
-        home = tmp_path_factory.mktemp(f"plain-{release}-v{version}")
-        return run_scenarios(plain(release), plan(version), home)
+        for _ in range(3):
+            home = tmp_path_factory.mktemp(f"plain-{release}-v{version}")
+            seen = run_scenarios(plain(release), plan(version), home)
+            # Lithops' client may read a status file while the worker writes it: no outcome then.
+            if all(one["error"] != "JSONDecodeError" for one in seen.values()):
+                break
+        return seen
 
     return Jobs(run)
 
