@@ -298,13 +298,7 @@ impl Meter {
         let ended = match &self.state {
             State::Running { hub, .. } if hub.is_foreign() => Err(Cow::Borrowed(FORKED)),
             State::Running { hub, id } => contained(|| hub.stop(*id))
-                .and_then(|outcome| {
-                    if self.is_driven() {
-                        Ok(outcome)
-                    } else {
-                        Err(UNDRIVEN)
-                    }
-                })
+                .and_then(|outcome| self.is_driven().then_some(outcome).ok_or(UNDRIVEN))
                 .map_err(Cow::Borrowed),
             State::Nothing {
                 reason,

@@ -8,10 +8,10 @@ The table is in python/lithowatt/_support/environment_variables.py.
 
 from __future__ import annotations
 
-import argparse
-import difflib
 import sys
 from pathlib import Path
+
+from generated import compare_or_write
 
 from lithowatt._support.environment_variables import SETTINGS
 
@@ -43,16 +43,7 @@ def reference() -> str:
 
 def main(argv: list[str] | None = None) -> int:
     """Compares or writes the document."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--write", action="store_true", help="write the document")
-    made = reference()
-    if parser.parse_args(argv).write:
-        DOCUMENT.write_text(made, encoding="utf-8")
-        return 0
-    there = DOCUMENT.read_text(encoding="utf-8")
-    old, new = (text.splitlines(keepends=True) for text in (there, made))
-    sys.stdout.writelines(difflib.unified_diff(old, new, "there", "made"))
-    return int(there != made)
+    return compare_or_write(DOCUMENT, reference(), __doc__.partition("\n")[0], argv)
 
 
 if __name__ == "__main__":

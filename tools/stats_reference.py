@@ -9,11 +9,11 @@ Python adds. What stands between the tables is here.
 
 from __future__ import annotations
 
-import argparse
-import difflib
 import sys
 from itertools import groupby
 from pathlib import Path
+
+from generated import compare_or_write
 
 from lithowatt.cli._keys import COLUMNS, COST, LAMBDA, TASK, Row, table
 
@@ -116,19 +116,7 @@ def _line(cells: list[str]) -> str:
 
 def main(argv: list[str] | None = None) -> int:
     """Compares or writes the document."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--write", action="store_true", help="write the document")
-    made = reference(table())
-    if parser.parse_args(argv).write:
-        DOCUMENT.write_text(made, encoding="utf-8")
-        return 0
-    there = DOCUMENT.read_text(encoding="utf-8")
-    sys.stdout.writelines(
-        difflib.unified_diff(
-            there.splitlines(keepends=True), made.splitlines(keepends=True), "there", "made"
-        )
-    )
-    return int(there != made)
+    return compare_or_write(DOCUMENT, reference(table()), __doc__.partition("\n")[0], argv)
 
 
 if __name__ == "__main__":

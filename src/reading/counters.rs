@@ -1,6 +1,7 @@
 //! What the energy counters of one method showed, by domain, or why they did not.
 
 use std::collections::BTreeMap;
+use std::iter::zip;
 
 use super::{Availability, Energy, MethodReading, UPDATE_SECONDS, ZoneReading, rss};
 use crate::sampler::Outcome;
@@ -22,6 +23,9 @@ const BURST: f64 = 3.0;
 
 /// Counters change within this time, also where the processor filters them, s.
 const SLACK_SECONDS: f64 = 0.02;
+
+/// The energy that one counter showed of the machine, or why there is none.
+pub(super) type Shown = Result<Energy, String>;
 
 impl Outcome {
     /// The band that the two edges of the window leave: the counter shows the energy of a window
@@ -63,7 +67,7 @@ impl Outcome {
     }
 
     /// One domain of one method, all packages; or why not.
-    fn domain(&self, method: Method, domain: Domain, seconds: f64) -> Result<Energy, String> {
+    fn domain(&self, method: Method, domain: Domain, shown: &[Shown]) -> Result<Energy, String> {
         let slots = self.slots_of(method, domain);
         if slots.is_empty() {
             let mut notes = self.catalog.notes.iter();
@@ -84,13 +88,24 @@ impl Outcome {
             high: 0.0,
         };
         for i in slots {
-            sum = sum.plus(self.zone(i, seconds)?);
+            sum = sum.plus(shown[i].clone()?);
         }
         Ok(sum)
     }
 
+    /// What each counter showed of the window, in the order of the zones; or why not.
+    pub(super) fn shown(&self, seconds: f64) -> Vec<Shown> {
+        let zones = self.zones();
+        (0..zones.len())
+            .map(|i| match &self.mirrors[i] {
+                Some(mirror) => Err(format!("it repeats {}", zones[mirror.of].name)),
+                None => self.zone(i, seconds),
+            })
+            .collect()
+    }
+
     /// What counter `i`, which repeats no other, showed of the window; or why not.
-    fn zone(&self, i: usize, seconds: f64) -> Result<Energy, String> {
+    fn zone(&self, i: usize, seconds: f64) -> Shown {
         let zone = &self.zones()[i];
         if let Some(fault) = self.faults[i] {
             return Err(format!("{}: {fault} within the window", zone.name));
@@ -242,7 +257,7 @@ fn times(n: u32) -> String {
     }
 }
 
-pub(super) fn method_reading(outcome: &Outcome, method: Method, seconds: f64) -> MethodReading {
+pub(super) fn method_reading(outcome: &Outcome, method: Method, shown: &[Shown]) -> MethodReading {
     if let Some(why) = outcome.missing(method) {
         return MethodReading {
             availability: Availability::Unavailable(why),
@@ -251,7 +266,7 @@ pub(super) fn method_reading(outcome: &Outcome, method: Method, seconds: f64) ->
     }
     let mut reading = MethodReading::default();
     for domain in Domain::ALL {
-        match outcome.domain(method, domain, seconds) {
+        match outcome.domain(method, domain, shown) {
             Ok(energy) => {
                 reading.domains.insert(domain, energy);
             }
@@ -284,13 +299,8 @@ pub(super) fn method_reading(outcome: &Outcome, method: Method, seconds: f64) ->
 }
 
 /// Every counter of every method that was asked for, and what was left out of them.
-pub(super) fn zone_readings(outcome: &Outcome, seconds: f64) -> Vec<ZoneReading> {
-    let zones = outcome.zones();
-    let read = zones.iter().enumerate().map(|(i, zone)| {
-        let shown = match &outcome.mirrors[i] {
-            Some(mirror) => Err(format!("it repeats {}", zones[mirror.of].name)),
-            None => outcome.zone(i, seconds),
-        };
+pub(super) fn zone_readings(outcome: &Outcome, shown: Vec<Shown>) -> Vec<ZoneReading> {
+    let read = zip(outcome.zones(), shown).map(|(zone, shown)| {
         let (energy, reason) = match shown {
             Ok(energy) => (Some(energy), None),
             Err(why) => (None, Some(why)),

@@ -216,8 +216,9 @@ impl Reading {
         let ledger = &outcome.ledger;
         let duration = ledger.dt_ns * 1e-9;
         let mut warnings = facts.environment.problems.clone();
+        let shown = outcome.shown(duration);
         let counters: BTreeMap<Method, MethodReading> = Method::energy_counters()
-            .map(|(method, _)| (method, method_reading(outcome, method, duration)))
+            .map(|(method, _)| (method, method_reading(outcome, method, &shown)))
             .collect();
         let missing = |method: Method| outcome.missing(method);
         let cpu_seconds = outcome.own_known.then_some(ledger.own_ns * 1e-9);
@@ -305,7 +306,7 @@ impl Reading {
             headline,
             headline_reason,
             counters,
-            zones: zone_readings(outcome, duration),
+            zones: zone_readings(outcome, shown),
             ebpf,
             probes,
             model_source: match (&model, missing(Method::Tdp)) {

@@ -233,7 +233,8 @@ def test_the_prefix_of_lithops_stands_where_its_stats_are_the_question() -> None
 # --- the reference ---------------------------------------------------------------
 
 
-def test_the_reference_is_what_the_table_makes() -> None:
+def test_the_reference_is_what_the_table_makes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(TOP / "tools")  # as where the tool is run
     spec = importlib.util.spec_from_file_location("reference", TOP / "tools" / "stats_reference.py")
     assert spec is not None
     assert spec.loader is not None

@@ -31,6 +31,24 @@ def aligned(rows: Sequence[Sequence[str]], right: Container[int] = ()) -> list[s
     ]
 
 
+def wrapped(text: str, width: int, indent: str) -> list[str]:
+    """Lines of at most ``width`` characters, words whole, each after ``indent``.
+
+    >>> wrapped("energy of the machine", 14, "  ")
+    ['  energy of', '  the machine']
+    """
+    import textwrap
+
+    return textwrap.wrap(
+        text,
+        width,
+        initial_indent=indent,
+        subsequent_indent=indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
 def printable(text: str) -> str:
     r"""``text`` with what a terminal would obey, or not show, escaped.
 

@@ -35,14 +35,13 @@ from lithowatt.aws._lambda_cost import lambda_price
 from lithowatt.errors import MalformedValueError, UnreadableFileError
 from lithowatt.estimate import QUALITIES
 from lithowatt.profiles._file import Configuration, Metrics, read_profile
-from lithowatt.profiles._given import MOST_CPUS, Given, common_given, faults, within
+from lithowatt.profiles._given import MOST_CPUS, Given, common_given, faults
 from lithowatt.profiles._sidecar import read_sidecar, sidecar_path
+from lithowatt.profiles._values import positive
 
 Floats = npt.NDArray[np.float64]
 
 PHASES = ("cold_start", "read", "compute", "write")
-
-#: From sure to unsure.
 
 
 class Figure(NamedTuple):
@@ -326,7 +325,7 @@ def _worker(
     """
     names = _values(metrics, "cpu_name", str)
     threads = _values(metrics, "cpu_cores_logical", int)
-    for value in [value for value in threads if within(value, MOST_CPUS) is None]:
+    for value in [value for value in threads if positive(value, MOST_CPUS) is None]:
         what = f"cpu_cores_logical {shown(value)} left out, not from 1 to {MOST_CPUS}"
         skipped[what] += threads.pop(value)
     return Worker(

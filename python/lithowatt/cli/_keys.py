@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from lithowatt import _core
 from lithowatt.profiles._columns import PROFILE_COLUMNS
 from lithowatt.stats._dialect import PREFIX, spelt
+from lithowatt.worker.task_window import PREFIX as OF_TASK
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -170,10 +171,7 @@ def table() -> tuple[Row, ...]:
     return (
         *_of_core(),
         *(Row(*row, LAMBDA, (PREFIX + row[0],)) for row in _OF_LAMBDA),
-        *(
-            Row("worker_task_" + row[0], *row[1:], TASK, ("worker_task_" + row[0],))
-            for row in _OF_TASK
-        ),
+        *(Row(key, *row[1:], TASK, (key,)) for row in _OF_TASK for key in (OF_TASK + row[0],)),
         *_of_columns(),
         *(Row(*row, COST, ()) for row in _OF_COST),
     )

@@ -7,7 +7,7 @@ import textwrap
 from typing import TYPE_CHECKING, Any
 
 from lithowatt._support.command import FAILED, complain
-from lithowatt._support.text import shortened
+from lithowatt._support.text import aligned, shortened, wrapped
 
 if TYPE_CHECKING:
     import argparse
@@ -51,14 +51,14 @@ def explain(arguments: argparse.Namespace) -> int:
             hint = f"did you mean {' or '.join(like)}?" if like else "lithowatt explain lists all"
             complain(f"expected a key of the stats, got {shortened(key)!r}: {hint}")
         rows.update(dict.fromkeys(found))
-    shown = tuple(rows) if arguments.keys else table()
+    listed = tuple(rows) if arguments.keys else table()
     if arguments.json:
-        if shown or not unknown:
-            print(json.dumps([_plain(row) for row in shown], indent=2))
+        if listed or not unknown:
+            print(json.dumps([_plain(row) for row in listed], indent=2))
     elif arguments.keys:
-        print("\n\n".join(_one(row) for row in shown), end="\n" if shown else "")
+        print("\n\n".join(_one(row) for row in listed), end="\n" if listed else "")
     else:
-        print(_all(shown))
+        print(_all(listed))
     return FAILED if unknown else 0
 
 
@@ -82,27 +82,23 @@ def _one(row: Row) -> str:
 
 
 def _wrapped(text: str) -> list[str]:
-    return textwrap.wrap(
-        text,
-        98,
-        initial_indent="  ",
-        subsequent_indent="  ",
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
+    return wrapped(text, 98, "  ")
 
 
 def _all(rows: Iterable[Row]) -> str:
     rows = list(rows)
-    width = max(len(row.name) for row in rows)
-    kinds = max(len(_kind(row)) for row in rows)
+    room = 118 - max(len(row.name) for row in rows) - max(len(_kind(row)) for row in rows)
+    lines = aligned(
+        [
+            (row.name, _kind(row), textwrap.shorten(row.meaning, room, placeholder=" …"))
+            for row in rows
+        ]
+    )
     parts: list[str] = []
     group = None
-    for row in rows:
+    for row, line in zip(rows, lines, strict=True):
         if row.group != group:
             group = row.group
             parts += ([""] if parts else []) + [group]
-        room = 118 - width - kinds
-        meaning = textwrap.shorten(row.meaning, room, placeholder=" …")
-        parts.append(f"  {row.name:<{width}}  {_kind(row):<{kinds}}  {meaning}".rstrip())
+        parts.append(f"  {line}")
     return "\n".join(parts)

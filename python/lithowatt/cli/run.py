@@ -9,7 +9,6 @@ import os
 import signal
 import subprocess
 import sys
-import textwrap
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from lithowatt import _core
 from lithowatt._support.command import abandon, complain
 from lithowatt._support.files import write_atomically
-from lithowatt._support.text import aligned, format_number, printable
+from lithowatt._support.text import aligned, format_number, printable, wrapped
 from lithowatt.meter._meter import EnergyMeter
 
 if TYPE_CHECKING:
@@ -274,15 +273,7 @@ def _times(reading: Reading) -> str:
 
 
 def _wrapped(text: str) -> list[str]:
-    """Lines of at most 96 characters, words whole."""
-    return textwrap.wrap(
-        text,
-        96,
-        initial_indent="   ",
-        subsequent_indent="   ",
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
+    return wrapped(text, 96, "   ")
 
 
 def _digits(value: float, best: float, width: float) -> str:

@@ -13,7 +13,7 @@ import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from lithowatt.profiles._values import finite
+from lithowatt.profiles._values import positive
 
 if TYPE_CHECKING:
     from lithowatt.analysis.platforms import Platform, Share
@@ -139,9 +139,3 @@ def _share(place: Place, platform: Platform) -> Share:
     worker = Worker(memory, place.architecture or "x86_64", vcpus)
     # Else a container of a machine that nobody here has seen: the class default.
     return platform.share(worker) or Share(PowerModel.for_cpu("unknown"), vcpus, memory / 1024)
-
-
-def positive(value: Any) -> float | None:
-    """A number above 0, `None` for anything else."""
-    number = finite(value)
-    return number if number is not None and number > 0 else None

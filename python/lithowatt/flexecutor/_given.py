@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from lithowatt.flexecutor._estimate import backend_of, positive
+from lithowatt.flexecutor._estimate import backend_of
 from lithowatt.profiles._given import Given
+from lithowatt.profiles._values import positive
 
 
 def given_of(executor: Any, resources: Any) -> Given | None:

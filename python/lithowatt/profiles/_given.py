@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from lithowatt._support.arguments import shown
-from lithowatt.profiles._values import finite
+from lithowatt.profiles._values import positive
 
 #: More CPUs than any machine has; Linux allows 8192.
 MOST_CPUS = 65_536
@@ -58,7 +58,7 @@ def common_given(records: Sequence[Mapping[str, Any]]) -> Given | None:
 
 def _told(given: Iterable[Mapping[str, Any]], name: str) -> list[float]:
     """The different values of one part, in the order of the records."""
-    found = (within(one.get(name), _MOST[name]) for one in given)
+    found = (positive(one.get(name), _MOST[name]) for one in given)
     return list(dict.fromkeys(value for value in found if value is not None))
 
 
@@ -74,7 +74,7 @@ def faults(records: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     for name, most in _MOST.items():
         for one in told:
             value = one.get(name)
-            if value is not None and within(value, most) is None:
+            if value is not None and positive(value, most) is None:
                 yield f"given.{name} {shown(value)} left out, not above 0 and up to {most:g}"
         values = _told(told, name)
         if len(values) > 1:
@@ -83,9 +83,3 @@ def faults(records: Sequence[Mapping[str, Any]]) -> Iterator[str]:
                 f"given.{name} differs between the repetitions of a configuration "
                 f"({listed:.60}): taken as not known"
             )
-
-
-def within(value: Any, most: float) -> float | None:
-    """A number above 0 and up to ``most``, `None` for anything else."""
-    number = finite(value)
-    return number if number is not None and 0 < number <= most else None

@@ -177,6 +177,12 @@ def finite(value: Any) -> float | None:
     return number if math.isfinite(number) else None
 
 
+def positive(value: Any, most: float = math.inf) -> float | None:
+    """A finite number above 0 and up to ``most``, `None` for anything else."""
+    number = finite(value)
+    return number if number is not None and 0 < number <= most else None
+
+
 def plain_value(value: Any) -> Any:
     """A value that a profile can hold, `None` for what is no finite number and no text."""
     if isinstance(value, str):

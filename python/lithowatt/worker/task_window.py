@@ -43,8 +43,6 @@ KEYS = tuple(
     )
 )
 
-#: From the best to the worst, as in `energy_quality` of the function.
-
 #: Nobody saw how busy the machine was while the process started, and a CPU second
 #: costs less the busier it is: on AWS' c5.metal the first tenth of the load takes
 #: 11.8 W above idle per percent, the whole of it 5.7 W (packages; 58, 176 and 627 W

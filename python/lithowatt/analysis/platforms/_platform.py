@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from lithowatt._support.arguments import shown
 from lithowatt.estimate import number
-from lithowatt.profiles._given import MOST_CPUS, within
-from lithowatt.profiles._values import finite
+from lithowatt.profiles._given import MOST_CPUS
+from lithowatt.profiles._values import finite, positive
 
 if TYPE_CHECKING:
     from lithowatt.estimate import Estimate
@@ -87,7 +87,7 @@ class Price:
                 )
         if self.vcpu_hour == 0 == self.gib_hour:
             raise ValueError("a price needs vcpu_hour or gib_hour above 0 USD; both are 0")
-        if self.vcpus is not None and within(self.vcpus, MOST_CPUS) is None:
+        if self.vcpus is not None and positive(self.vcpus, MOST_CPUS) is None:
             raise ValueError(
                 f"vcpus {shown(self.vcpus)} is not a number above 0 and up to {MOST_CPUS}"
             )

@@ -16,7 +16,8 @@ from lithowatt.analysis.platforms._platform import (
 )
 from lithowatt.aws._lambda_cost import MEMORY_MB, lambda_cost, lambda_price
 from lithowatt.model._power import PowerModel
-from lithowatt.profiles._given import MOST_MEMORY_MB, within
+from lithowatt.profiles._given import MOST_MEMORY_MB
+from lithowatt.profiles._values import positive
 
 if TYPE_CHECKING:
     from lithowatt.estimate import Estimate
@@ -54,7 +55,7 @@ class AwsLambda:
         return size * _core.LAMBDA_MB_PER_VCPU
 
     def vcpus(self, worker: Worker) -> float | None:
-        memory = within(worker.memory_mb, MOST_MEMORY_MB)
+        memory = positive(worker.memory_mb, MOST_MEMORY_MB)
         return None if memory is None else _core.lambda_vcpus(memory)
 
     def share(self, worker: Worker) -> Share | None:

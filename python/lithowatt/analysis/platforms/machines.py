@@ -18,7 +18,8 @@ from lithowatt.analysis.platforms._platform import (
     check_billed,
 )
 from lithowatt.model._power import PowerModel
-from lithowatt.profiles._given import MOST_CPUS, MOST_MEMORY_MB, within
+from lithowatt.profiles._given import MOST_CPUS, MOST_MEMORY_MB
+from lithowatt.profiles._values import positive
 
 if TYPE_CHECKING:
     from lithowatt.estimate import Estimate
@@ -202,12 +203,12 @@ def several(names: Iterable[str]) -> Several:
 
 def _cpus(value: object) -> float | None:
     """A number of CPUs that a machine or a limit can have; ``None``: not known."""
-    return within(value, MOST_CPUS)
+    return positive(value, MOST_CPUS)
 
 
 def _memory(worker: Worker) -> float | None:
     """Memory of a worker, MiB; ``None``: not known, or none was asked for."""
-    return within(worker.memory_mb, MOST_MEMORY_MB)
+    return positive(worker.memory_mb, MOST_MEMORY_MB)
 
 
 @lru_cache(maxsize=32)
