@@ -1,7 +1,7 @@
 //! A meter: from start to stop, any number of times.
 
 use std::borrow::Cow;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::cgroup::cpu::CgroupCpu;
@@ -99,17 +99,6 @@ const GONE: &str = "the process to meter had ended before the window began";
 /// A meter of a task that nobody drives: of a plain function or a block.
 const UNDRIVEN: &str =
     "scope \"task\" meters coroutines and generators, and none ran: decorate one";
-
-/// Whether a root is there.
-///
-/// # Errors
-/// The system's, also for something that is no directory.
-pub fn require_directory(root: &Path) -> std::io::Result<()> {
-    if std::fs::metadata(root)?.is_dir() {
-        return Ok(());
-    }
-    Err(std::io::ErrorKind::NotADirectory.into())
-}
 
 /// An energy meter.
 ///
@@ -234,11 +223,6 @@ impl Meter {
             self.state = State::nothing(GONE);
             return Ok(());
         }
-        if let Err(error) = require_directory(&self.options.root) {
-            let root = self.options.root.display();
-            self.state = State::nothing(format!("the root {root} cannot be used: {error}"));
-            return Ok(());
-        }
         let subject = match (self.options.scope, &self.options.cgroup) {
             (_, Some(path)) => match CgroupCpu::open(path) {
                 Ok(cgroup) => Subject::Cgroup(cgroup),
@@ -265,7 +249,14 @@ impl Meter {
         };
         let hub = match self.hub.take() {
             Some(hub) if !hub.is_foreign() && !hub.is_retired() => hub,
-            _ => Hub::get(&self.options.root),
+            _ => match Hub::get(&self.options.root) {
+                Ok(hub) => hub,
+                Err(error) => {
+                    let root = self.options.root.display();
+                    self.state = State::nothing(format!("the root {root} cannot be used: {error}"));
+                    return Ok(());
+                }
+            },
         };
         let (methods, interval) = (self.options.methods, self.interval_ns);
         let estimation = self.estimation;
@@ -437,7 +428,10 @@ impl Meter {
     pub fn facts(&self) -> Arc<Facts> {
         match &self.hub {
             Some(hub) if !hub.is_foreign() => hub.facts(),
-            _ => Hub::get(&self.options.root).facts(),
+            _ => match Hub::get(&self.options.root) {
+                Ok(hub) => hub.facts(),
+                Err(_) => Hub::apart(&self.options.root).facts(),
+            },
         }
     }
 }
@@ -469,6 +463,7 @@ mod tests {
     use crate::reading::Quality;
     use crate::source::{Domain, Method};
     use std::fs;
+    use std::path::Path;
 
     #[test]
     fn a_source_is_metered_by_its_line_in_the_registry() {

@@ -492,7 +492,7 @@ fn little_endian(
 #[pyo3(signature = (root = None))]
 fn doctor<'py>(py: Python<'py>, root: Option<&Bound<'py, PyAny>>) -> PyResult<Bound<'py, PyAny>> {
     let root = root_or_environment(root)?;
-    if let Err(source) = crate::meter::require_directory(&root) {
+    if let Err(source) = crate::sampler::require_directory(&root) {
         return Err(Error::Io { path: root, source }.into());
     }
     let findings = py.detach(|| crate::doctor::examine(&root));

@@ -19,6 +19,7 @@
 //! The thread never touches Python, blocks all signals, and exists only from the first meter that
 //! wants samples. A forked child has no thread and perhaps a locked mutex, so it gets a new hub.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
@@ -166,24 +167,39 @@ impl std::fmt::Debug for Hub {
     }
 }
 
+/// Whether a root is there.
+///
+/// # Errors
+/// The system's, also for something that is no directory.
+pub fn require_directory(root: &Path) -> io::Result<()> {
+    if std::fs::metadata(root)?.is_dir() {
+        return Ok(());
+    }
+    Err(io::ErrorKind::NotADirectory.into())
+}
+
 impl Hub {
-    /// The hub of this process for `root`.
-    pub fn get(root: &Path) -> Arc<Self> {
+    /// The hub of this process for `root`, which is looked for once: when its hub is made.
+    ///
+    /// # Errors
+    /// The system's where there is no such directory.
+    pub fn get(root: &Path) -> io::Result<Arc<Self>> {
         let registry = registry();
         let mut hubs = lock(&registry.hubs);
         if let Some(i) = hubs.iter().position(|(of, _)| of == root) {
             let found = hubs.remove(i);
             let hub = Arc::clone(&found.1);
             hubs.push(found);
-            return hub;
+            return Ok(hub);
         }
+        require_directory(root)?;
         let hub = Arc::new(Self::new(root, registry.pid));
         if let Some(inherited) = registry.parent.and_then(|parent| parent.inheritance(root)) {
             lock(&hub.state).inherited = inherited;
         }
         retire_idle(&mut hubs);
         hubs.push((root.to_owned(), Arc::clone(&hub)));
-        hub
+        Ok(hub)
     }
 
     /// A hub of its own, for a diagnosis that must not go by what was true before.

@@ -169,25 +169,32 @@ class Sandbox(_Sandbox):
 
 
 class Reading:
-    """What one window came to.
+    """What one window came to."""
 
-    Attributes:
-        raw: Everything, as nested dicts, lists and numbers.
-    """
-
-    __slots__ = ("_flat", "raw")
+    __slots__ = ("_flat", "_raw")
+    _raw: dict[str, Any] | Callable[[], dict[str, Any]]
     _flat: dict[str, Any] | Callable[[], dict[str, Any]]
 
     def __init__(
         self, raw: dict[str, Any], flat: dict[str, Any] | Callable[[], dict[str, Any]]
     ) -> None:
-        self.raw = raw
+        self._raw = raw
         self._flat = flat
 
     @classmethod
     def _of(cls, taken: Taken) -> Reading:
-        """What the core has taken of a window."""
-        return cls(taken.nested(), taken.flat)
+        """What the core has taken of a window; either form is made when it is asked for."""
+        self = cls.__new__(cls)
+        self._raw, self._flat = taken.nested, taken.flat
+        return self
+
+    @property
+    def raw(self) -> dict[str, Any]:
+        """Everything, as nested dicts, lists and numbers."""
+        raw = self._raw
+        if not isinstance(raw, dict):
+            raw = self._raw = raw()
+        return raw
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.raw, self.flat())
