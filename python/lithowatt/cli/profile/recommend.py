@@ -1,4 +1,4 @@
-"""``lithowatt profile``: what to do with profile files."""
+"""``lithowatt profile recommend``: the best configuration within bounds."""
 
 from __future__ import annotations
 
@@ -19,10 +19,8 @@ if TYPE_CHECKING:
 _OBJECTIVES = ("energy", "cost", "edp", "time")
 
 
-def add_cli(commands: Any) -> None:
-    """Adds ``profile`` to the sub-commands of ``lithowatt``."""
-    profile = commands.add_parser("profile", help="what profile files show")
-    verbs = profile.add_subparsers(title="commands", required=True, metavar="COMMAND")
+def add_verb(verbs: Any) -> None:
+    """Adds ``recommend`` to the verbs of ``lithowatt profile``."""
     recommend = verbs.add_parser(
         "recommend",
         help="the configuration that takes the fewest joules, dollars or seconds",

@@ -1,0 +1,15 @@
+"""``lithowatt profile``: what to do with profile files. One module for each verb."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def add_cli(commands: Any) -> None:
+    """Adds ``profile`` to the sub-commands of ``lithowatt``."""
+    from lithowatt.cli.profile import recommend
+
+    profile = commands.add_parser("profile", help="what profile files show")
+    verbs = profile.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    for verb in (recommend,):
+        verb.add_verb(verbs)

@@ -1,0 +1,74 @@
+"""Options that several verbs share: which files, which of their repetitions, how grouped."""
+
+from __future__ import annotations
+
+import argparse
+import re
+
+#: What ``--basis`` may be: nothing left out; what lint excludes left out; that, and repetitions
+#: that had more input than the others.
+BASES = ("clean", "all", "same-input")
+
+
+def add_paths(parser: argparse.ArgumentParser) -> None:
+    """``PATH...``: files and folders."""
+    parser.add_argument(
+        "path",
+        nargs="+",
+        metavar="PATH",
+        help="a profile, <stage>.json, or a folder: then every profile below it",
+    )
+
+
+def add_json(parser: argparse.ArgumentParser) -> None:
+    """``--json``."""
+    parser.add_argument("--json", action="store_true", help="as JSON, to standard output")
+
+
+def add_group(parser: argparse.ArgumentParser) -> None:
+    """``--group``."""
+    parser.add_argument(
+        "--group",
+        type=_group,
+        metavar="REGEX",
+        help="how a file's path says its workload and stage: a regular expression with "
+        "(?P<workload>...), (?P<stage>...) or both (default: from folder and file name)",
+    )
+
+
+def add_basis(parser: argparse.ArgumentParser) -> None:
+    """``--basis`` and ``--exclude``: which repetitions count."""
+    parser.add_argument(
+        "--basis",
+        choices=BASES,
+        default="clean",
+        help="clean: without repetitions that a rule of lint excludes; all: with them; same-input: "
+        "also without those that had more input (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--exclude",
+        action="append",
+        default=[],
+        type=_exclusion,
+        metavar="+RULE/-RULE",
+        help="leave out what this rule of lint names, too, or keep it; may be repeated. With -RULE "
+        "write --exclude=-RULE",
+    )
+
+
+def _group(text: str) -> re.Pattern[str]:
+    try:
+        pattern = re.compile(text)
+    except re.error as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is no regular expression: {error}") from None
+    if not {"workload", "stage"} & set(pattern.groupindex):
+        raise argparse.ArgumentTypeError(f"{text!r} has neither (?P<workload>) nor (?P<stage>)")
+    return pattern
+
+
+def _exclusion(text: str) -> str:
+    if not re.fullmatch(r"[+-][a-z][a-z-]*", text):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not like +queued-start or -copied-repetitions"
+        )
+    return text
