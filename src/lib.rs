@@ -42,6 +42,7 @@ pub mod cgroup;
 pub mod clock;
 pub mod counter;
 pub mod definition;
+pub mod distributions;
 pub mod doctor;
 pub mod error;
 pub mod estimate;

@@ -349,6 +349,19 @@ def fit_curve(
 ) -> dict[str, Any] | None:
     """The curve that fits ``(load, spread, W)``, loads and spreads from 0 to 1; None for none."""
 
+def student_t_quantile(p: float, df: float) -> float:
+    """The value that Student's t with `df` degrees of freedom stays below with probability `p`.
+
+    Raises:
+        ValueError: Unless 0 < p < 1 and df > 0.
+    """
+
+def student_t_two_sided(t: float, df: float) -> float:
+    """Probability that Student's t is as far from 0 as `t`; NaN where that is not defined."""
+
+def log_gamma(x: float) -> float:
+    """Natural logarithm of the gamma function of x > 0; NaN elsewhere."""
+
 def lambda_vcpus(memory_mb: float) -> float:
     """vCPUs that so many MB (MiB) of memory buy on AWS Lambda."""
 

@@ -23,6 +23,7 @@ use crate::source::{Domain, EnergyCounter, Methods};
 use crate::{calibration, machine, memory, timeline, validate};
 
 mod agent;
+mod distributions;
 mod model;
 mod probes;
 mod stats;
@@ -690,6 +691,12 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(fit_curve, module)?)?;
     module.add_function(wrap_pyfunction!(model::tdp_energy, module)?)?;
     module.add_function(wrap_pyfunction!(model::lambda_vcpus, module)?)?;
+    module.add_function(wrap_pyfunction!(distributions::student_t_quantile, module)?)?;
+    module.add_function(wrap_pyfunction!(
+        distributions::student_t_two_sided,
+        module
+    )?)?;
+    module.add_function(wrap_pyfunction!(distributions::log_gamma, module)?)?;
     module.add("LAMBDA_MB_PER_VCPU", crate::model::lambda::MIB_PER_VCPU)?;
     // The list that pyo3 keeps would be a second one, beside the stub.
     module.delattr("__all__")?;

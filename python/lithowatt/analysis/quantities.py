@@ -1,0 +1,117 @@
+"""The quantities of a repetition: times, CPU seconds, dollars, joules.
+
+Each is made of the rows of one configuration, one value a repetition. A value that cannot be made
+is NaN: the repetition lacks a column, or did not run where that has a price.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+from lithowatt.profiles._runs import Bools, ConfigurationRuns, Floats
+
+#: A start that took longer waited in a queue, s.
+QUEUED_START_S = 30.0
+
+#: What Lambda bills by, s.
+BILLED_STEP_S = 0.001
+
+
+class Price(NamedTuple):
+    """What a platform bills a call with.
+
+    Attributes:
+        per_gib_s: USD for a GiB of memory for a second.
+        per_call: USD.
+    """
+
+    per_gib_s: float
+    per_call: float
+
+
+def row_seconds(runs: ConfigurationRuns) -> Floats:
+    """Each worker's cold start, read, compute and write together, s."""
+    return (
+        runs.numbers("cold_start")
+        + runs.numbers("read")
+        + runs.numbers("compute")
+        + runs.numbers("write")
+    )
+
+
+def row_cpu_seconds(runs: ConfigurationRuns) -> Floats:
+    """Each worker's CPU seconds.
+
+    Our own profiles hold them as `cpu_time`. The energy fork's `TDP` is the worker's seconds times
+    the guest's load from 0 to 1, so that times the logical CPUs it is CPU seconds.
+    """
+    if "cpu_time" in runs.columns:
+        return runs.numbers("cpu_time")
+    return np.asarray(runs.numbers("TDP") * runs.numbers("cpu_cores_logical"))
+
+
+def row_other_seconds(runs: ConfigurationRuns) -> Floats:
+    """Each worker's seconds in no phase."""
+    return np.asarray(
+        runs.numbers("worker_time_execution")
+        - runs.numbers("read")
+        - runs.numbers("compute")
+        - runs.numbers("write")
+    )
+
+
+def row_lambda(runs: ConfigurationRuns) -> Bools:
+    """Of each worker, whether its rows say that it was an AWS Lambda."""
+    column = runs.columns.get("aws_cpu")
+    if column is None or column.codes is None:
+        return np.zeros(runs.rows, dtype=bool)
+    says = np.array([*("lambda:true" in one.lower() for one in column.labels), False])
+    return np.asarray(says[column.codes])
+
+
+def row_cost_usd(runs: ConfigurationRuns, price: Price) -> Floats:
+    """What Lambda bills for each worker, USD; NaN for one that was no Lambda.
+
+    Lambda bills each started millisecond. The rounding to nanoseconds before keeps a duration of
+    a whole number of milliseconds from being billed as one more.
+    """
+    seconds = runs.numbers("worker_time_execution")
+    milliseconds = np.ceil(np.round(seconds * 1000, 6))
+    gib_s = milliseconds * BILLED_STEP_S * (runs.configuration.memory_mb / 1024)
+    return np.where(row_lambda(runs), gib_s * price.per_gib_s + price.per_call, np.nan)
+
+
+def _means_of(column: str) -> Callable[[ConfigurationRuns], Floats]:
+    return lambda runs: runs.mean_of(runs.numbers(column))
+
+
+def cpu_share(runs: ConfigurationRuns) -> Floats:
+    """The part of the guests' CPUs that was busy, 0 to 1."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.asarray(
+            runs.sum_of(runs.numbers("TDP")) / runs.sum_of(runs.numbers("worker_time_execution"))
+        )
+
+
+def without_queued(runs: ConfigurationRuns) -> Floats:
+    """The stage's seconds; NaN for a repetition in which a worker waited for its start."""
+    queued = runs.max_of(runs.numbers("cold_start")) > QUEUED_START_S
+    return np.where(queued, np.nan, runs.max_of(row_seconds(runs)))
+
+
+#: Name to what makes it, a value a repetition. `cost_usd` and `energy_j` need a platform as well.
+QUANTITIES: dict[str, Callable[[ConfigurationRuns], Floats]] = {
+    "read_s": _means_of("read"),
+    "compute_s": _means_of("compute"),
+    "write_s": _means_of("write"),
+    "cold_start_s": _means_of("cold_start"),
+    "worker_time_s": _means_of("worker_time_execution"),
+    "time_s": lambda runs: runs.max_of(row_seconds(runs)),
+    "time_without_queue_s": without_queued,
+    "worker_seconds_s": lambda runs: runs.sum_of(runs.numbers("worker_time_execution")),
+    "cpu_seconds_s": lambda runs: runs.sum_of(row_cpu_seconds(runs)),
+    "cpu_share": cpu_share,
+}

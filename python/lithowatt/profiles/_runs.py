@@ -1,0 +1,393 @@
+"""Profiles as the analysis sees them: one row a worker call, in columns of NumPy.
+
+`read_profiles` reads any files and folders; each file is a `ProfileFile`, each of its
+configurations a `ConfigurationRuns`, whose columns are all aligned to the same rows: those of
+repetition 0 first, in it worker 0 first.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from lithowatt._support.architectures import ARCHITECTURES
+from lithowatt._support.files import read_plain
+from lithowatt.errors import LithowattError, MalformedValueError, UnreadableFileError
+from lithowatt.profiles._file import MOST_BYTES, Configuration, parse_profile
+from lithowatt.profiles._find import Label, compiled_group, find_profiles
+from lithowatt.profiles._sidecar import read_sidecar, sidecar_path
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
+
+#: The columns that computations rest on: a repetition that lacks one is not usable. FlexExecutor
+#: itself writes the first four only.
+CORE = (
+    "read",
+    "compute",
+    "write",
+    "cold_start",
+    "time_consumption",
+    "worker_time_execution",
+    "TDP",
+)
+ALWAYS = CORE[:4]
+
+#: Columns that describe the machine: one value in a repetition is that of all its workers.
+DESCRIBING = (
+    "measurement_energy",
+    "cpu_name",
+    "cpu_architecture",
+    "cpu_cores_physical",
+    "cpu_cores_logical",
+    "aws_cpu",
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Column:
+    """One metric of a configuration.
+
+    Attributes:
+        name: As the file spells it.
+        lengths: Values that the file holds in each repetition; shorter than the configuration's
+            where the column lacks repetitions at its end.
+        numbers: A value a row, NaN where there is none; of a column of texts `None`.
+        codes: Of a column of texts: an index into `labels` a row, -1 where there is none.
+        labels: The different texts, in the order in which they appear.
+        whole: Whether all its numbers are whole, as the file writes them.
+    """
+
+    name: str
+    lengths: Ints
+    numbers: Floats | None
+    codes: npt.NDArray[np.int32] | None = None
+    labels: tuple[str, ...] = ()
+    whole: bool = False
+
+    @property
+    def texts(self) -> list[str | None]:
+        """The texts, one a row; of a column of numbers all `None`."""
+        if self.codes is None:
+            return [None] * (0 if self.numbers is None else len(self.numbers))
+        return [self.labels[code] if code >= 0 else None for code in self.codes]
+
+
+@dataclass(frozen=True, eq=False)
+class ConfigurationRuns:
+    """The repetitions of one configuration.
+
+    Attributes:
+        key: As the file spells it, e.g. `"(1, 512, 4)"`.
+        configuration: The same, as numbers.
+        widths: Workers of each repetition: its longest column.
+        columns: Name to column, in the order of the file.
+        records: The sidecar's records, one a repetition; `None` where there is none.
+    """
+
+    key: str
+    configuration: Configuration
+    widths: Ints
+    columns: Mapping[str, Column]
+    records: tuple[Mapping[str, Any] | None, ...] = ()
+
+    @property
+    def repetitions(self) -> int:
+        """Repetitions of the longest column."""
+        return len(self.widths)
+
+    @property
+    def rows(self) -> int:
+        """Worker calls."""
+        return int(self.widths.sum())
+
+    @cached_property
+    def starts(self) -> Ints:
+        """The first row of each repetition, and the number of rows at the end."""
+        return np.concatenate(([0], np.cumsum(self.widths))).astype(np.int64)
+
+    @cached_property
+    def repetition(self) -> Ints:
+        """The repetition of each row."""
+        return np.repeat(np.arange(len(self.widths), dtype=np.int64), self.widths)
+
+    @cached_property
+    def worker(self) -> Ints:
+        """The worker of each row, from 0 in each repetition."""
+        return np.arange(self.rows, dtype=np.int64) - self.starts[self.repetition]
+
+    def numbers(self, name: str) -> Floats:
+        """A column of numbers, NaN where there is none; all NaN where there is no such column."""
+        column = self.columns.get(name)
+        if column is None or column.numbers is None:
+            return np.full(self.rows, np.nan)
+        return column.numbers
+
+    def texts(self, name: str) -> list[str | None]:
+        """A column of texts, `None` where there is none."""
+        column = self.columns.get(name)
+        return [None] * self.rows if column is None else column.texts
+
+    @property
+    def required(self) -> tuple[str, ...]:
+        """Those of `CORE` that this configuration's repetitions have to have.
+
+        Where there is a `cpu_time`, `TDP` is joules of a power model that may be missing.
+        """
+        own = "cpu_time" in self.columns
+        some = (
+            name
+            for name in CORE[len(ALWAYS) :]
+            if name in self.columns and not (own and name == "TDP")
+        )
+        return (*ALWAYS, *some)
+
+    @cached_property
+    def usable(self) -> Bools:
+        """Of each repetition, whether `required` is there, equally long, finite for all workers."""
+        good = self.widths > 0
+        for name in self.required:
+            column = self.columns.get(name)
+            if column is None or column.numbers is None:
+                return np.zeros(len(self.widths), dtype=bool)
+            lengths = np.zeros(len(self.widths), dtype=np.int64)
+            lengths[: len(column.lengths)] = column.lengths
+            good &= lengths == self.widths
+            good &= self.all_of(np.isfinite(column.numbers))
+        return good
+
+    def sum_of(self, rows: Floats) -> Floats:
+        """The sum over the workers of each repetition; 0 for one without workers."""
+        return self._reduced(np.add, rows)
+
+    def mean_of(self, rows: Floats) -> Floats:
+        """The mean over the workers of each repetition; NaN for one without workers."""
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return np.asarray(self.sum_of(rows) / self.widths, dtype=np.float64)
+
+    def max_of(self, rows: Floats) -> Floats:
+        """The greatest of the workers of each repetition."""
+        return self._reduced(np.maximum, rows)
+
+    def all_of(self, rows: Bools) -> Bools:
+        """Of each repetition, whether all its workers are."""
+        return np.asarray(self.sum_of((~rows).astype(np.float64)) == 0)
+
+    def _reduced(self, operation: np.ufunc, rows: Floats) -> Floats:
+        found = np.zeros(len(self.widths))
+        some = self.widths > 0
+        if some.any():
+            found[some] = operation.reduceat(rows, self.starts[:-1][some])
+        return found
+
+    @cached_property
+    def architecture(self) -> str | None:
+        """`x86_64` or `arm64` as most rows say; `None` where no row says."""
+        column = self.columns.get("cpu_architecture")
+        if column is None or column.codes is None or not (column.codes >= 0).any():
+            return None
+        counts = np.bincount(column.codes[column.codes >= 0], minlength=len(column.labels))
+        return ARCHITECTURES.get(column.labels[int(counts.argmax())].strip().lower())
+
+    def part(self, keep: Bools) -> ConfigurationRuns:
+        """Only some of the repetitions."""
+        rows = keep[self.repetition]
+        columns = {
+            name: Column(
+                name,
+                column.lengths[keep[: len(column.lengths)]],
+                None if column.numbers is None else column.numbers[rows],
+                None if column.codes is None else column.codes[rows],
+                column.labels,
+                column.whole,
+            )
+            for name, column in self.columns.items()
+        }
+        records = tuple(
+            record for record, kept in zip(self.records, keep.tolist(), strict=False) if kept
+        )
+        return ConfigurationRuns(self.key, self.configuration, self.widths[keep], columns, records)
+
+
+@dataclass(frozen=True, eq=False)
+class ProfileFile:
+    """One stage of one file.
+
+    Attributes:
+        path: Where it is.
+        name: What results call it: the path below the folder that was given.
+        source: Which of the given paths it stands for or lies below, from 0.
+        sha256: Of the file's bytes, lower-case hex.
+        label: What its path says: workload, stage, memory, architecture.
+        configurations: In the order of the file.
+        sidecar: What `read_sidecar` gives, `None` where there is none.
+    """
+
+    path: str
+    name: str
+    source: int
+    sha256: str
+    label: Label
+    configurations: Sequence[ConfigurationRuns]
+    sidecar: Mapping[str, Any] | None = None
+
+    @property
+    def workload(self) -> str:
+        """What ran."""
+        return self.label.workload
+
+    @property
+    def stage(self) -> str:
+        """Which stage of it."""
+        return self.label.stage
+
+    @property
+    def rows(self) -> int:
+        """Worker calls."""
+        return sum(one.rows for one in self.configurations)
+
+    @cached_property
+    def architecture(self) -> str | None:
+        """Of the rows; of the path where no row says."""
+        said = [one.architecture for one in self.configurations if one.architecture is not None]
+        if said:
+            return max(sorted(set(said)), key=said.count)
+        return self.label.architecture
+
+
+class Skipped(NamedTuple):
+    """A file of a folder that is no profile."""
+
+    file: str
+    reason: str
+
+
+@dataclass(frozen=True, eq=False)
+class Profiles:
+    """Profiles that were read together.
+
+    Attributes:
+        files: One for each stage of each file, in the order of their names.
+        skipped: What lay in a folder and is no profile.
+    """
+
+    files: Sequence[ProfileFile]
+    skipped: Sequence[Skipped] = field(default_factory=tuple)
+
+    def __iter__(self) -> Iterator[tuple[ProfileFile, ConfigurationRuns]]:
+        """Each configuration with its file."""
+        for file in self.files:
+            for configuration in file.configurations:
+                yield file, configuration
+
+
+def read_profiles(
+    paths: Iterable[str | os.PathLike[str]],
+    *,
+    group: str | None = None,
+) -> Profiles:
+    """Reads profiles.
+
+    Args:
+        paths: Files, and folders that are searched for `*.json`.
+        group: A regular expression with the groups `workload` and `stage`, searched in each file's
+            name; by default the folder names the workload and the file the stage.
+
+    Raises:
+        UnreadableFileError: A path is not there, or no profile is in what was given.
+        MalformedValueError: A file that was given by itself is no profile.
+    """
+    pattern = compiled_group(group)
+    files: list[ProfileFile] = []
+    skipped: list[Skipped] = []
+    for found in find_profiles(paths):
+        try:
+            files.extend(
+                _read(
+                    os.fspath(found.path), found.name, found.source, Label.of(found.name, pattern)
+                )
+            )
+        except LithowattError as error:
+            if found.given:
+                raise
+            skipped.append(Skipped(found.name, str(error)))
+    if not files:
+        told = "; ".join(f"{one.file}: {one.reason}" for one in skipped[:3])
+        raise UnreadableFileError(f"no profile was found{f' ({told})' if told else ''}")
+    return Profiles(tuple(files), tuple(skipped))
+
+
+def _read(path: str, name: str, source: int, label: Label) -> Iterator[ProfileFile]:
+    try:
+        content = read_plain(path, MOST_BYTES)
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise MalformedValueError(f"{path} is not UTF-8: {error}") from error
+    except OSError as error:
+        raise UnreadableFileError(f"{path}: {error.strerror or error}") from error
+    sha256 = hashlib.sha256(content).hexdigest()
+    sidecar = read_sidecar(path) if sidecar_path(path).exists() else None
+    records = {} if sidecar is None else sidecar["configurations"]
+    configurations = [
+        _configuration(configuration.key, configuration, metrics, records)
+        for configuration, metrics in parse_profile(text, path).items()
+    ]
+    yield ProfileFile(path, name, source, sha256, label, tuple(configurations), sidecar)
+
+
+def _configuration(
+    key: str,
+    configuration: Configuration,
+    metrics: Mapping[str, list[list[Any]]],
+    records: Mapping[str, Sequence[Mapping[str, Any] | None]],
+) -> ConfigurationRuns:
+    repetitions = max((len(column) for column in metrics.values()), default=0)
+    widths = np.zeros(repetitions, dtype=np.int64)
+    lengths = {
+        name: np.array([len(one) for one in column], dtype=np.int64)
+        for name, column in metrics.items()
+    }
+    for one in lengths.values():
+        np.maximum(widths[: len(one)], one, out=widths[: len(one)])
+    return ConfigurationRuns(
+        key,
+        configuration,
+        widths,
+        {name: _column(name, column, lengths[name], widths) for name, column in metrics.items()},
+        tuple(records.get(key, ())),
+    )
+
+
+def _column(name: str, values: list[list[Any]], lengths: Ints, widths: Ints) -> Column:
+    aligned: list[Any] = []
+    for index, width in enumerate(widths.tolist()):
+        some = values[index] if index < len(values) else []
+        if len(some) == 1 and name in DESCRIBING:
+            some = some * width
+        aligned.extend(some)
+        aligned.extend([None] * (width - len(some)))
+    if any(isinstance(value, str) for value in aligned):
+        labels: dict[str, int] = {}
+        codes = [
+            labels.setdefault(value, len(labels)) if isinstance(value, str) else -1
+            for value in aligned
+        ]
+        return Column(name, lengths, None, np.array(codes, dtype=np.int32), tuple(labels))
+    numbers = np.array(
+        [
+            float(v) if isinstance(v, (int, float)) and not isinstance(v, bool) else np.nan
+            for v in aligned
+        ],
+        dtype=np.float64,
+    )
+    numbers[~np.isfinite(numbers)] = np.nan
+    whole = all(isinstance(value, int) for value in aligned if value is not None)
+    return Column(name, lengths, numbers, whole=whole and len(aligned) > 0)
