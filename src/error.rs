@@ -123,6 +123,15 @@ pub enum Error {
         expected: &'static str,
     },
 
+    /// A file that is cut off or no profile.
+    #[error("{}{what}", path.display())]
+    Profile {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong and where; begins with what separates it from the path.
+        what: String,
+    },
+
     /// The node agent cannot do its work.
     #[error("the agent cannot run: {reason}; expected {accepted}")]
     Agent {
@@ -190,7 +199,7 @@ impl Error {
             Self::NoSuchProcess { .. } => "ProcessNotFoundError",
             Self::Io { .. } | Self::NoCgroup { .. } => "UnreadableFileError",
             Self::Write { .. } => "UnwritableFileError",
-            Self::Malformed { .. } => "MalformedValueError",
+            Self::Malformed { .. } | Self::Profile { .. } => "MalformedValueError",
             Self::Unavailable { .. } => "UnavailableError",
             Self::State { .. } => "MeterStateError",
             Self::Agent { .. } | Self::Ring { .. } => "AgentError",

@@ -29,6 +29,7 @@
 //! Who else asks:
 //!
 //! - [`agent`]: the same once for a whole node: counters, a ring for all to read, containers' parts.
+//! - [`profile`]: profile files, read as a stream of columns.
 //! - [`doctor`]: what can be measured here, why not, and the command that changes it.
 //! - `python`: the bindings, with feature `python` only.
 
@@ -51,6 +52,7 @@ pub mod machine;
 pub mod memory;
 pub mod meter;
 pub mod model;
+pub mod profile;
 #[cfg(feature = "python")]
 mod python;
 pub mod reading;

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import Any, Literal, final
 
@@ -230,6 +231,75 @@ def divide_energy(
 
 def doctor(root: str | os.PathLike[str] | None = None) -> list[dict[str, Any]]:
     """What can be measured below ``root``: one dict per method."""
+
+@final
+class ProfileReader:
+    """The configurations of a profile, one after another: stage, key, column by name.
+
+    The stage is ``None`` but in a file that holds several. Reads a plain file as a stream and gives
+    up the GIL meanwhile; memory holds the text of one configuration.
+
+    Args:
+        path: The profile.
+        keep: Names of the columns whose values are kept. ``None``: all.
+
+    Raises:
+        UnreadableFileError: It cannot be read or is no plain file.
+        MalformedValueError: While iterating, for what is cut off or no profile, with the place.
+    """
+
+    def __new__(
+        cls, path: str | os.PathLike[str], keep: AbstractSet[str] | None = None
+    ) -> ProfileReader: ...
+    def __iter__(self) -> ProfileReader: ...
+    def __next__(self) -> tuple[str | None, str, dict[str, ProfileColumn]]: ...
+    @property
+    def sha256(self) -> str | None:
+        """Of the file's bytes, in hex; ``None`` until the last configuration was read."""
+
+@final
+class ProfileColumn:
+    """One metric of one configuration. Values are those of all repetitions, one after another."""
+
+    @property
+    def kind(self) -> Literal["number", "text", "missing"]:
+        """What its values are; ``missing`` where there is none."""
+    @property
+    def kept(self) -> bool:
+        """Whether the values were to be kept."""
+    @property
+    def lengths(self) -> bytes:
+        """How many values each repetition has: numbers of 32 bits without sign."""
+    @property
+    def numbers(self) -> bytes | None:
+        """Numbers of 64 bits, NaN where one is missing; ``None`` of texts and where not kept."""
+    @property
+    def codes(self) -> bytes | None:
+        """Of texts: places in ``labels``, numbers of 32 bits, -1 where one is missing."""
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The different texts, in the order in which they appear."""
+    @property
+    def whole(self) -> bool:
+        """Whether all numbers are written as whole ones, none beyond 2^53."""
+    @property
+    def count(self) -> int:
+        """How many values there are, missing ones among them."""
+    @property
+    def missing(self) -> int:
+        """How many are null, NaN or infinite."""
+    @property
+    def zeros(self) -> int:
+        """How many are 0."""
+    @property
+    def minimum(self) -> float | None:
+        """The least number."""
+    @property
+    def maximum(self) -> float | None:
+        """The greatest number."""
+    @property
+    def constant(self) -> bool:
+        """Whether all values that are there are the same."""
 
 @final
 class Probes:

@@ -26,6 +26,7 @@ mod agent;
 mod distributions;
 mod model;
 mod probes;
+mod profile;
 mod stats;
 
 impl From<Error> for PyErr {
@@ -671,6 +672,8 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(agent::ring_may_be_replaced, module)?)?;
     module.add_function(wrap_pyfunction!(agent::divide_energy, module)?)?;
     module.add_class::<probes::PyProbes>()?;
+    module.add_class::<profile::PyProfileReader>()?;
+    module.add_class::<profile::PyProfileColumn>()?;
     module.add_function(wrap_pyfunction!(probes::load_probes, module)?)?;
     module.add_function(wrap_pyfunction!(probes::unload_probes, module)?)?;
     module.add_function(wrap_pyfunction!(probes::weigh, module)?)?;

@@ -7,9 +7,9 @@ repetition 0 first, in it worker 0 first.
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -18,9 +18,8 @@ import numpy as np
 import numpy.typing as npt
 
 from lithowatt._support.architectures import ARCHITECTURES
-from lithowatt._support.files import read_plain
-from lithowatt.errors import LithowattError, MalformedValueError, UnreadableFileError
-from lithowatt.profiles._file import MOST_BYTES, Configuration, parse_profile
+from lithowatt.errors import LithowattError, UnreadableFileError
+from lithowatt.profiles._file import Configuration
 from lithowatt.profiles._find import Label, compiled_group, find_profiles
 from lithowatt.profiles._sidecar import read_sidecar, sidecar_path
 
@@ -60,7 +59,8 @@ class Column:
         name: As the file spells it.
         lengths: Values that the file holds in each repetition; shorter than the configuration's
             where the column lacks repetitions at its end.
-        numbers: A value a row, NaN where there is none; of a column of texts `None`.
+        numbers: A value a row, NaN where there is none; `None` of a column of texts, and of one
+            whose values were not to be kept.
         codes: Of a column of texts: an index into `labels` a row, -1 where there is none.
         labels: The different texts, in the order in which they appear.
         whole: Whether all its numbers are whole, as the file writes them.
@@ -134,7 +134,7 @@ class ConfigurationRuns:
     def texts(self, name: str) -> list[str | None]:
         """A column of texts, `None` where there is none."""
         column = self.columns.get(name)
-        return [None] * self.rows if column is None else column.texts
+        return [None] * self.rows if column is None or column.codes is None else column.texts
 
     @property
     def required(self) -> tuple[str, ...]:
@@ -293,6 +293,7 @@ def read_profiles(
     paths: Iterable[str | os.PathLike[str]],
     *,
     group: str | None = None,
+    keep: AbstractSet[str] | None = None,
 ) -> Profiles:
     """Reads profiles.
 
@@ -300,6 +301,8 @@ def read_profiles(
         paths: Files, and folders that are searched for `*.json`.
         group: A regular expression with the groups `workload` and `stage`, searched in each file's
             name; by default the folder names the workload and the file the stage.
+        keep: Names of the columns whose values are kept in memory; `None`: all. The others have
+            neither `numbers` nor `codes`.
 
     Raises:
         UnreadableFileError: A path is not there, or no profile is in what was given.
@@ -310,11 +313,8 @@ def read_profiles(
     skipped: list[Skipped] = []
     for found in find_profiles(paths):
         try:
-            files.extend(
-                _read(
-                    os.fspath(found.path), found.name, found.source, Label.of(found.name, pattern)
-                )
-            )
+            label = Label.of(found.name, pattern)
+            files += _read(os.fspath(found.path), found.name, found.source, label, keep)
         except LithowattError as error:
             if found.given:
                 raise
@@ -325,69 +325,25 @@ def read_profiles(
     return Profiles(tuple(files), tuple(skipped))
 
 
-def _read(path: str, name: str, source: int, label: Label) -> Iterator[ProfileFile]:
-    try:
-        content = read_plain(path, MOST_BYTES)
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise MalformedValueError(f"{path} is not UTF-8: {error}") from error
-    except OSError as error:
-        raise UnreadableFileError(f"{path}: {error.strerror or error}") from error
-    sha256 = hashlib.sha256(content).hexdigest()
+def _read(
+    path: str, name: str, source: int, label: Label, keep: AbstractSet[str] | None
+) -> list[ProfileFile]:
+    from lithowatt.profiles._stream import ProfileStream  # which builds on this module
+
     sidecar = read_sidecar(path) if sidecar_path(path).exists() else None
-    records = {} if sidecar is None else sidecar["configurations"]
-    configurations = [
-        _configuration(configuration.key, configuration, metrics, records)
-        for configuration, metrics in parse_profile(text, path).items()
+    stream = ProfileStream(path, keep, None if sidecar is None else sidecar["configurations"])
+    stages: dict[str | None, list[ConfigurationRuns]] = {}
+    for stage, runs in stream:
+        stages.setdefault(stage, []).append(runs)
+    return [
+        ProfileFile(
+            path,
+            name,
+            source,
+            stream.sha256,
+            label if stage is None else label._replace(stage=stage),
+            tuple(configurations),
+            sidecar,
+        )
+        for stage, configurations in (stages or {None: []}).items()
     ]
-    yield ProfileFile(path, name, source, sha256, label, tuple(configurations), sidecar)
-
-
-def _configuration(
-    key: str,
-    configuration: Configuration,
-    metrics: Mapping[str, list[list[Any]]],
-    records: Mapping[str, Sequence[Mapping[str, Any] | None]],
-) -> ConfigurationRuns:
-    repetitions = max((len(column) for column in metrics.values()), default=0)
-    widths = np.zeros(repetitions, dtype=np.int64)
-    lengths = {
-        name: np.array([len(one) for one in column], dtype=np.int64)
-        for name, column in metrics.items()
-    }
-    for one in lengths.values():
-        np.maximum(widths[: len(one)], one, out=widths[: len(one)])
-    return ConfigurationRuns(
-        key,
-        configuration,
-        widths,
-        {name: _column(name, column, lengths[name], widths) for name, column in metrics.items()},
-        tuple(records.get(key, ())),
-    )
-
-
-def _column(name: str, values: list[list[Any]], lengths: Ints, widths: Ints) -> Column:
-    aligned: list[Any] = []
-    for index, width in enumerate(widths.tolist()):
-        some = values[index] if index < len(values) else []
-        if len(some) == 1 and name in DESCRIBING:
-            some = some * width
-        aligned.extend(some)
-        aligned.extend([None] * (width - len(some)))
-    if any(isinstance(value, str) for value in aligned):
-        labels: dict[str, int] = {}
-        codes = [
-            labels.setdefault(value, len(labels)) if isinstance(value, str) else -1
-            for value in aligned
-        ]
-        return Column(name, lengths, None, np.array(codes, dtype=np.int32), tuple(labels))
-    numbers = np.array(
-        [
-            float(v) if isinstance(v, (int, float)) and not isinstance(v, bool) else np.nan
-            for v in aligned
-        ],
-        dtype=np.float64,
-    )
-    numbers[~np.isfinite(numbers)] = np.nan
-    whole = all(isinstance(value, int) for value in aligned if value is not None)
-    return Column(name, lengths, numbers, whole=whole and len(aligned) > 0)

@@ -29,7 +29,6 @@ def add_group(parser: argparse.ArgumentParser) -> None:
     """``--group``."""
     parser.add_argument(
         "--group",
-        type=_group,
         metavar="REGEX",
         help="how a file's path says its workload and stage: a regular expression with "
         "(?P<workload>...), (?P<stage>...) or both (default: from folder and file name)",
@@ -54,16 +53,6 @@ def add_basis(parser: argparse.ArgumentParser) -> None:
         help="leave out what this rule of lint names, too, or keep it; may be repeated. With -RULE "
         "write --exclude=-RULE",
     )
-
-
-def _group(text: str) -> re.Pattern[str]:
-    try:
-        pattern = re.compile(text)
-    except re.error as error:
-        raise argparse.ArgumentTypeError(f"{text!r} is no regular expression: {error}") from None
-    if not {"workload", "stage"} & set(pattern.groupindex):
-        raise argparse.ArgumentTypeError(f"{text!r} has neither (?P<workload>) nor (?P<stage>)")
-    return pattern
 
 
 def _exclusion(text: str) -> str:
