@@ -281,7 +281,7 @@ class ProfileColumn:
         """The different texts, in the order in which they appear."""
     @property
     def whole(self) -> bool:
-        """Whether all numbers are written as whole ones, none beyond 2^53."""
+        """Whether all numbers that are there are written as whole ones, none beyond 2^53."""
     @property
     def count(self) -> int:
         """How many values there are, missing ones among them."""

@@ -163,9 +163,10 @@ impl Column {
         (self.minimum <= self.maximum).then_some((self.minimum, self.maximum))
     }
 
-    /// Whether all numbers are written as whole ones, and small enough to be stored as they are.
+    /// Whether all numbers that are there are written as whole ones, and small enough to be stored
+    /// as they are. Never of texts.
     pub fn whole(&self) -> bool {
-        self.whole && matches!(self.values, Values::Numbers(_))
+        self.whole && !matches!(self.values, Values::Texts(_))
     }
 
     /// Whether all values that are there are the same.

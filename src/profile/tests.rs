@@ -87,6 +87,7 @@ fn whole_is_what_is_written_so() {
     assert!(column("[[1, 2], [null]]").whole());
     assert!(!column("[[1, 2.0]]").whole());
     assert!(!column("[[1e2]]").whole());
+    assert!(column("[[null]]").whole() && !column(r#"[["1"]]"#).whole());
 }
 
 #[test]

@@ -33,6 +33,7 @@ __all__ = [
     "replacement",
     "write_atomically",
     "write_pieces",
+    "writing",
 ]
 
 StrPath = str | os.PathLike[str]
@@ -75,6 +76,24 @@ def write_atomically(
         _write_all(descriptor, data)
         if sync:
             os.fsync(descriptor)
+
+
+@contextlib.contextmanager
+def writing(path: StrPath, *, mode: int = 0o666) -> Iterator[IO[bytes]]:
+    """A file to write a path's content to: it takes the place of what is there when the block ends
+    well, as `write_atomically` does.
+
+    Raises:
+        OSError: It cannot be written; what was there before still is.
+    """
+    if _is_special(path):
+        with open(path, "wb") as file:  # noqa: PTH123
+            yield file
+        return
+    with replacement(path, mode=mode) as descriptor:
+        with os.fdopen(os.dup(descriptor), "wb") as file:
+            yield file
+        os.fsync(descriptor)
 
 
 def _is_special(path: StrPath) -> bool:

@@ -9,7 +9,12 @@ from __future__ import annotations
 import shlex
 import sys
 
-OPTIONAL = {"numpy": "numpy>=1.22", "pandas": "pandas>=2", "rich": "rich>=13"}
+OPTIONAL = {
+    "numpy": "numpy>=1.22",
+    "pandas": "pandas>=2",
+    "pyarrow": "pyarrow>=14",
+    "rich": "rich>=13",
+}
 """Packages that parts of lithowatt need, as ``pyproject.toml`` asks for them (a test compares)."""
 
 

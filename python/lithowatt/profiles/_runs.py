@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +22,10 @@ from lithowatt.errors import LithowattError, UnreadableFileError
 from lithowatt.profiles._file import Configuration
 from lithowatt.profiles._find import Label, compiled_group, find_profiles
 from lithowatt.profiles._sidecar import read_sidecar, sidecar_path
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -63,7 +67,7 @@ class Column:
             whose values were not to be kept.
         codes: Of a column of texts: an index into `labels` a row, -1 where there is none.
         labels: The different texts, in the order in which they appear.
-        whole: Whether all its numbers are whole, as the file writes them.
+        whole: Whether all its numbers that are there are whole, as the file writes them.
     """
 
     name: str
@@ -287,6 +291,36 @@ class Profiles:
         for file in self.files:
             for configuration in file.configurations:
                 yield file, configuration
+
+    def to_pandas(
+        self, *, excluding: Iterable[str] | None = None, region: str = "us-east-1"
+    ) -> pd.DataFrame:
+        """The tidy table: one row a worker call, with the columns of `lithowatt profile export`.
+
+        A missing text is `None`, a missing number NaN. `left_out` says why a row does not count.
+
+        Args:
+            excluding: The rules of lint that `left_out` names; `None`: those of the basis `clean`.
+            region: Of Lambda's prices.
+
+        Raises:
+            ImportError: Where pandas is missing, with the command that installs it.
+        """
+        from lithowatt.profiles._tidy import to_pandas
+
+        return to_pandas(self, excluding, region)
+
+    def to_arrow(
+        self, *, excluding: Iterable[str] | None = None, region: str = "us-east-1"
+    ) -> pa.Table:
+        """As `to_pandas`, as a table of Arrow.
+
+        Raises:
+            ImportError: Where pyarrow is missing, with the command that installs it.
+        """
+        from lithowatt.profiles._tidy import to_arrow
+
+        return to_arrow(self, excluding, region)
 
 
 def read_profiles(

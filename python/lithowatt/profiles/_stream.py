@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,14 @@ import numpy.typing as npt
 from lithowatt import _core
 from lithowatt.errors import MalformedValueError
 from lithowatt.profiles._file import Configuration
-from lithowatt.profiles._runs import DESCRIBING, Column, ConfigurationRuns, Ints
+from lithowatt.profiles._runs import (
+    DESCRIBING,
+    Column,
+    ConfigurationRuns,
+    Ints,
+    ProfileFile,
+    Profiles,
+)
 
 
 class ProfileStream:
@@ -59,6 +67,40 @@ class ProfileStream:
         if found is None:
             raise RuntimeError("the file was not read to its end")
         return found
+
+
+def without_rows(profiles: Profiles) -> Profiles:
+    """The same files without their configurations, for `read_again`."""
+    files = (
+        replace(file, configurations=(), label=file.label._replace(architecture=file.architecture))
+        for file in profiles.files
+    )
+    return replace(profiles, files=tuple(files))
+
+
+def read_again(profiles: Profiles) -> Iterator[tuple[ProfileFile, ConfigurationRuns]]:
+    """Each configuration with its file, all its columns kept, read anew one at a time.
+
+    Raises:
+        MalformedValueError: A file has changed since it was read.
+        UnreadableFileError: A file is not there any more.
+    """
+    by_path: dict[str, list[ProfileFile]] = {}
+    for file in profiles.files:
+        by_path.setdefault(file.path, []).append(file)
+    for path, files in by_path.items():
+        sidecar = files[0].sidecar
+        stream = ProfileStream(path, None, None if sidecar is None else sidecar["configurations"])
+        stages = {file.stage: file for file in files}
+        for stage, runs in stream:
+            found = files[0] if stage is None else stages.get(stage)
+            if found is None:
+                break
+            yield found, runs
+        else:
+            if stream.sha256 == files[0].sha256:
+                continue
+        raise MalformedValueError(f"{path} has changed while it was read")
 
 
 def _runs(

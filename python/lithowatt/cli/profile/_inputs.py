@@ -55,6 +55,24 @@ def add_basis(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def basis_of(arguments: argparse.Namespace) -> tuple[str, tuple[str, ...]]:
+    """The basis's name, and the rules of lint whose repetitions it leaves out.
+
+    The name is `custom` where ``--exclude`` changes what the basis says.
+    """
+    from lithowatt.analysis.lint import EXCLUDING
+
+    said = {"all": (), "clean": EXCLUDING, "same-input": (*EXCLUDING, "input-changed")}
+    rules = dict.fromkeys(said[arguments.basis])
+    for one in arguments.exclude:
+        if one[0] == "+":
+            rules[one[1:]] = None
+        else:
+            rules.pop(one[1:], None)
+    changed = set(rules) != set(said[arguments.basis])
+    return "custom" if changed else arguments.basis, tuple(rules)
+
+
 def _exclusion(text: str) -> str:
     if not re.fullmatch(r"[+-][a-z][a-z-]*", text):
         raise argparse.ArgumentTypeError(

@@ -1,0 +1,71 @@
+"""``lithowatt profile export``: one row a worker call, as CSV, JSON lines, Arrow or Parquet."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from lithowatt.cli.profile._inputs import add_basis, add_group, add_json, add_paths, basis_of
+
+
+def add_verb(verbs: Any) -> None:
+    """Adds ``export`` to the verbs of ``lithowatt profile``."""
+    export = verbs.add_parser(
+        "export",
+        help="one row a worker call, as CSV, JSON lines, Arrow or Parquet",
+        description="Writes one row for each worker call of all the profiles. No row is dropped: "
+        "left_out names the rules of lint that leave its repetition out, or says 'unusable'. Files "
+        "larger than memory can be exported.",
+    )
+    add_paths(export)
+    export.add_argument(
+        "-o",
+        "--output",
+        required=True,
+        metavar="FILE",
+        help="x.csv, x.jsonl, x.arrow or x.parquet; DIR/ for a folder of Parquet files by "
+        "workload, stage and architecture. Arrow and Parquet need pyarrow",
+    )
+    add_basis(export)
+    add_group(export)
+    export.add_argument(
+        "--region", default="us-east-1", help="AWS region of the prices (default: %(default)s)"
+    )
+    add_json(export)
+    export.set_defaults(func=_export)
+
+
+def _export(arguments: argparse.Namespace) -> int:
+    from lithowatt.analysis._envelope import as_text, envelope
+    from lithowatt.profiles._export import export, format_of
+    from lithowatt.profiles._runs import CORE, DESCRIBING, read_profiles
+    from lithowatt.profiles._stream import read_again, without_rows
+    from lithowatt.profiles._tidy import Layout, check_region, left_out_by, table_rows
+
+    form = format_of(arguments.output)
+    check_region(arguments.region)
+    basis, rules = basis_of(arguments)
+    # What lint looks at; the rest is read when it is written, a configuration at a time.
+    profiles = read_profiles(
+        arguments.path, group=arguments.group, keep=frozenset((*CORE, *DESCRIBING))
+    )
+    layout = Layout(profiles)
+    left_out = left_out_by(profiles, rules)
+    settings = {"basis": basis, "exclude": list(rules), "region": arguments.region}
+    result = envelope("export", profiles, settings)
+    profiles = without_rows(profiles)
+    rows = table_rows(read_again(profiles), layout, left_out, arguments.region)
+    count = export(rows, layout, arguments.output)
+    if arguments.json:
+        result["output"] = {
+            "file": arguments.output,
+            "format": form,
+            "rows": count,
+            "columns": layout.names,
+        }
+        print(as_text(result))
+    else:
+        for one in profiles.skipped:
+            print(f"skipped {one.file}: {one.reason}")
+        print(f"{count} rows of {len(profiles.files)} profiles in {arguments.output}")
+    return 0

@@ -1,0 +1,350 @@
+"""The tidy table of profiles: one row a worker call, the same columns whatever the file.
+
+It is made a configuration at a time, so that profiles that are larger than memory can be
+exported.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from lithowatt._support.install import pip_install
+from lithowatt.analysis.lint import EXCLUDING, left_out
+from lithowatt.analysis.quantities import Price, row_cost_usd, row_cpu_seconds, row_other_seconds
+from lithowatt.errors import MalformedValueError
+from lithowatt.profiles._runs import ConfigurationRuns, Floats, ProfileFile, Profiles
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
+
+#: What says where a row is from; before the columns of the files.
+PLACE = (
+    "file",
+    "workload",
+    "stage",
+    "architecture",
+    "memory_mb",
+    "cpu",
+    "workers_requested",
+    "workers_actual",
+    "repetition",
+    "worker",
+    "left_out",
+    "session",
+)
+
+#: What is made of the files' columns; after them.
+MADE = ("cpu_seconds_s", "other_s", "cost_usd")
+
+#: Why a row does not count although no rule of lint names its repetition.
+UNUSABLE = "unusable"
+
+Kind = Literal["text", "whole", "number"]
+
+_KINDS: dict[str, Kind] = {
+    **dict.fromkeys(PLACE, "whole"),
+    **dict.fromkeys(("file", "workload", "stage", "architecture", "left_out"), "text"),
+    **dict.fromkeys(MADE, "number"),
+}
+
+#: Of a configuration, named by its file's path, stage and key, what leaves out each of its
+#: repetitions.
+LeftOut = Mapping[tuple[str, str, str], Mapping[int, Sequence[str]]]
+
+
+class TidyColumn(NamedTuple):
+    """A column of the table.
+
+    Attributes:
+        name: As the table has it.
+        kind: Texts, whole numbers or numbers.
+        source: The files' column that it is, `None` where it is made.
+    """
+
+    name: str
+    kind: Kind
+    source: str | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Cells:
+    """The values of a column in some rows.
+
+    Attributes:
+        numbers: NaN where one is missing; `None` of texts.
+        codes: Of texts: places in `labels`, -1 where one is missing.
+        labels: The different texts.
+    """
+
+    numbers: Floats | None = None
+    codes: npt.NDArray[np.int32] | None = None
+    labels: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        values = self.codes if self.numbers is None else self.numbers
+        return 0 if values is None else len(values)
+
+    def texts(self) -> list[str | None]:
+        """The texts, `None` where one is missing."""
+        if self.codes is None:
+            return [None] * len(self)
+        labels = [*self.labels, None]
+        return [labels[code] for code in self.codes.tolist()]
+
+
+class Layout:
+    """Which columns the table of some profiles has.
+
+    The files' own columns come in the order in which they first appear. One whose name the table
+    has already gets `_in_file` behind it. A column that holds texts in one file and numbers in
+    another holds texts.
+    """
+
+    def __init__(self, profiles: Iterable[tuple[ProfileFile, ConfigurationRuns]]) -> None:
+        kinds: dict[str, set[Kind]] = {}
+        whole = {"cpu": True, "memory_mb": True}
+        for _, runs in profiles:
+            for name in whole:
+                value = getattr(runs.configuration, name)
+                whole[name] = whole[name] and float(value).is_integer()
+            for name, column in runs.columns.items():
+                found = kinds.setdefault(name, set())
+                found.add("text" if column.labels else "whole" if column.whole else "number")
+        own = [
+            TidyColumn(f"{name}_in_file" if name in _KINDS else name, _wider(found), name)
+            for name, found in kinds.items()
+        ]
+        place = (
+            TidyColumn(name, _KINDS[name] if whole.get(name, True) else "number") for name in PLACE
+        )
+        made = (TidyColumn(name, _KINDS[name]) for name in MADE)
+        self.columns: tuple[TidyColumn, ...] = (*place, *own, *made)
+
+    @property
+    def names(self) -> list[str]:
+        """The columns' names, in their order."""
+        return [column.name for column in self.columns]
+
+
+def _wider(kinds: set[Kind]) -> Kind:
+    """The kind that holds all of these."""
+    return "text" if "text" in kinds else "number" if "number" in kinds else "whole"
+
+
+@lru_cache(maxsize=8)
+def _price(architecture: str, region: str) -> Price:
+    from lithowatt.aws._lambda_cost import lambda_price
+
+    found = lambda_price(architecture, region)
+    return Price(found.gb_second, found.request)
+
+
+def check_region(region: str) -> None:
+    """Refuses a region of which no price is known.
+
+    Raises:
+        MalformedValueError: It is such a one.
+    """
+    try:
+        _price("x86_64", region)
+    except ValueError as error:
+        raise MalformedValueError(str(error)) from None
+
+
+def rows_of(
+    layout: Layout,
+    file: ProfileFile,
+    runs: ConfigurationRuns,
+    reasons: Mapping[int, Sequence[str]],
+    region: str,
+) -> dict[str, Cells]:
+    """The rows of one configuration, a `Cells` for each column of the layout.
+
+    Args:
+        layout: The columns.
+        file: Whose configuration it is.
+        runs: The configuration.
+        reasons: Its repetitions to the rules that leave them out.
+        region: Of Lambda's prices.
+    """
+    configuration, rows = runs.configuration, runs.rows
+    architecture = runs.architecture or file.architecture
+
+    def same(value: float) -> Cells:
+        return Cells(np.full(rows, float(value)))
+
+    def text(value: str | None) -> Cells:
+        if value is None:
+            return Cells(None, np.full(rows, -1, dtype=np.int32))
+        return Cells(None, np.zeros(rows, dtype=np.int32), (value,))
+
+    cells = {
+        "file": text(file.name),
+        "workload": text(file.workload),
+        "stage": text(file.stage),
+        "architecture": text(architecture),
+        "memory_mb": same(configuration.memory_mb),
+        "cpu": same(configuration.cpu),
+        "workers_requested": same(configuration.workers),
+        "workers_actual": Cells(runs.widths.astype(np.float64)[runs.repetition]),
+        "repetition": Cells(runs.repetition.astype(np.float64)),
+        "worker": Cells(runs.worker.astype(np.float64)),
+        "left_out": _why(runs, reasons),
+        "session": same(np.nan),
+        "cpu_seconds_s": Cells(row_cpu_seconds(runs)),
+        "other_s": Cells(row_other_seconds(runs)),
+        "cost_usd": same(np.nan)
+        if architecture is None
+        else Cells(row_cost_usd(runs, _price(architecture, region))),
+    }
+    for column in layout.columns:
+        if column.source is not None:
+            cells[column.name] = _own(runs, column, rows)
+    return {column.name: cells[column.name] for column in layout.columns}
+
+
+def _why(runs: ConfigurationRuns, reasons: Mapping[int, Sequence[str]]) -> Cells:
+    texts = [
+        ",".join([*reasons.get(index, ()), *(() if usable else (UNUSABLE,))])
+        for index, usable in enumerate(runs.usable.tolist())
+    ]
+    labels = {text: code for code, text in enumerate(dict.fromkeys(filter(None, texts)))}
+    codes = np.array([labels.get(text, -1) for text in texts], dtype=np.int32)
+    return Cells(None, codes[runs.repetition], tuple(labels))
+
+
+def _own(runs: ConfigurationRuns, wanted: TidyColumn, rows: int) -> Cells:
+    found = runs.columns.get(wanted.source or "")
+    if found is None or (found.numbers is None and found.codes is None):
+        return (
+            Cells(np.full(rows, np.nan))
+            if wanted.kind != "text"
+            else Cells(None, np.full(rows, -1, dtype=np.int32))
+        )
+    if wanted.kind != "text" or found.numbers is None:
+        return Cells(found.numbers, found.codes, found.labels)
+    # Numbers here, texts in another file.
+    values, places = np.unique(found.numbers, return_inverse=True)
+    there = np.isfinite(values)
+    texts = number_texts(values[there], found.whole)
+    return Cells(None, np.where(there[places], places, -1).astype(np.int32), tuple(texts))
+
+
+def number_texts(values: Floats, whole: bool, missing: str = "") -> list[str]:
+    """The shortest texts that read back as the same numbers; `missing` for NaN."""
+    there = np.isfinite(values)
+    good = values if there.all() else values[there]
+    texts = list(map(repr, (good.astype(np.int64) if whole else good).tolist()))
+    if len(texts) == len(values):
+        return texts
+    some = iter(texts)
+    return [next(some) if one else missing for one in there.tolist()]
+
+
+def table_rows(
+    profiles: Iterable[tuple[ProfileFile, ConfigurationRuns]],
+    layout: Layout,
+    left_out: LeftOut,
+    region: str,
+) -> Iterator[tuple[ProfileFile, dict[str, Cells]]]:
+    """The rows of each configuration, with the file that they are of."""
+    for file, runs in profiles:
+        reasons = left_out.get((file.path, file.stage, runs.key), {})
+        yield file, rows_of(layout, file, runs, reasons, region)
+
+
+def left_out_by(profiles: Profiles, excluding: Iterable[str] | None = None) -> LeftOut:
+    """Which repetitions these rules of lint leave out; `None`: those of the basis `clean`."""
+    found: dict[tuple[str, str, str], dict[int, list[str]]] = {}
+    excluding = EXCLUDING if excluding is None else excluding
+    for (file_at, at), rules in left_out(profiles, excluding).items():
+        file = profiles.files[file_at]
+        named = found.setdefault((file.path, file.stage, file.configurations[at].key), {})
+        for rule, repetitions in rules.items():
+            for repetition in repetitions:
+                named.setdefault(repetition, []).append(rule)
+    return found
+
+
+# --- for other libraries ---------------------------------------------------------------------
+
+
+def arrow() -> Any:
+    """pyarrow.
+
+    Raises:
+        ImportError: It is missing, with the command that installs it.
+    """
+    try:
+        import pyarrow
+    except ImportError as error:
+        raise ImportError(f"this needs pyarrow: {pip_install('pyarrow')}") from error
+    return pyarrow
+
+
+def arrow_schema(columns: Iterable[TidyColumn]) -> pa.Schema:
+    """The columns as Arrow has them: `int64`, `double` and `string`, all of them nullable."""
+    pa = arrow()
+    types = {"text": pa.string(), "whole": pa.int64(), "number": pa.float64()}
+    return pa.schema([(column.name, types[column.kind]) for column in columns])
+
+
+def arrow_batch(schema: pa.Schema, cells: Mapping[str, Cells]) -> pa.RecordBatch:
+    """Some rows as Arrow has them."""
+    pa = arrow()
+    arrays = []
+    for field in schema:
+        some = cells[field.name]
+        if some.numbers is None:
+            codes = some.codes if some.codes is not None else np.empty(0, dtype=np.int32)
+            places = pa.array(codes, mask=codes < 0)
+            labels = pa.array(some.labels, type=pa.string())
+            array = pa.DictionaryArray.from_arrays(places, labels).dictionary_decode()
+        else:
+            missing = np.isnan(some.numbers)
+            values = some.numbers
+            if pa.types.is_integer(field.type):
+                values = np.where(missing, 0, values).astype(np.int64)
+            array = pa.array(values, mask=missing)
+        arrays.append(array)
+    return pa.record_batch(arrays, schema=schema)
+
+
+def to_arrow(profiles: Profiles, excluding: Iterable[str] | None, region: str) -> pa.Table:
+    """The whole table as Arrow has it."""
+    pa = arrow()
+    layout, reasons = Layout(profiles), left_out_by(profiles, excluding)
+    schema = arrow_schema(layout.columns)
+    batches = [
+        arrow_batch(schema, cells) for _, cells in table_rows(profiles, layout, reasons, region)
+    ]
+    return pa.Table.from_batches(batches, schema=schema)
+
+
+def to_pandas(profiles: Profiles, excluding: Iterable[str] | None, region: str) -> pd.DataFrame:
+    """The whole table as pandas has it: `None` for a missing text, NaN for a missing number; whole
+    numbers are `int64` where none is missing."""
+    try:
+        import pandas as pd
+    except ImportError as error:
+        raise ImportError(f"to_pandas needs pandas: {pip_install('pandas')}") from error
+    layout, reasons = Layout(profiles), left_out_by(profiles, excluding)
+    parts = [cells for _, cells in table_rows(profiles, layout, reasons, region)]
+    columns: dict[str, Any] = {}
+    for name, kind, _ in layout.columns:
+        if kind == "text":
+            columns[name] = [text for part in parts for text in part[name].texts()]
+            continue
+        some = [part[name].numbers for part in parts]
+        values = np.concatenate([np.empty(0), *(one for one in some if one is not None)])
+        whole = kind == "whole" and not np.isnan(values).any()
+        columns[name] = values.astype(np.int64) if whole else values
+    frame: pd.DataFrame = pd.DataFrame(columns)
+    return frame
