@@ -243,6 +243,56 @@ def test_orphans_are_not_counted_twice() -> None:
     assert count * (each - 0.2) < cpu < truth + 0.25
 
 
+#: Two windows of a process whose orphan ends within the first. The parent of the process is its
+#: orphans' parent, too, and waits for them when it is told to: in the second window.
+LATE_WAIT = """
+import ctypes, os, sys, time
+from lithowatt import EnergyMeter
+
+def burn(seconds):
+    while time.process_time() < seconds:
+        sum(range(1000))
+
+told, tell = os.pipe()
+heard, hear = os.pipe()
+assert ctypes.CDLL(None).prctl(36, 1, 0, 0, 0) == 0  # PR_SET_CHILD_SUBREAPER
+measuring = os.fork()
+if measuring:
+    os.read(told, 1)
+    for _ in range(1):
+        pid, _ = os.waitpid(-1, 0)
+        assert pid != measuring
+    os.write(hear, b".")
+    sys.exit(os.waitstatus_to_exitcode(os.waitpid(measuring, 0)[1]))
+with EnergyMeter(methods=["psutil", "tdp"], interval=0.02) as meter:
+    parent = os.fork()
+    if parent == 0:
+        if os.fork() == 0:
+            burn(0.5)
+            os._exit(0)
+        time.sleep(0.35)  # long enough for a look at its child
+        os._exit(0)
+    os.waitpid(parent, 0)
+    time.sleep(1.0)
+first = meter.reading
+with meter:
+    os.write(tell, b".")
+    os.read(heard, 1)
+    time.sleep(0.3)
+second = meter.reading
+print(first.cpu_seconds, second.cpu_seconds)
+for reading in (first, second):
+    assert not [one for one in reading.warnings if "descendant" in one], reading.warnings
+assert 0.4 < first.cpu_seconds, first.cpu_seconds
+os._exit(0)
+"""
+
+
+@pytest.mark.slow
+def test_an_orphan_that_is_waited_for_late_is_not_missing() -> None:
+    subprocess.run([sys.executable, "-c", LATE_WAIT], check=True, timeout=60)
+
+
 @pytest.mark.slow
 def test_descendants_count_on_when_the_root_has_ended() -> None:
     script = f"{sys.executable} -c '{BURN.format(1.0)}' & echo $!; sleep 0.6"

@@ -391,6 +391,8 @@ impl Tree {
     /// Looks at the descendants: at all of them where the last such look is long enough ago, else
     /// at those that ran meanwhile and at new ones. What did not run made no children.
     fn look(&mut self, began_ns: u64, root_reaped_ns: u64) {
+        // What the thread itself used: it may have waited for a CPU in between.
+        let cpu_before = clock::own_thread_cpu_ns();
         let whole = began_ns >= self.whole_after_ns;
         let Some(shown) = self.root.shown else {
             self.missed.hidden = true;
@@ -466,7 +468,7 @@ impl Tree {
         }
         self.settle(gone, root_reaped_ns);
         let ended = clock::monotonic_ns();
-        let took = ended.saturating_sub(began_ns);
+        let took = clock::own_thread_cpu_ns().saturating_sub(cpu_before);
         if whole {
             self.whole_after_ns = ended + 2 * REST * took;
             self.rest_until_ns = ended + REST * took.min(self.known.len() as u64 * GLANCE_NS);
@@ -565,7 +567,9 @@ impl Tree {
                 *gone_below.entry(heir).or_default() += known.all_ns();
             } else {
                 self.lost_ns += known.all_ns();
-                self.missed.unwaited += 1;
+                // Of one that was seen when it had ended nothing is missing, whoever waits for it
+                // and however late.
+                self.missed.unwaited += u64::from(!known.zombie);
             }
         }
         let mut lost = 0;
@@ -615,6 +619,7 @@ impl Tree {
         if began < self.memory_rest_until_ns {
             return self.memory_bytes;
         }
+        let cpu_before = clock::own_thread_cpu_ns();
         if self.statm.is_none() {
             let pid = self.root.shown?;
             self.statm = Kept::open(Path::new(&format!("/proc/{pid}/statm"))).ok();
@@ -629,7 +634,7 @@ impl Tree {
             // The root has ended.
             None => below.reduce(|a, b| a + b),
         };
-        let took = clock::monotonic_ns().saturating_sub(began);
+        let took = clock::own_thread_cpu_ns().saturating_sub(cpu_before);
         self.memory_rest_until_ns = began + REST * took;
         self.memory_bytes
     }
