@@ -348,20 +348,34 @@ def read_profiles(
     for found in find_profiles(paths):
         try:
             label = Label.of(found.name, pattern)
-            files += _read(os.fspath(found.path), found.name, found.source, label, keep)
+            files += read_file(
+                os.fspath(found.path), found.name, label, source=found.source, keep=keep
+            )
         except LithowattError as error:
             if found.given:
                 raise
-            skipped.append(Skipped(found.name, str(error)))
+            told = str(error).replace(os.fspath(found.path), found.name)
+            skipped.append(Skipped(found.name, told))
     if not files:
         told = "; ".join(f"{one.file}: {one.reason}" for one in skipped[:3])
         raise UnreadableFileError(f"no profile was found{f' ({told})' if told else ''}")
     return Profiles(tuple(files), tuple(skipped))
 
 
-def _read(
-    path: str, name: str, source: int, label: Label, keep: AbstractSet[str] | None
+def read_file(
+    path: str,
+    name: str,
+    label: Label,
+    *,
+    source: int = 0,
+    keep: AbstractSet[str] | None = None,
 ) -> list[ProfileFile]:
+    """The stages of one file, with what `ProfileFile` calls it besides.
+
+    Raises:
+        UnreadableFileError: It cannot be read.
+        MalformedValueError: It is no profile.
+    """
     from lithowatt.profiles._stream import ProfileStream  # which builds on this module
 
     sidecar = read_sidecar(path) if sidecar_path(path).exists() else None
