@@ -180,7 +180,7 @@ class _Batches:
             self._flush()
 
     def _flush(self) -> None:
-        table = arrow().Table.from_batches(self._held, schema=self.schema).combine_chunks()
+        table = arrow().Table.from_batches(self._held, schema=self.schema)
         self._out.write_table(table, _ROW_GROUP)
         self._held, self._rows = [], 0
 

@@ -376,8 +376,13 @@ def read_file(
         UnreadableFileError: It cannot be read.
         MalformedValueError: It is no profile.
     """
-    from lithowatt.profiles._stream import ProfileStream  # which builds on this module
+    # These build on this module.
+    from lithowatt.profiles._lithops_stats import holds_stats, read_stats
+    from lithowatt.profiles._stream import ProfileStream
 
+    if holds_stats(path):
+        configurations, sha256 = read_stats(path)
+        return [ProfileFile(path, name, source, sha256, label, tuple(configurations))]
     sidecar = read_sidecar(path) if sidecar_path(path).exists() else None
     stream = ProfileStream(path, keep, None if sidecar is None else sidecar["configurations"])
     stages: dict[str | None, list[ConfigurationRuns]] = {}

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from lithowatt import _core
 from lithowatt.errors import MalformedValueError
 from lithowatt.profiles._file import Configuration
+from lithowatt.profiles._lithops_stats import holds_stats, read_stats
 from lithowatt.profiles._runs import (
     DESCRIBING,
     Column,
@@ -89,6 +90,12 @@ def read_again(profiles: Profiles) -> Iterator[tuple[ProfileFile, ConfigurationR
     for file in profiles.files:
         by_path.setdefault(file.path, []).append(file)
     for path, files in by_path.items():
+        if holds_stats(path):
+            configurations, sha256 = read_stats(path)
+            if sha256 != files[0].sha256:
+                raise MalformedValueError(f"{path} has changed while it was read")
+            yield from ((files[0], runs) for runs in configurations)
+            continue
         sidecar = files[0].sidecar
         stream = ProfileStream(path, None, None if sidecar is None else sidecar["configurations"])
         stages = {file.stage: file for file in files}

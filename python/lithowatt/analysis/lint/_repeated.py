@@ -36,7 +36,7 @@ _ROUNDING = 1e-12
 _LOG_OF_ZERO = -1e6
 
 #: Pairs that are looked at together, which bounds memory.
-_PAIRS = 1 << 20
+_PAIRS = 1 << 17
 
 
 class Source(NamedTuple):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from typing import Any
 
 from lithowatt.cli.profile._inputs import add_basis, add_group, add_json, add_paths, basis_of
@@ -38,17 +39,18 @@ def add_verb(verbs: Any) -> None:
 def _export(arguments: argparse.Namespace) -> int:
     from lithowatt.analysis._envelope import as_text, envelope
     from lithowatt.profiles._export import export, format_of
-    from lithowatt.profiles._runs import CORE, DESCRIBING, read_profiles
+    from lithowatt.profiles._runs import CORE, read_profiles
     from lithowatt.profiles._stream import read_again, without_rows
     from lithowatt.profiles._tidy import Layout, check_region, left_out_by, table_rows
 
     form = format_of(arguments.output)
     check_region(arguments.region)
     basis, rules = basis_of(arguments)
+    # Arrow's own allocator keeps what it was given back: as much again as all the rest.
+    os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
     # What lint looks at; the rest is read when it is written, a configuration at a time.
-    profiles = read_profiles(
-        arguments.path, group=arguments.group, keep=frozenset((*CORE, *DESCRIBING))
-    )
+    keep = frozenset((*CORE, "cpu_architecture", "aws_cpu"))
+    profiles = read_profiles(arguments.path, group=arguments.group, keep=keep)
     layout = Layout(profiles)
     left_out = left_out_by(profiles, rules)
     settings = {"basis": basis, "exclude": list(rules), "region": arguments.region}
