@@ -72,16 +72,22 @@ def row_lambda(runs: ConfigurationRuns) -> Bools:
     return np.asarray(says[column.codes])
 
 
-def row_cost_usd(runs: ConfigurationRuns, price: Price) -> Floats:
+def row_cost_usd(runs: ConfigurationRuns, price: Price, *, everywhere: bool = False) -> Floats:
     """What Lambda bills for each worker, USD; NaN for one that was no Lambda.
 
     Lambda bills each started millisecond. The rounding to nanoseconds before keeps a duration of
     a whole number of milliseconds from being billed as one more.
+
+    Args:
+        runs: The calls.
+        price: Of them.
+        everywhere: All ran on Lambda, whatever single rows say.
     """
     seconds = runs.numbers("worker_time_execution")
     milliseconds = np.ceil(np.round(seconds * 1000, 6))
     gib_s = milliseconds * BILLED_STEP_S * (runs.configuration.memory_mb / 1024)
-    return np.where(row_lambda(runs), gib_s * price.per_gib_s + price.per_call, np.nan)
+    cost = gib_s * price.per_gib_s + price.per_call
+    return cost if everywhere else np.where(row_lambda(runs), cost, np.nan)
 
 
 def _means_of(column: str) -> Callable[[ConfigurationRuns], Floats]:
@@ -90,10 +96,12 @@ def _means_of(column: str) -> Callable[[ConfigurationRuns], Floats]:
 
 def cpu_share(runs: ConfigurationRuns) -> Floats:
     """The part of the guests' CPUs that was busy, 0 to 1."""
+    # Of the energy fork's profiles these are TDP's seconds, see `row_cpu_seconds`.
+    busy = runs.numbers("TDP")
     with np.errstate(invalid="ignore", divide="ignore"):
-        return np.asarray(
-            runs.sum_of(runs.numbers("TDP")) / runs.sum_of(runs.numbers("worker_time_execution"))
-        )
+        if "cpu_time" in runs.columns:
+            busy = runs.numbers("cpu_time") / runs.numbers("cpu_cores_logical")
+        return np.asarray(runs.sum_of(busy) / runs.sum_of(runs.numbers("worker_time_execution")))
 
 
 def without_queued(runs: ConfigurationRuns) -> Floats:

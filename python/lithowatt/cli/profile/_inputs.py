@@ -58,19 +58,13 @@ def add_basis(parser: argparse.ArgumentParser) -> None:
 def basis_of(arguments: argparse.Namespace) -> tuple[str, tuple[str, ...]]:
     """The basis's name, and the rules of lint whose repetitions it leaves out.
 
-    The name is `custom` where ``--exclude`` changes what the basis says.
+    Raises:
+        MalformedValueError: ``--exclude`` names no rule that can leave repetitions out.
     """
-    from lithowatt.analysis.lint import EXCLUDING
+    from lithowatt.analysis.basis import Basis
 
-    said = {"all": (), "clean": EXCLUDING, "same-input": (*EXCLUDING, "input-changed")}
-    rules = dict.fromkeys(said[arguments.basis])
-    for one in arguments.exclude:
-        if one[0] == "+":
-            rules[one[1:]] = None
-        else:
-            rules.pop(one[1:], None)
-    changed = set(rules) != set(said[arguments.basis])
-    return "custom" if changed else arguments.basis, tuple(rules)
+    basis = Basis.of(arguments.basis, arguments.exclude)
+    return basis.name, basis.rules
 
 
 def _exclusion(text: str) -> str:

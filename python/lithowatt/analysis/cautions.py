@@ -1,0 +1,155 @@
+"""What to be warned of in the data that a result was made of: facts, each with the files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from lithowatt.analysis.joules import machine_columns
+from lithowatt.analysis.platforms import AwsLambda
+from lithowatt.analysis.quantities import row_lambda
+from lithowatt.analysis.selection import Selected, Selection
+from lithowatt.estimate import QUALITIES
+
+#: Fewer repetitions say little of their own scatter.
+FEW = 5
+
+
+def caution(code: str, text: str, files: Iterable[str] = ()) -> dict[str, Any]:
+    """A warning as results hold it."""
+    return {"code": code, "text": text, "files": sorted(set(files))}
+
+
+def cautions(
+    selection: Selection, configurations: Sequence[Mapping[str, Any]] = ()
+) -> list[dict[str, Any]]:
+    """What holds for all results of this selection.
+
+    Args:
+        selection: What counts.
+        configurations: The rows of `stats`, where its result is what this is for.
+    """
+    found = [
+        *_scope(selection),
+        *_nothing_left(selection),
+        *_priced_as_lambda(selection),
+        *_joules(selection),
+    ]
+    few = [one for one in configurations if 0 < one["repetitions"]["used"] < FEW]
+    if few:
+        found.append(
+            caution(
+                "few-repetitions",
+                f"{_configurations(len(few))} fewer than {FEW} repetitions: their intervals are "
+                "wide, and none is made by the bootstrap",
+                (one["file"] for one in few),
+            )
+        )
+    return found
+
+
+def _scope(selection: Selection) -> Iterable[dict[str, Any]]:
+    """An interval over repetitions says nothing of another day."""
+    some = [one for one in selection.all if one.used.any()]
+    unknown = {one.file.name for one in some if one.sessions is None}
+    single = {one.file.name for one in some if one.sessions == 1}
+    if unknown:
+        yield caution(
+            "sessions-unknown",
+            f"{_files(len(unknown))} not say when repetitions ran: intervals are about the "
+            "session in which they did, and not about another day",
+            unknown,
+        )
+    if single:
+        yield caution(
+            "one-session",
+            f"in {_number(len(single), 'file')} repetitions of a configuration ran in one session: "
+            "intervals are about that session, and not about another day",
+            single,
+        )
+
+
+def _nothing_left(selection: Selection) -> Iterable[dict[str, Any]]:
+    none = [one for one in selection.all if one.runs.usable.any() and not one.used.any()]
+    broken = [one for one in selection.all if not one.runs.usable.any()]
+    for some, why in ((none, "none counts in this basis"), (broken, "none is usable")):
+        if some:
+            named = ", ".join(f"{one.file.name} {one.runs.key}" for one in some[:3])
+            more = f" and {len(some) - 3} more" if len(some) > 3 else ""
+            yield caution(
+                "nothing-left",
+                f"of the repetitions of {named}{more} {why}",
+                (one.file.name for one in some),
+            )
+
+
+def _priced_as_lambda(selection: Selection) -> Iterable[dict[str, Any]]:
+    """Single rows of another platform in a file of AWS Lambda."""
+    files = set()
+    for one in selection.all:
+        column = one.runs.columns.get("aws_cpu")
+        tagged = column is not None and column.codes is not None
+        if tagged and isinstance(one.place.platform, AwsLambda):
+            if row_lambda(one.runs)[one.used[one.runs.repetition]].all():
+                continue
+            files.add(one.file.name)
+    if files:
+        yield caution(
+            "priced-as-lambda",
+            f"{_number(len(files), 'file')} of AWS Lambda hold repetitions whose rows do not say "
+            "lambda:True; in this basis they count, and are priced as the others",
+            files,
+        )
+
+
+def _joules(selection: Selection) -> Iterable[dict[str, Any]]:
+    if selection.energy_column != "energy":
+        yield caution(
+            "energy-definitions",
+            "the energy of some calls holds a share of idle power and that of others does not "
+            "(energy_definition): all are compared above idle (energy_marginal)",
+        )
+    by_file: dict[str, list[Selected]] = {}
+    for one in selection.all:
+        by_file.setdefault(one.file.name, []).append(one)
+    machine = {
+        name: columns
+        for name, some in by_file.items()
+        if (columns := machine_columns(one.runs for one in some))
+    }
+    if machine:
+        columns = sorted({column for some in machine.values() for column in some})
+        yield caution(
+            "machine-energy",
+            f"{', '.join(columns)} of {_number(len(machine), 'file')} are not used: FlexExecutor's "
+            "energy fork writes the whole machine's joules there, once for each worker on it",
+            machine,
+        )
+    modelled = {name for name, some in by_file.items() if any(_all_modelled(one) for one in some)}
+    if modelled:
+        yield caution(
+            "modelled-energy",
+            f"no joule was measured in {_number(len(modelled), 'file')}: energy_j is CPU seconds "
+            "times the watts of the power model, within a wide band",
+            modelled,
+        )
+
+
+def _all_modelled(one: Selected) -> bool:
+    joules = one.joules
+    keep = one.used & np.isfinite(joules.values)
+    return bool(keep.any() and (joules.quality[keep] == len(QUALITIES) - 1).all())
+
+
+def _number(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"
+
+
+def _files(count: int) -> str:
+    return f"{count} file{' does' if count == 1 else 's do'}"
+
+
+def _configurations(count: int) -> str:
+    return f"{count} configuration{' has' if count == 1 else 's have'}"

@@ -1,0 +1,116 @@
+"""Where profiles ran: on which platform, on what architecture, and what each worker was given."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from lithowatt._support.architectures import ARCHITECTURES
+from lithowatt.analysis.platforms import (
+    AwsLambda,
+    Platform,
+    Server,
+    Worker,
+    common_platform,
+    platform_of_backend,
+)
+from lithowatt.profiles._given import MOST_CPUS, common_given
+from lithowatt.profiles._runs import ConfigurationRuns, ProfileFile
+from lithowatt.profiles._values import positive
+
+#: What more than this part of a file's rows say holds for all of the file.
+NEARLY_ALL = 0.95
+
+
+class Place(NamedTuple):
+    """Where a file's repetitions ran.
+
+    Attributes:
+        platform: By the sidecar, else by the tag `aws_cpu` of the rows; `None` where nothing tells.
+        by_row: Some rows ran on AWS Lambda and some did not: only the row can tell.
+        architecture: Of nearly all rows; `None` where there is no such.
+    """
+
+    platform: Platform | None
+    by_row: bool
+    architecture: str | None
+
+
+def place_of(file: ProfileFile) -> Place:
+    """Where a file's repetitions ran."""
+    backends = {
+        record["backend"]
+        for runs in file.configurations
+        for record in runs.records
+        if isinstance(record, Mapping) and isinstance(record.get("backend"), str)
+    }
+    architecture = _of_nearly_all(file)
+    if backends:
+        found = common_platform([platform_of_backend(one) for one in sorted(backends)])
+        return Place(found, False, architecture)
+    tags = [_tags(runs) for runs in file.configurations]
+    here, said = sum(one for one, _ in tags), sum(one + other for one, other in tags)
+    if not said:
+        return Place(None, False, architecture)
+    if here > NEARLY_ALL * said:
+        return Place(AwsLambda(), False, architecture)
+    return Place(Server("not AWS Lambda"), bool(here), architecture)
+
+
+def architecture_of(file: ProfileFile, place: Place, runs: ConfigurationRuns) -> str | None:
+    """Of a configuration: its own where the file holds several, else the file's."""
+    return place.architecture or runs.architecture or file.architecture
+
+
+def worker_of(runs: ConfigurationRuns, architecture: str) -> Worker:
+    """What the workers of a configuration were given, as far as it is known."""
+    given = common_given([one for one in runs.records if isinstance(one, Mapping)])
+    column = runs.columns.get("cpu_name")
+    name = None
+    if column is not None and column.codes is not None and (column.codes >= 0).any():
+        counts = np.bincount(column.codes[column.codes >= 0], minlength=len(column.labels))
+        name = column.labels[int(counts.argmax())] or None
+    cpus = runs.numbers("cpu_cores_logical")
+    values, times = np.unique(cpus[(cpus > 0) & (cpus <= MOST_CPUS)], return_counts=True)
+    memory = positive(runs.configuration.memory_mb) or (given and given.memory_mb) or 0.0
+    return Worker(
+        memory_mb=float(memory),
+        architecture=architecture,
+        vcpus=None if given is None else given.cpus,
+        cpu_name=name,
+        logical_cpus=int(values[times.argmax()]) if len(values) else None,
+    )
+
+
+def _tags(runs: ConfigurationRuns) -> tuple[int, int]:
+    """How many rows say that they ran on AWS Lambda, and how many that they did not."""
+    column = runs.columns.get("aws_cpu")
+    if column is None:
+        return 0, 0
+    if column.codes is None:
+        # A column of nothing is written where there is nothing of AWS.
+        return 0, runs.rows
+    counts = np.bincount(column.codes[column.codes >= 0], minlength=len(column.labels))
+    texts = [label.lower() for label in column.labels]
+    here = sum(int(n) for text, n in zip(texts, counts, strict=True) if "lambda:true" in text)
+    not_here = sum(int(n) for text, n in zip(texts, counts, strict=True) if "lambda:false" in text)
+    return here, not_here
+
+
+def _of_nearly_all(file: ProfileFile) -> str | None:
+    counts: dict[Any, int] = {}
+    for runs in file.configurations:
+        column = runs.columns.get("cpu_architecture")
+        if column is None or column.codes is None:
+            continue
+        rows = np.bincount(column.codes[column.codes >= 0], minlength=len(column.labels))
+        for label, count in zip(column.labels, rows.tolist(), strict=True):
+            name = ARCHITECTURES.get(label.strip().lower())
+            if name is not None:
+                counts[name] = counts.get(name, 0) + count
+    if not counts:
+        return None
+    best = max(counts, key=lambda name: counts[name])
+    return best if counts[best] > NEARLY_ALL * sum(counts.values()) else None

@@ -1,0 +1,184 @@
+"""What the verbs that analyse profiles have in common: prices, settings, what is printed."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from lithowatt._support.text import format_number, printable, wrapped
+from lithowatt.cli.profile._inputs import add_basis, add_group, add_json, add_paths
+
+if TYPE_CHECKING:
+    from lithowatt.analysis.selection import Settings
+    from lithowatt.profiles._runs import Profiles
+
+#: Columns of a terminal.
+WIDTH = 80
+
+
+def add_common(parser: argparse.ArgumentParser) -> None:
+    """Files, basis, grouping and prices."""
+    add_paths(parser)
+    add_basis(parser)
+    add_group(parser)
+    place = parser.add_argument_group("prices")
+    place.add_argument(
+        "--region",
+        default="us-east-1",
+        help="of AWS Lambda's prices, for calls that ran there (default: %(default)s)",
+    )
+    place.add_argument(
+        "--vcpu-hour",
+        type=positive,
+        metavar="USD",
+        help="price of a vCPU for an hour, for calls that ran elsewhere",
+    )
+    place.add_argument(
+        "--gib-hour", type=positive, metavar="USD", help="price of a GiB of memory for an hour"
+    )
+    place.add_argument(
+        "--vcpus",
+        type=positive,
+        metavar="N",
+        help="vCPUs that a worker is billed for (default: those that the profiles record)",
+    )
+    add_json(parser)
+
+
+def positive(text: str) -> float:
+    """A number above 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
+    return value
+
+
+def ratio(text: str) -> float:
+    """`0.05` or `5%`: above 0 and below 1."""
+    number, percent = (text[:-1], 100) if text.endswith("%") else (text, 1)
+    try:
+        value = float(number) / percent
+    except ValueError:
+        value = 0.0
+    if not 0 < value < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not like 0.05 or 5%")
+    return value
+
+
+def run(
+    arguments: argparse.Namespace,
+    result: Callable[[Profiles, Settings], dict[str, Any]],
+    show: Callable[[dict[str, Any]], Iterable[str]],
+) -> dict[str, Any] | None:
+    """Reads the profiles and prints what they give, as text or as JSON.
+
+    Args:
+        arguments: Those of `add_common`.
+        result: Makes the result.
+        show: Makes its lines of text.
+
+    Returns:
+        The result; `None` where the arguments do not go together, which is then told.
+    """
+    # NumPy and the core are loaded for those who ask.
+    from lithowatt.analysis._envelope import as_text
+    from lithowatt.analysis.selection import COLUMNS
+    from lithowatt.errors import LithowattError
+    from lithowatt.profiles._runs import read_profiles
+
+    try:
+        settings = _settings(arguments)
+        profiles = read_profiles(arguments.path, group=arguments.group, keep=COLUMNS)
+        found = result(profiles, settings)
+    except LithowattError:
+        raise  # reported by the caller
+    except ValueError as error:
+        print(f"lithowatt: {error}", file=sys.stderr)
+        return None
+    if arguments.json:
+        print(as_text(found))
+    else:
+        lines = [*show(found), *_warnings(found), *_skipped(found)]
+        print("\n".join(printable(line) for line in lines))
+    return found
+
+
+def _settings(arguments: argparse.Namespace) -> Settings:
+    from lithowatt.analysis.basis import Basis
+    from lithowatt.analysis.platforms import Price
+    from lithowatt.analysis.selection import Settings
+    from lithowatt.aws._lambda_cost import lambda_price
+
+    price = None
+    if (arguments.vcpu_hour, arguments.gib_hour) != (None, None):
+        price = Price(arguments.vcpu_hour or 0.0, arguments.gib_hour or 0.0, arguments.vcpus)
+    if arguments.vcpus is not None and arguments.vcpu_hour is None:
+        raise ValueError("--vcpus needs --vcpu-hour: it is what that price is multiplied with")
+    lambda_price("x86_64", arguments.region)  # or an error that names the known ones
+    return Settings(
+        basis=Basis.of(arguments.basis, arguments.exclude),
+        region=arguments.region,
+        price=price,
+        **({"margin": arguments.margin} if hasattr(arguments, "margin") else {}),
+    )
+
+
+# --- text ---------------------------------------------------------------------
+
+
+def _warnings(found: Mapping[str, Any]) -> Iterable[str]:
+    for one in found["warnings"]:
+        yield from ("", *_note(one["text"]))
+
+
+def _skipped(found: Mapping[str, Any]) -> Iterable[str]:
+    skipped: Sequence[Mapping[str, str]] = found["skipped"]
+    if skipped:
+        names = ", ".join(one["file"] for one in skipped[:3])
+        more = f" and {len(skipped) - 3} more" if len(skipped) > 3 else ""
+        yield from ("", *_note(f"not read, since no profile: {names}{more}"))
+
+
+def _note(text: str) -> list[str]:
+    first, *rest = wrapped(text, WIDTH, "      ")
+    return [f"note: {first.strip()}", *rest]
+
+
+def basis_line(found: Mapping[str, Any]) -> str:
+    """Which repetitions count, in one line."""
+    settings = found["settings"]
+    rules = ", ".join(settings["exclude"])
+    return f"basis {settings['basis']}{f', without {rules}' if rules else ''}"
+
+
+def measured(metric: Mapping[str, Any] | None, scale: float = 1.0) -> str:
+    """A mean with its interval: `12.3 ± 2 %`, or from low to high where that is wider."""
+    if metric is None or metric["mean"] is None:
+        return "unknown"
+    return with_interval(metric["mean"], metric["t"], scale)
+
+
+def with_interval(value: float, interval: Sequence[float] | None, scale: float = 1.0) -> str:
+    """A value with its interval: `12.3 ± 2 %`, or from low to high where that is wider."""
+    text = format_number(_three_digits(value * scale))
+    if interval is None or value == 0:
+        return text
+    half = (interval[1] - interval[0]) / 2 / abs(value)
+    if half <= 0.3:
+        percent = f"{half * 100:.0f}" if half >= 0.01 else f"{half * 100:.1g}"
+        return f"{text} ± {percent} %"
+    low, high = (format_number(_two_digits(end * scale)) for end in interval)
+    return f"{text} [{low}, {high}]"
+
+
+def _three_digits(value: float) -> float:
+    return float(f"{value:.3g}")
+
+
+def _two_digits(value: float) -> float:
+    return float(f"{value:.2g}")
