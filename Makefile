@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: help develop demo examples test test-fast check lint format api stats-reference environment-reference docs probes wheel wheel-arm64 release-check audit bench clean
+.PHONY: help develop demo examples test test-fast check lint format api stats-reference environment-reference lint-reference docs probes wheel wheel-arm64 release-check audit bench clean
 .DEFAULT_GOAL := demo
 # make has a rule of its own by which cc would compile the kernel probes over the committed object.
 MAKEFLAGS += --no-builtin-rules
@@ -104,6 +104,9 @@ stats-reference: $(VENV)/installed  ## writes docs/reference/stats.md from the t
 
 environment-reference: $(VENV)/installed  ## writes docs/reference/environment-variables.md from the table of settings
 	$(BIN)/python tools/environment_reference.py --write
+
+lint-reference: $(VENV)/installed  ## writes docs/reference/lint.md from the table of rules
+	$(BIN)/python tools/lint_reference.py --write
 
 $(VENV)/docs: $(VENV)/installed
 	$(call install,docs)

@@ -197,7 +197,7 @@ def sidecar(made: Profile, kind: Kind) -> dict[str, Any]:
                     "lithowatt": "0.1.0",
                     "hardware": [{"cpu_architecture": kind.architecture}],
                 }
-                for at, one in enumerate(metrics["read"])
+                for at, one in enumerate(max(metrics.values(), key=len))
             ]
             for key, metrics in made.items()
         },
@@ -241,7 +241,9 @@ def _metrics(kind: Kind, asked: int, repetitions: int, random: np.random.Generat
     write_ = around(0.15 / vcpus, 0.14, 0.05)
     cold_start = around(0.9, 0.1, 0.06)
     phases = read + compute + write_
-    other = 0.02 * phases * around(1.0, 0.1, 0.0) if kind.clean else around(2.0, 0.05, 0.01)
+    other = around(2.0, 0.05, 0.01)
+    if kind.clean:
+        other = np.minimum(0.02 * phases, 2.0) * around(1.0, 0.1, 0.0)
     seconds = phases + other
     # The guest of such a sandbox has two logical CPUs.
     load = np.minimum(alone * around(0.95, 0.01, 0.004) / seconds / 2, 1.0)

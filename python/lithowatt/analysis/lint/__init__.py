@@ -3,43 +3,134 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
+from lithowatt.analysis._envelope import envelope
+from lithowatt.analysis._finding import Finding
+from lithowatt.analysis.lint._rules import BY_NAME, RULES
 from lithowatt.analysis.lint._survey import Survey
+from lithowatt.errors import MalformedValueError
 from lithowatt.profiles._runs import Profiles
 
-__all__ = ["EXCLUDING", "left_out"]
-
 #: The rules whose repetitions the basis `clean` leaves out.
-EXCLUDING = (
-    "copied-repetitions",
-    "jittered-repetitions",
-    "foreign-hardware",
-    "empty-repetition",
-)
+EXCLUDING = tuple(rule.name for rule in RULES if rule.excludes)
+
+#: What `fail_on` may be, and from which severity on that is.
+FAIL_ON = {"error": ("error",), "warning": ("error", "warning"), "never": ()}
+
+
+def selected(names: Iterable[str] | None) -> tuple[str, ...]:
+    """The rules that these names stand for, in the order of the table.
+
+    Args:
+        names: Names of rules; all with a `-` before them: all others. `None` or none: all.
+
+    Raises:
+        MalformedValueError: There is no such rule.
+    """
+    given = list(names or ())
+    without = bool(given) and all(name.startswith("-") for name in given)
+    wanted = {name.removeprefix("-") if without else name for name in given}
+    unknown = sorted(wanted - BY_NAME.keys())
+    if unknown:
+        import difflib
+
+        near = difflib.get_close_matches(unknown[0], BY_NAME, 1)
+        raise MalformedValueError(
+            f"there is no rule {unknown[0]!r:.60}"
+            f"{f': did you mean {near[0]}?' if near else '; --rules list names them'}"
+        )
+    return tuple(name for name in BY_NAME if not given or (name in wanted) != without)
+
+
+def findings(profiles: Profiles, rules: Iterable[str] | None = None) -> list[Finding]:
+    """What the rules find: errors first, in the order of the table, of the files and of the keys.
+
+    Args:
+        profiles: What was read.
+        rules: Names of rules, see `selected`.
+
+    Raises:
+        MalformedValueError: There is no such rule.
+    """
+    survey = Survey(profiles)
+    found = []
+    for name in selected(rules):
+        rule = BY_NAME[name]
+        hits = sorted(rule.check(survey), key=lambda hit: _order(survey, hit.place, hit.file))
+        found += [rule.finding(hit) for hit in hits]
+    return found
+
+
+def _order(survey: Survey, place: tuple[int, int] | None, file: str) -> tuple[Any, ...]:
+    if place is None:
+        return (file,)
+    return (file, place[0], survey.profiles.files[place[0]].configurations[place[1]].configuration)
 
 
 def left_out(
     profiles: Profiles, excluding: Iterable[str] = EXCLUDING
 ) -> dict[tuple[int, int], dict[str, list[int]]]:
-    """The repetitions that these rules name.
+    """The repetitions that rules are about.
 
     Args:
         profiles: What was read.
-        excluding: Names of rules.
+        excluding: Names of rules that look at configurations. Of a rule about workers these are
+            the repetitions with such a worker.
 
     Returns:
         (Index of the file, index of the configuration in it) to rule to repetitions, where there
         are any.
+
+    Raises:
+        MalformedValueError: There is no such rule, or it is about no repetitions.
     """
     survey = Survey(profiles)
-    wanted = set(excluding)
-    found = {}
-    for place in survey.places:
-        named = {
-            rule: repetitions.tolist()
-            for rule, repetitions in survey.excluded(place).items()
-            if rule in wanted and len(repetitions)
-        }
-        if named:
-            found[place.file_at, place.at] = named
+    found: dict[tuple[int, int], dict[str, list[int]]] = {}
+    wanted = tuple(dict.fromkeys(excluding))
+    for name in selected(wanted) if wanted else ():
+        rule = BY_NAME[name]
+        if name not in NAMING:
+            raise MalformedValueError(f"{name} is about no repetitions that could be left out")
+        for hit in rule.check(survey):
+            if hit.place is not None and hit.repetitions:
+                found.setdefault(hit.place, {})[name] = list(hit.repetitions)
     return found
+
+
+#: Rules that are about repetitions, or about workers in them.
+NAMING = frozenset(
+    rule.name
+    for rule in RULES
+    if rule.scope == "configuration" and rule.name not in ("mixed-hardware", "few-repetitions")
+)
+
+
+def lint(
+    profiles: Profiles,
+    rules: Iterable[str] | None = None,
+    fail_on: str = "error",
+    group: str | None = None,
+) -> dict[str, Any]:
+    """The result of `lithowatt profile lint`.
+
+    Args:
+        profiles: What was read.
+        rules: Names of rules, see `selected`.
+        fail_on: `error`, `warning` or `never`.
+        group: What `profiles` were read with.
+
+    Raises:
+        MalformedValueError: There is no such rule.
+    """
+    names = selected(rules)
+    settings = {"rules": list(names), "fail_on": fail_on, "group": group}
+    made = envelope("lint", profiles, settings)
+    made["findings"] = [one.as_json() for one in findings(profiles, names)]
+    return made
+
+
+def fails(result: dict[str, Any]) -> bool:
+    """Whether a result of `lint` has a finding that it is to fail for."""
+    severities = FAIL_ON[result["settings"]["fail_on"]]
+    return any(one["severity"] in severities for one in result["findings"])

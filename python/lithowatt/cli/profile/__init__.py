@@ -7,9 +7,9 @@ from typing import Any
 
 def add_cli(commands: Any) -> None:
     """Adds ``profile`` to the sub-commands of ``lithowatt``."""
-    from lithowatt.cli.profile import export, recommend, stats
+    from lithowatt.cli.profile import export, lint, recommend, stats
 
     profile = commands.add_parser("profile", help="what profile files show")
     verbs = profile.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for verb in (stats, recommend, export):
+    for verb in (lint, stats, recommend, export):
         verb.add_verb(verbs)

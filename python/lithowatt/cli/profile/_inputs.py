@@ -10,11 +10,11 @@ import re
 BASES = ("clean", "all", "same-input")
 
 
-def add_paths(parser: argparse.ArgumentParser) -> None:
-    """``PATH...``: files and folders."""
+def add_paths(parser: argparse.ArgumentParser, *, least: int = 1) -> None:
+    """``PATH...``: files and folders; ``least`` is 0 where a verb can do without."""
     parser.add_argument(
         "path",
-        nargs="+",
+        nargs="+" if least else "*",
         metavar="PATH",
         help="a profile, <stage>.json, or a folder: then every profile below it",
     )

@@ -1,0 +1,113 @@
+"""Rules about the times of single workers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from lithowatt.analysis.lint._repeated import CLOCKS_APART, clocks_apart
+from lithowatt.analysis.lint._rule import Hit, counted, numbered, with_rows
+from lithowatt.analysis.lint._survey import Place, Survey
+from lithowatt.analysis.quantities import QUEUED_START_S, row_other_seconds
+from lithowatt.profiles._runs import ProfileFile
+
+#: A worker that spent longer in no phase stood still, s.
+STALLED_S = 10.0
+
+#: More of the workers' time in no phase than this is the measuring, not the work.
+OVERHEAD_SHARE = 0.05
+
+#: What the rounding of a difference may be, relative to the worker's time.
+_ROUNDING = 4 * float(np.finfo(float).eps)
+
+
+def clock_mismatch(_survey: Survey, place: Place) -> Hit | None:
+    """Workers whose two clocks disagree."""
+    apart = clocks_apart(place.runs)
+    if not apart.any():
+        return None
+    one, other = (
+        place.runs.numbers(name)[apart] for name in ("time_consumption", "worker_time_execution")
+    )
+    most = float((np.abs(one - other) / np.maximum(np.abs(one), np.abs(other))).max())
+    found, many = with_rows(place, apart), int(apart.sum())
+    return Hit.at(
+        place,
+        f"time_consumption and worker_time_execution of {counted(many, 'worker')} differ by up to "
+        f"{most:.2g} of their time, in {numbered(found)}",
+        found,
+        many,
+        {"most_relative": most, "threshold": CLOCKS_APART},
+    )
+
+
+def phases_exceed(_survey: Survey, place: Place) -> Hit | None:
+    """Workers whose phases are longer than the worker ran."""
+    other, seconds = row_other_seconds(place.runs), place.runs.numbers("worker_time_execution")
+    with np.errstate(invalid="ignore"):
+        below = other < -_ROUNDING * np.abs(seconds)
+    if not below.any():
+        return None
+    found, many, most = with_rows(place, below), int(below.sum()), float((-other[below]).max())
+    return Hit.at(
+        place,
+        f"read, compute and write of {counted(many, 'worker')} take up to {most:.3g} s longer than "
+        f"the worker, in {numbered(found)}",
+        found,
+        many,
+        {"repetitions": found, "most_s": most},
+    )
+
+
+def stalled(_survey: Survey, place: Place) -> Hit | None:
+    """Workers that spent long in no phase."""
+    return _above(place, row_other_seconds(place.runs), STALLED_S, "in no phase")
+
+
+def queued(_survey: Survey, place: Place) -> Hit | None:
+    """Workers that waited long for their start."""
+    return _above(place, place.runs.numbers("cold_start"), QUEUED_START_S, "for their start")
+
+
+def _above(
+    place: Place, seconds: np.typing.NDArray[np.float64], most: float, what: str
+) -> Hit | None:
+    with np.errstate(invalid="ignore"):
+        rows = (seconds > most) & place.runs.usable[place.runs.repetition]
+    if not rows.any():
+        return None
+    found, many, longest = with_rows(place, rows), int(rows.sum()), float(seconds[rows].max())
+    took = "worker took" if many == 1 else "workers took"
+    return Hit.at(
+        place,
+        f"{many:,} {took} more than {most:g} s {what}, up to {longest:.3g} s, in {numbered(found)}",
+        found,
+        many,
+        {"repetitions": found, "most_s": longest},
+    )
+
+
+def overhead(survey: Survey, file_at: int, file: ProfileFile) -> Iterator[Hit]:
+    """Files in which the workers spend much of their time in no phase."""
+    other_s = total_s = 0.0
+    rows = 0
+    medians = []
+    for place in survey.of_file(file_at):
+        usable = place.runs.usable[place.runs.repetition]
+        other = row_other_seconds(place.runs)[usable]
+        if len(other) and np.isfinite(other).all():
+            medians.append(other)
+            other_s += float(other.sum())
+            total_s += float(place.runs.numbers("worker_time_execution")[usable].sum())
+            rows += len(other)
+    if total_s > 0 and other_s / total_s > OVERHEAD_SHARE:
+        median = float(np.median(np.concatenate(medians)))
+        share = other_s / total_s
+        yield Hit.of(
+            file,
+            f"{share * 100:.1f} % of the workers' time is in no phase, {median:.3g} s of the "
+            "median worker",
+            {"share_of_worker_time": share, "median_s": median},
+            rows=rows,
+        )
