@@ -7,8 +7,6 @@
 True
 """
 
-from __future__ import annotations
-
 from lithowatt._support import attach
 
 TYPE_CHECKING = False  # without importing typing, which costs more than all of this module

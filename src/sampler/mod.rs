@@ -363,7 +363,7 @@ impl Hub {
             }
             state.facts = Some(self.facts());
         }
-        state.renew_facts(false);
+        state.renew_facts(false, true);
         state.bound_counters();
         true
     }

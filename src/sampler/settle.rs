@@ -107,7 +107,7 @@ impl State {
         // CPU time is read next to the counters, so that both see the same window; what this
         // reads again below it has read already.
         self.machine.idle_ns(clock::monotonic_ns(), None);
-        self.renew_facts(id > 1);
+        self.renew_facts(id > 1, interval_ns.is_some());
         let cpu = self.own_and_inside(methods, &mut follow);
         follow.missed = follow.tree.as_ref().unwrap_or(&self.tree).missed();
         let tree_count = self.count_of(methods, &follow);

@@ -10,7 +10,7 @@ use crate::cgroup::cpu::{CgroupCount, CgroupCpu};
 use crate::cgroup::limits::SandboxCount;
 use crate::clock;
 use crate::counter::{At, Counter, Step};
-use crate::machine::allotted::affinity;
+use crate::machine::allotted;
 use crate::machine::ceilings;
 use crate::machine::facts::Facts;
 use crate::machine::idle_power::IdleLearner;
@@ -677,13 +677,17 @@ impl State {
     /// Renews what is known of the part of the machine that this process may use: CPUs come and go,
     /// threads are bound, quotas are set, in a parent before a fork, too. Files are read where
     /// `files`, and only in a process that has metered before: a worker that is forked for one call
-    /// has its parent's limits.
-    pub(super) fn renew_facts(&mut self, files: bool) {
+    /// has its parent's limits. The CPUs that the calling thread may run on are asked for where
+    /// `affinity`: where something is settled before the next call.
+    pub(super) fn renew_facts(&mut self, files: bool, affinity: bool) {
         let Some(facts) = &self.facts else { return };
         let now = clock::monotonic_ns();
         let cpus = self.machine.online().unwrap_or(facts.cpus);
-        let may = affinity();
         let share = &facts.environment.allotted;
+        let may = match affinity {
+            true => allotted::affinity(),
+            false => share.affinity,
+        };
         let changed = match &mut self.watch {
             Some(watch) => watch.changed(now),
             None => files,

@@ -4,14 +4,42 @@
 //! link to one of them, or a file without an end. Such a name is refused: it is opened without
 //! waiting, must be a regular file, and is read up to a stated size.
 
+use std::ffi::CString;
 use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, Read};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 /// More than any file of /proc or /sys that is read as a whole: /proc/cpuinfo of 8192 CPUs is
 /// below this, bytes.
 pub const MOST_OF_KERNEL_TEXT: u64 = 64 << 20;
+
+/// `PROC_SUPER_MAGIC` of linux/magic.h.
+pub const PROC: i64 = 0x9fa0;
+
+/// The kind of file system that serves `path`.
+pub fn file_system(path: &Path) -> Option<i64> {
+    let path = CString::new(path.as_os_str().as_encoded_bytes()).ok()?;
+    // SAFETY: the path is a string that lives through the call, which only fills `found`.
+    kind(|found| unsafe { libc::statfs(path.as_ptr(), found) })
+}
+
+/// The kind of file system that a file is of.
+pub fn file_system_of(file: &File) -> Option<i64> {
+    // SAFETY: the descriptor is open as long as the file is there; the call only fills `found`.
+    kind(|found| unsafe { libc::fstatfs(file.as_raw_fd(), found) })
+}
+
+fn kind(ask: impl FnOnce(&mut libc::statfs) -> libc::c_int) -> Option<i64> {
+    // SAFETY: all-zero is valid for a structure of numbers.
+    let mut found: libc::statfs = unsafe { std::mem::zeroed() };
+    #[allow(
+        clippy::unnecessary_cast,
+        reason = "its type differs between architectures"
+    )]
+    (ask(&mut found) == 0).then_some(found.f_type as i64)
+}
 
 /// Opens a regular file for reading, and returns what it is.
 ///
@@ -77,7 +105,6 @@ pub fn kernel_text(path: &Path) -> io::Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::ffi::CString;
     use std::os::unix::ffi::OsStrExt;
 
     #[test]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import gc
 import pickle
@@ -149,6 +150,30 @@ def test_equal_readings_are_equal_and_do_not_change() -> None:
     with meter:
         pass
     assert meter.reading != reading
+
+
+def test_a_part_of_a_reading_is_what_the_whole_has() -> None:
+    with EnergyMeter("psutil,model", interval=None) as meter, meter.phase("all"):
+        sum(range(200_000))
+    taken = meter._core.taken()
+    whole = taken.nested()
+    apart = {}
+    for name in whole:
+        with contextlib.suppress(KeyError):
+            apart[name] = taken.part(name)
+    assert apart == {name: whole[name] for name in apart}
+    # What the properties ask for, so that none of them makes the whole.
+    asked = {"cpu", "environment"}
+    asked |= {name for name in whole if name.startswith(("perf_", "tdp_", "model_share"))}
+    assert set(whole) - set(apart) <= asked | {"probes", "scope"}
+    with pytest.raises(KeyError):
+        taken.part("bogus")
+    # Parts first and then the whole, or the other way round.
+    reading = meter.reading
+    headline, phases = reading.headline, reading.phases
+    assert reading.raw == whole
+    assert (reading.headline, reading.phases) == (headline, phases)
+    assert str(reading) == str(meter.reading)
 
 
 def test_the_engine_itself_is_not_subclassed() -> None:

@@ -29,17 +29,14 @@ def test_the_public_api_is_the_one_that_is_written_down() -> None:
 
 
 def test_the_list_has_every_public_name_that_a_program_sees() -> None:
-    listed = {line.split("(")[0].split(":")[0].split(" ")[-1] for line in _lines()}
+    lines = str(public_api.public_api()).splitlines()
+    listed = {line.split("(")[0].split(":")[0].split(" ")[-1] for line in lines}
     # `a = b` is listed by its first name.
-    listed |= {line.split(" ")[0] for line in _lines() if " = " in line}
+    listed |= {line.split(" ")[0] for line in lines if " = " in line}
     for name in public_api.public_modules():
         if public_api.exported(name) and name != "lithowatt.flexecutor":
             module = importlib.import_module(name)
             assert {f"{name}.{each}" for each in module.__all__} <= listed
-
-
-def _lines() -> list[str]:
-    return str(public_api.public_api()).splitlines()
 
 
 def test_what_a_public_name_gives_has_a_public_name() -> None:

@@ -3,7 +3,7 @@
 `attach` is here and not in a module of its own, which `import lithowatt` would load as well.
 """
 
-from __future__ import annotations
+import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -11,8 +11,8 @@ if TYPE_CHECKING:
 
 
 def attach(
-    package: str, namespace: dict[str, object], homes: Mapping[str, str]
-) -> Callable[[str], object]:
+    package: str, namespace: dict[str, object], homes: "Mapping[str, str]"
+) -> "Callable[[str], object]":
     """The ``__getattr__`` of a package whose names live in other modules.
 
     Args:
@@ -26,13 +26,17 @@ def attach(
         home = homes.get(name)
         if home is None:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        from importlib import import_module
-
         if not home:
-            return import_module(f"{package}.{name}")
-        outside = home.partition(".")[0] == package.partition(".")[0]
-        value: object = getattr(import_module(home if outside else f"{package}.{home}"), name)
+            return loaded(f"{package}.{name}")
+        absolute = home.partition(".")[0] == package.partition(".")[0]
+        value: object = getattr(loaded(home if absolute else f"{package}.{home}"), name)
         namespace[name] = value
         return value
 
     return find
+
+
+def loaded(module: str) -> object:
+    """The module of that name, as `importlib.import_module`, which alone takes a millisecond."""
+    __import__(module)
+    return sys.modules[module]

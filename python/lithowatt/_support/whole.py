@@ -5,8 +5,6 @@ extension that the dynamic loader maps and then reads beyond its end: the kernel
 with SIGBUS, which nothing in Python can catch. So its length is looked at before it is loaded.
 """
 
-from __future__ import annotations
-
 import os
 
 #: Of the file's header (ELF, 64 bits): where a number is, and how many bytes it has.

@@ -171,30 +171,45 @@ class Sandbox(_Sandbox):
 class Reading:
     """What one window came to."""
 
-    __slots__ = ("_flat", "_raw")
-    _raw: dict[str, Any] | Callable[[], dict[str, Any]]
+    __slots__ = ("_flat", "_raw", "_taken")
+    #: What was made of it so far: every part, once there is no ``_taken`` any more.
+    _raw: dict[str, Any]
     _flat: dict[str, Any] | Callable[[], dict[str, Any]]
+    _taken: Taken | None
 
     def __init__(
         self, raw: dict[str, Any], flat: dict[str, Any] | Callable[[], dict[str, Any]]
     ) -> None:
         self._raw = raw
         self._flat = flat
+        self._taken = None
 
     @classmethod
     def _of(cls, taken: Taken) -> Reading:
         """What the core has taken of a window; either form is made when it is asked for."""
         self = cls.__new__(cls)
-        self._raw, self._flat = taken.nested, taken.flat
+        self._raw, self._flat, self._taken = {}, taken.flat, taken
         return self
 
     @property
     def raw(self) -> dict[str, Any]:
         """Everything, as nested dicts, lists and numbers."""
-        raw = self._raw
-        if not isinstance(raw, dict):
-            raw = self._raw = raw()
-        return raw
+        taken = self._taken
+        if taken is not None:
+            # In this order: another thread may ask for a part at the same time.
+            self._raw = taken.nested()
+            self._taken = None
+        return self._raw
+
+    def _part(self, name: str) -> Any:
+        """One entry of `raw`, without the others."""
+        taken = self._taken
+        if taken is None:
+            return self._raw[name]
+        parts = self._raw
+        if name not in parts:
+            parts[name] = taken.part(name)
+        return parts[name]
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.raw, self.flat())
@@ -231,43 +246,43 @@ class Reading:
     @property
     def label(self) -> str | None:
         """The name given to the meter."""
-        return self.raw["label"]  # type: ignore[no-any-return]
+        return self._part("label")  # type: ignore[no-any-return]
 
     @property
     def duration(self) -> float:
         """Length of the window on the monotonic clock, s."""
-        return self.raw["duration"]  # type: ignore[no-any-return]
+        return self._part("duration")  # type: ignore[no-any-return]
 
     @property
     def running(self) -> bool:
         """The meter had not stopped when this was read."""
-        return self.raw["running"]  # type: ignore[no-any-return]
+        return self._part("running")  # type: ignore[no-any-return]
 
     @property
     def cpu_seconds(self) -> float | None:
         """CPU time of the function (its process tree, thread, task or cgroup), s."""
-        return self.raw["cpu_seconds"]  # type: ignore[no-any-return]
+        return self._part("cpu_seconds")  # type: ignore[no-any-return]
 
     @property
     def samples(self) -> int:
         """Samples that the background thread took within the window."""
-        return self.raw["samples"]  # type: ignore[no-any-return]
+        return self._part("samples")  # type: ignore[no-any-return]
 
     @property
     def interval(self) -> float | None:
         """Time between samples, s; ``None`` where only the window's edges were read."""
-        return self.raw["interval"]  # type: ignore[no-any-return]
+        return self._part("interval")  # type: ignore[no-any-return]
 
     @property
     def window_ns(self) -> tuple[int, int]:
         """Start and end of the window on ``CLOCK_MONOTONIC``, ns."""
-        start, end = self.raw["window_ns"]
+        start, end = self._part("window_ns")
         return start, end
 
     @property
     def headline(self) -> Estimate | None:
         """Best estimate of this window's energy with its 95 % band, J."""
-        headline = self.raw["headline"]
+        headline = self._part("headline")
         if headline is None:
             return None
         return _estimate(headline["energy"], f"{headline['quality']}: {headline['method']}")
@@ -275,7 +290,7 @@ class Reading:
     @property
     def joules(self) -> float | None:
         """Best estimate of this window's energy, J; ``None`` where there is none."""
-        headline = self.raw["headline"]
+        headline = self._part("headline")
         return None if headline is None else headline["energy"]["joules"]
 
     @property
@@ -287,28 +302,28 @@ class Reading:
     @property
     def quality(self) -> str | None:
         """``measured``, ``attributed`` or ``modelled``."""
-        headline = self.raw["headline"]
+        headline = self._part("headline")
         return None if headline is None else headline["quality"]
 
     @property
     def method(self) -> str | None:
         """How the headline was made, e.g. ``rapl+cputime``."""
-        headline = self.raw["headline"]
+        headline = self._part("headline")
         return None if headline is None else headline["method"]
 
     @property
     def reason(self) -> str | None:
         """Why there is no energy, ``None`` where there is."""
-        return self.raw["headline_reason"]  # type: ignore[no-any-return]
+        return self._part("headline_reason")  # type: ignore[no-any-return]
 
     @property
     def definition(self) -> str | None:
         """``amortised`` (with the share of idle) or ``marginal`` (above idle)."""
-        headline = self.raw["headline"]
+        headline = self._part("headline")
         return None if headline is None else headline["definition"]
 
     def _division(self, part: str) -> float | None:
-        headline = self.raw["headline"]
+        headline = self._part("headline")
         return None if headline is None else headline["division"][part]
 
     @property
@@ -339,7 +354,7 @@ class Reading:
     @property
     def machine_estimate(self) -> Estimate | None:
         """:attr:`machine` with its 95 % band, J."""
-        headline = self.raw["headline"]
+        headline = self._part("headline")
         return (
             None
             if headline is None
@@ -349,7 +364,7 @@ class Reading:
     @property
     def idle_estimate(self) -> Estimate | None:
         """:attr:`idle` with its 95 % band, J; ``source`` is :attr:`idle_source`."""
-        headline = self.raw["headline"]
+        headline = self._part("headline")
         return (
             None
             if headline is None
@@ -367,7 +382,7 @@ class Reading:
         return self._by("amortised")
 
     def _by(self, definition: str) -> Estimate | None:
-        headline = self.raw["headline"]
+        headline = self._part("headline")
         if headline is None:
             return None
         energy = headline["energy" if headline["definition"] == definition else "other"]
@@ -376,13 +391,13 @@ class Reading:
     @property
     def idle_source(self) -> str | None:
         """Where idle power is from: ``learned``, ``calibrated``, ``configured`` or ``modelled``."""
-        headline = self.raw["headline"]
+        headline = self._part("headline")
         return None if headline is None else headline["idle_source"]
 
     @property
     def share(self) -> Estimate | None:
         """This function's part of the energy above idle, 0..1, with its 95 % band."""
-        headline = self.raw["headline"]
+        headline = self._part("headline")
         if headline is None:
             return None
         share = headline["share"]
@@ -391,30 +406,30 @@ class Reading:
     @property
     def allotted_cpus(self) -> float:
         """CPUs that this function may use, by quota, cpuset and affinity."""
-        return self.raw["allotted_cpus"]  # type: ignore[no-any-return]
+        return self._part("allotted_cpus")  # type: ignore[no-any-return]
 
     @property
     def steal_seconds(self) -> float | None:
         """CPU time that the hypervisor took from this machine within the window, s, all CPUs
         summed; ``None`` where ``psutil`` was not among the methods or the kernel does not tell."""
-        return self.raw["steal_seconds"]  # type: ignore[no-any-return]
+        return self._part("steal_seconds")  # type: ignore[no-any-return]
 
     @property
     def sandbox(self) -> Sandbox | None:
         """The cgroup that limits this process, ``None`` where none does or none was followed."""
-        sandbox = self.raw["sandbox"]
+        sandbox = self._part("sandbox")
         return None if sandbox is None else Sandbox(**sandbox)
 
     @property
     def system(self) -> dict[str, float | None]:
         """The machine's and the process' use as psutil defines it, by the names of the stats keys
         (``psutil_<name>``); empty where it was not asked for, with :attr:`system_reason`."""
-        return dict(self.raw["system"] or {})
+        return dict(self._part("system") or {})
 
     @property
     def system_reason(self) -> str | None:
         """Why :attr:`system` is empty, ``None`` where it is not."""
-        return self.raw["system_reason"]  # type: ignore[no-any-return]
+        return self._part("system_reason")  # type: ignore[no-any-return]
 
     @property
     def zones(self) -> list[Zone]:
@@ -426,50 +441,50 @@ class Reading:
         """
         return [
             Zone(**{**zone, "energy": energy and _estimate(energy, zone["name"])})
-            for zone in self.raw["zones"]
+            for zone in self._part("zones")
             for energy in (zone["energy"],)
         ]
 
     @property
     def rapl(self) -> Domains:
         """The machine's energy through powercap, J."""
-        return Domains(self.raw["rapl"])
+        return Domains(self._part("rapl"))
 
     @property
     def perf(self) -> Domains:
         """The machine's energy through the perf power PMU, J."""
-        return Domains(self.raw["perf"])
+        return Domains(self._part("perf"))
 
     @property
     def ebpf(self) -> Domains:
         """This function's energy by kernel probes, J."""
-        return Domains(self.raw["ebpf"])
+        return Domains(self._part("ebpf"))
 
     @property
     def model(self) -> Estimate | None:
         """This function's energy by the power model, J, whatever the headline is."""
-        model = self.raw["model"]
+        model = self._part("model")
         return None if model is None else _estimate(model["energy"], self.model_source)
 
     @property
     def model_source(self) -> str:
         """The model's name, or ``unavailable: <reason>``."""
-        return self.raw["model_source"]  # type: ignore[no-any-return]
+        return self._part("model_source")  # type: ignore[no-any-return]
 
     @property
     def phases(self) -> list[Phase]:
         """The phases, in the order in which they were first entered."""
-        return [Phase(**phase) for phase in self.raw["phases"]]
+        return [Phase(**phase) for phase in self._part("phases")]
 
     @property
     def warnings(self) -> list[str]:
         """Short texts that a careful user wants to read."""
-        return list(self.raw["warnings"])
+        return list(self._part("warnings"))
 
     @property
     def validated(self) -> bool | None:
         """Methods agree within 15 %; ``None`` where there were no two to compare."""
-        return self.raw["verdict"]["validated"]  # type: ignore[no-any-return]
+        return self._part("verdict")["validated"]  # type: ignore[no-any-return]
 
     def _line(self) -> str:
         headline = self.headline

@@ -6,7 +6,7 @@ use super::TICK_NS;
 use super::cpu_list;
 use super::witness::{Distrust, LEAST_NS, Stretch, TOGETHER_NS, Witness, judge};
 use crate::source::kept::Kept;
-use crate::source::plain;
+use crate::source::plain::{self, PROC, file_system};
 
 /// The first line of /proc/stat, in clock ticks of 10 ms.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -493,24 +493,6 @@ fn minus(now: Option<u64>, then: Option<u64>) -> Option<u64> {
 
 /// `FUSE_SUPER_MAGIC` of fs/fuse/inode.c.
 const FUSE: i64 = 0x6573_5546;
-
-/// `PROC_SUPER_MAGIC` of linux/magic.h.
-const PROC: i64 = 0x9fa0;
-
-/// The kind of file system that serves `path`.
-fn file_system(path: &Path) -> Option<i64> {
-    let path = std::ffi::CString::new(path.as_os_str().as_encoded_bytes()).ok()?;
-    // SAFETY: statfs fills the zeroed structure, for which all-zero is valid; the path is a string
-    // that lives through the call.
-    unsafe {
-        let mut found: libc::statfs = std::mem::zeroed();
-        #[allow(
-            clippy::unnecessary_cast,
-            reason = "its type differs between architectures"
-        )]
-        (libc::statfs(path.as_ptr(), &mut found) == 0).then_some(found.f_type as i64)
-    }
-}
 
 #[cfg(test)]
 mod tests {
