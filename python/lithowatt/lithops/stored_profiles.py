@@ -6,8 +6,10 @@ together and computes. So the result is what the same files give on one machine.
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -63,6 +65,7 @@ def analyse_stored(
     compute: Callable[[Profiles], dict[str, Any]],
     *,
     group: str | None = None,
+    keep: AbstractSet[str] | None = None,
 ) -> dict[str, Any]:
     """What `compute` says of all the profiles below a prefix, computed in Lithops workers.
 
@@ -75,6 +78,7 @@ def analyse_stored(
         compute: A function of a module, or a `functools.partial` of one; what it returns is sent
             as plain numbers, texts, lists and dicts.
         group: See `read_profiles`.
+        keep: Names of the columns that `compute` needs, see `read_profiles`.
 
     Raises:
         MalformedValueError: The location is none.
@@ -84,17 +88,42 @@ def analyse_stored(
     compiled_group(group)
     keys = profile_keys(executor.storage, where)
     calls = [
-        {"bucket": where.bucket, "key": key, "name": where.name_of(key), "group": group}
+        {
+            "bucket": where.bucket,
+            "key": key,
+            "name": where.name_of(key),
+            "group": group,
+            "keep": keep,
+        }
         for key in keys
     ]
     # A reducer that waits takes the place of a worker: it starts when all are done.
     executor.map_reduce(
-        _read_one, calls, _analyse, extra_args_reduce={"compute": compute}, spawn_reducer=100
+        _read_one, calls, _analyse, extra_args_reduce=(compute,), spawn_reducer=100
     )
     result: dict[str, Any] = executor.get_result()
     if "error" in result:
         raise UnreadableFileError(f"{location}: {result['error']}")
     return result
+
+
+@contextlib.contextmanager
+def executor_of_user() -> Iterator[Any]:
+    """An executor of the Lithops configuration that is found as Lithops finds it.
+
+    Raises:
+        UnreadableFileError: Lithops is not installed.
+    """
+    try:
+        from lithops import FunctionExecutor
+    except ImportError as error:
+        raise UnreadableFileError(
+            f"profiles in object storage are read by Lithops, which is not there ({error}): "
+            "pip install lithops"
+        ) from error
+    # Its progress goes to standard output, where the result goes.
+    with FunctionExecutor(log_level="ERROR") as executor:
+        yield executor
 
 
 def profile_keys(storage: Any, where: Location) -> list[str]:
@@ -120,7 +149,12 @@ def profile_keys(storage: Any, where: Location) -> list[str]:
 
 
 def _read_one(
-    bucket: str, key: str, name: str, group: str | None, storage: Any
+    bucket: str,
+    key: str,
+    name: str,
+    group: str | None,
+    keep: AbstractSet[str] | None,
+    storage: Any,
 ) -> tuple[str, bytes, str | None]:
     """One object's name, and its profile as bytes or why it is none."""
     label = Label.of(name, compiled_group(group))
@@ -132,7 +166,7 @@ def _read_one(
         if sidecar in storage.list_keys(bucket, sidecar):
             path.with_name(f"{path.name}.energy").write_bytes(storage.get_object(bucket, sidecar))
         try:
-            files = read_file(str(path), name, label)
+            files = read_file(str(path), name, label, keep=keep)
         except LithowattError as error:
             return name, b"", str(error).replace(str(path), name)
     return name, to_bytes(files), None

@@ -5,10 +5,18 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from lithowatt._support.text import format_number, printable, wrapped
-from lithowatt.cli.profile._inputs import add_basis, add_group, add_json, add_paths
+from lithowatt.cli.profile._inputs import (
+    add_basis,
+    add_group,
+    add_json,
+    add_lithops,
+    add_paths,
+    compute,
+)
 
 if TYPE_CHECKING:
     from lithowatt.analysis.selection import Settings
@@ -21,6 +29,7 @@ WIDTH = 80
 def add_common(parser: argparse.ArgumentParser) -> None:
     """Files, basis, grouping and prices."""
     add_paths(parser)
+    add_lithops(parser)
     add_basis(parser)
     add_group(parser)
     place = parser.add_argument_group("prices")
@@ -89,12 +98,10 @@ def run(
     from lithowatt.analysis._envelope import as_text
     from lithowatt.analysis.selection import COLUMNS
     from lithowatt.errors import LithowattError
-    from lithowatt.profiles._runs import read_profiles
 
     try:
         settings = _settings(arguments)
-        profiles = read_profiles(arguments.path, group=arguments.group, keep=COLUMNS)
-        found = result(profiles, settings)
+        found = compute(arguments, partial(_with, result, settings), COLUMNS)
     except LithowattError:
         raise  # reported by the caller
     except ValueError as error:
@@ -106,6 +113,12 @@ def run(
         lines = [*show(found), *_warnings(found), *_skipped(found)]
         print("\n".join(printable(line) for line in lines))
     return found
+
+
+def _with(
+    result: Callable[[Profiles, Settings], dict[str, Any]], settings: Settings, profiles: Profiles
+) -> dict[str, Any]:
+    return result(profiles, settings)
 
 
 def _settings(arguments: argparse.Namespace) -> Settings:

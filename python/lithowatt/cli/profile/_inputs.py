@@ -4,6 +4,12 @@ from __future__ import annotations
 
 import argparse
 import re
+from collections.abc import Callable
+from collections.abc import Set as AbstractSet
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lithowatt.profiles._runs import Profiles
 
 #: What ``--basis`` may be: nothing left out; what lint excludes left out; that, and repetitions
 #: that had more input than the others.
@@ -18,6 +24,47 @@ def add_paths(parser: argparse.ArgumentParser, *, least: int = 1) -> None:
         metavar="PATH",
         help="a profile, <stage>.json, or a folder: then every profile below it",
     )
+
+
+def add_lithops(parser: argparse.ArgumentParser) -> None:
+    """``--lithops``."""
+    parser.add_argument(
+        "--lithops",
+        action="store_true",
+        help="PATH is BUCKET/PREFIX in the object storage of your Lithops configuration, and a "
+        "Lithops job reads and analyses what is there: a call for each file, then one for all",
+    )
+
+
+def compute(
+    arguments: argparse.Namespace,
+    result: Callable[[Profiles], dict[str, Any]],
+    keep: AbstractSet[str] | None,
+) -> dict[str, Any]:
+    """What `result` says of the profiles that the arguments name.
+
+    Args:
+        arguments: Those of `add_paths`, `add_group` and `add_lithops`.
+        result: Makes the result; with ``--lithops`` in a worker.
+        keep: The columns that it needs, see `read_profiles`.
+
+    Raises:
+        MalformedValueError: ``--lithops`` and several locations, or none that is one.
+        UnreadableFileError: No profile is there.
+    """
+    if not arguments.lithops:
+        from lithowatt.profiles._runs import read_profiles
+
+        return result(read_profiles(arguments.path, group=arguments.group, keep=keep))
+    from lithowatt.errors import MalformedValueError
+    from lithowatt.lithops.stored_profiles import analyse_stored, executor_of_user
+
+    if len(arguments.path) != 1:
+        raise MalformedValueError(
+            f"--lithops takes one BUCKET/PREFIX, {len(arguments.path)} were given"
+        )
+    with executor_of_user() as executor:
+        return analyse_stored(executor, arguments.path[0], result, group=arguments.group, keep=keep)
 
 
 def add_json(parser: argparse.ArgumentParser) -> None:
