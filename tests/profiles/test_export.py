@@ -13,11 +13,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lithowatt.analysis.selection import Settings
 from lithowatt.cli import main
 from lithowatt.errors import UnwritableFileError
 from lithowatt.profiles._export import export
 from lithowatt.profiles._runs import Profiles, read_profiles
-from lithowatt.profiles._tidy import MADE, PLACE, Layout, left_out_by, number_texts, table_rows
+from lithowatt.profiles._tidy import MADE, PLACE, Layout, facts_of, number_texts, table_rows
 from tests.support.made_profiles import COLUMNS, XEON, Kind, profile, write
 
 FORMATS = ("csv", "jsonl", "arrow", "parquet")
@@ -25,7 +26,7 @@ FORMATS = ("csv", "jsonl", "arrow", "parquet")
 
 def exported(profiles: Profiles, path: Path) -> int:
     layout = Layout(profiles)
-    rows = table_rows(profiles, layout, left_out_by(profiles), "us-east-1")
+    rows = table_rows(profiles, layout, facts_of(profiles, Settings()), "us-east-1")
     return export(rows, layout, str(path))
 
 

@@ -267,6 +267,33 @@ class Sidecar:
         self.stamp = Stamp.of(path)
 
 
+def write_sidecar(
+    profile: str | os.PathLike[str],
+    data: Mapping[Any, Metrics],
+    records: Mapping[Configuration, Sequence[Mapping[str, Any] | None]],
+    failures: Sequence[Any],
+) -> None:
+    """Writes the sidecar of a profile; the caller holds the lock.
+
+    Args:
+        profile: The profile's path.
+        data: What it holds.
+        records: Of each configuration, one a repetition.
+        failures: Failed runs.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    texts = {
+        key: [
+            _json(None if one is None else {**one, "repetition": _digest(print_)})
+            for one, print_ in zip(some, prints(data[key]), strict=True)
+        ]
+        for key, some in records.items()
+    }
+    write_pieces(sidecar_path(profile), _document(texts, failures))
+
+
 def append_failure(profile: str | os.PathLike[str], failure: Mapping[str, Any]) -> None:
     """Adds a failed run to the sidecar of a profile; the caller holds the lock.
 

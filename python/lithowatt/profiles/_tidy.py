@@ -15,10 +15,11 @@ import numpy as np
 import numpy.typing as npt
 
 from lithowatt._support.install import pip_install
-from lithowatt.analysis.lint import EXCLUDING, left_out
+from lithowatt.analysis.basis import Basis
+from lithowatt.analysis.platforms import AwsLambda
 from lithowatt.analysis.quantities import Price, row_cost_usd, row_cpu_seconds, row_other_seconds
-from lithowatt.errors import MalformedValueError
-from lithowatt.profiles._runs import ConfigurationRuns, Floats, ProfileFile, Profiles
+from lithowatt.analysis.selection import Selection, Settings
+from lithowatt.profiles._runs import ConfigurationRuns, Floats, Ints, ProfileFile, Profiles
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -54,9 +55,39 @@ _KINDS: dict[str, Kind] = {
     **dict.fromkeys(MADE, "number"),
 }
 
-#: Of a configuration, named by its file's path, stage and key, what leaves out each of its
-#: repetitions.
-LeftOut = Mapping[tuple[str, str, str], Mapping[int, Sequence[str]]]
+
+class Facts(NamedTuple):
+    """What the rows of a configuration say that only all profiles together tell.
+
+    Attributes:
+        left_out: Repetition to the rules that leave it out.
+        session: Of each repetition, -1 where that is not known.
+        architecture: `x86_64` or `arm64`.
+        on_lambda: Whether all rows ran there; else each row says it itself.
+    """
+
+    left_out: Mapping[int, Sequence[str]]
+    session: Ints
+    architecture: str | None
+    on_lambda: bool
+
+
+#: By a configuration's file, stage and key.
+AllFacts = Mapping[tuple[str, str, str], Facts]
+
+
+def facts_of(profiles: Profiles, settings: Settings) -> AllFacts:
+    """What is to be known of each configuration before its rows are made."""
+    found = {}
+    for one in Selection(profiles, settings).all:
+        reasons: dict[int, list[str]] = {}
+        for rule, repetitions in one.left_out.items():
+            for repetition in repetitions:
+                reasons.setdefault(repetition, []).append(rule)
+        found[one.file.path, one.file.stage, one.runs.key] = Facts(
+            reasons, one.session, one.architecture, isinstance(one.place.platform, AwsLambda)
+        )
+    return found
 
 
 class TidyColumn(NamedTuple):
@@ -146,24 +177,8 @@ def _price(architecture: str, region: str) -> Price:
     return Price(found.gb_second, found.request)
 
 
-def check_region(region: str) -> None:
-    """Refuses a region of which no price is known.
-
-    Raises:
-        MalformedValueError: It is such a one.
-    """
-    try:
-        _price("x86_64", region)
-    except ValueError as error:
-        raise MalformedValueError(str(error)) from None
-
-
 def rows_of(
-    layout: Layout,
-    file: ProfileFile,
-    runs: ConfigurationRuns,
-    reasons: Mapping[int, Sequence[str]],
-    region: str,
+    layout: Layout, file: ProfileFile, runs: ConfigurationRuns, facts: Facts, region: str
 ) -> dict[str, Cells]:
     """The rows of one configuration, a `Cells` for each column of the layout.
 
@@ -171,11 +186,12 @@ def rows_of(
         layout: The columns.
         file: Whose configuration it is.
         runs: The configuration.
-        reasons: Its repetitions to the rules that leave them out.
+        facts: Of the configuration.
         region: Of Lambda's prices.
     """
     configuration, rows = runs.configuration, runs.rows
-    architecture = runs.architecture or file.architecture
+    session = facts.session.astype(np.float64)
+    session[session < 0] = np.nan
 
     def same(value: float) -> Cells:
         return Cells(np.full(rows, float(value)))
@@ -189,25 +205,29 @@ def rows_of(
         "file": text(file.name),
         "workload": text(file.workload),
         "stage": text(file.stage),
-        "architecture": text(architecture),
+        "architecture": text(facts.architecture),
         "memory_mb": same(configuration.memory_mb),
         "cpu": same(configuration.cpu),
         "workers_requested": same(configuration.workers),
         "workers_actual": Cells(runs.widths.astype(np.float64)[runs.repetition]),
         "repetition": Cells(runs.repetition.astype(np.float64)),
         "worker": Cells(runs.worker.astype(np.float64)),
-        "left_out": _why(runs, reasons),
-        "session": same(np.nan),
+        "left_out": _why(runs, facts.left_out),
+        "session": Cells(session[runs.repetition]),
         "cpu_seconds_s": Cells(row_cpu_seconds(runs)),
         "other_s": Cells(row_other_seconds(runs)),
-        "cost_usd": same(np.nan)
-        if architecture is None
-        else Cells(row_cost_usd(runs, _price(architecture, region))),
+        "cost_usd": Cells(_cost(runs, facts, region)),
     }
     for column in layout.columns:
         if column.source is not None:
             cells[column.name] = _own(runs, column, rows)
     return {column.name: cells[column.name] for column in layout.columns}
+
+
+def _cost(runs: ConfigurationRuns, facts: Facts, region: str) -> Floats:
+    if facts.architecture is None:
+        return np.full(runs.rows, np.nan)
+    return row_cost_usd(runs, _price(facts.architecture, region), everywhere=facts.on_lambda)
 
 
 def _why(runs: ConfigurationRuns, reasons: Mapping[int, Sequence[str]]) -> Cells:
@@ -251,26 +271,19 @@ def number_texts(values: Floats, whole: bool, missing: str = "") -> list[str]:
 def table_rows(
     profiles: Iterable[tuple[ProfileFile, ConfigurationRuns]],
     layout: Layout,
-    left_out: LeftOut,
+    facts: AllFacts,
     region: str,
 ) -> Iterator[tuple[ProfileFile, dict[str, Cells]]]:
     """The rows of each configuration, with the file that they are of."""
     for file, runs in profiles:
-        reasons = left_out.get((file.path, file.stage, runs.key), {})
-        yield file, rows_of(layout, file, runs, reasons, region)
+        known = facts[file.path, file.stage, runs.key]
+        yield file, rows_of(layout, file, runs, known, region)
 
 
-def left_out_by(profiles: Profiles, excluding: Iterable[str] | None = None) -> LeftOut:
-    """Which repetitions these rules of lint leave out; `None`: those of the basis `clean`."""
-    found: dict[tuple[str, str, str], dict[int, list[str]]] = {}
-    excluding = EXCLUDING if excluding is None else excluding
-    for (file_at, at), rules in left_out(profiles, excluding).items():
-        file = profiles.files[file_at]
-        named = found.setdefault((file.path, file.stage, file.configurations[at].key), {})
-        for rule, repetitions in rules.items():
-            for repetition in repetitions:
-                named.setdefault(repetition, []).append(rule)
-    return found
+def settings_of(excluding: Iterable[str] | None, region: str) -> Settings:
+    """The settings of `to_pandas` and `to_arrow`."""
+    basis = Basis.of() if excluding is None else Basis("custom", tuple(excluding))
+    return Settings(basis=basis, region=region)
 
 
 # --- for other libraries ---------------------------------------------------------------------
@@ -320,10 +333,10 @@ def arrow_batch(schema: pa.Schema, cells: Mapping[str, Cells]) -> pa.RecordBatch
 def to_arrow(profiles: Profiles, excluding: Iterable[str] | None, region: str) -> pa.Table:
     """The whole table as Arrow has it."""
     pa = arrow()
-    layout, reasons = Layout(profiles), left_out_by(profiles, excluding)
+    layout, facts = Layout(profiles), facts_of(profiles, settings_of(excluding, region))
     schema = arrow_schema(layout.columns)
     batches = [
-        arrow_batch(schema, cells) for _, cells in table_rows(profiles, layout, reasons, region)
+        arrow_batch(schema, cells) for _, cells in table_rows(profiles, layout, facts, region)
     ]
     return pa.Table.from_batches(batches, schema=schema)
 
@@ -335,8 +348,8 @@ def to_pandas(profiles: Profiles, excluding: Iterable[str] | None, region: str) 
         import pandas as pd
     except ImportError as error:
         raise ImportError(f"to_pandas needs pandas: {pip_install('pandas')}") from error
-    layout, reasons = Layout(profiles), left_out_by(profiles, excluding)
-    parts = [cells for _, cells in table_rows(profiles, layout, reasons, region)]
+    layout, facts = Layout(profiles), facts_of(profiles, settings_of(excluding, region))
+    parts = [cells for _, cells in table_rows(profiles, layout, facts, region)]
     columns: dict[str, Any] = {}
     for name, kind, _ in layout.columns:
         if kind == "text":

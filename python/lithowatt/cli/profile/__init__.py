@@ -7,9 +7,19 @@ from typing import Any
 
 def add_cli(commands: Any) -> None:
     """Adds ``profile`` to the sub-commands of ``lithowatt``."""
-    from lithowatt.cli.profile import export, lint, recommend, stats
+    from lithowatt.cli.profile import (
+        export,
+        filter,
+        lint,
+        merge,
+        recommend,
+        show,
+        split,
+        stats,
+        upgrade,
+    )
 
     profile = commands.add_parser("profile", help="what profile files show")
     verbs = profile.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for verb in (lint, stats, recommend, export):
+    for verb in (show, lint, stats, recommend, export, merge, split, filter, upgrade):
         verb.add_verb(verbs)

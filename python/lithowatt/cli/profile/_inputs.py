@@ -82,12 +82,12 @@ def add_group(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_basis(parser: argparse.ArgumentParser) -> None:
+def add_basis(parser: argparse.ArgumentParser, default: str = "clean") -> None:
     """``--basis`` and ``--exclude``: which repetitions count."""
     parser.add_argument(
         "--basis",
         choices=BASES,
-        default="clean",
+        default=default,
         help="clean: without repetitions that a rule of lint excludes; all: with them; same-input: "
         "also without those that had more input (default: %(default)s)",
     )

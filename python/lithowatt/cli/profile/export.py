@@ -6,7 +6,7 @@ import argparse
 import os
 from typing import Any
 
-from lithowatt.cli.profile._inputs import add_basis, add_group, add_json, add_paths, basis_of
+from lithowatt.cli.profile._inputs import add_basis, add_group, add_json, add_paths
 
 
 def add_verb(verbs: Any) -> None:
@@ -38,25 +38,29 @@ def add_verb(verbs: Any) -> None:
 
 def _export(arguments: argparse.Namespace) -> int:
     from lithowatt.analysis._envelope import as_text, envelope
+    from lithowatt.analysis.basis import Basis
+    from lithowatt.analysis.selection import Settings
+    from lithowatt.errors import MalformedValueError
     from lithowatt.profiles._export import export, format_of
     from lithowatt.profiles._runs import CORE, read_profiles
     from lithowatt.profiles._stream import read_again, without_rows
-    from lithowatt.profiles._tidy import Layout, check_region, left_out_by, table_rows
+    from lithowatt.profiles._tidy import Layout, facts_of, table_rows
 
     form = format_of(arguments.output)
-    check_region(arguments.region)
-    basis, rules = basis_of(arguments)
+    settings = Settings(basis=Basis.of(arguments.basis, arguments.exclude), region=arguments.region)
+    try:
+        said = settings.as_json()
+    except ValueError as error:
+        raise MalformedValueError(str(error)) from None  # a region without prices
     # Arrow's own allocator keeps what it was given back: as much again as all the rest.
     os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
     # What lint looks at; the rest is read when it is written, a configuration at a time.
     keep = frozenset((*CORE, "cpu_architecture", "aws_cpu"))
     profiles = read_profiles(arguments.path, group=arguments.group, keep=keep)
-    layout = Layout(profiles)
-    left_out = left_out_by(profiles, rules)
-    settings = {"basis": basis, "exclude": list(rules), "region": arguments.region}
-    result = envelope("export", profiles, settings)
+    layout, facts = Layout(profiles), facts_of(profiles, settings)
+    result = envelope("export", profiles, said)
     profiles = without_rows(profiles)
-    rows = table_rows(read_again(profiles), layout, left_out, arguments.region)
+    rows = table_rows(read_again(profiles), layout, facts, arguments.region)
     count = export(rows, layout, arguments.output)
     if arguments.json:
         result["output"] = {

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from lithowatt._support.text import aligned
+from lithowatt.cli.profile._numbers import whole_numbers
 
 if TYPE_CHECKING:
     from lithowatt.analysis._predict import PerformanceModel
@@ -41,8 +42,8 @@ def add_verb(verbs: Any) -> None:
     bounds.add_argument("--cost", type=_positive, metavar="USD", help="most dollars of a run")
     bounds.add_argument("--energy", type=_positive, metavar="J", help="most joules of a run")
     space = recommend.add_argument_group("candidates (default: all between profiled ones)")
-    space.add_argument("--workers", type=_whole_numbers, metavar="N,N-N", help="e.g. 1-28 or 4,8")
-    space.add_argument("--memory", type=_whole_numbers, metavar="MB,MB", help="e.g. 512,1024")
+    space.add_argument("--workers", type=whole_numbers, metavar="N,N-N", help="e.g. 1-28 or 4,8")
+    space.add_argument("--memory", type=whole_numbers, metavar="MB,MB", help="e.g. 512,1024")
     space.add_argument(
         "--architecture", metavar="ARCH", help="x86_64 or arm64; the profiles say it by default"
     )
@@ -100,21 +101,6 @@ def _count(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
     return int(text)
-
-
-def _whole_numbers(text: str) -> list[int]:
-    """``4``, ``4,8`` or ``1-28``."""
-    found: set[int] = set()
-    for part in text.split(","):
-        low, dash, high = part.strip().partition("-")
-        ends = [low, high] if dash else [low, low]
-        if not all(end.strip().isdecimal() for end in ends):
-            raise argparse.ArgumentTypeError(f"{text!r} is not like 4, 4,8 or 1-28")
-        first, last = (int(end) for end in ends)
-        if not 1 <= first <= last <= 100_000:
-            raise argparse.ArgumentTypeError(f"{text!r} is no range from 1 upwards")
-        found.update(range(first, last + 1))
-    return sorted(found)
 
 
 # --- recommend ----------------------------------------------------------------

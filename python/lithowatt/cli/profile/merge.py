@@ -1,0 +1,68 @@
+"""``lithowatt profile merge``: the runs of several profiles in one."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import Any
+
+from lithowatt.cli.profile._inputs import add_paths
+
+#: Runs that are counted twice by whoever reads the file.
+DUPLICATES = ("copied-repetitions", "jittered-repetitions")
+
+
+def add_verb(verbs: Any) -> None:
+    """Adds ``merge`` to the verbs of ``lithowatt profile``."""
+    merge = verbs.add_parser(
+        "merge",
+        help="the runs of several profiles in one",
+        description="Writes one profile with the repetitions of all, and its sidecar. Refuses "
+        "repetitions that are copies of others, exact or with noise on them: they would count "
+        "twice. Exit code 1: it refused.",
+    )
+    add_paths(merge)
+    merge.add_argument("-o", "--output", required=True, metavar="OUT", help="<stage>.json")
+    merge.add_argument(
+        "--keep-duplicates", action="store_true", help="merge copies of repetitions, too"
+    )
+    merge.add_argument(
+        "--mixed",
+        action="store_true",
+        help="merge profiles of several workloads, stages or architectures, too",
+    )
+    merge.set_defaults(func=_merge)
+
+
+def _merge(arguments: argparse.Namespace) -> int:
+    from lithowatt.analysis.lint import left_out
+    from lithowatt.profiles._edit import merged
+    from lithowatt.profiles._runs import read_profiles
+
+    profiles = read_profiles(arguments.path)
+    if not arguments.keep_duplicates:
+        found = left_out(profiles, DUPLICATES)
+        for (file_at, at), rules in found.items():
+            file = profiles.files[file_at]
+            for rule, repetitions in rules.items():
+                which = ", ".join(map(str, repetitions[:10])) + ("…" if repetitions[10:] else "")
+                print(
+                    f"lithowatt: {file.name}, configuration {file.configurations[at].key}: {rule} "
+                    f"{which}",
+                    file=sys.stderr,
+                )
+        if found:
+            print(
+                "lithowatt: nothing was written: these repetitions are copies of others; "
+                "--keep-duplicates merges them all the same",
+                file=sys.stderr,
+            )
+            return 1
+    profile = merged(profiles, arguments.mixed)
+    profile.write(arguments.output)
+    runs = sum(one.repetitions for _, one in profiles)
+    print(
+        f"{runs} runs of {len(profile.data)} configurations, from {len(profiles.files)} profiles, "
+        f"in {arguments.output}"
+    )
+    return 0
