@@ -163,6 +163,7 @@ def test_two_architectures() -> None:
         model.predict(5, 1024)
 
 
+@pytest.mark.slow
 def test_bands_hold_what_was_left_out() -> None:
     model = PerformanceModel([profile(m, scatter=0.03) for m in (512, 1024, 2048)])
     held_out = model.check()
@@ -385,6 +386,7 @@ def noisy(sigma: float, seed: int, **more: Any) -> dict[Configuration, dict[str,
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sigma", [0.1, 0.6])
 def test_times_that_scatter_do_not_scatter_the_joules(sigma: float) -> None:
     for seed in range(5):

@@ -376,6 +376,7 @@ def test_a_time_that_a_series_does_not_hold() -> None:
         emissions(1, intensity=series, end=5)
 
 
+@pytest.mark.slow
 @given(
     steps=st.lists(st.tuples(st.floats(0.5, 1e5), st.floats(0, 1000)), min_size=2, max_size=20),
     cuts=st.tuples(st.floats(0, 1), st.floats(0, 1), st.floats(0, 1)),
@@ -452,6 +453,7 @@ def test_sci_is_the_sum_of_its_parts() -> None:
     )
 
 
+@pytest.mark.slow
 @given(
     joules=st.floats(0, 1e6),
     seconds=st.floats(0, 900),

@@ -282,6 +282,7 @@ def test_tiers_count_what_is_paid_for() -> None:
     assert under.compute == pytest.approx(1000 * 0.0000166667)
 
 
+@pytest.mark.slow
 @given(
     used=st.floats(0, 4e10),
     calls=st.integers(1, 10_000_000),

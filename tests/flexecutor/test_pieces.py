@@ -801,6 +801,7 @@ def test_the_fields_of_flexecutors_times_are_fields_like_its_own(extended):
         extended(joule=1.0)
 
 
+@pytest.mark.slow
 def test_times_in_a_data_frame_keep_their_joules(extended):
     pandas = pytest.importorskip("pandas")
     frame = pandas.DataFrame([extended(read=1.0, energy=float(n)) for n in (1, 2)])

@@ -886,6 +886,7 @@ def test_any_proc_text_is_survived(
     check(m)
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None, database=None)
 @given(text=st.text(max_size=200) | st.just(calibration()))
 def test_any_calibration_text_is_survived(

@@ -53,6 +53,7 @@ def place() -> Iterator[Path]:
 # -- one hub per root -----------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_roots_whose_meters_ended_keep_no_descriptors_and_no_threads(place: Path) -> None:
     meters: list[EnergyMeter] = []
     tree_of: dict[EnergyMeter, StaticTree] = {}

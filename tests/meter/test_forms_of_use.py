@@ -543,6 +543,7 @@ def test_the_models_columns_beside_a_counters(tree: StaticTree) -> None:
     assert (watts >= 0.99 * model["idle"] / meter.duration).all()
 
 
+@pytest.mark.slow
 def test_timeline_to_pandas(tree: StaticTree) -> None:
     pytest.importorskip("pandas")
     with EnergyMeter(root=tree.root, interval=0.005) as m:

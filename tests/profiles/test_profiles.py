@@ -79,6 +79,7 @@ json_values = st.recursive(
 )
 
 
+@pytest.mark.slow
 @given(json_values)
 def test_whatever_json_holds_is_a_profile_or_refused(value):
     try:

@@ -66,6 +66,7 @@ def values_of(column: _core.ProfileColumn) -> list[Any]:
     return [None if math.isnan(value) else value for value in found]
 
 
+@pytest.mark.slow
 @given(
     configurations | stages,
     st.sampled_from([None, 4]),

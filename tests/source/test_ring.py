@@ -46,6 +46,7 @@ def sealed(page: bytes) -> bytes:
     return b"".join(word.to_bytes(8, "little") for word in words)
 
 
+@pytest.mark.slow
 def test_foreign_bytes_give_an_error_or_a_value_and_never_harm(ring: Path, folder: Path) -> None:
     random = Random(7)
     whole = ring.read_bytes()
