@@ -8,6 +8,7 @@ from typing import Any
 def add_cli(commands: Any) -> None:
     """Adds ``profile`` to the sub-commands of ``lithowatt``."""
     from lithowatt.cli.profile import (
+        claims,
         export,
         filter,
         lint,
@@ -21,5 +22,5 @@ def add_cli(commands: Any) -> None:
 
     profile = commands.add_parser("profile", help="what profile files show")
     verbs = profile.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for verb in (show, lint, stats, recommend, export, merge, split, filter, upgrade):
+    for verb in (show, lint, stats, recommend, export, merge, split, filter, upgrade, claims):
         verb.add_verb(verbs)

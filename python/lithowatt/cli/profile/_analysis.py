@@ -83,6 +83,7 @@ def run(
     arguments: argparse.Namespace,
     result: Callable[[Profiles, Settings], dict[str, Any]],
     show: Callable[[dict[str, Any]], Iterable[str]],
+    columns: frozenset[str] = frozenset(),
 ) -> dict[str, Any] | None:
     """Reads the profiles and prints what they give, as text or as JSON.
 
@@ -90,6 +91,7 @@ def run(
         arguments: Those of `add_common`.
         result: Makes the result.
         show: Makes its lines of text.
+        columns: Names of columns that the result needs besides the usual ones.
 
     Returns:
         The result; `None` where the arguments do not go together, which is then told.
@@ -101,7 +103,7 @@ def run(
 
     try:
         settings = _settings(arguments)
-        found = compute(arguments, partial(_with, result, settings), COLUMNS)
+        found = compute(arguments, partial(_with, result, settings), COLUMNS | columns)
     except LithowattError:
         raise  # reported by the caller
     except ValueError as error:
