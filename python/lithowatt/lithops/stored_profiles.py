@@ -98,9 +98,7 @@ def analyse_stored(
         for key in keys
     ]
     # A reducer that waits takes the place of a worker: it starts when all are done.
-    executor.map_reduce(
-        _read_one, calls, _analyse, extra_args_reduce=(compute,), spawn_reducer=100
-    )
+    executor.map_reduce(_read_one, calls, _analyse, extra_args_reduce=(compute,), spawn_reducer=100)
     result: dict[str, Any] = executor.get_result()
     if "error" in result:
         raise UnreadableFileError(f"{location}: {result['error']}")

@@ -6,7 +6,13 @@ import argparse
 from typing import TYPE_CHECKING, Any
 
 from lithowatt._support.text import aligned, printable, wrapped
-from lithowatt.cli.profile._inputs import add_group, add_json, add_paths
+from lithowatt.cli.profile._inputs import (
+    add_group,
+    add_json,
+    add_lithops,
+    add_paths,
+    compute,
+)
 
 if TYPE_CHECKING:
     from lithowatt.analysis.lint._rule import Rule
@@ -27,6 +33,7 @@ def add_verb(verbs: Any) -> None:
         "nothing can be read.",
     )
     add_paths(lint, least=0)
+    add_lithops(lint)
     add_json(lint)
     add_group(lint)
     lint.add_argument(
@@ -54,7 +61,6 @@ def _lint(arguments: argparse.Namespace) -> int:
     # NumPy and the core are loaded for those who ask.
     from lithowatt.analysis.lint import fails, lint, selected
     from lithowatt.analysis.lint._rules import BY_NAME, RULES
-    from lithowatt.profiles._runs import read_profiles
 
     names = [name.strip() for text in arguments.rules for name in text.split(",") if name.strip()]
     if arguments.explain is not None:
@@ -66,8 +72,8 @@ def _lint(arguments: argparse.Namespace) -> int:
     selected(names)  # a wrong name is told before anything is read
     if not arguments.path:
         arguments.parser.error("the following arguments are required: PATH")
-    profiles = read_profiles(arguments.path, group=arguments.group)
-    result = lint(profiles, names, arguments.fail_on, arguments.group)
+    fail_on, group = arguments.fail_on, arguments.group
+    result = compute(arguments, lambda profiles: lint(profiles, names, fail_on, group), None)
     if arguments.json:
         from lithowatt.analysis._envelope import as_text
 
