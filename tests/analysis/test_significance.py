@@ -48,8 +48,12 @@ def test_welch_without_spread_is_not_defined(a: list[float], b: list[float]) -> 
     assert all(math.isnan(one) for one in (found.t, found.df, found.p, *found.interval))
 
 
+#: Nearer to 0 their squares would vanish.
+signed = st.floats(-100, 100).filter(lambda value: value == 0 or abs(value) > 1e-9)
+
+
 @busy
-@given(st.lists(st.floats(-100, 100, allow_subnormal=False), min_size=2, max_size=30, unique=True))
+@given(st.lists(signed, min_size=2, max_size=30, unique=True))
 def test_one_sample_t_is_that_of_scipy(some: list[float]) -> None:
     expected = scipy_stats.ttest_1samp(some, 0).pvalue
     assert one_sample_t(np.array(some)) == pytest.approx(expected, rel=1e-6, abs=1e-12)
