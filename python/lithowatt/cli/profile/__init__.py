@@ -11,6 +11,7 @@ def add_cli(commands: Any) -> None:
         claims,
         export,
         filter,
+        findings,
         lint,
         merge,
         recommend,
@@ -22,5 +23,17 @@ def add_cli(commands: Any) -> None:
 
     profile = commands.add_parser("profile", help="what profile files show")
     verbs = profile.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for verb in (show, lint, stats, recommend, export, merge, split, filter, upgrade, claims):
+    for verb in (
+        show,
+        lint,
+        stats,
+        recommend,
+        export,
+        merge,
+        split,
+        filter,
+        upgrade,
+        claims,
+        findings,
+    ):
         verb.add_verb(verbs)
