@@ -6,6 +6,8 @@ import hashlib
 import json
 import math
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from lithowatt import _core
 from lithowatt.errors import MalformedValueError, UnreadableFileError
 from lithowatt.profiles._runs import DESCRIBING, read_profiles
 from lithowatt.profiles._stream import ProfileStream
+from tests.support import TOP
 
 number = st.none() | st.floats() | st.integers() | st.integers(10**18, 10**400)
 text = st.none() | st.text(max_size=8)
@@ -206,3 +209,46 @@ def test_a_digest_is_of_the_whole_file(tmp_path: Path) -> None:
         _ = stream.sha256
     list(stream)
     assert stream.sha256 == hashlib.sha256((tmp_path / "a.json").read_bytes()).hexdigest()
+
+
+_PEAK = """
+import resource, sys
+from lithowatt.profiles._stream import ProfileStream
+peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+for _ in ProfileStream(sys.argv[1], {"read"}): pass
+before = peak()
+rows = sum(runs.rows for _, runs in ProfileStream(sys.argv[2], {"read"}))
+print(rows, (peak() - before) * 1024)
+"""
+
+
+@pytest.mark.slow
+def test_memory_is_that_of_one_configuration(tmp_path: Path) -> None:
+    columns = {name: [[1 / 3 + at for at in range(40)]] * 50 for name in ("read", "a", "b", "c")}
+    small = written(tmp_path / "small.json", {"(1, 512, 40)": columns})
+    content = {f"(1, {memory}, 40)": columns for memory in range(200)}
+    large = written(tmp_path / "large.json", content)
+    done = subprocess.run(
+        [sys.executable, "-c", _PEAK, small, large], capture_output=True, text=True, check=True
+    )
+    rows, more = map(int, done.stdout.split())
+    assert rows == 200 * 50 * 40
+    assert more < 10 * small.stat().st_size < large.stat().st_size / 10
+
+
+DATA = Path(os.environ.get("LITHOWATT_DATA", TOP.parent / "shared" / "data"))
+
+
+def test_real_profiles_hold_what_json_reads() -> None:
+    if not (DATA / "profiles").is_dir():
+        pytest.skip(f"no measured profiles in {DATA} (set LITHOWATT_DATA)")
+    profiles = read_profiles([DATA / "profiles"])
+    assert sum(file.rows for file in profiles.files) == 17_735
+    for file in profiles.files:
+        content = json.loads(Path(file.path).read_text())
+        assert [runs.key for runs in file.configurations] == list(content)
+        for runs in file.configurations:
+            for name, column in content[runs.key].items():
+                found = runs.columns[name]
+                values = found.texts if found.numbers is None else found.numbers.tolist()
+                assert values == [value for workers in column for value in workers]
