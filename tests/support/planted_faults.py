@@ -88,7 +88,7 @@ def add_noise(
     for name in SEVEN:
         values = metrics[name][repetition]
         factors = random.uniform(0.971, 1.029, len(values)).tolist()
-        metrics[name][repetition] = [v * f for v, f in zip(values, factors, strict=True)]
+        metrics[name][repetition] = [v and v * f for v, f in zip(values, factors, strict=True)]
     if not clocks:
         metrics[CLOCKS[0]][repetition] = list(metrics[CLOCKS[1]][repetition])
 
@@ -96,12 +96,13 @@ def add_noise(
 def take(metrics: Metrics, repetition: int, worker: int, seconds: float) -> None:
     """Makes one worker's two clocks so much later."""
     for name in CLOCKS:
-        metrics[name][repetition][worker] += seconds
+        if metrics[name][repetition][worker] is not None:
+            metrics[name][repetition][worker] += seconds
 
 
 def without_work(metrics: Metrics, repetition: int, worker: int) -> None:
     """Makes one worker compute nothing, its time and its joules with it."""
-    before = metrics["compute"][repetition][worker]
+    before = metrics["compute"][repetition][worker] or 0.0
     metrics["compute"][repetition][worker] = 2e-4
     take(metrics, repetition, worker, 2e-4 - before)
 

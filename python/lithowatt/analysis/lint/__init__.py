@@ -33,14 +33,17 @@ def selected(names: Iterable[str] | None) -> tuple[str, ...]:
     wanted = {name.removeprefix("-") if without else name for name in given}
     unknown = sorted(wanted - BY_NAME.keys())
     if unknown:
-        import difflib
-
-        near = difflib.get_close_matches(unknown[0], BY_NAME, 1)
-        raise MalformedValueError(
-            f"there is no rule {unknown[0]!r:.60}"
-            f"{f': did you mean {near[0]}?' if near else '; --rules list names them'}"
-        )
+        raise MalformedValueError(f"there is no rule {unknown[0]!r:.60}: {_hint(unknown[0])}")
     return tuple(name for name in BY_NAME if not given or (name in wanted) != without)
+
+
+def _hint(name: str) -> str:
+    """What may have been meant instead of this name."""
+    import difflib
+
+    within = [one for one in BY_NAME if name and name in one]
+    near = within or difflib.get_close_matches(name, BY_NAME, 1, 0.5)
+    return f"did you mean {' or '.join(near[:3])}?" if near else "--rules list names them"
 
 
 def findings(profiles: Profiles, rules: Iterable[str] | None = None) -> list[Finding]:

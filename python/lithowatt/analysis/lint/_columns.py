@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -11,7 +11,7 @@ from lithowatt.analysis.lint._repeated import clocks_apart
 from lithowatt.analysis.lint._rule import Hit, counted
 from lithowatt.analysis.lint._survey import Survey
 from lithowatt.profiles._columns import PROFILE_COLUMNS
-from lithowatt.profiles._runs import ALWAYS, DESCRIBING, Bools, ConfigurationRuns, ProfileFile
+from lithowatt.profiles._runs import ALWAYS, DESCRIBING, Bools, Floats, ProfileFile
 
 #: TDP / worker time is a load in steps of 0.05 %: of 0.1 % of two CPUs.
 LOAD_STEP = 0.0005
@@ -27,9 +27,6 @@ STEPS_LEAST_ROWS = 4
 #: No vCPU that runs takes less or more, W.
 LEAST_WATTS, MOST_WATTS = 0.1, 15.0
 
-#: Describe the machine, and are the same in all rows as they should be.
-_DESCRIBING = {*DESCRIBING, "cpu_cores_physical", "cpu_cores_logical"}
-
 #: Joules of the worker. Those of a phase or of a band's end say nothing of its watts.
 _JOULES = {
     *(one.name for one in PROFILE_COLUMNS if one.unit == "J"),
@@ -37,59 +34,81 @@ _JOULES = {
 } - {"energy_low", "energy_high", "energy_read", "energy_compute", "energy_write"}
 
 
-@dataclass
-class _Values:
-    """What all configurations hold in one column."""
+class _Values(NamedTuple):
+    """What all configurations hold in one column of numbers.
 
-    rows: int = 0
-    zeros: int = 0
-    least: float = np.inf
-    most: float = -np.inf
-    texts: bool = False
+    Attributes:
+        rows: Where there is a value.
+        least, most: Of them.
+        zeros: Rows with 0, of the `counting` rows that lithowatt did not write itself.
+        counting: See there; in its own a reading that there is not is null, and 0 a number.
+    """
+
+    rows: int
+    least: float
+    most: float
+    zeros: int
+    counting: int
 
 
-def _own(runs: ConfigurationRuns) -> Bools | None:
-    """Rows that lithowatt itself wrote, where 0 is a number and no reading is null."""
-    quality = runs.columns.get("energy_quality")
-    return None if quality is None or quality.codes is None else quality.codes >= 0
+def _whole(file: ProfileFile, name: str) -> Floats:
+    """A column over all configurations, NaN where there is no value."""
+    return np.concatenate([*(runs.numbers(name) for runs in file.configurations), np.zeros(0)])
 
 
-def _columns(file: ProfileFile, *, without_own: bool = False) -> dict[str, _Values]:
-    """Each column of numbers; `without_own`: without the rows that lithowatt wrote."""
-    found: dict[str, _Values] = {}
+def _own(file: ProfileFile) -> Bools | None:
+    """The rows that lithowatt itself wrote; `None` where there are none."""
+    parts = []
     for runs in file.configurations:
-        own = _own(runs) if without_own else None
+        quality = runs.columns.get("energy_quality")
+        if quality is None or quality.codes is None:
+            parts.append(np.zeros(runs.rows, dtype=bool))
+        else:
+            parts.append(quality.codes >= 0)
+    own = np.concatenate([*parts, np.zeros(0, dtype=bool)])
+    return own if own.any() else None
+
+
+def _columns(file: ProfileFile) -> dict[str, _Values]:
+    """Each column of numbers."""
+    names: dict[str, bool] = {}
+    for runs in file.configurations:
         for name, column in runs.columns.items():
-            values = found.setdefault(name, _Values())
-            if column.codes is not None:
-                values.texts = True
-            if column.numbers is None:
-                continue
-            numbers = column.numbers if own is None else column.numbers[~own]
-            numbers = numbers[~np.isnan(numbers)]
-            if len(numbers):
-                values.rows += len(numbers)
-                values.zeros += len(numbers) - int(np.count_nonzero(numbers))
-                values.least = min(values.least, float(numbers.min()))
-                values.most = max(values.most, float(numbers.max()))
-    return {name: one for name, one in found.items() if one.rows and not one.texts}
+            names[name] = names.get(name, False) or column.codes is not None
+    own = _own(file)
+    found = {}
+    for name, texts in names.items():
+        values = np.zeros(0) if texts else _whole(file, name)
+        there = ~np.isnan(values)
+        counting = there if own is None or texts else there & ~own
+        if there.any():
+            some = values[there]
+            counted_ = values[counting]
+            found[name] = _Values(
+                len(some),
+                float(some.min()),
+                float(some.max()),
+                len(counted_) - int(np.count_nonzero(counted_)),
+                len(counted_),
+            )
+    return found
 
 
 def _describes(name: str) -> bool:
-    return name in _DESCRIBING or (name.startswith("cpu_") and name != "cpu_time")
+    return name in DESCRIBING or (name.startswith("cpu_") and name != "cpu_time")
 
 
-def _constant(file: ProfileFile) -> dict[str, _Values]:
+def _constant(columns: dict[str, _Values]) -> dict[str, _Values]:
     return {
         name: one
-        for name, one in _columns(file).items()
+        for name, one in columns.items()
         if one.least == one.most != 0 and one.rows >= CONSTANT_LEAST_ROWS and not _describes(name)
     }
 
 
-def constant(_survey: Survey, _file_at: int, file: ProfileFile) -> Iterator[Hit]:
+def constant(survey: Survey, file_at: int, file: ProfileFile) -> Iterator[Hit]:
     """Measurements with one value."""
-    for name, one in _constant(file).items():
+    for name, one in _constant(survey.known(_columns, file_at)).items():
         yield Hit.of(
             file,
             f"{name} is {one.least:g} in all {counted(one.rows, 'row')}: it was not measured",
@@ -99,49 +118,56 @@ def constant(_survey: Survey, _file_at: int, file: ProfileFile) -> Iterator[Hit]
         )
 
 
-def zero(_survey: Survey, _file_at: int, file: ProfileFile) -> Iterator[Hit]:
+def zero(survey: Survey, file_at: int, file: ProfileFile) -> Iterator[Hit]:
     """Zeros that stand for no reading."""
-    for name, one in _columns(file, without_own=True).items():
+    for name, one in survey.known(_columns, file_at).items():
         if one.zeros and name not in ALWAYS:
-            some = "all" if one.zeros == one.rows else f"{one.zeros:,} of"
+            some = "all" if one.zeros == one.counting else f"{one.zeros:,} of"
             yield Hit.of(
                 file,
-                f"{name} is 0 in {some} {counted(one.rows, 'row')}: no reading, not 0",
-                {"of": one.rows},
+                f"{name} is 0 in {some} {counted(one.counting, 'row')}: no reading, not 0",
+                {"of": one.counting},
                 name,
                 one.zeros,
             )
 
 
-def _on_steps(file: ProfileFile) -> tuple[int, int]:
-    """Rows whose TDP / worker time is on steps of a load, and rows in which that can be said."""
-    near = rows = 0
-    for runs in file.configurations:
-        tdp, seconds = runs.numbers("TDP"), runs.numbers("worker_time_execution")
-        with np.errstate(invalid="ignore"):
-            fit = (tdp > 0) & (seconds > 0) & ~clocks_apart(runs)
-        steps = tdp[fit] / seconds[fit] / LOAD_STEP
-        near += int((np.abs(steps - np.round(steps)) <= STEP_NEAR).sum())
-        rows += len(steps)
-    return near, rows
+class _Steps(NamedTuple):
+    """Rows whose TDP / worker time is on steps of a load, of those in which that can be said."""
+
+    near: int
+    rows: int
+
+    @property
+    def share(self) -> float:
+        return self.near / self.rows
+
+    @property
+    def load(self) -> bool:
+        """Whether it is a load."""
+        return self.rows >= STEPS_LEAST_ROWS and self.near >= ON_STEPS_SHARE * self.rows
 
 
-def _is_load(file: ProfileFile) -> bool:
-    near, rows = _on_steps(file)
-    return rows >= STEPS_LEAST_ROWS and near >= ON_STEPS_SHARE * rows
+def _on_steps(file: ProfileFile) -> _Steps:
+    tdp, seconds = _whole(file, "TDP"), _whole(file, "worker_time_execution")
+    apart = [clocks_apart(runs) for runs in file.configurations]
+    with np.errstate(invalid="ignore"):
+        fit = (tdp > 0) & (seconds > 0) & ~np.concatenate([*apart, np.zeros(0, dtype=bool)])
+    steps = tdp[fit] / seconds[fit] / LOAD_STEP
+    return _Steps(int((np.abs(steps - np.round(steps)) <= STEP_NEAR).sum()), len(steps))
 
 
-def unit(_survey: Survey, _file_at: int, file: ProfileFile) -> Iterator[Hit]:
+def unit(survey: Survey, file_at: int, file: ProfileFile) -> Iterator[Hit]:
     """A TDP that is the guest's busy seconds."""
-    if _is_load(file):
-        near, rows = _on_steps(file)
+    steps = survey.known(_on_steps, file_at)
+    if steps.load:
         yield Hit.of(
             file,
-            f"TDP is worker time × load in {_percent(near / rows)} % of the rows: busy seconds of "
+            f"TDP is worker time × load in {_percent(steps.share)} % of the rows: busy seconds of "
             "the guest, not W and not J",
-            {"share_of_rows_on_steps": near / rows, "step": LOAD_STEP},
+            {"share_of_rows_on_steps": steps.share, "step": LOAD_STEP},
             "TDP",
-            rows,
+            steps.rows,
         )
 
 
@@ -150,33 +176,30 @@ def _percent(share: float) -> str:
     return f"{int(share * 1000) / 10:g}"
 
 
-def implausible_power(_survey: Survey, _file_at: int, file: ProfileFile) -> Iterator[Hit]:
+def implausible_power(survey: Survey, file_at: int, file: ProfileFile) -> Iterator[Hit]:
     """Joules that no vCPU takes."""
-    named = set(_constant(file))
-    if _is_load(file):
+    columns = survey.known(_columns, file_at)
+    named = set(_constant(columns))
+    if survey.known(_on_steps, file_at).load:
         named.add("TDP")
-    for name, one in _columns(file).items():
-        if name in named or one.most <= 0 or name not in _JOULES:
+    looked = [n for n, one in columns.items() if n in _JOULES - named and one.most > 0]
+    if not looked:
+        return
+    offered = _whole(file, "worker_time_execution") * _whole(file, "cpu_cores_logical")
+    # Joules of one process on a large machine are few a CPU of the machine.
+    busy = _whole(file, "cpu_time")
+    busy = np.where(np.isnan(busy), offered, busy)
+    for name in looked:
+        joules = _whole(file, name)
+        with np.errstate(invalid="ignore"):
+            fit = (joules > 0) & (offered > 0) & (busy > 0)
+        if not fit.any():
             continue
-        joules = offered = busy = 0.0
-        rows = 0
-        for runs in file.configurations:
-            values = runs.numbers(name)
-            vcpu_s = runs.numbers("worker_time_execution") * runs.numbers("cpu_cores_logical")
-            # Joules of one process on a large machine are few a CPU of the machine.
-            busy_s = runs.numbers("cpu_time") if "cpu_time" in runs.columns else vcpu_s
-            with np.errstate(invalid="ignore"):
-                fit = (values > 0) & (vcpu_s > 0) & (busy_s > 0)
-            joules += float(values[fit].sum())
-            offered += float(vcpu_s[fit].sum())
-            busy += float(busy_s[fit].sum())
-            rows += int(fit.sum())
-        if not rows:
-            continue
-        if joules < LEAST_WATTS * busy:
-            watts, told = joules / busy, f"less than {LEAST_WATTS:g} W"
-        elif joules > MOST_WATTS * offered:
-            watts, told = joules / offered, f"more than {MOST_WATTS:g} W"
+        total, vcpu_s, busy_s = (float(one[fit].sum()) for one in (joules, offered, busy))
+        if total < LEAST_WATTS * busy_s:
+            watts, told = total / busy_s, f"less than {LEAST_WATTS:g} W"
+        elif total > MOST_WATTS * vcpu_s:
+            watts, told = total / vcpu_s, f"more than {MOST_WATTS:g} W"
         else:
             continue
         yield Hit.of(
@@ -184,5 +207,5 @@ def implausible_power(_survey: Survey, _file_at: int, file: ProfileFile) -> Iter
             f"{name} is {watts:.3g} W a vCPU: {told}, which none takes",
             {"watts_per_vcpu": watts},
             name,
-            rows,
+            int(fit.sum()),
         )

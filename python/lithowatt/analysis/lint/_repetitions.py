@@ -9,7 +9,7 @@ import numpy as np
 
 from lithowatt.analysis.lint._repeated import Source
 from lithowatt.analysis.lint._rule import Hit, counted, numbered, with_rows
-from lithowatt.analysis.lint._survey import Place, Survey
+from lithowatt.analysis.lint._survey import Place, Survey, median
 
 #: With fewer repetitions an interval is too wide to tell anything apart.
 FEW_REPETITIONS = 5
@@ -181,14 +181,14 @@ def input_changed(survey: Survey, place: Place) -> Hit | None:
     ratios = {}
     for name in ("read", "compute", "write"):
         means = place.runs.mean_of(place.runs.numbers(name))
-        median = float(np.median(means[clean]))
+        usual = median(means[clean])
         with np.errstate(invalid="ignore"):
-            above &= means > INPUT_CHANGED * median
-        if median > 0:
-            ratios[name] = means / median
+            above &= means > INPUT_CHANGED * usual
+        if not above.any():
+            return None
+        if usual > 0:
+            ratios[name] = means / usual
     found = np.flatnonzero(above).tolist()
-    if not found:
-        return None
     least = min(float(one[above].min()) for one in ratios.values())
     return Hit.at(
         place,

@@ -69,12 +69,12 @@ def work_grows(survey: Survey, file_at: int, file: ProfileFile) -> Iterator[Hit]
     for place in survey.of_file(file_at):
         runs, clean = place.runs, survey.clean(place)
         one_worker &= bool((runs.widths[runs.usable] == 1).all())
-        if not clean.any():
-            continue
-        seconds = float(QUANTITIES["cpu_seconds_s"](runs)[clean].mean())
-        if math.isfinite(seconds) and seconds > 0:
+        seconds = QUANTITIES["cpu_seconds_s"](runs)[clean]
+        seconds = seconds[np.isfinite(seconds)]
+        if len(seconds) and seconds.mean() > 0:
             cpu, memory, workers = runs.configuration
-            points.setdefault((cpu, memory), []).append((math.log(workers), math.log(seconds)))
+            point = math.log(workers), math.log(float(seconds.mean()))
+            points.setdefault((cpu, memory), []).append(point)
     if one_worker:
         return
     found = {}

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
 from lithowatt.analysis.lint._repeated import Repeated, Source, repeated
-from lithowatt.profiles._runs import Bools, ConfigurationRuns, Ints, ProfileFile, Profiles
+from lithowatt.profiles._runs import (
+    Bools,
+    ConfigurationRuns,
+    Floats,
+    Ints,
+    ProfileFile,
+    Profiles,
+)
+
+_T = TypeVar("_T")
 
 #: A platform that more than this part of a file's rows name is the file's.
 FOREIGN_SHARE = 0.95
@@ -49,8 +60,9 @@ class Survey:
             for file_at, file in enumerate(profiles.files)
             for at, runs in enumerate(file.configurations)
         ]
-        self._foreign: dict[int, list[Bools]] = {}
         self._clean: dict[tuple[int, int], Bools] = {}
+        self._idle: dict[tuple[int, int], Bools] = {}
+        self._known: dict[tuple[Callable[[ProfileFile], Any], int], Any] = {}
 
     def of_file(self, file_at: int) -> list[Place]:
         """The configurations of a file."""
@@ -61,6 +73,14 @@ class Survey:
         found: list[list[Place]] = [[] for _ in self.profiles.files]
         for place in self.places:
             found[place.file_at].append(place)
+        return found
+
+    def known(self, what: Callable[[ProfileFile], _T], file_at: int) -> _T:
+        """What this function says of a file, which is asked once."""
+        key = (what, file_at)
+        if key not in self._known:
+            self._known[key] = what(self.profiles.files[file_at])
+        found: _T = self._known[key]
         return found
 
     # --- repetitions that are no runs of their own ------------------------------------------------
@@ -91,20 +111,16 @@ class Survey:
 
     def foreign(self, place: Place) -> Bools:
         """Of each row, whether it names another platform than nearly all rows of its file."""
-        if place.file_at not in self._foreign:
-            self._foreign[place.file_at] = _foreign(place.file)
-        return self._foreign[place.file_at][place.at]
+        return self.known(_foreign, place.file_at)[place.at]
 
     # --- work that was not done -------------------------------------------------------------------
 
     def idle_workers(self, place: Place) -> Bools:
         """Of each row, whether it computed nothing where the others did."""
-        runs = place.runs
-        compute = runs.numbers("compute")
-        usable = compute[runs.usable[runs.repetition]]
-        if not len(usable) or np.median(usable) < EMPTY_LEAST_MEDIAN_S:
-            return np.zeros(runs.rows, dtype=bool)
-        return np.asarray(compute < EMPTY_COMPUTE_S)
+        key = place.file_at, place.at
+        if key not in self._idle:
+            self._idle[key] = _idle_workers(place.runs)
+        return self._idle[key]
 
     def empty(self, place: Place) -> Bools:
         """Of each repetition, whether half its workers or more computed nothing."""
@@ -133,6 +149,26 @@ class Survey:
                 good[repetitions] = False
             self._clean[key] = good
         return self._clean[key]
+
+
+def median(values: Floats) -> float:
+    """The median of values that are all there; of none NaN."""
+    if not len(values):
+        return math.nan
+    ordered, half = np.sort(values), len(values) // 2
+    # As numpy.median has it, whose checks take longer than the sorting.
+    return float(ordered[half] if len(values) % 2 else ordered[half - 1 : half + 1].mean())
+
+
+def _idle_workers(runs: ConfigurationRuns) -> Bools:
+    compute = runs.numbers("compute")
+    with np.errstate(invalid="ignore"):
+        idle = np.asarray(compute < EMPTY_COMPUTE_S)
+    if idle.any():
+        usable = compute[runs.usable[runs.repetition]]
+        if len(usable) and median(usable) >= EMPTY_LEAST_MEDIAN_S:
+            return idle
+    return np.zeros(runs.rows, dtype=bool)
 
 
 def _foreign(file: ProfileFile) -> list[Bools]:

@@ -10,7 +10,7 @@ from lithowatt.analysis.lint._repeated import CLOCKS_APART, clocks_apart
 from lithowatt.analysis.lint._rule import Hit, counted, numbered, with_rows
 from lithowatt.analysis.lint._survey import Place, Survey
 from lithowatt.analysis.quantities import QUEUED_START_S, row_other_seconds
-from lithowatt.profiles._runs import ProfileFile
+from lithowatt.profiles._runs import Floats, ProfileFile
 
 #: A worker that spent longer in no phase stood still, s.
 STALLED_S = 10.0
@@ -62,26 +62,27 @@ def phases_exceed(_survey: Survey, place: Place) -> Hit | None:
 
 def stalled(_survey: Survey, place: Place) -> Hit | None:
     """Workers that spent long in no phase."""
-    return _above(place, row_other_seconds(place.runs), STALLED_S, "in no phase")
+    return _above(place, row_other_seconds(place.runs), STALLED_S, ("spent", "in no phase"))
 
 
 def queued(_survey: Survey, place: Place) -> Hit | None:
     """Workers that waited long for their start."""
-    return _above(place, place.runs.numbers("cold_start"), QUEUED_START_S, "for their start")
+    seconds = place.runs.numbers("cold_start")
+    return _above(place, seconds, QUEUED_START_S, ("waited", "to be started"))
 
 
-def _above(
-    place: Place, seconds: np.typing.NDArray[np.float64], most: float, what: str
-) -> Hit | None:
+def _above(place: Place, seconds: Floats, most: float, words: tuple[str, str]) -> Hit | None:
+    """Usable workers with more seconds than these."""
     with np.errstate(invalid="ignore"):
         rows = (seconds > most) & place.runs.usable[place.runs.repetition]
     if not rows.any():
         return None
     found, many, longest = with_rows(place, rows), int(rows.sum()), float(seconds[rows].max())
-    took = "worker took" if many == 1 else "workers took"
+    did, what = words
     return Hit.at(
         place,
-        f"{many:,} {took} more than {most:g} s {what}, up to {longest:.3g} s, in {numbered(found)}",
+        f"{counted(many, 'worker')} {did} more than {most:g} s {what}, up to {longest:.3g} s, in "
+        f"{numbered(found)}",
         found,
         many,
         {"repetitions": found, "most_s": longest},

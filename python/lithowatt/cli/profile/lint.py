@@ -125,7 +125,7 @@ def _summary(result: dict[str, Any]) -> list[str]:
         f"{counted(sum(one['rows'] for one in inputs), 'worker call')}"
     ]
     if out:
-        lines.append(f"the basis clean is without {counted(len(out), 'repetition')} of these")
+        lines.append(f"the basis clean leaves out {counted(len(out), 'repetition')}")
     for one in result["skipped"]:
         lines.append(printable(f"skipped {one['file']}: {one['reason']}"))
     if found:
