@@ -647,6 +647,36 @@ def test_the_verdicts_are_those_of_an_independent_reading(measured: Profiles) ->
     assert compared > 140
 
 
+def test_what_was_never_profiled_is_not_in_the_data(measured: Profiles) -> None:
+    found = check_claims(measured, read_claims("video"))
+    assert len(found["claims"]) == found["summary"][ABSENT] == 24
+
+
+def test_video_claims_are_computed_where_there_are_profiles(tmp_path: Path) -> None:
+    compute = {("arm64", 512, 8): [[200.0] * 8] * 3, ("arm64", 1024, 8): [[100.0] * 8] * 3}
+    folder = written(tmp_path / "made", compute)
+    for memory in (512, 1024):
+        (folder / f"pi_aws_{memory}Mb_arm").rename(folder / f"video_aws_{memory}Mb_arm")
+        stage = folder / f"video_aws_{memory}Mb_arm" / "stage.json"
+        stage.rename(stage.with_name("stage0.json"))
+    found = check_claims(read_profiles([folder]), read_claims("video"))
+    verdicts = {one["id"]: one["verdict"] for one in found["claims"]}
+    assert verdicts["3.2/1024/gain"] == verdicts["3.1/1024/reduction"] == REPRODUCES
+    assert verdicts["3.1/512/average-compute"] == NOT
+    assert verdicts["3.2/2048/gain"] == ABSENT
+
+
+def test_numbers_that_no_file_should_hold_end_in_a_verdict(tmp_path: Path) -> None:
+    compute = {("arm64", 512, 2): [[1e300, 1e300], [2.0, 3.0]], ("arm64", 512, 4): [[0.0] * 4] * 2}
+    profiles = read_profiles([written(tmp_path / "made", compute)])
+    rows = [
+        {"printed": "1", "formula": formula}
+        for formula in ("cv(compute)", "sd(compute)", "geomean(compute)", "cv(compute * 0)")
+    ]
+    found = checked(profiles, tmp_path, *rows)
+    assert {one["verdict"] for one in found} <= {NOT, ABSENT}
+
+
 def test_the_order_of_files_changes_nothing(measured: Profiles) -> None:
     claims = read_claims("titanic")
     backward = Profiles(tuple(reversed(measured.files)), measured.skipped)

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from scipy import stats as scipy_stats
 
+from lithowatt.analysis._envelope import as_text
 from lithowatt.analysis.findings import ALIASES, ANALYSES, COLUMNS, findings
 from lithowatt.analysis.findings._context import Assumptions
 from lithowatt.analysis.findings.outliers import far
@@ -472,6 +473,12 @@ def test_times_alone_have_a_reason_for_what_is_not_there(tmp_path: Path) -> None
     for name in ("performance-per-watt", "energy-delay-product", "total-cost"):
         finding = result["findings"][name]
         assert finding["rows"] == [] and finding["reason"], name
+
+
+def test_numbers_that_no_file_should_hold_do_no_harm(tmp_path: Path) -> None:
+    runs = {("sort", 512, 2): [(1e300, 1e300), (9.0, 11.0), (8.0, 10.0)]}
+    result = findings(read_profiles([written(tmp_path, runs)]))
+    assert json.loads(as_text(result))["findings"]["phases"]["rows"]
 
 
 def test_work_that_grows_is_told(tmp_path: Path) -> None:

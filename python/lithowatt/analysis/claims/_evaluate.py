@@ -73,7 +73,7 @@ REDUCING: dict[str, Callable[[Floats], float]] = {
     "sum": lambda values: float(values.sum()),
     "geomean": _geometric,
     "sd": _sd,
-    "cv": lambda values: _sd(values) / float(values.mean()),
+    "cv": lambda values: _sd(values) / float(values.mean()) if values.mean() != 0 else math.nan,
     "t_low": lambda values: t_interval(Sample.of(values))[0],
     "t_high": lambda values: t_interval(Sample.of(values))[1],
 }

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from lithowatt._support.arguments import closest
 from lithowatt.analysis._envelope import envelope
 from lithowatt.analysis.cautions import cautions
@@ -80,11 +82,8 @@ def findings(
     given = assumptions or Assumptions()
     context = Context(profiles, selection, given)
     head = {**selection.settings.as_json(), "assumptions": dict(vars(given))}
-    return {
-        **envelope("findings", profiles, head, cautions(selection)),
-        "findings": {
-            name: analysis(context).as_json()
-            for name, analysis in ANALYSES.items()
-            if not only or name in only
-        },
-    }
+    wanted = {name: one for name, one in ANALYSES.items() if not only or name in only}
+    # What a file should not hold, 1e300 s say, becomes a number that results leave out.
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        found = {name: analysis(context).as_json() for name, analysis in wanted.items()}
+    return {**envelope("findings", profiles, head, cautions(selection)), "findings": found}

@@ -140,8 +140,8 @@ class Context:
         sample = Sample.of(logs)
         interval = t_interval(sample, self.settings.confidence)
         return {
-            "value": math.exp(sample.mean),
-            "ci": ends(tuple(math.exp(end) for end in interval)),
+            "value": float(np.exp(sample.mean)),
+            "ci": ends(np.exp(interval).tolist()),
             "n": sample.n,
             "unit": f"ratio, geometric mean of {what}",
         }

@@ -7,7 +7,6 @@ ratio, too.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -92,14 +91,18 @@ def _row(context: Context, group: Group, pair: tuple[str, str]) -> dict[str, Any
         },
         "limits": [bias[1], bias[2]],
         "ratio": {
-            "value": math.exp(ratio[0]),
+            "value": _exp(ratio[0]),
             "ci": log_runs["ci"],
             "n": len(means),
             "unit": "a / b, geometric mean of calls",
         },
-        "ratio_limits": [math.exp(ratio[1]), math.exp(ratio[2])],
+        "ratio_limits": [_exp(ratio[1]), _exp(ratio[2])],
         "within_tolerance": float((relative <= TOLERANCE).mean()),
     }
+
+
+def _exp(value: float) -> float:
+    return float(np.exp(value))
 
 
 def _limits(values: Floats) -> tuple[float, float, float]:

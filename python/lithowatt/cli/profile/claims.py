@@ -36,7 +36,7 @@ def add_verb(verbs: Any) -> None:
         required=True,
         metavar="FILE",
         help="what was printed, with a formula each: .csv, .json, .toml or .yaml; or the name of a "
-        "file that comes with lithowatt: titanic",
+        "file that comes with lithowatt: titanic, video",
     )
     parser.add_argument(
         "--fail-on",

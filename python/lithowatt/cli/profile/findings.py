@@ -149,6 +149,8 @@ def _cell(value: Any) -> str:
     if value is None:
         return "-"
     if isinstance(value, Mapping):
+        if value["value"] is None:
+            return "-"
         text = with_interval(value["value"], value.get("ci") or value.get("range"))
         return f"{text} m" if value.get("quality") == "modelled" else text
     if isinstance(value, (list, tuple)):
