@@ -37,7 +37,7 @@ def times(milliseconds):
 
 
 NOON = 1_782_900_000  # 2026-07-01 10:00 UTC
-CHANGE = 1792_888_200  # 2026-10-25 00:30 UTC; in Madrid clocks go back half an hour later
+CHANGE = 1_792_888_200  # 2026-10-25 00:30 UTC; in Madrid clocks go back half an hour later
 csv, prometheus, influx = times(NOON * 1000)
 print("off by, s: CSV", csv - NOON, "Prometheus", prometheus - NOON, "InfluxDB", influx - NOON)
 assert csv == prometheus == NOON
