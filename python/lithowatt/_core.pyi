@@ -289,6 +289,10 @@ class ProfileColumn:
     def whole(self) -> bool:
         """Whether all numbers that are there are written as whole ones, none beyond 2^53."""
     @property
+    def exact(self) -> bool:
+        """Whether values and labels say all that the file does: what is missing is ``null`` there,
+        and either all numbers are written as whole ones or none is."""
+    @property
     def count(self) -> int:
         """How many values there are, missing ones among them."""
     @property

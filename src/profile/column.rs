@@ -28,6 +28,8 @@ pub struct Column {
     minimum: f64,
     maximum: f64,
     whole: bool,
+    written_whole: usize,
+    not_finite: usize,
     labels: Vec<String>,
     codes: HashMap<String, i32>,
     last: i32,
@@ -50,6 +52,8 @@ impl Column {
             minimum: f64::INFINITY,
             maximum: f64::NEG_INFINITY,
             whole: true,
+            written_whole: 0,
+            not_finite: 0,
             labels: Vec::new(),
             codes: HashMap::new(),
             last: -1,
@@ -75,6 +79,7 @@ impl Column {
     /// `whole`: it is written as a whole number.
     pub(super) fn push_number(&mut self, number: f64, whole: bool) -> Result<(), Mixed> {
         if !number.is_finite() {
+            self.not_finite += 1;
             self.push_missing();
             return Ok(());
         }
@@ -92,6 +97,7 @@ impl Column {
         self.minimum = self.minimum.min(number);
         self.maximum = self.maximum.max(number);
         self.whole &= whole && number.abs() <= LARGEST_WHOLE;
+        self.written_whole += usize::from(whole);
         Ok(())
     }
 
@@ -167,6 +173,12 @@ impl Column {
     /// as they are. Never of texts.
     pub fn whole(&self) -> bool {
         self.whole && !matches!(self.values, Values::Texts(_))
+    }
+
+    /// Whether values and labels say all that the file does: a number that is missing is null there,
+    /// and either all numbers are written as whole ones or none is.
+    pub fn exact(&self) -> bool {
+        self.not_finite == 0 && (self.whole || self.written_whole == 0)
     }
 
     /// Whether all values that are there are the same.

@@ -91,6 +91,29 @@ fn whole_is_what_is_written_so() {
 }
 
 #[test]
+fn exact_is_what_can_be_written_again_as_it_was() {
+    for values in [
+        "[[1, null]]",
+        "[[1.0, 2.5, null]]",
+        r#"[["a", null]]"#,
+        "[[null]]",
+        "[]",
+    ] {
+        assert!(column(values).exact(), "{values}");
+    }
+    let large = "[[18446744073709551616]]";
+    for values in [
+        "[[1, 2.0]]",
+        "[[NaN]]",
+        r#"[["a", Infinity]]"#,
+        "[[1e999]]",
+        large,
+    ] {
+        assert!(!column(values).exact(), "{values}");
+    }
+}
+
+#[test]
 fn texts_are_codes_of_labels() {
     let found = column(r#"[[null, "b", "a", "b\u00e9\n", "a"], [NaN]]"#);
     let Values::Texts(codes) = found.values() else {

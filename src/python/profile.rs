@@ -128,6 +128,11 @@ impl PyProfileColumn {
     }
 
     #[getter]
+    fn exact(&self) -> bool {
+        self.0.exact()
+    }
+
+    #[getter]
     fn count(&self) -> usize {
         self.0.count()
     }

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from lithowatt import _core
 from lithowatt.errors import MalformedValueError, UnreadableFileError
+from lithowatt.profiles._file import parse_profile, read_profile
 from lithowatt.profiles._runs import DESCRIBING, read_profiles
 from lithowatt.profiles._stream import ProfileStream
 from tests.support import TOP
@@ -252,3 +253,26 @@ def test_real_profiles_hold_what_json_reads() -> None:
                 found = runs.columns[name]
                 values = found.texts if found.numbers is None else found.numbers.tolist()
                 assert values == [value for workers in column for value in workers]
+
+
+@given(
+    st.dictionaries(
+        st.integers(1, 9).map(lambda workers: f"(1, 512, {workers})"),
+        st.dictionaries(
+            st.sampled_from(["read", "cpu_name", "x"]),
+            column_of(st.none() | st.floats(allow_nan=False))
+            | column_of(st.none() | st.integers(-(2**60), 2**60))
+            | column_of(number | st.booleans())
+            | column_of(text | st.integers()),
+        ),
+        max_size=3,
+    )
+)
+def test_a_profile_of_lists_is_the_same_whoever_reads_it(
+    tmp_path_factory: pytest.TempPathFactory, content: dict[str, Any]
+) -> None:
+    path = tmp_path_factory.mktemp("profiles") / "stage.json"
+    path.write_text(json.dumps(content))
+
+    # Types, too: 1 is written as 1, and 1.0 as 1.0.
+    assert repr(read_profile(path)) == repr(parse_profile(path.read_text()))

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lithowatt._support.files import read_plain
-from lithowatt.errors import MalformedValueError, UnreadableFileError
+from lithowatt.errors import LithowattError, MalformedValueError, UnreadableFileError
 
 if TYPE_CHECKING:
-    pass
+    from lithowatt import _core
 
 try:
     import fcntl
@@ -201,6 +201,9 @@ def read_profile(path: str | os.PathLike[str]) -> ProfileData:
             or is longer than 1 GiB.
         MalformedValueError: It is cut off or no profile; names the place.
     """
+    found = _by_core(path)
+    if found is not None:
+        return found
     try:
         text = read_plain(path, MOST_BYTES).decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -208,6 +211,44 @@ def read_profile(path: str | os.PathLike[str]) -> ProfileData:
     except OSError as error:
         raise UnreadableFileError(f"{os.fspath(path)}: {error.strerror or error}") from error
     return parse_profile(text, os.fspath(path))
+
+
+def _by_core(path: str | os.PathLike[str]) -> ProfileData | None:
+    """The profile as the core reads it, several times as fast; `None` where json would say more,
+    as of numbers written in two ways, NaN, booleans and whatever is wrong."""
+    from lithowatt import _core
+
+    data: ProfileData = {}
+    try:
+        if Path(path).stat().st_size > MOST_BYTES:
+            return None
+        for stage, key, columns in _core.ProfileReader(path):
+            configuration = Configuration.parse(key)
+            exact = all(column.exact for column in columns.values())
+            if stage is not None or not exact or configuration in data:
+                return None
+            data[configuration] = {name: _values(column) for name, column in columns.items()}
+    except (OSError, LithowattError):
+        return None
+    return data
+
+
+def _values(column: _core.ProfileColumn) -> list[list[Any]]:
+    values: list[Any]
+    if column.codes is not None:
+        labels = [*column.labels, None]
+        values = [labels[code] for code in memoryview(column.codes).cast("i")]
+    else:
+        values = memoryview(column.numbers or b"").cast("d").tolist()
+        if column.missing:
+            values = [None if value != value else value for value in values]
+        if column.whole:
+            values = [None if value is None else int(value) for value in values]
+    found, start = [], 0
+    for length in memoryview(column.lengths).cast("I"):
+        found.append(values[start : start + length])
+        start += length
+    return found
 
 
 def read_if_there(path: str | os.PathLike[str]) -> ProfileData:
