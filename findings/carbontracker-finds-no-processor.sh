@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # carbontracker 2.4.7 (PyPI), Python 3.11
 #
-# Where no counter can be read, carbontracker looks the processor up in its table of some thousand names with
+# Where no counter can be read, carbontracker looks the processor up in its table of nearly 4000 names with
 # their TDP, and takes half of it as the power. The name is what py-cpuinfo reads from /proc/cpuinfo.
 #
 # Expected: processors that are in the table are found by the name that Linux gives them.
