@@ -107,6 +107,6 @@ def test_bootstrap_t_needs_five_different_values() -> None:
 @pytest.mark.parametrize("n", [5, 8, 10, 17])
 @pytest.mark.parametrize("shape", ["normal", "lognormal"])
 def test_intervals_cover_what_they_say(n: int, shape: str) -> None:
-    found = coverage(shape, n, simulations=2500, seed=1)
+    found = coverage(shape, n, simulations=1500, seed=1)
     assert found.t == pytest.approx(0.95, abs=0.015)
     assert found.bootstrap_t == pytest.approx(0.95, abs=0.015)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from lithowatt.analysis.lint import EXCLUDING
+from lithowatt.analysis.lint import EXCLUDING, NAMING
 from lithowatt.errors import MalformedValueError
 
 #: Basis to the rules of lint whose repetitions it leaves out.
@@ -48,10 +48,10 @@ class Basis:
         rules = list(BASES[name])
         for one in exclude:
             sign, rule = one[:1], one[1:]
-            if sign not in ("+", "-") or rule not in RULES:
+            if sign not in ("+", "-") or rule not in NAMING:
                 raise MalformedValueError(
                     f"{one!r:.80} is not + or - and one of the rules that name repetitions: "
-                    f"{', '.join(RULES)}"
+                    f"{', '.join(sorted(NAMING))}"
                 )
             if sign == "+" and rule not in rules:
                 rules.append(rule)
@@ -59,7 +59,3 @@ class Basis:
                 rules.remove(rule)
         changed = set(rules) != set(BASES[name])
         return cls("custom" if changed else name, tuple(rules))
-
-
-#: The rules that can leave repetitions out.
-RULES = (*EXCLUDING, "input-changed", "clock-mismatch", "ragged-repetitions", "queued-start")

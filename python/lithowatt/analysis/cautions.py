@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from lithowatt.analysis.joules import machine_columns
+from lithowatt.analysis.lint import findings
 from lithowatt.analysis.platforms import AwsLambda
 from lithowatt.analysis.quantities import row_lambda
 from lithowatt.analysis.selection import Selected, Selection
@@ -23,19 +24,23 @@ def caution(code: str, text: str, files: Iterable[str] = ()) -> dict[str, Any]:
 
 
 def cautions(
-    selection: Selection, configurations: Sequence[Mapping[str, Any]] = ()
+    selection: Selection,
+    configurations: Sequence[Mapping[str, Any]] = (),
+    *,
+    energy: bool = True,
 ) -> list[dict[str, Any]]:
     """What holds for all results of this selection.
 
     Args:
         selection: What counts.
         configurations: The rows of `stats`, where its result is what this is for.
+        energy: Whether the result has joules.
     """
     found = [
         *_scope(selection),
         *_nothing_left(selection),
         *_priced_as_lambda(selection),
-        *_joules(selection),
+        *(_joules(selection) if energy else ()),
     ]
     few = [one for one in configurations if 0 < one["repetitions"]["used"] < FEW]
     if few:
@@ -48,6 +53,39 @@ def cautions(
             )
         )
     return found
+
+
+def drifting(selection: Selection) -> list[dict[str, Any]]:
+    """Files whose configurations differ from themselves."""
+    found = findings(selection.profiles, ["drifting-repetitions"])
+    if not found:
+        return []
+    names = sorted({one.file for one in found})
+    more = " and others" if len(names) > 3 else ""
+    return [
+        caution(
+            "drift",
+            f"repetitions of {', '.join(names[:3])}{more} drift: the first half of a "
+            "configuration differs from the second, so that intervals are too narrow and "
+            "differences may be of the day",
+            names,
+        )
+    ]
+
+
+def mixed_hardware(selection: Selection) -> list[dict[str, Any]]:
+    """Configurations that ran on several processors."""
+    mixed = [one for one in selection.all if len(one.hardware()) > 1]
+    if not mixed:
+        return []
+    return [
+        caution(
+            "mixed-hardware",
+            f"{_number(len(mixed), 'configuration')} ran on several processors, in shares that "
+            "nobody chose: see by_cpu",
+            (one.file.name for one in mixed),
+        )
+    ]
 
 
 def _scope(selection: Selection) -> Iterable[dict[str, Any]]:

@@ -103,7 +103,15 @@ def ratio_interval(a: Sample, b: Sample, confidence: float = 0.95) -> tuple[floa
     df = satterthwaite(e_a, a.n, e_b, b.n)
     half = t_quantile(confidence, df) * math.sqrt(e_a + e_b)
     log = math.log(a.mean / b.mean)
-    return math.exp(log - half), math.exp(log + half)
+    return exponential(log - half), exponential(log + half)
+
+
+def exponential(x: float) -> float:
+    """e to the power of x; infinity where no number is so large."""
+    try:
+        return math.exp(x)
+    except OverflowError:
+        return math.inf
 
 
 def satterthwaite(variance_a: float, n_a: int, variance_b: float, n_b: int) -> float:
@@ -145,14 +153,15 @@ def bootstrap_t(
     spread = (sd > 1e-14 * np.abs(mean)) & np.isfinite(scaled).all(axis=1)
     counts = _resampled(n, resamples, seed)
     tail = max(round((resamples + 1) * (1 - confidence) / 2), 1)
-    error = sd / math.sqrt(n)
-    for start in range(0, len(values), _TOGETHER):
-        at = np.flatnonzero(spread[start : start + _TOGETHER]) + start
-        if len(at) == 0:
-            continue
-        low, high = _tails(scaled[at], counts, tail)
-        found[at, 0] = mean[at] - high * error[at]
-        found[at, 1] = mean[at] - low * error[at]
+    # Many samples are others times a number: a total is the workers times their mean.
+    scaled, which = np.unique(scaled[spread], axis=0, return_inverse=True)
+    tails = np.full((len(scaled), 2), np.nan)
+    for start in range(0, len(scaled), _TOGETHER):
+        some = slice(start, start + _TOGETHER)
+        tails[some, 0], tails[some, 1] = _tails(scaled[some], counts, tail)
+    error = (sd / math.sqrt(n))[spread]
+    found[spread, 0] = mean[spread] - tails[which.ravel(), 1] * error
+    found[spread, 1] = mean[spread] - tails[which.ravel(), 0] * error
     found[~np.isfinite(found).all(axis=1)] = np.nan
     return found
 

@@ -60,10 +60,15 @@ def joules_of(
     runs: ConfigurationRuns, place: Place, architecture: str | None, column: str
 ) -> Joules:
     """Joules of each repetition, by this column or, where it holds none, by the power model."""
-    held = runs.columns.get(column)
-    if held is not None and held.numbers is not None and (held.numbers > 0).any():
+    if holds_joules(runs, column):
         return _held(runs, column)
     return _modelled(runs, place, architecture)
+
+
+def holds_joules(runs: ConfigurationRuns, column: str) -> bool:
+    """Whether the profile itself has joules of a configuration."""
+    held = runs.columns.get(column)
+    return held is not None and held.numbers is not None and bool((held.numbers > 0).any())
 
 
 def machine_columns(runs: Iterable[ConfigurationRuns]) -> list[str]:

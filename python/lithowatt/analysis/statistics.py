@@ -168,7 +168,7 @@ def _energy(group: Sequence[_Part]) -> dict[str, Any]:
         keep = part.used & np.isfinite(joules.values)
         lows.append(joules.low[keep])
         highs.append(joules.high[keep])
-    low, high = np.concatenate(lows), np.concatenate(highs)
+    low, high = (np.sort(np.concatenate(ends)) for ends in (lows, highs))
     known = len(low) > 0 and np.isfinite(low).all() and np.isfinite(high).all()
     return {
         "quality": max(qualities, key=QUALITIES.index, default=None),

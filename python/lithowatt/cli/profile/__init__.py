@@ -9,12 +9,14 @@ def add_cli(commands: Any) -> None:
     """Adds ``profile`` to the sub-commands of ``lithowatt``."""
     from lithowatt.cli.profile import (
         claims,
+        compare,
         export,
         filter,
         findings,
         lint,
         merge,
         recommend,
+        scaling,
         show,
         split,
         stats,
@@ -27,6 +29,8 @@ def add_cli(commands: Any) -> None:
         show,
         lint,
         stats,
+        compare,
+        scaling,
         recommend,
         export,
         merge,

@@ -1,0 +1,120 @@
+"""`lithowatt profile compare` and `scaling` as they are called."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from lithowatt.cli import main
+from tests.support.made_profiles import EPYC, XEON, Kind, matched, profile, write
+
+KIND = Kind(workers=(2, 4, 8), repetitions=6, seed=1)
+
+Captured = pytest.CaptureFixture[str]
+
+
+def ran(capsys: Captured, *arguments: str, code: int = 0) -> str:
+    assert main(["profile", *arguments]) == code
+    return capsys.readouterr().out
+
+
+def test_compare_as_json(tmp_path: Path, capsys: Captured) -> None:
+    write(tmp_path, *matched(KIND))
+    found = json.loads(ran(capsys, "compare", str(tmp_path), "--json", "--margin", "10%"))
+    assert found["command"] == "compare"
+    assert found["settings"]["by"] == "architecture" and found["settings"]["margin"] == 0.1
+    assert len(found["cells"]) == 9 * 6
+
+
+@pytest.mark.parametrize("by", ["architecture", "memory", "workers", "cpu_name", "file"])
+def test_compare_as_text(tmp_path: Path, capsys: Captured, by: str) -> None:
+    write(tmp_path, *matched(replace(KIND, mix={XEON: 0.5, EPYC: 0.5})))
+    text = ran(capsys, "compare", str(tmp_path), "--by", by, "--cells")
+    assert max(map(len, text.splitlines())) <= 80
+    if by != "file":
+        words = ("lower", "higher", "equivalent", "not told apart")
+        assert any(line.startswith(words) for line in text.splitlines())
+    else:
+        assert "nothing to compare" in text
+    plain = ran(capsys, "compare", str(tmp_path), "--by", by)
+    assert set(plain.splitlines()) <= set(text.splitlines())
+
+
+def test_compare_tells_processors_watts_and_what_is_left(tmp_path: Path, capsys: Captured) -> None:
+    arm, x86 = matched(KIND, [1024])
+    write(tmp_path, arm, replace(x86, workers=(2, 4)))
+    text = ran(capsys, "compare", str(tmp_path), "--watts", "100:166")
+    assert EPYC in text and "100 and 166 W" in text and "of that are the watts" in text
+    assert "without a partner" in text
+
+
+def test_worse_fails(tmp_path: Path, capsys: Captured) -> None:
+    slow = {
+        key: {
+            name: [[2 * value for value in one] for one in column] if name == "compute" else column
+            for name, column in metrics.items()
+        }
+        for key, metrics in profile(replace(KIND, seed=2)).items()
+    }
+    write(tmp_path / "a", KIND)
+    write(tmp_path / "b", KIND, made=slow)
+    paths = [str(tmp_path / name) for name in ("a", "b")]
+    options = ["--by", "file", "--fail-if-worse", "5%"]
+    text = ran(capsys, "compare", *paths, *options, code=1)
+    assert re.search(
+        r"worse: compute_s of b is × (2\.0|1\.9)\d* that of a \(pi / stage, x86_64", text
+    )
+    assert "nowhere" in ran(capsys, "compare", *paths[::-1], *options)
+    found = json.loads(ran(capsys, "compare", *paths, *options, "--json", code=1))
+    assert found["worse"] and found["settings"]["fail_if_worse"] == 0.05
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--by", "colour"],
+        ["--quantity", "joules"],
+        ["--margin", "0"],
+        ["--margin", "2"],
+        ["--fail-if-worse", "some"],
+        ["--watts", "100"],
+        ["--watts", "100:0"],
+    ],
+)
+def test_what_cannot_be_compared_is_refused(
+    tmp_path: Path, capsys: Captured, options: list[str]
+) -> None:
+    write(tmp_path, KIND)
+    try:
+        code = main(["profile", "compare", str(tmp_path), *options])
+    except SystemExit as ended:  # argparse
+        code = ended.code
+    assert code == 2
+    out, error = capsys.readouterr()
+    assert out == "" and error.strip()
+
+
+def test_scaling_as_text_and_json(tmp_path: Path, capsys: Captured) -> None:
+    write(
+        tmp_path,
+        KIND,
+        replace(KIND, stage="weak", weak=True),
+        replace(KIND, stage="once", most_workers=1, seed=4),
+    )
+    text = ran(capsys, "scaling", str(tmp_path), "--work-per-run", "worker")
+    assert max(map(len, text.splitlines())) <= 80
+    for word in ("strong pi", "weak pi", "one-worker pi", "Amdahl", "USL", "a unit of work"):
+        assert word in text
+    found = json.loads(ran(capsys, "scaling", str(tmp_path), "--json"))
+    assert found["settings"]["work_per_run"] is None and len(found["scaling"]) == 6
+
+
+@pytest.mark.parametrize("work", ["0", "-1", "some"])
+def test_what_is_no_work_is_refused(tmp_path: Path, capsys: Captured, work: str) -> None:
+    write(tmp_path, KIND)
+    with pytest.raises(SystemExit, match="2"):
+        main(["profile", "scaling", str(tmp_path), f"--work-per-run={work}"])
