@@ -12,6 +12,8 @@ from lithowatt.analysis._envelope import as_text
 from lithowatt.analysis.lint import EXCLUDING, NAMING, findings, left_out, lint, selected
 from lithowatt.analysis.lint._rules import BY_NAME, RULES
 from lithowatt.errors import MalformedValueError
+from lithowatt.profiles import append_repetition
+from lithowatt.profiles._columns import FunctionTimes
 from lithowatt.profiles._runs import read_profiles
 from tests.support.linted import linted, told
 from tests.support.made_profiles import Kind, Profile, profile, write
@@ -193,3 +195,53 @@ def test_an_empty_profile_and_empty_repetitions() -> None:
     assert [one.rule for one in linted((KIND, {}))] == []
     made: Profile = {KEY: {name: [[], []] for name in profile(KIND)[KEY]}}
     assert [one.rule for one in linted((KIND, made))] == ["few-repetitions"]
+
+
+@pytest.mark.parametrize("short", [False, True])
+def test_what_lithowatt_itself_writes_is_clean(tmp_path: Path, short: bool) -> None:
+    random = np.random.default_rng(4)
+    path = tmp_path / "profiling" / "dag" / "stage.json"
+    for workers in (2, 4, 8):
+        for _ in range(6):
+            append_repetition(path, (1, 1024, workers), own_times(random, workers, short))
+    (one,) = findings(read_profiles([path]))
+    assert one.rule == "missing-metadata"
+    assert one.evidence == {"missing": ["region", "input size"]}
+    assert left_out(read_profiles([path])) == {}
+
+
+def own_times(random: np.random.Generator, workers: int, short: bool) -> list[FunctionTimes]:
+    """Calls on a machine of 64 CPUs, of seconds or of milliseconds."""
+    made = []
+    for _ in range(workers):
+        read, compute, write_ = (random.lognormal(0, 0.1, 3) * [0.2, 8 / workers, 0.1]).tolist()
+        if short:
+            read, compute, write_ = read / 1e3, compute / 1e3, write_ / 1e3
+        seconds = (read + compute + write_) * 1.01
+        joules = compute * random.uniform(3, 4)
+        made.append(
+            FunctionTimes(
+                read=read,
+                compute=compute,
+                write=write_,
+                cold_start=float(random.lognormal(0, 0.1)),
+                time_consumption=round(seconds, 8),
+                worker_time_execution=seconds,
+                energy=joules,
+                energy_low=joules * 0.9,
+                energy_high=joules * 1.1,
+                energy_quality="measured",
+                energy_write=0.0,
+                cpu_time=compute * 0.98,
+                TDP=joules * 0.8,
+                rapl_energy_pkg=joules * 0.95,
+                machine_energy=seconds * 90,
+                machine_energy_others=0.0,
+                psutil_cpu_percent=0.0,
+                cpu_name="AMD EPYC 7543",
+                cpu_architecture="x86_64",
+                cpu_cores_physical=32,
+                cpu_cores_logical=64,
+            )
+        )
+    return made

@@ -245,6 +245,21 @@ def test_clocks_differ_by_one_in_ten_million(relative: float, rows: list[int], s
     assert all(one.repetitions == (8,) for one in some)
 
 
+@pytest.mark.parametrize(("apart_s", "rows"), [(5e-9, []), (1.1e-8, [4])])
+def test_what_rounding_leaves_of_a_short_worker_is_no_difference(
+    apart_s: float, rows: list[int]
+) -> None:
+    """Lithops rounds `worker_exec_time` to 8 decimals: 1e-6 of 5 ms."""
+
+    def change(metrics: Metrics) -> None:
+        metrics[CLOCKS[1]][8] = [0.005] * 4
+        metrics[CLOCKS[0]][8] = [0.005 + apart_s] * 4
+
+    made = changed(change)
+    assert [one.rows for one in found("clock-mismatch", made)] == rows
+    assert len(found("jittered-repetitions", made)) == len(rows)
+
+
 def with_other(seconds: float) -> Profile:
     def change(metrics: Metrics) -> None:
         for name, value in (("read", 0.25), ("compute", 4.0), ("write", 0.5)):
@@ -460,6 +475,18 @@ def test_a_zero_of_lithowatts_own_is_a_number() -> None:
 
     (one,) = found("zero-means-unavailable", changed(change))
     assert (one.rows, one.evidence) == (12, {"of": 12})
+
+
+def test_what_lithops_counts_may_be_nothing_or_the_same() -> None:
+    def change(metrics: Metrics) -> None:
+        metrics["worker_func_sent_net_io"] = [[0] * 4 for _ in range(10)]
+        metrics["host_submit_tstamp"] = [[1.7e9] * 4 for _ in range(10)]
+        metrics["net_io"] = [[0] * 4 for _ in range(10)]
+        metrics["tstamp"] = [[1.7e9] * 4 for _ in range(10)]
+
+    made = changed(change)
+    assert [one.column for one in found("zero-means-unavailable", made)] == ["net_io"]
+    assert [one.column for one in found("constant-column", made)] == ["tstamp"]
 
 
 @pytest.mark.parametrize(("watts", "many"), [(0.0999, 1), (0.1001, 0), (14.9877, 0), (15.0123, 1)])

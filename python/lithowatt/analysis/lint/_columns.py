@@ -11,7 +11,7 @@ from lithowatt.analysis.lint._repeated import clocks_apart
 from lithowatt.analysis.lint._rule import Hit, counted
 from lithowatt.analysis.lint._survey import Survey
 from lithowatt.profiles._columns import PROFILE_COLUMNS
-from lithowatt.profiles._runs import ALWAYS, DESCRIBING, Bools, Floats, ProfileFile
+from lithowatt.profiles._runs import ALWAYS, CORE, DESCRIBING, Bools, Floats, ProfileFile
 
 #: TDP / worker time is a load in steps of 0.05 %: of 0.1 % of two CPUs.
 LOAD_STEP = 0.0005
@@ -27,11 +27,12 @@ STEPS_LEAST_ROWS = 4
 #: No vCPU that runs takes less or more, W.
 LEAST_WATTS, MOST_WATTS = 0.1, 15.0
 
-#: Joules of the worker. Those of a phase or of a band's end say nothing of its watts.
+#: Joules of the worker. Those of a phase, of a band's end or of others say nothing of its watts.
 _JOULES = {
     *(one.name for one in PROFILE_COLUMNS if one.unit == "J"),
     "RAPL_wrong",
 } - {"energy_low", "energy_high", "energy_read", "energy_compute", "energy_write"}
+_JOULES -= {name for name in _JOULES if name.startswith("machine_")}
 
 
 class _Values(NamedTuple):
@@ -98,11 +99,18 @@ def _describes(name: str) -> bool:
     return name in DESCRIBING or (name.startswith("cpu_") and name != "cpu_time")
 
 
+def _of_lithops(name: str) -> bool:
+    """Whether it is one of Lithops' own stats, which count what may be the same, or nothing."""
+    return name.startswith(("worker_", "host_")) and name not in CORE
+
+
 def _constant(columns: dict[str, _Values]) -> dict[str, _Values]:
     return {
         name: one
         for name, one in columns.items()
-        if one.least == one.most != 0 and one.rows >= CONSTANT_LEAST_ROWS and not _describes(name)
+        if one.least == one.most != 0
+        and one.rows >= CONSTANT_LEAST_ROWS
+        and not (_describes(name) or _of_lithops(name))
     }
 
 
@@ -121,7 +129,7 @@ def constant(survey: Survey, file_at: int, file: ProfileFile) -> Iterator[Hit]:
 def zero(survey: Survey, file_at: int, file: ProfileFile) -> Iterator[Hit]:
     """Zeros that stand for no reading."""
     for name, one in survey.known(_columns, file_at).items():
-        if one.zeros and name not in ALWAYS:
+        if one.zeros and name not in ALWAYS and not _of_lithops(name):
             some = "all" if one.zeros == one.counting else f"{one.zeros:,} of"
             yield Hit.of(
                 file,

@@ -18,6 +18,8 @@ from lithowatt.profiles._runs import CORE, Bools, ConfigurationRuns, Floats, Int
 
 #: Two clocks of one worker that are further apart, relative to the greater, are not of one run.
 CLOCKS_APART = 1e-7
+#: Lithops rounds one of them to this, s, which is more than that for a worker of milliseconds.
+CLOCK_STEP_S = 1e-8
 
 #: How far a value may be from the one that it was made of: noise of ±3 %, from the lower end.
 JITTER_LOG = -math.log(0.97)
@@ -67,8 +69,9 @@ class Repeated:
 def clocks_apart(runs: ConfigurationRuns) -> Bools:
     """Of each worker, whether its two clocks differ by more than rounding."""
     one, other = runs.numbers("time_consumption"), runs.numbers("worker_time_execution")
+    most = np.maximum(CLOCKS_APART * np.maximum(abs(one), abs(other)), CLOCK_STEP_S)
     with np.errstate(invalid="ignore"):
-        return np.asarray(np.abs(one - other) > CLOCKS_APART * np.maximum(abs(one), abs(other)))
+        return np.asarray(np.abs(one - other) > most)
 
 
 def repeated(places: Sequence[ConfigurationRuns]) -> list[Repeated]:

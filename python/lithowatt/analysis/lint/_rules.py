@@ -12,7 +12,12 @@ from lithowatt.analysis.lint import (
     _survey,
     _workers,
 )
-from lithowatt.analysis.lint._repeated import CLOCKS_APART, JITTER_LEAST_WORKERS, JITTER_LOG
+from lithowatt.analysis.lint._repeated import (
+    CLOCK_STEP_S,
+    CLOCKS_APART,
+    JITTER_LEAST_WORKERS,
+    JITTER_LOG,
+)
 from lithowatt.analysis.lint._rule import Rule, each, each_file
 from lithowatt.analysis.quantities import QUEUED_START_S
 
@@ -83,7 +88,8 @@ RULES: tuple[Rule, ...] = (
         "two clocks of a worker that disagree",
         f"Both {_CLOCKS} tell the worker's time. Where they differ, one was changed or is of "
         "another run.",
-        f"they differ by more than {CLOCKS_APART:g} of the greater",
+        f"they differ by more than {CLOCKS_APART:g} of the greater, and by more than "
+        f"{CLOCK_STEP_S * 1e9:g} ns, which rounding leaves",
         "find out what wrote these rows, and do not rely on either clock",
         each(_workers.clock_mismatch),
         names=True,
@@ -149,8 +155,8 @@ RULES: tuple[Rule, ...] = (
         "column",
         "zeros that stand for no reading",
         "A worker that runs uses energy and time; 0 is what was written for a counter that could "
-        "not be read. Means over it are too small. What lithowatt itself writes is not meant: it "
-        "writes null for no reading.",
+        "not be read. Means over it are too small. Not meant is what lithowatt itself writes, null "
+        "for no reading, and what Lithops counts (`worker_…`, `host_…`).",
         "a column of numbers is 0 in all rows or in some; read, compute, write and cold_start may "
         "be 0",
         "take the zeros for null, or do not use the column",
