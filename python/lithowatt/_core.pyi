@@ -243,7 +243,7 @@ class ProfileReader:
     """The configurations of a profile, one after another: stage, key, column by name.
 
     The stage is ``None`` but in a file that holds several. Reads a plain file as a stream and gives
-    up the GIL meanwhile; memory holds the text of one configuration.
+    up the GIL meanwhile; memory holds one configuration and the text of one metric.
 
     Args:
         path: The profile.

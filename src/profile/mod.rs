@@ -2,17 +2,17 @@
 //!
 //! A profile is JSON: `{"(1, 512, 4)": {"read": [[0.1, 0.2, …], …], …}, …}`, configuration to
 //! metric to repetitions to one value per worker; or the same once more by stage,
-//! `{"train": {"(1, 512, 4)": {…}}}`. Files of gigabytes are read with the memory that one
-//! configuration takes.
+//! `{"train": {"(1, 512, 4)": {…}}}`. Files of gigabytes are read with the memory that the text of
+//! one metric and the columns of one configuration take.
 //!
 //! - [`reader`]: from configuration to configuration; what is wrong and in which line.
 //! - [`column`]: a metric's values as numbers or as texts with their codes.
-//!   `metrics`: the text of one configuration as columns.
+//!   `metric`: the text of one metric as a column.
 //! - `text`: the part of the file that is held, with its place in lines and its digest.
-//!   `scan`: where a JSON string or object ends.
+//!   `scan`: where a JSON string or list ends.
 
 pub mod column;
-mod metrics;
+mod metric;
 pub mod reader;
 mod scan;
 #[cfg(test)]

@@ -9,12 +9,12 @@ use std::path::{Path, PathBuf};
 use jiter::Jiter;
 
 use super::column::Column;
-use super::metrics::{Fault, What, parse, plain, shown};
-use super::scan::{ObjectEnd, StringEnd};
+use super::metric::{Fault, What, parse, plain, shown};
+use super::scan::{ListEnd, StringEnd};
 use super::text::{Position, Text};
 use crate::error::Error;
 
-/// The longest text of one configuration, bytes: far more than any run of a workflow writes, and
+/// The longest text of one metric, bytes: far more than any run of a workflow writes, and
 /// less than memory has room for.
 const MOST_BYTES: usize = 1 << 30;
 
@@ -129,29 +129,37 @@ impl<R: Read> Reader<R> {
             self.begin()?;
         }
         while self.state != State::End {
-            let mut first = self.some("an object")?;
-            if first == b'}' {
-                self.text.pass(1);
+            let Some(key) = self.name(self.state == State::Opened)? else {
                 self.close()?;
                 continue;
-            }
-            if self.state == State::Within {
-                self.expect(first, b',', "expected `,` or `}`")?;
-                first = self.some("an object")?;
-                if first == b'}' {
-                    return Err(self.syntax("trailing comma"));
-                }
-            }
-            let key = self.key(first)?;
-            let first = self.some("an object")?;
-            self.expect(first, b':', "expected `:`")?;
-            let first = self.some("a value")?;
+            };
             self.state = State::Within;
-            if let Some(configuration) = self.member(key, first)? {
+            if let Some(configuration) = self.member(key)? {
                 return Ok(Some(configuration));
             }
         }
         Ok(None)
+    }
+
+    /// The next name of an object, up to its value; `None` at the end of the object, which is
+    /// passed.
+    fn name(&mut self, opened: bool) -> Result<Option<String>, Error> {
+        let mut first = self.some("an object")?;
+        if first == b'}' {
+            self.text.pass(1);
+            return Ok(None);
+        }
+        if !opened {
+            self.expect(first, b',', "expected `,` or `}`")?;
+            first = self.some("an object")?;
+            if first == b'}' {
+                return Err(self.syntax("trailing comma"));
+            }
+        }
+        let key = self.key(first)?;
+        let first = self.some("an object")?;
+        self.expect(first, b':', "expected `:`")?;
+        Ok(Some(key))
     }
 
     /// Everything before the first member.
@@ -192,11 +200,11 @@ impl<R: Read> Reader<R> {
     }
 
     /// A configuration, or `None` for a stage that is entered.
-    fn member(&mut self, key: String, first: u8) -> Result<Option<Configuration>, Error> {
+    fn member(&mut self, key: String) -> Result<Option<Configuration>, Error> {
+        let first = self.some("a value")?;
         let configuration = key.trim_start().starts_with('(');
         if !configuration && (first != b'{' || self.stage.is_some()) {
             return Err(self.content(
-                0,
                 "",
                 &format!(
                     "configuration {} is not (cpu, memory_mb, workers), e.g. (1, 512, 4)",
@@ -204,34 +212,57 @@ impl<R: Read> Reader<R> {
                 ),
             ));
         }
-        let place = format!(", configuration {}", plain(&key));
         if first != b'{' {
-            return Err(self.content(0, &place, "it is no object of metrics"));
+            let place = format!(", configuration {}", plain(&key));
+            return Err(self.content(&place, "it is no object of metrics"));
         }
         if !self.seen.insert((self.stage.clone(), key.clone())) {
-            return Err(self.content(0, "", &format!("the key {} appears twice", shown(&key))));
+            return Err(self.twice("", &key));
         }
+        self.text.pass(1);
         if !configuration {
-            self.text.pass(1);
             self.stage = Some(key);
             self.state = State::Opened;
             return Ok(None);
         }
-        let mut end = ObjectEnd::new();
-        let found = self.whole(|held| end.find(held))?;
-        // What is cut off is parsed, too: it may be no JSON well before its end.
-        let length = found.unwrap_or(self.text.held().len());
-        match parse(&self.text.held()[..length], self.keep.as_ref()) {
-            Ok(columns) => {
-                self.text.pass(length);
-                Ok(Some(Configuration {
-                    stage: self.stage.clone(),
-                    key,
-                    columns,
-                }))
+        let place = format!(", configuration {}", plain(&key));
+        let columns = self.columns(&place)?;
+        Ok(Some(Configuration {
+            stage: self.stage.clone(),
+            key,
+            columns,
+        }))
+    }
+
+    /// The metrics of a configuration, to its end.
+    fn columns(&mut self, place: &str) -> Result<Vec<(String, Column)>, Error> {
+        let mut columns = Vec::new();
+        let mut names = HashSet::new();
+        while let Some(name) = self.name(columns.is_empty())? {
+            let first = self.some("a value")?;
+            if !names.insert(name.clone()) {
+                return Err(self.twice(place, &name));
             }
-            Err(fault) => Err(self.fault(fault, &place)),
+            let length = if first == b'[' {
+                let mut end = ListEnd::new();
+                // What is cut off is parsed, too: it may be no JSON well before its end.
+                self.whole(|held| end.find(held))?
+            } else {
+                None
+            }
+            .unwrap_or(self.text.held().len());
+            let keep = self.keep.as_ref().is_none_or(|keep| keep.contains(&name));
+            match parse(&self.text.held()[..length], keep) {
+                Ok(column) => {
+                    self.text.pass(length);
+                    columns.push((name, column));
+                }
+                Err(fault) => {
+                    return Err(self.fault(fault, &format!("{place}, {}", plain(&name))));
+                }
+            }
         }
+        Ok(columns)
     }
 
     fn key(&mut self, first: u8) -> Result<String, Error> {
@@ -262,7 +293,7 @@ impl<R: Read> Reader<R> {
                 return Ok(Some(end));
             }
             if self.text.held().len() > MOST_BYTES {
-                return Err(self.content(0, "", "a configuration is longer than 1 GiB"));
+                return Err(self.content("", "a metric is longer than 1 GiB"));
             }
             if !self.io(|text| text.grow())? {
                 return Ok(None);
@@ -320,8 +351,12 @@ impl<R: Read> Reader<R> {
         )
     }
 
-    fn content(&self, index: usize, place: &str, why: &str) -> Error {
-        self.fault(Fault::content(index, String::new(), why.to_owned()), place)
+    fn content(&self, place: &str, why: &str) -> Error {
+        self.fault(Fault::content(0, why.to_owned()), place)
+    }
+
+    fn twice(&self, place: &str, key: &str) -> Error {
+        self.content(place, &format!("the key {} appears twice", shown(key)))
     }
 
     fn fault(&self, fault: Fault, place: &str) -> Error {

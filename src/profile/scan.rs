@@ -1,6 +1,6 @@
-//! Where a JSON string or object ends, in text that may still grow.
+//! Where a JSON string or list ends, in text that may still grow.
 //!
-//! Nothing but strings and braces is looked at: whether what is between them is JSON is seen by
+//! Nothing but strings and brackets is looked at: whether what is between them is JSON is seen by
 //! whoever parses it.
 
 use memchr::{memchr2, memchr3};
@@ -35,15 +35,18 @@ impl StringEnd {
     }
 }
 
-/// Looks for the end of an object whose opening brace is the first byte.
+/// Looks for the end of a metric's list, whose opening bracket is the first byte.
 #[derive(Debug)]
-pub(super) struct ObjectEnd {
+pub(super) struct ListEnd {
     at: usize,
     depth: usize,
     within: Option<StringEnd>,
 }
 
-impl ObjectEnd {
+impl ListEnd {
+    /// A list of lists of values.
+    const DEEPEST: usize = 2;
+
     pub(super) fn new() -> Self {
         Self {
             at: 0,
@@ -52,15 +55,15 @@ impl ObjectEnd {
         }
     }
 
-    /// One past the closing brace; `None` where `data`, which may be longer the next time, does
-    /// not hold it.
+    /// One past the closing bracket, or past one that opens a list where none can be; `None` where
+    /// `data`, which may be longer the next time, does not hold it.
     pub(super) fn find(&mut self, data: &[u8]) -> Option<usize> {
         loop {
             if let Some(string) = &mut self.within {
                 self.at += string.find(&data[self.at..])?;
                 self.within = None;
             }
-            let Some(found) = memchr3(b'"', b'{', b'}', data.get(self.at..)?) else {
+            let Some(found) = memchr3(b'"', b'[', b']', data.get(self.at..)?) else {
                 self.at = data.len();
                 return None;
             };
@@ -70,11 +73,11 @@ impl ObjectEnd {
                     self.within = Some(StringEnd::new());
                     continue;
                 }
-                b'{' => self.depth += 1,
+                b'[' => self.depth += 1,
                 _ => self.depth -= 1,
             }
             self.at += 1;
-            if self.depth == 0 {
+            if self.depth == 0 || self.depth > Self::DEEPEST {
                 return Some(self.at);
             }
         }

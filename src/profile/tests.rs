@@ -3,7 +3,7 @@ use std::path::Path;
 
 use super::column::Values;
 use super::reader::{Configuration, Reader};
-use super::scan::{ObjectEnd, StringEnd};
+use super::scan::{ListEnd, StringEnd};
 use crate::error::Error;
 
 fn read(text: &[u8]) -> Result<Vec<Configuration>, Error> {
@@ -260,20 +260,22 @@ fn what_is_wrong_is_said_with_its_place() {
 
 #[test]
 fn ends_are_found_wherever_the_text_is_cut() {
-    let object = br#"{"a": "}\\\"{", "b{": {"c": "\\"}, "": {}}  {"#;
-    let end = object.len() - 3;
+    let list = br#"[["}\\\"]", "b["], [{}, "\\"], []]  ["#;
+    let end = list.len() - 3;
     for step in 1..7 {
-        let mut found = ObjectEnd::new();
+        let mut found = ListEnd::new();
         let mut held = 0;
         let at = loop {
-            held = (held + step).min(object.len());
-            if let Some(at) = found.find(&object[..held]) {
+            held = (held + step).min(list.len());
+            if let Some(at) = found.find(&list[..held]) {
                 break at;
             }
-            assert!(held < object.len(), "no end in steps of {step}");
+            assert!(held < list.len(), "no end in steps of {step}");
         };
         assert_eq!((at, held >= end), (end, true), "steps of {step}");
     }
+    // Where a list cannot be, nothing more has to be read.
+    assert_eq!(ListEnd::new().find(b"[[1, [2"), Some(6));
     assert_eq!(StringEnd::new().find(br#""a\\""#), Some(5));
     assert_eq!(StringEnd::new().find(br#""a\""#), None);
 }

@@ -1,6 +1,4 @@
-//! The text of one configuration as columns.
-
-use std::collections::HashSet;
+//! The text of one metric as a column.
 
 use jiter::{Jiter, JiterError, JiterErrorType, JsonErrorType, Peek};
 
@@ -26,7 +24,8 @@ pub(super) enum What {
 }
 
 impl Fault {
-    pub(super) fn content(index: usize, place: String, why: String) -> Self {
+    pub(super) fn content(index: usize, why: String) -> Self {
+        let place = String::new();
         let what = What::Content { place, why };
         Self { index, what }
     }
@@ -52,85 +51,38 @@ impl From<JiterError> for Fault {
     }
 }
 
-/// The columns of a configuration, in the order of the file.
+/// The values of a metric.
 ///
 /// # Errors
-/// The text is no object of metrics, each a list of repetitions, each a list of one value per
-/// worker.
-pub(super) fn parse(
-    text: &[u8],
-    keep: Option<&HashSet<String>>,
-) -> Result<Vec<(String, Column)>, Fault> {
+/// The text is no list of repetitions, each a list of one value per worker.
+pub(super) fn parse(text: &[u8], keep: bool) -> Result<Column, Fault> {
     let mut json = Jiter::new(text).with_allow_inf_nan();
-    let mut columns: Vec<(String, Column)> = Vec::new();
-    let mut names: HashSet<String> = HashSet::new();
-    let mut next = json.next_object()?.map(str::to_owned);
-    while let Some(name) = next {
-        if !names.insert(name.clone()) {
-            let why = format!("the key {} appears twice", shown(&name));
-            return Err(Fault::content(json.current_index(), String::new(), why));
-        }
-        let mut column = Column::new(keep.is_none_or(|keep| keep.contains(&name)));
-        if let Err(Wrong { fault, repetition }) = metric(&mut json, &mut column) {
-            return Err(placed(fault, &name, repetition));
-        }
-        columns.push((name, column));
-        next = json.next_key()?.map(str::to_owned);
-    }
-    json.finish()?;
-    Ok(columns)
-}
-
-struct Wrong {
-    fault: Fault,
-    repetition: Option<usize>,
-}
-
-fn placed(mut fault: Fault, name: &str, repetition: Option<usize>) -> Fault {
-    if let What::Content { place, .. } = &mut fault.what {
-        *place = match repetition {
-            None => format!(", {}", plain(name)),
-            Some(number) => format!(", {}, repetition {number}", plain(name)),
-        };
-    }
-    fault
-}
-
-fn metric(json: &mut Jiter<'_>, column: &mut Column) -> Result<(), Wrong> {
-    let whole = |fault| Wrong {
-        fault,
-        repetition: None,
-    };
-    let mut peek = open(json, "no list of repetitions").map_err(whole)?;
+    let mut column = Column::new(keep);
+    let peek = json.peek()?;
+    let mut next = enter(&mut json, peek, "no list of repetitions")?;
     let mut number = 0;
-    while let Some(found) = peek {
-        repetition(json, found, column).map_err(|fault| Wrong {
-            fault,
-            repetition: Some(number),
+    while let Some(peek) = next {
+        repetition(&mut json, peek, &mut column).map_err(|mut fault| {
+            if let What::Content { place, .. } = &mut fault.what {
+                *place = format!(", repetition {number}");
+            }
+            fault
         })?;
         number += 1;
-        peek = json.array_step().map_err(|error| whole(error.into()))?;
+        next = json.array_step()?;
     }
-    Ok(())
+    json.finish()?;
+    Ok(column)
 }
 
 /// Enters a list; the first of its values.
-fn open(json: &mut Jiter<'_>, otherwise: &str) -> Result<Option<Peek>, Fault> {
-    let peek = json.peek()?;
-    enter(json, peek, otherwise)
-}
-
 fn enter(json: &mut Jiter<'_>, peek: Peek, otherwise: &str) -> Result<Option<Peek>, Fault> {
     if peek == Peek::Array {
         return Ok(json.known_array()?);
     }
     let index = json.current_index();
     let found = found(json, peek)?;
-    Err(Fault::content(
-        index,
-        String::new(),
-        format!("{found} is {otherwise}"),
-    ))
+    Err(Fault::content(index, format!("{found} is {otherwise}")))
 }
 
 fn repetition(json: &mut Jiter<'_>, peek: Peek, column: &mut Column) -> Result<(), Fault> {
@@ -153,7 +105,7 @@ fn repetition(json: &mut Jiter<'_>, peek: Peek, column: &mut Column) -> Result<(
                 "worker {length} has {}, expected a number, a text or null",
                 found(json, peek)?
             );
-            return Err(Fault::content(index, String::new(), why));
+            return Err(Fault::content(index, why));
         };
         if pushed.is_err() {
             let (one, others) = if peek == Peek::String {
@@ -164,7 +116,7 @@ fn repetition(json: &mut Jiter<'_>, peek: Peek, column: &mut Column) -> Result<(
             let why = format!(
                 "worker {length} has {one}, but the values before it in the column are {others}"
             );
-            return Err(Fault::content(index, String::new(), why));
+            return Err(Fault::content(index, why));
         }
         length += 1;
         next = json.array_step()?;
