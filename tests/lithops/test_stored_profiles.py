@@ -92,7 +92,7 @@ def run_job(example: str, directory: Path, change: dict[str, Any], **env: str) -
     put = run("-c", PUT, "config.yaml", str(folder))
     assert put.returncode == 0, put.stdout + put.stderr
     bucket = put.stdout.strip().splitlines()[-1]
-    for verb in (["lint"], ["stats"]):
+    for verb in (["lint"], ["stats"], ["compare", "--by", "memory"], ["scaling"]):
         local = run("-m", "lithowatt", "profile", *verb, "--json", str(folder))
         stored = run("-m", "lithowatt", "profile", *verb, "--json", "--lithops", f"{bucket}/runs")
         assert stored.returncode == local.returncode, stored.stdout + stored.stderr
