@@ -233,6 +233,7 @@ class ProfileFile:
         label: What its path says: workload, stage, memory, architecture.
         configurations: In the order of the file.
         sidecar: What `read_sidecar` gives, `None` where there is none.
+        sidecar_fault: Why one that is there cannot be read.
     """
 
     path: str
@@ -242,6 +243,7 @@ class ProfileFile:
     label: Label
     configurations: Sequence[ConfigurationRuns]
     sidecar: Mapping[str, Any] | None = None
+    sidecar_fault: str | None = None
 
     @property
     def workload(self) -> str:
@@ -383,7 +385,13 @@ def read_file(
     if holds_stats(path):
         configurations, sha256 = read_stats(path)
         return [ProfileFile(path, name, source, sha256, label, tuple(configurations))]
-    sidecar = read_sidecar(path) if sidecar_path(path).exists() else None
+    sidecar = fault = None
+    # A link to nothing is one that is there.
+    if os.path.lexists(sidecar_path(path)):
+        try:
+            sidecar = read_sidecar(path)
+        except LithowattError as error:
+            fault = _fault(error)
     stream = ProfileStream(path, keep, None if sidecar is None else sidecar["configurations"])
     stages: dict[str | None, list[ConfigurationRuns]] = {}
     for stage, runs in stream:
@@ -397,6 +405,13 @@ def read_file(
             label if stage is None else label._replace(stage=stage),
             tuple(configurations),
             sidecar,
+            fault,
         )
         for stage, configurations in (stages or {None: []}).items()
     ]
+
+
+def _fault(error: Exception) -> str:
+    """Why a sidecar cannot be read, on one line and the sidecar by its name alone."""
+    folder, separator, rest = str(error).partition(".energy")
+    return f"{os.path.basename(folder)}{separator}{rest}"[:200]  # noqa: PTH119
