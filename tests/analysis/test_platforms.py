@@ -54,12 +54,18 @@ BACKENDS: dict[str, dict[str, Any]] = {
 }
 
 
-def times_of(workers: int, repetition: int, joules: bool) -> list[FunctionTimes]:
+def times_of(
+    workers: int, repetition: int, joules: bool, memory: int = 16384
+) -> list[FunctionTimes]:
     """A worker of two threads: 60 CPU seconds of work for all, and 1 s for each."""
     found = []
+    # No two runs start alike.
+    cold_start = 0.5 + 0.1 * repetition + memory / 1e5
     for index in range(workers):
         cpu = (60 / workers + 1) * (1 + 0.01 * repetition + 0.001 * index)
-        one = FunctionTimes(read=0.2, compute=cpu / 2, write=0.1, cold_start=0.5, total=cpu / 2 + 1)
+        one = FunctionTimes(
+            read=0.2, compute=cpu / 2, write=0.1, cold_start=cold_start, total=cpu / 2 + 1
+        )
         one.worker_time_execution = cpu / 2 + 0.4
         one.cpu_time = cpu
         one.cpu_name, one.cpu_architecture, one.cpu_cores_logical = CPU, "x86_64", 96
@@ -93,7 +99,7 @@ def write(
                 cpu=1, memory=memory, workers=workers, key=(1, memory, workers)
             )
             for repetition in range(REPETITIONS):
-                times = times_of(workers, repetition, joules)
+                times = times_of(workers, repetition, joules, memory)
 
                 def own(_: Any, data: Any, new: Any, config: Any) -> None:
                     metrics = data.setdefault(config.key, {})
@@ -155,7 +161,6 @@ def test_a_profile_of_large_pods_is_kept_whole(tmp_path: Path) -> None:
         figures = one.figures
         assert {"time", "worker_time", "cpu_seconds", "energy", "energy_modelled"} <= set(figures)
         assert all(figure.repetitions == REPETITIONS for figure in figures.values())
-        assert all(figure.outliers == 0 for figure in figures.values())
         joules = [math.fsum(row) for row in data[one.requested]["energy"]]
         assert figures["energy"].mean == pytest.approx(sum(joules) / REPETITIONS)
 
@@ -215,7 +220,7 @@ def test_the_command_on_large_pods(tmp_path: Path, capsys: pytest.CaptureFixture
     report = json.loads(capsys.readouterr().out)
     assert (report["platform"], report["region"]) == ("k8s", None)
     assert report["learned_from"] == len(WORKERS)
-    assert len(report["ranked"]) == 8
+    assert len(report["ranked"]) == len(WORKERS)
     for one in report["ranked"]:
         assert one["cost_usd"] is None and "vCPU-hour" in one["cost_reason"]
         assert one["energy_j"]["value"] > 0 and one["energy_reason"] is None
@@ -286,7 +291,7 @@ def test_the_platform_can_be_named(tmp_path: Path, capsys: pytest.CaptureFixture
     file = write(tmp_path, "k8s")
     # Without its sidecar a profile with a column for AWS that holds nothing is of some server.
     file.with_name("stage.json.energy").unlink()
-    assert PerformanceModel(file).platform.name == "no AWS Lambda"
+    assert PerformanceModel(file).platform.name == "not AWS Lambda"
     # One that says nothing at all is taken for one of AWS Lambda, which has no such memory.
     silent = read_profile(file)
     for metrics in silent.values():
@@ -380,7 +385,8 @@ def changed(
 def test_no_machine_has_so_many_cpus(tmp_path: Path, cpus: int) -> None:
     file = changed(write(tmp_path, "k8s", joules=False), {"cpu_cores_logical": cpus})
     model = PerformanceModel(file)
-    assert any(f"cpu_cores_logical {cpus} left out" in note for note in model.warnings)
+    written = str(cpus) if cpus < 1 << 53 else f"{cpus:g}"
+    assert any(f"cpu_cores_logical {written} left out" in note for note in model.warnings)
     assert model.predict(1, 16384).energy is not None  # the pod's limit is known
 
 
@@ -395,7 +401,9 @@ def test_no_worker_was_given_so_many_cpus(
     assert main(command) == 0
     report = json.loads(capsys.readouterr().out)
     assert "do not record the vCPUs" in report["best"]["cost_reason"]
-    assert any("given.cpus" in note and "left out" in note for note in report["warnings"])
+    assert any(
+        "given.cpus" in note["text"] and "left out" in note["text"] for note in report["warnings"]
+    )
 
 
 def test_a_price_of_more_than_anything_costs(
@@ -424,9 +432,9 @@ def test_repetitions_of_several_platforms_in_one_file(tmp_path: Path) -> None:
     assert one.cost is None and "several platforms" in str(one.cost_reason)
     assert one.energy is not None
     # Beside another profile of one of them they are no more than these two.
-    folder = tmp_path / "other"
+    folder = tmp_path / "k8s"
     folder.mkdir()
-    both = PerformanceModel([file, write(folder, "k8s")])
+    both = PerformanceModel([file, write(folder, "k8s", (8192,))])
     assert both.platform.name == "k8s, localhost"
     assert PerformanceModel(file, platform="kubernetes", price=price).no_price is None
 

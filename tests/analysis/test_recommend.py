@@ -58,8 +58,16 @@ def law(workers: float, memory: float, arm: bool = False) -> dict[str, float]:
 def repetition(
     workers: int, values: dict[str, float], rng: np.random.Generator, scatter: float
 ) -> dict[str, list[Any]]:
+    # What waits for others varies more than what computes; else runs would look like copies.
     found: dict[str, list[Any]] = {
-        name: (value * np.exp(scatter * rng.standard_normal(workers))).tolist()
+        name: (
+            value
+            * np.exp(
+                (10 if name in ("cold_start", "read", "write") else 1)
+                * scatter
+                * rng.standard_normal(workers)
+            )
+        ).tolist()
         for name, value in values.items()
     }
     return found
@@ -72,13 +80,17 @@ def profile(
     repetitions: int = 6,
     scatter: float = 0.01,
     drop: Iterable[str] = (),
+    as_memory: float | None = None,
     **more: Callable[[int], Any],
 ) -> dict[Configuration, dict[str, list[list[Any]]]]:
-    """A profile as lithowatt writes it, without joules unless `more` gives them."""
+    """A profile as lithowatt writes it, without joules unless `more` gives them.
+
+    Times are those of another memory where `as_memory` says so.
+    """
     rng = np.random.default_rng(int(memory) + len(architecture))
     found = {}
     for count in workers:
-        values = law(count, memory, architecture == "arm64")
+        values = law(count, as_memory or memory, architecture == "arm64")
         columns: dict[str, list[list[Any]]] = {}
         for _ in range(repetitions):
             rows = repetition(count, values, rng, scatter)
@@ -144,11 +156,7 @@ def test_a_memory_that_was_not_profiled() -> None:
 
 def test_times_that_do_not_follow_the_quota_are_fitted_without_it() -> None:
     # On a machine of one's own, memory changes nothing.
-    same = [profile(m, workers=WORKERS) for m in (512, 1024, 2048)]
-    for one in same[1:]:
-        for key in list(one):
-            one[key] = same[0][Configuration(1, 512, key.workers)]
-    model = PerformanceModel(same)
+    model = PerformanceModel([profile(m, as_memory=512) for m in (512, 1024, 2048)])
     assert "as they are" in model.structure
     assert model.predict(8, 1536).time.value == pytest.approx(true_time(8, 512), rel=0.05)
 
@@ -176,20 +184,24 @@ def test_bands_hold_what_was_left_out() -> None:
 # --- what is not usable -------------------------------------------------------
 
 
-def test_one_wild_repetition_moves_nothing() -> None:
+def test_one_wild_repetition_counts_and_is_named() -> None:
     data = profile()
-    before = PerformanceModel(data).predict(8, 1024)
+    before = recommend(data, minimise="cost", workers=8)[0]
     wild = copy.deepcopy(data)
     columns = wild[Configuration(1, 1024, 8)]
     for name in ("compute", "worker_time_execution", "cpu_time", "cold_start"):
         columns[name][2] = [10 * value for value in columns[name][2]]
     model = PerformanceModel(wild)
-    after = model.predict(8, 1024)
-    assert after.time.value == pytest.approx(before.time.value, rel=0.02)
-    assert after.energy is not None
-    assert before.energy is not None
-    assert after.energy.value == pytest.approx(before.energy.value, rel=0.02)
-    assert any("far from the median" in warning for warning in model.warnings)
+    after = recommend(model, minimise="cost", workers=8)[0]
+    # It was billed, so it is in the mean: five runs as before and one ten times as long.
+    assert after.runs == before.runs == 6
+    assert after.cost is not None and before.cost is not None
+    assert after.cost.value == pytest.approx(15 / 6 * before.cost.value, rel=0.03)
+    assert after.cost.high > 3 * before.cost.high
+    (note,) = (one for one in model.warnings if "far from the median" in one)
+    assert "profile 1 (1, 1024, 8) repetition 2" in note
+    # A prediction beside it rests on the others: its own mean is unsure.
+    assert model.predict(7, 1024).time.value == pytest.approx(true_time(7, 1024), rel=0.15)
 
 
 @pytest.mark.slow
@@ -206,7 +218,10 @@ def test_what_is_missing_is_left_out_and_never_zero(bad: object, column: str) ->
     assert after.cpu_seconds is not None
     assert before.cpu_seconds is not None
     assert after.cpu_seconds.value == pytest.approx(before.cpu_seconds.value, rel=0.02)
-    assert any("2 times" in warning for warning in model.warnings), model.warnings
+    note = "without CPU seconds" if column == "cpu_time" else f"not usable, {column}"
+    assert any(
+        note in warning and "(1, 1024, 8) repetitions 0, 3" in warning for warning in model.warnings
+    ), model.warnings
 
 
 @pytest.mark.parametrize("column", ["compute", "worker_time_execution", "cpu_time"])
@@ -217,7 +232,7 @@ def test_a_zero_where_none_can_be_is_missing(column: str) -> None:
     model = PerformanceModel(data)
     after = model.predict(8, 1024)
     assert after.worker_time.value == pytest.approx(before.worker_time.value, rel=0.02)
-    assert any("1 time" in warning for warning in model.warnings)
+    assert any("(1, 1024, 8) repetition 0" in warning for warning in model.warnings)
 
 
 def test_a_stage_that_reads_nothing() -> None:
@@ -278,7 +293,7 @@ def test_few_configurations(count: int) -> None:
     one = model.predict(2, 1024)
     assert one.profiled
     assert one.time.low < true_time(2, 1024) < one.time.high
-    assert any("bands are guesses" in warning for warning in model.warnings)
+    assert any("bands of predictions are guesses" in warning for warning in model.warnings)
     assert model.predict(64, 1024, extrapolate=True).time.high > one.time.high / 100
     with pytest.raises(ValueError, match="at least 4"):
         model.check()
@@ -295,7 +310,7 @@ def test_nothing_to_learn_from() -> None:
         PerformanceModel([])
     broken = profile(workers=(4,))
     broken[Configuration(1, 1024, 4)]["compute"] = [[None] * 4]
-    with pytest.raises(MalformedValueError, match="usable compute times"):
+    with pytest.raises(MalformedValueError, match=r"not usable, no compute: \(1, 1024, 4\) rep"):
         PerformanceModel(broken)
     with pytest.raises(MalformedValueError, match="of 0 MB"):
         PerformanceModel({(1, 0, 4): profile(workers=(4,))[Configuration(1, 1024, 4)]})
@@ -374,7 +389,10 @@ def noisy(sigma: float, seed: int, **more: Any) -> dict[Configuration, dict[str,
             seconds = 2.0 * float(np.exp(sigma * rng.standard_normal()))
             joules = (2.0 + 0.02 * rng.standard_normal(count)).tolist()
             row = {"compute": [0.8 * seconds] * count, "worker_time_execution": [seconds] * count}
-            row |= {name: [0.05] * count for name in ("read", "write", "cold_start")}
+            row |= {
+                name: (0.05 * np.exp(0.3 * rng.standard_normal(count))).tolist()
+                for name in ("read", "write", "cold_start")
+            }
             row |= {"cpu_time": [1.0] * count, "energy": joules, "energy_marginal": joules}
             row |= {
                 "energy_quality": ["attributed"] * count,
@@ -405,7 +423,7 @@ def test_times_that_scatter_do_not_scatter_the_joules(sigma: float) -> None:
         # Between profiled ones, too.
         between = model.predict(5, 1024).energy_fit
         assert between is not None and between.value == pytest.approx(10.0, rel=0.05)
-        ranked = [one.workers for one in recommend(data) if one.workers in real]
+        ranked = [one.workers for one in recommend(data)]
         assert ranked == sorted(real)
         held_out = [one for one in model.check() if one.quantity == "energy"]
         assert np.median([abs(one.error) for one in held_out]) < 0.05
@@ -432,7 +450,10 @@ def test_no_joules_are_not_zero_joules() -> None:
     assert one.energy.value == pytest.approx(1000 + 80, rel=0.03)
     text = " ".join(model.warnings)
     assert "configurations without joules: 1" in text
-    assert "without joules" in text
+    assert "without joules of all workers: (1, 1024, 8) repetitions 0, 1, 2, 3" in text
+    # What has none of its own is no candidate, unless it may be predicted.
+    assert 4 not in {one.workers for one in recommend(data)}
+    assert 4 in {one.workers for one in recommend(data, predict=True)}
 
 
 @pytest.mark.slow
@@ -575,17 +596,19 @@ def value(one: Prediction, objective: str) -> float:
 
 @pytest.mark.parametrize("objective", ["energy", "cost", "edp", "time"])
 def test_the_best_comes_first(model: PerformanceModel, objective: str) -> None:
-    found = recommend(model, minimise=objective)
+    found = recommend(model, minimise=objective, predict=True)
     values = [value(one, objective) for one in found]
     assert values == sorted(values)
     assert len(found) == found.candidates == 6 * 23
+    assert len(recommend(model, minimise=objective)) == 6 * len(WORKERS)
     assert found.best is found[0]
     assert found.reason is None
     assert found.closest is None
 
 
 def test_the_best_is_truly_the_best(model: PerformanceModel) -> None:
-    best = recommend(model, minimise="cost", latency=40, architecture="arm64").best
+    found = recommend(model, minimise="cost", latency=40, architecture="arm64", predict=True)
+    best = found.best
     assert best is not None
 
     def dollars(workers: int, memory: float) -> float:
@@ -598,9 +621,10 @@ def test_the_best_is_truly_the_best(model: PerformanceModel) -> None:
 
 
 def test_bounds_are_kept(model: PerformanceModel) -> None:
-    found = recommend(model, latency=30, cost=0.004, energy=400)
+    found = recommend(model, latency=30, cost=0.004, energy=400, predict=True)
     assert 0 < len(found) < found.candidates
     for one in found:
+        assert one.kept is not None and one.kept >= 0.95
         assert one.time.value <= 30
         assert one.cost.value <= 0.004
         assert value(one, "energy") <= 400
@@ -644,17 +668,20 @@ def test_where_each_bound_can_be_kept_but_not_both(model: PerformanceModel) -> N
 
 
 def test_candidates(model: PerformanceModel) -> None:
-    found = recommend(model, workers=[4, 5, 200], memory=[1024, 1500], architecture="arm64")
+    space: dict[str, Any] = {"workers": [4, 5, 200], "memory": [1024, 1500]}
+    assert [one.workers for one in recommend(model, **space, architecture="arm64")] == [4]
+    found = recommend(model, **space, architecture="arm64", predict=True)
     assert {(p.workers, p.memory_mb) for p in found} == {
         (4, 1024), (5, 1024), (4, 1500), (5, 1500),
     }  # fmt: skip
     assert {p.architecture for p in found} == {"arm64"}
     assert {(p.workers, p.memory_mb) for p in found if p.profiled} == {(4, 1024)}
     assert len(recommend(model, workers=4, memory=512)) == 2
-    with pytest.raises(ValueError, match="no candidate lies between"):
-        recommend(model, workers=200)
-    with pytest.raises(ValueError, match="no candidate lies between"):
-        recommend(model, memory=4096)
+    for nowhere in ({"workers": 200}, {"memory": 4096}):
+        with pytest.raises(ValueError, match="no candidate was profiled"):
+            recommend(model, **nowhere)  # type: ignore[arg-type]
+        with pytest.raises(ValueError, match="no candidate lies between"):
+            recommend(model, **nowhere, predict=True)  # type: ignore[arg-type]
 
 
 def test_beyond_what_was_profiled(model: PerformanceModel) -> None:
@@ -722,7 +749,8 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     folder = tmp_path_factory.mktemp("profiles")
     paths = []
     for memory, architecture in itertools.product((512, 1024), ("x86_64", "arm64")):
-        path = folder / f"{architecture}_{memory}.json"
+        path = folder / f"job_{memory}Mb_{architecture}" / "stage.json"
+        path.parent.mkdir()
         write_profile(path, profile(memory, architecture))
         paths.append(str(path))
     return paths
@@ -735,7 +763,7 @@ def test_the_table(files: list[str], capsys: pytest.CaptureFixture[str]) -> None
     lines = out.splitlines()
     assert lines[0].split() == ["workers", "MB", "architecture", "s", "CPU", "s", "J", "USD", "J·s"]
     assert len([line for line in lines[1:5] if "±" in line]) == 3
-    assert "joules are modelled" in out
+    assert "joules are modelled" in out and "recommended: " in out
     assert "held out" in out
     assert "configuration  time" in out
     assert "memory         cost" in out
@@ -754,7 +782,7 @@ def test_elsewhere_than_on_lambda_there_are_no_dollars(
     assert re.search(rf"^ *1 +{memory} +x86_64", out, re.MULTILINE)
     # A band of which the sides differ is not printed as if they did not.
     assert re.search(r"\d \(\d[\d.]*\.\.\d", out)
-    assert all(int(percent) < 20 for percent in re.findall(r"± (\d+) %", out))
+    assert all(int(percent) <= 30 for percent in re.findall(r"± (\d+) %", out))
     model = PerformanceModel(file)
     assert not model.on_lambda and model.predict(2, memory).cost is None
     assert "cost" not in model.estimates(2, memory, "x86_64")
@@ -789,7 +817,8 @@ def test_the_sidecar_says_where_it_ran(tmp_path: Path) -> None:
 
 def test_json(files: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["profile", "recommend", *files, "--workers", "2-8", "--memory", "512,1024"]
-    assert main([*arguments, "--architecture", "arm64", "--json", "--check"]) == 0
+    arguments += ["--architecture", "arm64", "--json", "--check", "--predict"]
+    assert main(arguments) == 0
     report = json.loads(capsys.readouterr().out)
     assert report["feasible"]
     assert report["best"] == report["ranked"][0]
@@ -816,7 +845,7 @@ def test_the_architecture_is_that_of_the_profile(
     assert main(["profile", "recommend", files[1], "--json", "--architecture", "x86_64"]) == 0
     report = json.loads(capsys.readouterr().out)
     assert report["best"]["architecture"] == "x86_64"
-    assert any("taken for x86_64" in warning for warning in report["warnings"])
+    assert any("taken for x86_64" in warning["text"] for warning in report["warnings"])
 
 
 def test_no_configuration_is_no_error(files: list[str], capsys: pytest.CaptureFixture[str]) -> None:
@@ -962,7 +991,7 @@ def best_pair(model: PerformanceModel, objective: str, bound: float) -> float:
     """The least of two equal stages in a row, by trying all."""
     ones = [
         (one.time.value, value(one, objective), true_time(one.workers, one.memory_mb))
-        for one in recommend(model, minimise=objective, workers=WORKERS)
+        for one in recommend(model, minimise=objective, workers=WORKERS, predict=True)
     ]
     return min(
         a[1] + b[1]
@@ -1208,7 +1237,9 @@ def test_figures_are_those_of_the_files(name: str) -> None:
         assert one.architecture == architecture
         assert one.figures["time"].mean == pytest.approx(actual.time)
         assert one.figures["cpu_seconds"].mean == pytest.approx(actual.cpu_seconds)
-        assert one.figures["energy_modelled"].mean == pytest.approx(actual.energy)
+        # Read off a curve of which 129 points are computed.
+        assert one.figures["energy_modelled"].mean == pytest.approx(actual.energy, rel=3e-5)
+        assert one.figures["cost"].mean == pytest.approx(actual.cost)
         assert one.quality is None  # no joule was measured
 
 

@@ -8,26 +8,37 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 
 import numpy as np
 
 from lithowatt._support.architectures import normalise_architecture
-from lithowatt.analysis._fit import Fit, points_of
-from lithowatt.analysis._held_out import FEW, Widths, choose_structure, leave_one_out, targets
+from lithowatt.analysis._fit import Fit, Structure, points_of, with_own_joules
+from lithowatt.analysis._held_out import (
+    FEW,
+    LeftOut,
+    Widths,
+    choose_structure,
+    leave_one_out,
+    targets,
+)
+from lithowatt.analysis._means import band_of, scatter_of, values_of
 from lithowatt.analysis._observe import (
     PHASES,
     Observation,
+    Observed,
     Profile,
     observe,
     platform_of,
 )
 from lithowatt.analysis._prediction import Band, HeldOut, Prediction
+from lithowatt.analysis.basis import Basis
 from lithowatt.analysis.platforms import AwsLambda, Platform, Price, Worker
 from lithowatt.analysis.platforms._platform import DEFAULT_REGION
 from lithowatt.errors import MalformedValueError
 from lithowatt.estimate import QUALITIES, number
 from lithowatt.profiles._given import MOST_MEMORY_MB
-from lithowatt.profiles._measured import Measured, measured_joules
+from lithowatt.profiles._runs import Profiles
 
 
 class PerformanceModel:
@@ -51,6 +62,8 @@ class PerformanceModel:
             has neither price nor power.
         energy_quality: ``measured``, ``attributed``, ``modelled``, the worst of the
             architectures' `quality`, or ``None``: no joules and no CPU seconds.
+        own_joules: Architectures whose profiles hold joules, and the worst quality of these.
+        observed: What `observe` made of the profiles; ``None`` of a model of observations.
 
     Raises:
         UnreadableFileError, MalformedValueError: From reading the profiles.
@@ -71,16 +84,37 @@ class PerformanceModel:
         True
     """
 
+    warnings: list[str]
+
     def __init__(
         self,
-        profiles: Profile | Iterable[Profile],
+        profiles: Profile | Iterable[Profile] | Profiles,
         architecture: str | None = None,
         region: str = DEFAULT_REGION,
         platform: Platform | str | None = None,
         price: Price | None = None,
+        *,
+        group: str | None = None,
+        basis: Basis | None = None,
     ) -> None:
-        observed = observe(profiles, architecture, region, platform, price)
-        self.warnings = observed.warnings
+        self._learn(
+            observe(profiles, architecture, region, platform, price, group=group, basis=basis),
+            region,
+            price,
+        )
+
+    @classmethod
+    def of_observed(
+        cls, observed: Observed, region: str = DEFAULT_REGION, price: Price | None = None
+    ) -> PerformanceModel:
+        """A model of what `observe` made of profiles."""
+        self = cls.__new__(cls)
+        self._learn(observed, region, price)
+        return self
+
+    def _learn(self, observed: Observed, region: str, price: Price | None) -> None:
+        self.observed: Observed | None = observed
+        self.warnings = list(observed.warnings)
         self._prepare(observed.observations)
         if self.platform.most_vcpus is None:
             given = price or getattr(self.platform, "price", None)
@@ -100,6 +134,7 @@ class PerformanceModel:
     def of(cls, observations: Sequence[Observation]) -> PerformanceModel:
         """A model of observations that were made already."""
         self = cls.__new__(cls)
+        self.observed = None
         self.warnings = []
         self._prepare(list(observations))
         return self
@@ -113,30 +148,64 @@ class PerformanceModel:
             raise MalformedValueError("no configuration has worker times; nothing to learn from")
         self.platform = platform_of(self.observations)
         self._places = {o.place for o in self.observations}
-        self._measured = measured_joules(self.observations)
-        self._structure = choose_structure(self.observations)
-        self._fit = Fit(self.observations, self._structure)
-        self._left_out = leave_one_out(self.observations, self._structure)
-        self._widths = Widths(self._left_out, self._fit.own_joules)
+        self.own_joules = with_own_joules(self.observations)
         qualities = [self.quality(architecture) for architecture in self.architectures]
         known = [quality for quality in qualities if quality is not None]
         self.energy_quality = max(known, key=QUALITIES.index) if known else None
         missing = sum(
-            o.quality is None for o in self.observations if o.architecture in self._fit.own_joules
+            o.quality is None for o in self.observations if o.architecture in self.own_joules
         )
         if missing:
             self.warnings.append(
-                f"configurations without joules: {missing}; their energy rests on the others'"
+                f"configurations without joules: {missing}; predicted ones rest on the others'"
             )
         self._tell_limits()
         if len(self._places) < FEW:
             self.warnings.append(
-                f"only {len(self._places)} profiled configuration(s): bands are guesses"
+                f"only {len(self._places)} profiled configuration(s): bands of predictions are "
+                "guesses"
             )
+
+    # What only predictions need is made when there is one.
+
+    @cached_property
+    def _structure(self) -> Structure:
+        return choose_structure(self.observations)
+
+    @cached_property
+    def _fit(self) -> Fit:
+        return Fit(self.observations, self._structure)
+
+    @cached_property
+    def _left_out(self) -> list[LeftOut]:
+        return leave_one_out(self.observations, self._structure)
+
+    @cached_property
+    def _widths(self) -> Widths:
+        return Widths(self._left_out, self.own_joules)
+
+    @cached_property
+    def _measured(self) -> dict[tuple[float, float, str], Band]:
+        """What the profiles measured in joules, by workers, memory and architecture."""
+        scatter = scatter_of(self.observations, "energy")
+        return {
+            one.place: band_of(values_of(one, "energy"), scatter)
+            for one in self.observations
+            if one.quality is not None
+        }
+
+    @cached_property
+    def _modelled(self) -> set[str]:
+        """Architectures whose joules the power model can tell from CPU seconds."""
+        return {
+            one.architecture
+            for one in self.observations
+            if "cpu_seconds" in one.figures and self.platform.no_watts(one.worker) is None
+        }
 
     def _tell_limits(self) -> None:
         """Tells where modelled joules rest on CPUs that nobody recorded."""
-        modelled = self._fit.modelled - self._fit.own_joules.keys()
+        modelled = self._modelled - self.own_joules.keys()
         shares = (
             self.platform.share(one.worker)
             for one in self.observations
@@ -158,8 +227,8 @@ class PerformanceModel:
 
     def quality(self, architecture: str) -> str | None:
         """What the joules of an architecture are; ``None``: there are none to be had."""
-        found = self._fit.own_joules.get(architecture)
-        if found is None and architecture in self._fit.modelled:
+        found = self.own_joules.get(architecture)
+        if found is None and architecture in self._modelled:
             return "modelled"
         return found
 
@@ -350,7 +419,7 @@ class PerformanceModel:
         inside: bool,
         values: Mapping[str, float],
         widths: Mapping[str, float],
-        measured: Measured | None = None,
+        measured: Band | None = None,
     ) -> Prediction:
         def band(value: float, width: float) -> Band:
             # Beyond the profiled range nothing was held out to calibrate with.
@@ -362,12 +431,10 @@ class PerformanceModel:
         energy = fit = edp = None
         if "energy" in values and math.isfinite(values["energy"]):
             low, high = (values[name] / values["energy"] for name in ("energy_low", "energy_high"))
-            joules, width = values["energy"], widths["energy"]
-            if measured is not None:
-                joules, width = measured.value, min(measured.width, width)
-            fit = band(joules, width)
+            fit = measured or band(values["energy"], widths["energy"])
+            joules = fit.value
             # Independent errors: logarithms add in quadrature.
-            down = math.hypot(math.log(joules / fit.low), math.log(low))
+            down = math.hypot(math.log(joules / max(fit.low, 1e-9 * joules)), math.log(low))
             up = math.hypot(math.log(fit.high / joules), math.log(high))
             energy = Band(joules, joules * math.exp(-down), joules * math.exp(up))
             edp = band(joules * values["time"], widths["edp"])
@@ -393,7 +460,7 @@ class PerformanceModel:
             profiled=(workers, memory, architecture) in self._places,
             inside=inside,
             vcpus=self.platform.vcpus(given),
-            cost_reason=None if dollars is not None else self._no_cost(given),
+            cost_reason=None if dollars is not None else self.no_cost(given),
             memory_given_mb=given.memory_mb if memory == 0 < given.memory_mb else None,
             energy_reason=None if energy is not None else self._no_energy(architecture),
         )
@@ -453,10 +520,7 @@ class PerformanceModel:
         return found
 
     def _compared(self, observation: Observation, prediction: Prediction) -> list[HeldOut]:
-        actual = targets(observation, self._fit.own_joules)
-        cost = self.actual_cost(observation)
-        if cost is not None:
-            actual["cost"] = cost
+        actual = targets(observation, self.own_joules)
         predicted = {
             "time": prediction.time,
             "cpu_seconds": prediction.cpu_seconds,
@@ -470,9 +534,9 @@ class PerformanceModel:
         ]
 
     def actual_cost(self, observation: Observation) -> float | None:
-        """Dollars of a profiled configuration, from its mean worker time; `no_price` without."""
-        seconds = observation.figures["worker_time"].mean
-        return self._cost(observation.worker, seconds, observation.workers)
+        """Dollars of a profiled configuration, mean over its runs; `no_price` without."""
+        figure = observation.figures.get("cost")
+        return None if figure is None else figure.mean
 
     def _cost(
         self, worker: Worker, seconds: float, workers: float, rounded: bool = True
@@ -483,7 +547,7 @@ class PerformanceModel:
         cost = number(self.platform.cost(worker, seconds, workers, rounded=rounded))
         return cost if cost is not None and cost >= 0 else None
 
-    def _no_cost(self, worker: Worker) -> str:
+    def no_cost(self, worker: Worker) -> str:
         """Why `_cost` has no dollars of such a worker."""
         said = self.platform.no_price(worker)
         return said or f"{self.platform.name} has no cost that is a number of USD, 0 or more"

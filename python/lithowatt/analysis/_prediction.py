@@ -24,7 +24,7 @@ class Prediction:
         memory_mb: Memory per worker, MB; 0 where none was asked for.
         architecture: ``x86_64`` or ``arm64``.
         time: Latency of the stage, s: the slowest worker's cold start, read, compute and write;
-            the mean over runs.
+            the mean over all runs, also those in which a worker waited for its start.
         cpu_seconds: CPU time of all workers, s; ``None`` where the profiles have none.
         energy: Joules of all workers. Its band holds all that is not known, the power model's
             error included.
@@ -43,6 +43,15 @@ class Prediction:
         energy_reason: Why there is no energy; ``None`` with it.
         memory_given_mb: Memory that a worker has where none was asked for, MB; ``None`` where some
             was, or where the profiles do not tell.
+        runs: Repetitions that these are the means of, each band their t interval; ``None`` where
+            the figures are those of a model.
+        requested: Numbers of workers that were asked for where these ran.
+        time_without_queue: As ``time``, of the runs in which no worker waited for its start.
+        runs_without_queue: How many these are.
+        kept: Probability that the means keep the bounds that were asked for, of the one that is
+            kept least surely; ``None`` without bounds.
+        best: Probability that it is the best by the mean of what was minimised.
+        tied: Whether nothing tells it from the best.
     """
 
     workers: int
@@ -63,6 +72,13 @@ class Prediction:
     cost_reason: str | None = None
     energy_reason: str | None = None
     memory_given_mb: float | None = None
+    runs: int | None = None
+    requested: tuple[int, ...] = ()
+    time_without_queue: Band | None = None
+    runs_without_queue: int | None = None
+    kept: float | None = None
+    best: float | None = None
+    tied: bool = False
 
 
 class HeldOut(NamedTuple):

@@ -11,7 +11,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from lithowatt.analysis._observe import Floats
+from lithowatt.analysis._matrices import applied, inverse, product
+from lithowatt.profiles._runs import Floats
 
 # Prior standard deviations of the coefficients of a log-log surface: what is plausible for any
 # program. Slopes: ideal scaling is -1 for times and 0 for totals; a bend, a difference between
@@ -101,20 +102,24 @@ class Surface:
         self.capacity = capacity
         self.prior = prior
         self.smooth = smooth
-        logs = np.log(np.maximum(values, 1e-9))
-        self.level = float(logs.mean()) if prior is WIDE else 0.0
+        self.errors = errors
+        self.logs = np.log(np.maximum(values, 1e-9))
+        self.level = float(self.logs.mean()) if prior is WIDE else 0.0
         covariance = self._kernel(points, points)
         covariance[np.diag_indices(len(points))] += _DAY**2 + errors**2
-        self.inverse = np.linalg.inv(covariance)
-        self.weights = self.inverse @ (logs - self.level)
+        self.inverse = inverse(covariance)
+        self.weights = applied(self.inverse, self.logs - self.level)
+
+    def _features(self, points: Floats) -> Floats:
+        """Each feature times its prior standard deviation, a column a feature."""
+        found = self.axes.features(points, self.capacity)
+        return np.stack([sd * found[name] for name, sd in self.prior.items()], axis=1)
 
     def _kernel(self, a: Floats, b: Floats) -> Floats:
-        one, other = self.axes.features(a, self.capacity), self.axes.features(b, self.capacity)
-        kernel: Floats = np.zeros((len(a), len(b)))
-        for name, sd in self.prior.items():
-            kernel += sd**2 * np.outer(one[name], other[name])
-        distance = (np.subtract.outer(one["workers"], other["workers"]) / _REACH_WORKERS) ** 2
-        distance += (np.subtract.outer(one["memory"], other["memory"]) / _REACH_MEMORY) ** 2
+        kernel = product(self._features(a), self._features(b).T)
+        logs_a, logs_b = np.log(a[:, :2]), np.log(b[:, :2])
+        distance = (np.subtract.outer(logs_a[:, 0], logs_b[:, 0]) / _REACH_WORKERS) ** 2
+        distance += (np.subtract.outer(logs_a[:, 1], logs_b[:, 1]) / _REACH_MEMORY) ** 2
         alike = np.where(np.equal.outer(a[:, 2], b[:, 2]), 1.0, _ARCHITECTURES)
         kernel += self.smooth**2 * alike * np.exp(-0.5 * distance)
         same = np.all(a[:, None, :] == b[None, :, :], axis=2)
@@ -123,7 +128,7 @@ class Surface:
 
     def log(self, points: Floats) -> Floats:
         """The logarithm of the quantity at these points."""
-        result: Floats = self.level + self._kernel(points, self.points) @ self.weights
+        result: Floats = self.level + applied(self._kernel(points, self.points), self.weights)
         return result
 
     def __call__(self, points: Floats) -> Floats:
@@ -133,7 +138,37 @@ class Surface:
     def sd(self, points: Floats) -> Floats:
         """Standard deviation of the logarithm at these points."""
         cross = self._kernel(points, self.points)
-        own = np.array([self._kernel(p[None], p[None])[0, 0] for p in points])
-        variance = own - np.einsum("ij,jk,ik->i", cross, self.inverse, cross)
+        own = (self._features(points) ** 2).sum(axis=1) + self.smooth**2 + _OWN**2
+        variance = own - np.einsum("ij,ij->i", product(cross, self.inverse), cross)
         result: Floats = np.sqrt(np.maximum(variance, 0.0) + _DAY**2)
+        return result
+
+    def without_each(self, targets: Floats | None = None) -> tuple[Floats, Floats]:
+        """What it says at each of its points without that point: the quantity and `sd`.
+
+        In closed form, from the inverse of the covariance (Rasmussen and Williams, Gaussian
+        Processes for Machine Learning, 5.4.2): nothing is refitted. Exact but for what all points
+        share: the level, and where the axes begin and end.
+
+        Args:
+            targets: Logarithms to be fitted to, where they change with the point that is left
+                out: a column for each of these.
+        """
+        variance = 1 / np.diag(self.inverse)
+        if targets is None:
+            logs = self.logs - self.weights * variance
+        else:
+            # What a column holds for the point that is left out cancels.
+            weights = np.einsum("ij,ji->i", self.inverse, targets - self.level)
+            logs = np.diag(targets) - weights * variance
+        # The variance is of a value that was observed; what it says of the quantity has no error.
+        spread: Floats = np.sqrt(np.maximum(variance - self.errors**2, _DAY**2))
+        return np.asarray(np.exp(logs)), spread
+
+    def all_without_each(self) -> Floats:
+        """What it says at all its points without one of them: a column for the one left out."""
+        kernel = self._kernel(self.points, self.points)
+        # Without a point its weight is 0, and those of the others make up for it.
+        less = product(kernel, self.inverse) * (self.weights / np.diag(self.inverse))
+        result: Floats = np.exp(self.log(self.points)[:, None] - less)
         return result

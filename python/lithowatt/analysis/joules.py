@@ -157,7 +157,8 @@ def _curve(platform: Platform, worker: Worker) -> tuple[Floats, Floats, Floats, 
     """Busy vCPUs, and the watts, low and high at so many."""
     share = platform.share(worker)
     most = share.vcpus if share is not None else 1.0
-    busy = np.linspace(0.0, most, _POINTS)
+    # A processor's curve is steepest and most bent where it is hardly busy: within 1e-4.
+    busy = most * np.linspace(0.0, 1.0, _POINTS) ** 2
     found = [platform.watts(worker, one) for one in busy.tolist()]
     value, low, high = (
         np.array([np.nan if one is None else one[at] for one in found]) for at in range(3)

@@ -22,7 +22,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from lithowatt.analysis._predict import PerformanceModel
     from lithowatt.analysis._prediction import Band, HeldOut, Prediction
-    from lithowatt.analysis._recommend import Recommendation, recommend
+    from lithowatt.analysis._recommend import NoRecommendation, Recommendation, recommend
     from lithowatt.profiles._append import append_repetition
     from lithowatt.profiles._file import (
         Configuration,
@@ -51,6 +51,7 @@ __all__ = [
     "HeldOut",
     "Label",
     "Metrics",
+    "NoRecommendation",
     "PerformanceModel",
     "Prediction",
     "ProfileData",
@@ -79,6 +80,7 @@ __getattr__ = attach(
         "HeldOut": "lithowatt.analysis._prediction",
         "Label": "_find",
         "Metrics": "_file",
+        "NoRecommendation": "lithowatt.analysis._recommend",
         "PerformanceModel": "lithowatt.analysis._predict",
         "Prediction": "lithowatt.analysis._prediction",
         "ProfileData": "_file",
