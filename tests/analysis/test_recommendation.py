@@ -302,6 +302,11 @@ def test_9_the_edge_the_tie_and_the_unlike_work(tmp_path: Path) -> None:
     for one in unlike["ranked"]:
         (same,) = (other for other in per["ranked"] if other["workers"] == one["workers"])
         assert same["cost_usd"]["value"] * one["workers"] == pytest.approx(one["cost_usd"]["value"])
+    # A bound is of a run, whatever is compared.
+    dollars = sorted(one["cost_usd"]["value"] for one in unlike["ranked"])
+    bound = {"cost": (dollars[0] + dollars[1]) / 2}
+    few = result(tmp_path / "weak", minimise="cost", per_worker=True, bounds=bound)
+    assert [one["workers"] for one in few["ranked"]] == [4]
 
 
 def test_10_what_ran_alike_is_one_configuration(tmp_path: Path) -> None:
@@ -565,6 +570,16 @@ def test_text_is_made_of_the_fields_alone(
     told["conditions"]["watts"]["break_even_watts"] = 7.77
     told["recommended"]["workers"] = 77
     assert "below 7.77 [" in text(told) and "recommended: 77 workers" in text(told)
+
+
+def test_the_fastest_is_told_once(tmp_path: Path) -> None:
+    found = result(write(tmp_path, replace(STEEP, workers=(1, 4, 8))), minimise="time")
+    assert found["conditions"]["bound"] is None
+    assert re.search(
+        r"recommended: 8 workers of 1024 MB, x86_64: [\d.]+ s  ", "  ".join(lines(found))
+    )
+    least = result(tmp_path, minimise="cost", workers=(1,))
+    assert "edge: 1 worker is the least that was profiled" in text(least)
 
 
 def test_a_seed_makes_it_again(tmp_path: Path) -> None:

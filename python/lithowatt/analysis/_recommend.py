@@ -205,8 +205,6 @@ def recommend(
             raise ValueError(f"no profile of {only}, only of {', '.join(wanted)}")
         wanted = [only]
     every = candidates(model, wanted, workers, memory, predict, extrapolate)
-    if per_worker:
-        every = [_per_worker(one) for one in every]
     left_out = [a for a in wanted if needs_energy and model.quality(a) is None]
     every = [one for one in every if one.place[2] not in left_out]
     if not every:
@@ -290,8 +288,13 @@ def _decided(
     warnings: Sequence[str],
 ) -> Recommendation:
     asked = {"time" if name == "latency" else name: bound for name, bound in bounds.items()}
-    every = sorted(every, key=lambda one: (value_of(one, minimise), *one.place))
+    # Bounds are of a run, whatever is compared.
     sure = {one.place: _kept(one, asked) for one in every}
+    missed = {one.place: (max(violation(one, asked), 0.0), -sure[one.place]) for one in every}
+    reason = _reason(every, missed, bounds, sure, confidence)
+    if per_worker:
+        every = [_per_worker(one) for one in every]
+    every = sorted(every, key=lambda one: (value_of(one, minimise), *one.place))
     ranked = [one for one in every if not asked or sure[one.place] >= confidence]
     tied: list[Candidate] = []
     if ranked:
@@ -315,18 +318,14 @@ def _decided(
         if chosen is not None
         else ()
     )
-    closest = reason = None
-    if not ranked:
-        missing = min(every, key=lambda one: _missed(one, asked, sure[one.place]))
-        closest = shown[missing.place]
-        reason = _reason(every, closest, bounds, sure, confidence)
+    closest = None if ranked else shown[min(missed, key=lambda place: (missed[place], place))]
     return Recommendation(
         minimise=minimise,
         bounds=bounds,
         ranked=tuple(shown[one.place] for one in ranked),
         candidates=len(every),
         closest=closest,
-        reason=reason,
+        reason=None if ranked else reason,
         warnings=(*warnings, *_warnings(ranked, minimise)),
         confidence=confidence,
         recommended=None if chosen is None or because else shown[chosen.place],
@@ -339,11 +338,6 @@ def _decided(
 def _kept(one: Candidate, asked: Mapping[str, float]) -> float:
     """Probability of the bound that is kept least surely."""
     return min((keeps(one, name, bound) for name, bound in asked.items()), default=1.0)
-
-
-def _missed(one: Candidate, asked: Mapping[str, float], sure: float) -> tuple[float, float]:
-    """How far bounds are missed by the means, then by how little they are kept surely."""
-    return max(violation(one, asked), 0.0), -sure
 
 
 def _chosen(tied: Sequence[Candidate], minimise: str) -> Candidate | None:
@@ -520,11 +514,12 @@ def _names(some: Sequence[Candidate]) -> str:
 
 def _reason(
     every: Sequence[Candidate],
-    closest: Prediction,
+    missed: Mapping[tuple[int, float, str], tuple[float, float]],
     bounds: Mapping[str, float],
     sure: Mapping[tuple[int, float, str], float],
     confidence: float,
 ) -> str:
+    """Why no candidate keeps the bounds, if none does."""
     words = {
         "latency": ("takes", "s or less", "fastest takes", "s"),
         "cost": ("costs", "USD or less", "cheapest costs", "USD"),
@@ -548,7 +543,7 @@ def _reason(
                 f"probability {likely:.2g}"
             )
     asked = " and ".join(f"{name} {bound:g}" for name, bound in bounds.items())
-    place = (closest.workers, closest.memory_mb, closest.architecture)
+    place = min(missed, key=lambda one: (missed[one], one))
     return (
         f"no configuration keeps {asked} at once"
         + (f" with probability {confidence:g} each" if sure[place] > 0.01 else "")

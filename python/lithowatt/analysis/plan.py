@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from lithowatt import _core
+from lithowatt._support.text import aligned, wrapped
 from lithowatt.analysis._envelope import SCHEMA, envelope
 from lithowatt.analysis.intervals import Sample, t_quantile
 from lithowatt.analysis.selection import NAMES, Selected, Selection, Settings
@@ -526,6 +527,9 @@ def quantity_named(name: str) -> str:
 
 # --- text ---------------------------------------------------------------------
 
+#: Columns of a terminal.
+_WIDTH = 80
+
 
 def lines(result: Mapping[str, Any], rounds: int = 3) -> list[str]:
     """A plan for a person, from the fields of its JSON alone.
@@ -534,8 +538,6 @@ def lines(result: Mapping[str, Any], rounds: int = 3) -> list[str]:
         result: What `plan` gives.
         rounds: How many rounds of the first session are shown.
     """
-    from lithowatt._support.text import aligned
-
     wanted, totals = result["settings"], result["totals"]
     rows = [("workload", "architecture", "configuration", "have", "CV", "needed", "runs", "then")]
     for one in result["configurations"]:
@@ -564,8 +566,8 @@ def lines(result: Mapping[str, Any], rounds: int = 3) -> list[str]:
     found.append("")
     if result["pair"] is not None:
         pair = result["pair"]
-        found.append(f"A/A pair: {pair['key']}, twice in each round; expect {pair['expect']}")
-    found.append(f"start: {result['start']['policy']}: {result['start']['text']}")
+        found += _lines(f"A/A pair: {pair['key']}, twice in each round; expect {pair['expect']}")
+    found += _lines(f"start {result['start']['policy']}: {result['start']['text']}")
     text = f"in all: {totals['runs']} runs, {totals['recorded']} of them recorded"
     if totals["run_seconds"] is not None:
         text += f", {_duration(totals['run_seconds'])} one after the other"
@@ -588,9 +590,15 @@ def lines(result: Mapping[str, Any], rounds: int = 3) -> list[str]:
         listed = "; ".join(names[:12]) + (
             f"; and {len(names) - 12} more" if len(names) > 12 else ""
         )
-        found.append(f"session {session}, {what}: {listed}")
-    found += [f"note: {one['text']}" for one in result["warnings"]]
+        found += _lines(f"session {session}, {what}: {listed}")
+    for one in result["warnings"]:
+        found += _lines(f"note: {one['text']}")
     return found
+
+
+def _lines(text: str) -> list[str]:
+    first, *rest = wrapped(text, _WIDTH, "  ")
+    return [first.strip(), *rest]
 
 
 def _duration(seconds: float) -> str:

@@ -445,17 +445,16 @@ def _advice(found: Mapping[str, Any]) -> Iterator[str]:
             yield f"no recommendation: {one['reason']}{_to_know(one)}"
     else:
         chosen = found["recommended"]
-        yield (
-            f"recommended: {_named(chosen)}: {chosen['time_s']['value']:.3g} s, "
-            f"{chosen[name]['value']:.3g} {unit}{per}"
-        )
+        takes = f"{chosen['time_s']['value']:.3g} s"
+        if name != "time_s":
+            takes += f", {chosen[name]['value']:.3g} {unit}{per}"
+        yield f"recommended: {_named(chosen)}: {takes}"
     tied, best = found["tied"], found["best"]
     if len(tied) > 1:
         chance = best["best_probability"]
         yield (
-            f"  tie: nothing tells {_group(tied)} apart; {best['workers']} workers of "
-            f"{best['memory_mb']:g} MB have the least mean, and are best with probability "
-            f"{_probability(chance)}"
+            f"  tie: nothing tells {_group(tied)} apart; the least mean has {_named(best)}, "
+            f"which is best with probability {_probability(chance)}"
         )
     yield from (f"  {line}" for line in _conditions(found, least))
 
@@ -496,7 +495,9 @@ def _conditions(found: Mapping[str, Any], least: str) -> Iterator[str]:
         yield f"architectures: no break-even of {what}: {'; '.join(dict.fromkeys(reasons))}"
     yield from _hardware_lines(known["hardware"])
     for one in known["edge"]:
-        what = "workers" if one["factor"] == "workers" else "MB"
+        what = "MB"
+        if one["factor"] == "workers":
+            what = "worker" if one["value"] == 1 else "workers"
         yield (
             f"edge: {one['value']:g} {what} is the {one['is']} that was profiled ({_named(one)})"
         )
@@ -608,4 +609,5 @@ def _checks(checks: Mapping[str, Any]) -> Iterator[str]:
                     f"{covered} of {len(some)}",
                 )
             )
-    yield from aligned(rows, right=range(2, 6))
+    if len(rows) > 1:
+        yield from aligned(rows, right=range(2, 6))
