@@ -68,5 +68,21 @@ def plain(value: Any) -> Any:
 
 
 def as_text(result: Mapping[str, Any]) -> str:
-    """The JSON text of a result; numbers in full precision."""
-    return json.dumps(plain(result), indent=1, allow_nan=False, ensure_ascii=False)
+    """The JSON text of a result, one row of a list a line; numbers in full precision."""
+    members = ",\n".join(f" {_text(str(key))}: {_member(value)}" for key, value in result.items())
+    return f"{{\n{members}\n}}"
+
+
+def _member(value: Any) -> str:
+    if not isinstance(value, (list, tuple)) or not any(isinstance(one, Mapping) for one in value):
+        return _text(value)
+    rows = ",\n".join(f"  {_text(one)}" for one in value)
+    return f"[\n{rows}\n ]"
+
+
+def _text(value: Any) -> str:
+    # Without an indent json encodes in C. Most values are plain already.
+    try:
+        return json.dumps(value, allow_nan=False, ensure_ascii=False)
+    except (TypeError, ValueError):
+        return json.dumps(plain(value), allow_nan=False, ensure_ascii=False)

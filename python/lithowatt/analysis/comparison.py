@@ -70,6 +70,7 @@ class Cell(NamedTuple):
     row: dict[str, Any]
 
 
+@np.errstate(all="ignore")  # what is not finite is told as null
 def compare(
     profiles: Profiles,
     by: str = "architecture",

@@ -61,7 +61,8 @@ class Sample(NamedTuple):
         """Squared relative standard error of the mean: sd² / (n · mean²)."""
         if self.n == 0 or self.mean == 0:
             return math.nan
-        return self.sd * self.sd / (self.n * self.mean * self.mean)
+        relative = self.sd / self.mean  # first: a square of a very small mean is 0
+        return relative * relative / self.n
 
     @property
     def variance_of_mean(self) -> float:

@@ -73,7 +73,10 @@ def worker_of(runs: ConfigurationRuns, architecture: str) -> Worker:
         counts = np.bincount(column.codes[column.codes >= 0], minlength=len(column.labels))
         name = column.labels[int(counts.argmax())] or None
     cpus = runs.numbers("cpu_cores_logical")
-    values, times = np.unique(cpus[(cpus > 0) & (cpus <= MOST_CPUS)], return_counts=True)
+    cpus = cpus[(cpus > 0) & (cpus <= MOST_CPUS)]
+    if len(cpus) and (cpus == cpus[0]).all():
+        cpus = cpus[:1]  # as nearly always: no need to count
+    values, times = np.unique(cpus, return_counts=True)
     memory = positive(runs.configuration.memory_mb) or (given and given.memory_mb) or 0.0
     return Worker(
         memory_mb=float(memory),

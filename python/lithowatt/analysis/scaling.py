@@ -35,6 +35,7 @@ QUANTITIES = ("compute_s", "time_s")
 PER_UNIT = ("time_s", "cpu_seconds_s", "cost_usd", "energy_j")
 
 
+@np.errstate(all="ignore")  # what is not finite is told as null
 def scaling(
     profiles: Profiles,
     settings: Settings | None = None,
@@ -161,13 +162,15 @@ def fit_law(workers: Floats, seconds: Floats, *, crosstalk: bool) -> Fit | None:
         crosstalk: Whether C is fitted, too: the Universal Scalability Law, else Amdahl's.
 
     Returns:
-        `None` with fewer points than parameters.
+        `None` with fewer points than parameters, and of seconds that no run takes.
     """
     terms = [np.ones_like(workers), 1 / workers, *([workers] if crosstalk else [])]
     if len(workers) < len(terms):
         return None
     # Columns of one size, so that none is lost beside another.
     scales = [float(np.linalg.norm(term / seconds)) for term in terms]
+    if not all(0 < scale < math.inf for scale in scales):
+        return None  # seconds beyond what squares of floats can hold
     system = np.stack(
         [term / seconds / scale for term, scale in zip(terms, scales, strict=True)], axis=1
     )
@@ -242,7 +245,7 @@ class _Series:
                 "t1_s": amdahl.alone,
                 "a_s": amdahl.a,
                 "b_s": amdahl.b,
-                "serial_fraction": amdahl.a / amdahl.alone,
+                "serial_fraction": _part(amdahl.a, amdahl),
                 "rms_relative_error": amdahl.rms,
             },
             "usl": None
@@ -252,8 +255,8 @@ class _Series:
                 "a_s": usl.a,
                 "b_s": usl.b,
                 "c_s": usl.c,
-                "sigma": (usl.a + usl.c) / usl.alone,
-                "kappa": usl.c / usl.alone,
+                "sigma": _part(usl.a + usl.c, usl),
+                "kappa": _part(usl.c, usl),
                 "rms_relative_error": usl.rms,
             },
             "fastest_workers": None if usl is None else fastest_workers(usl),
@@ -306,6 +309,11 @@ class _Series:
         if len(points) < 3:
             return f"{len(points)} numbers of workers are too few for the laws"
         return None
+
+
+def _part(seconds: float, fit: Fit) -> float | None:
+    """A part of the time with one worker."""
+    return seconds / fit.alone if fit.alone else None
 
 
 def _series(some: Iterable[Selected]) -> list[_Series]:

@@ -158,8 +158,10 @@ class Selected:
                 found = self.joules.values
             else:
                 found = QUANTITIES[name](self.runs)
-            # A repetition without workers has none, though sums over nothing are 0.
-            self._values[name] = np.where(self.runs.widths > 0, found, np.nan)
+            if not self.runs.widths.all():
+                # A repetition without workers has none, though sums over nothing are 0.
+                found = np.where(self.runs.widths > 0, found, np.nan)
+            self._values[name] = found
         return self._values[name]
 
     def sample(self, name: str, among: Bools | None = None) -> Floats:

@@ -127,7 +127,7 @@ def hedges_g(a: Sample, b: Sample) -> float:
     df = a.n + b.n - 2
     if min(a.n, b.n) < 2:
         return math.nan
-    pooled = math.sqrt(((a.n - 1) * a.sd**2 + (b.n - 1) * b.sd**2) / df)
+    pooled = math.sqrt(((a.n - 1) * (a.sd * a.sd) + (b.n - 1) * (b.sd * b.sd)) / df)
     if pooled == 0:
         return math.nan
     correction = math.exp(_core.log_gamma(df / 2) - _core.log_gamma((df - 1) / 2))

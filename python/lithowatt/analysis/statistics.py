@@ -18,6 +18,7 @@ from lithowatt.profiles._runs import Bools, Floats, ProfileFile, Profiles
 from lithowatt.profiles._values import finite
 
 
+@np.errstate(all="ignore")  # what is not finite is told as null
 def stats(
     profiles: Profiles, settings: Settings | None = None, *, bootstrap: bool = True
 ) -> dict[str, Any]:
@@ -146,16 +147,18 @@ def _described(
     groups: Sequence[Sequence[_Part]], settings: Settings, bootstrap: bool
 ) -> list[dict[str, Any]]:
     """The metrics of each group of repetitions."""
-    samples = [
-        np.sort(np.concatenate([part.selected.sample(name, part.among) for part in group]))
-        for group in groups
-        for name in NAMES
-    ]
+    samples = [_sample(group, name) for group in groups for name in NAMES]
     described = iter(describe(samples, settings, bootstrap=bootstrap))
     found = [{name: next(described) for name in NAMES} for _ in groups]
     for group, metrics in zip(groups, found, strict=True):
         metrics["energy_j"].update(_energy(group))
     return found
+
+
+def _sample(group: Sequence[_Part], name: str) -> Floats:
+    """The values of a quantity in a group, ascending."""
+    some = [part.selected.sample(name, part.among) for part in group]
+    return some[0] if len(some) == 1 else np.sort(np.concatenate(some))
 
 
 def _energy(group: Sequence[_Part]) -> dict[str, Any]:

@@ -185,7 +185,13 @@ class ConfigurationRuns:
         """Of each repetition, whether all its workers are."""
         return np.asarray(self.sum_of((~rows).astype(np.float64)) == 0)
 
+    @cached_property
+    def _all_have_workers(self) -> bool:
+        return len(self.widths) > 0 and bool(self.widths.all())
+
     def _reduced(self, operation: np.ufunc, rows: Floats) -> Floats:
+        if self._all_have_workers:
+            return np.asarray(operation.reduceat(rows, self.starts[:-1]), dtype=np.float64)
         found = np.zeros(len(self.widths))
         some = self.widths > 0
         if some.any():

@@ -97,7 +97,7 @@ def run(
         The result; `None` where the arguments do not go together, which is then told.
     """
     # NumPy and the core are loaded for those who ask.
-    from lithowatt.analysis._envelope import as_text
+    from lithowatt.analysis._envelope import as_text, plain
     from lithowatt.analysis.selection import COLUMNS
     from lithowatt.errors import LithowattError
 
@@ -112,6 +112,7 @@ def run(
     if arguments.json:
         print(as_text(found))
     else:
+        found = plain(found)  # what is not finite is null
         lines = [*show(found), *_warnings(found), *_skipped(found)]
         print("\n".join(printable(line) for line in lines))
     return found

@@ -113,11 +113,12 @@ def _laws(row: Mapping[str, Any]) -> Iterator[str]:
         yield from wrapped(_usl(row, usl), WIDTH, "")
 
 
-def _amdahl(quantity: str, law: Mapping[str, float]) -> str:
+def _amdahl(quantity: str, law: Mapping[str, Any]) -> str:
     alone = format_number(float(f"{law['t1_s']:.3g}"))
-    serial = law["serial_fraction"] * 100
+    part = law["serial_fraction"]
+    serial = "" if part is None else f", {part * 100:.2g} % of it serial"
     return (
-        f"{quantity}: Amdahl: {alone} s with one worker, {serial:.2g} % of it serial "
+        f"{quantity}: Amdahl: {alone} s with one worker{serial} "
         f"(errors {law['rms_relative_error'] * 100:.1g} %)"
     )
 
