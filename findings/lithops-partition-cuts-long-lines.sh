@@ -41,5 +41,11 @@ if __name__ == "__main__":
     assert sum(map(sum, seen[3])) < path.stat().st_size - 4, "every byte of every line is in a chunk: mended"
     assert seen[3] == [[600_021, 200_007], [400_015], [600_021]], seen[3]
 PY
-timeout 300 python "$work/seen.py" "$work"
+# On a busy machine a wait of Lithops' client sometimes does not end; that is not the point here.
+for _ in 1 2 3; do
+    seen=0
+    timeout -k 10 150 python "$work/seen.py" "$work" || seen=$?
+    [ "$seen" = 124 ] || break
+done
+[ "$seen" = 0 ]
 echo "seen as stated"

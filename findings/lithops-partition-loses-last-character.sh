@@ -45,5 +45,11 @@ if __name__ == "__main__":
     assert last["", 1] == last["\n", 1] == last["\n", 3] == 139_999
     assert last["", 3] == 13_999, f"{last['', 3]}: mended"
 PY
-timeout 300 python "$work/seen.py" "$work"
+# On a busy machine a wait of Lithops' client sometimes does not end; that is not the point here.
+for _ in 1 2 3; do
+    seen=0
+    timeout -k 10 150 python "$work/seen.py" "$work" || seen=$?
+    [ "$seen" = 124 ] || break
+done
+[ "$seen" = 0 ]
 echo "seen as stated"

@@ -45,7 +45,7 @@ def outcome(executor, submit):
 
 if __name__ == "__main__":
     with lithops.FunctionExecutor(config=CONFIG, log_level="CRITICAL") as executor:
-        in_map = outcome(executor, lambda: executor.map_reduce(slow, [1, 2], sum, timeout=2))
+        in_map = outcome(executor, lambda: executor.map_reduce(slow, [1, 2], slow_sum, timeout=2))
     with lithops.FunctionExecutor(config=CONFIG, log_level="CRITICAL") as executor:
         futures = executor.map_reduce(same, [1, 2], slow_sum, timeout=2)
         in_reduce = outcome(executor, lambda: futures)
@@ -55,5 +55,11 @@ if __name__ == "__main__":
     assert in_reduce == 3, f"{in_reduce}: mended"
     assert futures[0].execution_timeout == 2 and futures[-1].execution_timeout > 60
 PY
-timeout 300 python "$work/seen.py" "$work"
+# On a busy machine a wait of Lithops' client sometimes does not end; that is not the point here.
+for _ in 1 2 3; do
+    seen=0
+    timeout -k 10 150 python "$work/seen.py" "$work" || seen=$?
+    [ "$seen" = 124 ] || break
+done
+[ "$seen" = 0 ]
 echo "seen as stated"
