@@ -99,7 +99,9 @@ def analyse_stored(
     ]
     # A reducer that waits takes the place of a worker: it starts when all are done.
     executor.map_reduce(_read_one, calls, _analyse, extra_args_reduce=(compute,), spawn_reducer=100)
-    result: dict[str, Any] = executor.get_result()
+    results = executor.get_result()
+    # Of an executor that ran jobs before whose results nobody asked for, they come first.
+    result: dict[str, Any] = results[-1] if isinstance(results, list) else results
     if "error" in result:
         raise UnreadableFileError(f"{location}: {result['error']}")
     return result
