@@ -14,7 +14,6 @@ from lithowatt import _core
 from rig import Rig
 from tests.support import kernel_probes
 
-
 # How long it takes to make an example says how busy the machine is.
 settings.register_profile("any-speed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any-speed")
