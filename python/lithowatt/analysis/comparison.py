@@ -23,9 +23,9 @@ from lithowatt.analysis.joules import holds_joules, watts_per_vcpu
 from lithowatt.analysis.matching import (
     Key,
     Matched,
+    Member,
     Pair,
     match,
-    stratum,
 )
 from lithowatt.analysis.placement import worker_of
 from lithowatt.analysis.selection import NAMES, Selection, Settings
@@ -165,6 +165,7 @@ class _Comparison:
         self.quantities = quantities
         self.paths = paths
         self.matched: Matched = match(selection.all, by, paths)
+        self._sides: dict[tuple[tuple[Member, ...], str], tuple[Floats, Sample]] = {}
         self.cells = [
             cell
             for pair in self.matched.pairs
@@ -177,20 +178,25 @@ class _Comparison:
     # --- cells ----------------------------------------------------------------
 
     def _cell(self, pair: Pair, quantity: str) -> Cell | None:
-        a, b = (
-            np.sort(np.concatenate([member.sample(quantity) for member in side]))
-            for side in (pair.a, pair.b)
-        )
-        if not len(a) or not len(b):
+        (a, of_a), (b, of_b) = (self._side(side, quantity) for side in (pair.a, pair.b))
+        if not of_a.n or not of_b.n:
             return None
         row = {
             **_place(pair.key),
             "quantity": quantity,
-            "a": {"label": pair.labels[0], "n": len(a), "mean": float(a.mean())},
-            "b": {"label": pair.labels[1], "n": len(b), "mean": float(b.mean())},
-            **_compared(a, b, self.settings),
+            "a": {"label": pair.labels[0], "n": of_a.n, "mean": of_a.mean},
+            "b": {"label": pair.labels[1], "n": of_b.n, "mean": of_b.mean},
+            **_compared(a, b, of_a, of_b, self.settings),
         }
         return Cell(pair, quantity, row)
+
+    def _side(self, members: tuple[Member, ...], quantity: str) -> tuple[Floats, Sample]:
+        """The values of one side, ascending; a configuration is in many pairs."""
+        key = members, quantity
+        if key not in self._sides:
+            values = np.sort(np.concatenate([one.sample(quantity) for one in members]))
+            self._sides[key] = values, Sample.of(values)
+        return self._sides[key]
 
     def _adjust(self) -> None:
         """Holm's p over the cells of one workload, stage, quantity and pair of labels."""
@@ -302,19 +308,16 @@ class _Comparison:
     def by_cpu(self) -> list[dict[str, Any]]:
         """Computing of a against that of b on each of b's processors."""
         groups: defaultdict[Any, list[float]] = defaultdict(list)
-        for pair in self.matched.pairs:
-            if self.by == "cpu_name":
-                break
-            a = np.concatenate([member.sample("compute_s") for member in pair.a])
+        for pair in self.matched.pairs if self.by != "cpu_name" else ():
+            _, a = self._side(pair.a, "compute_s")
             names = {name for member in pair.b for name in member.selected.hardware()}
-            for name in sorted(names) if len(a) and a.mean() > 0 else ():
-                b = np.concatenate(
-                    [stratum(member.selected, name, "compute_s") for member in pair.b]
-                )
-                if len(b) and b.mean() > 0:
+            for name in sorted(names):
+                on_it = tuple(Member(member.selected, name) for member in pair.b)
+                _, b = self._side(on_it, "compute_s")
+                if a.mean > 0 and b.mean > 0:
                     key = pair.key
                     place = key.workload, key.stage, key.architecture, pair.labels, name
-                    groups[place].append(math.log(np.sort(a).mean() / np.sort(b).mean()))
+                    groups[place].append(math.log(a.mean / b.mean))
         rows = []
         for (workload, stage_, architecture, labels, name), logs in groups.items():
             ratio, interval = geometric_mean(np.array(logs), self.settings.confidence)
@@ -472,9 +475,10 @@ def _regression(row: dict[str, Any], workers: int | None) -> dict[str, Any]:
 # --- one pair -----------------------------------------------------------------
 
 
-def _compared(a: Floats, b: Floats, settings: Settings) -> dict[str, Any]:
-    """What two samples say of each other; the values ascend."""
-    one, other = Sample.of(a), Sample.of(b)
+def _compared(
+    a: Floats, b: Floats, one: Sample, other: Sample, settings: Settings
+) -> dict[str, Any]:
+    """What two samples say of each other."""
     ratio = one.mean / other.mean if other.mean > 0 else math.nan
     interval = ratio_interval(one, other, settings.confidence)
     test = welch(one, other, settings.confidence)
@@ -514,8 +518,8 @@ def verdict(interval: tuple[float, float], margin: float) -> str:
 
 def geometric_mean(logs: Floats, confidence: float) -> tuple[float, tuple[float, float]]:
     """The geometric mean of ratios of which these are the logarithms, and its t interval."""
-    if not len(logs):
-        return math.nan, (math.nan, math.nan)
+    if len(logs) < 2:
+        return (exponential(float(logs[0])) if len(logs) else math.nan), (math.nan, math.nan)
     sample = Sample.of(logs)
     half = t_quantile(confidence, sample.n - 1) * math.sqrt(sample.variance_of_mean)
     ends = exponential(sample.mean - half), exponential(sample.mean + half)

@@ -207,6 +207,10 @@ class Selected:
 
     def hardware(self) -> dict[str, int]:
         """Processor to worker calls of the repetitions that count."""
+        return dict(self._hardware)
+
+    @cached_property
+    def _hardware(self) -> dict[str, int]:
         column = self.runs.columns.get("cpu_name")
         if column is None or column.codes is None:
             return {}

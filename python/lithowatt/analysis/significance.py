@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -55,8 +56,10 @@ def welch(a: Sample, b: Sample, confidence: float = 0.95) -> Welch:
 
 def one_sample_t(values: Floats) -> float:
     """Two-sided p of these values having a mean of 0."""
+    if len(values) < 2:
+        return math.nan
     sample = Sample.of(values)
-    if sample.n < 2 or not sample.sd > 0:
+    if not sample.sd > 0:
         return math.nan
     t = sample.mean / math.sqrt(sample.variance_of_mean)
     return _core.student_t_two_sided(t, sample.n - 1)
@@ -92,6 +95,8 @@ def wilcoxon(differences: Floats) -> float:
     n = len(some)
     if n == 0:
         return math.nan
+    if len(differences) == 1:
+        return 1.0
     ranks, ties = _ranks(np.abs(some))
     positive = float(ranks[some > 0].sum())
     if n <= MOST_FOR_EXACT_WILCOXON and n == len(differences) and len(ties) == n:
@@ -130,8 +135,14 @@ def hedges_g(a: Sample, b: Sample) -> float:
     pooled = math.sqrt(((a.n - 1) * (a.sd * a.sd) + (b.n - 1) * (b.sd * b.sd)) / df)
     if pooled == 0:
         return math.nan
-    correction = math.exp(_core.log_gamma(df / 2) - _core.log_gamma((df - 1) / 2))
-    return (a.mean - b.mean) / pooled * correction / math.sqrt(df / 2)
+    return (a.mean - b.mean) / pooled * _without_bias(df)
+
+
+@lru_cache(maxsize=1024)
+def _without_bias(df: int) -> float:
+    """By how much a difference in standard deviations of small samples is too large."""
+    gammas = _core.log_gamma(df / 2) - _core.log_gamma((df - 1) / 2)
+    return math.exp(gammas) / math.sqrt(df / 2)
 
 
 def cliffs_delta(a: Floats, b: Floats) -> float:
