@@ -307,6 +307,17 @@ def test_a_foreign_repetition_has_no_price_where_it_counts_not(tmp_path: Path) -
     assert "priced-as-lambda" in {one["code"] for one in everything["warnings"]}
 
 
+def test_dollars_of_a_file_that_partly_ran_on_lambda(tmp_path: Path) -> None:
+    content = profile(replace(KIND, workers=(4,), repetitions=6))
+    (columns,) = content.values()
+    for at in (1, 3):
+        columns["aws_cpu"][at] = [text.replace("True", "False") for text in columns["aws_cpu"][at]]
+    found = made(tmp_path, content)
+    row = only(found)
+    assert row["repetitions"]["used"] == 6 and row["metrics"]["cost_usd"]["n"] == 4
+    assert "partly-on-lambda" in {one["code"] for one in found["warnings"]}
+
+
 # --- merged, sessions, failures -----------------------------------------------
 
 

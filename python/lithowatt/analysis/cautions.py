@@ -40,6 +40,7 @@ def cautions(
         *_scope(selection),
         *_nothing_left(selection),
         *_priced_as_lambda(selection),
+        *_partly_on_lambda(selection),
         *(_joules(selection) if energy else ()),
     ]
     few = [one for one in configurations if 0 < one["repetitions"]["used"] < FEW]
@@ -138,6 +139,22 @@ def _priced_as_lambda(selection: Selection) -> Iterable[dict[str, Any]]:
             "priced-as-lambda",
             f"{_number(len(files), 'file')} of AWS Lambda hold repetitions whose rows do not say "
             "lambda:True; in this basis they count, and are priced as the others",
+            files,
+        )
+
+
+def _partly_on_lambda(selection: Selection) -> Iterable[dict[str, Any]]:
+    """Files of which a part ran on AWS Lambda: totals of dollars are of fewer repetitions."""
+    files = {
+        one.file.name
+        for one in selection.all
+        if one.place.by_row and np.isnan(one.values("cost_usd")[one.used]).any()
+    }
+    if files:
+        yield caution(
+            "partly-on-lambda",
+            f"a part of {_number(len(files), 'file')} did not run on AWS Lambda: these repetitions "
+            "have no dollars, and cost_usd is of the others",
             files,
         )
 

@@ -122,13 +122,17 @@ def match(some: Sequence[Selected], by: str, paths: Sequence[str] = ()) -> Match
         return _within_configurations(good, out)
     if by == "architecture":
         sides = [(one, one.architecture, _key(one)._replace(architecture=None)) for one in good]
-        return _paired(sides, sorted, str, "no configuration of the other architecture", out)
+        return _paired(
+            sides, sorted, str, "the other architecture has none that is equal in all else", out
+        )
     if by == "memory":
         sides_ = [
             (one, one.runs.configuration.memory_mb, _key(one)._replace(memory_mb=None))
             for one in good
         ]
-        return _paired(sides_, _descending, _number, "no configuration of another memory", out)
+        return _paired(
+            sides_, _descending, _number, "no other memory has one that is equal in all else", out
+        )
     if by == "workers":
         sides__ = [
             (
@@ -138,7 +142,9 @@ def match(some: Sequence[Selected], by: str, paths: Sequence[str] = ()) -> Match
             )
             for one in good
         ]
-        return _paired(sides__, _descending, _number, "no other number of workers", out)
+        return _paired(
+            sides__, _descending, _number, "no other number of workers is equal in all else", out
+        )
     labels = _labels_of(by)
     if labels is not None:
         return _labelled(good, labels, out)
