@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests.support.lint_oracle import Found
@@ -207,6 +207,7 @@ def agree(seed: int) -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(seed=st.integers(0, 2**32))
+@example(seed=9215)  # a column with two values in all, both the same
 def test_lint_finds_what_its_contract_says(seed: int) -> None:
     agree(seed)
 
@@ -214,5 +215,6 @@ def test_lint_finds_what_its_contract_says(seed: int) -> None:
 @pytest.mark.slow
 @settings(max_examples=500, deadline=None)
 @given(seed=st.integers(0, 2**32))
+@example(seed=9215)  # a column with two values in all, both the same
 def test_lint_finds_what_its_contract_says_in_many_profiles(seed: int) -> None:
     agree(seed)
