@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lithowatt.errors import LithowattError
+from lithowatt.errors import LithowattError, MalformedValueError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -75,6 +75,21 @@ def guarded(run: Callable[[], int]) -> int:
     """
     with writable():
         return _guarded(run)
+
+
+@contextlib.contextmanager
+def refusing() -> Iterator[None]:
+    """What is wrong with a command's arguments is an error of ours, which `guarded` tells.
+
+    Raises:
+        MalformedValueError: In place of any other ValueError.
+    """
+    try:
+        yield
+    except LithowattError:
+        raise
+    except ValueError as error:
+        raise MalformedValueError(str(error)) from error
 
 
 def _guarded(run: Callable[[], int]) -> int:

@@ -9,7 +9,6 @@ import numpy as np
 from lithowatt.analysis.placement import Place, worker_of
 from lithowatt.analysis.platforms import AwsLambda, Price, with_price
 from lithowatt.analysis.platforms._platform import DEFAULT_REGION
-from lithowatt.analysis.quantities import Price as LambdaPrice
 from lithowatt.analysis.quantities import row_cost_usd
 from lithowatt.aws._lambda_cost import lambda_price
 from lithowatt.profiles._runs import ConfigurationRuns, Floats
@@ -61,7 +60,7 @@ def dollars_of(
         if not runs.configuration.memory_mb > 0:
             return Dollars(none, "the key does not say how much memory a worker had")
         asked = lambda_price(architecture, region)
-        rows = row_cost_usd(runs, LambdaPrice(asked.gb_second, asked.request), everywhere=on_lambda)
+        rows = row_cost_usd(runs, asked, everywhere=on_lambda)
         return Dollars(runs.sum_of(rows), None)
     platform = with_price(place.platform, region, price)
     worker = worker_of(runs, architecture or "x86_64")

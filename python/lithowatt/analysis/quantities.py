@@ -7,10 +7,10 @@ is NaN: the repetition lacks a column, or did not run where that has a price.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
 
 import numpy as np
 
+from lithowatt.aws._lambda_cost import LambdaPrice
 from lithowatt.profiles._runs import Bools, ConfigurationRuns, Floats
 
 #: A start that took longer waited in a queue, s.
@@ -18,18 +18,6 @@ QUEUED_START_S = 30.0
 
 #: What Lambda bills by, s.
 BILLED_STEP_S = 0.001
-
-
-class Price(NamedTuple):
-    """What a platform bills a call with.
-
-    Attributes:
-        per_gib_s: USD for a GiB of memory for a second.
-        per_call: USD.
-    """
-
-    per_gib_s: float
-    per_call: float
 
 
 def row_seconds(runs: ConfigurationRuns) -> Floats:
@@ -72,7 +60,9 @@ def row_lambda(runs: ConfigurationRuns) -> Bools:
     return np.asarray(says[column.codes])
 
 
-def row_cost_usd(runs: ConfigurationRuns, price: Price, *, everywhere: bool = False) -> Floats:
+def row_cost_usd(
+    runs: ConfigurationRuns, price: LambdaPrice, *, everywhere: bool = False
+) -> Floats:
     """What Lambda bills for each worker, USD; NaN for one that was no Lambda.
 
     Lambda bills each started millisecond. The rounding to nanoseconds before keeps a duration of
@@ -86,7 +76,7 @@ def row_cost_usd(runs: ConfigurationRuns, price: Price, *, everywhere: bool = Fa
     seconds = runs.numbers("worker_time_execution")
     milliseconds = np.ceil(np.round(seconds * 1000, 6))
     gib_s = milliseconds * BILLED_STEP_S * (runs.configuration.memory_mb / 1024)
-    cost = gib_s * price.per_gib_s + price.per_call
+    cost = gib_s * price.gb_second + price.request
     return cost if everywhere else np.where(row_lambda(runs), cost, np.nan)
 
 

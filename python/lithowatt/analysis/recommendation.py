@@ -110,9 +110,7 @@ def recommendation(profiles: Profiles, asked: Asked | None = None) -> dict[str, 
     for (workload, stage), files in stages.items():
         try:
             each.append(_stage(replace(profiles, files=tuple(files)), workload, stage, asked))
-        except LithowattError as error:
-            each.append({"workload": workload, "stage": stage, "error": str(error)})
-        except ValueError as error:
+        except (LithowattError, ValueError) as error:
             each.append({"workload": workload, "stage": stage, "error": str(error)})
     warning = {
         "code": "several-stages",

@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import sys
 from typing import TYPE_CHECKING, Any
 
+from lithowatt._support.command import refusing
 from lithowatt._support.text import aligned
 
 if TYPE_CHECKING:
@@ -74,10 +74,9 @@ def _cost(arguments: argparse.Namespace) -> int:
     # The tables are read for those who ask.
     from lithowatt.carbon import pue, sci
     from lithowatt.cost import ELECTRICITY_USD_PER_KWH, energy_cost, lambda_cost
-    from lithowatt.errors import LithowattError
     from lithowatt.estimate import Estimate
 
-    try:
+    with refusing():
         bill = lambda_cost(
             arguments.duration,
             arguments.memory,
@@ -121,11 +120,6 @@ def _cost(arguments: argparse.Namespace) -> int:
                 "embodied_gco2e": _parts(score.embodied),
                 "sci_gco2e": _parts(score.score),
             }
-    except LithowattError:
-        raise  # reported by the caller
-    except ValueError as error:
-        print(f"lithowatt: {error}", file=sys.stderr)
-        return 2
     if arguments.json:
         print(json.dumps(report, indent=2, allow_nan=False))
     else:

@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 from lithowatt._support.text import shortened
 from lithowatt.errors import LithowattError, MalformedValueError, UnreadableFileError
 from lithowatt.profiles._compact import from_bytes, to_bytes
-from lithowatt.profiles._find import Label, compiled_group
-from lithowatt.profiles._runs import ProfileFile, Profiles, Skipped, read_file
+from lithowatt.profiles._find import ENDINGS, Label, compiled_group, name_below
+from lithowatt.profiles._runs import ProfileFile, Profiles, Skipped, none_found, read_file
 
 #: Profiles below a prefix that are analysed in one job, at most.
 MOST_PROFILES = 100_000
@@ -53,10 +53,7 @@ class Location(NamedTuple):
     def name_of(self, key: str) -> str:
         """What results call an object: its key below the prefix, as of a file below a folder."""
         below = key[len(self.prefix) :].lstrip("/") if self.prefix else key
-        if "/" in below:
-            return below
-        folder = self.prefix.rpartition("/")[2] or self.bucket
-        return f"{folder}/{below}"
+        return name_below(self.prefix.rpartition("/")[2] or self.bucket, below)
 
 
 def analyse_stored(
@@ -133,9 +130,7 @@ def profile_keys(storage: Any, where: Location) -> list[str]:
         UnreadableFileError: There are none, or too many.
     """
     prefix = f"{where.prefix}/" if where.prefix else None
-    keys = sorted(
-        key for key in storage.list_keys(where.bucket, prefix) if key.endswith((".json", ".jsonl"))
-    )
+    keys = sorted(key for key in storage.list_keys(where.bucket, prefix) if key.endswith(ENDINGS))
     if not keys:
         raise UnreadableFileError(
             f"{where.bucket}/{where.prefix}: no object below it ends with .json or .jsonl"
@@ -185,7 +180,6 @@ def _analyse(
         else:
             skipped.append(Skipped(name, reason))
     if not files:
-        told = "; ".join(f"{one.file}: {one.reason}" for one in skipped[:3])
-        return {"error": f"no profile was found ({told})"}
+        return {"error": none_found(skipped)}
     result: dict[str, Any] = plain(compute(Profiles(tuple(files), tuple(skipped))))
     return result

@@ -3,6 +3,7 @@ stage and architecture. Rows are written as they are made."""
 
 from __future__ import annotations
 
+import abc
 import contextlib
 import itertools
 import json
@@ -91,7 +92,7 @@ class _Writer(Protocol):
 # --- text ------------------------------------------------------------------------------------
 
 
-class _Lines:
+class _Lines(abc.ABC):
     """A line a row: of each column the texts of its cells, put into a template."""
 
     missing: str
@@ -100,8 +101,9 @@ class _Lines:
         self.file = file
         self.columns = columns
 
+    @abc.abstractmethod
     def label(self, text: str) -> str:
-        raise NotImplementedError
+        """A text as the format writes it."""
 
     def _texts(self, column: TidyColumn, cells: Cells) -> Iterable[str]:
         if cells.numbers is None:
@@ -128,6 +130,7 @@ class _Lines:
 
     def close(self) -> None:
         """Nothing ends the text."""
+        return
 
 
 class _Csv(_Lines):
@@ -160,7 +163,7 @@ class _JsonLines(_Lines):
 # --- Arrow -----------------------------------------------------------------------------------
 
 
-class _Batches:
+class _Batches(abc.ABC):
     """Gathers rows until there are enough for a row group."""
 
     def __init__(self, file: IO[bytes], columns: Sequence[TidyColumn]) -> None:
@@ -169,8 +172,9 @@ class _Batches:
         self._rows = 0
         self._out = self._open(file)
 
+    @abc.abstractmethod
     def _open(self, file: IO[bytes]) -> Any:
-        raise NotImplementedError
+        """What writes tables into the file."""
 
     def write(self, cells: Mapping[str, Cells]) -> None:
         batch = arrow_batch(self.schema, cells)

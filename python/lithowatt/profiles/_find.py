@@ -11,6 +11,9 @@ from typing import NamedTuple
 
 from lithowatt.errors import MalformedValueError, UnreadableFileError
 
+#: What names of profiles end with.
+ENDINGS = (".json", ".jsonl")
+
 #: Parts of a folder's name that say where, with how much memory and on what a workload ran.
 _PLACE = re.compile(r"aws|lambda|local|k8s", re.IGNORECASE)
 _MEMORY = re.compile(r"(\d+)mb", re.IGNORECASE)
@@ -111,9 +114,7 @@ def find_profiles(paths: Iterable[str | os.PathLike[str]]) -> list[Found]:
         path = Path(given)
         if path.is_dir():
             for file in _json_below(path):
-                name = file.relative_to(path).as_posix()
-                if "/" not in name:  # a folder of stages: its own name is the workload
-                    name = f"{path.resolve().name}/{name}"
+                name = name_below(path.resolve().name, file.relative_to(path).as_posix())
                 found.setdefault(os.path.realpath(file), Found(file, name, source, False))
         elif os.path.lexists(path):
             folder = path.parent.resolve().name  # the link's, where the file is one
@@ -122,6 +123,14 @@ def find_profiles(paths: Iterable[str | os.PathLike[str]]) -> list[Found]:
         else:
             raise UnreadableFileError(f"{os.fspath(given)}: there is no such file or folder")
     return sorted(_told_apart(found.values()), key=lambda one: (one.name, str(one.path)))
+
+
+def name_below(folder: str, path: str) -> str:
+    """What results call the file at `path` below a folder.
+
+    The last folder says the workload; of a file that lies in the folder itself it is that one.
+    """
+    return path if "/" in path else f"{folder}/{path}"
 
 
 def _told_apart(found: Iterable[Found]) -> Iterator[Found]:
@@ -136,5 +145,5 @@ def _json_below(folder: Path) -> Iterator[Path]:
     for directory, folders, files in os.walk(folder):
         folders.sort()
         for name in sorted(files):
-            if name.endswith((".json", ".jsonl")):
+            if name.endswith(ENDINGS):
                 yield Path(directory, name)

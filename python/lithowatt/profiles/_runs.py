@@ -365,9 +365,14 @@ def read_profiles(
             told = str(error).replace(os.fspath(found.path), found.name)
             skipped.append(Skipped(found.name, told))
     if not files:
-        told = "; ".join(f"{one.file}: {one.reason}" for one in skipped[:3])
-        raise UnreadableFileError(f"no profile was found{f' ({told})' if told else ''}")
+        raise UnreadableFileError(none_found(skipped))
     return Profiles(tuple(files), tuple(skipped))
+
+
+def none_found(skipped: Sequence[Skipped]) -> str:
+    """That there is no profile, and why some files are none."""
+    told = "; ".join(f"{one.file}: {one.reason}" for one in skipped[:3])
+    return f"no profile was found{f' ({told})' if told else ''}"
 
 
 def read_file(

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
@@ -17,8 +16,9 @@ import numpy.typing as npt
 from lithowatt._support.install import pip_install
 from lithowatt.analysis.basis import Basis
 from lithowatt.analysis.platforms import AwsLambda
-from lithowatt.analysis.quantities import Price, row_cost_usd, row_cpu_seconds, row_other_seconds
+from lithowatt.analysis.quantities import row_cost_usd, row_cpu_seconds, row_other_seconds
 from lithowatt.analysis.selection import Selection, Settings
+from lithowatt.aws._lambda_cost import lambda_price
 from lithowatt.profiles._runs import ConfigurationRuns, Floats, Ints, ProfileFile, Profiles
 
 if TYPE_CHECKING:
@@ -169,14 +169,6 @@ def _wider(kinds: set[Kind]) -> Kind:
     return "text" if "text" in kinds else "number" if "number" in kinds else "whole"
 
 
-@lru_cache(maxsize=8)
-def _price(architecture: str, region: str) -> Price:
-    from lithowatt.aws._lambda_cost import lambda_price
-
-    found = lambda_price(architecture, region)
-    return Price(found.gb_second, found.request)
-
-
 def rows_of(
     layout: Layout, file: ProfileFile, runs: ConfigurationRuns, facts: Facts, region: str
 ) -> dict[str, Cells]:
@@ -227,7 +219,7 @@ def rows_of(
 def _cost(runs: ConfigurationRuns, facts: Facts, region: str) -> Floats:
     if facts.architecture is None:
         return np.full(runs.rows, np.nan)
-    return row_cost_usd(runs, _price(facts.architecture, region), everywhere=facts.on_lambda)
+    return row_cost_usd(runs, lambda_price(facts.architecture, region), everywhere=facts.on_lambda)
 
 
 def _why(runs: ConfigurationRuns, reasons: Mapping[int, Sequence[str]]) -> Cells:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from lithowatt._support.command import refusing
 from lithowatt._support.text import format_number, printable, wrapped
 from lithowatt.cli.profile._inputs import (
     add_basis,
@@ -15,7 +15,9 @@ from lithowatt.cli.profile._inputs import (
     add_json,
     add_lithops,
     add_paths,
+    add_price,
     compute,
+    price_of,
 )
 
 if TYPE_CHECKING:
@@ -38,45 +40,8 @@ def add_common(parser: argparse.ArgumentParser) -> None:
         default="us-east-1",
         help="of AWS Lambda's prices, for calls that ran there (default: %(default)s)",
     )
-    place.add_argument(
-        "--vcpu-hour",
-        type=positive,
-        metavar="USD",
-        help="price of a vCPU for an hour, for calls that ran elsewhere",
-    )
-    place.add_argument(
-        "--gib-hour", type=positive, metavar="USD", help="price of a GiB of memory for an hour"
-    )
-    place.add_argument(
-        "--vcpus",
-        type=positive,
-        metavar="N",
-        help="vCPUs that a worker is billed for (default: those that the profiles record)",
-    )
+    add_price(place, "for calls that ran elsewhere")
     add_json(parser)
-
-
-def positive(text: str) -> float:
-    """A number above 0."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
-    return value
-
-
-def ratio(text: str) -> float:
-    """`0.05` or `5%`: above 0 and below 1."""
-    number, percent = (text[:-1], 100) if text.endswith("%") else (text, 1)
-    try:
-        value = float(number) / percent
-    except ValueError:
-        value = 0.0
-    if not 0 < value < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not like 0.05 or 5%")
-    return value
 
 
 def run(
@@ -84,7 +49,7 @@ def run(
     result: Callable[[Profiles, Settings], dict[str, Any]],
     show: Callable[[dict[str, Any]], Iterable[str]],
     columns: frozenset[str] = frozenset(),
-) -> dict[str, Any] | None:
+) -> dict[str, Any]:
     """Reads the profiles and prints what they give, as text or as JSON.
 
     Args:
@@ -94,21 +59,18 @@ def run(
         columns: Names of columns that the result needs besides the usual ones.
 
     Returns:
-        The result; `None` where the arguments do not go together, which is then told.
+        The result.
+
+    Raises:
+        MalformedValueError: The arguments do not go together.
     """
     # NumPy and the core are loaded for those who ask.
     from lithowatt.analysis._envelope import as_text, plain
     from lithowatt.analysis.selection import COLUMNS
-    from lithowatt.errors import LithowattError
 
-    try:
+    with refusing():
         settings = _settings(arguments)
         found = compute(arguments, partial(_with, result, settings), COLUMNS | columns)
-    except LithowattError:
-        raise  # reported by the caller
-    except ValueError as error:
-        print(f"lithowatt: {error}", file=sys.stderr)
-        return None
     if arguments.json:
         print(as_text(found))
     else:
@@ -126,20 +88,14 @@ def _with(
 
 def _settings(arguments: argparse.Namespace) -> Settings:
     from lithowatt.analysis.basis import Basis
-    from lithowatt.analysis.platforms import Price
     from lithowatt.analysis.selection import Settings
     from lithowatt.aws._lambda_cost import lambda_price
 
-    price = None
-    if (arguments.vcpu_hour, arguments.gib_hour) != (None, None):
-        price = Price(arguments.vcpu_hour or 0.0, arguments.gib_hour or 0.0, arguments.vcpus)
-    if arguments.vcpus is not None and arguments.vcpu_hour is None:
-        raise ValueError("--vcpus needs --vcpu-hour: it is what that price is multiplied with")
     lambda_price("x86_64", arguments.region)  # or an error that names the known ones
     return Settings(
         basis=Basis.of(arguments.basis, arguments.exclude),
         region=arguments.region,
-        price=price,
+        price=price_of(arguments),
         **({"margin": arguments.margin} if hasattr(arguments, "margin") else {}),
     )
 

@@ -8,7 +8,10 @@ from collections.abc import Callable
 from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING, Any
 
+from lithowatt.cli.profile._numbers import positive
+
 if TYPE_CHECKING:
+    from lithowatt.analysis.platforms import Price
     from lithowatt.profiles._runs import Profiles
 
 #: What ``--basis`` may be: nothing left out; what lint excludes left out; that, and repetitions
@@ -72,6 +75,40 @@ def add_json(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="as JSON, to standard output")
 
 
+def add_price(group: Any, purpose: str) -> None:
+    """``--vcpu-hour``, ``--gib-hour`` and ``--vcpus``; `purpose` is when the price is needed."""
+    group.add_argument(
+        "--vcpu-hour",
+        type=positive,
+        metavar="USD",
+        help=f"price of a vCPU for an hour, {purpose}",
+    )
+    group.add_argument(
+        "--gib-hour", type=positive, metavar="USD", help="price of a GiB of memory for an hour"
+    )
+    group.add_argument(
+        "--vcpus",
+        type=positive,
+        metavar="N",
+        help="vCPUs that a worker is billed for (default: those that the profiles record)",
+    )
+
+
+def price_of(arguments: argparse.Namespace) -> Price | None:
+    """The price that the options of `add_price` give, if they give one.
+
+    Raises:
+        ValueError: ``--vcpus`` without the price that it is multiplied with.
+    """
+    from lithowatt.analysis.platforms import Price
+
+    if arguments.vcpus is not None and arguments.vcpu_hour is None:
+        raise ValueError("--vcpus needs --vcpu-hour: it is what that price is multiplied with")
+    if arguments.vcpu_hour is None and arguments.gib_hour is None:
+        return None
+    return Price(arguments.vcpu_hour or 0.0, arguments.gib_hour or 0.0, arguments.vcpus)
+
+
 def add_group(parser: argparse.ArgumentParser) -> None:
     """``--group``."""
     parser.add_argument(
@@ -100,18 +137,6 @@ def add_basis(parser: argparse.ArgumentParser, default: str = "clean") -> None:
         help="leave out what this rule of lint names, too, or keep it; may be repeated. With -RULE "
         "write --exclude=-RULE",
     )
-
-
-def basis_of(arguments: argparse.Namespace) -> tuple[str, tuple[str, ...]]:
-    """The basis's name, and the rules of lint whose repetitions it leaves out.
-
-    Raises:
-        MalformedValueError: ``--exclude`` names no rule that can leave repetitions out.
-    """
-    from lithowatt.analysis.basis import Basis
-
-    basis = Basis.of(arguments.basis, arguments.exclude)
-    return basis.name, basis.rules
 
 
 def _exclusion(text: str) -> str:

@@ -8,7 +8,8 @@ from itertools import groupby
 from typing import Any
 
 from lithowatt._support.text import aligned, format_number, shortened, wrapped
-from lithowatt.cli.profile._analysis import WIDTH, add_common, basis_line, positive, ratio, run
+from lithowatt.cli.profile._analysis import WIDTH, add_common, basis_line, run
+from lithowatt.cli.profile._numbers import positive, ratio
 
 #: Fewer cells than this are shown without being asked for.
 _FEW_CELLS = 13
@@ -92,8 +93,6 @@ def _compare(arguments: argparse.Namespace) -> int:
         ),
         lambda found: _text(found, arguments.cells),
     )
-    if found is None:
-        return 2
     return 1 if found["worse"] else 0
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
 from lithowatt._support.text import aligned, format_number, wrapped
 from lithowatt.cli.profile._analysis import WIDTH, add_common, basis_line, run, with_interval
+from lithowatt.cli.profile._numbers import count, not_negative
 
 #: Option, field of `Assumptions`, metavar, help.
 _ASSUMPTIONS = (
@@ -42,7 +42,7 @@ def add_verb(verbs: Any) -> None:
     )
     parser.add_argument(
         "--top",
-        type=_count,
+        type=count,
         default=5,
         metavar="N",
         help="rows of each stage to show; --json has all (default: 5)",
@@ -50,28 +50,12 @@ def add_verb(verbs: Any) -> None:
     add_common(parser)
     given = parser.add_argument_group("assumptions of total-cost")
     for option, field, metavar, text in _ASSUMPTIONS:
-        given.add_argument(option, dest=field, type=_number, metavar=metavar, help=text)
+        given.add_argument(option, dest=field, type=not_negative, metavar=metavar, help=text)
     parser.set_defaults(func=_findings)
 
 
 def _names(text: str) -> list[str]:
     return [name.strip() for name in text.split(",") if name.strip()]
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
-    return int(text)
-
-
-def _number(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value < math.inf:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of 0 or more")
-    return value
 
 
 def _findings(arguments: argparse.Namespace) -> int:
@@ -83,7 +67,7 @@ def _findings(arguments: argparse.Namespace) -> int:
         for _, field, *_ in _ASSUMPTIONS
         if (value := getattr(arguments, field)) is not None
     }
-    found = run(
+    run(
         arguments,
         lambda profiles, settings: findings(
             profiles, settings, arguments.only, Assumptions(**fields)
@@ -91,7 +75,7 @@ def _findings(arguments: argparse.Namespace) -> int:
         lambda result: _text(result, arguments.top),
         COLUMNS,
     )
-    return 2 if found is None else 0
+    return 0
 
 
 # --- text ---------------------------------------------------------------------

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from typing import Any
 
+from lithowatt._support.command import refusing
 from lithowatt._support.text import printable
-from lithowatt.cli.profile._analysis import ratio
 from lithowatt.cli.profile._inputs import (
     add_basis,
     add_group,
@@ -16,6 +15,7 @@ from lithowatt.cli.profile._inputs import (
     add_paths,
     compute,
 )
+from lithowatt.cli.profile._numbers import ratio
 
 
 def add_verb(verbs: Any) -> None:
@@ -99,9 +99,8 @@ def _plan(arguments: argparse.Namespace) -> int:
     from lithowatt.analysis.basis import Basis
     from lithowatt.analysis.plan import Wanted, lines, parse_factors, plan, quantity_named
     from lithowatt.analysis.selection import COLUMNS, Settings
-    from lithowatt.errors import LithowattError
 
-    try:
+    with refusing():
         wanted = Wanted(
             precision=arguments.precision,
             quantity=quantity_named(arguments.quantity),
@@ -118,11 +117,6 @@ def _plan(arguments: argparse.Namespace) -> int:
             result = compute(arguments, lambda some: plan(some, wanted, settings), COLUMNS)
         else:
             result = plan(None, wanted, settings)
-    except LithowattError:
-        raise  # reported by the caller
-    except ValueError as error:
-        print(f"lithowatt: {error}", file=sys.stderr)
-        return 2
     if arguments.json:
         print(as_text(result))
     else:

@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import argparse
-import sys
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from lithowatt._support.command import refusing
 from lithowatt._support.text import printable
-from lithowatt.cli.profile._analysis import positive
 from lithowatt.cli.profile._inputs import (
     add_basis,
     add_group,
     add_json,
     add_lithops,
     add_paths,
+    add_price,
     compute,
+    price_of,
 )
-from lithowatt.cli.profile._numbers import whole_numbers
-
-if TYPE_CHECKING:
-    from lithowatt.analysis.platforms import Price
+from lithowatt.cli.profile._numbers import count, positive, probability, whole_numbers
 
 _OBJECTIVES = ("energy", "cost", "edp", "time")
 
@@ -48,7 +46,7 @@ def add_verb(verbs: Any) -> None:
     bounds.add_argument("--energy", type=positive, metavar="J", help="most joules of a run")
     bounds.add_argument(
         "--confidence",
-        type=_probability,
+        type=probability,
         default=0.95,
         metavar="P",
         help="probability with which the mean has to keep each bound (default: %(default)s)",
@@ -74,21 +72,7 @@ def add_verb(verbs: Any) -> None:
         help="of all the profiles: kubernetes, localhost, server or aws-lambda",
     )
     place.add_argument("--region", default="us-east-1", help="of a provider's prices (%(default)s)")
-    place.add_argument(
-        "--vcpu-hour",
-        type=positive,
-        metavar="USD",
-        help="price of a vCPU for an hour, where a provider's table has no price",
-    )
-    place.add_argument(
-        "--gib-hour", type=positive, metavar="USD", help="price of a GiB of memory for an hour"
-    )
-    place.add_argument(
-        "--vcpus",
-        type=positive,
-        metavar="N",
-        help="vCPUs that a worker is billed for (default: those that the profiles record)",
-    )
+    add_price(place, "where a provider's table has no price")
     recommend.add_argument(
         "--per-worker",
         action="store_true",
@@ -98,7 +82,7 @@ def add_verb(verbs: Any) -> None:
     add_basis(recommend)
     add_lithops(recommend)
     recommend.add_argument(
-        "--top", type=_count, default=5, metavar="N", help="how many to show (default: 5)"
+        "--top", type=count, default=5, metavar="N", help="how many to show (default: 5)"
     )
     add_json(recommend)
     recommend.add_argument(
@@ -112,25 +96,6 @@ def add_verb(verbs: Any) -> None:
     recommend.set_defaults(func=_recommend)
 
 
-# --- arguments ----------------------------------------------------------------
-
-
-def _probability(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number between 0 and 1")
-    return value
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
-    return int(text)
-
-
 # --- recommend ----------------------------------------------------------------
 
 
@@ -140,10 +105,9 @@ def _recommend(arguments: argparse.Namespace) -> int:
     from lithowatt.analysis.basis import Basis
     from lithowatt.analysis.recommendation import Asked, lines, recommendation
     from lithowatt.analysis.selection import COLUMNS
-    from lithowatt.errors import LithowattError
 
     bounds = {name: getattr(arguments, name) for name in ("latency", "cost", "energy")}
-    try:
+    with refusing():
         asked = Asked(
             minimise=arguments.minimise,
             bounds={name: value for name, value in bounds.items() if value is not None},
@@ -156,17 +120,12 @@ def _recommend(arguments: argparse.Namespace) -> int:
             per_worker=arguments.per_worker,
             region=arguments.region,
             platform=arguments.platform,
-            price=_price(arguments),
+            price=price_of(arguments),
             basis=Basis.of(arguments.basis, arguments.exclude),
             check=arguments.check,
             seed=arguments.seed,
         )
         found = compute(arguments, lambda profiles: recommendation(profiles, asked), COLUMNS)
-    except LithowattError:
-        raise  # reported by the caller
-    except ValueError as error:
-        print(f"lithowatt: {error}", file=sys.stderr)
-        return 2
     if arguments.json:
         print(as_text(found))
     else:
@@ -175,15 +134,3 @@ def _recommend(arguments: argparse.Namespace) -> int:
     if all("error" in one for one in stages):
         return 2
     return 0 if all(one.get("feasible", True) for one in stages) else 1
-
-
-def _price(arguments: argparse.Namespace) -> Price | None:
-    """The price that the options give, if they give one."""
-    from lithowatt.analysis.platforms import Price
-
-    given = (arguments.vcpu_hour, arguments.gib_hour, arguments.vcpus)
-    if given == (None, None, None):
-        return None
-    if arguments.vcpus is not None and arguments.vcpu_hour is None:
-        raise ValueError("--vcpus needs --vcpu-hour: it is what that price is multiplied with")
-    return Price(arguments.vcpu_hour or 0.0, arguments.gib_hour or 0.0, arguments.vcpus)

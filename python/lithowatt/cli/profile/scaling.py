@@ -8,7 +8,8 @@ from itertools import groupby
 from typing import Any
 
 from lithowatt._support.text import aligned, format_number, wrapped
-from lithowatt.cli.profile._analysis import WIDTH, add_common, basis_line, positive, run
+from lithowatt.cli.profile._analysis import WIDTH, add_common, basis_line, run
+from lithowatt.cli.profile._numbers import positive
 
 
 def add_verb(verbs: Any) -> None:
@@ -39,12 +40,12 @@ def _work(text: str) -> float | str:
 def _scaling(arguments: argparse.Namespace) -> int:
     from lithowatt.analysis.scaling import scaling
 
-    found = run(
+    run(
         arguments,
         lambda profiles, settings: scaling(profiles, settings, work_per_run=arguments.work_per_run),
         _text,
     )
-    return 2 if found is None else 0
+    return 0
 
 
 def _text(found: Mapping[str, Any]) -> Iterator[str]:
