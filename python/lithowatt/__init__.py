@@ -7,7 +7,7 @@
 True
 """
 
-from lithowatt._support import attach
+from lithowatt._support import attach, extension_fault
 
 TYPE_CHECKING = False  # without importing typing, which costs more than all of this module
 if TYPE_CHECKING:
@@ -81,9 +81,7 @@ __all__ = [
 
 
 def _expect_whole_extension() -> None:
-    from lithowatt._support.whole import fault
-
-    cut = fault(f"{__path__[0]}/_core.abi3.so")
+    cut = extension_fault(f"{__path__[0]}/_core.abi3.so")
     if cut is not None:
         raise ImportError(f"lithowatt is installed in part only, install it again: {cut}")
 

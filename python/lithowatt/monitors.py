@@ -14,7 +14,7 @@ from lithowatt._support.arguments import number
 from lithowatt.errors import MeterStateError
 from lithowatt.meter._absent import absent_stats
 from lithowatt.meter._meter import EnergyMeter
-from lithowatt.stats._dialect import PREFIX
+from lithowatt.stats import PREFIX
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ from lithowatt.aws import _sandbox
 from lithowatt.cli import _keys, main
 from lithowatt.meter._absent import absent_stats
 from lithowatt.profiles import _columns
-from lithowatt.stats._dialect import PREFIX, RENAMED, spelt, value_of
+from lithowatt.stats import PREFIX, RENAMED, spelt, value_of
 from lithowatt.worker import task_window as task
 from rig import StaticTree
 from tests.support import TOP
@@ -217,7 +217,7 @@ def test_a_reading_is_copied_with_its_flat_dict() -> None:
 
 
 def test_the_prefix_of_lithops_stands_where_its_stats_are_the_question() -> None:
-    rooms = ("lithops/", "worker/", "stats/_dialect.py")
+    rooms = ("lithops/", "worker/", "stats.py")
     #: Lithops' own keys, an example of use, and the contract of `stats()`.
     others = {
         "flexecutor/_estimate.py": 1,

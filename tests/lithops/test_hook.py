@@ -23,7 +23,7 @@ from typing import Any
 import pytest
 
 from lithowatt import _core
-from lithowatt._support import whole
+from lithowatt._support import extension_fault
 from lithowatt._support.harmless import Harmless
 from lithowatt.lithops import _status, _worker
 from lithowatt.worker import function_window as window
@@ -735,9 +735,9 @@ except ImportError as error:
 
 
 def test_a_whole_extension_has_no_fault():
-    assert whole.fault(_core.__file__) is None
-    assert whole.fault("/nonexistent") is None
-    assert whole.fault(__file__) is None
+    assert extension_fault(_core.__file__) is None
+    assert extension_fault("/nonexistent") is None
+    assert extension_fault(__file__) is None
 
 
 def test_the_error_of_a_broken_handler_is_its_own(site, tmp_path):

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 import lithowatt
+from lithowatt import _core
 from lithowatt.lithops import _ship
 from tests.support.lithops_environments import isolated, metered, plain, run_python
 from tests.support.wheels import pack_wheel
@@ -132,7 +133,10 @@ def test_what_ends_silently_carries_nothing_and_what_is_off_neither(seen):
     assert seen["off"][0]["result"][0] == 25
 
 
-def test_it_adds_about_a_megabyte_to_a_function_s_upload(seen):
+def test_it_adds_less_than_two_megabytes_to_a_function_s_upload(seen):
+    extension = Path(_core.__file__).stat().st_size
+    if extension > 4_000_000:
+        pytest.skip(f"a debug build: its extension alone has {extension} bytes")
     assert 400_000 < seen["size"] < 2_000_000
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from lithowatt.errors import MalformedValueError
 from lithowatt.profiles._runs import read_profiles
-from lithowatt.stats._dialect import PREFIX
+from lithowatt.stats import PREFIX
 
 
 def call(job: float, start: float, **more: Any) -> dict[str, Any]:

@@ -1,8 +1,9 @@
 """What every other package here may use and what uses none of them: files, settings, text.
 
-`attach` is here and not in a module of its own, which `import lithowatt` would load as well.
+What `import lithowatt` itself needs is here: each module of its own would make it dearer.
 """
 
+import os
 import sys
 
 TYPE_CHECKING = False
@@ -40,3 +41,53 @@ def loaded(module: str) -> object:
     """The module of that name, as `importlib.import_module`, which alone takes a millisecond."""
     __import__(module)
     return sys.modules[module]
+
+
+#: Of the file's header (ELF, 64 bits): where a number is, and how many bytes it has.
+_SEGMENTS, _SECTIONS = (32, 8), (40, 8)
+_SEGMENT_SIZE, _SEGMENT_COUNT = (54, 2), (56, 2)
+_SECTION_SIZE, _SECTION_COUNT = (58, 2), (60, 2)
+_HEADER = 64
+#: Of a segment's header: its type, of which 1 is loaded, its place and its length in the file.
+_TYPE, _PLACE, _LENGTH = (0, 4), (8, 8), (32, 8)
+_LOADED = 1
+
+
+def extension_fault(extension: str) -> str | None:
+    """Why this extension cannot be loaded, ``None`` where nothing speaks against it.
+
+    A copy that was interrupted (a full disk, a killed pip, an image layer cut short) leaves an
+    extension that the dynamic loader maps and then reads beyond its end: the kernel ends the
+    process with SIGBUS, which nothing in Python can catch. So its length is looked at before it is
+    loaded.
+
+    Args:
+        extension: Its path. One that is not there, or of another kind, is left to the import.
+    """
+    try:
+        with open(extension, "rb") as file:  # noqa: PTH123 - pathlib is one more import
+            size = os.fstat(file.fileno()).st_size
+            head = file.read(4096)
+    except OSError:
+        return None
+    if size >= _HEADER and (head[:4] != b"\x7fELF" or head[4] != 2 or head[5] != 1):
+        return None
+    needed = _HEADER if size < _HEADER else _end(head)
+    if size >= needed:
+        return None
+    return f"{extension} is cut short: {size} of at least {needed} bytes"
+
+
+def _end(head: bytes) -> int:
+    """The length according to the headers at the beginning of a file."""
+
+    def number(of: tuple[int, int], start: int = 0) -> int:
+        at, count = of
+        return int.from_bytes(head[start + at : start + at + count], "little")
+
+    ends = [number(_SECTIONS) + number(_SECTION_SIZE) * number(_SECTION_COUNT)]
+    for index in range(number(_SEGMENT_COUNT)):
+        segment = number(_SEGMENTS) + index * number(_SEGMENT_SIZE)
+        if number(_TYPE, segment) == _LOADED:
+            ends.append(number(_PLACE, segment) + number(_LENGTH, segment))
+    return max(ends)

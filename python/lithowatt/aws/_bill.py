@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from lithowatt.aws._lambda_cost import LambdaCost, lambda_cost
-from lithowatt.stats._dialect import value_of
+from lithowatt.stats import value_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

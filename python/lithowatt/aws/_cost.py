@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from lithowatt.aws._lambda_cost import lambda_cost
 from lithowatt.cost import ELECTRICITY_USD_PER_KWH, energy_cost
-from lithowatt.stats._dialect import PREFIX
+from lithowatt.stats import PREFIX
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

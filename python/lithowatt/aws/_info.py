@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lithowatt.stats._dialect import value_of
+from lithowatt.stats import value_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

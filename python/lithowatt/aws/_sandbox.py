@@ -12,7 +12,7 @@ import os
 import time
 from pathlib import Path
 
-from lithowatt.stats._dialect import PREFIX as FUNCTION
+from lithowatt.stats import PREFIX as FUNCTION
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from lithowatt import _core
 from lithowatt.profiles._columns import PROFILE_COLUMNS
-from lithowatt.stats._dialect import PREFIX, spelt
+from lithowatt.stats import PREFIX, spelt
 from lithowatt.worker.task_window import PREFIX as OF_TASK
 
 if TYPE_CHECKING:

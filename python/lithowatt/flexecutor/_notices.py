@@ -10,7 +10,7 @@ from typing import Any
 
 from lithowatt.flexecutor._estimate import METHOD
 from lithowatt.profiles._values import WARNING_SEPARATOR, has_energy
-from lithowatt.stats._dialect import PREFIX
+from lithowatt.stats import PREFIX
 
 logger = logging.getLogger("lithowatt")
 

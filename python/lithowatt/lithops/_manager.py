@@ -18,7 +18,7 @@ from lithowatt.errors import (
 from lithowatt.lithops._call_status import lend
 from lithowatt.meter._absent import absent_stats
 from lithowatt.meter._meter import EnergyMeter, is_mistake
-from lithowatt.stats._dialect import PREFIX
+from lithowatt.stats import PREFIX
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -30,8 +30,17 @@ __all__ = ["ShipError", "Shipping", "ship_meter"]
 
 logger = logging.getLogger("lithowatt")
 
-#: Folders of the package that no worker has a use for.
-_LEFT_OUT = ("analysis", "data", "profiles", "report")
+#: What of the package no worker has a use for.
+_LEFT_OUT = (
+    "__main__.py",
+    "analysis",
+    "carbon.py",  # its tables are in data
+    "cli",
+    "data",
+    "profiles",
+    "report",
+    "top",
+)
 
 #: What Lithops pickles for a function.
 _FUNCTION, _MODULES = "func", "module_data"

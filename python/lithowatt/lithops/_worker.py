@@ -44,7 +44,7 @@ from typing import Any
 from lithowatt import EnergyMeter, _core
 from lithowatt._support.environment_variables import enabled
 from lithowatt._support.harmless import Harmless
-from lithowatt.stats._dialect import PREFIX
+from lithowatt.stats import PREFIX
 from lithowatt.worker import task_window as _task
 from lithowatt.worker.channel import Channel, Sink
 from lithowatt.worker.function_window import FunctionWindow, children_cpu_time, cpu_time_of, warm

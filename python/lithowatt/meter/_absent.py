@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lithowatt.meter._meter import EnergyMeter
-from lithowatt.stats._dialect import PREFIX
+from lithowatt.stats import PREFIX
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 # Everything that metering and reading need is imported here and now: an import within a call could
 # hold a module's lock just when another thread forks, and the child would wait for it for ever.
-import copyreg
 import os
-from collections import namedtuple
 
 from lithowatt._core import Meter, Spelling
 from lithowatt._support.harmless import described
@@ -20,13 +18,13 @@ from lithowatt.errors import (
     UnknownScopeError,
 )
 from lithowatt.meter._reading import Reading
-from lithowatt.stats._dialect import PREFIX, RENAMED
+from lithowatt.stats import PREFIX, RENAMED
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from types import TracebackType
-    from typing import Any, Literal, NamedTuple, TypeVar
+    from typing import Any, Literal, TypeVar
 
     from typing_extensions import Self
 
@@ -34,15 +32,9 @@ if TYPE_CHECKING:
 
     _F = TypeVar("_F", bound=Callable[..., Any])
 
-    class _Past(NamedTuple):
-        reading: Reading
-        stats: dict[str, Any]
-        timeline: Any
-
-else:
     #: What a meter keeps of its last window, once it is elsewhere: its reading, its stats with
     #: every key, and its samples as of ``raw_timeline``, ``None`` where those stayed behind.
-    _Past = namedtuple("_Past", "reading stats timeline")
+    _Past = tuple[Reading, dict[str, Any], Any]
 
 
 #: How ``stats()`` writes the keys. Made here and not on demand: a worker forks a process per call,
@@ -187,7 +179,7 @@ class EnergyMeter:
             samples = self._core.raw_timeline()
             if samples is not None and len(samples[0]) > 8 * _SAMPLES_PICKLED:
                 samples = None
-            past = _Past(Reading._of(taken), taken.stats(SPELLING, False), samples)
+            past = (Reading._of(taken), taken.stats(SPELLING, False), samples)
         options = {**self._options, "label": self.label}
         return _copied, (type(self), options, past), self._kept()
 
@@ -196,6 +188,8 @@ class EnergyMeter:
         own = getattr(self, "__dict__", None) or None
         if type(self) is EnergyMeter:
             return own
+        import copyreg  # here: pickle and copy have loaded it, and a meter alone needs none
+
         ours = EnergyMeter.__slots__
         names = [name for name in copyreg._slotnames(type(self)) if name not in ours]  # type: ignore[attr-defined]
         slots = {name: getattr(self, name) for name in names if hasattr(self, name)}
@@ -207,8 +201,8 @@ class EnergyMeter:
         except MeterStateError:
             if self._past is None:
                 raise
-            stats = self._past.stats.items()
-            return {key: value for key, value in stats if value is not None or not compact}
+            _, stats, _ = self._past
+            return {key: value for key, value in stats.items() if value is not None or not compact}
 
     def _raw_stats_json(self, compact: bool) -> bytes:
         try:
@@ -224,7 +218,7 @@ class EnergyMeter:
         except MeterStateError:
             if self._past is None:
                 raise
-            return self._past.timeline
+            return self._past[2]
 
     @property
     def label(self) -> str | None:
@@ -345,7 +339,7 @@ class EnergyMeter:
         except MeterStateError:
             if self._past is None:
                 raise
-            return self._past.reading
+            return self._past[0]
 
     @property
     def joules(self) -> float | None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from lithowatt.stats._dialect import PREFIX
+from lithowatt.stats import PREFIX
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

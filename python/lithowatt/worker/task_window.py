@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 
 from lithowatt import EnergyMeter
 from lithowatt.estimate import QUALITIES
-from lithowatt.stats._dialect import PREFIX as FUNCTION
+from lithowatt.stats import PREFIX as FUNCTION
 
 PREFIX = "worker_task_"
 

@@ -1,1 +1,0 @@
-"""How frameworks that carry the stats of a call write their keys."""
