@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,11 +13,16 @@ from hypothesis import HealthCheck, settings
 
 from lithowatt import _core
 from rig import Rig
+from tests.run_suites import FAST
 from tests.support import kernel_probes
 
 # How long it takes to make an example says how busy the machine is.
 settings.register_profile("any-speed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any-speed")
+
+
+#: By what `-m` asks for, the marks of which one leaves a test out.
+LEFT_OUT = {FAST: set(re.findall(r"\w+", FAST)) - {"not", "or"}, "not quiet": {"quiet"}}
 
 
 def pytest_configure() -> None:
@@ -29,6 +35,16 @@ def pytest_configure() -> None:
     for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM, signal.SIGQUIT, signal.SIGCHLD):
         if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, lambda *_: None)
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leaves a file unread that the run leaves out as a whole: to read one takes a while."""
+    left_out = LEFT_OUT.get(config.option.markexpr)
+    if left_out is None or not collection_path.name.startswith("test_"):
+        return None
+    marked = re.search(r"^pytestmark = (.+|\[[^]]*\])$", collection_path.read_text(), re.MULTILINE)
+    marks = set(re.findall(r"pytest\.mark\.(\w+)", marked[1])) if marked else set()
+    return True if marks & left_out else None
 
 
 @pytest.hookimpl(tryfirst=True)  # before -m chooses

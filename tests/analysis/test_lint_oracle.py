@@ -16,6 +16,8 @@ from tests.support.linted import linted
 from tests.support.made_profiles import EPYC, Kind, Metrics, Profile, profile
 from tests.support.planted_faults import CLOCKS, SEVEN, add_noise, append_copy, without_work
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("scipy")
 
 Random = np.random.Generator

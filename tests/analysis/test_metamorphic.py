@@ -37,6 +37,8 @@ from tests.support.made_profiles import (
     write,
 )
 
+pytestmark = pytest.mark.slow
+
 any_seed = st.integers(0, 1_000_000)
 few = settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 

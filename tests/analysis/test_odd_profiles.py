@@ -27,6 +27,8 @@ from lithowatt.cli.profile import stats as stats_verb
 from lithowatt.errors import LithowattError
 from lithowatt.profiles._runs import Profiles, read_profiles
 
+pytestmark = pytest.mark.slow
+
 NUMBERS = (
     "read",
     "compute",

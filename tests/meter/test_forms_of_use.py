@@ -504,6 +504,7 @@ def model_timeline(meter: EnergyMeter) -> tuple[Any, Any]:
     return line.watts["model:package"] + line.watts["model:dram"], lengths
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("interval", [0.02, 0.1, 0.5])
 @pytest.mark.parametrize("window", [0.03, 0.7])
 def test_the_models_timeline_has_the_watts_of_each_interval(interval: float, window: float) -> None:

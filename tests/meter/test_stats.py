@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 import os
@@ -131,10 +132,16 @@ def variants(tree: StaticTree) -> Iterator[tuple[str, EnergyMeter]]:
         assert running.keys() == meter.stats().keys()
 
 
+EVERY: dict[str, dict[str, Any]] = {}
+"""Made by the first test that asks: a fixture of the module would not have the settings of tests."""
+
+
 @pytest.fixture
 def every(tree: StaticTree) -> dict[str, dict[str, Any]]:
-    """Stats of each variant, by its name."""
-    return {name: meter.stats() for name, meter in variants(tree)}
+    """Stats of each variant, by its name; a copy for each test."""
+    if not EVERY:
+        EVERY.update((name, meter.stats()) for name, meter in variants(tree))
+    return copy.deepcopy(EVERY)
 
 
 # -- keys and types -----------------------------------------------------------------------------

@@ -22,6 +22,8 @@ from lithowatt.model import (
 )
 from rig import StaticTree
 
+pytestmark = pytest.mark.slow
+
 GIB_IN_GB = 1.073741824
 
 

@@ -61,6 +61,7 @@ def test_keys_that_are_refused(text):
         Configuration.parse(text)
 
 
+@pytest.mark.slow
 @given(st.text(max_size=40))
 def test_no_key_does_more_than_be_refused(text):
     try:

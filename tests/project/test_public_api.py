@@ -39,10 +39,12 @@ def test_the_list_has_every_public_name_that_a_program_sees() -> None:
             assert {f"{name}.{each}" for each in module.__all__} <= listed
 
 
+@pytest.mark.slow
 def test_what_a_public_name_gives_has_a_public_name() -> None:
     assert public_api.unexported() == [], "export these classes (`__all__`)"
 
 
+@pytest.mark.slow
 def test_what_a_public_name_raises_has_a_public_name() -> None:
     assert public_api.unexported_raised() == [], "export these exceptions (`__all__`)"
 
