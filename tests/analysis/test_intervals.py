@@ -27,6 +27,7 @@ values = st.lists(
 )
 
 
+@pytest.mark.slow
 @busy
 @given(values, st.floats(0.5, 0.999))
 def test_t_interval_is_that_of_scipy(some: list[float], confidence: float) -> None:

@@ -542,6 +542,7 @@ def steps(p: list[float], repetitions: int = 10) -> tuple[Kind, Profile]:
     return kind, made
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("p", "repetitions", "many"),
     [

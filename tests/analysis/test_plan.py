@@ -35,6 +35,7 @@ from tests.support.made_profiles import Kind, write
 KIND = Kind(workload="job", workers=(4, 8, 12), repetitions=8, seed=4)
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(cv=st.floats(0, 1), precision=st.floats(0.02, 1), confidence=st.sampled_from([0.9, 0.95]))
 def test_no_fewer_repetitions_would_do(cv: float, precision: float, confidence: float) -> None:

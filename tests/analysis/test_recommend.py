@@ -1062,6 +1062,7 @@ def test_one_worker_is_a_choice_like_any_other() -> None:
     assert scheduler.predictions[0].energy_fit == best.energy_fit
 
 
+@pytest.mark.slow
 def test_only_what_was_profiled_of_a_stage_is_chosen_for_it(profiling: Path) -> None:
     # 24 workers with 512 MB, 2 with 2048 MB: neither their product nor the other stage's.
     few = {**profile(512, workers=(16, 24)), **profile(2048, workers=(2, 4, 6))}

@@ -539,6 +539,7 @@ def test_a_drifting_file_is_not_relied_on(tmp_path: Path) -> None:
 # --- how it is decided --------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_order_of_files_and_keys_changes_nothing(tmp_path: Path) -> None:
     folder = write(tmp_path, *matched(STEEP))
     paths = sorted(str(path) for path in folder.glob("*/*.json"))

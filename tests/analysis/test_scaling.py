@@ -163,6 +163,7 @@ def test_where_more_workers_help_no_more() -> None:
     assert diminishing_workers(Fit(0.0, 100.0, 0.0, 0.0), 1, 100) is None
 
 
+@pytest.mark.slow
 @given(st.lists(st.integers(1, 64), min_size=3, max_size=10, unique=True), st.integers(0, 1000))
 @settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_the_exponent_is_that_of_scipy(workers: list[int], seed: int) -> None:

@@ -29,6 +29,7 @@ number = st.floats(0.01, 1000, allow_subnormal=False)
 sample = st.lists(number, min_size=2, max_size=15, unique=True)
 
 
+@pytest.mark.slow
 @busy
 @given(sample, sample)
 def test_welch_is_that_of_scipy(a: list[float], b: list[float]) -> None:
@@ -52,6 +53,7 @@ def test_welch_without_spread_is_not_defined(a: list[float], b: list[float]) -> 
 signed = st.floats(-100, 100).filter(lambda value: value == 0 or abs(value) > 1e-9)
 
 
+@pytest.mark.slow
 @busy
 @given(st.lists(signed, min_size=2, max_size=30, unique=True))
 def test_one_sample_t_is_that_of_scipy(some: list[float]) -> None:
@@ -103,6 +105,7 @@ def test_wilcoxon_with_ties_and_zeros_takes_the_normal_distribution(some: list[i
     assert found == pytest.approx(expected, rel=1e-9)
 
 
+@pytest.mark.slow
 @busy
 @given(sample, sample)
 def test_hedges_g_is_what_its_definition_says(a: list[float], b: list[float]) -> None:
@@ -119,6 +122,7 @@ def test_hedges_g_without_spread_is_not_defined() -> None:
     assert math.isnan(hedges_g(Sample(1, 1.0, math.nan), Sample(2, 2.0, 1.0)))
 
 
+@pytest.mark.slow
 @busy
 @given(
     st.lists(st.integers(0, 9), min_size=1, max_size=12),

@@ -489,6 +489,7 @@ assert {key for key in before | after if before.get(key) != after.get(key)} == s
 """
 
 
+@pytest.mark.slow
 def test_no_class_of_lithops_is_changed() -> None:
     pytest.importorskip("lithops.monitoring.status")
     # In an interpreter of its own, where no test has patched Lithops, and without the hook.

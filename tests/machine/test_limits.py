@@ -37,6 +37,7 @@ def window(meter: EnergyMeter) -> dict[str, Any]:
     return raw
 
 
+@pytest.mark.slow
 def test_threads_that_are_bound_between_windows(two_cpus: list[int]) -> None:
     meter = EnergyMeter(methods=METHODS)
     os.sched_setaffinity(0, two_cpus)
@@ -121,6 +122,7 @@ look()
 """
 
 
+@pytest.mark.slow
 def test_limits_and_cpus_that_change(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", CHANGES, str(tmp_path / "r")],

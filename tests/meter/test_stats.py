@@ -133,7 +133,7 @@ def variants(tree: StaticTree) -> Iterator[tuple[str, EnergyMeter]]:
 
 
 EVERY: dict[str, dict[str, Any]] = {}
-"""Made by the first test that asks: a fixture of the module would not have the settings of tests."""
+"""Made by the first test that asks: a module's fixture would not have the settings of tests."""
 
 
 @pytest.fixture

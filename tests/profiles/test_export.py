@@ -70,6 +70,7 @@ def folder(tmp_path: Path) -> Path:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ending", FORMATS)
 def test_each_format_has_each_call_as_the_file_has_it(
     folder: Path, tmp_path: Path, ending: str

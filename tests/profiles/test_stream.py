@@ -255,6 +255,7 @@ def test_real_profiles_hold_what_json_reads() -> None:
                 assert values == [value for workers in column for value in workers]
 
 
+@pytest.mark.slow
 @given(
     st.dictionaries(
         st.integers(1, 9).map(lambda workers: f"(1, 512, {workers})"),

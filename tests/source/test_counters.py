@@ -219,6 +219,7 @@ print(*meter.reading.warnings, sep="\\n")
 """
 
 
+@pytest.mark.slow
 def test_energy_of_a_suspend_is_nobodys(tmp_path: Path) -> None:
     """The clock that goes on while the machine sleeps is an hour ahead all at once."""
     compiler = shutil.which("cc") or shutil.which("gcc")
@@ -466,6 +467,7 @@ def test_the_agents_total_never_rises_by_what_was_refused(tmp_path: Path, move: 
     assert 1.0 - 2e-3 <= after <= 2.0 + 2e-3
 
 
+@pytest.mark.slow
 def test_the_agents_total_survives_a_dip(tmp_path: Path) -> None:
     def dip(tree: StaticTree) -> None:
         here = tree.value("package-0")
