@@ -16,7 +16,7 @@ from lithowatt.analysis._candidates import Candidate
 from lithowatt.analysis._decide import value_of
 from lithowatt.analysis._observe import Observation
 from lithowatt.analysis.comparison import geometric_mean
-from lithowatt.analysis.joules import watts_per_vcpu
+from lithowatt.analysis.energy import watts_per_vcpu
 from lithowatt.analysis.platforms import Platform
 from lithowatt.analysis.scaling import exponent_of, kind_of
 from lithowatt.profiles._runs import Floats, ProfileFile

@@ -20,7 +20,7 @@ import numpy as np
 
 from lithowatt._support.architectures import ARCHITECTURES, normalise_architecture
 from lithowatt.analysis.basis import Basis
-from lithowatt.analysis.joules import energy_column, joules_of, machine_columns
+from lithowatt.analysis.energy import energy_column, joules_of, machine_columns
 from lithowatt.analysis.lint import left_out
 from lithowatt.analysis.placement import Place, place_of, worker_of
 from lithowatt.analysis.platforms import (

@@ -17,9 +17,8 @@ import numpy as np
 
 from lithowatt.analysis._envelope import envelope
 from lithowatt.analysis.basis import Basis
-from lithowatt.analysis.cautions import caution, cautions, drifting, mixed_hardware
+from lithowatt.analysis.energy import holds_joules, watts_per_vcpu
 from lithowatt.analysis.intervals import Sample, exponential, ratio_interval, t_quantile
-from lithowatt.analysis.joules import holds_joules, watts_per_vcpu
 from lithowatt.analysis.matching import (
     Key,
     Matched,
@@ -37,6 +36,7 @@ from lithowatt.analysis.significance import (
     welch,
     wilcoxon,
 )
+from lithowatt.analysis.warnings import data_warning, data_warnings, drifting, mixed_hardware
 from lithowatt.errors import MalformedValueError
 from lithowatt.profiles._runs import Floats, Profiles
 
@@ -101,7 +101,7 @@ def compare(
     wanted = _quantities(selection, quantities)
     found = _Comparison(selection, by, wanted, paths)
     warnings = [
-        *cautions(selection, energy="energy_j" in wanted),
+        *data_warnings(selection, energy="energy_j" in wanted),
         *drifting(selection),
         *mixed_hardware(selection),
         *found.warnings(),
@@ -291,7 +291,7 @@ class _Comparison:
             f" ({', '.join(moved[:4])}{' and others' if len(moved) > 4 else ''})" if moved else ""
         )
         return [
-            caution(
+            data_warning(
                 "input-changed",
                 "some repetitions had more input; without them ratios move by more than "
                 f"{self.settings.margin * 100:g} %{which}: both are given",
@@ -355,7 +355,7 @@ class _Comparison:
             return []
         more = f" and {len(told) - 2} more" if len(told) > 2 else ""
         return [
-            caution(
+            data_warning(
                 "cpu-strata",
                 f"which processor b ran on moves the ratio of compute_s by more than "
                 f"{self.settings.margin * 100:g} % ({'; '.join(told[:2])}{more}): see by_cpu",
@@ -402,7 +402,9 @@ class _Comparison:
         found = []
         if self.matched.notes:
             found.append(
-                caution("unlike", f"unlike things are compared: {'; '.join(self.matched.notes)}")
+                data_warning(
+                    "unlike", f"unlike things are compared: {'; '.join(self.matched.notes)}"
+                )
             )
         there = {cell.quantity for cell in self.cells}
         for quantity in self.quantities:
@@ -415,7 +417,7 @@ class _Comparison:
                 if (reason := member.selected.missing(quantity)) is not None
             }
             why = f": {'; '.join(sorted(reasons))}" if reasons else " on both sides"
-            found.append(caution("not-compared", f"{quantity} is not known{why}"))
+            found.append(data_warning("not-compared", f"{quantity} is not known{why}"))
         qualities = {
             quality
             for cell in self.cells
@@ -425,7 +427,7 @@ class _Comparison:
         }
         if len(qualities) > 1:
             found.append(
-                caution(
+                data_warning(
                     "unlike-energy",
                     f"joules are {' and '.join(sorted(qualities))}: a ratio of unlike ones is "
                     "about the methods, too",

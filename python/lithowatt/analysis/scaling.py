@@ -16,10 +16,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lithowatt.analysis._envelope import envelope
-from lithowatt.analysis.cautions import cautions, drifting, mixed_hardware
 from lithowatt.analysis.intervals import t_quantile
 from lithowatt.analysis.platforms import AwsLambda
 from lithowatt.analysis.selection import Selected, Selection, Settings
+from lithowatt.analysis.warnings import data_warnings, drifting, mixed_hardware
 from lithowatt.profiles._runs import Floats, Profiles
 
 #: CPU seconds grow as workers to the power of less: one piece of work is divided; of more: each
@@ -58,7 +58,7 @@ def scaling(
             profiles,
             {**selection.settings.as_json(), "work_per_run": work_per_run},
             [
-                *cautions(selection, energy=work_per_run is not None),
+                *data_warnings(selection, energy=work_per_run is not None),
                 *drifting(selection),
                 *mixed_hardware(selection),
             ],

@@ -9,8 +9,8 @@ from functools import cached_property
 import numpy as np
 
 from lithowatt.analysis.basis import Basis
-from lithowatt.analysis.dollars import Dollars, dollars_of
-from lithowatt.analysis.joules import Joules, energy_column, joules_of
+from lithowatt.analysis.cost import Dollars, dollars_of
+from lithowatt.analysis.energy import Joules, energy_column, joules_of
 from lithowatt.analysis.lint import left_out
 from lithowatt.analysis.placement import Place, architecture_of, place_of
 from lithowatt.analysis.platforms import Price

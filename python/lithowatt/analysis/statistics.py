@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from lithowatt.analysis._envelope import envelope
-from lithowatt.analysis.cautions import cautions
 from lithowatt.analysis.intervals import bootstrap_t, t_quantile
 from lithowatt.analysis.selection import NAMES, Selected, Selection, Settings
+from lithowatt.analysis.warnings import data_warnings
 from lithowatt.estimate import QUALITIES
 from lithowatt.profiles._runs import Bools, Floats, ProfileFile, Profiles
 from lithowatt.profiles._values import finite
@@ -41,7 +41,10 @@ def stats(
     ]
     return {
         **envelope(
-            "stats", profiles, selection.settings.as_json(), cautions(selection, configurations)
+            "stats",
+            profiles,
+            selection.settings.as_json(),
+            data_warnings(selection, configurations),
         ),
         "configurations": configurations,
         "merged": [

@@ -10,12 +10,12 @@ from typing import Any
 
 from lithowatt.analysis._envelope import envelope
 from lithowatt.analysis.basis import Basis
-from lithowatt.analysis.cautions import cautions
 from lithowatt.analysis.claims._evaluate import Data
 from lithowatt.analysis.claims._file import Claims
 from lithowatt.analysis.claims._values import Cell
 from lithowatt.analysis.claims._verdict import Judge, counted
 from lithowatt.analysis.selection import Selection, Settings
+from lithowatt.analysis.warnings import data_warnings
 from lithowatt.profiles._runs import Profiles
 
 
@@ -55,7 +55,7 @@ def check_claims(
         "claims": {"file": claims.name, "sha256": claims.sha256},
     }
     return {
-        **envelope("claims", profiles, head, cautions(selection)),
+        **envelope("claims", profiles, head, data_warnings(selection)),
         "claims": verdicts,
         "summary": counted(verdicts),
         "definitions": dict(claims.definitions),

@@ -12,7 +12,6 @@ import numpy as np
 
 from lithowatt._support.arguments import closest
 from lithowatt.analysis._envelope import envelope
-from lithowatt.analysis.cautions import cautions
 from lithowatt.analysis.findings._context import Analysis, Assumptions, Context
 from lithowatt.analysis.findings.agreement import PAIRS, method_agreement
 from lithowatt.analysis.findings.cold_starts import cold_starts
@@ -26,6 +25,7 @@ from lithowatt.analysis.findings.ranking import workload_ranking
 from lithowatt.analysis.findings.score import efficiency_score
 from lithowatt.analysis.findings.tco import total_cost
 from lithowatt.analysis.selection import Selection, Settings
+from lithowatt.analysis.warnings import data_warnings
 from lithowatt.profiles._runs import Profiles
 
 #: Name to analysis, in the order in which they are shown.
@@ -86,4 +86,4 @@ def findings(
     # What a file should not hold, 1e300 s say, becomes a number that results leave out.
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         found = {name: analysis(context).as_json() for name, analysis in wanted.items()}
-    return {**envelope("findings", profiles, head, cautions(selection)), "findings": found}
+    return {**envelope("findings", profiles, head, data_warnings(selection)), "findings": found}

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from lithowatt.analysis.joules import machine_columns
+from lithowatt.analysis.energy import machine_columns
 from lithowatt.analysis.lint import findings
 from lithowatt.analysis.platforms import AwsLambda
 from lithowatt.analysis.quantities import row_lambda
@@ -18,12 +18,12 @@ from lithowatt.estimate import QUALITIES
 FEW = 5
 
 
-def caution(code: str, text: str, files: Iterable[str] = ()) -> dict[str, Any]:
+def data_warning(code: str, text: str, files: Iterable[str] = ()) -> dict[str, Any]:
     """A warning as results hold it."""
     return {"code": code, "text": text, "files": sorted(set(files))}
 
 
-def cautions(
+def data_warnings(
     selection: Selection,
     configurations: Sequence[Mapping[str, Any]] = (),
     *,
@@ -46,7 +46,7 @@ def cautions(
     few = [one for one in configurations if 0 < one["repetitions"]["used"] < FEW]
     if few:
         found.append(
-            caution(
+            data_warning(
                 "few-repetitions",
                 f"{_configurations(len(few))} fewer than {FEW} repetitions: their intervals are "
                 "wide, and none is made by the bootstrap",
@@ -64,7 +64,7 @@ def drifting(selection: Selection) -> list[dict[str, Any]]:
     names = sorted({one.file for one in found})
     more = " and others" if len(names) > 3 else ""
     return [
-        caution(
+        data_warning(
             "drift",
             f"repetitions of {', '.join(names[:3])}{more} drift: the first half of a "
             "configuration differs from the second, so that intervals are too narrow and "
@@ -80,7 +80,7 @@ def mixed_hardware(selection: Selection) -> list[dict[str, Any]]:
     if not mixed:
         return []
     return [
-        caution(
+        data_warning(
             "mixed-hardware",
             f"{_number(len(mixed), 'configuration')} ran on several processors, in shares that "
             "nobody chose: see by_cpu",
@@ -95,14 +95,14 @@ def _scope(selection: Selection) -> Iterable[dict[str, Any]]:
     unknown = {one.file.name for one in some if one.sessions is None}
     single = {one.file.name for one in some if one.sessions == 1}
     if unknown:
-        yield caution(
+        yield data_warning(
             "sessions-unknown",
             f"{_files(len(unknown))} not say when repetitions ran: intervals are about the "
             "session in which they did, and not about another day",
             unknown,
         )
     if single:
-        yield caution(
+        yield data_warning(
             "one-session",
             f"in {_number(len(single), 'file')} repetitions of a configuration ran in one session: "
             "intervals are about that session, and not about another day",
@@ -117,7 +117,7 @@ def _nothing_left(selection: Selection) -> Iterable[dict[str, Any]]:
         if some:
             named = ", ".join(f"{one.file.name} {one.runs.key}" for one in some[:3])
             more = f" and {len(some) - 3} more" if len(some) > 3 else ""
-            yield caution(
+            yield data_warning(
                 "nothing-left",
                 f"of the repetitions of {named}{more} {why}",
                 (one.file.name for one in some),
@@ -135,7 +135,7 @@ def _priced_as_lambda(selection: Selection) -> Iterable[dict[str, Any]]:
                 continue
             files.add(one.file.name)
     if files:
-        yield caution(
+        yield data_warning(
             "priced-as-lambda",
             f"{_number(len(files), 'file')} of AWS Lambda hold repetitions whose rows do not say "
             "lambda:True; in this basis they count, and are priced as the others",
@@ -151,7 +151,7 @@ def _partly_on_lambda(selection: Selection) -> Iterable[dict[str, Any]]:
         if one.place.by_row and np.isnan(one.values("cost_usd")[one.used]).any()
     }
     if files:
-        yield caution(
+        yield data_warning(
             "partly-on-lambda",
             f"a part of {_number(len(files), 'file')} did not run on AWS Lambda: these repetitions "
             "have no dollars, and cost_usd is of the others",
@@ -161,7 +161,7 @@ def _partly_on_lambda(selection: Selection) -> Iterable[dict[str, Any]]:
 
 def _joules(selection: Selection) -> Iterable[dict[str, Any]]:
     if selection.energy_column != "energy":
-        yield caution(
+        yield data_warning(
             "energy-definitions",
             "the energy of some calls holds a share of idle power and that of others does not "
             "(energy_definition): all are compared above idle (energy_marginal)",
@@ -176,7 +176,7 @@ def _joules(selection: Selection) -> Iterable[dict[str, Any]]:
     }
     if machine:
         columns = sorted({column for some in machine.values() for column in some})
-        yield caution(
+        yield data_warning(
             "machine-energy",
             f"{', '.join(columns)} of {_number(len(machine), 'file')} are not used: FlexExecutor's "
             "energy fork writes the whole machine's joules there, once for each worker on it",
@@ -184,7 +184,7 @@ def _joules(selection: Selection) -> Iterable[dict[str, Any]]:
         )
     modelled = {name for name, some in by_file.items() if any(_all_modelled(one) for one in some)}
     if modelled:
-        yield caution(
+        yield data_warning(
             "modelled-energy",
             f"no joule was measured in {_number(len(modelled), 'file')}: energy_j is CPU seconds "
             "times the watts of the power model, within a wide band",
