@@ -47,10 +47,12 @@ def test_rows_are_aligned(tmp_path: Path) -> None:
         ([[1.0, 2.0]], [True, False]),
         ([[1.0], [3.0]], [False, True]),
         ([[1.0, float("nan")], [3.0]], [False, True]),
+        # Nowhere a value: not recorded.
+        ([[None, None], [None]], [True, True]),
     ],
 )
 def test_a_repetition_without_a_value_is_not_usable(
-    tmp_path: Path, column: list[list[float]], usable: list[bool]
+    tmp_path: Path, column: list[list[float | None]], usable: list[bool]
 ) -> None:
     written(tmp_path / "pi" / "stage.json", profile(TDP=column))
     ((_, runs),) = read_profiles([tmp_path])

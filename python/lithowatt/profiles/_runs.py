@@ -144,13 +144,14 @@ class ConfigurationRuns:
     def required(self) -> tuple[str, ...]:
         """Those of `CORE` that this configuration's repetitions have to have.
 
-        Where there is a `cpu_time`, `TDP` is joules of a power model that may be missing.
+        Where there is a `cpu_time`, `TDP` is joules of a power model that may be missing. A column
+        of nothing but nulls was not recorded, as one that is not there.
         """
         own = "cpu_time" in self.columns
         some = (
             name
             for name in CORE[len(ALWAYS) :]
-            if name in self.columns and not (own and name == "TDP")
+            if np.isfinite(self.numbers(name)).any() and not (own and name == "TDP")
         )
         return (*ALWAYS, *some)
 
