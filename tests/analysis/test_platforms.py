@@ -304,12 +304,31 @@ def test_the_platform_can_be_named(tmp_path: Path, capsys: pytest.CaptureFixture
         assert len(model.observations) == len(WORKERS)
     command = ["profile", "recommend", str(file), "--json", "--platform"]
     assert main([*command, "kubernetes"]) == 0
-    assert json.loads(capsys.readouterr().out)["platform"] == "k8s"
+    found = json.loads(capsys.readouterr().out)
+    assert found["platform"] == "k8s"
+    notes = [one["text"] for one in found["warnings"]]
+    assert any(one.startswith("taken as k8s, as asked: there is no price") for one in notes)
     assert main([*command, "moon"]) == 2
     assert "'moon' is not one of aws-lambda, kubernetes" in capsys.readouterr().err
     # Named as what it is not, it is left out, and the answer says so.
     assert main([*command, "aws-lambda"]) == 2
     assert "16384 MB left out" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("ran_on", "asked", "says"),
+    [
+        ("aws_lambda", "kubernetes", "taken as k8s, as asked; the profile says AWS Lambda: there"),
+        ("k8s", "aws-lambda", "taken as aws_lambda, as asked; the profile says k8s"),
+        ("k8s", "localhost", "taken as localhost, as asked; the profile says k8s: there is no"),
+    ],
+)
+def test_what_was_asked_is_not_said_to_be_where_it_ran(
+    tmp_path: Path, ran_on: str, asked: str, says: str
+) -> None:
+    model = PerformanceModel(write(tmp_path, ran_on, (2048,)), platform=asked)
+    assert any(one.startswith(says) for one in model.warnings)
+    assert not any("ran on" in one for one in model.warnings)
 
 
 def test_two_platforms_have_no_common_price(tmp_path: Path) -> None:

@@ -129,3 +129,49 @@ def test_stats_are_exported_like_profiles(tmp_path: Path) -> None:
         (1, 2.0, 0.0),
     ]
     assert [row["cost_usd"] for row in rows] == [None, None]
+
+
+@pytest.mark.parametrize("says", [False, True, None])
+def test_all_commands_take_where_it_ran_from_one_place(
+    tmp_path: Path, says: bool | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from lithowatt.cli import main
+
+    # Off AWS a call of lithowatt's has no instance and no memory of AWS, and so no tag.
+    more: dict[str, Any] = {
+        f"{PREFIX}energy_schema": 1,
+        f"{PREFIX}energy_cpu_time": 1.5,
+        f"{PREFIX}psutil_cpu_architecture": "x86_64",
+        "runtime_memory": 1024,
+    }
+    if says is not None:
+        more[f"{PREFIX}aws_is_lambda"] = says
+    calls = [
+        call(job, 10.0 * job + 0.1 * job * worker, **more, job_key=f"{workers} {job}")
+        for workers in (1, 2, 4)
+        for job in range(3)
+        for worker in range(workers)
+    ]
+    path = write(tmp_path / "pi" / "map.jsonl", calls)
+
+    def found(verb: str, *more: str) -> dict[str, Any]:
+        assert main(["profile", verb, str(path), "--json", *more]) == 0
+        result: dict[str, Any] = json.loads(capsys.readouterr().out)
+        return result
+
+    stats = found("stats")["configurations"]
+    answer = found("recommend", "--minimise", "time")
+    if says:
+        assert answer["platform"] == "aws_lambda"
+        assert {one["workers"]: one["cost_usd"]["value"] for one in answer["ranked"]} == {
+            one["workers_requested"]: pytest.approx(one["metrics"]["cost_usd"]["mean"])
+            for one in stats
+        }
+        return
+    assert all(one["metrics"]["cost_usd"] is None for one in stats)
+    assert answer["platform"] == ("unknown" if says is None else "not AWS Lambda")
+    assert not answer["priced"] and len(answer["ranked"]) == 3
+    assert all(one["cost_usd"] is None for one in answer["ranked"])
+    why = "does not say where it ran" if says is None else "ran elsewhere (not AWS Lambda)"
+    assert all(why in one["cost_reason"] for one in answer["ranked"])
+    assert all(why in one["reasons"]["cost_usd"] for one in stats)

@@ -22,7 +22,7 @@ from lithowatt._support.architectures import ARCHITECTURES, normalise_architectu
 from lithowatt.analysis.basis import Basis
 from lithowatt.analysis.energy import energy_column, joules_of, machine_columns
 from lithowatt.analysis.lint import left_out
-from lithowatt.analysis.placement import Place, place_of, worker_of
+from lithowatt.analysis.placement import NOT_LAMBDA, Place, place_of, worker_of
 from lithowatt.analysis.platforms import (
     AwsLambda,
     Platform,
@@ -35,7 +35,7 @@ from lithowatt.analysis.platforms import (
     with_price,
 )
 from lithowatt.analysis.platforms._platform import DEFAULT_REGION
-from lithowatt.analysis.platforms.machines import several
+from lithowatt.analysis.platforms.machines import Unsaid, several
 from lithowatt.analysis.quantities import BILLED_STEP_S, QUEUED_START_S, row_cpu_seconds
 from lithowatt.analysis.selection import COLUMNS, Selected, Settings
 from lithowatt.analysis.sessions import sessions
@@ -62,7 +62,8 @@ PHASES = ("cold_start", "read", "compute", "write")
 #: A profile: its path, a folder of them, or what `read_profile` returned.
 Profile = str | os.PathLike[str] | Mapping[Any, Metrics]
 
-#: Where a profile ran that says nothing: those of the FlexExecutor energy prototype are of there.
+#: Where a profile of FlexExecutor's ran that says nothing: those of its energy prototype are of
+#: there. Stats of Lithops' calls are of anywhere.
 UNSAID = platform_named("aws-lambda")
 
 #: Of one run nothing shows its scatter; 5 % is a cautious guess for profiles of AWS Lambda.
@@ -205,11 +206,15 @@ class Observed:
         observations: One for each number of workers that ran, memory and architecture.
         warnings: What was left out, and why; what was assumed. Short sentences.
         profiles: What was read.
+        asked: The platform is the one that was asked for.
+        said: What the profiles say of their platforms, where that is another one.
     """
 
     observations: list[Observation] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     profiles: Profiles = field(default_factory=lambda: Profiles(()))
+    asked: bool = False
+    said: tuple[str, ...] = ()
 
 
 def observe(
@@ -228,8 +233,8 @@ def observe(
         profiles: Paths of files and folders, or read profiles, one or more.
         architecture: Of profiles that do not name it; of all of them where none names this one.
         region: Of the prices of a provider.
-        platform: Where all of them ran; by default each says it, and one that says nothing ran on
-            AWS Lambda.
+        platform: Where all of them ran; by default each says it. One of FlexExecutor's that says
+            nothing ran on AWS Lambda; of stats of Lithops' calls it is not known then.
         price: Of a worker's seconds, for a platform whose prices are in no table.
         group: How a path says its workload and stage, see `read_profiles`.
         basis: Which rules of lint leave repetitions out; `clean` by default.
@@ -252,7 +257,9 @@ def observe(
     wanted = None if architecture is None else normalise_architecture(architecture)
     read = profiles if isinstance(profiles, Profiles) else read_all(profiles, group)
     check_alike(read.files)
-    result = Observed(profiles=read)
+    result = Observed(profiles=read, asked=platform is not None)
+    if platform is not None:
+        result.said = _contradicting(read.files, platform)
     said = {_architecture(one) or file.architecture for file, one in read} - {None}
     override = wanted is not None and bool(said) and wanted not in said
     if override:
@@ -400,7 +407,7 @@ def _platform(file: ProfileFile, region: str, price: Price | None, notes: _Notes
             "some of its rows ran on AWS Lambda and some did not (aws_cpu): there are no dollars "
             "and no modelled joules that hold for all"
         )
-        return several(["aws_lambda", "not AWS Lambda"])
+        return several(["aws_lambda", NOT_LAMBDA])
     backends = {
         record["backend"]
         for runs in file.configurations
@@ -409,7 +416,25 @@ def _platform(file: ProfileFile, region: str, price: Price | None, notes: _Notes
     }
     if len(backends) > 1:
         notes.add(f"its repetitions ran on several platforms ({', '.join(sorted(backends))})")
-    return with_price(place.platform or UNSAID, region, price)
+    unsaid = Unsaid() if file.of_lithops else UNSAID
+    return with_price(place.platform or unsaid, region, price)
+
+
+def _contradicting(files: Iterable[ProfileFile], asked: Platform) -> tuple[str, ...]:
+    """The platforms of the files that say another one than was asked for."""
+    found = set()
+    for file in files:
+        place = place_of(file)
+        if place.platform is None:
+            continue
+        on_lambda = isinstance(place.platform, AwsLambda)
+        if place.by_row:
+            found.add("AWS Lambda of some rows only")
+        elif on_lambda != isinstance(asked, AwsLambda):
+            found.add("AWS Lambda" if on_lambda else place.platform.name)
+        elif not on_lambda and place.platform.name not in (asked.name, NOT_LAMBDA):
+            found.add(place.platform.name)
+    return tuple(sorted(found))
 
 
 # --- one configuration of one file --------------------------------------------

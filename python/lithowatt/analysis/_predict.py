@@ -35,6 +35,7 @@ from lithowatt.analysis._prediction import Band, HeldOut, Prediction
 from lithowatt.analysis.basis import Basis
 from lithowatt.analysis.platforms import AwsLambda, Platform, Price, Worker
 from lithowatt.analysis.platforms._platform import DEFAULT_REGION
+from lithowatt.analysis.platforms.machines import Unsaid
 from lithowatt.errors import MalformedValueError
 from lithowatt.estimate import QUALITIES, number
 from lithowatt.profiles._given import MOST_MEMORY_MB
@@ -51,7 +52,7 @@ class PerformanceModel:
         region: Of the prices of a provider.
         platform: Where the profiles ran: a `lithowatt.analysis.platforms.Platform`, or a name:
             ``aws-lambda``, ``kubernetes``, ``localhost``, ``server``. By default the profiles and
-            their sidecars say it; one that says nothing ran on AWS Lambda.
+            their sidecars say it; one of FlexExecutor's that says nothing ran on AWS Lambda.
         price: What a worker's seconds cost on a platform whose prices are in no table.
 
     Attributes:
@@ -116,6 +117,14 @@ class PerformanceModel:
         self.observed: Observed | None = observed
         self.warnings = list(observed.warnings)
         self._prepare(observed.observations)
+        ran_on = f"ran on {self.platform.name}"
+        if observed.asked:
+            ran_on = f"taken as {self.platform.name}, as asked"
+        elif isinstance(self.platform, Unsaid):
+            ran_on = "ran nobody knows where"
+        if observed.said:
+            what = "the profile says" if len(observed.profiles.files) == 1 else "profiles say"
+            ran_on += f"; {what} {', '.join(observed.said)}"
         if self.platform.most_vcpus is None:
             given = price or getattr(self.platform, "price", None)
             if self.no_price is None:
@@ -124,9 +133,9 @@ class PerformanceModel:
                 price_is = "there is no price"
             else:
                 price_is = f"the price that was given tells no dollars ({self.no_price})"
-            self.warnings.append(
-                f"ran on {self.platform.name}: {price_is}, and memory is not taken to buy vCPUs"
-            )
+            self.warnings.append(f"{ran_on}: {price_is}, and memory is not taken to buy vCPUs")
+        elif observed.said:
+            self.warnings.append(ran_on)
         if region != DEFAULT_REGION and self.region is None:
             self.warnings.append(f"region {region} has no effect on {self.platform.name}")
 

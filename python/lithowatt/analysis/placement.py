@@ -17,8 +17,11 @@ from lithowatt.analysis.platforms import (
     platform_of_backend,
 )
 from lithowatt.profiles._given import MOST_CPUS, common_given
-from lithowatt.profiles._runs import ConfigurationRuns, ProfileFile
+from lithowatt.profiles._runs import Bools, ConfigurationRuns, ProfileFile
 from lithowatt.profiles._values import positive
+
+#: What is known of a platform of which only the rows tell.
+NOT_LAMBDA = "not AWS Lambda"
 
 #: What more than this part of a file's rows say holds for all of the file.
 NEARLY_ALL = 0.95
@@ -28,7 +31,8 @@ class Place(NamedTuple):
     """Where a file's repetitions ran.
 
     Attributes:
-        platform: By the sidecar, else by the tag `aws_cpu` of the rows; `None` where nothing tells.
+        platform: By the sidecar, else by the tag `aws_cpu` of the rows, else by what lithowatt said
+            of a Lithops call (`worker_func_aws_is_lambda`); `None` where nothing tells.
         by_row: Some rows ran on AWS Lambda and some did not: only the row can tell.
         architecture: Of nearly all rows; `None` where there is no such.
     """
@@ -56,7 +60,7 @@ def place_of(file: ProfileFile) -> Place:
         return Place(None, False, architecture)
     if here > NEARLY_ALL * said:
         return Place(AwsLambda(), False, architecture)
-    return Place(Server("not AWS Lambda"), bool(here), architecture)
+    return Place(Server(NOT_LAMBDA), bool(here), architecture)
 
 
 def architecture_of(file: ProfileFile, place: Place, runs: ConfigurationRuns) -> str | None:
@@ -91,7 +95,7 @@ def _tags(runs: ConfigurationRuns) -> tuple[int, int]:
     """How many rows say that they ran on AWS Lambda, and how many that they did not."""
     column = runs.columns.get("aws_cpu")
     if column is None:
-        return 0, 0
+        return _flags(runs, np.ones(runs.rows, dtype=bool))
     if column.codes is None:
         # A column of nothing is written where there is nothing of AWS.
         return 0, runs.rows
@@ -99,7 +103,15 @@ def _tags(runs: ConfigurationRuns) -> tuple[int, int]:
     texts = [label.lower() for label in column.labels]
     here = sum(int(n) for text, n in zip(texts, counts, strict=True) if "lambda:true" in text)
     not_here = sum(int(n) for text, n in zip(texts, counts, strict=True) if "lambda:false" in text)
-    return here, not_here
+    # Off AWS a call has no tag.
+    flagged, flagged_not = _flags(runs, column.codes < 0)
+    return here + flagged, not_here + flagged_not
+
+
+def _flags(runs: ConfigurationRuns, rows: Bools) -> tuple[int, int]:
+    """The same of these rows, by what lithowatt's stats of a Lithops call say."""
+    flags = runs.numbers("worker_func_aws_is_lambda")[rows]
+    return int((flags == 1).sum()), int((flags == 0).sum())
 
 
 def _of_nearly_all(file: ProfileFile) -> str | None:

@@ -19,7 +19,7 @@ from lithowatt.profiles._find import Label
 from lithowatt.profiles._runs import Column, ConfigurationRuns, ProfileFile
 
 #: Version of the layout. Both ends of a job run the same lithowatt; a mix is refused.
-LAYOUT = 1
+LAYOUT = 2
 
 
 def to_bytes(files: list[ProfileFile]) -> bytes:
@@ -40,6 +40,7 @@ def to_bytes(files: list[ProfileFile]) -> bytes:
                 "sha256": file.sha256,
                 "label": file.label._asdict(),
                 "sidecar": file.sidecar,
+                "of_lithops": file.of_lithops,
                 "configurations": [
                     {
                         "key": one.key,
@@ -124,4 +125,5 @@ def _files(head: Mapping[str, Any], arrays: Mapping[str, Any]) -> Iterator[Profi
             Label(**file["label"]),
             configurations,
             file["sidecar"],
+            of_lithops=file["of_lithops"],
         )

@@ -241,6 +241,7 @@ class ProfileFile:
         configurations: In the order of the file.
         sidecar: What `read_sidecar` gives, `None` where there is none.
         sidecar_fault: Why one that is there cannot be read.
+        of_lithops: It holds stats of Lithops' calls, and is no profile of FlexExecutor's.
     """
 
     path: str
@@ -251,6 +252,7 @@ class ProfileFile:
     configurations: Sequence[ConfigurationRuns]
     sidecar: Mapping[str, Any] | None = None
     sidecar_fault: str | None = None
+    of_lithops: bool = False
 
     @property
     def workload(self) -> str:
@@ -396,7 +398,8 @@ def read_file(
 
     if holds_stats(path):
         configurations, sha256 = read_stats(path)
-        return [ProfileFile(path, name, source, sha256, label, tuple(configurations))]
+        held = tuple(configurations)
+        return [ProfileFile(path, name, source, sha256, label, held, of_lithops=True)]
     sidecar = fault = None
     # A link to nothing is one that is there.
     if os.path.lexists(sidecar_path(path)):

@@ -195,6 +195,25 @@ class Several(Server):
         )
 
 
+@dataclass(frozen=True)
+class Unsaid(Server):
+    """Where nothing says where it ran: any price and any power would be invented."""
+
+    name: str = "unknown"
+
+    def share(self, worker: Worker) -> Share | None:
+        return None
+
+    def no_watts(self, worker: Worker) -> str | None:
+        return _UNSAID
+
+    def no_price(self, worker: Worker) -> str | None:
+        return f"{_UNSAID} (aws_cpu): name the platform"
+
+
+_UNSAID = "the profile does not say where it ran"
+
+
 def several(names: Iterable[str]) -> Several:
     """The platform of observations of these platforms."""
     # One of them may be several itself.
