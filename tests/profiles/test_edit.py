@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 
 from lithowatt.cli import main
+from lithowatt.errors import UnwritableFileError
 from lithowatt.profiles import append_repetition, read_profile, read_sidecar
 from lithowatt.profiles._columns import FunctionTimes
+from lithowatt.profiles._edit import merged
 from lithowatt.profiles._runs import read_profiles
 from tests.support.made_profiles import EPYC, XEON, Kind, profile, write
 
@@ -207,3 +209,135 @@ def test_other_schemas_become_ours(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "new" / "dag" / "merge.json").read_text()) == {
         "(1, 512, 1)": {"read": [[1]]}
     }
+
+
+# --- what is there already -------------------------------------------------------------------
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(one): one.read_bytes() for one in folder.rglob("*") if one.is_file()}
+
+
+def same(path: Path) -> Path:
+    return path
+
+
+def linked(path: Path) -> Path:
+    link = path.parent.parent / "link.json"
+    link.symlink_to(path)
+    return link
+
+
+def hard_linked(path: Path) -> Path:
+    link = path.parent.parent / "hard.json"
+    link.hardlink_to(path)
+    return link
+
+
+@pytest.mark.parametrize("verb", ["filter", "split", "upgrade"])
+@pytest.mark.parametrize("force", [[], ["--force"]])
+def test_no_profile_of_a_folder_replaces_an_input(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], verb: str, force: list[str]
+) -> None:
+    folder = write(tmp_path / "v", KIND)
+    if verb == "split":  # it names the folder by the workload alone
+        (folder / KIND.folder).rename(folder / "pi")
+    before = contents(folder)
+    assert run(verb, folder, "-o", folder, *force) == 2
+    said = capsys.readouterr()
+    assert "is the input" in said.err and "nothing was written" in said.err and not said.out
+    assert contents(folder) == before
+
+
+@pytest.mark.parametrize("link", [linked, hard_linked])
+def test_an_input_is_known_below_a_folder_of_links(tmp_path: Path, link: Any) -> None:
+    folder = write(tmp_path / "v", KIND)
+    out = tmp_path / "out" / KIND.name
+    out.parent.mkdir(parents=True)
+    link(folder / KIND.name).rename(out)
+    before = contents(tmp_path)
+    assert run("filter", folder, "-o", tmp_path / "out", "--workers", "4", "--force") == 2
+    assert contents(tmp_path) == before
+
+
+@pytest.mark.parametrize("link", [same, linked, hard_linked])
+def test_a_merge_replaces_no_input(
+    two: list[Path], capsys: pytest.CaptureFixture[str], link: Any
+) -> None:
+    top = two[0].parents[2]
+    out = link(two[1])
+    before = contents(top)
+    assert run("merge", *two, "-o", out) == 2  # files
+    assert run("merge", *(path.parent for path in two), "-o", out) == 2  # and folders of them
+    assert capsys.readouterr().err.count(f"the output {out} is the input") == 2
+    assert contents(top) == before
+
+
+def test_a_sidecar_of_an_input_is_not_replaced(
+    tmp_path: Path, two: list[Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    sidecar = two[0].with_name(two[0].name + ".energy")
+    before = contents(tmp_path)
+    assert run("merge", *two, "-o", sidecar) == 2
+    assert f"is the sidecar of the input {two[0]}" in capsys.readouterr().err
+    # Nor by the sidecar that is written beside the output.
+    (tmp_path / "m.json.energy").hardlink_to(sidecar)
+    assert run("merge", *two, "-o", tmp_path / "m.json") == 2
+    (tmp_path / "m.json.energy").unlink()
+    assert contents(tmp_path) == before
+
+
+def test_nothing_is_read_where_a_given_file_is_the_output(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken = tmp_path / "broken.json"
+    broken.write_text("{")
+    assert run("merge", broken, "-o", broken) == 2
+    assert "is the input" in capsys.readouterr().err
+
+
+def test_a_profile_in_memory_is_not_written_over_what_it_is_of(two: list[Path]) -> None:
+    before = two[0].read_bytes()
+    with pytest.raises(UnwritableFileError, match="is the input"):
+        merged(read_profiles(two)).write(two[0])
+    assert two[0].read_bytes() == before
+
+
+@pytest.mark.parametrize("there", [KIND.name, KIND.name + ".energy"])
+def test_a_file_of_a_folder_is_replaced_only_with_force(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], there: str
+) -> None:
+    folder = write(tmp_path / "v", KIND)
+    old = tmp_path / "out" / there
+    old.parent.mkdir(parents=True)
+    old.write_text("{}")
+    assert run("filter", folder, "-o", tmp_path / "out") == 2
+    said = capsys.readouterr().err
+    assert f"{old} would be replaced" in said and "--force" in said
+    assert contents(tmp_path / "out") == {str(old): b"{}"}
+    assert run("filter", folder, "-o", tmp_path / "out", "--force") == 0
+    assert read_profile(tmp_path / "out" / KIND.name) == read_profile(folder / KIND.name)
+    assert read_sidecar(tmp_path / "out" / KIND.name)["configurations"]
+
+
+def test_a_name_in_a_file_does_not_lead_out_of_the_folder(tmp_path: Path) -> None:
+    source = tmp_path / "dag" / "all.json"
+    source.parent.mkdir()
+    source.write_text(json.dumps({"../../../out": {"(1, 512, 1)": {"read": [[1.0]]}}}))
+    assert run("upgrade", source, "-o", tmp_path / "a" / "b") == 2
+    assert contents(tmp_path) == {str(source): source.read_bytes()}
+
+
+def test_the_reason_that_stands_first_is_told(
+    tmp_path: Path, two: list[Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = tmp_path / "video_aws_1024Mb_x86" / KIND.name.rpartition("/")[2]
+    other.parent.mkdir()
+    shutil.copy(two[0], other)  # copies, of another workload
+    out = tmp_path / "stage.json"
+    assert run("merge", two[0], other, "-o", out) == 2
+    said = capsys.readouterr().err
+    assert "of workload" in said and "--keep-duplicates" not in said
+    assert run("merge", two[0], other, "-o", out, "--mixed") == 1
+    assert "--keep-duplicates merges them all the same" in capsys.readouterr().err
+    assert run("merge", two[0], other, "-o", out, "--mixed", "--keep-duplicates") == 0

@@ -293,3 +293,34 @@ def test_excluded_rules_can_be_changed(tmp_path: Path, capsys: pytest.CaptureFix
         "custom",
         {"copied-repetitions"},
     )
+
+
+def test_an_input_is_not_replaced(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    stats = tmp_path / "pi.jsonl"
+    stamps = ("host_submit", "worker_start", "worker_func_start", "worker_func_end", "worker_end")
+    call = {f"{name}_tstamp": 1.0 + at for at, name in enumerate(stamps)}
+    stats.write_text(json.dumps({**call, "worker_func_exec_time": 1.0, "job_key": "a"}) + "\n")
+    link = tmp_path / "link.csv"
+    link.symlink_to(stats)
+    hard = tmp_path / "hard.jsonl"
+    hard.hardlink_to(stats)
+    before = stats.read_bytes()
+    for out in (stats, link, hard, f"{stats}/"):
+        assert main(["profile", "export", str(stats), "-o", str(out)]) == 2
+        assert f"is the input {stats}" in capsys.readouterr().err
+    # A file that lies in a folder is an input, too.
+    hard.unlink()
+    assert main(["profile", "export", str(tmp_path), "-o", str(stats)]) == 2
+    assert "is the input" in capsys.readouterr().err
+    with pytest.raises(UnwritableFileError, match="is the input"):
+        exported(read_profiles([stats]), link)
+    assert stats.read_bytes() == before and link.is_symlink()
+
+
+def test_a_table_of_before_is_replaced(tmp_path: Path) -> None:
+    folder = write(tmp_path, Kind(workers=(2,), repetitions=2))
+    out = folder / "calls.jsonl"  # below the folder that is read, but no profile
+    assert main(["profile", "export", str(folder), "-o", str(out)]) == 0
+    first = out.read_bytes()
+    assert main(["profile", "export", str(folder), "-o", str(out)]) == 0
+    assert out.read_bytes() == first and len(read_back(out)) == 4

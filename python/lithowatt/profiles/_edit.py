@@ -15,6 +15,7 @@ from lithowatt._support.architectures import ARCHITECTURES
 from lithowatt._support.files import locked
 from lithowatt.errors import MalformedValueError
 from lithowatt.profiles._file import Configuration, Metrics, ProfileData, append, repetitions_of
+from lithowatt.profiles._outputs import keep_inputs, with_sidecars
 from lithowatt.profiles._runs import (
     DESCRIBING,
     Bools,
@@ -37,11 +38,13 @@ class Profile:
         data: The profile.
         records: The sidecar's records of each configuration, one a repetition.
         failures: The sidecar's failed runs.
+        inputs: The files that it was made of, which it is not written over.
     """
 
     data: ProfileData = field(default_factory=dict)
     records: dict[Configuration, list[Mapping[str, Any] | None]] = field(default_factory=dict)
     failures: list[Any] = field(default_factory=list)
+    inputs: set[str] = field(default_factory=set)
 
     def add(self, runs: ConfigurationRuns) -> None:
         """Appends the repetitions of a configuration, and their records."""
@@ -61,8 +64,10 @@ class Profile:
         is of another profile.
 
         Raises:
+            UnwritableFileError: It would be written over one of its `inputs`, or over a sidecar.
             OSError: It cannot be written.
         """
+        keep_inputs(with_sidecars([path]), self.inputs)
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         with locked(path):
             write_profile(path, self.data)
@@ -172,8 +177,8 @@ def merged(profiles: Profiles, mixed: bool = False) -> Profile:
         MalformedValueError: They are of several, without `mixed`.
     """
     if not mixed:
-        _check_alike(profiles)
-    profile = Profile()
+        check_alike(profiles)
+    profile = Profile(inputs={file.path for file in profiles.files})
     for _, runs in profiles:
         profile.add(runs)
     for file in profiles.files:
@@ -181,7 +186,7 @@ def merged(profiles: Profiles, mixed: bool = False) -> Profile:
     return profile
 
 
-def _check_alike(profiles: Profiles) -> None:
+def check_alike(profiles: Profiles) -> None:
     for what in ("workload", "stage"):
         first = profiles.files[0]
         for file in profiles.files[1:]:
@@ -211,6 +216,7 @@ def by_name(places: Places, name: Any) -> dict[str, Profile]:
     for file, runs in places:
         profile = found.setdefault(name(file, runs), Profile())
         profile.add(runs)
+        profile.inputs.add(file.path)
         if file.path not in told:
             told.add(file.path)
             profile.failures += (file.sidecar or {}).get("failures", [])

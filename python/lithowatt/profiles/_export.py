@@ -17,6 +17,7 @@ from urllib.parse import quote
 
 from lithowatt._support.files import writing
 from lithowatt.errors import UnwritableFileError
+from lithowatt.profiles._outputs import keep_inputs
 from lithowatt.profiles._runs import ProfileFile
 from lithowatt.profiles._tidy import (
     Cells,
@@ -64,11 +65,13 @@ def export(rows: Rows, layout: Layout, path: str) -> int:
     """Writes the table to a file, whole or not at all; the number of its rows.
 
     Raises:
-        UnwritableFileError: The path's ending is no format, or a folder there has files.
+        UnwritableFileError: The path's ending is no format, it is one of the files that the table
+            is made of or a sidecar of one, or a folder there has files.
         ImportError: The format needs pyarrow, which is missing.
         OSError: It cannot be written.
     """
     form = format_of(path)
+    keep_inputs([path], layout.inputs)
     if form == DATASET:
         return _dataset(rows, layout, Path(path))
     with writing(path) as file:

@@ -141,7 +141,10 @@ class Layout:
     def __init__(self, profiles: Iterable[tuple[ProfileFile, ConfigurationRuns]]) -> None:
         kinds: dict[str, set[Kind]] = {}
         whole = {"cpu": True, "memory_mb": True}
-        for _, runs in profiles:
+        #: The files, which the table is not written over.
+        self.inputs: set[str] = set()
+        for file, runs in profiles:
+            self.inputs.add(file.path)
             for name in whole:
                 value = getattr(runs.configuration, name)
                 whole[name] = whole[name] and float(value).is_integer()

@@ -3,26 +3,55 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from lithowatt.profiles._edit import Profile
-    from lithowatt.profiles._runs import ConfigurationRuns, ProfileFile
+    from lithowatt.profiles._runs import ConfigurationRuns, ProfileFile, Profiles
 
 
 def add_folder(parser: argparse.ArgumentParser) -> None:
-    """``-o DIR``."""
+    """``-o DIR`` and ``--force``."""
     parser.add_argument(
         "-o", "--output", required=True, metavar="DIR", help="the folder to write to; it is made"
     )
+    parser.add_argument(
+        "--force",
+        action="store_true",
+        help="replace profiles and sidecars that are there in DIR; inputs are never replaced",
+    )
 
 
-def write_below(folder: str, made: Mapping[str, Profile]) -> int:
-    """Writes each profile below a folder, and says so; the exit code."""
-    for name, profile in made.items():
-        path = Path(folder, name)
+def write_below(
+    arguments: argparse.Namespace, profiles: Profiles, made: Mapping[str, Profile]
+) -> int:
+    """Writes each profile below a folder, and says so; the exit code.
+
+    Args:
+        arguments: Those of `add_folder`.
+        profiles: All that was read.
+        made: What is written, by its path below the folder.
+
+    Raises:
+        UnwritableFileError: An input would be replaced or, without ``--force``, another file.
+            Then nothing is written.
+    """
+    from lithowatt.profiles._outputs import below, keep_existing, keep_inputs, with_sidecars
+
+    if not made:
+        print(
+            "lithowatt: there is no configuration in what was read; nothing was written",
+            file=sys.stderr,
+        )
+        return 1
+    places = {below(arguments.output, name): profile for name, profile in made.items()}
+    outputs = list(with_sidecars(places))
+    keep_inputs(outputs, (file.path for file in profiles.files))
+    if not arguments.force:
+        keep_existing(outputs)
+    for path, profile in places.items():
         profile.write(path)
         runs = sum(max(map(len, metrics.values()), default=0) for metrics in profile.data.values())
         print(f"{runs} runs of {len(profile.data)} configurations in {path}")

@@ -16,7 +16,7 @@ def add_verb(verbs: Any) -> None:
         help="one row a worker call, as CSV, JSON lines, Arrow or Parquet",
         description="Writes one row for each worker call of all the profiles. No row is dropped: "
         "left_out names the rules of lint that leave its repetition out, or says 'unusable'. Files "
-        "larger than memory can be exported.",
+        "larger than memory can be exported. A table that is there is replaced, an input never.",
     )
     add_paths(export)
     export.add_argument(
@@ -42,11 +42,13 @@ def _export(arguments: argparse.Namespace) -> int:
     from lithowatt.analysis.selection import Settings
     from lithowatt.errors import MalformedValueError
     from lithowatt.profiles._export import export, format_of
+    from lithowatt.profiles._outputs import keep_given, keep_inputs
     from lithowatt.profiles._runs import CORE, read_profiles
     from lithowatt.profiles._stream import read_again, without_rows
     from lithowatt.profiles._tidy import Layout, facts_of, table_rows
 
     form = format_of(arguments.output)
+    keep_given([arguments.output], arguments.path)
     settings = Settings(basis=Basis.of(arguments.basis, arguments.exclude), region=arguments.region)
     try:
         said = settings.as_json()
@@ -57,6 +59,7 @@ def _export(arguments: argparse.Namespace) -> int:
     # What lint looks at; the rest is read when it is written, a configuration at a time.
     keep = frozenset((*CORE, "cpu_architecture", "aws_cpu"))
     profiles = read_profiles(arguments.path, group=arguments.group, keep=keep)
+    keep_inputs([arguments.output], (file.path for file in profiles.files))
     layout, facts = Layout(profiles), facts_of(profiles, settings)
     result = envelope("export", profiles, said)
     profiles = without_rows(profiles)

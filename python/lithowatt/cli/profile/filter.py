@@ -69,7 +69,7 @@ def _filter(arguments: argparse.Namespace) -> int:
     if not places:
         print("lithowatt: no repetition is like that; nothing was written", file=sys.stderr)
         return 1
-    return write_below(arguments.output, by_name(places, stage_file))
+    return write_below(arguments, profiles, by_name(places, stage_file))
 
 
 def _set(numbers: list[int] | None) -> frozenset[int] | None:

@@ -19,7 +19,8 @@ def add_verb(verbs: Any) -> None:
         help="the runs of several profiles in one",
         description="Writes one profile with the repetitions of all, and its sidecar. Refuses "
         "repetitions that are copies of others, exact or with noise on them: they would count "
-        "twice. Exit code 1: it refused.",
+        "twice. A profile that is there as OUT is replaced with its sidecar, an input never. Exit "
+        "code 1: it refused copies.",
     )
     add_paths(merge)
     merge.add_argument("-o", "--output", required=True, metavar="OUT", help="<stage>.json")
@@ -36,10 +37,16 @@ def add_verb(verbs: Any) -> None:
 
 def _merge(arguments: argparse.Namespace) -> int:
     from lithowatt.analysis.lint import left_out
-    from lithowatt.profiles._edit import merged
+    from lithowatt.profiles._edit import check_alike, merged
+    from lithowatt.profiles._outputs import keep_given, keep_inputs, with_sidecars
     from lithowatt.profiles._runs import read_profiles
 
+    keep_given(with_sidecars([arguments.output]), arguments.path)
     profiles = read_profiles(arguments.path)
+    keep_inputs(with_sidecars([arguments.output]), (file.path for file in profiles.files))
+    if not arguments.mixed:
+        # Before copies: --keep-duplicates would not merge these.
+        check_alike(profiles)
     if not arguments.keep_duplicates:
         found = left_out(profiles, DUPLICATES)
         for (file_at, at), rules in found.items():

@@ -18,7 +18,8 @@ def add_verb(verbs: Any) -> None:
         "split",
         help="one profile for each stage, memory size or architecture",
         description="Writes DIR/<workload>/<stage>.json for each workload and stage; with --by the "
-        "folder is <workload>_<memory>Mb_<architecture>, from which other verbs know what ran.",
+        "folder is <workload>_<memory>Mb_<architecture>, from which other verbs know what ran. "
+        "Exit code 1: there is no configuration.",
     )
     add_paths(split)
     add_folder(split)
@@ -46,4 +47,4 @@ def _split(arguments: argparse.Namespace) -> int:
         return f"{'_'.join(filter(None, parts)) or 'workload'}/{file.stage}.json"
 
     profiles = read_profiles(arguments.path, group=arguments.group)
-    return write_below(arguments.output, by_name(profiles, name))
+    return write_below(arguments, profiles, by_name(profiles, name))

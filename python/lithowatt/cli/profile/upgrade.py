@@ -16,7 +16,8 @@ def add_verb(verbs: Any) -> None:
         help="profiles of other schemas in lithowatt's own",
         description="Writes DIR/<folder>/<stage>.json for each stage: keys as (cpu, memory_mb, "
         "workers), a value for each worker where one was given for all, null for NaN. Files of "
-        "several stages become one file a stage, stats of Lithops become profiles.",
+        "several stages become one file a stage, stats of Lithops become profiles. Exit "
+        "code 1: there is no configuration.",
     )
     add_paths(upgrade)
     add_folder(upgrade)
@@ -29,4 +30,4 @@ def _upgrade(arguments: argparse.Namespace) -> int:
     from lithowatt.profiles._runs import read_profiles
 
     profiles = read_profiles(arguments.path, group=arguments.group)
-    return write_below(arguments.output, by_name(profiles, stage_file))
+    return write_below(arguments, profiles, by_name(profiles, stage_file))
