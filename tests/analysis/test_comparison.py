@@ -384,6 +384,36 @@ def test_single_repetitions_have_a_ratio_and_no_verdict(tmp_path: Path) -> None:
     for row in found["overall"]:
         assert row["configurations"] == 1 and row["holm_significant"] == 0
         assert row["ratio_ci"] is None and row["paired_t_p"] is None
+        assert row["verdict"] == "not told apart"
+
+
+def test_one_pair_says_what_its_cell_says(tmp_path: Path) -> None:
+    write(tmp_path, replace(KIND, workers=(2, 8)))
+    found = of(tmp_path, "workers")
+    assert {cell["verdict"] for cell in found["cells"]} >= {"lower", "equivalent"}
+    for row in found["overall"]:
+        cell = pick(found["cells"], quantity=row["quantity"])
+        assert (row["ratio"], row["verdict"]) == (pytest.approx(cell["ratio"]), cell["verdict"])
+        # There is no scatter over pairs.
+        assert row["ratio_ci"] is None
+
+
+@pytest.mark.parametrize(
+    ("by", "where"),
+    [
+        ("architecture", "see by_cpu"),
+        ("workers", "see by_cpu"),
+        ("file", "compare --by cpu_name tells them apart"),
+        ("cpu_name", "in shares that nobody chose"),
+    ],
+)
+def test_the_note_of_processors_names_what_is_there(tmp_path: Path, by: str, where: str) -> None:
+    write(tmp_path, *matched(replace(KIND, mix={XEON: 0.5, EPYC: 0.5})))
+    found = of(tmp_path, by)
+    (note,) = (one["text"] for one in found["warnings"] if one["code"] == "mixed-hardware")
+    assert note.endswith(where)
+    names = {row["cpu_name"] for row in found["by_cpu"]}
+    assert (len(names) > 1) == (where == "see by_cpu")
 
 
 def test_constant_columns(tmp_path: Path) -> None:

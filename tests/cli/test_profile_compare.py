@@ -47,9 +47,28 @@ def test_compare_as_text(tmp_path: Path, capsys: Captured, by: str) -> None:
 def test_compare_tells_processors_watts_and_what_is_left(tmp_path: Path, capsys: Captured) -> None:
     arm, x86 = matched(KIND, [1024])
     write(tmp_path, arm, replace(x86, workers=(2, 4)))
-    text = ran(capsys, "compare", str(tmp_path), "--watts", "100:166")
+    text = " ".join(ran(capsys, "compare", str(tmp_path), "--watts", "100:166").split())
     assert EPYC in text and "100 and 166 W" in text and "of that are the watts" in text
+    assert "CPU seconds times W of a busy vCPU: arm64 takes less while" in text
     assert "without a partner" in text
+
+
+def test_one_pair_is_told_once_and_alike(tmp_path: Path, capsys: Captured) -> None:
+    write(tmp_path, replace(KIND, workers=(2, 8)))
+    text = ran(capsys, "compare", str(tmp_path), "--by", "workers", "--quantity", "compute_s")
+    lines = [line.split() for line in text.splitlines() if line.startswith("lower")]
+    assert len(lines) == 2
+    # Verdict, ratio and both ends of the interval.
+    told = [re.findall(r"× [\d.]+|\[[\d.]+, [\d.]+\]", " ".join(line)) for line in lines]
+    assert told[0] == told[1] and len(told[0]) == 2
+
+
+def test_scaling_names_no_field_that_it_lacks(tmp_path: Path, capsys: Captured) -> None:
+    write(tmp_path, replace(KIND, mix={XEON: 0.5, EPYC: 0.5}))
+    found = json.loads(ran(capsys, "scaling", str(tmp_path), "--json"))
+    (note,) = (one["text"] for one in found["warnings"] if one["code"] == "mixed-hardware")
+    assert "by_cpu" not in note and "compare --by cpu_name" in note
+    assert "tells them apart" in ran(capsys, "scaling", str(tmp_path))
 
 
 def test_worse_fails(tmp_path: Path, capsys: Captured) -> None:

@@ -136,7 +136,7 @@ def price(observations: Sequence[Observation], region: str | None) -> dict[str, 
 
 
 def watts(observations: Sequence[Observation], platform: Platform) -> dict[str, Any]:
-    """Up to which ratio of watts per vCPU the one architecture takes fewer joules."""
+    """Up to which ratio of W of a busy vCPU the one takes less, by CPU seconds times W."""
     pairs = _matched(observations)
     ratio, ends, count = _ratio(pairs, "cpu_seconds")
     if not count:

@@ -36,7 +36,13 @@ from lithowatt.analysis.significance import (
     welch,
     wilcoxon,
 )
-from lithowatt.analysis.warnings import data_warning, data_warnings, drifting, mixed_hardware
+from lithowatt.analysis.warnings import (
+    BY_PROCESSOR,
+    data_warning,
+    data_warnings,
+    drifting,
+    mixed_hardware,
+)
 from lithowatt.errors import MalformedValueError
 from lithowatt.profiles._runs import Floats, Profiles
 
@@ -103,13 +109,13 @@ def compare(
     warnings = [
         *data_warnings(selection, energy="energy_j" in wanted),
         *drifting(selection),
-        *mixed_hardware(selection),
         *found.warnings(),
     ]
+    strata = found.by_cpu()
+    warnings += mixed_hardware(selection, found.where_by_cpu(strata))
     same = found.with_same_input()
     if same is not None:
         warnings += found.beside(same)
-    strata = found.by_cpu()
     warnings += found.strata_that_differ(strata)
     sensitivity = found.sensitivity(watts)
     worse = [] if fail_if_worse is None else found.worse(fail_if_worse)
@@ -243,6 +249,8 @@ class _Comparison:
         for head, cells in self._groups():
             logs = _logs(cells)
             ratio, interval = geometric_mean(logs, self.settings.confidence)
+            # One pair is its own stage: it has no scatter over pairs, and its own verdict.
+            single = [cell for cell in cells if cell.row["ratio"]] if len(logs) == 1 else []
             rows.append(
                 {
                     **head,
@@ -255,7 +263,9 @@ class _Comparison:
                         (p := cell.row["welch"]["p_holm"]) is not None and p < ALPHA
                         for cell in cells
                     ),
-                    "verdict": verdict(interval, self.settings.margin),
+                    "verdict": single[0].row["verdict"]
+                    if single
+                    else verdict(interval, self.settings.margin),
                 }
             )
         return sorted(rows, key=_row_order)
@@ -336,6 +346,15 @@ class _Comparison:
                 }
             )
         return sorted(rows, key=_row_order)
+
+    def where_by_cpu(self, strata: Sequence[dict[str, Any]]) -> str | None:
+        """Where processors are told apart; `None` where this comparison does nothing else."""
+        if self.by == "cpu_name":
+            return None
+        names: defaultdict[Any, set[str]] = defaultdict(set)
+        for row in strata:
+            names[_stage_key(row)].add(row["cpu_name"])
+        return "see by_cpu" if any(len(some) > 1 for some in names.values()) else BY_PROCESSOR
 
     def strata_that_differ(self, strata: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         """A warning where a processor of b moves the ratio by more than the margin."""

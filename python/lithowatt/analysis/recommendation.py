@@ -482,7 +482,7 @@ def _conditions(found: Mapping[str, Any], least: str) -> Iterator[str]:
         assumed = watts["assumed"]
         of = "" if assumed is None else f" (the power model has {assumed['ratio']:.2f})"
         yield (
-            f"watts: {watts['a']} takes fewer joules while its W per vCPU are below "
+            f"watts: by CPU seconds, {watts['a']} takes less while its W of a busy vCPU are below "
             f"{watts['break_even_watts']:.3g}{_ends(watts['ci'])} of {watts['b']}'s{of}; "
             f"{watts['configurations']} configurations"
         )

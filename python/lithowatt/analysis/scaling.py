@@ -19,7 +19,7 @@ from lithowatt.analysis._envelope import envelope
 from lithowatt.analysis.intervals import t_quantile
 from lithowatt.analysis.platforms import AwsLambda
 from lithowatt.analysis.selection import Selected, Selection, Settings
-from lithowatt.analysis.warnings import data_warnings, drifting, mixed_hardware
+from lithowatt.analysis.warnings import BY_PROCESSOR, data_warnings, drifting, mixed_hardware
 from lithowatt.profiles._runs import Floats, Profiles
 
 #: CPU seconds grow as workers to the power of less: one piece of work is divided; of more: each
@@ -60,7 +60,7 @@ def scaling(
             [
                 *data_warnings(selection, energy=work_per_run is not None),
                 *drifting(selection),
-                *mixed_hardware(selection),
+                *mixed_hardware(selection, BY_PROCESSOR),
             ],
         ),
         "scaling": [one.row(quantity) for one in series for quantity in QUANTITIES],

@@ -74,8 +74,17 @@ def drifting(selection: Selection) -> list[dict[str, Any]]:
     ]
 
 
-def mixed_hardware(selection: Selection) -> list[dict[str, Any]]:
-    """Configurations that ran on several processors."""
+#: Which command tells processors apart.
+BY_PROCESSOR = "lithowatt profile compare --by cpu_name tells them apart"
+
+
+def mixed_hardware(selection: Selection, where: str | None) -> list[dict[str, Any]]:
+    """Configurations that ran on several processors.
+
+    Args:
+        selection: What counts.
+        where: Where they are told apart.
+    """
     mixed = [one for one in selection.all if len(one.hardware()) > 1]
     if not mixed:
         return []
@@ -83,7 +92,7 @@ def mixed_hardware(selection: Selection) -> list[dict[str, Any]]:
         data_warning(
             "mixed-hardware",
             f"{_number(len(mixed), 'configuration')} ran on several processors, in shares that "
-            "nobody chose: see by_cpu",
+            f"nobody chose{'' if where is None else f': {where}'}",
             (one.file.name for one in mixed),
         )
     ]
@@ -186,8 +195,9 @@ def _joules(selection: Selection) -> Iterable[dict[str, Any]]:
     if modelled:
         yield data_warning(
             "modelled-energy",
-            f"no joule was measured in {_number(len(modelled), 'file')}: energy_j is CPU seconds "
-            "times the watts of the power model, within a wide band",
+            f"no joule was measured in {_number(len(modelled), 'file')}: energy_j is each "
+            "worker's seconds times the watts of its share of a machine at its load, by the power "
+            "model, within a wide band",
             modelled,
         )
 

@@ -19,8 +19,9 @@ from lithowatt.profiles._runs import Floats, Profiles
 
 #: What is said wherever joules are a power model's.
 MODELLED = (
-    "joules are modelled: CPU seconds times the watts of a power model, so that a difference "
-    "between architectures is one of the models' watts and was not measured"
+    "joules are modelled: each worker's seconds times the watts of its share of a machine at its "
+    "load, by a power model, so that a difference between architectures is mostly one of the "
+    "models' watts and was not measured"
 )
 
 #: What most analyses rest on; `Context.unequal_work` has the files where it is not so.

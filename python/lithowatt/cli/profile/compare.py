@@ -57,8 +57,8 @@ def add_verb(verbs: Any) -> None:
         "--watts",
         type=_watts,
         metavar="A:B",
-        help="W per vCPU of a and b, to see how much of a difference in joules they are (default: "
-        "the power model's)",
+        help="W of a busy vCPU of a and b, to see how much of a difference in joules they are "
+        "(default: the power model's)",
     )
     parser.add_argument(
         "--cells", action="store_true", help="as text: each pair of configurations, too"
@@ -110,12 +110,12 @@ def _text(found: Mapping[str, Any], cells: bool) -> Iterator[str]:
         some = list(rows)
         yield ""
         yield from wrapped(_title(some[0]), WIDTH, "")
-        yield from _overall(some)
+        own = [row for row in found["cells"] if _stage(row) == stage]
+        yield from _overall(some, own)
         yield from _strata([row for row in found["by_cpu"] if _stage(row) == stage])
         yield from _watts_lines(
             [row for row in found["sensitivity"] if _stage(row, False) == _stage(some[0], False)]
         )
-        own = [row for row in found["cells"] if _stage(row) == stage]
         if cells or len(own) < _FEW_CELLS:
             yield from _cells(own)
     if found["unmatched"]:
@@ -141,8 +141,11 @@ def _title(row: Mapping[str, Any]) -> str:
     return f"{names}{where}: {sides}" if names or where else sides
 
 
-def _overall(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Verdict words first; a line for each memory where there are several."""
+def _overall(rows: Sequence[Mapping[str, Any]], cells: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Verdict words first; a line for each memory where there are several.
+
+    A line of one pair says what the pair says, its interval as well.
+    """
     table = [("verdict", "quantity", "MB", "ratio", "", "pairs", "differ")]
     memories = {row["memory_mb"] for row in rows} - {None}
     for row in sorted(rows, key=lambda row: _order(row["quantity"])):
@@ -153,7 +156,7 @@ def _overall(rows: Sequence[Mapping[str, Any]]) -> list[str]:
                 row["verdict"],
                 row["quantity"],
                 "all" if row["memory_mb"] is None else f"{row['memory_mb']:g}",
-                *_ratio(row),
+                *_ratio(_only(row, cells) if row["configurations"] == 1 else row),
                 str(row["configurations"]),
                 str(row["holm_significant"]),
             )
@@ -161,6 +164,12 @@ def _overall(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         if "same_input" in row:
             table.append(("", "  same input", "", *_ratio(row["same_input"]), "", ""))
     return aligned(table, right=(2, 3, 5, 6))
+
+
+def _only(row: Mapping[str, Any], cells: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+    """The only pair of a line."""
+    some = (cell for cell in cells if cell["quantity"] == row["quantity"] and cell["ratio"])
+    return next(cell for cell in some if row["memory_mb"] in (None, cell["memory_mb"]))
 
 
 #: What is asked for first.
@@ -191,7 +200,7 @@ def _strata(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     names = {row["cpu_name"] for row in rows}
     if len(names) < 2:
         return
-    yield f"compute_s by the processor of {rows[0]['b']['label']}:"
+    yield f"by_cpu: compute_s by the processor of {rows[0]['b']['label']}:"
     table = [
         (f"  {shortened(row['cpu_name'], 44)}", *_ratio(row), str(row["configurations"]))
         for row in rows
@@ -205,13 +214,14 @@ def _watts_lines(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
         assumed = row["assumed"]
         share = row["share_from_watts"]
         text = (
-            f"joules: {a} uses fewer while its W per vCPU are below "
+            f"CPU seconds times W of a busy vCPU: {a} takes less while its W are below "
             f"{row['break_even_watts']:.2f} of {b}'s. With {format_number(_three(assumed['a_w']))} "
             f"and {format_number(_three(assumed['b_w']))} W, which are assumed, it is "
             f"× {row['energy_ratio']:.2f}"
         )
         if share is not None:
             text += f"; {share * 100:.0f} % of that are the watts"
+        text += ". energy_j has a ratio of its own: --quantity energy_j"
         yield from wrapped(text, WIDTH, "")
 
 

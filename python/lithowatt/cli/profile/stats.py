@@ -108,7 +108,7 @@ def _known(metrics: Iterable[Mapping[str, Any]]) -> list[tuple[str, str, float]]
 
 
 def _modelled(metrics: Iterable[Mapping[str, Any]], name: str) -> bool:
-    """Modelled joules say what CPU seconds say, and are in the JSON."""
+    """Modelled joules follow from seconds and CPU seconds, and are in the JSON."""
     return name == "energy_j" and all(
         metric[name] is None or metric[name]["quality"] == "modelled" for metric in metrics
     )
