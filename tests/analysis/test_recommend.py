@@ -678,10 +678,13 @@ def test_candidates(model: PerformanceModel) -> None:
     assert {(p.workers, p.memory_mb) for p in found if p.profiled} == {(4, 1024)}
     assert len(recommend(model, workers=4, memory=512)) == 2
     for nowhere in ({"workers": 200}, {"memory": 4096}):
-        with pytest.raises(ValueError, match="no candidate was profiled"):
-            recommend(model, **nowhere)  # type: ignore[arg-type]
-        with pytest.raises(ValueError, match="no candidate lies between"):
-            recommend(model, **nowhere, predict=True)  # type: ignore[arg-type]
+        for predict in (False, True):
+            with pytest.raises(ValueError, match=r"was profiled or lies between.*--extrapolate"):
+                recommend(model, **nowhere, predict=predict)  # type: ignore[arg-type]
+    for between in ({"workers": 5}, {"memory": 1500}):
+        with pytest.raises(ValueError, match=r"no candidate was profiled \(.*\(--predict\)"):
+            recommend(model, **between)  # type: ignore[arg-type]
+        assert len(recommend(model, **between, predict=True)) > 0  # type: ignore[arg-type]
 
 
 def test_beyond_what_was_profiled(model: PerformanceModel) -> None:

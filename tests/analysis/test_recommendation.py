@@ -583,6 +583,17 @@ def test_the_fastest_is_told_once(tmp_path: Path) -> None:
     assert "edge: 1 worker is the least that was profiled" in text(least)
 
 
+def test_an_edge_of_several_is_one_line(tmp_path: Path) -> None:
+    flat = replace(STEEP, workers=(8, 9, 10), noise=0.1, between=0.1, work_s=400, repetitions=9)
+    folder = write(tmp_path, flat, replace(flat, memory_mb=2048, work_s=4000))
+    found = result(folder, minimise="cost")
+    least = [one for one in found["conditions"]["edge"] if one["factor"] == "memory_mb"]
+    assert sorted(one["workers"] for one in least) == [8, 9, 10]
+    assert [line for line in lines(found) if "edge:" in line and "MB is the least" in line] == [
+        "  edge: 1024 MB is the least that was profiled (8 to 10 workers of 1024 MB,"
+    ]
+
+
 def test_a_seed_makes_it_again(tmp_path: Path) -> None:
     kind = replace(STEEP, workers=(8, 9, 10), noise=0.1, between=0.1)
     folder = write(tmp_path, kind)

@@ -15,6 +15,15 @@ def format_number(value: float) -> str:
     return f"{value:.3e}"
 
 
+def counted(many: int, word: str) -> str:
+    """A number with its word.
+
+    >>> counted(1, "row"), counted(17735, "row"), counted(2, "repetition")
+    ('1 row', '17,735 rows', '2 repetitions')
+    """
+    return f"{many:,} {word}{'' if many == 1 else 's'}"
+
+
 def aligned(rows: Sequence[Sequence[str]], right: Container[int] = ()) -> list[str]:
     """Lines of a table, two blanks between columns; those in ``right`` end in one place.
 

@@ -116,7 +116,8 @@ def candidates(
         rest = [place for place in places if place not in there]
         found += [Candidate(one, None, scatter) for one in model.predict_all(rest, extrapolate)]
     if not found:
-        raise ValueError(_none(model, architectures, predict or extrapolate))
+        between = _places(model, architectures, counts, memories, extrapolate=False)
+        raise ValueError(_none(model, architectures, bool(between) and not predict))
     return sorted(found, key=lambda one: one.place)
 
 
@@ -236,20 +237,28 @@ def _places(
     return found
 
 
-def _none(model: PerformanceModel, architectures: Iterable[str], predict: bool) -> str:
+def _none(model: PerformanceModel, architectures: Iterable[str], between: bool) -> str:
+    """That there is no candidate, and what would consider those that were asked for.
+
+    Args:
+        model: What was profiled.
+        architectures: That count.
+        between: Some that were asked for lie between profiled ones.
+    """
     ranges = "; ".join(
         f"{architecture} {size:g} MB: {low} to {high} workers"
         for architecture in architectures
         for size in model.memories(architecture)
         for low, high in [model.workers(size, architecture) or (0, 0)]
     )
-    if predict:
+    if between:
         return (
-            f"no candidate lies between profiled configurations ({ranges}); "
-            "extrapolate to consider others"
+            f"no candidate was profiled ({ranges}); predict (--predict) considers what lies "
+            "between profiled ones, as this does"
         )
     return (
-        f"no candidate was profiled ({ranges}); predict to consider what lies between profiled ones"
+        f"no candidate was profiled or lies between profiled ones ({ranges}); extrapolate "
+        "(--extrapolate) considers others"
     )
 
 

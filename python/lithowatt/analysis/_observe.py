@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lithowatt._support.architectures import ARCHITECTURES, normalise_architecture
+from lithowatt._support.text import counted
 from lithowatt.analysis.basis import Basis
 from lithowatt.analysis.energy import energy_column, joules_of, machine_columns
 from lithowatt.analysis.lint import left_out
@@ -383,7 +384,7 @@ class _Notes:
         for text, places in self._found.items():
             listed = "; ".join(places[:6])
             if len(places) > 6:
-                listed += f"; and {len(places) - 6} more configurations"
+                listed += f"; and {counted(len(places) - 6, 'more configuration')}"
             yield f"{self._name}: {text}" + (f": {listed}" if places else "")
 
 

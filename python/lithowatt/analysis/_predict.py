@@ -13,6 +13,7 @@ from functools import cached_property
 import numpy as np
 
 from lithowatt._support.architectures import normalise_architecture
+from lithowatt._support.text import counted
 from lithowatt.analysis._fit import Fit, Structure, points_of, with_own_joules
 from lithowatt.analysis._held_out import (
     FEW,
@@ -152,7 +153,7 @@ class PerformanceModel:
         self.observations = [o for o in observations if "worker_time" in o.figures]
         if len(self.observations) < len(observations):
             left = len(observations) - len(self.observations)
-            self.warnings.append(f"{left} configurations without worker times left out")
+            self.warnings.append(f"{counted(left, 'configuration')} without worker times left out")
         if not self.observations:
             raise MalformedValueError("no configuration has worker times; nothing to learn from")
         self.platform = platform_of(self.observations)
@@ -171,8 +172,8 @@ class PerformanceModel:
         self._tell_limits()
         if len(self._places) < FEW:
             self.warnings.append(
-                f"only {len(self._places)} profiled configuration(s): bands of predictions are "
-                "guesses"
+                f"only {counted(len(self._places), 'profiled configuration')}: bands of "
+                "predictions are guesses"
             )
 
     # What only predictions need is made when there is one.
@@ -415,8 +416,8 @@ class PerformanceModel:
         inside = between is not None and between[0] <= workers <= between[1]
         if not inside and not extrapolate:
             raise ValueError(
-                f"{workers} workers of {memory:g} MB ({found}) are not between profiled "
-                "configurations; extrapolate=True predicts them with a wider band"
+                f"{counted(int(workers), 'worker')} of {memory:g} MB ({found}): not between "
+                "profiled configurations; extrapolate=True predicts them with a wider band"
             )
         return int(workers), memory, found, inside
 

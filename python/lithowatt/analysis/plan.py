@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from lithowatt import _core
-from lithowatt._support.text import aligned, wrapped
+from lithowatt._support.text import aligned, counted, wrapped
 from lithowatt.analysis._envelope import SCHEMA, envelope
 from lithowatt.analysis.intervals import Sample, t_quantile
 from lithowatt.analysis.selection import NAMES, Selected, Selection, Settings
@@ -36,7 +36,7 @@ MOST = 100_000
 
 #: What a session's first runs are, and what is done about it.
 STARTS = {
-    "warm": "one run of each configuration at the begin of a session is not recorded, so that "
+    "warm": "one run of each configuration at the beginning of a session is not recorded, so that "
     "the recorded ones find the workers' machines as their own kind left them",
     "cold": "before each run the workers' machines are made new (AWS Lambda: change an "
     "environment variable of the function), so that every start is a cold one",
@@ -435,7 +435,7 @@ def _schedule(
         if wanted.start == "warm":
             for at in random.permutation(len(planned)).tolist():
                 run(session, None, (at, None))
-        # Those that need fewer repetitions are spread over all rounds, not put at the begin.
+        # Those that need fewer repetitions are spread over all rounds, not put at the beginning.
         takes_part = [_spread(planned[at]["per_session"], rounds, random) for at, _ in arms]
         for round_ in range(rounds):
             now = [arm for arm, part in zip(arms, takes_part, strict=True) if round_ in part]
@@ -484,8 +484,8 @@ def _warnings(
         whose = "was given" if wanted.cv is not None or scatter is None else "is that of the others"
         warn(
             "guessed-scatter",
-            f"the CV of {guessed} of {len(planned)} configurations {whose}: plan again with the "
-            "first session's profiles",
+            f"the CV of {guessed} of {counted(len(planned), 'configuration')} {whose}: plan again "
+            "with the first session's profiles",
         )
     if any(one["repetitions_needed"] >= MOST for one in planned):
         warn("out-of-reach", f"more than {MOST} repetitions: ask for less precision")
@@ -568,7 +568,7 @@ def lines(result: Mapping[str, Any], rounds: int = 3) -> list[str]:
         pair = result["pair"]
         found += _lines(f"A/A pair: {pair['key']}, twice in each round; expect {pair['expect']}")
     found += _lines(f"start {result['start']['policy']}: {result['start']['text']}")
-    text = f"in all: {totals['runs']} runs, {totals['recorded']} of them recorded"
+    text = f"in all: {counted(totals['runs'], 'run')}, {totals['recorded']} of them recorded"
     if totals["run_seconds"] is not None:
         text += f", {_duration(totals['run_seconds'])} one after the other"
     if totals["cost_usd"] is not None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from lithowatt._support.text import aligned, format_number, wrapped
+from lithowatt._support.text import aligned, counted, format_number, wrapped
 from lithowatt.analysis._envelope import envelope
 from lithowatt.analysis._observe import observe, stages_of
 from lithowatt.analysis._predict import PerformanceModel
@@ -331,13 +331,15 @@ def _stage_lines(
         )
     kept = f" with probability {found['confidence']:g}" if found["bounds"] else ""
     yield (
-        f"{len(found['ranked'])} of {found['candidates']} candidates keep the bounds{kept}; "
+        f"{len(found['ranked'])} of {counted(found['candidates'], 'candidate')} "
+        f"keep{'s' if len(found['ranked']) == 1 else ''} the bounds{kept}; "
         "bands are 95 %"
     )
     if found["region"] is not None:
         yield f"dollars are AWS Lambda's prices of {found['region']}"
     if found["structure"] is not None:
-        yield f"learned from {found['learned_from']} configurations: {found['structure']}"
+        many = counted(found["learned_from"], "configuration")
+        yield f"learned from {many}: {found['structure']}"
     yield from (f"note: {one['text']}" for one in warnings)
     if "held_out" in found:
         yield from _checks(found["held_out"])
@@ -375,7 +377,7 @@ def _remarks(found: Mapping[str, Any], one: Mapping[str, Any]) -> Iterator[str]:
     if without is None and one["runs"] is not None:
         yield "each start queued"
     elif without is not None and without["runs"] < one["runs"]:
-        yield f"{without['value']:.3g} s without queued starts ({without['runs']} runs)"
+        yield f"{without['value']:.3g} s without queued starts ({counted(without['runs'], 'run')})"
 
 
 def _probability(value: float) -> str:
@@ -476,7 +478,7 @@ def _conditions(found: Mapping[str, Any], least: str) -> Iterator[str]:
         yield (
             f"price: {price['a']} costs less while its price of a GB-s is below "
             f"{price['break_even_price_ratio']:.3g}{_ends(price['ci'])} of {price['b']}'s (now "
-            f"{price['price_ratio']:.2f}); {price['configurations']} configurations"
+            f"{price['price_ratio']:.2f}); {counted(price['configurations'], 'configuration')}"
         )
     if watts["break_even_watts"] is not None:
         assumed = watts["assumed"]
@@ -484,7 +486,7 @@ def _conditions(found: Mapping[str, Any], least: str) -> Iterator[str]:
         yield (
             f"watts: by CPU seconds, {watts['a']} takes less while its W of a busy vCPU are below "
             f"{watts['break_even_watts']:.3g}{_ends(watts['ci'])} of {watts['b']}'s{of}; "
-            f"{watts['configurations']} configurations"
+            f"{counted(watts['configurations'], 'configuration')}"
         )
     reasons = [one["reason"] for one in (price, watts) if one.get("reason")]
     if reasons:
@@ -492,13 +494,14 @@ def _conditions(found: Mapping[str, Any], least: str) -> Iterator[str]:
         what = "prices and watts" if both else "watts" if price.get("reason") is None else "prices"
         yield f"architectures: no break-even of {what}: {'; '.join(dict.fromkeys(reasons))}"
     yield from _hardware_lines(known["hardware"])
+    edges: dict[tuple[str, float, str], list[Mapping[str, Any]]] = {}
     for one in known["edge"]:
+        edges.setdefault((one["factor"], one["value"], one["is"]), []).append(one)
+    for (factor, value, end), places in edges.items():
         what = "MB"
-        if one["factor"] == "workers":
-            what = "worker" if one["value"] == 1 else "workers"
-        yield (
-            f"edge: {one['value']:g} {what} is the {one['is']} that was profiled ({_named(one)})"
-        )
+        if factor == "workers":
+            what = "worker" if value == 1 else "workers"
+        yield f"edge: {value:g} {what} is the {end} that was profiled ({_group(places)})"
     yield _work_line(known["work"])
     yield _scope_line(known["scope"])
 
@@ -562,7 +565,7 @@ def _work_line(work: Mapping[str, Any]) -> str:
 
 def _scope_line(scope: Mapping[str, Any]) -> str:
     sessions = scope["sessions"]
-    parts = [f"{scope['runs']} runs" if scope["runs"] is not None else "predicted, not run"]
+    parts = [counted(scope["runs"], "run") if scope["runs"] is not None else "predicted, not run"]
     if scope["least_runs"] is not None and scope["least_runs"] < LEAST:
         parts.append(f"of one only {scope['least_runs']}")
     if sessions is None:

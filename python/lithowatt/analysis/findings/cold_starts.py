@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from lithowatt._support.text import counted
 from lithowatt.analysis.findings._context import (
     Context,
     Finding,
@@ -26,7 +27,8 @@ def cold_starts(context: Context) -> Finding:
     notes = []
     if rows:
         notes.append(
-            f"{queued} of {calls} calls waited more than {QUEUED_START_S:g} s for their start"
+            f"{queued} of {counted(calls, 'call')} waited more than {QUEUED_START_S:g} s "
+            "for their start"
         )
     return Finding(
         "seconds from the invocation of a call to its beginning: mean over the workers of a run, "

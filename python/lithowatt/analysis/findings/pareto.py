@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from lithowatt._support.text import counted
 from lithowatt.analysis.findings._context import (
     SAME_WORK,
     Context,
@@ -45,8 +46,10 @@ def pareto_front(context: Context) -> Finding:
                 of = sum(1 for one in group.cells if _known(one, objectives))
                 front = [row for row in some if row["status"] == "front"]
                 notes.append(
-                    f"{group.workload} / {group.stage}: {len(front)} of {of} configurations are on "
-                    f"the front of time and cost, from {named(front[0])} to {named(front[-1])}"
+                    f"{group.workload} / {group.stage}: {len(front)} of "
+                    f"{counted(of, 'configuration')} "
+                    f"{'is' if len(front) == 1 else 'are'} on the front of time and cost, from "
+                    f"{named(front[0])} to {named(front[-1])}"
                 )
     return Finding(
         "configurations than which no other one of the stage has both less (or equal) in all "

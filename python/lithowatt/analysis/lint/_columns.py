@@ -7,8 +7,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from lithowatt._support.text import counted
 from lithowatt.analysis.lint._repeated import clocks_apart
-from lithowatt.analysis.lint._rule import Hit, counted
+from lithowatt.analysis.lint._rule import Hit
 from lithowatt.analysis.lint._survey import Survey
 from lithowatt.profiles._columns import PROFILE_COLUMNS
 from lithowatt.profiles._runs import ALWAYS, CORE, DESCRIBING, Bools, Floats, ProfileFile

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from lithowatt._support.architectures import ARCHITECTURES
-from lithowatt.analysis.lint._rule import Hit, counted, numbered, with_rows
+from lithowatt._support.text import counted
+from lithowatt.analysis.lint._rule import Hit, numbered, with_rows
 from lithowatt.analysis.lint._survey import Place, Survey
 from lithowatt.profiles._runs import Bools, ProfileFile
 

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
+from lithowatt._support.text import counted
 from lithowatt.analysis.lint._repeated import Source
-from lithowatt.analysis.lint._rule import Hit, counted, numbered, with_rows
+from lithowatt.analysis.lint._rule import Hit, numbered, with_rows
 from lithowatt.analysis.lint._survey import Place, Survey, median
 
 #: With fewer repetitions an interval is too wide to tell anything apart.

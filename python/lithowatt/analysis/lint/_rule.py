@@ -163,15 +163,6 @@ def listed(numbers: Iterable[int]) -> str:
     return ", ".join(str(a[0]) if a[0] == a[-1] else f"{a[0]}-{a[-1]}" for a in parts)
 
 
-def counted(many: int, word: str) -> str:
-    """A number with its word.
-
-    >>> counted(1, "row"), counted(17735, "row"), counted(2, "repetition")
-    ('1 row', '17,735 rows', '2 repetitions')
-    """
-    return f"{many:,} {word}{'' if many == 1 else 's'}"
-
-
 def numbered(repetitions: Iterable[int]) -> str:
     """Repetitions with their word.
 

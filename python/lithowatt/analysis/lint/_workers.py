@@ -6,8 +6,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from lithowatt._support.text import counted
 from lithowatt.analysis.lint._repeated import CLOCKS_APART, clocks_apart
-from lithowatt.analysis.lint._rule import Hit, counted, numbered, with_rows
+from lithowatt.analysis.lint._rule import Hit, numbered, with_rows
 from lithowatt.analysis.lint._survey import Place, Survey
 from lithowatt.analysis.quantities import QUEUED_START_S, row_other_seconds
 from lithowatt.profiles._runs import Floats, ProfileFile

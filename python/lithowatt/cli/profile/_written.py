@@ -7,6 +7,8 @@ import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from lithowatt._support.text import counted
+
 if TYPE_CHECKING:
     from lithowatt.profiles._edit import Profile
     from lithowatt.profiles._runs import ConfigurationRuns, ProfileFile, Profiles
@@ -54,7 +56,7 @@ def write_below(
     for path, profile in places.items():
         profile.write(path)
         runs = sum(max(map(len, metrics.values()), default=0) for metrics in profile.data.values())
-        print(f"{runs} runs of {len(profile.data)} configurations in {path}")
+        print(f"{counted(runs, 'run')} of {counted(len(profile.data), 'configuration')} in {path}")
     return 0
 
 

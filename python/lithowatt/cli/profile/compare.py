@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
-from lithowatt._support.text import aligned, format_number, shortened, wrapped
+from lithowatt._support.text import aligned, counted, format_number, shortened, wrapped
 from lithowatt.cli.profile._analysis import WIDTH, add_common, basis_line, run
 from lithowatt.cli.profile._numbers import positive, ratio
 
@@ -289,7 +289,7 @@ def _worse(found: Mapping[str, Any]) -> Iterator[str]:
                 " / ".join(name for name in (row["workload"], row["stage"]) if name),
                 row["architecture"],
                 None if row["memory_mb"] is None else f"{row['memory_mb']:g} MB",
-                None if row["workers"] is None else f"{row['workers']} workers",
+                None if row["workers"] is None else counted(row["workers"], "worker"),
             )
             if one
         )

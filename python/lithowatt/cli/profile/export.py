@@ -6,6 +6,7 @@ import argparse
 import os
 from typing import Any
 
+from lithowatt._support.text import counted
 from lithowatt.cli.profile._inputs import add_basis, add_group, add_json, add_paths
 
 
@@ -76,5 +77,8 @@ def _export(arguments: argparse.Namespace) -> int:
     else:
         for one in profiles.skipped:
             print(f"skipped {one.file}: {one.reason}")
-        print(f"{count} rows of {len(profiles.files)} profiles in {arguments.output}")
+        print(
+            f"{counted(count, 'row')} of {counted(len(profiles.files), 'profile')} "
+            f"in {arguments.output}"
+        )
     return 0

@@ -108,7 +108,7 @@ def _where(finding: dict[str, Any]) -> str:
 
 
 def _summary(result: dict[str, Any]) -> list[str]:
-    from lithowatt.analysis.lint._rule import counted
+    from lithowatt._support.text import counted
 
     found, inputs = result["findings"], result["inputs"]
     severities = [one["severity"] for one in found]

@@ -6,6 +6,7 @@ import argparse
 import sys
 from typing import Any
 
+from lithowatt._support.text import counted
 from lithowatt.cli.profile._inputs import add_paths
 
 #: Runs that are counted twice by whoever reads the file.
@@ -69,7 +70,8 @@ def _merge(arguments: argparse.Namespace) -> int:
     profile.write(arguments.output)
     runs = sum(one.repetitions for _, one in profiles)
     print(
-        f"{runs} runs of {len(profile.data)} configurations, from {len(profiles.files)} profiles, "
+        f"{counted(runs, 'run')} of {counted(len(profile.data), 'configuration')}, from "
+        f"{counted(len(profiles.files), 'profile')}, "
         f"in {arguments.output}"
     )
     return 0

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from lithowatt._support.text import aligned, format_number, printable, wrapped
+from lithowatt._support.text import aligned, counted, format_number, printable, wrapped
 from lithowatt.cli.profile._inputs import add_group, add_paths
 
 if TYPE_CHECKING:
@@ -80,7 +80,8 @@ def _head(file: ProfileFile, some: Sequence[Selected]) -> Iterator[str]:
     )
     yield from wrapped(", ".join(what), _WIDTH, "")
     yield (
-        f"{len(some)} configurations, {runs} runs ({used} count), {file.rows} calls; "
+        f"{counted(len(some), 'configuration')}, {counted(runs, 'run')} "
+        f"({used} count{'s' if used == 1 else ''}), {counted(file.rows, 'call')}; "
         f"sha256 {file.sha256[:12]}"
     )
 
@@ -181,7 +182,9 @@ def _findings(found: Sequence[Finding], some: Sequence[Selected]) -> Iterator[st
         rows.append((ones[0].severity, rule, about + left_out))
     unusable = sum(int((~one.runs.usable).sum()) for one in some)
     if unusable:
-        rows.append(("note", "unusable", f"{unusable} runs, left out: a value is missing"))
+        rows.append(
+            ("note", "unusable", f"{counted(unusable, 'run')}, left out: a value is missing")
+        )
     if rows:
         yield ""
         yield from aligned(rows)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
-from lithowatt._support.text import aligned, format_number, wrapped
+from lithowatt._support.text import aligned, counted, format_number, wrapped
 from lithowatt.cli.profile._analysis import WIDTH, add_common, basis_line, measured, run
 
 
@@ -54,8 +54,8 @@ def _text(found: Mapping[str, Any]) -> Iterator[str]:
         least = "at least " if one["energy_j"] is None and known is not None else ""
         yield ""
         yield (
-            f"failed: {one['runs']} runs of {one['file']} {one['key'] or one['stage']}, "
-            f"{one['calls']} calls, {least}{joules}, which is in no mean above"
+            f"failed: {counted(one['runs'], 'run')} of {one['file']} {one['key'] or one['stage']}, "
+            f"{counted(one['calls'], 'call')}, {least}{joules}, which is in no mean above"
         )
 
 
@@ -161,8 +161,9 @@ def _notes(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     if worst is not None and worst[0] > 1.5:
         metric = worst[1]["metrics"]["time_s"]
         yield (
-            f"slowest: {format_number(round(metric['max'], 2))} s of {metric['n']} runs with "
-            f"{worst[1]['workers_requested']} workers, {worst[0]:.1f} times the median"
+            f"slowest: {format_number(round(metric['max'], 2))} s of {counted(metric['n'], 'run')} "
+            f"with {counted(worst[1]['workers_requested'], 'worker')}, "
+            f"{worst[0]:.1f} times the median"
         )
 
 
