@@ -318,6 +318,48 @@ def test_dollars_of_a_file_that_partly_ran_on_lambda(tmp_path: Path) -> None:
     assert "partly-on-lambda" in {one["code"] for one in found["warnings"]}
 
 
+def test_a_mixture_of_architectures_has_neither(tmp_path: Path) -> None:
+    content = profile(replace(KIND, workers=(4, 8), repetitions=6))
+    machines = content["(1, 1024, 4)"]["cpu_architecture"]
+    machines[:2] = [["aarch64"] * 4] * 2
+    found = made(tmp_path, content)
+    mixture, other = found["configurations"]
+    assert mixture["architecture"] is None
+    assert mixture["metrics"]["cost_usd"] is None and mixture["metrics"]["energy_j"] is None
+    assert mixture["reasons"]["cost_usd"] == "its calls ran on arm64 and x86_64"
+    assert mixture["metrics"]["compute_s"]["n"] == 6
+    # What ran on one alone has it, and its dollars.
+    assert other["architecture"] == "x86_64" and other["metrics"]["cost_usd"]["n"] == 6
+    (warning,) = [one for one in found["warnings"] if one["code"] == "mixed-architectures"]
+    assert "(1, 1024, 4)" in warning["text"] and "(1, 1024, 8)" not in warning["text"]
+
+
+def test_a_configuration_is_not_called_by_the_rest_of_its_file(tmp_path: Path) -> None:
+    content = profile(replace(KIND, workers=(1, 28), repetitions=6))
+    content["(1, 1024, 1)"]["cpu_architecture"] = [["aarch64"]] * 6  # 3 % of the file
+    rows = made(tmp_path, content)["configurations"]
+    assert [row["architecture"] for row in rows] == ["arm64", "x86_64"]
+
+
+def test_stray_calls_are_told(tmp_path: Path) -> None:
+    content = profile(replace(KIND, workers=(4, 28), repetitions=6))
+    machines = content["(1, 1024, 4)"]["cpu_architecture"]
+    machines[3] = ["aarch64", *machines[3][1:]]  # one of 24 calls, and of 192 of the file
+    machines[5] = ["aarch64"] * 4
+    found = made(tmp_path, content)
+    assert [row["architecture"] for row in found["configurations"]] == ["x86_64"] * 2
+    assert found["configurations"][0]["metrics"]["cost_usd"]["n"] == 6
+    (warning,) = [one for one in found["warnings"] if one["code"] == "stray-architectures"]
+    assert warning["text"].startswith("5 worker calls of ") and "(1, 1024, 4)" in warning["text"]
+    # Those that do not count are not told.
+    for column in content["(1, 1024, 4)"].values():
+        column[5] = list(column[0])
+    content["(1, 1024, 4)"]["cpu_architecture"][5] = ["aarch64"] * 4
+    found = made(tmp_path, content)
+    (warning,) = [one for one in found["warnings"] if one["code"] == "stray-architectures"]
+    assert warning["text"].startswith("1 worker call of ")
+
+
 # --- merged, sessions, failures -----------------------------------------------
 
 

@@ -145,6 +145,63 @@ def test_a_split_is_told_apart_by_its_folders(tmp_path: Path) -> None:
     assert len(read_profile(tmp_path / "t" / "pi" / "stage.json")) == 4
 
 
+@pytest.fixture
+def both(tmp_path: Path) -> Path:
+    """A folder with a profile of each architecture, whose keys are the same."""
+    return write(tmp_path / "both", KIND, replace(KIND, architecture="arm64", seed=3))
+
+
+def mixture(tmp_path: Path, both: Path) -> Path:
+    """The two as one profile."""
+    path = tmp_path / "mix" / "pi" / "stage.json"
+    assert run("merge", both, "-o", path, "--mixed") == 0
+    return path
+
+
+def test_a_split_pools_no_architectures(
+    tmp_path: Path, both: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "s"
+    assert run("split", both, "-o", out) == 2
+    said = capsys.readouterr().err
+    assert run("merge", both, "-o", tmp_path / "m.json") == 2
+    assert capsys.readouterr().err == said and "on arm64 in" in said
+    # Nor does it pass on what is pooled already; a merge does not either.
+    mixed = mixture(tmp_path, both)
+    capsys.readouterr()
+    assert run("split", mixed, "-o", out) == 2
+    said = capsys.readouterr().err
+    assert "ran on arm64 and on x86_64 in pi/stage.json" in said
+    assert run("merge", mixed, "-o", tmp_path / "m.json") == 2
+    assert capsys.readouterr().err == said
+    assert not out.exists() and not (tmp_path / "m.json").exists()
+
+
+def test_a_split_by_architecture_tells_a_mixture_apart(tmp_path: Path, both: Path) -> None:
+    mixed = mixture(tmp_path, both)
+    assert run("split", mixed, "-o", tmp_path / "s", "--by", "architecture") == 0
+    for short, name in (("x86", "x86_64"), ("arm", "arm64")):
+        alone, split = both / f"pi_aws_1024Mb_{short}", tmp_path / "s" / f"pi_{name}"
+        assert read_profile(split / "stage.json") == read_profile(alone / "stage.json")
+        for records in read_sidecar(split / "stage.json")["configurations"].values():
+            assert [one["hardware"][0]["cpu_architecture"] for one in records] == [name] * 6
+
+
+def test_a_repetition_on_two_architectures_cannot_be_split(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = profile(KIND)
+    made[KIND.keys[1]]["cpu_architecture"][3][2] = "aarch64"
+    folder = write(tmp_path / "p", KIND, made=made)
+    out = tmp_path / "s"
+    assert run("split", folder, "-o", out, "--by", "architecture") == 2
+    said = capsys.readouterr().err
+    assert f"repetition 3 of configuration {KIND.keys[1]}" in said and "filter" in said
+    assert not out.exists()
+    # A stray call of many is let through where nothing is told apart by it.
+    assert run("split", folder, "-o", out) == 0
+
+
 def test_a_filter_keeps_whole_repetitions(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

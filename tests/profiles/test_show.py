@@ -51,3 +51,15 @@ def test_what_is_not_known_is_not_shown(tmp_path: Path, capsys: pytest.CaptureFi
     assert "time s" in text and "USD" not in text and "processors" not in text
     (tmp_path / "empty.json").write_text("{}")
     assert "0 configurations" in "\n".join(shown(capsys, tmp_path / "empty.json"))
+
+
+def test_two_architectures_in_one_configuration_are_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kind = Kind(workers=(2, 4), repetitions=4)
+    made = profile(kind)
+    made[kind.keys[0]]["cpu_architecture"][:2] = [["aarch64"] * 2] * 2
+    lines = shown(capsys, write(tmp_path, kind, made=made))
+    assert lines[1].startswith("pi / stage, arm64 and x86_64, ")
+    said = [line.split() for line in lines]
+    assert "warning mixed-architectures 1 configuration on arm64 and x86_64".split() in said

@@ -480,6 +480,8 @@ def _selected(
     place = Place(platform, False, architecture)
     settings = Settings(region=region)
     selected = Selected(file, runs, place, out, session, settings, energy)
+    # Rows of another one are left out, or are taken for this one as asked.
+    selected.architecture = architecture
     return selected if selected.used.any() else None
 
 

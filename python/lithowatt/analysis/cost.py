@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lithowatt.analysis.placement import Place, worker_of
+from lithowatt.analysis.placement import Place, no_architecture, worker_of
 from lithowatt.analysis.platforms import AwsLambda, Price, with_price
 from lithowatt.analysis.platforms._platform import DEFAULT_REGION
 from lithowatt.analysis.quantities import row_cost_usd
@@ -56,7 +56,7 @@ def dollars_of(
     on_lambda = isinstance(place.platform, AwsLambda)
     if on_lambda or (place.by_row and price is None):
         if architecture is None:
-            return Dollars(none, "the profile does not say its architecture (cpu_architecture)")
+            return Dollars(none, no_architecture(runs))
         if not runs.configuration.memory_mb > 0:
             return Dollars(none, "the key does not say how much memory a worker had")
         asked = lambda_price(architecture, region)

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lithowatt.analysis.placement import Place, worker_of
+from lithowatt.analysis.placement import Place, no_architecture, worker_of
 from lithowatt.analysis.platforms import Platform, Worker
 from lithowatt.analysis.quantities import row_cpu_seconds
 from lithowatt.estimate import QUALITIES
@@ -123,7 +123,7 @@ def _modelled(runs: ConfigurationRuns, place: Place, architecture: str | None) -
     if place.by_row:
         return nothing("some rows ran on AWS Lambda and some did not")
     if architecture is None:
-        return nothing("the profile does not say its architecture")
+        return nothing(no_architecture(runs))
     worker = worker_of(runs, architecture)
     reason = place.platform.no_watts(worker)
     if reason is not None:

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from lithowatt.analysis.placement import no_architecture
 from lithowatt.analysis.selection import Selected
 from lithowatt.errors import MalformedValueError
 from lithowatt.profiles._runs import Bools, Floats
@@ -215,7 +216,7 @@ def _paired(
     )
     for one, value, key in sides:
         if value is None:
-            out.append(Unmatched(one, "the profile does not say its architecture"))
+            out.append(Unmatched(one, no_architecture(one.runs)))
         else:
             groups[key][value].append(Member(one))
     pairs = []

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from lithowatt._support.architectures import ARCHITECTURES
 from lithowatt.analysis.platforms import (
     AwsLambda,
     Platform,
@@ -64,8 +63,26 @@ def place_of(file: ProfileFile) -> Place:
 
 
 def architecture_of(file: ProfileFile, place: Place, runs: ConfigurationRuns) -> str | None:
-    """Of a configuration: its own where the file holds several, else the file's."""
-    return place.architecture or runs.architecture or file.architecture
+    """Of a configuration: what nearly all its rows say, else that of nearly all of the file's rows
+    if most of its own say so; of the file where no row of it says.
+
+    `None` where its rows are of two architectures: neither is that of the mixture.
+    """
+    said = runs.architectures
+    if not said:
+        return place.architecture or file.architecture
+    most = max(said, key=lambda name: said[name])
+    rows = sum(said.values())
+    if said[most] > NEARLY_ALL * rows or (most == place.architecture and 2 * said[most] > rows):
+        return most
+    return None
+
+
+def no_architecture(runs: ConfigurationRuns) -> str:
+    """Why `architecture_of` gives none."""
+    if len(runs.architectures) > 1:
+        return f"its calls ran on {' and '.join(runs.architectures)}"
+    return "the profile does not say its architecture (cpu_architecture)"
 
 
 def worker_of(runs: ConfigurationRuns, architecture: str) -> Worker:
@@ -115,16 +132,10 @@ def _flags(runs: ConfigurationRuns, rows: Bools) -> tuple[int, int]:
 
 
 def _of_nearly_all(file: ProfileFile) -> str | None:
-    counts: dict[Any, int] = {}
+    counts: dict[str, int] = {}
     for runs in file.configurations:
-        column = runs.columns.get("cpu_architecture")
-        if column is None or column.codes is None:
-            continue
-        rows = np.bincount(column.codes[column.codes >= 0], minlength=len(column.labels))
-        for label, count in zip(column.labels, rows.tolist(), strict=True):
-            name = ARCHITECTURES.get(label.strip().lower())
-            if name is not None:
-                counts[name] = counts.get(name, 0) + count
+        for name, count in runs.architectures.items():
+            counts[name] = counts.get(name, 0) + count
     if not counts:
         return None
     best = max(counts, key=lambda name: counts[name])

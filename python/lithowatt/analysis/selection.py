@@ -125,7 +125,8 @@ class Selected:
         self.left_out = left_out
         #: Of each repetition, -1 where that is not known.
         self.session = session
-        self.architecture = architecture_of(file, place, runs)
+        #: `None` where nothing tells, and of a mixture of two.
+        self.architecture: str | None = architecture_of(file, place, runs)
         self.used: Bools = runs.usable.copy()
         for repetitions in left_out.values():
             self.used[repetitions] = False
@@ -204,6 +205,23 @@ class Selected:
         if len(found) == 0 or (found < 0).any():
             return None
         return len(np.unique(found))
+
+    @property
+    def mixed(self) -> bool:
+        """Whether its rows are of two architectures."""
+        return len(self.runs.architectures) > 1
+
+    @property
+    def stray(self) -> int:
+        """Worker calls that count and ran on another architecture than the configuration's."""
+        if not self.mixed:
+            return 0
+        counts = self.used[self.runs.repetition]
+        return sum(
+            int((rows & counts).sum())
+            for name, rows in self.runs.rows_on.items()
+            if name != self.architecture
+        )
 
     def hardware(self) -> dict[str, int]:
         """Processor to worker calls of the repetitions that count."""

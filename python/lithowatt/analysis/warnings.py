@@ -39,6 +39,7 @@ def data_warnings(
     found = [
         *_scope(selection),
         *_nothing_left(selection),
+        *_architectures(selection),
         *_priced_as_lambda(selection),
         *_partly_on_lambda(selection),
         *(_joules(selection) if energy else ()),
@@ -124,13 +125,38 @@ def _nothing_left(selection: Selection) -> Iterable[dict[str, Any]]:
     broken = [one for one in selection.all if not one.runs.usable.any()]
     for some, why in ((none, "none counts in this basis"), (broken, "none is usable")):
         if some:
-            named = ", ".join(f"{one.file.name} {one.runs.key}" for one in some[:3])
-            more = f" and {len(some) - 3} more" if len(some) > 3 else ""
             yield data_warning(
                 "nothing-left",
-                f"of the repetitions of {named}{more} {why}",
+                f"of the repetitions of {_named(some)} {why}",
                 (one.file.name for one in some),
             )
+
+
+def _architectures(selection: Selection) -> Iterable[dict[str, Any]]:
+    """Calls of two architectures in one configuration."""
+    mixed = [one for one in selection.all if one.architecture is None and one.mixed]
+    stray = [one for one in selection.all if one.architecture is not None and one.stray]
+    if mixed:
+        yield data_warning(
+            "mixed-architectures",
+            f"{_named(mixed)} ran on arm64 and x86_64: means are over both, and no architecture, "
+            "dollars of AWS Lambda or modelled joules are given. lithowatt profile split --by "
+            "architecture tells them apart",
+            (one.file.name for one in mixed),
+        )
+    if stray:
+        count = sum(one.stray for one in stray)
+        yield data_warning(
+            "stray-architectures",
+            f"{_number(count, 'worker call')} of {_named(stray)} ran on another architecture than "
+            "the others, and count as these do",
+            (one.file.name for one in stray),
+        )
+
+
+def _named(some: Sequence[Selected]) -> str:
+    named = ", ".join(f"{one.file.name} {one.runs.key}" for one in some[:3])
+    return f"{named} and {len(some) - 3} more" if len(some) > 3 else named
 
 
 def _priced_as_lambda(selection: Selection) -> Iterable[dict[str, Any]]:

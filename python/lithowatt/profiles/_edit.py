@@ -13,6 +13,7 @@ import numpy as np
 
 from lithowatt._support.architectures import ARCHITECTURES
 from lithowatt._support.files import locked
+from lithowatt.analysis.placement import architecture_of, place_of
 from lithowatt.errors import MalformedValueError
 from lithowatt.profiles._file import Configuration, Metrics, ProfileData, append, repetitions_of
 from lithowatt.profiles._outputs import keep_inputs, with_sidecars
@@ -195,10 +196,39 @@ def check_alike(profiles: Profiles) -> None:
                     f"{first.name} is of {what} {getattr(first, what)}, {file.name} of "
                     f"{getattr(file, what)}: their runs are not alike"
                 )
-    ran: dict[Configuration, tuple[str | None, str]] = {}
+    alike = _Alike()
     for file, runs in profiles:
+        check_one_architecture(file, runs)
+        alike.add(file, runs)
+
+
+def check_one_architecture(file: ProfileFile, runs: ConfigurationRuns) -> None:
+    """A few stray rows are let through, as in results.
+
+    Raises:
+        MalformedValueError: The configuration is a mixture of two architectures already.
+    """
+    if len(runs.architectures) > 1 and architecture_of(file, place_of(file), runs) is None:
+        raise MalformedValueError(
+            f"configuration {runs.key} ran on {' and on '.join(runs.architectures)} in "
+            f"{file.name}, which a profile's key does not tell apart"
+        )
+
+
+class _Alike:
+    """Configurations of one profile, each with the architecture that it ran on."""
+
+    def __init__(self) -> None:
+        self._ran: dict[Configuration, tuple[str | None, str]] = {}
+
+    def add(self, file: ProfileFile, runs: ConfigurationRuns) -> None:
+        """Adds a configuration.
+
+        Raises:
+            MalformedValueError: The same one is there with another architecture.
+        """
         architecture = runs.architecture or file.architecture
-        before, where = ran.setdefault(runs.configuration, (architecture, file.name))
+        before, where = self._ran.setdefault(runs.configuration, (architecture, file.name))
         if before != architecture:
             raise MalformedValueError(
                 f"configuration {runs.key} ran on {before} in {where} and on {architecture} in "
@@ -206,15 +236,43 @@ def check_alike(profiles: Profiles) -> None:
             )
 
 
+def by_architecture(file: ProfileFile, runs: ConfigurationRuns) -> Places:
+    """A configuration, or one for each architecture that its repetitions ran on.
+
+    Raises:
+        MalformedValueError: Workers of one repetition ran on several.
+    """
+    if len(runs.architectures) < 2:
+        yield file, runs
+        return
+    on = {name: ~runs.all_of(~rows) for name, rows in runs.rows_on.items()}
+    both = np.logical_and.reduce(list(on.values()))
+    if both.any():
+        raise MalformedValueError(
+            f"repetition {int(np.flatnonzero(both)[0])} of configuration {runs.key} in {file.name} "
+            f"ran on {' and on '.join(on)}; profile filter --architecture leaves such ones out"
+        )
+    # A repetition whose rows do not say goes with most of the others.
+    rest = ~np.logical_or.reduce(list(on.values()))
+    for name, repetitions in on.items():
+        yield file, runs.part(repetitions | rest if name == runs.architecture else repetitions)
+
+
 def by_name(places: Places, name: Any) -> dict[str, Profile]:
     """Several profiles: each configuration goes to the one of the name that `name(file, runs)` is.
 
     Failed runs go to the first profile of their file.
+
+    Raises:
+        MalformedValueError: A profile would pool two architectures in one configuration.
     """
     found: dict[str, Profile] = {}
+    alike: dict[str, _Alike] = {}
     told: set[str] = set()
     for file, runs in places:
-        profile = found.setdefault(name(file, runs), Profile())
+        where = name(file, runs)
+        alike.setdefault(where, _Alike()).add(file, runs)
+        profile = found.setdefault(where, Profile())
         profile.add(runs)
         profile.inputs.add(file.path)
         if file.path not in told:

@@ -201,12 +201,35 @@ class ConfigurationRuns:
 
     @cached_property
     def architecture(self) -> str | None:
-        """`x86_64` or `arm64` as most rows say; `None` where no row says."""
+        """`x86_64` or `arm64` as most rows say; `None` where no row says.
+
+        What results call the configuration is `lithowatt.analysis.placement.architecture_of`.
+        """
         column = self.columns.get("cpu_architecture")
         if column is None or column.codes is None or not (column.codes >= 0).any():
             return None
         counts = np.bincount(column.codes[column.codes >= 0], minlength=len(column.labels))
         return ARCHITECTURES.get(column.labels[int(counts.argmax())].strip().lower())
+
+    @cached_property
+    def architectures(self) -> Mapping[str, int]:
+        """How many rows say `x86_64`, and how many `arm64`; only those that some row says."""
+        return {name: int(rows.sum()) for name, rows in self.rows_on.items()}
+
+    @cached_property
+    def rows_on(self) -> Mapping[str, Bools]:
+        """Of each architecture that some row says, which rows say it."""
+        column = self.columns.get("cpu_architecture")
+        if column is None or column.codes is None:
+            return {}
+        # The last one is of the rows that say nothing, whose code is -1.
+        names = [*(ARCHITECTURES.get(one.strip().lower()) for one in column.labels), None]
+        found = {}
+        for name in sorted({one for one in names if one is not None}):
+            rows = np.array([one == name for one in names])[column.codes]
+            if rows.any():
+                found[name] = rows
+        return found
 
     def part(self, keep: Bools) -> ConfigurationRuns:
         """Only some of the repetitions."""

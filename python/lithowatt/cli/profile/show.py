@@ -70,7 +70,10 @@ def _head(file: ProfileFile, some: Sequence[Selected]) -> Iterator[str]:
     runs = sum(one.runs.repetitions for one in some)
     used = sum(int(one.used.sum()) for one in some)
     platforms = sorted({one.place.platform.name for one in some if one.place.platform is not None})
-    architectures = sorted({one.architecture for one in some if one.architecture is not None})
+    said: set[str] = set()
+    for one in some:
+        said.update(one.runs.architectures if one.architecture is None else {one.architecture})
+    architectures = sorted(said)
     yield file.name
     what = (
         f"{file.workload or 'unknown workload'} / {file.stage}",
@@ -185,6 +188,10 @@ def _findings(found: Sequence[Finding], some: Sequence[Selected]) -> Iterator[st
         rows.append(
             ("note", "unusable", f"{counted(unusable, 'run')}, left out: a value is missing")
         )
+    mixed = sum(one.architecture is None and one.mixed for one in some)
+    if mixed:
+        about = f"{counted(mixed, 'configuration')} on arm64 and x86_64"
+        rows.append(("warning", "mixed-architectures", about))
     if rows:
         yield ""
         yield from aligned(rows)

@@ -9,6 +9,7 @@ from lithowatt.cli.profile._inputs import add_group, add_paths
 from lithowatt.cli.profile._written import add_folder, write_below
 
 if TYPE_CHECKING:
+    from lithowatt.profiles._edit import Places
     from lithowatt.profiles._runs import ConfigurationRuns, ProfileFile
 
 
@@ -28,14 +29,15 @@ def add_verb(verbs: Any) -> None:
         action="append",
         choices=("memory", "architecture"),
         default=[],
-        help="also one for each memory size or architecture; may be repeated",
+        help="also one for each memory size or architecture; may be repeated. Without "
+        "architecture, runs of several in one configuration are refused",
     )
     add_group(split)
     split.set_defaults(func=_split)
 
 
 def _split(arguments: argparse.Namespace) -> int:
-    from lithowatt.profiles._edit import by_name
+    from lithowatt.profiles._edit import by_architecture, by_name, check_one_architecture
     from lithowatt.profiles._runs import read_profiles
 
     def name(file: ProfileFile, runs: ConfigurationRuns) -> str:
@@ -47,4 +49,10 @@ def _split(arguments: argparse.Namespace) -> int:
         return f"{'_'.join(filter(None, parts)) or 'workload'}/{file.stage}.json"
 
     profiles = read_profiles(arguments.path, group=arguments.group)
-    return write_below(arguments, profiles, by_name(profiles, name))
+    places: Places = profiles
+    if "architecture" in arguments.by:
+        places = (part for one in profiles for part in by_architecture(*one))
+    else:
+        for file, runs in profiles:
+            check_one_architecture(file, runs)
+    return write_below(arguments, profiles, by_name(places, name))
