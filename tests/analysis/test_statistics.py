@@ -263,6 +263,17 @@ def test_no_repetition_at_all(tmp_path: Path) -> None:
     assert row["metrics"]["time_s"]["mean"] == 4.0
 
 
+def test_a_file_without_a_configuration_is_told(tmp_path: Path) -> None:
+    write(tmp_path, KIND)
+    assert "no-configuration" not in {one["code"] for one in of(tmp_path)["warnings"]}
+    (tmp_path / "e").mkdir()
+    (tmp_path / "e" / "stage.json").write_text("{}")
+    for folder in (tmp_path, tmp_path / "e"):
+        (told,) = [one for one in of(folder)["warnings"] if one["code"] == "no-configuration"]
+        assert told["text"] == "there is no configuration in e/stage.json"
+        assert told["files"] == ["e/stage.json"]
+
+
 # --- the basis ----------------------------------------------------------------
 
 

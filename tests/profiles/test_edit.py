@@ -398,3 +398,14 @@ def test_the_reason_that_stands_first_is_told(
     assert run("merge", two[0], other, "-o", out, "--mixed") == 1
     assert "--keep-duplicates merges them all the same" in capsys.readouterr().err
     assert run("merge", two[0], other, "-o", out, "--mixed", "--keep-duplicates") == 0
+
+
+@pytest.mark.parametrize("verb", ["merge", "split", "filter", "upgrade"])
+def test_of_nothing_nothing_is_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], verb: str
+) -> None:
+    empty = tmp_path / "e" / "stage.json"
+    empty.parent.mkdir()
+    empty.write_text("{}")
+    assert run(verb, empty, "-o", tmp_path / "out") == 1
+    assert "nothing was written" in capsys.readouterr().err and not (tmp_path / "out").exists()

@@ -182,7 +182,8 @@ def plan(
     rows = sorted(_chosen(known, wanted), key=lambda one: one.order)
     if not rows:
         raise MalformedValueError(
-            "there is nothing to run: give profiles, --factors or --configuration"
+            "there is nothing to run: give profiles that hold a configuration, --factors or "
+            "--configuration"
         )
     scatter = _scatter(known)
     planned = []

@@ -38,6 +38,7 @@ def data_warnings(
     """
     found = [
         *_scope(selection),
+        *_nothing_there(selection),
         *_nothing_left(selection),
         *_architectures(selection),
         *_priced_as_lambda(selection),
@@ -117,6 +118,18 @@ def _scope(selection: Selection) -> Iterable[dict[str, Any]]:
             f"in {_number(len(single), 'file')} repetitions of a configuration ran in one session: "
             "intervals are about that session, and not about another day",
             single,
+        )
+
+
+def _nothing_there(selection: Selection) -> Iterable[dict[str, Any]]:
+    """Profiles of nothing are profiles, but a result of them alone is empty."""
+    empty = [file.name for file in selection.profiles.files if not file.configurations]
+    if empty:
+        more = f" and {len(empty) - 3} more" if len(empty) > 3 else ""
+        yield data_warning(
+            "no-configuration",
+            f"there is no configuration in {', '.join(empty[:3])}{more}",
+            empty,
         )
 
 

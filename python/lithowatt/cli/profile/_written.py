@@ -43,11 +43,7 @@ def write_below(
     from lithowatt.profiles._outputs import below, keep_existing, keep_inputs, with_sidecars
 
     if not made:
-        print(
-            "lithowatt: there is no configuration in what was read; nothing was written",
-            file=sys.stderr,
-        )
-        return 1
+        return nothing_there()
     places = {below(arguments.output, name): profile for name, profile in made.items()}
     outputs = list(with_sidecars(places))
     keep_inputs(outputs, (file.path for file in profiles.files))
@@ -58,6 +54,15 @@ def write_below(
         runs = sum(max(map(len, metrics.values()), default=0) for metrics in profile.data.values())
         print(f"{counted(runs, 'run')} of {counted(len(profile.data), 'configuration')} in {path}")
     return 0
+
+
+def nothing_there() -> int:
+    """Says that there is nothing to write; the exit code."""
+    print(
+        "lithowatt: there is no configuration in what was read; nothing was written",
+        file=sys.stderr,
+    )
+    return 1
 
 
 def stage_file(file: ProfileFile, runs: ConfigurationRuns) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 
 from lithowatt._support.text import counted
 from lithowatt.cli.profile._inputs import add_paths
+from lithowatt.cli.profile._written import nothing_there
 
 #: Runs that are counted twice by whoever reads the file.
 DUPLICATES = ("copied-repetitions", "jittered-repetitions")
@@ -21,7 +22,7 @@ def add_verb(verbs: Any) -> None:
         description="Writes one profile with the repetitions of all, and its sidecar. Refuses "
         "repetitions that are copies of others, exact or with noise on them: they would count "
         "twice. A profile that is there as OUT is replaced with its sidecar, an input never. Exit "
-        "code 1: it refused copies.",
+        "code 1: it refused copies, or there is no configuration.",
     )
     add_paths(merge)
     merge.add_argument("-o", "--output", required=True, metavar="OUT", help="<stage>.json")
@@ -67,6 +68,8 @@ def _merge(arguments: argparse.Namespace) -> int:
             )
             return 1
     profile = merged(profiles, arguments.mixed)
+    if not profile.data:
+        return nothing_there()
     profile.write(arguments.output)
     runs = sum(one.repetitions for _, one in profiles)
     print(
