@@ -270,9 +270,15 @@ def with_other(seconds: float) -> Profile:
     return changed(change)
 
 
-@pytest.mark.parametrize(("seconds", "rows"), [(0.0, []), (-1e-9, [1]), (-1.0, [1]), (1e-9, [])])
+@pytest.mark.parametrize(("seconds", "rows"), [(0.0, []), (-1e-6, [1]), (-1.0, [1]), (1e-9, [])])
 def test_phases_are_no_longer_than_the_worker(seconds: float, rows: list[int]) -> None:
     assert [one.rows for one in found("phases-exceed-worker-time", with_other(seconds))] == rows
+
+
+@pytest.mark.parametrize(("seconds", "rows"), [(2.3e-7, []), (2.5e-7, [1])])
+def test_what_clock_readings_do_not_resolve_is_not_longer(seconds: float, rows: list[int]) -> None:
+    """`time.time()` is a double, and of today's seconds it has 2^-22."""
+    assert [one.rows for one in found("phases-exceed-worker-time", with_other(-seconds))] == rows
 
 
 @pytest.mark.parametrize("seconds", [0.1, 0.7, 12.3])
@@ -477,10 +483,26 @@ def test_a_zero_of_lithowatts_own_is_a_number() -> None:
     assert (one.rows, one.evidence) == (12, {"of": 12})
 
 
+@pytest.mark.parametrize(("load", "names"), [(100.0, []), (50.0, ["psutil_cpu_percent"])])
+def test_a_load_of_lithowatts_own_may_be_full(load: float, names: list[str]) -> None:
+    def change(metrics: Metrics) -> None:
+        metrics["psutil_cpu_percent"] = [[load] * 4 for _ in range(10)]
+
+    def own(metrics: Metrics) -> None:
+        change(metrics)
+        metrics["energy_quality"] = [["modelled"] * 4 for _ in range(10)]
+
+    assert [one.column for one in found("constant-column", changed(own))] == names
+    others = [one.column for one in found("constant-column", changed(change))]
+    assert others == ["psutil_cpu_percent"]
+
+
 def test_what_lithops_counts_may_be_nothing_or_the_same() -> None:
     def change(metrics: Metrics) -> None:
         metrics["worker_func_sent_net_io"] = [[0] * 4 for _ in range(10)]
         metrics["host_submit_tstamp"] = [[1.7e9] * 4 for _ in range(10)]
+        metrics["func_data_size_bytes"] = [[72] * 4 for _ in range(10)]
+        metrics["func_result_size"] = [[0] * 4 for _ in range(10)]
         metrics["net_io"] = [[0] * 4 for _ in range(10)]
         metrics["tstamp"] = [[1.7e9] * 4 for _ in range(10)]
 

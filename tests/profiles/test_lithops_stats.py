@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from lithowatt.analysis.lint import findings
+from lithowatt.analysis.sessions import sessions
 from lithowatt.errors import MalformedValueError
 from lithowatt.profiles._runs import read_profiles
 from lithowatt.stats import PREFIX
@@ -175,3 +177,29 @@ def test_all_commands_take_where_it_ran_from_one_place(
     why = "does not say where it ran" if says is None else "ran elsewhere (not AWS Lambda)"
     assert all(why in one["cost_reason"] for one in answer["ranked"])
     assert all(why in one["reasons"]["cost_usd"] for one in stats)
+
+
+def test_sessions_are_known_by_the_stamps(tmp_path: Path) -> None:
+    """Two jobs of one hour are one session; the stamps that are there tell the time."""
+    times = [1.7e9, 1.7e9 + 600, 1.7e9 + 86_400]
+    whole = [call(at, at + 1 + worker) for at in times for worker in (0, 1)]
+    for stamp in (None, "host_job_create_tstamp", "host_submit_tstamp"):
+        for number, one in enumerate(whole):
+            one["job_key"] = str(number // 2)
+            one.pop(stamp, None)
+        (file,) = read_profiles([write(tmp_path / "d" / "f.jsonl", whole)]).files
+        (runs,) = file.configurations
+        assert [one.tolist() for one in sessions(file)] == [[0, 0, 1]]
+        later = {None: "20", "host_job_create_tstamp": "21", "host_submit_tstamp": "22"}[stamp]
+        assert runs.records[0] == {"time": f"2023-11-14T22:13:{later}Z"}
+        (one,) = findings(read_profiles([file.path]), ["missing-metadata"])
+        assert "time stamp" not in one.evidence["missing"]
+
+
+@pytest.mark.parametrize("stamp", [1e300, -1e300, None])
+def test_a_stamp_of_no_year_is_none(tmp_path: Path, stamp: float | None) -> None:
+    bad = {name: stamp for name in call(0, 0.0) if name.endswith("_tstamp")}
+    calls = [{**call(0, 0.0), **bad, "job_key": "a", "worker_end_tstamp": 1.0}]
+    (file,) = read_profiles([write(tmp_path / "d" / "f.jsonl", calls)]).files
+    assert file.configurations[0].records == (None,)
+    assert [one.tolist() for one in sessions(file)] == [[-1]]

@@ -220,7 +220,8 @@ def _configuration(runs: Runs) -> set[Found]:
     if apart := [(at, worker) for at, worker in runs.rows() if runs.apart(at, worker)]:
         add("clock-mismatch", {at for at, _ in apart}, len(apart))
     others = {where: runs.other(*where) for where in runs.rows()}
-    if n := sum(one is not None and one < 0 for one in others.values()):
+    # Seconds since 1970 are doubles of which a second has 4,194,304.
+    if n := sum(one is not None and one < -1 / 4_194_304 for one in others.values()):
         add("phases-exceed-worker-time", rows=n)
     if n := sum(others[where] > 10 for where in usable_rows):  # type: ignore[operator]
         add("stalled-worker", rows=n)

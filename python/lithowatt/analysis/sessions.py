@@ -21,7 +21,8 @@ PAUSE_S = 3600.0
 def sessions(file: ProfileFile) -> list[Ints]:
     """Of each configuration the session of each repetition, from 0 in the order of time.
 
-    The times are those of the sidecar. -1 is a repetition of which there is none.
+    The times are those of the sidecar, or of Lithops' stats. -1 is a repetition of which there is
+    none.
     """
     times = [
         np.array(

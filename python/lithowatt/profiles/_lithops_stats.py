@@ -12,6 +12,8 @@ become a profile:
 - `cold_start` is from the call's submission to the start of its worker, `read` from there to the
   start of the function, `compute` the function, `write` from its end to that of the worker.
   `time_consumption`, `worker_time_execution` and energies are those of FlexExecutor's profiles.
+- A repetition's time, for its record, is when its job was created, else when its first call was
+  submitted, else when its first worker started.
 
 `job_key`, `executor_id`, `job_id`, `runtime_cpu` and `runtime_memory` are no stats of Lithops': who
 writes the file may add them. The stats themselves follow as columns, as far as they are numbers
@@ -25,6 +27,7 @@ import json
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +47,9 @@ _BEGINNING = 1 << 16
 
 #: What is not of the call.
 _ABOUT_JOB = ("job_key", "executor_id", "job_id", "runtime_cpu", "runtime_memory")
+
+#: When a repetition ran: the first of these that a call has.
+_RAN = ("host_job_create_tstamp", "host_submit_tstamp", "worker_start_tstamp")
 
 Call = Mapping[str, Any]
 
@@ -154,7 +160,20 @@ def _runs(configuration: Configuration, repetitions: Sequence[Sequence[Call]]) -
         for name in names
         if (made := _column(name, [row.get(name) for row in rows], widths)) is not None
     }
-    return ConfigurationRuns(configuration.key, configuration, widths, columns)
+    records = tuple(_record(calls) for calls in repetitions)
+    return ConfigurationRuns(configuration.key, configuration, widths, columns, records)
+
+
+def _record(calls: Sequence[Call]) -> Mapping[str, Any] | None:
+    """A repetition's record, as a sidecar has it, with its time alone."""
+    for name in _RAN:
+        stamps = [stamp for call in calls if (stamp := finite(call.get(name))) is not None]
+        try:
+            time = datetime.fromtimestamp(min(stamps), timezone.utc)
+        except (ValueError, OverflowError, OSError):
+            continue  # none, or of no year that there is
+        return {"time": time.isoformat(timespec="seconds").replace("+00:00", "Z")}
+    return None
 
 
 def values_of(call: Call) -> dict[str, Any]:

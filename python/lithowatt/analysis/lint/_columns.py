@@ -102,7 +102,12 @@ def _describes(name: str) -> bool:
 
 def _of_lithops(name: str) -> bool:
     """Whether it is one of Lithops' own stats, which count what may be the same, or nothing."""
-    return name.startswith(("worker_", "host_")) and name not in CORE
+    return name.startswith(("worker_", "host_", "func_")) and name not in CORE
+
+
+def _at_its_end(name: str, values: _Values) -> bool:
+    """Whether it is a load that lithowatt wrote, of workers that kept all their CPUs busy."""
+    return name == "psutil_cpu_percent" and values.least == 100 and values.counting == 0
 
 
 def _constant(columns: dict[str, _Values]) -> dict[str, _Values]:
@@ -111,7 +116,7 @@ def _constant(columns: dict[str, _Values]) -> dict[str, _Values]:
         for name, one in columns.items()
         if one.least == one.most != 0
         and one.rows >= CONSTANT_LEAST_ROWS
-        and not (_describes(name) or _of_lithops(name))
+        and not (_describes(name) or _of_lithops(name) or _at_its_end(name, one))
     }
 
 

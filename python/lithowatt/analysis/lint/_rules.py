@@ -100,7 +100,8 @@ RULES: tuple[Rule, ...] = (
         "configuration",
         "phases that are longer than the worker ran",
         "Read, compute and write are parts of the worker's time.",
-        "worker_time_execution - read - compute - write is below 0",
+        "worker_time_execution - read - compute - write is below 0, by more than "
+        f"{_workers.STAMP_STEP_S * 1e9:.0f} ns, which clock readings do not resolve",
         "find out which of the times is of another run or clock",
         each(_workers.phases_exceed),
     ),
@@ -143,7 +144,8 @@ RULES: tuple[Rule, ...] = (
         "warning",
         "column",
         "a measurement with one value",
-        "What is measured varies; what does not was not measured.",
+        "What is measured varies; what does not was not measured. Not meant is what Lithops counts "
+        "(`worker_…`, `host_…`, `func_…`), and a full load that lithowatt itself wrote.",
         "a column of measurements has one value, not 0, in all rows (of at least "
         f"{_columns.CONSTANT_LEAST_ROWS})",
         "do not use the column",
@@ -156,7 +158,7 @@ RULES: tuple[Rule, ...] = (
         "zeros that stand for no reading",
         "A worker that runs uses energy and time; 0 is what was written for a counter that could "
         "not be read. Means over it are too small. Not meant is what lithowatt itself writes, null "
-        "for no reading, and what Lithops counts (`worker_…`, `host_…`).",
+        "for no reading, and what Lithops counts (`worker_…`, `host_…`, `func_…`).",
         "a column of numbers is 0 in all rows or in some; read, compute, write and cold_start may "
         "be 0",
         "take the zeros for null, or do not use the column",

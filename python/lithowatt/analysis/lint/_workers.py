@@ -19,6 +19,10 @@ STALLED_S = 10.0
 #: More of the workers' time in no phase than this is the measuring, not the work.
 OVERHEAD_SHARE = 0.05
 
+#: Times are differences of clock readings, which are doubles of seconds since 1970: from 2004 to
+#: 2038 these are so far apart, s. Less than that is no difference between two times.
+STAMP_STEP_S = 2.0**-22
+
 #: What the rounding of a difference may be, relative to the worker's time.
 _ROUNDING = 4 * float(np.finfo(float).eps)
 
@@ -47,7 +51,7 @@ def phases_exceed(_survey: Survey, place: Place) -> Hit | None:
     """Workers whose phases are longer than the worker ran."""
     other, seconds = row_other_seconds(place.runs), place.runs.numbers("worker_time_execution")
     with np.errstate(invalid="ignore"):
-        below = other < -_ROUNDING * np.abs(seconds)
+        below = other < -np.maximum(STAMP_STEP_S, _ROUNDING * np.abs(seconds))
     if not below.any():
         return None
     found, many, most = with_rows(place, below), int(below.sum()), float((-other[below]).max())
