@@ -7,6 +7,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 
+#: More names than these are not all told.
+_MOST_NAMES = 30
+
+
 def number(what: str, value: object) -> float:
     """A finite number, or a :class:`TypeError` or :class:`ValueError` that names it."""
     return _finite(what, value, "a finite number", None)
@@ -40,15 +44,22 @@ def shown(value: object) -> str:
 
 
 def closest(given: object, known: Iterable[str], most: int = 3) -> str:
-    """The names that are most like what was given, and how many there are in all.
+    """The names that are much like what was given, of how many; where none is, what there is.
 
     Example:
         >>> closest("us-eats-1", ["eu-west-1", "us-east-1", "us-east-2"], 2)
         'closest are us-east-1, us-east-2, of 3'
+        >>> closest("nowhere", ["eu-west-1", "us-east-1", "us-east-2"], 2)
+        'there are eu-west-1, us-east-1, us-east-2'
     """
     from difflib import get_close_matches
 
-    names = sorted(known)
-    like = get_close_matches(str(given)[:80].lower(), [name.lower() for name in names], most, 0.4)
-    found = [name for name in names if name.lower() in like] or names[:most]
-    return f"closest are {', '.join(found)}, of {len(names)}"
+    # Numbers by what they are, before texts.
+    names = sorted(known, key=lambda name: (not name.isdigit(), name.isdigit() * len(name), name))
+    like = get_close_matches(str(given)[:80].lower(), [name.lower() for name in names], most, 0.6)
+    found = [name for name in names if name.lower() in like]
+    if found:
+        return f"closest {'is' if len(found) == 1 else 'are'} {', '.join(found)}, of {len(names)}"
+    shown_ = names if len(names) <= _MOST_NAMES else names[:most]
+    more = "" if shown_ == names else f" and {len(names) - len(shown_)} more"
+    return f"there {'is' if len(names) == 1 else 'are'} {', '.join(shown_) or 'none'}{more}"

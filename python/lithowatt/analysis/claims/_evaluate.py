@@ -7,7 +7,7 @@ configuration; a function of `REDUCING` or `COMPARING` makes one number of all o
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import NamedTuple
@@ -19,9 +19,11 @@ from lithowatt._support.arguments import closest, shown
 from lithowatt.analysis.claims._formula import Binary, Call, Name, Negative, Node, Number, Text
 from lithowatt.analysis.claims._values import (
     FACTORS,
+    Ambiguous,
     Cell,
     NotThere,
     Selection,
+    few,
     known_names,
     narrowed,
     same_level,
@@ -41,11 +43,13 @@ class Result(NamedTuple):
         numbers: One; one for each of `of`; or the two ends of a `range`.
         of: The configurations whose numbers these are; empty where one number is of all.
         ends: Whether these are the ends of a range.
+        behind: The configurations that the numbers were computed from.
     """
 
     numbers: Floats
     of: tuple[Cell, ...] = ()
     ends: bool = False
+    behind: tuple[Cell, ...] = ()
 
     @property
     def number(self) -> float | None:
@@ -241,28 +245,33 @@ class Data:
             return self._each(call, selection)
         inner = narrowed(selection, selection_of(call.named))
         if call.name == "count":
-            return Result(np.array([float(len(select(self.every, inner)))]))
+            counted = tuple(select(self.every, inner))
+            return Result(np.array([float(len(counted))]), behind=counted)
         if call.name in COMPARING:
             return self._compared(call, inner)
         if call.name == "runs_welch_p":
             return self._runs_compared(call, inner)
-        values = self._evaluate(call.arguments[0], inner).numbers
+        found = self._evaluate(call.arguments[0], inner)
+        values, behind = found.numbers, found.behind
         if call.name == "at":
             if len(values) != 1:
-                raise NotThere(f"{call} is of {len(values)} configurations, not of one")
-            return Result(values)
+                raise Ambiguous(
+                    f"{call} is of {len(values)} configurations, not of one{_examples(found.of)}"
+                )
+            return Result(values, behind=behind)
+        _of_one_workload(call, inner, found.of)
         if call.name == "range":
-            return Result(np.array([values.min(), values.max()]), ends=True)
+            return Result(np.array([values.min(), values.max()]), ends=True, behind=behind)
         if call.name in ("argmin", "argmax"):
             other = self._evaluate(call.arguments[1], inner).numbers
             at = int(values.argmin() if call.name == "argmin" else values.argmax())
-            return Result(other[at if len(other) > 1 else 0 :][:1])
-        return Result(np.array([REDUCING[call.name](values)]))
+            return Result(other[at if len(other) > 1 else 0 :][:1], behind=behind)
+        return Result(np.array([REDUCING[call.name](values)]), behind=behind)
 
     def _each(self, node: Name | Call, selection: Selection) -> Result:
         """One number for each configuration of a selection."""
         of = tuple(select(self.every, selection))
-        return Result(np.array([self._one(node, one) for one in of]), of)
+        return Result(np.array([self._one(node, one) for one in of]), of, behind=of)
 
     def _one(self, node: Name | Call, one: Cell) -> float:
         if isinstance(node, Call):
@@ -304,20 +313,22 @@ class Data:
     def _compared(self, call: Call, selection: Selection) -> Result:
         matched, function = COMPARING[call.name]
         a, b, factor = self._pair(call, selection)
-        if not matched:
-            return Result(np.array([function(a.numbers, b.numbers)]))
-        pairs = _pairs(a.of, b.of, factor)
-        at_a, at_b = (np.array(one) for one in zip(*pairs, strict=True))
-        return Result(np.array([function(a.numbers[at_a], b.numbers[at_b])]))
+        if matched:
+            pairs = _pairs(a.of, b.of, factor)
+            at_a, at_b = (list(one) for one in zip(*pairs, strict=True))
+            a, b = _some(a, at_a), _some(b, at_b)
+        for one in (a, b):
+            _of_one_workload(call, selection, one.of)
+        return Result(np.array([function(a.numbers, b.numbers)]), behind=_together(a.of, b.of))
 
     def _runs_compared(self, call: Call, selection: Selection) -> Result:
         """Welch's test over the repetitions of each two matched configurations."""
         a, b, factor = self._pair(call, selection)
-        found = [
-            _welch_p(self._runs(call.arguments[0], a.of[i]), self._runs(call.arguments[0], b.of[j]))
-            for i, j in _pairs(a.of, b.of, factor)
-        ]
-        return Result(np.array(found), tuple(a.of[i] for i, _ in _pairs(a.of, b.of, factor)))
+        pairs = [(a.of[i], b.of[j]) for i, j in _pairs(a.of, b.of, factor)]
+        node = call.arguments[0]
+        found = [_welch_p(self._runs(node, one), self._runs(node, other)) for one, other in pairs]
+        of, others = (tuple(side) for side in zip(*pairs, strict=True))
+        return Result(np.array(found), of, behind=_together(of, others))
 
     def _runs(self, node: Node, one: Cell) -> Floats:
         """The repetitions' values of an expression without functions."""
@@ -348,7 +359,58 @@ def combined(operator: str, left: Result, right: Result) -> Result:
     mixed = (left.ends and len(right.numbers) > 1) or (right.ends and len(left.numbers) > 1)
     if mixed or (left.of and right.of and left.of != right.of):
         raise NotThere("an operator stands between numbers of different configurations")
-    return Result(_operated(operator, left.numbers, right.numbers), of, left.ends or right.ends)
+    return Result(
+        _operated(operator, left.numbers, right.numbers),
+        of,
+        left.ends or right.ends,
+        _together(left.behind, right.behind),
+    )
+
+
+def _together(some: Sequence[Cell], others: Sequence[Cell]) -> tuple[Cell, ...]:
+    """All of them, each once."""
+    return tuple(dict.fromkeys((*some, *others)))
+
+
+def _some(result: Result, at: Sequence[int]) -> Result:
+    """Only these of its configurations."""
+    of = tuple(result.of[one] for one in at)
+    return Result(result.numbers[list(at)], of, behind=of)
+
+
+def _of_one_workload(call: Call, selection: Selection, of: Sequence[Cell]) -> None:
+    """Refuses one number over several workloads that nothing names: it is about neither.
+
+    Raises:
+        Ambiguous: It says which they are.
+    """
+    workloads = sorted({one.level("workload") for one in of})
+    if len(workloads) > 1 and not _chosen(dict(selection)) and not _names_workloads(call):
+        all_ = "|".join(workloads if len(workloads) <= 3 else [*workloads[:2], "..."])
+        raise Ambiguous(
+            f"{call} is over the workloads {few(workloads)}: name the one that is meant, as "
+            f"workload={workloads[0]}, or all of them, as workload={all_}"
+        )
+
+
+def _chosen(factors: Iterable[str]) -> bool:
+    return any(one in ("workload", "file") for one in factors)
+
+
+def _names_workloads(node: Node) -> bool:
+    """Whether a formula says anywhere of which workloads, or files, it is."""
+    if isinstance(node, Negative):
+        return _names_workloads(node.operand)
+    if isinstance(node, Binary):
+        return _names_workloads(node.left) or _names_workloads(node.right)
+    return isinstance(node, Call) and (
+        (node.name != "by" and _chosen(factor for factor, _ in node.named))
+        or any(_names_workloads(one) for one in node.arguments)
+    )
+
+
+def _examples(of: Sequence[Cell]) -> str:
+    return f" ({few([one.named for one in of])})" if of else ""
 
 
 def _operated(operator: str, left: Floats, right: Floats) -> Floats:

@@ -23,6 +23,23 @@ class NotThere(Exception):
     """What a formula asks for is not in the data; the message says what."""
 
 
+class Ambiguous(NotThere):
+    """What a formula asks for is there more than once; the message says so and what to name."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(f"ambiguous: {why}")
+
+
+def few(names: Sequence[str], most: int = 3) -> str:
+    """The first of these, and how many more there are.
+
+    >>> few(["a", "b"]), few(["a", "b", "c", "d", "e"])
+    ('a, b', 'a, b, c and 2 more')
+    """
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return f"{', '.join(names[:most])}{more}"
+
+
 class Cell:
     """One configuration, as a formula sees it.
 

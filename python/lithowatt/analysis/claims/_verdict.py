@@ -3,7 +3,8 @@
 A printed value *reproduces* where its own formula gives it: to half a unit of its last digit, cut
 off after that digit, or with the operands as the same file prints them, rounded. It reproduces by
 *another definition* where one of the other formulas does, or where repetitions have to be counted
-that lint leaves out. Else it *does not follow*, or what it asks for is *not in the data*.
+that lint leaves out. Else it *does not follow*, or what it asks for is *not in the data*: not
+there, or there more than once; the reason then begins with "ambiguous".
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from lithowatt.analysis.claims._evaluate import Data, Result, combined
 from lithowatt.analysis.claims._file import Claim
 from lithowatt.analysis.claims._formula import Binary, Negative, Node, Number
 from lithowatt.analysis.claims._printed import Printed, Rounding
-from lithowatt.analysis.claims._values import NotThere, Selection
+from lithowatt.analysis.claims._values import Ambiguous, NotThere, Selection, few
 
 Verdict = Literal[
     "reproduces", "reproduces with another definition", "does not follow", "not in the data"
@@ -167,11 +168,11 @@ def computed(node: Node, claim: Claim, data: Data) -> Found:
         if not np.isfinite(result.numbers).all():
             raise NotThere("its formula gives no finite number")
         if claim.printed.kind == "number" and len(result.numbers) != 1:
-            names = ", ".join(one.named for one in result.of[:3])
-            raise NotThere(
-                f"it has one number, its formula one for each of {len(result.numbers)} "
-                f"configurations ({names}, ...)"
-            )
+            several = "the two ends of a range"
+            if not result.ends:
+                names = few([one.named for one in result.of])
+                several = f"one for each of {len(result.numbers)} configurations ({names})"
+            raise Ambiguous(f"one number is printed, and the formula gives {several}")
     except NotThere as error:
         return Found(None, None, str(error))
     return Found(result, agreement(claim.printed, result))
@@ -194,7 +195,7 @@ def told(
 ) -> dict[str, Any]:
     """A verdict as results print it."""
     result = found.result
-    of = () if result is None else result.of
+    behind = () if result is None else result.behind
     return {
         "id": claim.id,
         "table": claim.table,
@@ -211,8 +212,8 @@ def told(
         "used": formula,
         "reason": found.reason or None,
         "evidence": {
-            "configurations": len(of),
-            "repetitions": sum(one.n for one in of),
+            "configurations": len(behind),
+            "repetitions": sum(one.n for one in behind),
             **evidence,
         },
         "note": claim.note or None,
