@@ -497,7 +497,7 @@ def test_unknown_findings_are_refused_and_short_names_are_known(tmp_path: Path) 
     profiles = made(tmp_path)
     with pytest.raises(ValueError, match="closest is pareto-front, of 11"):
         findings(profiles, only=["parteo-front"])
-    with pytest.raises(ValueError, match="there are [a-z-]+(, [a-z-]+){10}$"):
+    with pytest.raises(ValueError, match=r"there are [a-z-]+(, [a-z-]+){10}$"):
         findings(profiles, only=["xyz"])
     for short, name in ALIASES.items():
         assert list(findings(profiles, only=[short])["findings"]) == [name]

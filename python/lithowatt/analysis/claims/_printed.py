@@ -13,8 +13,7 @@ from lithowatt.errors import MalformedValueError
 Rounding = Literal["rounded", "cut"]
 
 _NUMBER = re.compile(
-    r"(?<![\w.])(?:[-+])?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:[eE][-+]?\d+)?"
-    r"|(?<=\.\.)(?:[-+])?\d+(?:\.\d+)?"
+    r"(?:(?<![\w.])|(?<=\.\.))(?:[-+])?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:[eE][-+]?\d+)?"
 )
 _TO = re.compile(r"\s*[^\d\s]{0,6}?\s*(?:-|\.\.|to)\s*[^\d\s]{0,3}?\s*")
 _BOUND = re.compile(r"(<=|>=|<|>)\s*[^\d\s+-]{0,3}\s*$")
