@@ -18,6 +18,7 @@ from lithowatt.analysis.platforms import (
 from lithowatt.profiles._given import MOST_CPUS, common_given
 from lithowatt.profiles._runs import Bools, ConfigurationRuns, ProfileFile
 from lithowatt.profiles._values import positive
+from lithowatt.stats import PREFIX
 
 #: What is known of a platform of which only the rows tell.
 NOT_LAMBDA = "not AWS Lambda"
@@ -31,7 +32,7 @@ class Place(NamedTuple):
 
     Attributes:
         platform: By the sidecar, else by the tag `aws_cpu` of the rows, else by what lithowatt said
-            of a Lithops call (`worker_func_aws_is_lambda`); `None` where nothing tells.
+            of a Lithops call (`aws_is_lambda`); `None` where nothing tells.
         by_row: Some rows ran on AWS Lambda and some did not: only the row can tell.
         architecture: Of nearly all rows; `None` where there is no such.
     """
@@ -127,7 +128,7 @@ def _tags(runs: ConfigurationRuns) -> tuple[int, int]:
 
 def _flags(runs: ConfigurationRuns, rows: Bools) -> tuple[int, int]:
     """The same of these rows, by what lithowatt's stats of a Lithops call say."""
-    flags = runs.numbers("worker_func_aws_is_lambda")[rows]
+    flags = runs.numbers(f"{PREFIX}aws_is_lambda")[rows]
     return int((flags == 1).sum()), int((flags == 0).sum())
 
 
