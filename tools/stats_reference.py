@@ -4,7 +4,7 @@
     python tools/stats_reference.py --write     writes it (`make stats-reference`)
 
 The table is in src/stats/keys.rs; python/lithowatt/cli/_keys.py joins it with the keys that
-Python adds. What stands between the tables is here.
+Python adds, and with the quantities of results. What stands between the tables is here.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 
 from generated import compare_or_write
 
-from lithowatt.cli._keys import COLUMNS, COST, LAMBDA, TASK, Row, table
+from lithowatt.cli._keys import COLUMNS, COST, LAMBDA, RESULTS, TASK, Row, table
 
 TOP = Path(__file__).resolve().parent.parent
 DOCUMENT = TOP / "docs" / "reference" / "stats.md"
@@ -81,6 +81,10 @@ explains them.
     COST: """\
 Those from `energy_j` on are below `per_call`, with `--joules` only.
 [cost-and-carbon.md](../how-to/cost-and-carbon.md) explains them.
+""",
+    RESULTS: """\
+Under these names results have statistics over the repetitions of a configuration.
+[results.md](results.md) explains them.
 """,
 }
 

@@ -36,7 +36,7 @@ TYPES: dict[str, tuple[type, ...]] = {
     "dict": (dict,),
 }
 ROWS = _keys.table()
-OF_CORE = [row for row in ROWS if row.group not in (_keys.COLUMNS, _keys.COST)]
+OF_CORE = [row for row in ROWS if row.group not in (_keys.COLUMNS, _keys.COST, _keys.RESULTS)]
 BY_STATS = {name: row for row in ROWS for name in row.stats}
 PLAIN = {row.name: row for row in OF_CORE}
 
@@ -299,6 +299,38 @@ def test_a_key_is_found_in_each_form(key: str, capsys: pytest.CaptureFixture[str
     assert out.startswith("rapl_energy_package (J, float)\n")
     assert "In stats: worker_func_rapl_energy_pkg." in out
     assert re.search(r"None when: .*rapl_source", out)
+
+
+def test_quantities_of_results_are_of_one_table(capsys: pytest.CaptureFixture[str]) -> None:
+    from lithowatt.analysis.quantities import QUANTITIES
+    from lithowatt.analysis.selection import NAMES
+
+    assert (*QUANTITIES, "cost_usd", "energy_j") == NAMES
+    assert tuple(row.name for row in ROWS if row.group == _keys.RESULTS) == NAMES
+    document = (TOP / "docs" / "reference" / "results.md").read_text("utf-8")
+    section = document.partition("\n## Quantities\n")[2].partition("\n## ")[0]
+    named = [name for line in section.splitlines() if line.startswith("| `")
+             for name in re.findall(r"`([a-z_]+)`", line.split("|")[1])]  # fmt: skip
+    assert sorted(named) == sorted(NAMES)
+    # Of the bill and of results.
+    assert explained(capsys, "energy_j")[1].count("  Group: ") == 2
+    assert explained(capsys, "cost_usd", "time_s")[0] == 0
+
+
+def test_the_column_of_two_meanings_has_both(capsys: pytest.CaptureFixture[str]) -> None:
+    told = " ".join(explained(capsys, "TDP")[1].split())
+    assert "TDP (J, float)" in told and "power model" in told
+    assert "energy fork it is no energy but busy seconds" in told
+
+
+def test_explain_needs_no_numpy() -> None:
+    script = (
+        "import sys; sys.modules['numpy'] = None\n"
+        "from lithowatt.cli import main\n"
+        "sys.exit(main(['explain', 'time_s']))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert (done.returncode, done.stdout.splitlines()[0]) == (0, "time_s (s, float)")
 
 
 def test_a_pattern_and_a_phase_are_found(capsys: pytest.CaptureFixture[str]) -> None:

@@ -100,7 +100,8 @@ def without_queued(runs: ConfigurationRuns) -> Floats:
     return np.where(queued, np.nan, runs.max_of(row_seconds(runs)))
 
 
-#: Name to what makes it, a value a repetition. `cost_usd` and `energy_j` need a platform as well.
+#: Name (see `quantity_table`) to what makes it, a value a repetition. `cost_usd` and `energy_j`
+#: need a platform as well.
 QUANTITIES: dict[str, Callable[[ConfigurationRuns], Floats]] = {
     "read_s": _means_of("read"),
     "compute_s": _means_of("compute"),

@@ -16,6 +16,7 @@ from lithowatt.analysis.placement import Place, architecture_of, place_of
 from lithowatt.analysis.platforms import Price
 from lithowatt.analysis.platforms._platform import DEFAULT_REGION
 from lithowatt.analysis.quantities import QUANTITIES
+from lithowatt.analysis.quantity_table import TABLE
 from lithowatt.analysis.sessions import sessions
 from lithowatt.estimate import QUALITIES
 from lithowatt.profiles._runs import (
@@ -30,7 +31,7 @@ from lithowatt.profiles._runs import (
 )
 
 #: What statistics are made of, in the order in which they are shown.
-NAMES = (*QUANTITIES, "cost_usd", "energy_j")
+NAMES = tuple(one.name for one in TABLE)
 
 #: The columns whose values are needed; see `read_profiles`.
 COLUMNS = frozenset(

@@ -2,7 +2,8 @@
 
 The core writes a reading's values and has their rows. What only Python knows of a call has its rows
 here: the core could neither write nor check it. Columns of profiles have theirs where they are
-made, in `lithowatt.profiles._columns`. The join is in this room as it imports from several, and
+made, in `lithowatt.profiles._columns`, and quantities of results in
+`lithowatt.analysis.quantity_table`. The join is in this room as it imports from several, and
 nobody imports from here.
 """
 
@@ -15,6 +16,7 @@ import re
 from typing import TYPE_CHECKING, NamedTuple
 
 from lithowatt import _core
+from lithowatt.analysis.quantity_table import TABLE
 from lithowatt.profiles._columns import PROFILE_COLUMNS
 from lithowatt.stats import PREFIX, spelt
 from lithowatt.worker.task_window import PREFIX as OF_TASK
@@ -50,6 +52,7 @@ LAMBDA = "A Lithops call on AWS Lambda"
 TASK = "The task beside the function, in Lithops calls"
 COLUMNS = "Columns of FlexExecutor's profiles"
 COST = "Cost and CO2e, by `lithowatt cost --json`"
+RESULTS = "Quantities of a repetition, by `lithowatt profile stats` and the like"
 
 _NO_TASK = "the task was not metered, or has no energy"
 _NO_STARTUP = "the start was another's, or what it used is unknown"
@@ -174,6 +177,7 @@ def table() -> tuple[Row, ...]:
         *(Row(key, *row[1:], TASK, (key,)) for row in _OF_TASK for key in (OF_TASK + row[0],)),
         *_of_columns(),
         *(Row(*row, COST, ()) for row in _OF_COST),
+        *(Row(one.name, one.unit, "float", one.meaning, one.absent, RESULTS, ()) for one in TABLE),
     )
 
 

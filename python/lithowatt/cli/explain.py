@@ -21,9 +21,9 @@ def add_cli(commands: Any) -> None:
     parser: argparse.ArgumentParser = commands.add_parser(
         "explain",
         help="what a key of the stats means, its unit, and when it is None",
-        description="Unit, type and meaning of a key of the stats, of a profile's column or of the "
-        "bill, and when it is None. Without a key: all of them, by group. Exit code 2 for a key "
-        "that there is not.",
+        description="Unit, type and meaning of a key of the stats, of a profile's column, of the "
+        "bill or of the results of lithowatt profile, and when it is None. Without a key: all of "
+        "them, by group. Exit code 2 for a key that there is not.",
     )
     parser.add_argument(
         "keys",

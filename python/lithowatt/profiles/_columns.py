@@ -47,7 +47,13 @@ PROFILE_COLUMNS: tuple[Column, ...] = (
     Column("energy_compute", "J", "energy of the compute phase"),
     Column("energy_write", "J", "energy of the write phase (upload)"),
     Column("cpu_time", "s", "CPU time of the call's process tree"),
-    Column("TDP", "J", "the power model: watts by utilisation and time, not the TDP in W"),
+    Column(
+        "TDP",
+        "J",
+        "the power model: watts by utilisation and time, not the TDP in W. In profiles of "
+        "FlexExecutor's energy fork it is no energy but busy seconds: the worker's time × the load "
+        "of the guest's CPUs",
+    ),
     Column("perf_energy_pkg", "J", f"packages by perf: {_SHARE}"),
     Column("perf_energy_cores", "J", f"cores by perf: {_SHARE}"),
     Column("perf_energy_total", "J", f"packages and DRAM by perf: {_SHARE}"),
