@@ -514,7 +514,7 @@ class PerformanceModel:
     def _check_configurations(self) -> list[HeldOut]:
         if not self._left_out:
             raise ValueError(
-                f"only {len(self._places)} configuration(s) were profiled: "
+                f"only {counted(len(self._places), 'configuration')} profiled: "
                 f"at least {FEW} are needed to leave one out"
             )
         found: list[HeldOut] = []

@@ -84,7 +84,7 @@ def machine_columns(runs: Iterable[ConfigurationRuns]) -> list[str]:
     return sorted(found)
 
 
-#: How the names begin of columns that the fork fills with the machine's counters.
+#: The beginnings of the names of columns that the fork fills with the machine's counters.
 MACHINE = ("rapl_", "perf_", "ebpf_")
 
 
