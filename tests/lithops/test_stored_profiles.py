@@ -36,6 +36,34 @@ print(bucket)
 """
 
 
+VERBS = (
+    ["lint"],
+    ["stats"],
+    ["compare", "--by", "memory"],
+    ["scaling"],
+    ["findings"],
+    ["claims", "--claims", "claims.csv"],
+    ["recommend", "--minimise", "time"],
+    ["plan", "--precision", "2%"],
+)
+
+#: A job of the user's whose result nobody has asked for, and then an analysis in the same executor.
+UNREAD = """
+import sys, lithops
+from lithowatt.lithops.stored_profiles import analyse_stored
+
+def numbered(number):
+    return number + 1
+
+def counted(profiles):
+    return {"count": len(profiles.files)}
+
+with lithops.FunctionExecutor() as executor:
+    executor.call_async(numbered, 6)
+    print(analyse_stored(executor, sys.argv[1], counted), executor.get_result())
+"""
+
+
 def made(folder: Path) -> Path:
     kinds = [
         made_profiles.Kind(workload="pi", memory_mb=memory, workers=(2, 4), seed=memory)
@@ -92,7 +120,10 @@ def run_job(example: str, directory: Path, change: dict[str, Any], **env: str) -
     put = run("-c", PUT, "config.yaml", str(folder))
     assert put.returncode == 0, put.stdout + put.stderr
     bucket = put.stdout.strip().splitlines()[-1]
-    for verb in (["lint"], ["stats"], ["compare", "--by", "memory"], ["scaling"]):
+    (directory / "claims.csv").write_text(
+        "printed,formula,configuration\n1.5,mean(compute),memory_mb=512\n"
+    )
+    for verb in VERBS[: None if example == "config_localhost" else 4]:
         local = run("-m", "lithowatt", "profile", *verb, "--json", str(folder))
         stored = run("-m", "lithowatt", "profile", *verb, "--json", "--lithops", f"{bucket}/runs")
         assert stored.returncode == local.returncode, stored.stdout + stored.stderr
@@ -108,6 +139,25 @@ def run_job(example: str, directory: Path, change: dict[str, Any], **env: str) -
 @pytest.mark.slow
 def test_from_localhost_storage(tmp_path: Path) -> None:
     run_job("config_localhost", tmp_path, {"localhost": {"storage_bucket": "profiles"}})
+
+
+@pytest.mark.lithops
+@pytest.mark.slow
+def test_results_that_nobody_asked_for_so_far_stay_the_users(tmp_path: Path) -> None:
+    python = metered("3.8.0", tmp_path / "worker")
+    isolated(tmp_path)
+    (tmp_path / "config.yaml").write_text(
+        "lithops: {backend: localhost, storage: localhost}\n"
+        f"localhost: {{runtime: {python}, storage_bucket: profiles}}\n"
+    )
+    folder = made(tmp_path / "runs")
+    env = {"LITHOPS_CONFIG_FILE": str(tmp_path / "config.yaml")}
+    put = run_python(python, "-c", PUT, "config.yaml", str(folder), directory=tmp_path, **env)
+    assert put.returncode == 0, put.stdout + put.stderr
+    (tmp_path / "unread.py").write_text(UNREAD)
+    done = run_python(python, "unread.py", "profiles/runs", directory=tmp_path, **env)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.strip().splitlines()[-1] == "{'count': 2} 7"
 
 
 @pytest.mark.lithops

@@ -94,10 +94,18 @@ def analyse_stored(
         }
         for key in keys
     ]
-    # A reducer that waits takes the place of a worker: it starts when all are done.
-    executor.map_reduce(_read_one, calls, _analyse, extra_args_reduce=(compute,), spawn_reducer=100)
-    results = executor.get_result()
-    # Of an executor that ran jobs before whose results nobody asked for, they come first.
+    # A reducer that waits takes the place of a worker: it starts when all are done. But not on
+    # localhost, where calls run in the order in which they came, so that it begins last all the
+    # same: there Lithops 3.8.0 may never start a job that follows a wait for another one.
+    start_at = 0 if executor.backend == "localhost" else 100
+    futures = executor.map_reduce(
+        _read_one, calls, _analyse, extra_args_reduce=(compute,), spawn_reducer=start_at
+    )
+    # Of these alone: results of other jobs, which nobody asked for so far, stay the user's, and
+    # what the user asks for later has nothing of this job.
+    results = executor.get_result(fs=futures)
+    ours = set(map(id, futures))
+    executor.futures[:] = [future for future in executor.futures if id(future) not in ours]
     result: dict[str, Any] = results[-1] if isinstance(results, list) else results
     if "error" in result:
         raise UnreadableFileError(f"{location}: {result['error']}")
