@@ -513,7 +513,7 @@ def _intensity(
     return Estimate(grams, grams, grams, f"{zone.name} {zone.year}: {zone.source}")
 
 
-def _overhead(
+def pue_at(
     region: str | None, country: str | None, given: float | Estimate | str | None
 ) -> Estimate:
     """PUE by the first source that has it, and where it is from."""
@@ -585,7 +585,7 @@ def emissions(
     """
     energy = estimate(joules, "joules")
     grid = _intensity(region, country, intensity, start, end)
-    overhead = _overhead(region, country, pue)
+    overhead = pue_at(region, country, pue)
     source = (
         f"{energy.source}; {grid.value:g} g CO2e/kWh ({grid.source}); "
         f"PUE {overhead.value:g} ({overhead.source})"

@@ -662,6 +662,8 @@ def test_numbers_keep_their_last_zeros(tmp_path: Path, name: str, text: str, nee
             '"formula": "1"}]',
             "another one has the id",
         ),
+        ("c.csv", "id,printed,formula\na,9,\"printed('a')\"\n", "defined by itself: 'a' ← 'a'"),
+        ("c.csv", "id,printed,formula\na,9,printed('b')\nb,9,1 + printed('a')\n", "by itself"),
         ("c.csv", "printed,formula\n1,compute,3\n", "more values than the heading"),
         ("c.csv", "", "holds no claim"),
         ("c.csv", "\udcff", "not UTF-8"),

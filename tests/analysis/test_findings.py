@@ -213,6 +213,14 @@ def test_the_score_does_not_change_with_the_units(tmp_path: Path) -> None:
     )
 
 
+def test_electricity_and_carbon_are_of_one_overhead(tmp_path: Path) -> None:
+    """Without `pue`, that of the region's provider, for both."""
+    given = Assumptions(usd_per_kwh=0.2, gco2e_per_kwh=400)
+    one = row(found(written(tmp_path), "total-cost", assumptions=given), "sort", "(1, 512, 2)")
+    kwh = one["carbon_kg"]["value"] / 0.4
+    assert one["electricity_usd"]["value"] == pytest.approx(kwh * 0.2)
+
+
 def test_total_cost(tmp_path: Path) -> None:
     given = Assumptions(
         runs_per_month=1000,

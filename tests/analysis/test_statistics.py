@@ -42,6 +42,14 @@ def made(tmp_path: Path, content: Profile, kind: Kind = KIND) -> dict[str, Any]:
 # --- figures ------------------------------------------------------------------
 
 
+def test_what_a_terminal_would_obey_is_escaped_in_json() -> None:
+    said = {"name": "a\x1b[2J\x9b2J\u202eb\x85", "rows": [{"c": "\u2028\x7f"}], "plain": "é→"}
+    text = as_text(said)
+    assert json.loads(text) == said
+    assert all(character.isprintable() or character == "\n" for character in text)
+    assert "é→" in text
+
+
 def test_figures_of_a_measured_configuration() -> None:
     """S1 of the acceptance figures, computed independently."""
     rows = stats(measured_profiles(), bootstrap=False)["configurations"]

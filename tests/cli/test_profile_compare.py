@@ -71,6 +71,19 @@ def test_scaling_names_no_field_that_it_lacks(tmp_path: Path, capsys: Captured) 
     assert "tells them apart" in ran(capsys, "scaling", str(tmp_path))
 
 
+def test_means_that_are_no_number_are_a_dash(tmp_path: Path, capsys: Captured) -> None:
+    """Times whose sum is more than a double holds."""
+    huge = {"read": 0.0, "compute": 1e308, "write": 0.0, "cold_start": 0.0}
+    content = {
+        f"(1, 512, {workers})": {name: [[value] * workers] * 5 for name, value in huge.items()}
+        for workers in (2, 4)
+    }
+    (tmp_path / "sort").mkdir()
+    (tmp_path / "sort" / "stage.json").write_text(json.dumps(content))
+    for verb in (["compare", "--by", "workers", "--cells"], ["scaling"]):
+        assert " – " in ran(capsys, *verb, "--basis", "all", str(tmp_path))
+
+
 def test_worse_fails(tmp_path: Path, capsys: Captured) -> None:
     slow = {
         key: {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Any
@@ -67,10 +68,14 @@ def plain(value: Any) -> Any:
     return value
 
 
+#: What JSON may hold as it is, and a terminal obeys or does not show.
+_HIDDEN = re.compile("[\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]")
+
+
 def as_text(result: Mapping[str, Any]) -> str:
     """The JSON text of a result, one row of a list a line; numbers in full precision."""
     members = ",\n".join(f" {_text(str(key))}: {_member(value)}" for key, value in result.items())
-    return f"{{\n{members}\n}}"
+    return _HIDDEN.sub(lambda found: f"\\u{ord(found[0]):04x}", f"{{\n{members}\n}}")
 
 
 def _member(value: Any) -> str:

@@ -147,7 +147,8 @@ class Layout:
             self.inputs.add(file.path)
             for name in whole:
                 value = getattr(runs.configuration, name)
-                whole[name] = whole[name] and float(value).is_integer()
+                # Above, not every whole number is a double: what is written says so by its form.
+                whole[name] &= float(value).is_integer() and abs(value) < 2**53
             for name, column in runs.columns.items():
                 found = kinds.setdefault(name, set())
                 found.add("text" if column.labels else "whole" if column.whole else "number")

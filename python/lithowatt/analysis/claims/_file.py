@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import csv
+import graphlib
 import hashlib
 import importlib
 import io
 import json
 import os
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,7 +19,16 @@ from lithowatt import data
 from lithowatt._support.arguments import shown
 from lithowatt._support.files import read_plain
 from lithowatt.analysis.claims._evaluate import FUNCTIONS, check_formula
-from lithowatt.analysis.claims._formula import Formula, names_in, parse_formula
+from lithowatt.analysis.claims._formula import (
+    Binary,
+    Call,
+    Formula,
+    Negative,
+    Node,
+    Text,
+    names_in,
+    parse_formula,
+)
 from lithowatt.analysis.claims._printed import Printed
 from lithowatt.analysis.claims._values import PROPERTIES, Selection, selection_of
 from lithowatt.errors import MalformedValueError, UnreadableFileError
@@ -268,7 +278,39 @@ def _claims(rows: Iterable[Mapping[str, str]]) -> tuple[dict[str, Formula], list
         claims.append(claim)
     if not claims:
         raise MalformedValueError("it holds no claim: a row with `printed` and `formula`")
+    _refuse_circles(claims)
     return definitions, claims
+
+
+def _refuse_circles(claims: Iterable[Claim]) -> None:
+    """A value that follows from itself reproduces whatever it is."""
+    operands = {
+        claim.id: {
+            one
+            for formula in (claim.formula, *(other.formula for other in claim.otherwise))
+            for one in _operands(formula.node)
+        }
+        for claim in claims
+    }
+    try:
+        graphlib.TopologicalSorter(operands).prepare()
+    except graphlib.CycleError as error:
+        chain = " ← ".join(shown(name) for name in error.args[1])
+        raise MalformedValueError(f"a claim is defined by itself: {chain}") from error
+
+
+def _operands(node: Node) -> Iterator[str]:
+    """The ids of the claims whose printed value a formula uses."""
+    if isinstance(node, Negative):
+        yield from _operands(node.operand)
+    elif isinstance(node, Binary):
+        yield from _operands(node.left)
+        yield from _operands(node.right)
+    elif isinstance(node, Call):
+        for argument in node.arguments:
+            if node.name == "printed" and isinstance(argument, Text):
+                yield argument.text
+            yield from _operands(argument)
 
 
 def _define(row: Mapping[str, str], definitions: dict[str, Formula]) -> None:

@@ -16,7 +16,7 @@ from lithowatt.analysis.findings._context import (
     why_not,
 )
 from lithowatt.analysis.selection import Selected
-from lithowatt.carbon import emissions
+from lithowatt.carbon import emissions, pue_at
 from lithowatt.cost import energy_cost
 from lithowatt.estimate import Estimate
 
@@ -88,7 +88,7 @@ def _row(context: Context, one: Selected, runs: float) -> dict[str, Any] | None:
         carbon_kg = {**_of(grams, 1e-3, energy["n"]), "unit": "kg CO2e", "source": grams.source}
         parts["carbon_usd"] = _of(grams, given.usd_per_tonne / 1e6, energy["n"])
         if given.usd_per_kwh > 0:
-            usd = energy_cost(all_joules, given.usd_per_kwh, given.pue or 1.0)
+            usd = energy_cost(all_joules, given.usd_per_kwh, pue_at(region, None, given.pue))
             parts["electricity_usd"] = _of(usd, 1.0, energy["n"])
     kept = given.usd_per_month * given.months
     known = [part for part in parts.values() if part is not None]

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from lithowatt._support.text import counted
+from lithowatt._support.text import counted, printable
 
 if TYPE_CHECKING:
     from lithowatt.profiles._edit import Profile
@@ -52,7 +52,8 @@ def write_below(
     for path, profile in places.items():
         profile.write(path)
         runs = sum(max(map(len, metrics.values()), default=0) for metrics in profile.data.values())
-        print(f"{counted(runs, 'run')} of {counted(len(profile.data), 'configuration')} in {path}")
+        many = f"{counted(runs, 'run')} of {counted(len(profile.data), 'configuration')}"
+        print(f"{many} in {printable(str(path))}")
     return 0
 
 

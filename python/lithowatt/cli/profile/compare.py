@@ -215,8 +215,8 @@ def _watts_lines(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
         share = row["share_from_watts"]
         text = (
             f"CPU seconds times W of a busy vCPU: {a} takes less while its W are below "
-            f"{row['break_even_watts']:.2f} of {b}'s. With {format_number(_three(assumed['a_w']))} "
-            f"and {format_number(_three(assumed['b_w']))} W, which are assumed, it is "
+            f"{row['break_even_watts']:.2f} of {b}'s. With {_three(assumed['a_w'])} "
+            f"and {_three(assumed['b_w'])} W, which are assumed, it is "
             f"× {row['energy_ratio']:.2f}"
         )
         if share is not None:
@@ -244,8 +244,8 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
                 row["verdict"],
                 "" if row["memory_mb"] is None else f"{row['memory_mb']:g}",
                 "" if row["workers"] is None else str(row["workers"]),
-                format_number(_three(a["mean"])),
-                format_number(_three(b["mean"])),
+                _three(a["mean"]),
+                _three(b["mean"]),
                 f"{a['n']}/{b['n']}",
                 *_ratio(row),
                 "" if p is None else f"{p:.1g}",
@@ -260,8 +260,9 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     return aligned(lines, right=[place for place, at in enumerate(kept) if at not in (0, 7)])
 
 
-def _three(value: float) -> float:
-    return float(f"{value:.3g}")
+def _three(value: float | None) -> str:
+    """Three digits; of a mean that is too large for a number, `–`."""
+    return "–" if value is None else format_number(float(f"{value:.3g}"))
 
 
 def _unmatched(rows: Sequence[Mapping[str, str]]) -> Iterator[str]:

@@ -6,7 +6,7 @@ import argparse
 import os
 from typing import Any
 
-from lithowatt._support.text import counted
+from lithowatt._support.text import counted, printable
 from lithowatt.cli.profile._inputs import add_basis, add_group, add_json, add_paths
 
 
@@ -76,9 +76,9 @@ def _export(arguments: argparse.Namespace) -> int:
         print(as_text(result))
     else:
         for one in profiles.skipped:
-            print(f"skipped {one.file}: {one.reason}")
+            print(printable(f"skipped {one.file}: {one.reason}"))
         print(
             f"{counted(count, 'row')} of {counted(len(profiles.files), 'profile')} "
-            f"in {arguments.output}"
+            f"in {printable(arguments.output)}"
         )
     return 0

@@ -6,7 +6,7 @@ import argparse
 import sys
 from typing import Any
 
-from lithowatt._support.text import counted
+from lithowatt._support.text import counted, printable
 from lithowatt.cli.profile._inputs import add_paths
 from lithowatt.cli.profile._written import nothing_there
 
@@ -56,8 +56,8 @@ def _merge(arguments: argparse.Namespace) -> int:
             for rule, repetitions in rules.items():
                 which = ", ".join(map(str, repetitions[:10])) + ("…" if repetitions[10:] else "")
                 print(
-                    f"lithowatt: {file.name}, configuration {file.configurations[at].key}: {rule} "
-                    f"{which}",
+                    f"lithowatt: {printable(file.name)}, configuration "
+                    f"{file.configurations[at].key}: {rule} {which}",
                     file=sys.stderr,
                 )
         if found:
@@ -75,6 +75,6 @@ def _merge(arguments: argparse.Namespace) -> int:
     print(
         f"{counted(runs, 'run')} of {counted(len(profile.data), 'configuration')}, from "
         f"{counted(len(profiles.files), 'profile')}, "
-        f"in {arguments.output}"
+        f"in {printable(arguments.output)}"
     )
     return 0

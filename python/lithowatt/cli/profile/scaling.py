@@ -98,7 +98,7 @@ def _points(rows: Sequence[Mapping[str, Any]]) -> list[str]:
                 cells += ["", "", ""]
                 continue
             cells += [
-                format_number(float(f"{point['mean']:.3g}")),
+                "–" if point["mean"] is None else format_number(float(f"{point['mean']:.3g}")),
                 "" if point["speedup"] is None else f"{point['speedup']:.2f}",
                 "" if point["efficiency"] is None else f"{point['efficiency'] * 100:.0f} %",
             ]
