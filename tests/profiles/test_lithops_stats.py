@@ -192,8 +192,8 @@ def test_sessions_are_known_by_the_stamps(tmp_path: Path) -> None:
         assert [one.tolist() for one in sessions(file)] == [[0, 0, 1]]
         later = {None: "20", "host_job_create_tstamp": "21", "host_submit_tstamp": "22"}[stamp]
         assert runs.records[0] == {"time": f"2023-11-14T22:13:{later}Z"}
-        (one,) = findings(read_profiles([file.path]), ["missing-metadata"])
-        assert "time stamp" not in one.evidence["missing"]
+        (missing,) = findings(read_profiles([file.path]), ["missing-metadata"])
+        assert "time stamp" not in missing.evidence["missing"]
 
 
 @pytest.mark.parametrize("stamp", [1e300, -1e300, None])
