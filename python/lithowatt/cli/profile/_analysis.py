@@ -75,7 +75,7 @@ def run(
         print(as_text(found))
     else:
         found = plain(found)  # what is not finite is null
-        lines = [*show(found), *_warnings(found), *_skipped(found)]
+        lines = [*show(found), *_warnings(found), *skipped_lines(found)]
         print("\n".join(printable(line) for line in lines))
     return found
 
@@ -108,8 +108,9 @@ def _warnings(found: Mapping[str, Any]) -> Iterable[str]:
         yield from ("", *_note(one["text"]))
 
 
-def _skipped(found: Mapping[str, Any]) -> Iterable[str]:
-    skipped: Sequence[Mapping[str, str]] = found["skipped"]
+def skipped_lines(found: Mapping[str, Any]) -> Iterable[str]:
+    """The files of folders that are no profile, of a result."""
+    skipped: Sequence[Mapping[str, str]] = found.get("skipped", ())
     if skipped:
         names = ", ".join(one["file"] for one in skipped[:3])
         more = f" and {len(skipped) - 3} more" if len(skipped) > 3 else ""

@@ -42,6 +42,7 @@ def write_below(
     """
     from lithowatt.profiles._outputs import below, keep_existing, keep_inputs, with_sidecars
 
+    tell_skipped(profiles)
     if not made:
         return nothing_there()
     places = {below(arguments.output, name): profile for name, profile in made.items()}
@@ -55,6 +56,12 @@ def write_below(
         many = f"{counted(runs, 'run')} of {counted(len(profile.data), 'configuration')}"
         print(f"{many} in {printable(str(path))}")
     return 0
+
+
+def tell_skipped(profiles: Profiles) -> None:
+    """Names the files of folders that are no profile: nothing of them is in what is written."""
+    for one in profiles.skipped:
+        print(printable(f"lithowatt: skipped {one.file}: {one.reason}"), file=sys.stderr)
 
 
 def nothing_there() -> int:

@@ -8,7 +8,7 @@ from typing import Any
 
 from lithowatt._support.text import counted, printable
 from lithowatt.cli.profile._inputs import add_paths
-from lithowatt.cli.profile._written import nothing_there
+from lithowatt.cli.profile._written import nothing_there, tell_skipped
 
 #: Runs that are counted twice by whoever reads the file.
 DUPLICATES = ("copied-repetitions", "jittered-repetitions")
@@ -46,6 +46,7 @@ def _merge(arguments: argparse.Namespace) -> int:
     keep_given(with_sidecars([arguments.output]), arguments.path)
     profiles = read_profiles(arguments.path)
     keep_inputs(with_sidecars([arguments.output]), (file.path for file in profiles.files))
+    tell_skipped(profiles)
     if not arguments.mixed:
         # Before copies: --keep-duplicates would not merge these.
         check_alike(profiles)

@@ -7,6 +7,7 @@ from typing import Any
 
 from lithowatt._support.command import refusing
 from lithowatt._support.text import printable
+from lithowatt.cli.profile._analysis import skipped_lines
 from lithowatt.cli.profile._inputs import (
     add_basis,
     add_group,
@@ -120,5 +121,6 @@ def _plan(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(as_text(result))
     else:
-        print("\n".join(printable(line) for line in lines(result)))
+        told = (*lines(result), *skipped_lines(result))
+        print("\n".join(printable(line) for line in told))
     return 0

@@ -7,6 +7,7 @@ from typing import Any
 
 from lithowatt._support.command import refusing
 from lithowatt._support.text import printable
+from lithowatt.cli.profile._analysis import skipped_lines
 from lithowatt.cli.profile._inputs import (
     add_basis,
     add_group,
@@ -129,7 +130,8 @@ def _recommend(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(as_text(found))
     else:
-        print("\n".join(printable(line) for line in lines(found, arguments.top)))
+        told = (*lines(found, arguments.top), *skipped_lines(found))
+        print("\n".join(printable(line) for line in told))
     stages = found.get("stages", [found])
     if all("error" in one for one in stages):
         return 2
