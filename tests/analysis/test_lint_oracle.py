@@ -29,6 +29,7 @@ WITH_ROWS = {
     "empty-worker",
     "clock-mismatch",
     "phases-exceed-worker-time",
+    "negative-values",
     "constant-column",
     "zero-means-unavailable",
     "queued-start",

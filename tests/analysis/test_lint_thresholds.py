@@ -281,6 +281,18 @@ def test_what_clock_readings_do_not_resolve_is_not_longer(seconds: float, rows: 
     assert [one.rows for one in found("phases-exceed-worker-time", with_other(-seconds))] == rows
 
 
+@pytest.mark.parametrize(("value", "rows"), [(-1e-9, [1]), (0.0, []), (-0.0, [])])
+@pytest.mark.parametrize("name", ["cold_start", "TDP", "cpu_cores_logical"])
+def test_nothing_is_below_zero(name: str, value: float, rows: list[int]) -> None:
+    def change(metrics: Metrics) -> None:
+        metrics[name][1][2] = value
+
+    some = found("negative-values", changed(change))
+    assert [one.rows for one in some] == rows
+    assert all(one.repetitions == (1,) for one in some)
+    assert all(one.evidence["columns"] == {name: 1} for one in some)
+
+
 @pytest.mark.parametrize("seconds", [0.1, 0.7, 12.3])
 def test_rounding_is_not_longer(seconds: float) -> None:
     def change(metrics: Metrics) -> None:

@@ -86,6 +86,28 @@ def test_the_cheapest_of_the_measured_configurations() -> None:
 # --- definitions --------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"cpu_cores_logical": 0},
+        {"cpu_cores_logical": -1},
+        {"TDP": -1.0},
+        {"cpu_time": -1.0},
+        # Of ours, whose TDP is joules.
+        {"energy": 2.0},
+    ],
+)
+def test_what_cannot_be_makes_no_cpu_seconds(tmp_path: Path, wrong: dict[str, float]) -> None:
+    content = profile(KIND)
+    for metrics in content.values():
+        for name, value in wrong.items():
+            metrics[name] = [[value] * len(workers) for workers in metrics["read"]]
+    for row in made(tmp_path, content)["configurations"]:
+        assert row["metrics"]["cpu_seconds_s"] is None
+        assert row["reasons"]["cpu_seconds_s"]
+        assert row["metrics"]["time_s"]["mean"] > 0
+
+
 def test_quantities_are_what_their_definitions_say(tmp_path: Path) -> None:
     content = profile(KIND)
     row = made(tmp_path, content)["configurations"][1]

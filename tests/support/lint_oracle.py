@@ -223,6 +223,13 @@ def _configuration(runs: Runs) -> set[Found]:
     # Seconds since 1970 are doubles of which a second has 4,194,304.
     if n := sum(one is not None and one < -1 / 4_194_304 for one in others.values()):
         add("phases-exceed-worker-time", rows=n)
+    below = [
+        where
+        for where in runs.rows()
+        if any((v := runs.row(name, *where)) is not None and v < 0 for name in SEVEN)
+    ]
+    if below:
+        add("negative-values", {at for at, _ in below}, len(below))
     if n := sum(others[where] > 10 for where in usable_rows):  # type: ignore[operator]
         add("stalled-worker", rows=n)
     if n := sum(runs.row("cold_start", *where) > 30 for where in usable_rows):

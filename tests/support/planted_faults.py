@@ -216,6 +216,22 @@ def phases_exceed(kind: Kind, random: np.random.Generator) -> Planted:
     return Planted([(kind, made)], [Expected(key, rows=len(found))])
 
 
+def negative(kind: Kind, random: np.random.Generator) -> Planted:
+    made = profile(kind)
+    key = _one(random, made)
+    metrics = made[key]
+    found = _some(random, len(metrics["read"]), 3)
+    rows = 0
+    for repetition in found:
+        width = len(metrics["read"][0])
+        some = _some(random, width, width)
+        rows += len(some)
+        for worker in some:
+            name = ("cold_start", "write")[int(random.integers(2))]
+            metrics[name][repetition][worker] = -0.01
+    return Planted([(kind, made)], [Expected(key, tuple(found), rows)])
+
+
 def ragged(kind: Kind, random: np.random.Generator) -> Planted:
     made = profile(kind)
     key = _one(random, made)
@@ -424,6 +440,7 @@ FAULTS: dict[str, Fault] = {
     "empty-repetition": empty_repetition,
     "clock-mismatch": clock_mismatch,
     "phases-exceed-worker-time": phases_exceed,
+    "negative-values": negative,
     "ragged-repetitions": ragged,
     "label-mismatch": label_mismatch,
     "unit-mistake": unit_mistake,

@@ -37,7 +37,7 @@ from lithowatt.analysis.platforms import (
 )
 from lithowatt.analysis.platforms._platform import DEFAULT_REGION
 from lithowatt.analysis.platforms.machines import Unsaid, several
-from lithowatt.analysis.quantities import BILLED_STEP_S, QUEUED_START_S, row_cpu_seconds
+from lithowatt.analysis.quantities import BILLED_STEP_S, OURS, QUEUED_START_S, row_cpu_seconds
 from lithowatt.analysis.selection import COLUMNS, Selected, Settings
 from lithowatt.analysis.sessions import sessions
 from lithowatt.aws._lambda_cost import lambda_price
@@ -72,9 +72,6 @@ GUESSED_ERROR = 0.05
 
 #: More seconds or joules than any call took, and fewer: a clock's smallest step is 1e-9 s.
 _MOST, _LEAST = 1e12, 1e-9
-
-#: Columns of which lithowatt writes one at least in each repetition of its own.
-_OURS = ("cpu_time", "energy", "energy_quality", "energy_method")
 
 
 class Figure(NamedTuple):
@@ -608,7 +605,7 @@ def _cpu_columns(
         cores = np.where(np.isfinite(cores), cores, float(platform.visible_cpus))
     if "cpu_cores_logical" in columns or "TDP" in columns:
         columns["cpu_cores_logical"] = Column("cpu_cores_logical", held.widths, cores, whole=True)
-    ours = [name for name in _OURS if name in held.columns]
+    ours = [name for name in OURS if name in held.columns]
     if not ours:
         return
     # Where lithowatt wrote, TDP is joules; a profile may have begun without it.

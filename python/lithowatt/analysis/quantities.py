@@ -19,6 +19,9 @@ QUEUED_START_S = 30.0
 #: What Lambda bills by, s.
 BILLED_STEP_S = 0.001
 
+#: Columns of which lithowatt writes one at least in each repetition of its own.
+OURS = ("cpu_time", "energy", "energy_quality", "energy_method")
+
 
 def row_seconds(runs: ConfigurationRuns) -> Floats:
     """Each worker's cold start, read, compute and write together, s."""
@@ -34,11 +37,20 @@ def row_cpu_seconds(runs: ConfigurationRuns) -> Floats:
     """Each worker's CPU seconds.
 
     Our own profiles hold them as `cpu_time`. The energy fork's `TDP` is the worker's seconds times
-    the guest's load from 0 to 1, so that times the logical CPUs it is CPU seconds.
+    the guest's load from 0 to 1, so that times the logical CPUs it is CPU seconds. In a profile of
+    ours `TDP` is joules: without a `cpu_time` it has no CPU seconds. No value is below 0, and no
+    machine has no CPU: such a reading is none.
     """
     if "cpu_time" in runs.columns:
-        return runs.numbers("cpu_time")
-    return np.asarray(runs.numbers("TDP") * runs.numbers("cpu_cores_logical"))
+        return _not_negative(runs.numbers("cpu_time"))
+    if any(name in runs.columns for name in OURS):
+        return np.full(runs.rows, np.nan)
+    cpus = runs.numbers("cpu_cores_logical")
+    return np.asarray(_not_negative(runs.numbers("TDP")) * np.where(cpus > 0, cpus, np.nan))
+
+
+def _not_negative(numbers: Floats) -> Floats:
+    return np.where(numbers >= 0, numbers, np.nan)
 
 
 def row_other_seconds(runs: ConfigurationRuns) -> Floats:
@@ -87,10 +99,10 @@ def _means_of(column: str) -> Callable[[ConfigurationRuns], Floats]:
 def cpu_share(runs: ConfigurationRuns) -> Floats:
     """The part of the guests' CPUs that was busy, 0 to 1."""
     # Of the energy fork's profiles these are TDP's seconds, see `row_cpu_seconds`.
-    busy = runs.numbers("TDP")
     with np.errstate(invalid="ignore", divide="ignore"):
-        if "cpu_time" in runs.columns:
-            busy = runs.numbers("cpu_time") / runs.numbers("cpu_cores_logical")
+        busy = _not_negative(runs.numbers("TDP"))
+        if any(name in runs.columns for name in OURS):
+            busy = row_cpu_seconds(runs) / runs.numbers("cpu_cores_logical")
         return np.asarray(runs.sum_of(busy) / runs.sum_of(runs.numbers("worker_time_execution")))
 
 

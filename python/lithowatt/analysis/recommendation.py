@@ -575,7 +575,11 @@ def _scope_line(scope: Mapping[str, Any]) -> str:
     else:
         parts.append(f"in {sessions} sessions")
     drifting = scope["drifting"]
-    parts.append(f"drift in {', '.join(drifting)}" if drifting else "no drift")
+    if drifting:
+        parts.append(f"drift in {', '.join(drifting)}")
+    else:
+        few = scope["least_runs"] is None or scope["least_runs"] < LEAST
+        parts.append("drift not known" if few else "no drift")
     dates = scope["dates"]
     parts.append("dates unknown" if dates is None else " to ".join(dict.fromkeys(dates)))
     inputs = scope["input_bytes"]

@@ -57,7 +57,7 @@ COLUMNS = frozenset(
 _NEEDS = {
     "worker_time_s": "worker_time_execution",
     "worker_seconds_s": "worker_time_execution",
-    "cpu_seconds_s": "cpu_time, or TDP and cpu_cores_logical",
+    "cpu_seconds_s": "cpu_time, or TDP as seconds and cpu_cores_logical",
     "cpu_share": "CPU seconds, worker_time_execution and cpu_cores_logical",
 }
 

@@ -106,6 +106,18 @@ RULES: tuple[Rule, ...] = (
         each(_workers.phases_exceed),
     ),
     Rule(
+        "negative-values",
+        "error",
+        "configuration",
+        "seconds, joules or CPUs below 0",
+        "None can be. A cold start below 0 is the difference of two machines' clocks. CPU seconds "
+        "of such a reading are not known; times are what the file says.",
+        f"{', '.join(_workers.NOT_NEGATIVE[:-1])} or {_workers.NOT_NEGATIVE[-1]} is below 0",
+        "find out what wrote it; synchronise the clocks of client and workers",
+        each(_workers.negative),
+        names=True,
+    ),
+    Rule(
         "ragged-repetitions",
         "error",
         "configuration",

@@ -23,6 +23,21 @@ OVERHEAD_SHARE = 0.05
 #: 2038 these are so far apart, s. Less than that is no difference between two times.
 STAMP_STEP_S = 2.0**-22
 
+#: Seconds, joules and numbers of CPUs: none is below 0.
+NOT_NEGATIVE = (
+    "read",
+    "compute",
+    "write",
+    "cold_start",
+    "time_consumption",
+    "worker_time_execution",
+    "TDP",
+    "cpu_time",
+    "energy",
+    "cpu_cores_logical",
+    "cpu_cores_physical",
+)
+
 #: What the rounding of a difference may be, relative to the worker's time.
 _ROUNDING = 4 * float(np.finfo(float).eps)
 
@@ -62,6 +77,32 @@ def phases_exceed(_survey: Survey, place: Place) -> Hit | None:
         found,
         many,
         {"repetitions": found, "most_s": most},
+    )
+
+
+def negative(_survey: Survey, place: Place) -> Hit | None:
+    """Workers with a reading below 0 where there is none."""
+    below: dict[str, int] = {}
+    rows = np.zeros(place.runs.rows, dtype=bool)
+    least = 0.0
+    for name in NOT_NEGATIVE:
+        numbers = place.runs.numbers(name)
+        with np.errstate(invalid="ignore"):
+            some = numbers < 0
+        if some.any():
+            below[name] = int(some.sum())
+            rows |= some
+            least = min(least, float(numbers[some].min()))
+    if not below:
+        return None
+    found, many = with_rows(place, rows), int(rows.sum())
+    return Hit.at(
+        place,
+        f"{', '.join(below)} of {counted(many, 'worker')} are below 0, down to {least:.3g}, in "
+        f"{numbered(found)}",
+        found,
+        many,
+        {"columns": below, "least": least},
     )
 
 
