@@ -41,10 +41,13 @@ if TYPE_CHECKING:
     from lithowatt.lithops._runtime import Attached, RuntimeProblem, attach_layer
     from lithowatt.lithops._ship import ShipError, Shipping, ship_meter
     from lithowatt.lithops._status import HookStatus, status
+    from lithowatt.lithops._table import CallEnergy, EnergyTable, table
 
 __all__ = [
     "Attached",
+    "CallEnergy",
     "ConfigProblem",
+    "EnergyTable",
     "Finding",
     "HookStatus",
     "Layer",
@@ -60,6 +63,7 @@ __all__ = [
     "main_status",
     "ship_meter",
     "status",
+    "table",
     "uninstall_hook",
 ]
 
@@ -70,7 +74,9 @@ __getattr__ = attach(
     globals(),
     {
         "Attached": "_runtime",
+        "CallEnergy": "_table",
         "ConfigProblem": "_config",
+        "EnergyTable": "_table",
         "Finding": "_config",
         "HookStatus": "_status",
         "Layer": "_layer",
@@ -85,6 +91,7 @@ __getattr__ = attach(
         "main_status": "lithowatt.cli.lithops",
         "ship_meter": "_ship",
         "status": "_status",
+        "table": "_table",
     },
 )
 
