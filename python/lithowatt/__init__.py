@@ -124,6 +124,7 @@ if not TYPE_CHECKING:  # to a type checker a name that is not here is a mistake
             "Zone": "lithowatt.meter._reading",
             "__version__": "lithowatt._core",
             "doctor": "lithowatt.meter._doctor",
+            "load_ipython_extension": "lithowatt.ipython",
             "measure": "lithowatt.meter._measure",
             "aws": "",
             "carbon": "",
