@@ -16,8 +16,15 @@ from rig import Rig
 from tests.run_suites import FAST
 from tests.support import kernel_probes
 
-# How long it takes to make an example says how busy the machine is.
-settings.register_profile("any-speed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+# How long it takes to make an example says how busy the machine is. And the examples are the same
+# in every run, so that a new one does not stop who changes something else; HYPOTHESIS_RANDOM=1
+# looks for others.
+settings.register_profile(
+    "any-speed",
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+    derandomize=not os.environ.get("HYPOTHESIS_RANDOM"),
+)
 settings.load_profile("any-speed")
 
 

@@ -73,6 +73,18 @@ class Runs:
             for name in SEVEN
         )
 
+    def comparable(self, at: int) -> bool:
+        """Whether each of the seven columns has a number of all workers, or two of them of none."""
+        for name in SEVEN:
+            values = self.values(name, at)
+            if not values and name in ("time_consumption", "TDP"):
+                continue
+            if len(values) != self.widths[at] or not all(
+                isinstance(v, (int, float)) for v in values
+            ):
+                return False
+        return True
+
     def apart(self, at: int, worker: int) -> bool:
         a, b = (self.row(name, at, worker) for name in SEVEN[4:6])
         return a is not None and b is not None and abs(a - b) > 1e-7 * max(abs(a), abs(b))
@@ -124,11 +136,11 @@ def _copies(every: list[Runs]) -> set[Found]:
         width = runs.widths[at]
         by_clocks = 2 * sum(runs.apart(at, worker) for worker in range(width)) > width
         kind.append(by_clocks)
-        if not by_clocks and width >= 4 and runs.usable[at]:
+        if not by_clocks and width >= 4 and runs.comparable(at):
             kind[now] = any(
                 not kind[before]
                 and print_[before] != print_[now]
-                and order[before][0].usable[order[before][1]]
+                and order[before][0].comparable(order[before][1])
                 and _close(order[before], order[now])
                 for before in range(now)
             )
@@ -155,7 +167,12 @@ def _close(source: tuple[Runs, int], copy: tuple[Runs, int]) -> bool:
             a, b = runs.row(name, at, worker), other.row(name, to, worker)
             if a == b:
                 continue
-            if not (a > 0 and b > 0) or abs(math.log(b / a)) > -math.log(0.97):
+            if (
+                a is None
+                or b is None
+                or not (a > 0 and b > 0)
+                or abs(math.log(b / a)) > -math.log(0.97)
+            ):
                 return False
     return True
 
