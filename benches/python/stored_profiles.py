@@ -89,7 +89,8 @@ def main() -> None:
     parser.add_argument("--files", type=int, default=1000)
     parser.add_argument("--repetitions", type=int, default=5)
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as name:
+    # Lithops' own cleaner may still be at work when the last run has ended.
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:
         directory = Path(name)
         # Where Lithops keeps the objects of its localhost storage.
         uid = os.environ.get("USER") or "root"
