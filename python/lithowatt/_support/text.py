@@ -24,6 +24,16 @@ def counted(many: int, word: str) -> str:
     return f"{many:,} {word}{'' if many == 1 else 's'}"
 
 
+def few(names: Sequence[str], most: int = 3, between: str = ", ") -> str:
+    """The first of these, and how many more there are.
+
+    >>> few(["a", "b"]), few(["a", "b", "c", "d", "e"])
+    ('a, b', 'a, b, c and 2 more')
+    """
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return f"{between.join(names[:most])}{more}"
+
+
 def aligned(rows: Sequence[Sequence[str]], right: Container[int] = ()) -> list[str]:
     """Lines of a table, two blanks between columns; those in ``right`` end in one place.
 

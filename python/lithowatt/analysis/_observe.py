@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lithowatt._support.architectures import ARCHITECTURES, normalise_architecture
-from lithowatt._support.text import counted
+from lithowatt._support.text import counted, few
 from lithowatt.analysis.basis import Basis
 from lithowatt.analysis.energy import energy_column, joules_of, machine_columns
 from lithowatt.analysis.lint import left_out
@@ -388,8 +388,7 @@ class _Notes:
 def repetitions_named(key: str, repetitions: Iterable[int]) -> str:
     """Some repetitions of a configuration, from 0, as all notes name them."""
     listed = [str(one) for one in repetitions]
-    shown_ = ", ".join(listed[:8]) + (f" and {len(listed) - 8} more" if len(listed) > 8 else "")
-    return f"{key} repetition{'s' if len(listed) > 1 else ''} {shown_}"
+    return f"{key} repetition{'s' if len(listed) > 1 else ''} {few(listed, 8)}"
 
 
 # --- where it ran -------------------------------------------------------------

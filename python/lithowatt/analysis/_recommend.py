@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, overload
 
 from lithowatt._support.architectures import normalise_architecture
+from lithowatt._support.text import few
 from lithowatt.analysis import _conditions as conditions_of
 from lithowatt.analysis._candidates import Candidate, candidates
 from lithowatt.analysis._decide import (
@@ -508,8 +509,7 @@ def name_of(workers: int, memory_mb: float, architecture: str) -> str:
 
 
 def _names(some: Sequence[Candidate]) -> str:
-    listed = "; ".join(name_of(*one.place) for one in some[:3])
-    return listed + (f" and {len(some) - 3} more" if len(some) > 3 else "")
+    return few([name_of(*one.place) for one in some], between="; ")
 
 
 def _reason(

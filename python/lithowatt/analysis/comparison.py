@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from lithowatt._support.text import few
 from lithowatt.analysis._envelope import envelope
 from lithowatt.analysis.basis import Basis
 from lithowatt.analysis.energy import holds_joules, watts_per_vcpu
@@ -372,12 +373,11 @@ class _Comparison:
         ]
         if not told:
             return []
-        more = f" and {len(told) - 2} more" if len(told) > 2 else ""
         return [
             data_warning(
                 "cpu-strata",
                 f"which processor b ran on moves the ratio of compute_s by more than "
-                f"{self.settings.margin * 100:g} % ({'; '.join(told[:2])}{more}): see by_cpu",
+                f"{self.settings.margin * 100:g} % ({few(told, 2, '; ')}): see by_cpu",
             )
         ]
 

@@ -23,6 +23,11 @@ BILLED_STEP_S = 0.001
 OURS = ("cpu_time", "energy", "energy_quality", "energy_method")
 
 
+def is_ours(runs: ConfigurationRuns) -> bool:
+    """Whether lithowatt wrote a configuration, or some of it: its `TDP` is joules."""
+    return any(name in runs.columns for name in OURS)
+
+
 def row_seconds(runs: ConfigurationRuns) -> Floats:
     """Each worker's cold start, read, compute and write together, s."""
     return (
@@ -43,7 +48,7 @@ def row_cpu_seconds(runs: ConfigurationRuns) -> Floats:
     """
     if "cpu_time" in runs.columns:
         return _not_negative(runs.numbers("cpu_time"))
-    if any(name in runs.columns for name in OURS):
+    if is_ours(runs):
         return np.full(runs.rows, np.nan)
     cpus = runs.numbers("cpu_cores_logical")
     return np.asarray(_not_negative(runs.numbers("TDP")) * np.where(cpus > 0, cpus, np.nan))
@@ -101,7 +106,7 @@ def cpu_share(runs: ConfigurationRuns) -> Floats:
     # Of the energy fork's profiles these are TDP's seconds, see `row_cpu_seconds`.
     with np.errstate(invalid="ignore", divide="ignore"):
         busy = _not_negative(runs.numbers("TDP"))
-        if any(name in runs.columns for name in OURS):
+        if is_ours(runs):
             busy = row_cpu_seconds(runs) / runs.numbers("cpu_cores_logical")
         return np.asarray(runs.sum_of(busy) / runs.sum_of(runs.numbers("worker_time_execution")))
 

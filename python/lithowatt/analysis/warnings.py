@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from lithowatt._support.text import few
 from lithowatt.analysis.energy import machine_columns
 from lithowatt.analysis.lint import findings
 from lithowatt.analysis.platforms import AwsLambda
@@ -125,10 +126,9 @@ def _nothing_there(selection: Selection) -> Iterable[dict[str, Any]]:
     """Profiles of nothing are profiles, but a result of them alone is empty."""
     empty = [file.name for file in selection.profiles.files if not file.configurations]
     if empty:
-        more = f" and {len(empty) - 3} more" if len(empty) > 3 else ""
         yield data_warning(
             "no-configuration",
-            f"there is no configuration in {', '.join(empty[:3])}{more}",
+            f"there is no configuration in {few(empty)}",
             empty,
         )
 
@@ -168,8 +168,7 @@ def _architectures(selection: Selection) -> Iterable[dict[str, Any]]:
 
 
 def _named(some: Sequence[Selected]) -> str:
-    named = ", ".join(f"{one.file.name} {one.runs.key}" for one in some[:3])
-    return f"{named} and {len(some) - 3} more" if len(some) > 3 else named
+    return few([f"{one.file.name} {one.runs.key}" for one in some])
 
 
 def _priced_as_lambda(selection: Selection) -> Iterable[dict[str, Any]]:

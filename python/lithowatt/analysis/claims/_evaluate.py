@@ -16,14 +16,23 @@ import numpy as np
 
 from lithowatt import _core
 from lithowatt._support.arguments import closest, shown
-from lithowatt.analysis.claims._formula import Binary, Call, Name, Negative, Node, Number, Text
+from lithowatt._support.text import few
+from lithowatt.analysis.claims._formula import (
+    Binary,
+    Call,
+    Name,
+    Negative,
+    Node,
+    Number,
+    Text,
+    walk,
+)
 from lithowatt.analysis.claims._values import (
     FACTORS,
     Ambiguous,
     Cell,
     NotThere,
     Selection,
-    few,
     known_names,
     narrowed,
     same_level,
@@ -399,14 +408,8 @@ def _chosen(factors: Iterable[str]) -> bool:
 
 def _names_workloads(node: Node) -> bool:
     """Whether a formula says anywhere of which workloads, or files, it is."""
-    if isinstance(node, Negative):
-        return _names_workloads(node.operand)
-    if isinstance(node, Binary):
-        return _names_workloads(node.left) or _names_workloads(node.right)
-    return isinstance(node, Call) and (
-        (node.name != "by" and _chosen(factor for factor, _ in node.named))
-        or any(_names_workloads(one) for one in node.arguments)
-    )
+    calls = [one for one in walk(node) if isinstance(one, Call) and one.name != "by"]
+    return any(_chosen(factor for factor, _ in call.named) for call in calls)
 
 
 def _examples(of: Sequence[Cell]) -> str:

@@ -20,14 +20,13 @@ from lithowatt._support.arguments import shown
 from lithowatt._support.files import read_plain
 from lithowatt.analysis.claims._evaluate import FUNCTIONS, check_formula
 from lithowatt.analysis.claims._formula import (
-    Binary,
     Call,
     Formula,
-    Negative,
     Node,
     Text,
     names_in,
     parse_formula,
+    walk,
 )
 from lithowatt.analysis.claims._printed import Printed
 from lithowatt.analysis.claims._values import PROPERTIES, Selection, selection_of
@@ -301,16 +300,9 @@ def _refuse_circles(claims: Iterable[Claim]) -> None:
 
 def _operands(node: Node) -> Iterator[str]:
     """The ids of the claims whose printed value a formula uses."""
-    if isinstance(node, Negative):
-        yield from _operands(node.operand)
-    elif isinstance(node, Binary):
-        yield from _operands(node.left)
-        yield from _operands(node.right)
-    elif isinstance(node, Call):
-        for argument in node.arguments:
-            if node.name == "printed" and isinstance(argument, Text):
-                yield argument.text
-            yield from _operands(argument)
+    for one in walk(node):
+        if isinstance(one, Call) and one.name == "printed":
+            yield from (part.text for part in one.arguments if isinstance(part, Text))
 
 
 def _define(row: Mapping[str, str], definitions: dict[str, Formula]) -> None:

@@ -137,17 +137,23 @@ def parse_formula(text: str, definitions: Mapping[str, Formula] | None = None) -
     return Formula(parser.whole(), text.strip(), parser.parts)
 
 
+def walk(node: Node) -> Iterator[Node]:
+    """A node of a formula, and all below it."""
+    yield node
+    below: tuple[Node, ...] = ()
+    if isinstance(node, Negative):
+        below = (node.operand,)
+    elif isinstance(node, Binary):
+        below = (node.left, node.right)
+    elif isinstance(node, Call):
+        below = node.arguments
+    for one in below:
+        yield from walk(one)
+
+
 def names_in(node: Node) -> set[str]:
     """The names in a formula: quantities, columns, and what functions take by name."""
-    if isinstance(node, Name):
-        return {node.text}
-    if isinstance(node, Negative):
-        return names_in(node.operand)
-    if isinstance(node, Binary):
-        return names_in(node.left) | names_in(node.right)
-    if isinstance(node, Call):
-        return set().union(*map(names_in, node.arguments))
-    return set()
+    return {one.text for one in walk(node) if isinstance(one, Name)}
 
 
 def _bracketed(node: Node) -> str:

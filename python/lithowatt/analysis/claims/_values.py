@@ -30,16 +30,6 @@ class Ambiguous(NotThere):
         super().__init__(f"ambiguous: {why}")
 
 
-def few(names: Sequence[str], most: int = 3) -> str:
-    """The first of these, and how many more there are.
-
-    >>> few(["a", "b"]), few(["a", "b", "c", "d", "e"])
-    ('a, b', 'a, b, c and 2 more')
-    """
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return f"{', '.join(names[:most])}{more}"
-
-
 class Cell:
     """One configuration, as a formula sees it.
 

@@ -15,11 +15,12 @@ from typing import Any, Literal
 
 import numpy as np
 
+from lithowatt._support.text import few
 from lithowatt.analysis.claims._evaluate import Data, Result, combined
 from lithowatt.analysis.claims._file import Claim
 from lithowatt.analysis.claims._formula import Binary, Negative, Node, Number
 from lithowatt.analysis.claims._printed import Printed, Rounding
-from lithowatt.analysis.claims._values import Ambiguous, NotThere, Selection, few
+from lithowatt.analysis.claims._values import Ambiguous, NotThere, Selection
 
 Verdict = Literal[
     "reproduces", "reproduces with another definition", "does not follow", "not in the data"

@@ -11,7 +11,7 @@ from lithowatt.analysis.lint._repeated import CLOCKS_APART, clocks_apart
 from lithowatt.analysis.lint._rule import Hit, numbered, with_rows
 from lithowatt.analysis.lint._survey import Place, Survey
 from lithowatt.analysis.quantities import QUEUED_START_S, row_other_seconds
-from lithowatt.profiles._runs import Floats, ProfileFile
+from lithowatt.profiles._runs import CORE, Floats, ProfileFile
 
 #: A worker that spent longer in no phase stood still, s.
 STALLED_S = 10.0
@@ -24,19 +24,7 @@ OVERHEAD_SHARE = 0.05
 STAMP_STEP_S = 2.0**-22
 
 #: Seconds, joules and numbers of CPUs: none is below 0.
-NOT_NEGATIVE = (
-    "read",
-    "compute",
-    "write",
-    "cold_start",
-    "time_consumption",
-    "worker_time_execution",
-    "TDP",
-    "cpu_time",
-    "energy",
-    "cpu_cores_logical",
-    "cpu_cores_physical",
-)
+NOT_NEGATIVE = (*CORE, "cpu_time", "energy", "cpu_cores_logical", "cpu_cores_physical")
 
 #: What the rounding of a difference may be, relative to the worker's time.
 _ROUNDING = 4 * float(np.finfo(float).eps)

@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from lithowatt._support.command import refusing
-from lithowatt._support.text import format_number, printable, wrapped
+from lithowatt._support.text import few, format_number, printable, wrapped
 from lithowatt.cli.profile._inputs import (
     add_basis,
     add_group,
@@ -112,9 +112,8 @@ def skipped_lines(found: Mapping[str, Any]) -> Iterable[str]:
     """The files of folders that are no profile, of a result."""
     skipped: Sequence[Mapping[str, str]] = found.get("skipped", ())
     if skipped:
-        names = ", ".join(one["file"] for one in skipped[:3])
-        more = f" and {len(skipped) - 3} more" if len(skipped) > 3 else ""
-        yield from ("", *_note(f"not read, since no profile: {names}{more}"))
+        names = few([one["file"] for one in skipped])
+        yield from ("", *_note(f"not read, since no profile: {names}"))
 
 
 def _note(text: str) -> list[str]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
-from lithowatt._support.text import aligned, counted, format_number, shortened, wrapped
+from lithowatt._support.text import aligned, counted, few, format_number, shortened, wrapped
 from lithowatt.cli.profile._analysis import WIDTH, add_common, basis_line, run
 from lithowatt.cli.profile._numbers import positive, ratio
 
@@ -270,10 +270,8 @@ def _unmatched(rows: Sequence[Mapping[str, str]]) -> Iterator[str]:
     for row in rows:
         by_reason.setdefault(row["reason"], []).append(f"{row['file']} {row['key']}")
     for reason, names in by_reason.items():
-        more = f" and {len(names) - 2} more" if len(names) > 2 else ""
-        yield from wrapped(
-            f"without a partner, since {reason}: {'; '.join(names[:2])}{more}", WIDTH, ""
-        )
+        told = few(names, 2, "; ")
+        yield from wrapped(f"without a partner, since {reason}: {told}", WIDTH, "")
 
 
 def _worse(found: Mapping[str, Any]) -> Iterator[str]:
