@@ -15,6 +15,7 @@ from lithowatt import _core
 from rig import Rig
 from tests.run_suites import FAST
 from tests.support import kernel_probes
+from tests.support.browser import Browser, chromium, unavailable_reason
 
 # How long it takes to make an example says how busy the machine is. And the examples are the same
 # in every run, so that a new one does not stop who changes something else; HYPOTHESIS_RANDOM=1
@@ -64,6 +65,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("rig")
         if fixtures & {"live", "steady"}:
             item.add_marker("quiet")
+        if "browser" in fixtures:
+            item.add_marker("slow")
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
 
 
@@ -118,3 +121,23 @@ def steady() -> Callable[[Callable[[], None]], None]:
         return check()
 
     return run
+
+
+# Its processes are children of the tests': they end with the file that asked for them.
+@pytest.fixture(scope="module")
+def _chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    reason = unavailable_reason()
+    if reason is not None:
+        pytest.skip(reason)
+    with chromium(tmp_path_factory.mktemp("chromium")) as made:
+        yield made
+
+
+@pytest.fixture
+def browser(_chromium: Browser) -> Iterator[Browser]:
+    """A headless Chromium. The test fails where its pages put an error on the console."""
+    _chromium.forget()
+    yield _chromium
+    _chromium.driver.get("about:blank")
+    severe = _chromium.severe()
+    assert not severe, "the console has errors:\n" + "\n".join(severe)
