@@ -7,6 +7,9 @@ lithowatt is imported only in a process that imports what `TABLE` names.
 
 The finder goes by the module's name and never by a path, because Lithops runs
 its workers from a copy of itself under the temporary directory.
+
+PYTEST_DONT_REWRITE: pytest rewrites what belongs to a distribution with a
+plugin for it, and warns of a module that is imported before pytest is.
 """
 
 import os

@@ -5,6 +5,8 @@
 ...     total = sum(range(100_000))
 >>> m.duration > 0
 True
+
+PYTEST_DONT_REWRITE: this has no assertions, and pytest warns where it is imported before pytest is.
 """
 
 from lithowatt._support import attach, extension_fault

@@ -236,6 +236,11 @@ def _check(words: list[str]) -> None:
             _parser().parse_args(arguments)
         except SystemExit:
             pytest.fail(f"no command: {shlex.join(words)}")
+    elif program == "pytest":
+        plugin = (TOP / "python" / "lithowatt" / "pytest_plugin.py").read_text()
+        for word in arguments:
+            if word.startswith("--energy"):
+                assert f'"{word}"' in plugin, words
     elif program == "make":
         assert set(arguments) <= _targets(), words
     elif program == "cargo":
@@ -293,7 +298,7 @@ def test_tests_that_a_document_names_are_there() -> None:
     named = 0
     for path, text in PROSE.items():
         for file, function in re.findall(
-            r"`(?:tests/)?([\w/]*test_\w+\.py)(?:::(test_\w+))?`", text
+            r"`(?:tests/)?((?:\w+/)*test_\w+\.py)(?:::(test_\w+))?`", text
         ):
             assert (TESTS / file).is_file(), f"{path}: tests/{file}"
             if function:
