@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from lithowatt.meter._measure import measure
     from lithowatt.meter._meter import EnergyMeter, PhaseMark
     from lithowatt.meter._reading import Domains, Phase, Reading, Sandbox, Zone
-    from lithowatt.meter._timeline import Timeline
+    from lithowatt.meter._timeline import PhaseSpan, Timeline
     from lithowatt.model._power import PowerModel, SharePower
 
 __all__ = [
@@ -63,6 +63,7 @@ __all__ = [
     "MethodStatus",
     "Phase",
     "PhaseMark",
+    "PhaseSpan",
     "PowerModel",
     "ProcessNotFoundError",
     "Reading",
@@ -111,6 +112,7 @@ if not TYPE_CHECKING:  # to a type checker a name that is not here is a mistake
             "MethodStatus": "lithowatt.meter._doctor",
             "Phase": "lithowatt.meter._reading",
             "PhaseMark": "lithowatt.meter._meter",
+            "PhaseSpan": "lithowatt.meter._timeline",
             "PowerModel": "lithowatt.model._power",
             "ProcessNotFoundError": "lithowatt.errors",
             "Reading": "lithowatt.meter._reading",

@@ -10,6 +10,7 @@ import shlex
 import sys
 
 OPTIONAL = {
+    "matplotlib": "matplotlib>=3.7",
     "numpy": "numpy>=1.22",
     "pandas": "pandas>=2",
     "pyarrow": "pyarrow>=14",

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any, TextIO
 from lithowatt import _core
 from lithowatt._support.command import abandon, complain
 from lithowatt._support.files import write_atomically
+from lithowatt._support.harmless import described
+from lithowatt._support.install import pip_install
 from lithowatt._support.text import aligned, format_number, printable, wrapped
 from lithowatt.meter._meter import EnergyMeter
 
@@ -40,6 +42,11 @@ def add_cli(commands: Any) -> None:
     form.add_argument("--json", action="store_true", help="as one JSON object")
     form.add_argument("--csv", action="store_true", help="as CSV: a row per method and domain")
     parser.add_argument("-o", "--output", help="write to this file instead")
+    parser.add_argument(
+        "--plot",
+        metavar="FILE",
+        help="draw the window as a picture: .png, .svg or .pdf (needs matplotlib)",
+    )
     parser.add_argument(
         "--methods",
         default="auto",
@@ -94,6 +101,12 @@ def run(arguments: argparse.Namespace) -> int:
         if problem:
             complain(problem)
             return 2
+    picture = Path(arguments.plot) if arguments.plot else None
+    if picture is not None:
+        problem = _no_plot(picture, output)
+        if problem:
+            complain(problem)
+            return 2
     with Signals(last=arguments.as_program) as signals:
         meter.start()
         try:
@@ -103,6 +116,8 @@ def run(arguments: argparse.Namespace) -> int:
             complain(f"{arguments.command[0]}: {error.strerror}")
             return 127 if isinstance(error, FileNotFoundError) else 126
         _tell(meter, arguments, code, output)
+        if picture is not None:
+            _draw(meter, picture)
     return code
 
 
@@ -130,10 +145,39 @@ def _tell(meter: EnergyMeter, arguments: argparse.Namespace, code: int, to: Path
         abandon(stream)
 
 
-def _no_output(output: Path) -> str | None:
+def _no_plot(picture: Path, output: Path | None) -> str | None:
+    """Why no picture can be drawn there, ``None`` where it can."""
+    from importlib.util import find_spec
+
+    from lithowatt.figures._draw import no_picture
+
+    if find_spec("matplotlib") is None:
+        return f"--plot needs matplotlib: {pip_install('matplotlib')}"
+    problem = no_picture(picture)
+    if problem:
+        return f"--plot {problem}"
+    if output is not None and os.path.realpath(output) == os.path.realpath(picture):
+        return f"--plot and --output are both {picture}; expected two files"
+    return _no_output(picture, "--plot")
+
+
+def _draw(meter: EnergyMeter, picture: Path) -> None:
+    """Draws the window. Whatever becomes of that, the exit code is the command's."""
+    try:
+        from lithowatt.figures._draw import save
+        from lithowatt.figures._window import window_figure
+
+        save(window_figure(meter), picture)
+    except Exception as error:  # what matplotlib raises is not ours to know
+        complain(f"the picture could not be drawn: {described(error)}")
+    except KeyboardInterrupt:
+        pass
+
+
+def _no_output(output: Path, option: str = "--output") -> str | None:
     """Why a report cannot be written there, ``None`` where it can."""
     if output.is_dir():
-        return f"{output} is a directory; --output takes a file"
+        return f"{output} is a directory; {option} takes a file"
     if output.exists() and not output.is_file():  # a device or a FIFO is written to, not replaced
         return None if os.access(output, os.W_OK) else f"{output} is not writable"
     if not output.parent.is_dir():

@@ -37,6 +37,7 @@ _LEFT_OUT = (
     "carbon.py",  # its tables are in data
     "cli",
     "data",
+    "figures",
     "ipython.py",
     "profiles",
     "report",

@@ -13,6 +13,7 @@ from lithowatt.stats import value_of
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.axes import Axes
     from rich.table import Table
 
 __all__ = ["CallEnergy", "EnergyTable", "table"]
@@ -128,6 +129,25 @@ class EnergyTable:
         for name in numbers:
             frame[name] = frame[name].astype("float64")
         return frame
+
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Draws a dot for each call's joules with its 95 % band, with matplotlib.
+
+        A call without joules has no dot; the title says how many there are, and why.
+
+        Args:
+            ax: Axes to draw in; by default those of a new figure of pyplot's.
+
+        Returns:
+            The axes.
+
+        Raises:
+            ImportError: Where matplotlib is missing, with the command that installs it.
+            TypeError: For an ``ax`` that is none.
+        """
+        from lithowatt.figures._calls import draw
+
+        return draw(self, ax)
 
     def _rows(self) -> list[tuple[str, ...]]:
         return [_cells(one) for one in self.calls]

@@ -5,6 +5,7 @@ from __future__ import annotations
 # Everything that metering and reading need is imported here and now: an import within a call could
 # hold a module's lock just when another thread forks, and the child would wait for it for ever.
 import os
+from time import monotonic_ns
 
 from lithowatt._core import Meter, Spelling
 from lithowatt._support.harmless import described
@@ -33,8 +34,12 @@ if TYPE_CHECKING:
     _F = TypeVar("_F", bound=Callable[..., Any])
 
     #: What a meter keeps of its last window, once it is elsewhere: its reading, its stats with
-    #: every key, and its samples as of ``raw_timeline``, ``None`` where those stayed behind.
-    _Past = tuple[Reading, dict[str, Any], Any]
+    #: every key, its samples as of ``raw_timeline``, ``None`` where those stayed behind, and the
+    #: spans of its phases.
+    _Past = tuple[Reading, dict[str, Any], Any, tuple["_Span", ...]]
+
+    #: Name, start and end of a phase, ns on ``CLOCK_MONOTONIC``.
+    _Span = tuple[str, int, int]
 
 
 #: How ``stats()`` writes the keys. Made here and not on demand: a worker forks a process per call,
@@ -48,6 +53,9 @@ def _compact() -> bool:
 
 #: Samples, at most, that are pickled with a meter: 1 MB or so.
 _SAMPLES_PICKLED = 10_000
+
+#: Spans of phases, at most, that a window keeps for its picture: 150 kB or so.
+_MOST_SPANS = 1_000
 
 
 class EnergyMeter:
@@ -100,12 +108,14 @@ class EnergyMeter:
         True
     """
 
-    __slots__ = ("__weakref__", "_core", "_options", "_past")
+    __slots__ = ("__weakref__", "_core", "_options", "_past", "_spans")
     #: What measures; one of its own, so that nothing of the engine is part of this class.
     _core: Meter
     _options: dict[str, Any]
     #: The last window of the meter that this one is a copy of, until it is started itself.
     _past: _Past | None
+    #: When the phases of the last window were, the first `_MOST_SPANS` that ended.
+    _spans: list[_Span]
 
     def __init__(
         self,
@@ -138,6 +148,7 @@ class EnergyMeter:
         self._core = Meter(**self._options)
         self._options = settled(self._options)
         self._past = None
+        self._spans = []
 
     @classmethod
     def _absent(cls, reason: str, options: dict[str, Any]) -> EnergyMeter:
@@ -156,6 +167,7 @@ class EnergyMeter:
         )
         self._options = options
         self._past = None
+        self._spans = []
         return self
 
     @classmethod
@@ -179,7 +191,8 @@ class EnergyMeter:
             samples = self._core.raw_timeline()
             if samples is not None and len(samples[0]) > 8 * _SAMPLES_PICKLED:
                 samples = None
-            past = (Reading._of(taken), taken.stats(SPELLING, False), samples)
+            spans = tuple(self._spans)
+            past = (Reading._of(taken), taken.stats(SPELLING, False), samples, spans)
         options = {**self._options, "label": self.label}
         return _copied, (type(self), options, past), self._kept()
 
@@ -201,7 +214,7 @@ class EnergyMeter:
         except MeterStateError:
             if self._past is None:
                 raise
-            _, stats, _ = self._past
+            stats = self._past[1]
             return {key: value for key, value in stats.items() if value is not None or not compact}
 
     def _raw_stats_json(self, compact: bool) -> bytes:
@@ -212,13 +225,13 @@ class EnergyMeter:
 
             return json.dumps(self._raw_stats(compact)).encode()
 
-    def _raw_timeline(self) -> Any:
+    def _raw_timeline(self) -> tuple[Any, Sequence[_Span]]:
         try:
-            return self._core.raw_timeline()
+            return self._core.raw_timeline(), self._spans
         except MeterStateError:
             if self._past is None:
                 raise
-            return self._past[2]
+            return self._past[2], self._past[3]
 
     @property
     def label(self) -> str | None:
@@ -241,6 +254,7 @@ class EnergyMeter:
             MeterStateError: If it runs.
         """
         self._core.start()
+        self._spans = []
 
     def stop(self) -> None:
         """Stops.
@@ -398,7 +412,8 @@ class EnergyMeter:
             from lithowatt._support.install import pip_install
 
             raise ImportError(f"timeline needs NumPy: {pip_install('numpy')}") from error
-        return Timeline.from_raw(self._raw_timeline())
+        raw, spans = self._raw_timeline()
+        return Timeline.from_raw(raw)._about(self.reading, spans)
 
     def __repr__(self) -> str:
         try:
@@ -488,14 +503,16 @@ class PhaseMark:
         name: The phase's name.
     """
 
-    __slots__ = ("_meter", "name")
+    __slots__ = ("_meter", "_since", "name")
 
     def __init__(self, meter: EnergyMeter, name: str) -> None:
         self._meter = meter
+        self._since: list[int] = []
         self.name = name
 
     def __enter__(self) -> PhaseMark:
-        self._meter._enter_phase(self.name)
+        if self._meter._enter_phase(self.name):
+            self._since.append(monotonic_ns())
         return self
 
     def __exit__(
@@ -505,3 +522,8 @@ class PhaseMark:
         traceback: TracebackType | None,
     ) -> None:
         self._meter._leave_phase(self.name)
+        # Also of a window that was stopped meanwhile, which ended the phase with it.
+        if self._since:
+            span = self.name, self._since.pop(), monotonic_ns()
+            if len(self._meter._spans) < _MOST_SPANS:
+                self._meter._spans.append(span)

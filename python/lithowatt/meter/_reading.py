@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any, NamedTuple
 
+    from matplotlib.axes import Axes
+
     from lithowatt._core import Taken
 
     class _Phase(NamedTuple):
@@ -485,6 +487,25 @@ class Reading:
     def validated(self) -> bool | None:
         """Methods agree within 15 %; ``None`` where there were no two to compare."""
         return self._part("verdict")["validated"]  # type: ignore[no-any-return]
+
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Draws the parts of the machine's energy and its counters, J, with matplotlib: a bar each,
+        with its 95 % band as a line. A part that is not known has no bar.
+
+        Args:
+            ax: Axes to draw in; by default those of a new figure of pyplot's, which a notebook
+                shows. Without a screen it is drawn all the same.
+
+        Returns:
+            The axes: ``reading.plot().figure.savefig("energy.png")``.
+
+        Raises:
+            ImportError: Where matplotlib is missing, with the command that installs it.
+            TypeError: For an ``ax`` that is none.
+        """
+        from lithowatt.figures._reading import draw
+
+        return draw(self, ax)
 
     def _line(self) -> str:
         headline = self.headline

@@ -2,15 +2,35 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from lithowatt._support.install import pip_install
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     import numpy.typing as npt
     import pandas as pd
+    from matplotlib.axes import Axes
+    from typing_extensions import Self
+
+    from lithowatt.meter._reading import Reading
+
+
+class PhaseSpan(NamedTuple):
+    """One time that a phase was open.
+
+    Attributes:
+        name: As given to ``phase()``.
+        start: s since the window began.
+        end: s since the window began.
+    """
+
+    name: str
+    start: float
+    end: float
 
 
 class Timeline:
@@ -25,11 +45,14 @@ class Timeline:
         cpu: CPUs that the function used in each interval, mean, shape ``(n,)``.
         times_ns: Edges of the intervals on ``CLOCK_MONOTONIC``, ns, shape ``(n + 1,)``.
         joules: Cumulative energy at the edges, J, shape ``(n + 1,)``, by column.
+        phases: A `PhaseSpan` for each time that a phase was open, in the order in which they
+            ended; the first 1000.
+        reading: The window's `Reading`; ``None`` where only samples were given.
 
     Without samples (``interval=None``, or nothing to sample) all arrays are empty.
     """
 
-    __slots__ = ("cpu", "joules", "t", "times_ns", "watts")
+    __slots__ = ("cpu", "joules", "phases", "reading", "t", "times_ns", "watts")
 
     def __init__(
         self,
@@ -39,9 +62,11 @@ class Timeline:
     ) -> None:
         self.times_ns = times_ns
         self.joules = joules
-        edges = (times_ns - times_ns[0]).astype(np.float64) * 1e-9 if len(times_ns) else times_ns
-        lengths = np.diff(edges.astype(np.float64))
-        self.t: npt.NDArray[np.float64] = edges[1:].astype(np.float64)
+        self.phases: tuple[PhaseSpan, ...] = ()
+        self.reading: Reading | None = None
+        edges = self.edges
+        lengths = np.diff(edges)
+        self.t: npt.NDArray[np.float64] = edges[1:]
         self.watts: dict[str, npt.NDArray[np.float64]] = {
             name: np.diff(column) / lengths for name, column in joules.items()
         }
@@ -61,6 +86,25 @@ class Timeline:
         # A column that never moved has nothing to show: a counter that was not asked for.
         moved = {n: c for n, c in columns.items() if len(c) and c[-1] > 0}
         return cls(times_ns, moved, cpu_seconds)
+
+    def _about(self, reading: Reading, spans: Iterable[tuple[str, int, int]]) -> Self:
+        """The same with the window's reading and the phases that began in it."""
+        self.reading = reading
+        begin, end = reading.window_ns
+        self.phases = tuple(
+            PhaseSpan(name, (start - begin) * 1e-9, (min(stop, end) - begin) * 1e-9)
+            for name, start, stop in spans
+            if begin <= start <= end
+        )
+        return self
+
+    @property
+    def edges(self) -> npt.NDArray[np.float64]:
+        """Edges of the intervals, s since the window began, shape ``(n + 1,)``."""
+        if not len(self.times_ns):
+            return np.empty(0, np.float64)
+        edges: npt.NDArray[np.float64] = (self.times_ns - self.times_ns[0]).astype(np.float64)
+        return edges * 1e-9
 
     def __len__(self) -> int:
         return len(self.t)
@@ -104,6 +148,28 @@ class Timeline:
         frame: pd.DataFrame = pd.DataFrame({**self.watts, "cpu": self.cpu}, index=index)
         frame.attrs["units"] = {**dict.fromkeys(self.watts, "W"), "cpu": "CPUs"}
         return frame
+
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Draws the machine's power, W, over time, s, with matplotlib.
+
+        A line for each column, counters as "measured" and the model's as "modelled". The area is
+        the function's own energy by the reading's headline, where there is one, spread over the
+        window by its CPU time. Phases are shaded and named. What is not known is not drawn.
+
+        Args:
+            ax: Axes to draw in; by default those of a new figure of pyplot's, which a notebook
+                shows. Without a screen it is drawn all the same.
+
+        Returns:
+            The axes: ``timeline.plot().figure.savefig("power.png")``.
+
+        Raises:
+            ImportError: Where matplotlib is missing, with the command that installs it.
+            TypeError: For an ``ax`` that is none.
+        """
+        from lithowatt.figures._timeline import draw
+
+        return draw(self, ax)
 
     def __repr__(self) -> str:
         if not len(self):

@@ -1,0 +1,1 @@
+"""Pictures of readings, timelines and calls, by matplotlib."""

@@ -1,0 +1,31 @@
+"""A whole window as one picture: its timeline above the bars of its reading."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lithowatt.figures import _reading, _timeline
+from lithowatt.figures._draw import new_figure
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from lithowatt.meter._meter import EnergyMeter
+
+
+def window_figure(meter: EnergyMeter) -> Figure:
+    """The picture of a meter's last window, which pyplot does not know.
+
+    Raises:
+        ImportError: Where matplotlib or NumPy is missing.
+    """
+    reading, line = meter.reading, meter.timeline()
+    if not len(line):
+        figure = new_figure(8, 5)
+        _reading.draw(reading, figure.subplots())
+        return figure
+    figure = new_figure(8, 9)
+    above, below = figure.subplots(2, height_ratios=[5, 4])
+    _timeline.draw(line, above)
+    _reading.draw(reading, below)
+    return figure
