@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from lithowatt import model as model
     from lithowatt import monitors as monitors
     from lithowatt import profiles as profiles
+    from lithowatt import report as report
     from lithowatt import validate as validate
     from lithowatt._core import __version__ as __version__
     from lithowatt.errors import (
@@ -140,6 +141,7 @@ if not TYPE_CHECKING:  # to a type checker a name that is not here is a mistake
             "model": "",
             "monitors": "",
             "profiles": "",
+            "report": "",
             "validate": "",
         },
     )
