@@ -12,7 +12,9 @@ import sys
 OPTIONAL = {
     "matplotlib": "matplotlib>=3.7",
     "numpy": "numpy>=1.22",
+    "opentelemetry-api": "opentelemetry-api>=1.30",
     "pandas": "pandas>=2",
+    "prometheus-client": "prometheus-client>=0.20",
     "pyarrow": "pyarrow>=14",
     "rich": "rich>=13",
 }

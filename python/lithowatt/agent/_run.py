@@ -84,7 +84,10 @@ def _serve(
     )
     try:
         if server is not None:
-            server.serve(agent, path if arguments.serve_ring else None)
+            from lithowatt.agent._beginnings import Beginnings
+
+            beginnings = Beginnings.of(path, arguments.root)
+            server.serve(agent, path if arguments.serve_ring else None, beginnings)
         _announce(agent, path, arguments)
         while not ended.wait(WATCH_SECONDS):
             if not agent.alive:

@@ -11,6 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
 from lithowatt import _core
+from lithowatt.agent._beginnings import Beginnings
 from lithowatt.agent._mirror import newest
 from lithowatt.export.openmetrics import CONTENT_TYPE, openmetrics
 
@@ -75,6 +76,7 @@ class MetricsServer(ThreadingHTTPServer):
 
     agent: _core.Agent
     ring: str | None = None
+    beginnings: Beginnings | None = None
 
     def __init__(self, address: tuple[str, int]) -> None:
         """Binds ``address``.
@@ -106,11 +108,14 @@ class MetricsServer(ThreadingHTTPServer):
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A client that goes away is no news."""
 
-    def serve(self, agent: _core.Agent, ring: str | None = None) -> None:
+    def serve(
+        self, agent: _core.Agent, ring: str | None = None, beginnings: Beginnings | None = None
+    ) -> None:
         """Answers for ``agent`` from a thread of its own, which ends with the process; with
-        ``ring``, gives that, too."""
+        ``ring``, gives that, too, with ``beginnings`` when counters began."""
         self.agent = agent
         self.ring = ring
+        self.beginnings = beginnings
         # A long poll costs nothing: a request wakes it, and nobody waits for its end.
         run = threading.Thread(
             target=self.serve_forever, args=(3600.0,), name="metrics", daemon=True
@@ -156,7 +161,9 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         path = self.path.partition("?")[0]
         if path == "/metrics":
-            text = openmetrics(self.server.agent.snapshot(), _core.__version__)
+            beginnings = self.server.beginnings
+            since = None if beginnings is None else beginnings.look()
+            text = openmetrics(self.server.agent.snapshot(), _core.__version__, since)
             self._answer(200, CONTENT_TYPE, text)
         elif path == "/healthz":
             healthy = self.server.agent.alive

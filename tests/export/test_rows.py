@@ -1,0 +1,142 @@
+"""What all formats take: readings, meters, stats, futures, files of JSON, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from lithowatt import EnergyMeter
+from lithowatt.errors import MalformedValueError, UnwritableFileError
+from lithowatt.export import FORMATS, write
+from lithowatt.export._rows import TIME, energy_of, rows_of
+
+
+def metered(label: str = "f") -> EnergyMeter:
+    with EnergyMeter(label=label) as meter:
+        sum(range(100_000))
+    return meter
+
+
+def test_a_meter_its_reading_and_its_stats_have_the_same_energy() -> None:
+    meter = metered()
+    of_meter, of_reading, of_stats, of_flat = rows_of(
+        [meter, meter.reading, meter.stats(), meter.reading.flat()]
+    )
+    assert of_meter == {**of_reading, TIME: of_meter[TIME]}
+    for row in (of_stats, of_flat):
+        assert energy_of(row)[1:] == energy_of(of_reading)[1:]
+        assert row["energy_consumption"] == meter.joules
+    # Names that only stats have are gone, and no key is there under two names.
+    assert not [key for key in of_stats if key.startswith("worker_func_")]
+
+
+def test_a_reading_ends_when_its_window_ended() -> None:
+    before = time.time_ns()
+    meter = metered()
+    after = time.time_ns()
+    time.sleep(0.02)
+    (row,) = rows_of(meter)
+    # Two clocks are read one after another.
+    assert before - 5_000_000 <= row[TIME] <= after + 5_000_000
+
+
+def test_a_future_brings_its_names_and_its_end() -> None:
+    stats = {"worker_func_energy_consumption": 2.0, "worker_end_tstamp": 1_700_000_000.25}
+    future = SimpleNamespace(stats=stats, function_name="f", job_id="M000", call_id="00001")
+    (row,) = rows_of(future)
+    assert (row["label"], row["job_id"], row["call_id"]) == ("f", "M000", "00001")
+    assert row["energy_consumption"] == 2.0
+    assert row[TIME] == 1_700_000_000_250_000_000
+
+
+def test_what_run_prints_is_a_row(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "lithowatt", "run", "--json", "--", "true"]
+    told = subprocess.check_output(command, text=True)
+    path = tmp_path / "runs.json"
+    path.write_text(told + told)
+    first, second = rows_of(path)
+    assert first == second
+    told_once = json.loads(told)
+    assert first["label"] == "true"
+    assert first["energy_consumption"] == told_once["joules"]
+    assert (first["energy_low"], first["energy_high"]) == (told_once["low"], told_once["high"])
+    assert first["energy_duration"] == told_once["seconds"]
+
+
+def test_no_energy_has_its_reason_and_no_number() -> None:
+    one = energy_of({"label": "f", "energy_consumption": None, "energy_source": "unavailable: x"})
+    assert (one.joules, one.band, one.quality, one.reason) == (None, None, "none", "x")
+    assert energy_of({"energy_consumption": float("nan")}).joules is None
+
+
+@pytest.mark.parametrize("source", [1, None, b"{}", [[1]]])
+def test_what_has_no_energy_is_refused(source: object) -> None:
+    with pytest.raises(TypeError, match="expected a Reading"):
+        list(rows_of(source))
+
+
+@pytest.mark.parametrize("text", ['{"a": 1}\n[2]\n', '{"a": 1}\n{"b"\n', "\n\n1"])
+def test_a_file_of_something_else_names_the_line(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "x.jsonl"
+    path.write_text(text)
+    line = 3 if text.startswith("\n") else 2
+    with pytest.raises(MalformedValueError, match=rf"x\.jsonl, line {line}: .*expected JSON"):
+        list(rows_of(path))
+
+
+@pytest.mark.parametrize("ending", FORMATS)
+def test_the_ending_says_the_format_and_a_fault_leaves_what_was(
+    tmp_path: Path, ending: str
+) -> None:
+    path = tmp_path / f"calls{ending}"
+    path.write_text("before")
+    with pytest.raises(TypeError):
+        write([metered(), 1], path)
+    assert path.read_text() == "before"
+    assert write([metered(), metered()], path) == 2
+    assert path.read_bytes() != b"before"
+    assert [one.name for one in tmp_path.iterdir()] == [path.name]
+
+
+def test_an_ending_that_says_nothing_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UnwritableFileError, match=r"calls\.xls.*expected \.parquet"):
+        write(metered(), tmp_path / "calls.xls")
+
+
+def test_nothing_of_it_is_imported_before_it_is_used() -> None:
+    code = (
+        "import sys, lithowatt, lithowatt.export, lithowatt.export.openmetrics\n"
+        "import lithowatt.export.influx\n"
+        "heavy = {'pyarrow', 'opentelemetry', 'prometheus_client', 'numpy', 'pandas'}\n"
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    assert subprocess.check_output([sys.executable, "-c", code], text=True) == "[]\n"
+
+
+MISSING = {
+    "parquet": ("write({}, 'x')", "pyarrow>=14", "pyarrow"),
+    "openmetrics": ("push({}, 'localhost:9')", "prometheus-client>=0.20", "prometheus_client"),
+    "opentelemetry": ("instrument()", "opentelemetry-api>=1.30", "opentelemetry"),
+}
+
+
+@pytest.mark.parametrize("name", MISSING)
+def test_a_missing_package_is_named_with_its_command(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import importlib
+
+    call, wanted, module = MISSING[name]
+    for loaded in list(sys.modules):
+        if loaded == module or loaded.startswith(f"{module}."):
+            monkeypatch.delitem(sys.modules, loaded)
+    monkeypatch.setitem(sys.modules, module, None)
+    format_ = importlib.import_module(f"lithowatt.export.{name}")
+    with pytest.raises(ImportError, match=rf"-m pip install .*{wanted}"):
+        eval(f"f.{call}", {"f": format_})
