@@ -28,6 +28,7 @@ logger = logging.getLogger("lithowatt")
 __all__ = [
     "LOCK_PATIENCE",
     "Stamp",
+    "append_line",
     "locked",
     "read_plain",
     "replacement",
@@ -292,6 +293,76 @@ def _lock(descriptor: int) -> bool:
             time.sleep(0.005)
         else:
             return True
+
+
+def append_line(
+    path: StrPath, line: bytes, *, most: int | None = None, backups: int = 0, mode: int = 0o666
+) -> bool:
+    """Adds a line to a file: whole or not at all, whoever else appends or rotates meanwhile.
+
+    Each call opens the file by its name and writes once, at its end (``O_APPEND``), while it holds
+    the lock of `locked`. A write that the disk cuts short is taken back. What is no plain file,
+    such as ``/dev/stdout`` or a FIFO with a reader, is written to and not rotated.
+
+    Args:
+        path: The file; made where it is missing, its folder is not.
+        line: The line, with its end.
+        most: Bytes that the file may have with this line; a longer one is renamed to ``path.1``
+            before, that to ``path.2`` and so on. ``None``: no limit.
+        backups: How many of those are kept; with 0 the file begins anew.
+        mode: Permissions of a new file, less the umask.
+
+    Returns:
+        Whether the file could be kept below ``most``: where the folder takes no new names it is
+        not rotated, and the line is added all the same.
+
+    Raises:
+        OSError: The line was not added.
+    """
+    flags = os.O_WRONLY | os.O_APPEND | os.O_NONBLOCK | _CLOSED_ON_EXEC
+    if _is_special(path):
+        descriptor = os.open(path, flags)
+        try:
+            _write_all(descriptor, line)
+        finally:
+            os.close(descriptor)
+        return True
+    target = _behind_links(os.path.abspath(path))  # noqa: PTH100 - resolves no link
+    with locked(target) as held:
+        rotated = True
+        if most is not None and held:
+            try:
+                _rotate(target, len(line), most, backups)
+            except OSError:
+                rotated = False
+        descriptor = os.open(target, flags | os.O_CREAT | _NO_LINK, mode)
+        try:
+            found = os.fstat(descriptor)
+            written = os.write(descriptor, line)
+            if written < len(line):
+                if held and stat.S_ISREG(found.st_mode):
+                    os.ftruncate(descriptor, found.st_size)
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), os.fspath(path))
+        finally:
+            os.close(descriptor)
+    return rotated
+
+
+def _rotate(path: str, more: int, most: int, backups: int) -> None:
+    """Makes room for so many bytes more."""
+    try:
+        found = os.lstat(path)
+    except FileNotFoundError:
+        return
+    if not stat.S_ISREG(found.st_mode) or found.st_size == 0 or found.st_size + more <= most:
+        return
+    if backups == 0:
+        os.truncate(path, 0)
+        return
+    for number in range(backups - 1, 0, -1):
+        with contextlib.suppress(FileNotFoundError):
+            os.replace(f"{path}.{number}", f"{path}.{number + 1}")  # noqa: PTH105
+    os.replace(path, f"{path}.1")  # noqa: PTH105
 
 
 class Stamp(NamedTuple):

@@ -1,0 +1,214 @@
+"""The report of executions: its numbers follow from what is given, and nothing counts twice."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lithowatt import EnergyMeter
+from lithowatt.report import EnhancedEnergyLogger, generate_energy_report, read_energy_log
+
+
+def _stats(joules: float | None, start: float, **more: Any) -> dict[str, Any]:
+    """Stats of a Lithops call."""
+    known = joules is not None
+    plain = {
+        "energy_consumption": joules,
+        "energy_low": joules / 2 if known else None,
+        "energy_high": joules * 4 if known else None,
+        "energy_marginal": joules,
+        "energy_definition": "marginal" if known else None,
+        "energy_quality": "modelled" if known else None,
+        "energy_method": "model:a" if known else None,
+        "energy_source": "modelled: model:a" if known else "unavailable: no model",
+        "energy_duration": 2.0 + start / 1000,
+        "energy_cpu_time": 1.8,
+        "avg_cpu_usage": 90.0,
+    }
+    stats = {f"worker_func_{key}": value for key, value in plain.items()}
+    return {**stats, "worker_func_start_tstamp": start, **more}
+
+
+class Future:
+    """What a report reads of a future of Lithops."""
+
+    def __init__(self, stats: dict[str, Any], name: str = "work") -> None:
+        self.stats = stats
+        self.function_name = name
+
+
+def _codes(report: dict[str, Any]) -> list[str]:
+    return [one["code"] for one in report["recommendations"]]
+
+
+def test_four_parts_of_log_futures_stats_and_readings(tmp_path: Path) -> None:
+    logger = EnhancedEnergyLogger("k8s", path=tmp_path / "log")
+    logger.log_energy_execution("extract", _stats(8.0, 1))
+    logger.log_energy_execution("load", _stats(1.0, 2))
+    logger.log_energy_execution("load", _stats(None, 3))
+    with EnergyMeter(label="here") as meter:
+        sum(range(1_000_000))
+    given = [*read_energy_log(tmp_path / "log"), Future(_stats(1.0, 4)), _stats(2.0, 5), meter]
+    report = logger.generate_energy_report(given)
+    assert list(report) == [
+        "execution_summary",
+        "energy_breakdown",
+        "efficiency_metrics",
+        "recommendations",
+    ]
+    assert json.loads(json.dumps(report, allow_nan=False)) == report
+    summary = report["execution_summary"]
+    assert (summary["executions"], summary["measured"], summary["given_twice"]) == (6, 5, 0)
+    assert summary["reasons"] == {"no model": 1}
+    assert summary["joules"] == pytest.approx(12.0 + meter.joules)
+    stages = report["energy_breakdown"]["by_stage"]
+    assert set(stages) == {"extract", "load", "work", "(no name)", "here"}
+    assert sum(one["share"] for one in stages.values()) == pytest.approx(1.0)
+    assert stages["load"]["joules"] == 1.0 and stages["load"]["not_measured"] == 1
+    assert set(report["energy_breakdown"]["by_backend"]) == {"k8s", "(no name)"}
+
+
+def test_the_band_of_a_sum_is_that_of_a_common_error() -> None:
+    report = generate_energy_report([_stats(2.0, 1), _stats(4.0, 2)])
+    summary, metrics = report["execution_summary"], report["efficiency_metrics"]
+    assert [summary[f"joules{end}"] for end in ("", "_low", "_high")] == [6.0, 3.0, 24.0]
+    assert summary["mean_joules"] == 3.0 and summary["quality"] == "modelled"
+    assert metrics["mean_watts"] == pytest.approx(6.0 / (2.001 + 2.002))
+    assert metrics["joules_per_execution_high"] == 12.0
+    assert metrics["joules_per_cpu_second"] == pytest.approx(6.0 / 3.6)
+    assert metrics["cpu_usage"] == pytest.approx(0.9) and metrics["measured_share"] == 1.0
+    assert metrics["reasons"] == {}
+
+
+def test_a_window_that_is_given_twice_counts_once() -> None:
+    stats = _stats(2.0, 1, worker_task_energy_consumption=3.0)
+    entry = EnhancedEnergyLogger("k8s").log_energy_execution("map", stats)
+    report = generate_energy_report([Future(stats, ""), entry, stats])
+    assert report["execution_summary"]["given_twice"] == 2
+    assert report["execution_summary"]["joules"] == 2.0
+    assert set(report["energy_breakdown"]["by_stage"]) == {"map"}
+    assert set(report["energy_breakdown"]["by_backend"]) == {"k8s"}
+
+
+def test_a_function_is_inside_of_its_task() -> None:
+    calls = [
+        _stats(
+            2.0,
+            start,
+            worker_task_energy_consumption=3.0,
+            worker_task_energy_startup=0.5,
+            worker_task_cold_start=True,
+        )
+        for start in (1, 2)
+    ]
+    report = generate_energy_report(calls)
+    assert report["execution_summary"]["joules"] == 4.0
+    assert report["energy_breakdown"]["beside_functions"]["joules"] == 2.0
+    assert report["energy_breakdown"]["startup"] == {
+        "calls": 2,
+        "cold_starts": 2,
+        "joules": 1.0,
+        "reason": None,
+    }
+    texts = {one["code"]: one["text"] for one in report["recommendations"]}
+    assert texts["beside_functions"].startswith(
+        "Lithops' tasks used 2 J beside the 4 J of 2 functions (50%)"
+    )
+    assert texts["startup"].startswith("starting 2 workers used 1 J, the functions 4 J (25%)")
+
+
+def test_definitions_are_never_added_to_each_other() -> None:
+    other = _stats(10.0, 2, worker_func_energy_definition="amortised")
+    other["worker_func_energy_marginal"] = 3.0
+    summary = generate_energy_report([_stats(2.0, 1), other])["execution_summary"]
+    assert (summary["joules"], summary["definition"]) == (5.0, "marginal")
+    assert summary["joules_low"] is None and summary["sd_joules"] is None
+    del other["worker_func_energy_marginal"]
+    summary = generate_energy_report([_stats(2.0, 1), other])["execution_summary"]
+    assert summary["joules"] is None and "definitions differ" in summary["reason"]
+
+
+def test_readings_that_overlap_have_no_sum() -> None:
+    with EnergyMeter(label="outer") as outer:
+        with EnergyMeter(label="inner") as inner:
+            sum(range(1_000_000))
+        sum(range(1_000_000))
+    report = generate_energy_report([outer, inner])
+    summary = report["execution_summary"]
+    assert summary["joules"] is None and "overlap" in summary["reason"]
+    assert summary["joules_high"] is None
+    assert report["efficiency_metrics"]["mean_watts"] is None
+    assert "overlap" in report["efficiency_metrics"]["reasons"]["mean_watts"]
+    stages = report["energy_breakdown"]["by_stage"]
+    assert stages["outer"]["joules"] == outer.joules and stages["outer"]["share"] is None
+    with EnergyMeter(label="after") as after:
+        sum(range(1_000_000))
+    assert generate_energy_report([outer, after])["execution_summary"]["joules"] is not None
+
+
+def test_phases_are_told_as_parts() -> None:
+    stats = [_stats(5.0, start, worker_func_energy_phase_read=1.5) for start in (1, 2)]
+    report = generate_energy_report(stats)
+    assert report["energy_breakdown"]["phases"] == {"read": 3.0}
+    assert report["execution_summary"]["joules"] == 10.0
+
+
+def test_what_was_not_measured_is_none_with_its_reason() -> None:
+    report = generate_energy_report([_stats(None, 1), {}])
+    summary, metrics = report["execution_summary"], report["efficiency_metrics"]
+    assert summary["joules"] is None and summary["mean_joules"] is None
+    assert summary["reason"] == "no model"
+    assert metrics["mean_watts"] is None and metrics["reasons"]["mean_watts"] == "no model"
+    assert metrics["measured_share"] == 0.0
+    assert report["energy_breakdown"]["beside_functions"]["joules"] is None
+    (one,) = report["recommendations"]
+    assert one["code"] == "not_measured"
+    assert one["numbers"] == {"not_measured": 2, "executions": 2}
+
+
+def test_recommendations_follow_the_numbers() -> None:
+    even = [
+        {"stage": name, "backend": "x", "energy_metrics": {**_stats(1.0, start), **NARROW}}
+        for start, name in enumerate(("a", "b", "c"))
+    ]
+    assert generate_energy_report(even)["recommendations"] == []
+    even[0]["energy_metrics"] = {**_stats(6.0, 0), "worker_func_energy_low": 5.0}
+    even[0]["energy_metrics"]["worker_func_energy_high"] = 6.0
+    (one,) = generate_energy_report(even)["recommendations"]
+    assert one["code"] == "dominant_stage"
+    assert one["text"].startswith("the stage a used 6 of 8 J (75%)")
+    assert one["numbers"] == {"joules": 6.0, "sum_joules": 8.0, "share": 0.75}
+    even[0]["energy_metrics"]["worker_func_avg_cpu_usage"] = 20.0
+    report = generate_energy_report(even)
+    assert _codes(report) == ["dominant_stage", "waiting"]
+    assert report["recommendations"][1]["text"].startswith("the stage a used 20% of the CPUs")
+    wide = generate_energy_report([_stats(2.0, 1)])
+    assert _codes(wide) == ["modelled"]
+    assert "8 times the lower (1 to 8 J)" in wide["recommendations"][0]["text"]
+
+
+NARROW = {"worker_func_energy_low": 1.0, "worker_func_energy_high": 1.0}
+
+
+def test_nothing_at_all() -> None:
+    report = generate_energy_report([])
+    assert report["execution_summary"]["reason"] == "there are no executions"
+    assert report["recommendations"] == []
+    assert report["efficiency_metrics"]["measured_share"] is None
+
+
+@pytest.mark.parametrize("given", [3, "log.jsonl", [object()], [[{}]], None])
+def test_anything_else_is_one_error(given: Any) -> None:
+    with pytest.raises(TypeError, match="expected entries of an energy log, futures of Lithops"):
+        generate_energy_report(given)
+
+
+def test_numbers_that_cannot_be_are_not_taken() -> None:
+    stats = _stats(2.0, 1, worker_func_energy_low=3.0)  # above the value
+    assert generate_energy_report(stats)["execution_summary"]["joules_low"] is None
+    for bad in ("2", True, float("nan"), -1.0):
+        stats = _stats(2.0, 1, worker_func_energy_consumption=bad)
+        assert generate_energy_report(stats)["execution_summary"]["joules"] is None
