@@ -22,6 +22,7 @@ from lithowatt.estimate import number
 from lithowatt.export._rows import TIME, Energy, energy_of, rows_of
 from lithowatt.meter._measure import measure
 from lithowatt.meter._meter import EnergyMeter
+from lithowatt.stats import value_of
 
 if TYPE_CHECKING:
     import os
@@ -508,7 +509,7 @@ def _attributes(row: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
             break
     if row.get("aws_is_lambda") is True:
         yield "faas.invoked_provider", "aws"
-        region = row.get("worker_func_aws_region") or row.get("aws_region")
+        region = value_of(row, "aws_region")
         if isinstance(region, str):
             yield "faas.invoked_region", region
         memory = number(row.get("aws_memory_size"))
