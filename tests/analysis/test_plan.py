@@ -129,13 +129,13 @@ def test_the_order_is_random_interleaved_and_makes_itself_again(tmp_path: Path) 
 def test_what_needs_fewer_runs_is_spread_over_the_rounds() -> None:
     made = {"(1, 1024, 4)": 0.3, "(1, 1024, 8)": 0.02}
     # One configuration scatters, the other does not: made of a plan by hand.
-    from lithowatt.analysis.plan import _schedule
+    from lithowatt.analysis.plan import schedule_of
 
     rows = [
         {"key": key, "architecture": None, "cv": cv, "per_session": count}
         for (key, cv), count in zip(made.items(), (20, 4), strict=True)
     ]
-    schedule = _schedule(rows, None, Wanted(sessions=1, start="as-is"))
+    schedule = schedule_of(rows, None, Wanted(sessions=1, start="as-is"))
     at = [one["round"] for one in schedule if one["configuration"] == 1]
     assert len(at) == len(set(at)) == 4
     # One in each quarter of the session.

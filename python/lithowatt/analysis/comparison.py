@@ -87,18 +87,20 @@ def compare(
     paths: Sequence[str] = (),
     watts: tuple[float, float] | None = None,
     fail_if_worse: float | None = None,
+    one_input: bool = False,
 ) -> dict[str, Any]:
     """The result of `lithowatt profile compare`.
 
     Args:
         profiles: What was read.
-        by: `architecture`, `memory`, `workers`, `cpu_name`, `file` or `label=A:B`.
+        by: `architecture`, `memory`, `workers`, `cpu_name`, `file`, `backend` or `label=A:B`.
         settings: What counts, confidence and margin.
         quantities: Names of `stats`; by default times, CPU seconds and dollars, and joules where
             any were measured.
         paths: What was given: with `file`, each stands for a side.
         watts: W per vCPU of a and b that the sensitivity assumes; by default the power model's.
         fail_if_worse: b is worse where it takes more than this part more than a.
+        one_input: Every repetition is known to have had the same input.
 
     Raises:
         MalformedValueError: For what cannot be compared.
@@ -114,7 +116,7 @@ def compare(
     ]
     strata = found.by_cpu()
     warnings += mixed_hardware(selection, found.where_by_cpu(strata))
-    same = found.with_same_input()
+    same = None if one_input else found.with_same_input()
     if same is not None:
         warnings += found.beside(same)
     warnings += found.strata_that_differ(strata)
@@ -294,7 +296,8 @@ class _Comparison:
         rows = {_row_key(row): row for row in other.overall}
         for row in self.overall:
             if self._beside(row, rows.get(_row_key(row))) and row["memory_mb"] is None:
-                moved.append(f"{row['workload']} / {row['stage']} {row['quantity']}")
+                names_ = (row["workload"], row["stage"])
+                moved.append(f"{' / '.join(filter(None, names_))} {row['quantity']}")
         names = {one.file.name for one in other.selection.all if "input-changed" in one.left_out}
         if not moved and not any("same_input" in cell.row for cell in self.cells):
             return []

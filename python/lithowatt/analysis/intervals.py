@@ -10,6 +10,7 @@ Of 95 % intervals of a mean that are made of few values, Student's t and the boo
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -104,6 +105,33 @@ def ratio_interval(a: Sample, b: Sample, confidence: float = 0.95) -> tuple[floa
     df = satterthwaite(e_a, a.n, e_b, b.n)
     half = t_quantile(confidence, df) * math.sqrt(e_a + e_b)
     log = math.log(a.mean / b.mean)
+    return exponential(log - half), exponential(log + half)
+
+
+def mean_ratio_interval(
+    pairs: Sequence[tuple[Sample, Sample]], confidence: float = 0.95
+) -> tuple[float, float]:
+    """Interval of the geometric mean of mean(a) / mean(b) of these very pairs.
+
+    As `ratio_interval`, to which it is equal for one pair: what scatters are the values of each
+    pair, and not the pairs. It says nothing of pairs like these.
+
+    Example:
+        >>> one = (Sample(5, 9.0, 0.5), Sample(5, 10.0, 0.5))
+        >>> low, high = mean_ratio_interval([one, one])
+        >>> round(low, 3), round(high, 3)
+        (0.856, 0.946)
+    """
+    good = all(min(a.n, b.n) >= 2 and a.mean > 0 and b.mean > 0 for a, b in pairs)
+    if not pairs or not good:
+        return math.nan, math.nan
+    parts = [(one.relative_variance, one.n) for pair in pairs for one in pair]
+    total = math.fsum(variance for variance, _ in parts)
+    if not total > 0:
+        return math.nan, math.nan
+    df = 1 / math.fsum((variance / total) ** 2 / (n - 1) for variance, n in parts)
+    half = t_quantile(confidence, df) * math.sqrt(total) / len(pairs)
+    log = math.fsum(math.log(a.mean / b.mean) for a, b in pairs) / len(pairs)
     return exponential(log - half), exponential(log + half)
 
 

@@ -17,7 +17,7 @@ from lithowatt.errors import MalformedValueError
 from lithowatt.profiles._runs import Bools, Floats
 
 #: What `--by` may be, besides `label=A:B`.
-KINDS = ("architecture", "memory", "workers", "cpu_name", "file")
+KINDS = ("architecture", "memory", "workers", "cpu_name", "file", "backend")
 
 
 class Key(NamedTuple):
@@ -146,6 +146,8 @@ def match(some: Sequence[Selected], by: str, paths: Sequence[str] = ()) -> Match
         return _paired(
             sides__, _descending, _number, "no other number of workers is equal in all else", out
         )
+    if by == "backend":
+        return _backends(good, out)
     labels = _labels_of(by)
     if labels is not None:
         return _labelled(good, labels, out)
@@ -246,6 +248,36 @@ def _within_configurations(some: Iterable[Selected], out: list[Unmatched]) -> Ma
             )
             pairs.append(Pair(key, labels, a, b))
     return Matched(pairs, out, [])
+
+
+# --- by the backend that the sidecar names ------------------------------------
+
+
+def _backends(some: Iterable[Selected], out: list[Unmatched]) -> Matched:
+    """Pairs of backends in the order in which they were named, else by name.
+
+    What a backend brings along (processor, vCPUs, a stage that is called after it) is a part of
+    what is compared.
+    """
+    places: dict[str, int] = {}
+    sides = []
+    for one in some:
+        name = one.backend
+        if name is None:
+            out.append(Unmatched(one, "its sidecar does not name one backend"))
+            continue
+        places.setdefault(name, one.backend_place)
+        key = _key(one)
+        stage = None if key.stage == name else key.stage
+        sides.append((one, name, key._replace(stage=stage, architecture=None, cpu=None)))
+    found = _paired(
+        sides,
+        lambda names: sorted(names, key=lambda name: (places[name], name)),
+        str,
+        "no other backend has one that is equal in all else",
+        [],
+    )
+    return found._replace(unmatched=[*out, *found.unmatched])
 
 
 # --- by where it is -----------------------------------------------------------

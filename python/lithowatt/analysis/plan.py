@@ -194,7 +194,7 @@ def plan(
         per_session = math.ceil(max(exact, LEAST) / wanted.sessions)
         planned.append(_planned(row, cv, source, exact, per_session, wanted))
     pair = _pair(planned) if wanted.pair else None
-    schedule = _schedule(planned, pair, wanted)
+    schedule = schedule_of(planned, pair, wanted)
     recorded = [one for one in schedule if not one["discard"]]
     head = _head(profiles, wanted, _warnings(planned, scatter, wanted))
     return {
@@ -404,7 +404,7 @@ def _pair(planned: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     }
 
 
-def _schedule(
+def schedule_of(
     planned: Sequence[Mapping[str, Any]], pair: Mapping[str, Any] | None, wanted: Wanted
 ) -> list[dict[str, Any]]:
     """Every run in its order: rounds within sessions, each in a random order of its own."""

@@ -200,6 +200,27 @@ class Selected:
         return QUALITIES[int(self.joules.quality[keep].max())]
 
     @property
+    def backend(self) -> str | None:
+        """The backend that its records name; `None` where they name none or several.
+
+        `backend_name` is what it was called when it was run, as there can be several of a kind;
+        `backend` is its kind.
+        """
+        names = {
+            one.get("backend_name") or one.get("backend")
+            for one in self.runs.records
+            if one is not None
+        }
+        name = names.pop() if len(names) == 1 else None
+        return name if isinstance(name, str) else None
+
+    @property
+    def backend_place(self) -> int:
+        """In which place its backend was named when it was run, from 0."""
+        places = [one.get("backend_place") for one in self.runs.records if one is not None]
+        return min((one for one in places if isinstance(one, int)), default=0)
+
+    @property
     def sessions(self) -> int | None:
         """In how many sessions the repetitions that count ran; `None` where one has no time."""
         found = self.session[self.used]

@@ -111,6 +111,16 @@ def wilcoxon(differences: Floats) -> float:
     return math.erfc(abs(z) / math.sqrt(2))
 
 
+def mean_ranks(values: Floats) -> Floats:
+    """Ranks from 1; equal values share the mean of theirs.
+
+    Example:
+        >>> mean_ranks(np.array([3.0, 1.0, 3.0])).tolist()
+        [2.5, 1.0, 2.5]
+    """
+    return _ranks(values)[0]
+
+
 def _ranks(values: Floats) -> tuple[Floats, Floats]:
     """Mean ranks from 1, and how many values share each different rank."""
     _, index, counts = np.unique(values, return_inverse=True, return_counts=True)

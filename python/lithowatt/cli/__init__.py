@@ -1,7 +1,7 @@
 """``lithowatt``: what can be measured here, and the joules of a command.
 
 ``lithowatt doctor``, ``explain KEY``, ``run -- CMD``, ``top``, ``calibrate``, ``lithops status``,
-``profile recommend``, ``agent``: each in a module of its own.
+``profile recommend``, ``compare``, ``agent``: each in a module of its own.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ def _parser() -> argparse.ArgumentParser:
 
     from lithowatt.cli.agent import add_cli as add_agent_cli
     from lithowatt.cli.calibrate import add_cli as add_calibrate_cli
+    from lithowatt.cli.compare import add_cli as add_compare_cli
     from lithowatt.cli.cost import add_cli as add_cost_cli
     from lithowatt.cli.doctor import add_cli as add_doctor_cli
     from lithowatt.cli.explain import add_cli as add_explain_cli
@@ -51,6 +52,7 @@ def _parser() -> argparse.ArgumentParser:
     add_calibrate_cli(commands)
     add_cli(commands)
     add_profile_cli(commands)
+    add_compare_cli(commands)
     add_cost_cli(commands)
     add_agent_cli(commands)
     add_top_cli(commands)

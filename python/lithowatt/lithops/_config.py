@@ -83,6 +83,19 @@ def _package() -> Path:
     return Path(next(iter(locations)))
 
 
+def compute_backends() -> list[str]:
+    """Names of the backends on which the Lithops that is installed runs functions.
+
+    Raises:
+        ConfigProblem: Lithops is not installed.
+
+    Example:
+        >>> {"localhost", "k8s", "aws_lambda"} <= set(compute_backends())
+        True
+    """
+    return _backends(_package())
+
+
 @functools.cache
 def keys_read(section: str, package: Path | None = None) -> frozenset[str] | None:
     """The keys of a section that Lithops' source looks at; `None` for a section of no backend.

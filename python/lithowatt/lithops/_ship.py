@@ -43,6 +43,8 @@ _LEFT_OUT = (
     "report",
     "top",
 )
+#: And the folder of this one that runs in clients alone.
+_CLIENTS = "lithowatt/lithops/backends/"
 
 #: What Lithops pickles for a function.
 _FUNCTION, _MODULES = "func", "module_data"
@@ -167,7 +169,11 @@ def _bundle(wheel: Path | None) -> tuple[str, bytes]:
             for name, content in wheel_files(wheel)
             if name.startswith("lithowatt/") and name.endswith((".py", ".so"))
         }
-    kept = {n: c for n, c in found.items() if n.split("/")[1] not in _LEFT_OUT}
+    kept = {
+        name: content
+        for name, content in found.items()
+        if name.split("/")[1] not in _LEFT_OUT and not name.startswith(_CLIENTS)
+    }
     if not any(name.endswith(".so") for name in kept):
         raise ShipError("there is no extension for Linux here: give the workers' wheel")
     buffer = io.BytesIO()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +48,16 @@ def append_repetition(
             is none; nothing is written.
         UnreadableFileError, OSError: It cannot be read or written.
     """
+    append_run(path, configuration, times)
+
+
+def append_run(
+    path: str | os.PathLike[str],
+    configuration: Sequence[float],
+    times: Sequence[Any],
+    context: Mapping[str, Any] | None = None,
+) -> None:
+    """As `append_repetition`; its record in the sidecar says `context` besides."""
     from lithowatt.profiles._saved import SavedProfile
 
     key = Configuration.of(configuration)
@@ -66,7 +76,7 @@ def append_repetition(
         metrics = data.setdefault(key, {})
         append(metrics, repetition(times, CORE_COLUMNS))
         index = repetitions_of(metrics) - 1
-        new = NewRecord(key, index, print_of(metrics, index), record(times, key.workers))
+        new = NewRecord(key, index, print_of(metrics, index), record(times, key.workers, context))
         saved.write(data, [new], unmoved)
         _kept[saved.path] = saved, data
         for old in list(_kept)[:-_MOST_KEPT]:

@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 WIDTH = 80
 
 
-def add_common(parser: argparse.ArgumentParser) -> None:
-    """Files, basis, grouping and prices."""
-    add_paths(parser)
+def add_common(parser: argparse.ArgumentParser, *, least: int = 1) -> None:
+    """Files, basis, grouping and prices; `least` as of `add_paths`."""
+    add_paths(parser, least=least)
     add_lithops(parser)
     add_basis(parser)
     add_group(parser)
@@ -69,13 +69,13 @@ def run(
     from lithowatt.analysis.selection import COLUMNS
 
     with refusing():
-        settings = _settings(arguments)
+        settings = settings_of(arguments)
         found = compute(arguments, partial(_with, result, settings), COLUMNS | columns)
     if arguments.json:
         print(as_text(found))
     else:
         found = plain(found)  # what is not finite is null
-        lines = [*show(found), *_warnings(found), *skipped_lines(found)]
+        lines = [*show(found), *warning_lines(found), *skipped_lines(found)]
         print("\n".join(printable(line) for line in lines))
     return found
 
@@ -86,7 +86,12 @@ def _with(
     return result(profiles, settings)
 
 
-def _settings(arguments: argparse.Namespace) -> Settings:
+def settings_of(arguments: argparse.Namespace) -> Settings:
+    """What the options of `add_common` say.
+
+    Raises:
+        ValueError: For a region without prices, or options that do not go together.
+    """
     from lithowatt.analysis.basis import Basis
     from lithowatt.analysis.selection import Settings
     from lithowatt.aws._lambda_cost import lambda_price
@@ -103,7 +108,8 @@ def _settings(arguments: argparse.Namespace) -> Settings:
 # --- text ---------------------------------------------------------------------
 
 
-def _warnings(found: Mapping[str, Any]) -> Iterable[str]:
+def warning_lines(found: Mapping[str, Any]) -> Iterable[str]:
+    """The warnings of a result, a blank line before each."""
     for one in found["warnings"]:
         yield from ("", *_note(one["text"]))
 

@@ -22,14 +22,20 @@ def add_verb(verbs: Any) -> None:
         help="ratios between architectures, memories, workers, processors or folders",
         description="Compares configurations that are equal in all but one thing: a / b with its "
         "95 % interval, and a verdict about a relative to b. Exit code 1: --fail-if-worse found "
-        "something.",
+        "something. To run one workload on several backends: lithowatt compare --workload.",
     )
-    add_common(parser)
+    add_options(parser)
+
+
+def add_options(parser: argparse.ArgumentParser, *, least: int = 1) -> None:
+    """All options; `least` is 0 where a command can do without a PATH."""
+    add_common(parser, least=least)
     parser.add_argument(
         "--by",
         default="architecture",
         metavar="WHAT",
-        help="architecture, memory, workers, cpu_name, file (each PATH is a side), or label=A:B "
+        help="architecture, memory, workers, cpu_name, backend, file (each PATH is a side), or "
+        "label=A:B "
         "(a part of the path: label=before:after) (default: %(default)s)",
     )
     parser.add_argument(
@@ -63,7 +69,7 @@ def add_verb(verbs: Any) -> None:
     parser.add_argument(
         "--cells", action="store_true", help="as text: each pair of configurations, too"
     )
-    parser.set_defaults(func=_compare)
+    parser.set_defaults(func=compare_profiles)
 
 
 def _percent(text: str) -> float:
@@ -77,7 +83,8 @@ def _watts(text: str) -> tuple[float, float]:
     return positive(a), positive(b)
 
 
-def _compare(arguments: argparse.Namespace) -> int:
+def compare_profiles(arguments: argparse.Namespace) -> int:
+    """Compares the profiles that the arguments name; the exit code."""
     from lithowatt.analysis.comparison import compare
 
     found = run(
