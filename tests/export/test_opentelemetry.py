@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from lithowatt import EnergyMeter, measure
+from lithowatt import EnergyMeter, Estimate, Zone, measure
 from lithowatt.export.opentelemetry import EnergyRecorder, Instrumentation, instrument
 from rig import StaticTree
 from tests.support.agent_tools import AgentProcess, blind_root, shared_folder
@@ -119,6 +119,76 @@ def test_the_machine_has_the_names_units_and_kinds_of_the_conventions(tree: Stat
     )
     # After its end nothing is observed, and nothing is told twice.
     assert not set(energy.metrics()) & {"hw.energy", "hw.power", "lithowatt.process.energy"}
+
+
+class Looked:
+    """A meter that shows what it is told to."""
+
+    running = True
+
+    def __init__(self) -> None:
+        self.reading: Any = None
+
+    def start(self) -> None:
+        pass
+
+    def stop(self) -> None:
+        self.running = False
+
+    def shows(self, joules: float | None, **zones: float | None) -> None:
+        self.reading = SimpleNamespace(
+            joules=joules,
+            quality="attributed",
+            method="rapl+cputime",
+            definition="marginal",
+            zones=[
+                Zone(method, domain, 0, name, found and Estimate(found, found, found, name), None)
+                for key, found in zones.items()
+                for method, domain, name in (key.split("_", 2),)
+            ],
+        )
+
+
+def test_one_method_of_two_is_told_and_what_lies_within_is_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from lithowatt.export import opentelemetry
+
+    monkeypatch.setattr(opentelemetry, "_ONE_LOOK_SECONDS", 0.0)
+    energy, meter = Collected(), Looked()
+    running = Instrumentation(energy.provider, meter)
+    zones = {"rapl_package_p0": 5.0, "rapl_core_p0/core": 4.0, "rapl_dram_p0/dram": 1.0}
+    meter.shows(2.0, **zones, perf_package_pkg=5.0, perf_dram_ram=1.0)
+    found = energy.metrics()["hw.energy"]
+    assert by(found, "hw.id") == {"rapl/p0": 5.0, "rapl/p0/dram": 1.0}
+    # What cannot be read is not observed, and the other method does not take its place.
+    meter.shows(2.0, rapl_package_p0=None, perf_package_pkg=6.0)
+    assert "hw.energy" not in energy.metrics()
+    running.stop()
+
+
+def test_an_estimate_that_comes_down_takes_nothing_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    from lithowatt.export import opentelemetry
+
+    monkeypatch.setattr(opentelemetry, "_ONE_LOOK_SECONDS", 0.0)
+    energy, meter = Collected(), Looked()
+    running = Instrumentation(energy.provider, meter)
+    told = []
+    for joules in (2.0, 1.5, None, 2.5):
+        meter.shows(joules, rapl_package_p0=joules)
+        metrics = energy.metrics()
+        told.append(
+            [
+                sum(by(metrics[n], k).values())
+                for n, k in (
+                    ("lithowatt.process.energy", "lithowatt.energy.quality"),
+                    ("hw.energy", "hw.id"),
+                )
+                if n in metrics
+            ]
+        )
+    running.stop()
+    assert told == [[2.0, 2.0], [2.0, 2.0], [2.0], [2.5, 2.5]]
 
 
 def test_a_host_without_a_counter_of_all_has_no_energy_of_all(folder: Path) -> None:
@@ -261,7 +331,7 @@ def test_traced_functions_are_spans_and_stay_what_they_are() -> None:
     assert asyncio.iscoroutinefunction(later)
     with pytest.raises(KeyError):
         fails()
-    assert not trace.get_current_span().is_recording()
+    assert trace.get_current_span() is trace.INVALID_SPAN
     assert told.named("work").attributes["lithowatt.energy.joules"] >= 0
     assert told.named("later").attributes["lithowatt.energy.definition"] == "amortised"
     failed = told.named("fails")
@@ -275,18 +345,23 @@ def test_traced_functions_are_spans_and_stay_what_they_are() -> None:
         told.recorder.traced(numbers)
 
 
-class Broken(SpanProcessor):
-    """A processor of somebody's that fails at every turn."""
+class BrokenAtStart(SpanProcessor):
+    """A processor of somebody's that fails."""
 
     def on_start(self, span: Any, parent_context: Any = None) -> None:
         raise RuntimeError("start")
+
+
+class BrokenAtEnd(SpanProcessor):
+    """One that fails later."""
 
     def on_end(self, span: Any) -> None:
         raise RuntimeError("end")
 
 
-def test_spans_that_fail_do_not_touch_the_function() -> None:
-    told = Recorded(Broken())
+@pytest.mark.parametrize("broken", [BrokenAtStart, BrokenAtEnd])
+def test_spans_that_fail_do_not_touch_the_function(broken: type[SpanProcessor]) -> None:
+    told = Recorded(broken())
 
     @told.recorder.traced
     def work(n: int) -> int:
@@ -294,6 +369,7 @@ def test_spans_that_fail_do_not_touch_the_function() -> None:
 
     assert work(1000) == 499_500
     assert work(10) == 45
+    assert trace.get_current_span() is trace.INVALID_SPAN
 
 
 def test_a_call_without_energy_has_the_reason_and_is_no_zero() -> None:

@@ -55,6 +55,14 @@ def test_a_future_brings_its_names_and_its_end() -> None:
     assert row[TIME] == 1_700_000_000_250_000_000
 
 
+@pytest.mark.parametrize("missing", [0, 1])
+def test_of_several_keys_of_one_value_the_one_that_is_there_counts(missing: int) -> None:
+    stats: dict[str, object] = {"worker_func_psutil_cpu_name": "a", "worker_processor_name": "a"}
+    stats[list(stats)[missing]] = None
+    (row,) = rows_of(stats)
+    assert row == {"processor_name": "a"}
+
+
 def test_what_run_prints_is_a_row(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "lithowatt", "run", "--json", "--", "true"]
     told = subprocess.check_output(command, text=True)
