@@ -10,6 +10,8 @@ import shlex
 import sys
 
 OPTIONAL = {
+    "altair": "altair>=5.4",
+    "jinja2": "jinja2>=3.1",
     "matplotlib": "matplotlib>=3.7",
     "numpy": "numpy>=1.22",
     "opentelemetry-api": "opentelemetry-api>=1.30",
@@ -17,6 +19,7 @@ OPTIONAL = {
     "prometheus-client": "prometheus-client>=0.20",
     "pyarrow": "pyarrow>=14",
     "rich": "rich>=13",
+    "vl-convert-python": "vl-convert-python>=1.6",
 }
 """Packages that parts of lithowatt need, as ``pyproject.toml`` asks for them (a test compares)."""
 

@@ -302,6 +302,19 @@ def lines(result: Mapping[str, Any], top: int = 5) -> Iterator[str]:
         yield from _stage_lines(result, result["warnings"], top)
 
 
+def advice(found: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What is recommended for one stage, and the conditions: label and sentence.
+
+    The labels are `recommended`, `no recommendation`, `tie`, and those of the conditions: `bound`,
+    `price`, `watts`, `architectures`, `hardware`, `edge`, `work`, `scope`.
+
+    Args:
+        found: What `recommendation` gives of one stage.
+    """
+    parts = (line.strip().partition(": ") for line in _advice(found))
+    return [(label, text) for label, _, text in parts]
+
+
 def _stage_lines(
     found: Mapping[str, Any], warnings: Iterable[Mapping[str, Any]], top: int
 ) -> Iterator[str]:

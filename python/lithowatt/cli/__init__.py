@@ -43,6 +43,7 @@ def _parser() -> argparse.ArgumentParser:
     from lithowatt.cli.explain import add_cli as add_explain_cli
     from lithowatt.cli.lithops import add_cli
     from lithowatt.cli.profile import add_cli as add_profile_cli
+    from lithowatt.cli.report import add_cli as add_report_cli
     from lithowatt.cli.run import add_cli as add_run_cli
     from lithowatt.cli.top import add_cli as add_top_cli
 
@@ -53,6 +54,7 @@ def _parser() -> argparse.ArgumentParser:
     add_cli(commands)
     add_profile_cli(commands)
     add_compare_cli(commands)
+    add_report_cli(commands)
     add_cost_cli(commands)
     add_agent_cli(commands)
     add_top_cli(commands)

@@ -1,0 +1,529 @@
+"""The sentences of a report: each is computed from the results, and from nothing else.
+
+For each stage five questions are answered, in this order: which configuration, how sure, what
+would change it, was a joule measured, what is wrong with the data. Other data give other words.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from lithowatt._support.text import counted, few, format_number
+from lithowatt.analysis.recommendation import advice
+
+#: How a platform is called.
+PLATFORMS = {
+    "aws_lambda": "AWS Lambda",
+    "localhost": "localhost",
+    "k8s": "Kubernetes",
+    "kubernetes": "Kubernetes",
+    "server": "a server",
+}
+
+#: A quantity of the results, as a sentence calls it.
+NAMES = {
+    "compute_s": "compute time",
+    "worker_time_s": "worker time",
+    "time_s": "time of the stage",
+    "worker_seconds_s": "worker seconds",
+    "cpu_seconds_s": "CPU seconds",
+    "cost_usd": "cost",
+    "energy_j": "energy",
+}
+
+#: Those that the main results tell.
+_TOLD = ("compute_s", "time_s", "cost_usd", "energy_j")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One of the questions.
+
+    Attributes:
+        question: What is asked.
+        verdict: The answer in one sentence.
+        details: What it rests on, a sentence each.
+        good: `False` where a reader has to be careful.
+    """
+
+    question: str
+    verdict: str
+    details: tuple[str, ...] = ()
+    good: bool = True
+
+
+@dataclass(frozen=True)
+class StageWords:
+    """What a report says of one stage.
+
+    Attributes:
+        key: Workload and stage.
+        name: Its name for people.
+        counts: Configurations, runs and calls.
+        answers: The five questions.
+        results: Comparisons and scaling, a sentence each.
+    """
+
+    key: tuple[str, str]
+    name: str
+    counts: str
+    answers: tuple[Answer, ...]
+    results: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Words:
+    """What a report says first.
+
+    Attributes:
+        title: The heading.
+        summary: What was read.
+        energy: Whether joules were measured.
+        problems: What is wrong with the data, a sentence each.
+        stages: One for each stage.
+        claims: What became of printed values, where some were to be checked.
+    """
+
+    title: str
+    summary: str
+    energy: str
+    problems: tuple[str, ...]
+    stages: tuple[StageWords, ...]
+    claims: str | None = None
+
+
+def words(found: Mapping[str, Any], title: str | None = None) -> Words:
+    """All that is said before the plots.
+
+    Args:
+        found: The results, as `Results.as_json` gives them.
+        title: The heading; by default the stages and where they ran.
+    """
+    rows: Sequence[Mapping[str, Any]] = found["stats"]["configurations"]
+    recommend = found["recommend"]
+    recommended = list(recommend.get("stages", [recommend]))
+    by_stage: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+    for row in rows:
+        by_stage.setdefault((row["workload"], row["stage"]), []).append(row)
+    stages = tuple(
+        _stage(found, key, some, _of(recommended, key)) for key, some in sorted(by_stage.items())
+    )
+    return Words(
+        title=title or _title(list(by_stage), recommended),
+        summary=f"{_counts(rows)}, from {counted(len(found['inputs']), 'file')}.",
+        energy=_energy(rows),
+        problems=tuple(_problems(found)),
+        stages=stages,
+        claims=_claims(found.get("claims")),
+    )
+
+
+def _claims(claims: Mapping[str, Any] | None) -> str | None:
+    """How many printed values have each verdict."""
+    if claims is None:
+        return None
+    total = sum(claims["summary"].values())
+    parts = ", ".join(f"{many} {verdict}" for verdict, many in claims["summary"].items())
+    file = claims["settings"]["claims"]["file"]
+    return f"{counted(total, 'printed value')} of {file}, computed again: {parts}."
+
+
+def _of(recommended: Iterable[Mapping[str, Any]], key: tuple[str, str]) -> Mapping[str, Any] | None:
+    return next((one for one in recommended if (one["workload"], one["stage"]) == key), None)
+
+
+def name_of_stage(key: tuple[str, str]) -> str:
+    """`workload / stage`, or the one that there is.
+
+    >>> name_of_stage(("titanic", "stage")), name_of_stage(("", "train"))
+    ('titanic / stage', 'train')
+    """
+    return " / ".join(part for part in key if part) or "stage"
+
+
+def _title(stages: Sequence[tuple[str, str]], recommended: Sequence[Mapping[str, Any]]) -> str:
+    platforms = dict.fromkeys(
+        PLATFORMS.get(one["platform"], one["platform"])
+        for one in recommended
+        if one.get("platform")
+    )
+    what = few([name_of_stage(one) for one in stages])
+    return f"{what} · {' and '.join(platforms)}" if platforms else what
+
+
+def _counts(rows: Sequence[Mapping[str, Any]]) -> str:
+    runs = sum(row["repetitions"]["used"] for row in rows)
+    left = sum(row["repetitions"]["found"] - row["repetitions"]["used"] for row in rows)
+    out = f" ({left:,} more left out)" if left else ""
+    text = f"{counted(len(rows), 'configuration')}, {counted(runs, 'run')}{out}"
+    calls = sum(sum(row["hardware"].values()) for row in rows)
+    return f"{text}, {counted(calls, 'worker call')}" if calls else text
+
+
+# --- energy -------------------------------------------------------------------
+
+
+def _qualities(rows: Iterable[Mapping[str, Any]]) -> Counter[str]:
+    """How many configurations have joules of which quality; `none` of those without."""
+    found: Counter[str] = Counter()
+    for row in rows:
+        metric = row["metrics"]["energy_j"]
+        found["none" if metric is None or not metric["n"] else metric["quality"]] += 1
+    return found
+
+
+def _energy(rows: Sequence[Mapping[str, Any]]) -> str:
+    """In one sentence."""
+    qualities = _qualities(rows)
+    total = sum(qualities.values())
+    band = _band_of(rows)
+    if qualities["none"] == total:
+        return f"No joule is known: {_why_none(rows)}."
+    if qualities["modelled"] + qualities["none"] == total:
+        rest = f"; {counted(qualities['none'], 'configuration')} without" * bool(qualities["none"])
+        return f"No joule was measured: energy is modelled{band}{rest}."
+    known = {name: many for name, many in qualities.items() if name != "none"}
+    parts = ", ".join(f"{name} in {many}" for name, many in sorted(known.items()))
+    if qualities["none"]:
+        parts += f", unknown in {qualities['none']}"
+    return f"Energy of {counted(total, 'configuration')}: {parts}{band}."
+
+
+def _band_of(rows: Iterable[Mapping[str, Any]]) -> str:
+    """How wide the joules' own 95 % bands are, as factors; of the widest."""
+    low, high = 1.0, 1.0
+    for row in rows:
+        metric = row["metrics"]["energy_j"]
+        band = None if metric is None else metric.get("band")
+        if band is not None and metric["mean"]:
+            low, high = min(low, band[0] / metric["mean"]), max(high, band[1] / metric["mean"])
+    return "" if low == high else f" (95 % band: ×{low:.2g} to ×{high:.2g})"
+
+
+def _why_none(rows: Iterable[Mapping[str, Any]]) -> str:
+    reasons = {row["reasons"].get("energy_j") for row in rows} - {None}
+    return few(sorted(reasons), 2, "; ") if reasons else "no repetition counts"
+
+
+# --- data ---------------------------------------------------------------------
+
+#: Rules of lint that hold for all of a file's data, in the order in which a reader needs them.
+_ORDER = {"error": 0, "warning": 1}
+
+
+def _rules(
+    found: Mapping[str, Any], files: set[str] | None = None
+) -> list[tuple[str, str, list[Mapping[str, Any]]]]:
+    """Severity, rule and findings of lint, errors and rare ones first."""
+    by_rule: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+    for one in found["lint"]["findings"]:
+        if files is None or one["file"] in files or _holds(one["file"], files):
+            by_rule.setdefault((one["severity"], one["rule"]), []).append(one)
+    return sorted(
+        ((severity, rule, some) for (severity, rule), some in by_rule.items()),
+        key=lambda one: (_ORDER.get(one[0], 2), _alarm(one[1]), len(one[2]), one[1]),
+    )
+
+
+def _holds(folder: str, files: Iterable[str]) -> bool:
+    return any(name.startswith(f"{folder}/") for name in files)
+
+
+#: What makes intervals or differences wrong comes before what makes a column useless.
+_GRAVE = ("drifting-repetitions", "mixed-hardware", "input-changed", "few-repetitions")
+
+
+def _alarm(rule: str) -> int:
+    return 0 if rule in _GRAVE else 1
+
+
+def _rule_line(severity: str, rule: str, some: Sequence[Mapping[str, Any]]) -> str:
+    files = len({one["file"] for one in some})
+    configurations = {
+        (one["file"], one["configuration"]) for one in some if one["configuration"] is not None
+    }
+    where = counted(len(configurations), "configuration") if configurations else ""
+    where = f"{where} in {counted(files, 'file')}" if where else counted(files, "file")
+    excluded = " (left out)" if any(one["excludes"] for one in some) else ""
+    first = some[0]["message"]
+    example = first if len(some) == 1 else f"for example {first}"
+    return f"{severity}: {rule.replace('-', ' ')}, {where}{excluded}: {example}"
+
+
+def _problems(found: Mapping[str, Any]) -> Iterator[str]:
+    """The warnings of all results, then what lint found."""
+    yield from (_sentence(one["text"]) for one in found["warnings"])
+    for severity, rule, some in _rules(found):
+        if severity == "error":
+            yield _sentence(_rule_line(severity, rule, some))
+
+
+def _sentence(text: str) -> str:
+    """First letter upper-case, with a full stop."""
+    first = text.split(" ", 1)[0]
+    if first.isalpha():  # arm64 and TDP are names
+        text = f"{text[:1].upper()}{text[1:]}"
+    return text if text.endswith((".", "!", "?")) else f"{text}."
+
+
+# --- a stage ------------------------------------------------------------------
+
+
+def _stage(
+    found: Mapping[str, Any],
+    key: tuple[str, str],
+    rows: Sequence[Mapping[str, Any]],
+    recommended: Mapping[str, Any] | None,
+) -> StageWords:
+    files = {row["file"] for row in rows}
+    said = [] if recommended is None or "error" in recommended else advice(recommended)
+    return StageWords(
+        key=key,
+        name=name_of_stage(key),
+        counts=_counts(rows),
+        answers=(
+            _which(recommended, said),
+            _how_sure(recommended, said, rows),
+            _what_changes(said),
+            _measured(recommended, rows),
+            _wrong(found, files),
+        ),
+        results=tuple(_results(found, key, files)),
+    )
+
+
+def _labelled(said: Iterable[tuple[str, str]], *labels: str) -> tuple[str, ...]:
+    return tuple(_sentence(text) for label, text in said if label in labels)
+
+
+def _which(recommended: Mapping[str, Any] | None, said: Sequence[tuple[str, str]]) -> Answer:
+    question = "Which configuration?"
+    if recommended is None or "error" in recommended:
+        why = "nothing was computed" if recommended is None else recommended["error"]
+        return Answer(question, f"No recommendation: {why}.", (), False)
+    details = _labelled(said, "tie")
+    if not recommended["ranked"]:
+        return Answer(question, _sentence(recommended["reason"]), details, False)
+    if recommended["no_recommendation"]:
+        first, *rest = _labelled(said, "no recommendation")
+        return Answer(question, f"No recommendation: {first}", (*rest, *details), False)
+    chosen = recommended["recommended"]
+    workers = counted(chosen["workers"], "worker")
+    least = {"energy": "energy", "cost": "cost", "edp": "energy × time", "time": "time"}
+    what = least[recommended["minimise"]]
+    text = f"{workers} of {chosen['memory_mb']:g} MB, {chosen['architecture']}"
+    of = f"the least {what}"
+    if len(recommended["tied"]) > 1:
+        of = f"the fastest of those that cannot be told from the least {what}"
+    return Answer(question, f"Use {text}: {_takes(chosen)}; {of}.", details)
+
+
+def _takes(chosen: Mapping[str, Any]) -> str:
+    """Seconds, dollars and joules of a run, with their intervals."""
+    parts = [f"{_band(chosen['time_s'])} s"]
+    if chosen["cost_usd"] is not None:
+        scaled = {name: value * 1000 for name, value in chosen["cost_usd"].items()}
+        parts.append(f"{_band(scaled)} USD per 1,000 runs")
+    if chosen["energy_fit_j"] is not None and chosen["energy_quality"] is not None:
+        parts.append(f"{_band(chosen['energy_fit_j'])} J ({chosen['energy_quality']})")
+    return ", ".join(parts)
+
+
+def _band(band: Mapping[str, float]) -> str:
+    return f"{_three(band['value'])} [{_three(band['low'])}, {_three(band['high'])}]"
+
+
+def _three(value: float) -> str:
+    return format_number(float(f"{value:.3g}"))
+
+
+def _how_sure(
+    recommended: Mapping[str, Any] | None,
+    said: Sequence[tuple[str, str]],
+    rows: Sequence[Mapping[str, Any]],
+) -> Answer:
+    question = "How sure is that?"
+    used = [row["repetitions"]["used"] for row in rows]
+    least, most = min(used), max(used)
+    between = f"{least}" if least == most else f"{least} to {most}"
+    runs = "run" if most == 1 else "runs"
+    details = [
+        f"Each configuration has {between} {runs}; intervals are 95 %, by Student's t over runs.",
+        *_labelled(said, "scope"),
+    ]
+    if recommended is None or "error" in recommended or not recommended["ranked"]:
+        return Answer(question, "Not at all: nothing is recommended.", tuple(details), False)
+    scope = recommended["conditions"]["scope"]
+    tied, best = recommended["tied"], recommended["best"]
+    if recommended["no_recommendation"]:
+        verdict = "Not sure enough to recommend one."
+    elif len(tied) > 1:
+        verdict = (
+            f"{len(tied)} of {recommended['candidates']} cannot be told from the least; which of "
+            f"these is chosen makes no difference that {counted(scope['runs'] or 0, 'run')} show."
+        )
+    else:
+        chance = best["best_probability"]
+        near = "over 0.99" if chance > 0.99 else f"{chance:.2f}"
+        verdict = f"It has the least with probability {near} within these runs."
+    if scope["sessions"] is None:
+        verdict += " When they ran was not recorded, so another day may differ."
+    elif scope["sessions"] == 1:
+        verdict += " They ran in one session: another day may differ."
+    good = not recommended["no_recommendation"] and not scope["drifting"]
+    return Answer(question, verdict, tuple(details), good and (scope["sessions"] or 0) > 1)
+
+
+def _what_changes(said: Sequence[tuple[str, str]]) -> Answer:
+    question = "What would change it?"
+    bound = dict(said).get("bound")
+    labels = ("price", "watts", "hardware", "edge", "work", "architectures")
+    details = _labelled(said, *labels)
+    if bound is None and not details:
+        return Answer(question, "Not known: nothing is recommended.", (), False)
+    steps = () if bound is None else tuple(_sentence(one) for one in bound.split("; "))
+    what = [
+        *(("less time",) if len(steps) > 1 else ()),
+        *(("other prices",) if "price" in dict(said) else ()),
+        *(("other watts",) if "watts" in dict(said) else ()),
+        *(("other processors",) if "hardware" in dict(said) else ()),
+    ]
+    verdict = f"A need for {what[0]}" if what[:1] == ["less time"] else ", ".join(what[:1])
+    verdict = ", ".join([verdict, *what[1:]]) if what else "Configurations that were not profiled"
+    return Answer(question, _sentence(verdict), (*steps, *details))
+
+
+def _measured(recommended: Mapping[str, Any] | None, rows: Sequence[Mapping[str, Any]]) -> Answer:
+    question = "Was a joule measured?"
+    qualities = _qualities(rows)
+    total = sum(qualities.values())
+    modelled, none = qualities["modelled"], qualities["none"]
+    counts = ", ".join(
+        f"{'unknown' if name == 'none' else name}: {counted(many, 'configuration')}"
+        for name, many in sorted(qualities.items())
+    )
+    details = [_sentence(counts)]
+    reasons = {row["reasons"].get("energy_j") for row in rows} - {None}
+    details += [_sentence(f"unknown, since {one}") for one in sorted(reasons)[:3]]
+    chosen = None if recommended is None else recommended.get("recommended")
+    if chosen is not None and chosen["energy_j"] is not None:
+        band, value = chosen["energy_j"], chosen["energy_j"]["value"]
+        factors = ""
+        if value:
+            factors = f" (×{band['low'] / value:.2g} to ×{band['high'] / value:.2g})"
+        details.append(
+            f"With all that is unsure, what is recommended uses {_three(band['low'])} to "
+            f"{_three(band['high'])} J a run{factors}."
+        )
+    if none == total:
+        return Answer(question, "No: no joule is known.", tuple(details), False)
+    if modelled + none == total:
+        verdict = "No. Every joule here is modelled: seconds times the watts of a power model."
+        return Answer(question, verdict, tuple(details), False)
+    if modelled or none:
+        verdict = f"In {total - modelled - none} of {counted(total, 'configuration')}."
+        return Answer(question, verdict, tuple(details), False)
+    return Answer(question, "Yes, in every configuration.", tuple(details))
+
+
+def _wrong(found: Mapping[str, Any], files: set[str]) -> Answer:
+    question = "What is wrong with the data?"
+    rules = _rules(found, files)
+    if not rules:
+        checked = len(found["lint"]["settings"]["rules"])
+        return Answer(question, f"Nothing that {checked} rules of lint know.")
+    grave = [rule for severity, rule, _ in rules if severity == "error" or _alarm(rule) == 0]
+    details = tuple(_sentence(_rule_line(*one)) for one in rules)
+    if grave:
+        listed = few([one.replace("-", " ") for one in grave], 4)
+        return Answer(question, f"Mind {listed}.", details, False)
+    kinds = counted(len(rules), "kind")
+    return Answer(question, f"{kinds} of warnings, none about the runs' times.", details)
+
+
+# --- main results -------------------------------------------------------------
+
+
+def _results(found: Mapping[str, Any], key: tuple[str, str], files: set[str]) -> Iterator[str]:
+    yield from _architectures(found["compare"], key)
+    yield from _memories(found["memory"], key)
+    yield from _scaling(found["scaling"], files)
+
+
+def ratio(row: Mapping[str, Any]) -> str:
+    """A ratio with its interval: `×0.86 [0.84, 0.88]`."""
+    if row["ratio"] is None:
+        return "unknown"
+    ends = row.get("ratio_ci")
+    return f"×{row['ratio']:.2f}{'' if ends is None else f' [{ends[0]:.2f}, {ends[1]:.2f}]'}"
+
+
+def _mine(rows: Iterable[Mapping[str, Any]], key: tuple[str, str]) -> list[Mapping[str, Any]]:
+    return [row for row in rows if (row["workload"], row["stage"]) == key]
+
+
+def _architectures(compare: Mapping[str, Any], key: tuple[str, str]) -> Iterator[str]:
+    whole = [row for row in _mine(compare["overall"], key) if row["memory_mb"] is None]
+    told = [row for row in whole if row["quantity"] in _TOLD and row["ratio"] is not None]
+    if not told:
+        return
+    a, b = told[0]["a"]["label"], told[0]["b"]["label"]
+    parts = [f"{NAMES[row['quantity']]} {ratio(row)}, {row['verdict']}" for row in told]
+    many = max(row["configurations"] for row in told)
+    yield f"{a} against {b}: {'; '.join(parts)} ({counted(many, 'matched configuration')})."
+    by_cpu = [row for row in _mine(compare["by_cpu"], key) if row["ratio"] is not None]
+    if len({row["cpu_name"] for row in by_cpu}) > 1:
+        parts = [f"{ratio(row)} on {row['cpu_name']}" for row in by_cpu]
+        yield f"Compute time of {a} against {b} by {b}'s processor: {'; '.join(parts)}."
+    for row in _mine(compare["sensitivity"], key):
+        share = row["share_from_watts"]
+        text = (
+            f"Energy by CPU seconds: {a} takes less while its W of a busy vCPU are below "
+            f"{row['break_even_watts']:.2f} of {b}'s"
+        )
+        if share is not None:
+            watts = row["assumed"]
+            text += (
+                f"; with the model's {watts['a_w']:.2f} and {watts['b_w']:.2f} W it is "
+                f"×{row['energy_ratio']:.2f}, of which {share * 100:.0f} % are these watts, which "
+                "were not measured"
+            )
+        yield f"{text}."
+
+
+def _memories(memory: Mapping[str, Any], key: tuple[str, str]) -> Iterator[str]:
+    pairs: dict[tuple[str | None, str, str], list[str]] = {}
+    rows = _mine(memory["overall"], key)
+    sizes = sorted({float(row[side]["label"]) for row in rows for side in ("a", "b")})
+    next_to = dict(zip(sizes[1:], sizes, strict=False))
+    for row in rows:
+        steps = next_to.get(float(row["a"]["label"])) == float(row["b"]["label"])
+        if row["ratio"] is not None and row["memory_mb"] is None and steps:
+            pair = (row["architecture"], row["a"]["label"], row["b"]["label"])
+            pairs.setdefault(pair, []).append(f"{NAMES[row['quantity']]} {ratio(row)}")
+    for (architecture, a, b), parts in pairs.items():
+        on = f", {architecture}" if architecture else ""
+        yield f"Memory {a} against {b} MB{on}: {'; '.join(parts)}."
+
+
+def _scaling(scaling: Mapping[str, Any], files: set[str]) -> Iterator[str]:
+    rows = [
+        row for row in scaling["scaling"] if row["file"] in files and row["quantity"] == "time_s"
+    ]
+    kinds = Counter(row["kind"] or "unknown" for row in rows)
+    if not kinds:
+        return
+    listed = ", ".join(f"{kind} in {counted(many, 'series')}" for kind, many in kinds.items())
+    text = f"Scaling with workers: {listed.replace('seriess', 'series')}"
+    fastest = [row["fastest_workers"] for row in rows if row["fastest_workers"] is not None]
+    if fastest:
+        between = (
+            f"{min(fastest):.0f}"
+            if len(fastest) == 1
+            else (f"{min(fastest):.0f} to {max(fastest):.0f}")
+        )
+        text += f"; by the USL the stage is fastest with {between} workers"
+    yield f"{text}."
