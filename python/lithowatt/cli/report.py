@@ -75,10 +75,9 @@ def _report(arguments: argparse.Namespace) -> int:
     from lithowatt.analysis.basis import Basis
     from lithowatt.analysis.selection import Settings
     from lithowatt.aws._lambda_cost import lambda_price
-    from lithowatt.profiles._outputs import keep_given, keep_inputs
-    from lithowatt.report._write import written
     from lithowatt.report._files import bundle
     from lithowatt.report._results import Wanted
+    from lithowatt.report._write import written
 
     with refusing():
         lambda_price("x86_64", arguments.region)  # or an error that names the known ones
@@ -87,8 +86,6 @@ def _report(arguments: argparse.Namespace) -> int:
             region=arguments.region,
             price=price_of(arguments),
         )
-        if arguments.bundle is not None:
-            keep_given([arguments.bundle], arguments.path)
         wanted = Wanted(
             settings=settings,
             title=arguments.title,
@@ -98,12 +95,16 @@ def _report(arguments: argparse.Namespace) -> int:
             command=_command(arguments),
         )
         try:
-            found, made = written(arguments.path, arguments.output, wanted)
+            found, made = written(
+                arguments.path,
+                arguments.output,
+                wanted,
+                [arguments.bundle] if arguments.bundle else [],
+            )
         except ModuleNotFoundError as error:
             print(f"lithowatt: {error}", file=sys.stderr)
             return 2
         if arguments.bundle is not None:
-            keep_inputs([arguments.bundle], (file.path for file in found.profiles.files))
             write_atomically(arguments.bundle, bundle(found, _options(arguments), made))
     for one in found.profiles.skipped:
         print(printable(f"skipped {one.file}: {one.reason}"))

@@ -90,7 +90,7 @@ def results(profiles: Profiles, wanted: Wanted | None = None) -> Results:
     """Makes the results of a report.
 
     Args:
-        profiles: What was read, with `COLUMNS` of `lithowatt.analysis.selection` at least.
+        profiles: What was read, with all columns: lint looks at each.
         wanted: What the report is to say.
 
     Raises:

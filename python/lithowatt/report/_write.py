@@ -46,21 +46,27 @@ def write_report(
 
 
 def written(
-    paths: list[str], output: str, wanted: Wanted
+    paths: list[str], output: str, wanted: Wanted, others: Sequence[str] = ()
 ) -> tuple[Results, Mapping[str, bytes] | None]:
-    """Writes a report; its results and, where the output is a folder, its files."""
-    from lithowatt.analysis.selection import COLUMNS
-    from lithowatt.profiles._outputs import keep_given
+    """Writes a report; its results and, where the output is a folder, its files.
+
+    Args:
+        paths: Profiles, and folders of them.
+        output: Where the report goes.
+        wanted: What it says.
+        others: What is going to be written as well: no input either.
+    """
+    from lithowatt.profiles._outputs import keep_given, keep_inputs
     from lithowatt.profiles._runs import read_profiles
     from lithowatt.report._files import FOLDER, format_of
     from lithowatt.report._results import results
 
     form = format_of(output)
-    if form != FOLDER:
-        keep_given([output], paths)
-    claims = wanted.claims
-    keep = COLUMNS if claims is None else COLUMNS | claims.names
-    profiles = read_profiles(paths, group=wanted.group, keep=keep)
+    single = [*others, *([output] if form != FOLDER else [])]
+    keep_given(single, paths)
+    # Lint looks at every column.
+    profiles = read_profiles(paths, group=wanted.group)
+    keep_inputs(single, (file.path for file in profiles.files))
     found = results(profiles, wanted)
     return found, _write(found, output, form)
 
@@ -70,14 +76,12 @@ def _write(found: Results, output: str, form: str) -> Mapping[str, bytes] | None
     from lithowatt.profiles._outputs import keep_inputs
     from lithowatt.report._files import FOLDER, report_files, report_text
 
-    inputs = [file.path for file in found.profiles.files]
     if form != FOLDER:
-        keep_inputs([output], inputs)
         write_atomically(output, report_text(found, form))
         return None
     files = dict(report_files(found))
     places = {Path(output) / name: content for name, content in files.items()}
-    keep_inputs(places, inputs)
+    keep_inputs(places, (file.path for file in found.profiles.files))
     for place, content in places.items():
         place.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(place, content)
