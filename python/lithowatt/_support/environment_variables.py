@@ -89,6 +89,12 @@ SETTINGS: dict[str, tuple[tuple[str, str, str], ...]] = {
             "none",
         ),
         (
+            "LITHOWATT_CALLS",
+            "`on`, or the path of the socket: finished Lithops calls and commands of "
+            "`lithowatt run` are shown on the [agent's page](../how-to/live-page.md)",
+            "off",
+        ),
+        (
             "LITHOWATT_FLEXECUTOR",
             "`1`: meter [FlexExecutor](../how-to/flexecutor.md) in scripts that do not import "
             "lithowatt",

@@ -8,6 +8,7 @@ import grp
 import json
 import os
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,8 +19,9 @@ from lithowatt.errors import AgentError
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
+    from lithowatt.agent._page import PageServer
     from lithowatt.agent._server import MetricsServer
 
 RING_PATH = "/run/lithowatt/ring"
@@ -27,6 +29,9 @@ RING_PATH = "/run/lithowatt/ring"
 
 METRICS_ADDRESS = "127.0.0.1:9477"
 """Where the metrics are by default."""
+
+PAGE_ADDRESS = "127.0.0.1:9478"
+"""Where the page is by default."""
 
 IDLE_SOURCES: dict[int, str] = _core.IDLE_SOURCES
 """Names of the account's idle source (docs/how-to/agent.md); 0 before the first division."""
@@ -59,9 +64,10 @@ def run(arguments: argparse.Namespace) -> int:
     _refuse_second(path or RING_PATH)
     # Before the ring is made: an agent that cannot do all it was asked to does nothing.
     server = None if address is None else _bound(address)
+    page = _page(arguments)
     # From the ring's first moment on, so that whoever ends it then leaves a closed ring, too.
     with Ending() as ended:
-        return _serve(arguments, path or RING_PATH, group, server, ended)
+        return _serve(arguments, path or RING_PATH, group, server, page, ended)
 
 
 def _serve(
@@ -69,6 +75,7 @@ def _serve(
     path: str,
     group: int | None,
     server: MetricsServer | None,
+    page: PageServer | None,
     ended: Ending,
 ) -> int:
     agent = _core.Agent(
@@ -82,23 +89,96 @@ def _serve(
         containers=not arguments.no_containers,
         node=arguments.node or os.environ.get("NODE_NAME", ""),
     )
-    try:
+    with contextlib.ExitStack() as last:
+        # The page's socket is in the ring's folder, which is there now.
+        last.callback(agent.stop)
         if server is not None:
             from lithowatt.agent._beginnings import Beginnings
 
             beginnings = Beginnings.of(path, arguments.root)
             server.serve(agent, path if arguments.serve_ring else None, beginnings)
+        if page is not None:
+            last.callback(_live(agent, page, path, group, arguments))
         _announce(agent, path, arguments)
         while not ended.wait(WATCH_SECONDS):
             if not agent.alive:
                 print("lithowatt agent: its sampler ended; please report it", file=sys.stderr)
                 return 1
-    finally:
-        agent.stop()
     return 0
 
 
+def _page(arguments: argparse.Namespace) -> PageServer | None:
+    """The bound server of the page, where one is asked for.
+
+    Raises:
+        AgentError: Where it cannot be, or may not be, there.
+    """
+    if arguments.page is None:
+        return None
+    from lithowatt.agent._page import PageServer, is_loopback
+
+    host, port = _parsed(arguments.page, "--page", PAGE_ADDRESS)
+    if not is_loopback(host):
+        if not arguments.page_remote:
+            raise AgentError(
+                f"--page {arguments.page!r} can be reached from other machines, and the page has "
+                "no password; expected an address of this machine alone, such as "
+                f"{PAGE_ADDRESS}, or --page-remote with it"
+            )
+        print(
+            f"lithowatt agent: warning: whoever reaches {arguments.page} sees the names of this "
+            "machine's containers and functions, and their power: no password, no encryption",
+            file=sys.stderr,
+            flush=True,
+        )
+    try:
+        return PageServer((host, port))
+    except OSError as error:
+        raise AgentError(
+            f"the page cannot be served at {host}:{port} ({error.strerror}); expected --page with "
+            "a free HOST:PORT"
+        ) from None
+
+
+def _live(
+    agent: _core.Agent,
+    page: PageServer,
+    path: str,
+    group: int | None,
+    arguments: argparse.Namespace,
+) -> Callable[[], None]:
+    """Sets the page to work; what ends it."""
+    from lithowatt._support.calls import beside
+    from lithowatt.agent._calls import Calls
+    from lithowatt.agent._live import Live, Power
+
+    calls = Calls()
+    calls.listen(beside(path), group)
+    about = {
+        "version": _core.__version__,
+        "node": arguments.node or os.environ.get("NODE_NAME", ""),
+        "started": time.time(),
+        "round": arguments.round,
+        "containers": not arguments.no_containers,
+    }
+    live = Live(about, calls, lambda: Power(path, arguments.root, agent.snapshot))
+    page.serve(live)
+
+    def end() -> None:
+        calls.close()
+        live.close()
+
+    return end
+
+
 def _check_together(arguments: argparse.Namespace) -> None:
+    if arguments.page is not None and arguments.mirror:
+        raise AgentError(
+            f"--page and --mirror {arguments.mirror!r} exclude each other, for a mirror serves "
+            "nothing; expected one of them"
+        )
+    if arguments.page_remote and arguments.page is None:
+        raise AgentError("--page-remote is for --page; expected --page HOST:PORT with it")
     if arguments.json and not arguments.show:
         raise AgentError("--json is for --show only; expected --show --json")
     if arguments.serve_ring and arguments.mirror:
@@ -171,6 +251,8 @@ def _announce(agent: _core.Agent, path: str, arguments: argparse.Namespace) -> N
     went_on = "; goes on from an earlier ring" if state["adopted"] else ""
     off = arguments.metrics == "off"
     served = "; no metrics" if off else f"; http://{arguments.metrics}/metrics"
+    if arguments.page is not None:
+        served += f"; http://{arguments.page}/"
     print(
         f"lithowatt agent: {path}: {zones}; {arguments.rate:g} samples/s in steps of "
         f"{arguments.quantum_uj} µJ{served}{went_on}",
@@ -214,15 +296,14 @@ def _in_memory(path: str) -> bool:
 
 
 def _address(text: str) -> tuple[str, int] | None:
-    if text == "off":
-        return None
+    return None if text == "off" else _parsed(text, "--metrics", f"{METRICS_ADDRESS}, or 'off'")
+
+
+def _parsed(text: str, option: str, expected: str) -> tuple[str, int]:
     host, colon, port = text.rpartition(":")
     host = host.strip("[]")
     if not colon or not host or not port.isdecimal() or not 0 < int(port) < 65536:
-        raise AgentError(
-            f"--metrics {text!r} is no address; expected HOST:PORT such as "
-            f"{METRICS_ADDRESS}, or 'off'"
-        )
+        raise AgentError(f"{option} {text!r} is no address; expected HOST:PORT such as {expected}")
     return host, int(port)
 
 

@@ -8,15 +8,12 @@ import socket
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lithowatt import _core
 from lithowatt.agent._beginnings import Beginnings
 from lithowatt.agent._mirror import newest
 from lithowatt.export.openmetrics import CONTENT_TYPE, openmetrics
-
-if TYPE_CHECKING:
-    pass
 
 MOST_REQUESTS = 8
 """Answered at once, so that nobody can fill the agent; who comes meanwhile gets the place of the
@@ -67,18 +64,14 @@ class _Requests:
             self._left.discard(request)
 
 
-class MetricsServer(ThreadingHTTPServer):
-    """Serves ``/metrics`` and ``/healthz``, and ``/ring`` where that is asked for."""
+class LimitedServer(ThreadingHTTPServer):
+    """Answers so many requests at once, each within so many seconds."""
 
     daemon_threads = True
     block_on_close = False
     request_queue_size = 128
 
-    agent: _core.Agent
-    ring: str | None = None
-    beginnings: Beginnings | None = None
-
-    def __init__(self, address: tuple[str, int]) -> None:
+    def __init__(self, address: tuple[str, int], handler: type[RequestHandler]) -> None:
         """Binds ``address``.
 
         Raises:
@@ -87,7 +80,7 @@ class MetricsServer(ThreadingHTTPServer):
         if ":" in address[0]:
             self.address_family = socket.AF_INET6
         self._requests = _Requests()
-        super().__init__(address, _Handler)
+        super().__init__(address, handler)
 
     def process_request(self, request: Any, client_address: Any) -> None:
         if not self._requests.enter(request):
@@ -107,6 +100,22 @@ class MetricsServer(ThreadingHTTPServer):
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A client that goes away is no news."""
+
+
+class MetricsServer(LimitedServer):
+    """Serves ``/metrics`` and ``/healthz``, and ``/ring`` where that is asked for."""
+
+    agent: _core.Agent
+    ring: str | None = None
+    beginnings: Beginnings | None = None
+
+    def __init__(self, address: tuple[str, int]) -> None:
+        """Binds ``address``.
+
+        Raises:
+            OSError: Where it cannot be bound.
+        """
+        super().__init__(address, _Handler)
 
     def serve(
         self, agent: _core.Agent, ring: str | None = None, beginnings: Beginnings | None = None
@@ -145,8 +154,9 @@ def _expect_time(connection: socket.socket, until: float) -> None:
     connection.settimeout(left)
 
 
-class _Handler(BaseHTTPRequestHandler):
-    server: MetricsServer
+class RequestHandler(BaseHTTPRequestHandler):
+    """One request, from its connection to the end of its answer within ``REQUEST_SECONDS``."""
+
     server_version = "lithowatt"
     sys_version = ""
 
@@ -155,8 +165,34 @@ class _Handler(BaseHTTPRequestHandler):
         self._until = time.monotonic() + REQUEST_SECONDS
         self.rfile = io.BufferedReader(_UntilThen(self.connection, self._until))
 
+    def do_GET(self) -> None:
+        raise NotImplementedError
+
     def do_HEAD(self) -> None:
         self.do_GET()
+
+    def _answer(self, code: int, content: str, text: str) -> None:
+        self._send(code, content, text.encode())
+
+    def _expect_time(self) -> None:
+        # For all of what is sent, and not for each part of it.
+        _expect_time(self.connection, self._until)
+
+    def _send(self, code: int, content: str, body: bytes) -> None:
+        self._expect_time()
+        self.send_response(code)
+        self.send_header("Content-Type", content)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Requests are no news."""
+
+
+class _Handler(RequestHandler):
+    server: MetricsServer
 
     def do_GET(self) -> None:
         path = self.path.partition("?")[0]
@@ -172,19 +208,3 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(200, "application/octet-stream", newest(self.server.ring))
         else:
             self._answer(404, "text/plain", "there are /metrics and /healthz\n")
-
-    def _answer(self, code: int, content: str, text: str) -> None:
-        self._send(code, content, text.encode())
-
-    def _send(self, code: int, content: str, body: bytes) -> None:
-        # For all of what is sent, and not for each part of it.
-        _expect_time(self.connection, self._until)
-        self.send_response(code)
-        self.send_header("Content-Type", content)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(body)
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """Scrapes are no news."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lithowatt.agent._run import METRICS_ADDRESS, RING_PATH, run
+from lithowatt.agent._run import METRICS_ADDRESS, PAGE_ADDRESS, RING_PATH, run
 
 if TYPE_CHECKING:
     import argparse
@@ -53,6 +53,19 @@ def add_cli(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
         help="where OpenMetrics are served, or 'off' (default: %(default)s)",
     )
     add("--serve-ring", action="store_true", help="give the ring at /ring beside the metrics, too")
+    add(
+        "--page",
+        nargs="?",
+        const=PAGE_ADDRESS,
+        metavar="HOST:PORT",
+        help=f"serve a page of what is used now, for a browser here (without a value: "
+        f"{PAGE_ADDRESS})",
+    )
+    add(
+        "--page-remote",
+        action="store_true",
+        help="let --page be at an address that other machines reach, without a password",
+    )
     add(
         "--mirror",
         metavar="URL",

@@ -1,0 +1,710 @@
+"""The agent's page: what it shows, who may read it, what it does when the agent is away."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lithowatt import _core
+from lithowatt._support.calls import MOST_BYTES, beside, hand_in
+from lithowatt.agent import _live
+from lithowatt.agent._calls import MOST_CALLS, MOST_FUNCTIONS, Calls, Refused, parsed
+from lithowatt.agent._live import Live, Power
+from rig import StaticTree
+from tests.support.agent_tools import AgentProcess, shared_folder
+from tests.support.browser import Browser, serious
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    path = shared_folder()
+    yield path
+    shutil.rmtree(path, ignore_errors=True)
+
+
+@pytest.fixture
+def tree(folder: Path) -> StaticTree:
+    return StaticTree(folder / "root", packages=2, domains=("package", "dram"))
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
+@contextlib.contextmanager
+def moving(tree: StaticTree, unread: str | None = None) -> Iterator[None]:
+    """Counters that go on: each zone by 30 W or so, but for one that shows no number."""
+    for zone in tree.zones:
+        if zone.key == unread:
+            tree.show(zone.key, "x")
+    done = threading.Event()
+
+    def move() -> None:
+        while not done.wait(0.05):
+            for zone in tree.zones:
+                if zone.key != unread:
+                    tree.add(zone.key, 1_500_000)
+
+    thread = threading.Thread(target=move)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+
+
+class Page(AgentProcess):
+    """An agent with a page."""
+
+    def __init__(self, tree: StaticTree, folder: Path, *options: str, **environment: str) -> None:
+        self.port = free_port()
+        page = ("--page", f"127.0.0.1:{self.port}")
+        super().__init__(tree.root, folder / "lithowatt" / "ring", *page, *options, **environment)
+
+    def __enter__(self) -> Page:
+        self.start()
+        return self
+
+    def start(self) -> None:
+        """Until calls are taken, too."""
+        Path(beside(self.ring)).unlink(missing_ok=True)
+        super().start()
+        end = time.monotonic() + 30
+        while not Path(beside(self.ring)).exists() and time.monotonic() < end:
+            time.sleep(0.02)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}/"
+
+    def ask(self, path: str, method: str = "GET", **headers: str) -> http.client.HTTPResponse:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        given = {name.replace("_", "-"): value for name, value in headers.items()}
+        connection.request(method, path, headers=given)
+        return connection.getresponse()
+
+    def events(self) -> Iterator[dict[str, Any]]:
+        """What the page is sent."""
+        answer = self.ask("/events")
+        assert answer.status == 200
+        assert answer.getheader("Content-Type") == "text/event-stream"
+        for line in answer:
+            if line.startswith(b"data: "):
+                yield json.loads(line[6:])
+
+
+STATS: dict[str, Any] = {
+    "energy_duration": 1.25,
+    "energy_cpu_time": 1.0,
+    "energy_consumption": 4.0,
+    "energy_low": 3.0,
+    "energy_high": 6.0,
+    "energy_quality": "attributed",
+    "energy_method": "rapl+cputime",
+    "energy_definition": "marginal",
+}
+
+
+def message(**changes: Any) -> bytes:
+    call = {
+        "v": 1,
+        "function": "f",
+        "seconds": 1.25,
+        "joules": 4.0,
+        "low": 3.0,
+        "high": 6.0,
+        "quality": "attributed",
+        "definition": "marginal",
+    }
+    return json.dumps({**call, **changes}).encode()
+
+
+# -- what is sent ----------------------------------------------------------------------------
+
+
+def test_the_parts_sum_to_the_machine(folder: Path, tree: StaticTree) -> None:
+    with moving(tree), Page(tree, folder, "--node", "n1") as page:
+        event = next(e for e in page.events() if e.get("machine"))
+    parts = [event[name][0] for name in ("idle", "attributed", "ended", "unattributed")]
+    assert sum(parts) == pytest.approx(event["machine"][0], rel=1e-9)
+    for name in ("machine", "idle", "unattributed"):
+        value, low, high = event[name]
+        assert low <= value <= high, name
+    assert event["machine"][0] > 0
+    assert event["method"] == "rapl" and event["idle_source"] is not None
+    assert event["agent"]["node"] == "n1"
+    rows = {zone["name"]: zone for zone in event["zones"]}
+    assert set(rows) == {zone.key for zone in tree.zones}
+    for zone in rows.values():
+        value, low, high = zone["watts"]
+        assert low <= value <= high and value > 0
+
+
+def test_nothing_is_zero_before_it_is_measured(folder: Path, tree: StaticTree) -> None:
+    with Page(tree, folder, "--round", "60") as page:
+        event = next(page.events())
+    assert event["machine"] is None and "second round" in event["reason"]
+    assert all(zone["watts"] is None and zone["reason"] for zone in event["zones"])
+
+
+def test_a_counter_that_cannot_be_read_has_a_reason(folder: Path, tree: StaticTree) -> None:
+    page = Page(tree, folder)
+    with contextlib.ExitStack() as stack:
+        with moving(tree):
+            stack.enter_context(page)
+            events = page.events()
+            next(event for event in events if event.get("machine"))
+        stack.enter_context(moving(tree, unread="package-1/dram"))
+        for event in events:
+            unread = [zone for zone in event["zones"] if zone["watts"] is None]
+            if unread:
+                break
+    assert [zone["name"] for zone in unread] == ["package-1/dram"]
+    assert unread[0]["reason"]
+
+
+def test_a_stopped_sampler_is_told_as_stale(folder: Path, tree: StaticTree) -> None:
+    ring = folder / "lithowatt" / "ring"
+    agent = _core.Agent(ring, root=tree.root)
+    power = Power(str(ring), str(tree.root), agent.snapshot)
+    assert power.state()["sample"]["stale"] is None
+    agent.stop()
+    state = power.state()
+    power.close()
+    assert state["sample"]["age_s"] is None and "stopped" in state["sample"]["stale"]
+    assert "machine" not in state
+
+
+class _Ring:
+    """Rounds as a test has them: (round, machine, idle, rest, gone in J, busy in s), rows."""
+
+    def __init__(self, ring: Any) -> None:
+        self.look = ring.look
+        self.round: tuple[dict[str, Any], list[dict[str, Any]]] | None = None
+
+    def groups(self) -> Any:
+        return self.round
+
+    def end(self, number: int, joules: tuple[float, ...], busy: float, **rows: Any) -> None:
+        keys = ("machine_uj", "idle_uj", "rest_uj", "gone_uj")
+        account = dict(zip(keys, (round(j * 1e6) for j in joules), strict=True))
+        account |= {"round": number, "t_ns": number * 2_000_000_000, "idle_source": 1}
+        account["busy_ns"] = round(busy * 1e9)
+        made = [
+            {
+                "id": int(name[1:]),
+                "kind": "container",
+                "counted": counted,
+                "active_uj": round(used * 1e6),
+                "cpu_ns": round(cpu * 1e9),
+            }
+            for name, (counted, used, cpu) in rows.items()
+        ]
+        self.round = account, made
+
+
+def test_containers_get_their_parts_once(folder: Path, tree: StaticTree) -> None:
+    ring = folder / "lithowatt" / "ring"
+    agent = _core.Agent(ring, root=tree.root)
+    named = {"id": 1, "cgroup": "/system.slice/docker-" + 64 * "a" + ".scope"}
+    power = Power(str(ring), str(tree.root), lambda: {"groups": [named]})
+    power._ring = rounds = _Ring(power._ring)  # type: ignore[assignment]
+    try:
+        rounds.end(1, (100, 40, 20, 0), 10, c1=(True, 30, 5), c2=(True, 10, 2), c3=(False, 8, 1))
+        assert power.state()["machine"] is None
+        # Above idle 20 J in 2 s: the first 8, one that ended 6, a new one 1, the rest 5.
+        rounds.end(2, (130, 50, 25, 16), 14, c1=(True, 38, 7), c3=(False, 10, 1.5), c4=(True, 1, 3))
+        state = power.state()
+    finally:
+        power.close()
+        agent.stop()
+    watts = {name: state[name][0] for name in ("machine", "idle", "attributed", "ended")}
+    assert watts == pytest.approx({"machine": 15, "idle": 5, "attributed": 4.5, "ended": 3})
+    assert state["unattributed"][0] == pytest.approx(2.5)
+    assert state["idle_source"] == "learned"
+    rows = {row["id"]: row for row in state["containers"]}
+    assert {id_: row["watts"][0] for id_, row in rows.items()} == pytest.approx(
+        {"1": 4, "3": 1, "4": 0.5}
+    )
+    assert {id_: row["cpus"] for id_, row in rows.items()} == {"1": 1.0, "3": 0.25, "4": 0.0}
+    assert [rows[id_]["counted"] for id_ in "134"] == [True, False, True]
+    assert rows["1"]["name"] == "docker aaaaaaaaaaaa" and rows["1"]["total"] == 38
+    # Nobody knows for how long a round that is shown twice lasted.
+    assert power._before is not None and power._before["round"] == 1
+
+
+# -- who may read it -------------------------------------------------------------------------
+
+
+def test_its_policy_allows_nothing_from_elsewhere(folder: Path, tree: StaticTree) -> None:
+    with Page(tree, folder) as page:
+        for path in ("/", "/page.css", "/page.js", "/nothing"):
+            answer = page.ask(path)
+            policy = answer.getheader("Content-Security-Policy") or ""
+            assert "default-src 'none'" in policy and "unsafe" not in policy
+            assert answer.getheader("X-Content-Type-Options") == "nosniff"
+            assert answer.getheader("Cache-Control") == "no-store"
+            assert answer.getheader("Access-Control-Allow-Origin") is None
+            assert answer.status == (404 if path == "/nothing" else 200)
+            text = answer.read()
+            assert b"https://" not in text and b"innerHTML" not in text
+        assert page.ask("/", "HEAD").read() == b""
+        assert page.ask("/../_page.py").status == 404
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"Host": "127.0.0.1:1"}, 200),
+        ({"Host": "localhost:8080"}, 200),
+        ({"Host": "[::1]:9"}, 200),
+        ({"Host": "rebound.example:9478"}, 403),
+        ({"Host": "127.0.0.1.rebound.example"}, 403),
+        ({"Host": "localhost.rebound.example"}, 403),
+        ({"Host": "10.0.0.7:9478"}, 403),
+        ({"Host": "127.0.0.1:80:80"}, 403),
+        ({"Host": "[::1"}, 403),
+        ({"Host": ""}, 403),
+        ({"Host": "localhost", "Origin": "http://localhost"}, 200),
+        ({"Host": "localhost", "Origin": "http://other.example"}, 403),
+        ({"Host": "localhost", "Origin": "null"}, 403),
+        ({"Sec_Fetch_Site": "cross-site", "Sec_Fetch_Mode": "cors"}, 403),
+        ({"Sec_Fetch_Site": "same-site", "Sec_Fetch_Mode": "no-cors"}, 403),
+        ({"Sec_Fetch_Site": "cross-site", "Sec_Fetch_Mode": "navigate"}, 200),
+        ({"Sec_Fetch_Site": "same-origin"}, 200),
+    ],
+)
+def test_other_sites_may_not_read_it(
+    headers: dict[str, str], status: int, folder: Path, tree: StaticTree
+) -> None:
+    with Page(tree, folder) as page:
+        assert page.ask("/", **headers).status == status
+        if status == 403:
+            assert page.ask("/events", **headers).status == 403
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--page", "0.0.0.0:9478"], "can be reached from other machines"),
+        (["--page", "example.org:9478"], "or --page-remote with it"),
+        (["--page", "nowhere"], "--page 'nowhere' is no address; expected HOST:PORT"),
+        (["--page-remote"], "expected --page HOST:PORT"),
+        (["--page", "--mirror", "http://a:9"], "exclude each other"),
+    ],
+)
+def test_what_is_refused(options: list[str], words: str, folder: Path, tree: StaticTree) -> None:
+    ring = folder / "lithowatt" / "ring"
+    command = [sys.executable, "-m", "lithowatt", "agent", "--metrics", "off"]
+    command += ["--root", str(tree.root), "--ring", str(ring), *options]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2 and words in done.stderr and not ring.exists()
+
+
+def test_a_port_that_is_taken_is_named(folder: Path, tree: StaticTree) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        page = Page(tree, folder)
+        page.options = ("--page", f"127.0.0.1:{taken.getsockname()[1]}")
+        with pytest.raises(RuntimeError, match="the page cannot be served at 127"):
+            page.start()
+
+
+def test_for_others_only_when_that_is_said_with_a_warning(folder: Path, tree: StaticTree) -> None:
+    page = Page(tree, folder)
+    page.options = ("--page", f"0.0.0.0:{page.port}", "--page-remote")
+    with page:
+        assert page.ask("/", Host=f"192.0.2.7:{page.port}").status == 200
+        assert page.ask("/", Host=f"{socket.gethostname()}:{page.port}").status == 200
+        assert page.ask("/", Host="rebound.example").status == 403
+    assert "warning: whoever reaches" in page.said.read_text()
+
+
+# -- browsers that are slow, many or gone --------------------------------------------------------
+
+
+class _State:
+    """A `Power` that says what it is told to."""
+
+    size = 10
+
+    def state(self) -> dict[str, Any]:
+        return {"sample": {"age_s": 0.0, "stale": None}, "much": "x" * self.size}
+
+    def close(self) -> None:
+        pass
+
+
+def pair() -> tuple[socket.socket, socket.socket]:
+    ours, theirs = socket.socketpair()
+    theirs.settimeout(30)
+    return ours, theirs
+
+
+def test_who_does_not_read_is_left_and_delays_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_live, "SECONDS", 0.01)
+    state = _State()
+    state.size = 50_000
+    live = Live({}, Calls(), lambda: state)  # type: ignore[arg-type, return-value]
+    slow, slow_end = pair()
+    quick, quick_end = pair()
+    try:
+        assert live.add(slow) and live.add(quick)
+        # One reads, the other does not: its socket is full after some events.
+        while slow.fileno() != -1:
+            assert quick_end.recv(1 << 20)
+        assert quick.fileno() != -1 and quick_end.recv(1 << 20)
+    finally:
+        live.close()
+        for one in (slow_end, quick_end):
+            one.close()
+
+
+def test_places_are_bounded_and_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_live, "SECONDS", 0.01)
+    live = Live({}, Calls(), _State)  # type: ignore[arg-type]
+    pairs = [pair() for _ in range(_live.MOST_STREAMS)]
+    one_more = pair()
+    try:
+        assert all(live.add(ours) for ours, _ in pairs)
+        assert live.full and not live.add(one_more[0])
+        pairs[0][1].close()
+        while pairs[0][0].fileno() != -1:
+            time.sleep(0.01)
+        assert live.add(one_more[0])
+        assert b"data: " in one_more[1].recv(1 << 16)
+    finally:
+        live.close()
+        for ours, theirs in (*pairs, one_more):
+            ours.close()
+            theirs.close()
+    assert not live.add(pairs[0][0])
+
+
+def test_the_end_is_told(folder: Path, tree: StaticTree) -> None:
+    page = Page(tree, folder)
+    page.start()
+    answer = page.ask("/events")
+    assert answer.readline() == b"retry: 2000\n"
+    assert page.end() == 0
+    assert b"event: ended\n" in answer.read()
+    assert not Path(beside(page.ring)).exists()
+
+
+def test_what_goes_wrong_is_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken() -> Any:
+        raise RuntimeError("no such thing")
+
+    live = Live({}, Calls(), broken)
+    ours, theirs = pair()
+    try:
+        assert live.add(ours)
+        event = json.loads(theirs.recv(1 << 16).removeprefix(b"data: "))
+        assert event["sample"]["stale"] == "RuntimeError: no such thing"
+    finally:
+        live.close()
+        theirs.close()
+
+
+# -- calls -----------------------------------------------------------------------------------
+
+
+def test_a_call_comes_to_the_page(
+    folder: Path, tree: StaticTree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Page(tree, folder) as page:
+        assert not hand_in("f", STATS)  # nobody asked for it
+        monkeypatch.setenv("LITHOWATT_RING", str(page.ring))
+        monkeypatch.setenv("LITHOWATT_CALLS", "on")
+        assert hand_in("f", STATS)
+        assert hand_in("f", {f"worker_func_{key}": value for key, value in STATS.items()})
+        assert hand_in("g", {"energy_source": "unavailable: no counter"})
+        event = next(e for e in page.events() if len(e["calls"]["calls"]) == 3)
+    last, call, _ = event["calls"]["calls"]
+    assert last["joules"] is None and last["reason"] == "no counter"
+    assert call["joules"] == [4.0, 3.0, 6.0] and call["seconds"] == 1.25
+    assert call["uid"] == os.geteuid()
+    (of_f,) = (one for one in event["calls"]["functions"] if one["function"] == "f")
+    assert (of_f["calls"], of_f["joules"], of_f["quality"]) == (2, [8.0, 6.0, 12.0], "attributed")
+    # The agent's own numbers are what they were.
+    assert "f" not in json.dumps(event["containers"])
+    # Whoever is alone again waits for nobody.
+    assert not hand_in("f", STATS)
+
+
+def test_a_command_comes_to_the_page(folder: Path, tree: StaticTree) -> None:
+    with Page(tree, folder) as page:
+        calls = {"LITHOWATT_CALLS": beside(page.ring)}
+        script = folder / "job.py"
+        script.write_text("pass")
+        command = [
+            sys.executable,
+            "-m",
+            "lithowatt",
+            "run",
+            "--",
+            sys.executable,
+            str(script),
+            "-x",
+        ]
+        subprocess.run(command, check=True, capture_output=True, env={**os.environ, **calls})
+        event = next(e for e in page.events() if e["calls"]["calls"])
+    name = event["calls"]["calls"][0]["function"]
+    assert name == f"{Path(sys.executable).name} job.py"
+
+
+def test_a_lithops_call_comes_to_the_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    from lithowatt.worker import function_window
+
+    class Sink:
+        def mark_started(self) -> None: ...
+
+        def write(self, values: bytes) -> bool:
+            return True
+
+    sent: list[tuple[str, dict[str, Any]]] = []
+    monkeypatch.setattr(function_window, "hand_in", lambda *given: sent.append(given))
+
+    def work() -> int:
+        return 7
+
+    for asked in ("off", "on"):
+        monkeypatch.setenv("LITHOWATT_CALLS", asked)
+        window = function_window.FunctionWindow(Sink())
+        assert window.metered(work)() == 7
+        window.commit()
+    ((name, values),) = sent
+    assert name == "work" and values["worker_func_energy_duration"] > 0
+
+
+def test_a_name_is_cut_and_cannot_be_obeyed() -> None:
+    call = parsed(message(function="\x1b[31m\u202e" + "y" * 500), 0, 0.0)
+    assert call.function.startswith("\\x1b[31m\\u202e") and len(call.function) <= 120
+    assert parsed(message(function="\ud800"), 0, 0.0).function == "\\ud800"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"no JSON",
+        b"[1]",
+        b"\xff\xfe",
+        b"[" * 2000,
+        b'{"v": 1}',
+        message(v=2),
+        message(function=""),
+        message(function=7),
+        message(function=None),
+        message(joules=-1.0),
+        message(joules=float("nan")),
+        message(joules=1e300),
+        message(joules="4"),
+        message(joules=True),
+        message(joules=10**400),
+        message(low=5.0),
+        message(high=3.5),
+        message(low=None),
+        message(joules=None),
+        message(quality="certain"),
+        message(quality=None),
+        message(quality=["attributed"]),
+        message(definition={}),
+        message(method=3),
+        message(seconds=-1),
+        message(function="y" * MOST_BYTES),
+    ],
+)
+def test_what_is_no_call_is_refused(data: bytes) -> None:
+    with pytest.raises(Refused):
+        parsed(data, 0, 0.0)
+    calls = Calls()
+    calls.take(data, 0)
+    state = calls.state(0.0)
+    assert state["refused"] == 1 and not state["calls"] and not state["functions"]
+
+
+def test_what_is_kept_is_bounded() -> None:
+    calls = Calls()
+    for number in range(MOST_FUNCTIONS + 10):
+        calls.take(message(function=f"f{number}"), 1000)
+    calls.take(message(function="f10"), 1000)
+    calls.take(message(function="one more"), 1000)
+    calls.take(message(), None)
+    calls.take(message(), 0, cut=True)
+    state = calls.state(time.time())
+    assert len(state["calls"]) == MOST_CALLS and len(state["functions"]) == MOST_FUNCTIONS
+    names = [one["function"] for one in state["functions"]]
+    assert names[:2] == ["one more", "f10"] and "f11" not in names
+    assert state["refused"] == 2
+
+
+def test_users_and_definitions_are_not_mixed() -> None:
+    calls = Calls()
+    calls.take(message(), 1)
+    calls.take(message(), 2)
+    calls.take(message(definition="amortised"), 2)
+    calls.take(message(quality="measured"), 1)
+    calls.take(message(low=None, high=None), 1)
+    calls.take(message(joules=None, low=None, high=None, quality=None), 1)
+    found = {(f["uid"], f["definition"]): f for f in calls.state(0.0)["functions"]}
+    assert set(found) == {(1, "marginal"), (2, "marginal"), (2, "amortised")}
+    one = found[1, "marginal"]
+    # A call without a band leaves the sum without one; the worst quality counts.
+    assert (one["calls"], one["measured"], one["joules"]) == (4, 3, (12.0, None, None))
+    assert one["quality"] == "attributed"
+
+
+def test_only_a_socket_of_its_own_is_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "calls"
+    path.write_text("mine")
+    calls = Calls()
+    calls.listen(str(path))
+    assert "something else is there" in str(calls.reason) and path.read_text() == "mine"
+    path.unlink()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as old:
+        old.bind(str(path))
+    calls.listen(str(path))
+    assert calls.reason is None
+    assert path.stat().st_mode & 0o777 == 0o666
+    calls.close()
+    assert not path.exists()
+    calls.listen(str(tmp_path / ("x" * 120) / "calls"))
+    assert calls.reason is not None
+
+
+def test_a_group_may_send_where_it_alone_reads(tmp_path: Path) -> None:
+    calls = Calls()
+    calls.listen(str(tmp_path / "calls"), os.getegid())
+    assert (tmp_path / "calls").stat().st_mode & 0o777 == 0o660
+    calls.close()
+
+
+# -- in a browser ------------------------------------------------------------------------------
+
+
+def texts(browser: Browser, selector: str) -> list[str]:
+    script = "return Array.from(document.querySelectorAll(arguments[0]), e => e.textContent)"
+    return list(browser.run(script, selector))
+
+
+def text(browser: Browser, selector: str) -> str:
+    return texts(browser, selector)[0]
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_page(
+    browser: Browser,
+    folder: Path,
+    tree: StaticTree,
+    monkeypatch: pytest.MonkeyPatch,
+    width: int,
+    scheme: str,
+) -> None:
+    with moving(tree), Page(tree, folder) as page:
+        monkeypatch.setenv("LITHOWATT_CALLS", beside(page.ring))
+        evil = "<img src=x onerror=alert(1)><script>alert(2)</script>"
+        assert hand_in(evil, STATS) and hand_in("none", {"energy_source": "no meter"})
+        browser.open(page.url, width=width, scheme=scheme)
+        browser.wait(lambda: len(texts(browser, "#parts tbody th")) >= 3, "the machine's parts")
+        assert text(browser, "#state") == "Live."
+        assert " W (" in text(browser, "#machine")
+        assert "measured by rapl" in text(browser, "#machine-note")
+        assert texts(browser, "#parts tbody th")[0] == "idle"
+        assert len(texts(browser, "#zones tbody tr")) == len(tree.zones)
+        # A name is a text, whatever is in it.
+        assert f"{evil} (user {os.geteuid()})" in texts(browser, "#functions tbody th")
+        assert texts(browser, "main img, main script") == []
+        assert any("not measured: no meter" in row for row in texts(browser, "#calls tbody tr"))
+        assert "4.00 (3.00 to 6.00)" in texts(browser, "#functions tbody td")
+        # Nothing is cut, nothing has to be scrolled sideways.
+        assert browser.run("return document.documentElement.scrollWidth") <= width
+        assert serious(browser.axe()) == []
+        wanted = {page.url, *(page.url + name for name in ("page.css", "page.js", "events"))}
+        assert {url for url in browser.requests() if url.startswith("http")} == wanted
+
+
+def test_numbers_move_in_place_and_stop_with_a_key(
+    browser: Browser, folder: Path, tree: StaticTree
+) -> None:
+    from selenium.webdriver.common.keys import Keys
+
+    with moving(tree), Page(tree, folder, "--round", "0.2") as page:
+        browser.open(page.url)
+        browser.wait(lambda: len(texts(browser, "#parts tbody th")) >= 3)
+        browser.run("document.querySelector('#parts tbody tr').mine = true")
+        before = text(browser, "#machine")
+        browser.wait(lambda: text(browser, "#machine") != before, "another number")
+        assert browser.run("return document.querySelector('#parts tbody tr').mine") is True
+        # The one control, by the keyboard alone.
+        browser.driver.switch_to.active_element.send_keys(Keys.TAB)
+        assert browser.run("return document.activeElement.id") == "pause"
+        browser.driver.switch_to.active_element.send_keys(Keys.SPACE)
+        assert browser.run("return document.activeElement.getAttribute('aria-pressed')") == "true"
+        assert text(browser, "#state").startswith("Paused")
+        seen = {text(browser, "#machine") for _ in range(10) if not time.sleep(0.15)}
+        assert len(seen) == 1
+
+
+def test_it_tells_that_the_agent_was_away_and_comes_back(
+    browser: Browser, folder: Path, tree: StaticTree
+) -> None:
+    with moving(tree):
+        page = Page(tree, folder)
+        page.start()
+        browser.open(page.url)
+        browser.wait(lambda: len(texts(browser, "#parts tbody th")) >= 3)
+        # What is said aloud: once for each state.
+        browser.run(
+            "window.said = []; const state = document.getElementById('state');"
+            "new MutationObserver(() => said.push(state.textContent)).observe(state,"
+            " {childList: true, characterData: true, subtree: true})"
+        )
+        page.kill()
+        browser.wait(lambda: "stale since" in text(browser, "#since"), "stale")
+        assert text(browser, "#state") == "The agent is away; trying again."
+        old = text(browser, "#machine")
+        browser.wait(lambda: text(browser, "#since") >= "stale since 3 s", "some seconds")
+        assert text(browser, "#machine") == old  # marked as stale, not as zero
+        page.start()
+        browser.wait(lambda: text(browser, "#state").startswith("Live again"), "the agent again")
+        assert "was away for" in text(browser, "#state") and text(browser, "#since") == ""
+        assert page.end() == 0
+        browser.wait(lambda: "stopped" in text(browser, "#state"), "the end")
+        said = browser.run("return said")
+        assert len(said) == 3, said
+    refused = [m for m in browser.severe() if "ERR_" not in m and "Failed to load" not in m]
+    assert refused == []
+    browser.forget()
+
+
+def test_a_halted_agent_is_told(browser: Browser, folder: Path, tree: StaticTree) -> None:
+    with moving(tree), Page(tree, folder) as page:
+        browser.open(page.url)
+        browser.wait(lambda: text(browser, "#state") == "Live.")
+        assert page.process is not None
+        page.process.send_signal(signal.SIGSTOP)
+        try:
+            browser.wait(lambda: "stale since" in text(browser, "#since"), "stale")
+        finally:
+            page.process.send_signal(signal.SIGCONT)
+        browser.wait(lambda: text(browser, "#state").startswith("Live again"))
