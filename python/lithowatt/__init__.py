@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from lithowatt import cost as cost
     from lithowatt import environment as environment
     from lithowatt import errors as errors
+    from lithowatt import export as export
     from lithowatt import flexecutor as flexecutor
     from lithowatt import lithops as lithops
     from lithowatt import model as model
@@ -136,6 +137,7 @@ if not TYPE_CHECKING:  # to a type checker a name that is not here is a mistake
             "cost": "",
             "environment": "",
             "errors": "",
+            "export": "",
             "flexecutor": "",
             "lithops": "",
             "model": "",

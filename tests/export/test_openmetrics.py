@@ -193,6 +193,9 @@ def test_every_family_of_the_agent_keeps_the_conventions(folder: Path, tree: Sta
     }
     assert created["lithowatt_node_energy_joules"] == {4.0}
     assert created["lithowatt_agent_samples"] == {5.0}
+    # The counters were not at zero when the ring began: a reader would add what was before.
+    assert created["lithowatt_machine_energy_joules"] == set()
+    assert {s.value for s in found["lithowatt_machine_energy_joules"].samples} == {1.0}
 
 
 def scraped(port: int) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:

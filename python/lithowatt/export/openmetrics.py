@@ -95,7 +95,7 @@ class Since(NamedTuple):
 
     Attributes:
         agent: Those of its process.
-        totals: The machine's and its parts: of the first ring that the totals go on from.
+        totals: Those of the node and its parts: of the first ring that the totals go on from.
         groups: Those of containers and pods, by the id of their row.
     """
 
@@ -106,7 +106,8 @@ class Since(NamedTuple):
 
 def openmetrics(snapshot: Mapping[str, Any], version: str, since: Since | None = None) -> str:
     """The text of a scrape (OpenMetrics 1.0). Energies in J, times in s, all since the agent's
-    ring began, which ``_created`` has with `since`.
+    ring began, but for the machine's counters, which are as the kernel has them. With `since`
+    ``_created`` says when it began.
 
     ``node`` = ``idle`` + ``rest`` + ``gone`` + the sum over pods and over containers that are in
     no pod (``pod_uid=""``).
@@ -139,8 +140,8 @@ def _of_agent(snapshot: Mapping[str, Any], version: str, since: Since | None) ->
                     "package": str(zone["package"]),
                     "zone": zone["name"],
                 },
+                # Without a beginning: it was not at zero when the ring began.
                 zone["joules"],
-                totals,
             )
             for zone in snapshot["zones"]
             if zone["readable"]
