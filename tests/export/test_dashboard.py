@@ -151,6 +151,7 @@ class Groups:
                 out.write(b"usage_usec %020d\n" % self.used)
 
 
+@pytest.mark.slow
 @pytest.mark.quiet
 def test_every_expression_has_data_where_an_agent_is_scraped(folder: Path) -> None:
     tree = StaticTree(folder / "root", packages=1, domains=("package", "core", "dram"), psys=True)

@@ -114,6 +114,7 @@ def test_bytes_that_are_no_text_are_escaped() -> None:
     assert sample.labels["function"] == "a\\udc80"
 
 
+@pytest.mark.slow
 def test_a_gateway_gets_what_the_text_says(tmp_path: Path) -> None:
     with pushgateway(tmp_path) as gateway:
         rows = [call('f "1"\n', 2.0), call("g", None)]
@@ -207,6 +208,7 @@ def scraped(port: int) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.quiet
 @pytest.mark.parametrize("kept", [True, False])
 def test_no_counter_goes_back_over_a_restart_without_a_new_beginning(
@@ -259,6 +261,7 @@ def test_no_counter_goes_back_over_a_restart_without_a_new_beginning(
     assert later[samples] > before[samples]
 
 
+@pytest.mark.slow
 @pytest.mark.quiet
 def test_prometheus_has_the_values_of_the_ring(folder: Path, tree: StaticTree) -> None:
     port = free_port()

@@ -209,6 +209,7 @@ def test_a_machine_without_counters_has_no_zeros(folder: Path) -> None:
     assert "hw.energy" not in found and "hw.host.energy" not in found
 
 
+@pytest.mark.slow
 def test_counters_only_rise_and_a_new_start_begins_at_zero(tree: StaticTree) -> None:
     seen = []
     for _ in range(2):
@@ -227,6 +228,7 @@ def test_counters_only_rise_and_a_new_start_begins_at_zero(tree: StaticTree) -> 
     assert starts[3] > starts[0]
 
 
+@pytest.mark.slow
 @pytest.mark.quiet
 def test_through_a_nodes_agent_and_its_restart_nothing_goes_back(
     folder: Path, tree: StaticTree
