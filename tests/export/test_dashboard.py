@@ -16,7 +16,7 @@ from lithowatt.export import openmetrics
 from rig import StaticTree
 from tests.support import TOP
 from tests.support.agent_tools import AgentProcess, shared_folder
-from tests.support.prometheus_server import (
+from tests.support.time_series_servers import (
     Prometheus,
     free_port,
     program,

@@ -6,16 +6,19 @@ import json
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lithowatt import EnergyMeter
 from lithowatt.errors import MalformedValueError
 from lithowatt.export import influx
 from rig import StaticTree
 from tests.support.agent_tools import AgentProcess, shared_folder
+from tests.support.time_series_servers import InfluxDB
 
 parse_line = pytest.importorskip("line_protocol_parser").parse_line
 
@@ -124,6 +127,38 @@ def test_names_that_cannot_be_are_refused(name: Any) -> None:
 def test_a_time_that_is_none_is_refused(time_ns: Any) -> None:
     with pytest.raises(TypeError, match="time_ns must be a whole number"):
         influx.text({"a": 1}, time_ns=time_ns)
+
+
+@pytest.mark.slow
+def test_a_real_influxdb_keeps_what_was_there(tmp_path: Path) -> None:
+    with EnergyMeter(label='a, b="c"\\ =') as meter, meter.phase("load, all"):
+        sum(range(100_000))
+    rows: list[dict[str, Any]] = [
+        {"label": name, "energy_consumption": float(at), "odd, key=": at, "said": f'"{name}\\'}
+        for at, name in enumerate(("x", "ünï", "a\\", "a\\,b", "two  blanks", "\U0001f50b", "a=b"))
+    ]
+    with InfluxDB(tmp_path).running() as database:
+        database.write(influx.text(meter))
+        (found,) = database.rows("lithowatt_call")
+        assert (found["function"], found["energy_consumption"]) == ('a, b="c"/ =', meter.joules)
+        flat = meter.reading.flat()
+        assert found["energy_phase_load__all"] == flat["energy_phase_load__all"]
+        for key, value in flat.items():
+            if isinstance(value, (bool, int, float)):
+                assert found[key] == value, key
+        # A field keeps its first type: an integer where a fraction was is refused by the server.
+        database.write(influx.text({"energy_consumption": 2}))
+        with pytest.raises(AssertionError, match="field type conflict"):
+            database.write(f"lithowatt_call energy_consumption=2i {time.time_ns()}\n")
+        # None takes the place of another.
+        database.write(influx.text(rows, measurement="odd, name"))
+        found_rows = database.rows("odd, name")
+        assert len(found_rows) == len(rows)
+        for row, one in zip(
+            rows, sorted(found_rows, key=lambda one: one["odd, key="]), strict=True
+        ):
+            assert one["function"] == row["label"].replace("\\", "/")
+            assert (one["said"], one["odd, key="]) == (row["said"], row["odd, key="])
 
 
 @pytest.mark.quiet

@@ -19,7 +19,7 @@ from lithowatt import EnergyMeter, _core
 from lithowatt.export import openmetrics
 from rig import StaticTree
 from tests.support.agent_tools import AgentProcess, shared_folder
-from tests.support.prometheus_server import Prometheus, free_port, get, pushgateway, until
+from tests.support.time_series_servers import Prometheus, free_port, get, pushgateway, until
 
 parser = pytest.importorskip("prometheus_client.openmetrics.parser")
 

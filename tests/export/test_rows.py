@@ -77,6 +77,22 @@ def test_what_run_prints_is_a_row(tmp_path: Path) -> None:
     assert first["energy_duration"] == told_once["seconds"]
 
 
+def test_an_energy_log_is_rows(tmp_path: Path) -> None:
+    from lithowatt.report import EnhancedEnergyLogger
+
+    log = tmp_path / "energy.jsonl"
+    logger = EnhancedEnergyLogger("k8s", path=log)
+    meter = metered("")
+    before = time.time_ns()
+    logger.log_energy_execution("map", meter, {"workers": 4})
+    logger.log_energy_execution("reduce", metered("named").stats(), {})
+    first, second = rows_of(log)
+    assert energy_of(first)[1:] == energy_of(meter.reading.flat())[1:]
+    assert (first["label"], first["stage"], first["backend"]) == ("map", "map", "k8s")
+    assert (second["label"], second["stage"]) == ("reduce", "reduce")
+    assert abs(first[TIME] - before) < 60e9
+
+
 def test_no_energy_has_its_reason_and_no_number() -> None:
     one = energy_of({"label": "f", "energy_consumption": None, "energy_source": "unavailable: x"})
     assert (one.joules, one.band, one.quality, one.reason) == (None, None, "none", "x")

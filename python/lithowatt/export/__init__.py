@@ -53,8 +53,8 @@ def write(source: Source, path: str | os.PathLike[str]) -> int:
 
     Args:
         source: A `Reading`, an `EnergyMeter`, a dict of stats, what `lithowatt run --json` printed
-            as a dict, a future of Lithops, the path of a file of such JSON objects one after
-            another, or an iterable of any of these.
+            as a dict, an entry of the energy log (`lithowatt.report`), a future of Lithops, the
+            path of a file of such JSON objects one after another, or an iterable of any of these.
         path: The file. It is written whole or not at all.
 
     Returns:

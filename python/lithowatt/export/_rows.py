@@ -150,6 +150,8 @@ def _of_future(future: Any) -> Row:
 def _of_mapping(stats: Mapping[Any, Any]) -> Row:
     if "command" in stats and "joules" in stats and "exit_code" in stats:
         return _of_run(stats)
+    if isinstance(stats.get("energy_metrics"), Mapping):
+        return _of_log(stats)
     plain = _plain()
     row: Row = {}
     for key, value in stats.items():
@@ -173,6 +175,20 @@ def _of_run(told: Mapping[Any, Any]) -> Row:
     row["exit_code"] = told["exit_code"]
     reason = told.get("reason")
     row["energy_source"] = f"unavailable: {reason}" if reason else row["energy_method"]
+    return row
+
+
+def _of_log(entry: Mapping[Any, Any]) -> Row:
+    """Of a line of `lithowatt.report.EnhancedEnergyLogger`."""
+    row = _of_mapping(entry["energy_metrics"])
+    for key in ("stage", "backend"):
+        if entry.get(key) is not None:
+            row.setdefault(key, entry[key])
+    if not row.get(_LABEL):
+        row[_LABEL] = row.get("stage")
+    logged = number(entry.get("timestamp"))
+    if logged is not None and 0 < logged < 9e9:
+        row.setdefault(TIME, round(logged * 1e6) * 1000)
     return row
 
 

@@ -27,6 +27,8 @@ TAGS = {
     "label": "function",
     "job_id": "job",
     "call_id": "call",
+    "stage": "stage",
+    "backend": "backend",
     "energy_quality": "quality",
     "energy_method": "method",
     "energy_definition": "definition",

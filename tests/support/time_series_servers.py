@@ -1,4 +1,4 @@
-"""A real Prometheus and a real Pushgateway on ports of their own, ended with the test."""
+"""A real Prometheus, Pushgateway or InfluxDB on ports of its own, ended with the test."""
 
 from __future__ import annotations
 
@@ -36,7 +36,8 @@ def program(name: str) -> str:
     found = shutil.which(name)
     if found is None:
         pytest.skip(
-            f"no {name}: apt-get install --no-install-recommends prometheus prometheus-pushgateway"
+            f"no {name}: apt-get install --no-install-recommends prometheus prometheus-pushgateway "
+            "influxdb"
         )
     return found
 
@@ -143,3 +144,60 @@ def pushgateway(folder: Path) -> Iterator[str]:
     command.append("--persistence.file=")
     with _running(command, f"http://{address}/-/ready", folder / "pushgateway.log"):
         yield address
+
+
+class InfluxDB:
+    """A running InfluxDB 1 with one database, ``calls``."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.url = f"http://127.0.0.1:{free_port()}"
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[InfluxDB]:
+        binary = program("influxd")
+        config = self.folder / "influxdb.conf"
+        config.write_text(
+            f"""
+            reporting-enabled = false
+            bind-address = "127.0.0.1:{free_port()}"
+            [meta]
+            dir = "{self.folder}/meta"
+            [data]
+            dir = "{self.folder}/data"
+            wal-dir = "{self.folder}/wal"
+            [monitor]
+            store-enabled = false
+            [http]
+            bind-address = "{self.url.removeprefix("http://")}"
+            """
+        )
+        command = [binary, "-config", str(config)]
+        with _running(command, f"{self.url}/ping", self.folder / "influxdb.log"):
+            self._send("query", "", q="CREATE DATABASE calls")
+            yield self
+
+    def _send(self, path: str, body: str, **parameters: str) -> str:
+        url = f"{self.url}/{path}?{urllib.parse.urlencode(parameters)}"
+        request = urllib.request.Request(url, data=body.encode(), method="POST")
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            told: str = answer.read().decode()
+            return told
+
+    def write(self, lines: str) -> None:
+        """Writes lines; what is refused is an error with the reason."""
+        try:
+            self._send("write", lines, db="calls", precision="ns")
+        except urllib.error.HTTPError as error:
+            raise AssertionError(error.read().decode()) from None
+
+    def rows(self, measurement: str) -> list[dict[str, Any]]:
+        """All rows: fields and tags by name; what is missing is ``None``."""
+        query = f'SELECT * FROM "{measurement}"'
+        told = json.loads(self._send("query", "", db="calls", epoch="ns", q=query))
+        (result,) = told["results"]
+        return [
+            dict(zip(series["columns"], values, strict=True))
+            for series in result.get("series", [])
+            for values in series["values"]
+        ]
