@@ -104,10 +104,10 @@ def test_drift_is_said_first(tmp_path: Path) -> None:
     drifting = replace(KIND, workers=(4, 8, 16, 24), repetitions=14, drift=1.0)
     write(tmp_path / "drift", drifting)
     write(tmp_path / "calm", replace(drifting, drift=0.0, clean=True))
-    assert "drifting repetitions" in answers(tmp_path / "drift")["What is wrong with the data?"]
+    assert "Drifting repetitions" in answers(tmp_path / "drift")["What is wrong with the data?"]
     assert "drift" in " ".join(words(found_in(tmp_path / "drift")).problems)
     calm = answers(tmp_path / "calm")["What is wrong with the data?"]
-    assert "drift" not in calm and "mixed" not in calm
+    assert "drift" not in calm.lower() and "mixed" not in calm.lower()
 
 
 def test_mixed_processors_are_named_with_their_ratios(tmp_path: Path) -> None:
@@ -115,7 +115,7 @@ def test_mixed_processors_are_named_with_their_ratios(tmp_path: Path) -> None:
     said = stage_of(words(found_in(tmp_path)))
     (by_cpu,) = (one for one in said.results if "by x86_64's processor" in one)
     assert XEON in by_cpu and EPYC in by_cpu
-    assert "mixed hardware" in said.answers[4].verdict
+    assert "Mixed hardware (3 configurations" in said.answers[4].verdict
 
 
 def test_stages_are_told_apart(tmp_path: Path) -> None:

@@ -15,6 +15,16 @@ def format_number(value: float) -> str:
     return f"{value:.3e}"
 
 
+def percent_more(part: float) -> str:
+    """How much more or less, of a part of 1: two digits, and no exponent.
+
+    >>> percent_more(0.0097), percent_more(-0.25), percent_more(2.634)
+    ('+0.97 %', '-25 %', '+263 %')
+    """
+    value = part * 100
+    return f"{value:+.0f} %" if abs(value) >= 99.5 else f"{value:+.2g} %"
+
+
 def counted(many: int, word: str) -> str:
     """A number with its word.
 

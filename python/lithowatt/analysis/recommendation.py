@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from lithowatt._support.text import aligned, counted, format_number, wrapped
+from lithowatt._support.text import aligned, counted, format_number, percent_more, wrapped
 from lithowatt.analysis._envelope import envelope
 from lithowatt.analysis._observe import observe, stages_of
 from lithowatt.analysis._predict import PerformanceModel
@@ -531,7 +531,7 @@ def _bound_line(bound: Mapping[str, Any] | None, least: str) -> Iterator[str]:
         if not (one["time_s"] <= _FASTER * last or ends_tie or final) or shown >= 6:
             continue
         last, shown = one["time_s"], shown + 1
-        more = "" if one["more"] is None else f" ({one['more'] * 100:+.2g} %)"
+        more = "" if one["more"] is None else f" ({percent_more(one['more'])})"
         text += f"; {_named(one)}{more} from {one['time_s']:.3g} s"
     yield text
 

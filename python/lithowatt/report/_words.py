@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lithowatt._support.text import counted, few, format_number
+from lithowatt._support.text import counted, few, format_number, percent_more
 from lithowatt.analysis.recommendation import advice
 
 #: How a platform is called.
@@ -236,26 +236,46 @@ def _holds(folder: str, files: Iterable[str]) -> bool:
 _GRAVE = ("drifting-repetitions", "mixed-hardware", "input-changed", "few-repetitions")
 
 
+#: The same of the results' warnings.
+_GRAVE_CODES = frozenset(
+    {
+        "drift",
+        "cpu-strata",
+        "mixed-hardware",
+        "mixed-architectures",
+        "input-changed",
+        "unlike",
+        "unlike-energy",
+        "machine-energy",
+    }
+)
+
+
 def _alarm(rule: str) -> int:
     return 0 if rule in _GRAVE else 1
 
 
-def _rule_line(severity: str, rule: str, some: Sequence[Mapping[str, Any]]) -> str:
-    files = len({one["file"] for one in some})
+def _where(some: Sequence[Mapping[str, Any]]) -> str:
+    files = counted(len({one["file"] for one in some}), "file")
     configurations = {
         (one["file"], one["configuration"]) for one in some if one["configuration"] is not None
     }
-    where = counted(len(configurations), "configuration") if configurations else ""
-    where = f"{where} in {counted(files, 'file')}" if where else counted(files, "file")
+    return (
+        f"{counted(len(configurations), 'configuration')} in {files}" if configurations else files
+    )
+
+
+def _rule_line(severity: str, rule: str, some: Sequence[Mapping[str, Any]]) -> str:
     excluded = " (left out)" if any(one["excludes"] for one in some) else ""
     first = some[0]["message"]
     example = first if len(some) == 1 else f"for example {first}"
-    return f"{severity}: {rule.replace('-', ' ')}, {where}{excluded}: {example}"
+    return f"{severity}: {rule.replace('-', ' ')}, {_where(some)}{excluded}: {example}"
 
 
 def _problems(found: Mapping[str, Any]) -> Iterator[str]:
     """The warnings of all results, then what lint found."""
-    yield from (_sentence(one["text"]) for one in found["warnings"])
+    grave = sorted(found["warnings"], key=lambda one: one["code"] not in _GRAVE_CODES)
+    yield from (_sentence(one["text"]) for one in grave)
     for severity, rule, some in _rules(found):
         if severity == "error":
             yield _sentence(_rule_line(severity, rule, some))
@@ -287,7 +307,7 @@ def _stage(
         answers=(
             _which(recommended, said),
             _how_sure(recommended, said, rows),
-            _what_changes(said),
+            _what_changes(recommended, said),
             _measured(recommended, rows),
             _wrong(found, files),
         ),
@@ -327,8 +347,9 @@ def _takes(chosen: Mapping[str, Any]) -> str:
     if chosen["cost_usd"] is not None:
         scaled = {name: value * 1000 for name, value in chosen["cost_usd"].items()}
         parts.append(f"{_band(scaled)} USD per 1,000 runs")
-    if chosen["energy_fit_j"] is not None and chosen["energy_quality"] is not None:
-        parts.append(f"{_band(chosen['energy_fit_j'])} J ({chosen['energy_quality']})")
+    if chosen["energy_j"] is not None and chosen["energy_quality"] is not None:
+        # With all that is unsure: the scatter of runs alone would look like knowledge of joules.
+        parts.append(f"{_band(chosen['energy_j'])} J ({chosen['energy_quality']})")
     return ", ".join(parts)
 
 
@@ -377,23 +398,50 @@ def _how_sure(
     return Answer(question, verdict, tuple(details), good and (scope["sessions"] or 0) > 1)
 
 
-def _what_changes(said: Sequence[tuple[str, str]]) -> Answer:
+#: A step of the front is told where it takes at most this part of the time of the one before.
+_FASTER = 0.8
+
+
+def _what_changes(recommended: Mapping[str, Any] | None, said: Sequence[tuple[str, str]]) -> Answer:
     question = "What would change it?"
-    bound = dict(said).get("bound")
+    told = dict(said)
     labels = ("price", "watts", "hardware", "edge", "work", "architectures")
     details = _labelled(said, *labels)
-    if bound is None and not details:
+    bound = told.get("bound")
+    if recommended is None or (bound is None and not details):
         return Answer(question, "Not known: nothing is recommended.", (), False)
-    steps = () if bound is None else tuple(_sentence(one) for one in bound.split("; "))
-    what = [
-        *(("less time",) if len(steps) > 1 else ()),
-        *(("other prices",) if "price" in dict(said) else ()),
-        *(("other watts",) if "watts" in dict(said) else ()),
-        *(("other processors",) if "hardware" in dict(said) else ()),
-    ]
-    verdict = f"A need for {what[0]}" if what[:1] == ["less time"] else ", ".join(what[:1])
-    verdict = ", ".join([verdict, *what[1:]]) if what else "Configurations that were not profiled"
+    steps = tuple(_sentence(one) for one in (() if bound is None else bound.split("; ")))
+    others = {"price": "prices", "watts": "watts", "hardware": "processors"}
+    known = [text for label, text in others.items() if label in told]
+    parts = []
+    faster = _faster(recommended)
+    if faster:
+        parts.append(f"a need for less time: {'; '.join(faster)}")
+    if known:
+        parts.append(f"other {', '.join(known)}")
+    verdict = ". Also ".join(parts) or "what was not profiled"
     return Answer(question, _sentence(verdict), (*steps, *details))
+
+
+def _faster(recommended: Mapping[str, Any]) -> list[str]:
+    """Up to three configurations that take less time, and what they take more of."""
+    bound = recommended["conditions"]["bound"]
+    chosen = recommended["recommended"] or recommended["best"]
+    if bound is None or chosen is None:
+        return []
+    unit = {"energy": "energy", "cost": "cost", "edp": "energy × time"}[bound["objective"]]
+    last = chosen["time_s"]["value"]
+    found = []
+    for one in bound["steps"]:
+        if one["tied"] or one["time_s"] > _FASTER * last:
+            continue
+        last = one["time_s"]
+        more = "" if one["more"] is None else f", {percent_more(one['more'])} {unit}"
+        workers = counted(one["workers"], "worker")
+        found.append(
+            f"{workers} of {one['memory_mb']:g} MB, {one['architecture']}: {_three(last)} s{more}"
+        )
+    return [*found[:2], *found[2:][-1:]]
 
 
 def _measured(recommended: Mapping[str, Any] | None, rows: Sequence[Mapping[str, Any]]) -> Answer:
@@ -435,11 +483,15 @@ def _wrong(found: Mapping[str, Any], files: set[str]) -> Answer:
     if not rules:
         checked = len(found["lint"]["settings"]["rules"])
         return Answer(question, f"Nothing that {checked} rules of lint know.")
-    grave = [rule for severity, rule, _ in rules if severity == "error" or _alarm(rule) == 0]
+    grave = [
+        f"{rule.replace('-', ' ')} ({_where(some)})"
+        for severity, rule, some in rules
+        if severity == "error" or _alarm(rule) == 0
+    ]
     details = tuple(_sentence(_rule_line(*one)) for one in rules)
     if grave:
-        listed = few([one.replace("-", " ") for one in grave], 4)
-        return Answer(question, f"Mind {listed}.", details, False)
+        more = f"; {len(rules) - len(grave)} lesser kinds below" if len(rules) > len(grave) else ""
+        return Answer(question, _sentence(f"{few(grave, 4)}{more}"), details, False)
     kinds = counted(len(rules), "kind")
     return Answer(question, f"{kinds} of warnings, none about the runs' times.", details)
 
