@@ -21,8 +21,17 @@ def percent_more(part: float) -> str:
     >>> percent_more(0.0097), percent_more(-0.25), percent_more(2.634)
     ('+0.97 %', '-25 %', '+263 %')
     """
+    return f"{'-' if part < 0 else '+'}{percent(abs(part))}"
+
+
+def percent(part: float) -> str:
+    """A part of 1 in percent: two digits, and no exponent.
+
+    >>> percent(0.0097), percent(0.25), percent(2.634)
+    ('0.97 %', '25 %', '263 %')
+    """
     value = part * 100
-    return f"{value:+.0f} %" if abs(value) >= 99.5 else f"{value:+.2g} %"
+    return f"{value:.0f} %" if value >= 99.5 else f"{value:.2g} %"
 
 
 def counted(many: int, word: str) -> str:

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from lithowatt import _core
-from lithowatt._support.text import aligned, counted, wrapped
+from lithowatt._support.text import aligned, counted, percent, wrapped
 from lithowatt.analysis._envelope import SCHEMA, envelope
 from lithowatt.analysis.intervals import Sample, t_quantile
 from lithowatt.analysis.selection import NAMES, Selected, Selection, Settings
@@ -549,10 +549,10 @@ def lines(result: Mapping[str, Any], rounds: int = 3) -> list[str]:
                 one["architecture"] or "-",
                 one["key"],
                 str(one["profiled"]),
-                f"{one['cv'] * 100:.2g} %{'' if one['cv_from'] == 'its own repetitions' else ' *'}",
+                f"{percent(one['cv'])}{'' if one['cv_from'] == 'its own repetitions' else ' *'}",
                 str(one["repetitions_needed"]),
                 f"{wanted['sessions']} x {one['per_session']}",
-                f"± {one['precision_expected'] * 100:.2g} %",
+                f"± {percent(one['precision_expected'])}",
             )
         )
     found = [

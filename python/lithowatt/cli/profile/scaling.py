@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
-from lithowatt._support.text import aligned, format_number, wrapped
+from lithowatt._support.text import aligned, format_number, percent, wrapped
 from lithowatt.cli.profile._analysis import WIDTH, add_common, basis_line, run
 from lithowatt.cli.profile._numbers import positive
 
@@ -117,7 +117,7 @@ def _laws(row: Mapping[str, Any]) -> Iterator[str]:
 def _amdahl(quantity: str, law: Mapping[str, Any]) -> str:
     alone = format_number(float(f"{law['t1_s']:.3g}"))
     part = law["serial_fraction"]
-    serial = "" if part is None else f", {part * 100:.2g} % of it serial"
+    serial = "" if part is None else f", {percent(part)} of it serial"
     return (
         f"{quantity}: Amdahl: {alone} s with one worker{serial} "
         f"(errors {law['rms_relative_error'] * 100:.1g} %)"
