@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import re
 
 import pytest
 
@@ -67,8 +68,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", MARKER)
-    config.pluginmanager.register(_Switch(config), "lithowatt-switch")
+    # A project may have had a marker of this name, of another meaning, before us.
+    foreign = any(re.match(r"energy\b", line) for line in config.getini("markers"))
+    marked = _asked(config) or not foreign
+    if marked:
+        config.addinivalue_line("markers", MARKER)
+    config.pluginmanager.register(_Switch(config, marked), "lithowatt-switch")
 
 
 def _asked(config: pytest.Config) -> bool:
@@ -82,8 +87,9 @@ def _asked(config: pytest.Config) -> bool:
 class _Switch:
     """Loads the rest when it is needed."""
 
-    def __init__(self, config: pytest.Config) -> None:
+    def __init__(self, config: pytest.Config, marked: bool) -> None:
         self._config = config
+        self._marked = marked
         self._metering = False
         self._results: Results | None = None
         self._trouble: str | None = None
@@ -117,7 +123,7 @@ class _Switch:
         return self._results
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
-        if self._metering or self._config.getoption("collectonly", False):
+        if not self._marked or self._metering or self._config.getoption("collectonly", False):
             return
         if any(item.get_closest_marker("energy") is not None for item in session.items):
             self._meter(everything=False)

@@ -156,6 +156,15 @@ def test_the_marker_is_documented_and_alone_meters_its_test(run: Runs) -> None:
     assert f"@pytest.mark.{MARKER}" in done.stdout.str()
 
 
+def test_a_marker_of_the_projects_own_is_left_alone(run: Runs) -> None:
+    run.pytester.makeini("[pytest]\nmarkers =\n    energy(level): tests of high energy physics\n")
+    tests = "@pytest.mark.energy('high')\ndef test_a(): pass\n"
+    done = run(tests, "--strict-markers")
+    done.assert_outcomes(passed=1)
+    assert "energy of tests" not in done.stdout.str()
+    run(tests, "--energy").assert_outcomes(errors=1)
+
+
 def test_a_budget_fails_only_when_it_is_surely_exceeded(run: Runs) -> None:
     run("def test_a(): busy(0.2)\n", "--energy-json=e.json")
     one = run.tests()["test_a"]
@@ -203,7 +212,15 @@ def test_what_is_not_measured_has_its_reason(
     assert "ENERGY_MONITORING_ENABLED" in one["reason"]
     assert [each["verdict"] for each in one["budgets"]] == ["not measured"]
     assert run.json("e.json")["sum_j"] is None
-    done.stdout.fnmatch_lines(["not measured: *ENERGY_MONITORING_ENABLED* (1 test)"])
+    # Nothing in between, and the reason once in each place.
+    assert re.search(
+        r"= energy of tests =+\n"
+        r"not measured: .*ENERGY_MONITORING_ENABLED.* \(1 test\)\n"
+        r"budgets: 1 not measured\n"
+        r"  not measured: .*\n"
+        r"written: ",
+        done.stdout.str(),
+    )
 
 
 def test_settings_that_are_wrong_are_a_reason_and_no_failure(
@@ -448,7 +465,7 @@ def test_a_meter_that_breaks_fails_no_test(run: Runs, monkeypatch: pytest.Monkey
     class Broken:
         running = False
 
-        def __init__(self, **_: object) -> None: ...
+        def __init__(self, *_: object, **__: object) -> None: ...
 
         def start(self) -> None:
             raise RuntimeError("no start")

@@ -13,7 +13,7 @@ from lithowatt._pytest import budget
 from lithowatt._support.arguments import shown
 from lithowatt._support.harmless import Harmless, described
 from lithowatt._support.text import printable
-from lithowatt.errors import LithowattError
+from lithowatt.errors import LithowattError, UnavailableError
 from lithowatt.meter._meter import EnergyMeter
 from lithowatt.pytest_plugin import RECORD
 
@@ -48,14 +48,15 @@ class Metering:
         self._meter: EnergyMeter | None = None
         self._reason = "the meter could not be made"
         self._processor: str | None = None
+        top = Path(os.environ.get("LITHOWATT_ROOT") or "/")
         made = Harmless("making the meter of the tests")
         with made:
             try:
-                self._meter = EnergyMeter(interval=interval)  # type: ignore[arg-type]
+                self._meter = EnergyMeter(_methods(top), interval=interval)  # type: ignore[arg-type]
             except (LithowattError, OSError) as error:
                 self._reason = described(error)
-            top = Path(os.environ.get("LITHOWATT_ROOT") or "/")
             self._processor = _core.cpu_identity(top)["name"]
+        self._reason = made.trouble or self._reason
         self._session_baseline: str | None = None
         named = config.getoption("lithowatt_energy_baseline", None)
         if named:
@@ -196,6 +197,18 @@ class Metering:
                     setattr(outcome.get_result(), RECORD, record)
 
 
+def _methods(top: Path) -> str:
+    """All that give energy: what `psutil` adds to a window takes longer than all the rest."""
+    if os.environ.get("ENERGY_METHODS"):
+        return "auto"
+    methods = "rapl,perf,model"
+    try:
+        _core.Probes(top)
+    except UnavailableError:
+        return methods  # to name `ebpf` would load the probes
+    return f"{methods},ebpf"
+
+
 class Judge:
     """A plugin: what is to be done right after a test that raised nothing.
 
@@ -217,6 +230,7 @@ class _Window:
         self._meter = meter
         self._running = False
         self._readings: list[Reading] = []
+        self._energy: tuple[int, budget.Energy | None] = (0, None)
         self.reason: str | None = None if meter else reason
         self.asked: budget.Asked | None = None
         self.verdicts: list[budget.Verdict] = []
@@ -251,11 +265,15 @@ class _Window:
 
     def energy(self) -> budget.Energy | None:
         """Of all runs; ``None`` where one of them has none."""
-        found = [one.headline for one in self._readings]
-        known = [(one.value, one.low, one.high) for one in found if one is not None]
-        if not known or len(known) < len(found) or self.reason:
+        if self.reason:
             return None
-        return budget.together(known)
+        many, energy = self._energy
+        if many != len(self._readings):
+            found = [one.headline for one in self._readings]
+            known = [(one.value, one.low, one.high) for one in found if one is not None]
+            energy = budget.together(known) if len(known) == len(found) else None
+            self._energy = (len(found), energy)
+        return energy
 
     def common(self, name: str) -> str | None:
         """What the runs have in common, such as their method."""

@@ -110,6 +110,7 @@ class Results:
         shown = Harmless("showing the energy of the tests")
         with shown:
             lines = list(self.lines(int(self._config.getoption("lithowatt_energy_top", 10))))
+            terminal.ensure_newline()
             terminal.section("energy of tests", sep="=")
             for line in lines:
                 terminal.write_line(printable(line))
@@ -137,7 +138,9 @@ class Results:
             [one["reason"] for one in self._tests if one["energy_j"] is None], "not measured: "
         )
         lines += self._budgets()
-        lines += _counted_texts([text for one in self._tests for text in one["warnings"]], "")
+        reasons = {one["reason"] for one in self._tests}
+        said = [text for one in self._tests for text in one["warnings"] if text not in reasons]
+        lines += _counted_texts(said, "")
         lines += self._workers()
         return lines + self._notes
 
