@@ -140,7 +140,7 @@ def test_latex_compiles(tmp_path: Path) -> None:
     latex_program = shutil.which("pdflatex")
     if latex_program is None:
         pytest.skip("needs pdflatex")
-    folder = write(tmp_path / "in", replace(KIND, workload="a&b_%$#{}~^\\"), ARM)
+    folder = write(tmp_path / "in", replace(KIND, workload="a&b_%$#{}~^\\ é中"), ARM)
     report.write_report(folder, tmp_path / "r.tex")
     done = subprocess.run(
         [latex_program, "-halt-on-error", "-interaction=nonstopmode", "r.tex"],

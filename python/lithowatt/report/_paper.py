@@ -55,8 +55,15 @@ def latex(text: str) -> str:
 
     >>> print(latex("50 % of a_b ± 2"))
     50 \% of a\_b $\pm$ 2
+    >>> print(latex("Zürich 中"))
+    Zürich U+4E2D
     """
-    return "".join(_LATEX.get(one, one) for one in printable(text))
+    return "".join(_latex_of(one) for one in printable(text))
+
+
+def _latex_of(one: str) -> str:
+    # The fonts of T1 have Latin-1 and little more: an error would stop the whole paper.
+    return _LATEX.get(one, one if ord(one) < 0x100 else f"U+{ord(one):04X}")
 
 
 def markdown(text: str) -> str:
