@@ -83,6 +83,15 @@ def test_the_band_of_a_sum_is_that_of_a_common_error() -> None:
     assert metrics["reasons"] == {}
 
 
+def test_the_quality_of_a_sum_is_the_worst() -> None:
+    stats = [
+        _stats(1.0, start, worker_func_energy_quality=quality)
+        for start, quality in enumerate(("measured", "modelled", "attributed"))
+    ]
+    assert generate_energy_report(stats)["execution_summary"]["quality"] == "modelled"
+    assert generate_energy_report(stats[::2])["execution_summary"]["quality"] == "attributed"
+
+
 def test_a_window_that_is_given_twice_counts_once() -> None:
     stats = _stats(2.0, 1, worker_task_energy_consumption=3.0)
     entry = EnhancedEnergyLogger("k8s").log_energy_execution("map", stats)
@@ -179,12 +188,14 @@ def test_recommendations_follow_the_numbers() -> None:
     even[0]["energy_metrics"]["worker_func_energy_high"] = 6.0
     (one,) = generate_energy_report(even)["recommendations"]
     assert one["code"] == "dominant_stage"
-    assert one["text"].startswith("the stage a used 6 of 8 J (75%)")
+    assert one["text"].startswith("the stage a used 6 of 8 J (75.0%)")
     assert one["numbers"] == {"joules": 6.0, "sum_joules": 8.0, "share": 0.75}
-    even[0]["energy_metrics"]["worker_func_avg_cpu_usage"] = 20.0
+    even[0]["energy_metrics"]["worker_func_energy_cpu_time"] = 0.4
     report = generate_energy_report(even)
     assert _codes(report) == ["dominant_stage", "waiting"]
-    assert report["recommendations"][1]["text"].startswith("the stage a used 20% of the CPUs")
+    assert report["recommendations"][1]["text"].startswith(
+        "the stage a had a CPU for 20% of the time (0.4 of 2 s)"
+    )
     wide = generate_energy_report([_stats(2.0, 1)])
     assert _codes(wide) == ["modelled"]
     assert "8 times the lower (1 to 8 J)" in wide["recommendations"][0]["text"]

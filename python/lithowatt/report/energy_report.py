@@ -18,7 +18,7 @@ WORTH = 0.2
 #: A stage dominates from this part of the joules on.
 DOMINANT = 0.5
 
-#: Functions wait where they use less than this part of their CPUs.
+#: Functions wait where they have a CPU for less than this part of their time.
 WAITING = 0.5
 
 #: A band is told where its upper end is so many times its lower one.
@@ -285,7 +285,7 @@ def _of_stages(stages: dict[str, Any], joules: float, say: Any) -> None:
         say(
             "dominant_stage",
             f"the stage {name} used {format_number(used)} of {format_number(joules)} J "
-            f"({share:.0%}): whatever is saved elsewhere, it is at most {1 - share:.0%}",
+            f"({share:.1%}): whatever is saved elsewhere, it is at most {1 - share:.1%}",
             joules=used,
             sum_joules=joules,
             share=share,
@@ -293,22 +293,19 @@ def _of_stages(stages: dict[str, Any], joules: float, say: Any) -> None:
 
 
 def _of_waiting(once: Sequence[Execution], say: Any) -> None:
-    stages: dict[str, list[Execution]] = {}
+    stages: dict[str, list[tuple[float, float]]] = {}
     for one in once:
-        if one.cpu_usage is not None and one.seconds:
-            stages.setdefault(one.stage or _UNNAMED, []).append(one)
+        if one.cpu_seconds is not None and one.seconds:
+            stages.setdefault(one.stage or _UNNAMED, []).append((one.cpu_seconds, one.seconds))
     for name, members in stages.items():
-        seconds = math.fsum(one.seconds or 0.0 for one in members)
-        usage = (
-            math.fsum((one.cpu_usage or 0.0) * (one.seconds or 0.0) for one in members) / seconds
-        )
-        if usage < WAITING:
+        busy, seconds = (math.fsum(column) for column in zip(*members, strict=True))
+        if busy / seconds < WAITING:
             of = "the executions" if name == _UNNAMED else f"the stage {name}"
             say(
                 "waiting",
-                f"{of} used {usage:.0%} of the CPUs that they had, over "
-                f"{format_number(seconds)} s: fewer CPUs or less memory for each, or more work at "
-                "once in each, leave less idle",
-                cpu_usage=usage,
+                f"{of} had a CPU for {busy / seconds:.0%} of the time ({format_number(busy)} of "
+                f"{format_number(seconds)} s) and waited else, for data or for a CPU: more calls "
+                "at once use the time in which they wait for data",
+                cpu_seconds=busy,
                 seconds=seconds,
             )
