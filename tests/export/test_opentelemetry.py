@@ -348,6 +348,77 @@ def test_traced_functions_are_spans_and_stay_what_they_are() -> None:
         told.recorder.traced(numbers)
 
 
+class Service:
+    """Methods of each kind."""
+
+    recorder = EnergyRecorder()
+
+    @recorder.traced
+    def method(self, n: int) -> int:
+        return n + 1
+
+    @recorder.traced
+    @classmethod
+    def of_class(cls, n: int) -> tuple[str, int]:
+        return cls.__name__, n
+
+    @recorder.traced
+    @staticmethod
+    def alone(n: int) -> int:
+        return n * 2
+
+
+def test_methods_stay_methods() -> None:
+    assert Service().method(1) == 2
+    assert Service.of_class(3) == Service().of_class(3) == ("Service", 3)
+    assert Service.alone(2) == Service().alone(2) == 4
+
+
+class Called:
+    """Its instances are called as coroutine functions are."""
+
+    async def __call__(self, n: int) -> int:
+        await asyncio.sleep(0.01)
+        return n
+
+
+def test_a_span_of_what_is_called_like_a_coroutine_function_ends_with_it() -> None:
+    told = Recorded()
+    assert asyncio.run(told.recorder.traced(Called())(3)) == 3
+    span = told.named("Called")
+    assert span.end_time - span.start_time >= 10_000_000
+    assert "lithowatt.energy.quality" in span.attributes
+
+
+@pytest.mark.parametrize("wrong", [3, property(lambda self: 1), int, None.__class__])
+def test_what_cannot_be_traced_is_refused(wrong: Any) -> None:
+    with pytest.raises(TypeError):
+        EnergyRecorder().traced(wrong)
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_traced_function_may_be_sent(there: bool, tmp_path: Path) -> None:
+    cloudpickle = pytest.importorskip("cloudpickle")
+    told = Recorded()
+
+    @told.recorder.traced
+    def work(n: int) -> int:
+        return sum(range(n))
+
+    sent = tmp_path / "sent"
+    sent.write_bytes(cloudpickle.dumps((work, told.recorder)))
+    block = "" if there else "sys.modules['opentelemetry'] = None\n"
+    code = f"""
+import pathlib, pickle, sys
+{block}work, recorder = pickle.loads(pathlib.Path({str(sent)!r}).read_bytes())
+print(work(1000), recorder.record([{{}}]), recorder.annotate(work.__wrapped__.meter))
+"""
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, timeout=60
+    )
+    assert (done.stdout, done.stderr) == ("499500 1 None\n", "")
+
+
 class BrokenAtStart(SpanProcessor):
     """A processor of somebody's that fails."""
 

@@ -281,6 +281,9 @@ class EnergyRecorder:
     ``lithowatt.energy.low`` and ``lithowatt.energy.high`` (J), quality, method and definition,
     ``lithowatt.cpu_time`` (s), or ``lithowatt.energy.reason`` where there is no energy.
 
+    It may be pickled, with functions that it decorates. Providers stay behind: where it arrives it
+    takes the global ones, and where OpenTelemetry is missing there it does nothing.
+
     Args:
         tracer_provider: That of the program's SDK; the global one by default.
         meter_provider: As well.
@@ -316,6 +319,9 @@ class EnergyRecorder:
         )
         self._calls = meter.create_counter("lithowatt.function.calls", "{call}", "Calls.")
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _arrived, ()
+
     def on_result(self, meter: EnergyMeter) -> None:
         """For ``@measure(on_result=recorder.on_result)``: puts the call on the current span and
         into the metrics. What goes wrong in it is logged and dropped."""
@@ -324,6 +330,8 @@ class EnergyRecorder:
 
     def annotate(self, reading: Reading | EnergyMeter, span: Span | None = None) -> None:
         """Puts a reading on a span, the current one by default, and into the metrics."""
+        if self._trace is None:
+            return
         span = self._trace.get_current_span() if span is None else span
         for row in rows_of(reading):
             span.set_attributes(_of_span(row))
@@ -349,6 +357,8 @@ class EnergyRecorder:
         calls = 0
         for row in rows_of(source):
             calls += 1
+            if self._trace is None:
+                continue
             one = energy_of(row)
             self._count(one)
             began, ended = _times(row)
@@ -364,14 +374,16 @@ class EnergyRecorder:
         """Decorates a function: each call is a span, with its energy on it.
 
         It runs whatever becomes of the span. Generators have no one span: decorate them with
-        ``@measure(on_result=recorder.on_result)``.
+        ``@measure(on_result=recorder.on_result)``. The meter of the last call is the attribute
+        ``__wrapped__.meter``.
 
         Args:
-            function: What to decorate, when used without arguments; a coroutine function, too.
+            function: What to decorate, when used without arguments; a coroutine function, a
+                ``staticmethod`` or a ``classmethod``, too.
             **options: As for `measure`.
 
         Raises:
-            TypeError: For a generator function, a class, and what cannot be called.
+            TypeError: For a generator function, a class, a property, and what cannot be called.
 
         Example:
             >>> recorder = EnergyRecorder()
@@ -383,15 +395,23 @@ class EnergyRecorder:
         """
         if function is None:
             return functools.partial(self.traced, **options)
+        if isinstance(function, (staticmethod, classmethod)):
+            return type(function)(self.traced(function.__func__, **options))
         if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
             raise TypeError(
                 f"{function.__qualname__} is a generator function, which has no one span; expected "
                 "a function or a coroutine function (see measure(on_result=…))"
             )
+        if not callable(function):
+            raise TypeError(
+                f"{type(function).__name__} cannot be called; expected a function or a coroutine "
+                "function"
+            )
         metered = measure(on_result=self.on_result, **options)(function)
         name = getattr(function, "__qualname__", None) or type(function).__name__
 
-        if inspect.iscoroutinefunction(function):
+        of_instances: Any = type(function).__call__
+        if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(of_instances):
 
             @functools.wraps(metered)
             async def call(*args: Any, **kwargs: Any) -> Any:
@@ -419,6 +439,16 @@ class EnergyRecorder:
         self._calls.add(1, labels)
         if one.joules is not None:
             self._energy.record(one.joules, labels)
+
+
+def _arrived() -> EnergyRecorder:
+    """A recorder that was pickled elsewhere."""
+    try:
+        return EnergyRecorder()
+    except ImportError:
+        inert = EnergyRecorder.__new__(EnergyRecorder)
+        inert._trace = inert._tracer = inert._energy = inert._calls = None
+        return inert
 
 
 class _Traced:
