@@ -328,8 +328,9 @@ def _which(recommended: Mapping[str, Any] | None, said: Sequence[tuple[str, str]
     if not recommended["ranked"]:
         return Answer(question, _sentence(recommended["reason"]), details, False)
     if recommended["no_recommendation"]:
-        first, *rest = _labelled(said, "no recommendation")
-        return Answer(question, f"No recommendation: {first}", (*rest, *details), False)
+        first, *rest = [text for label, text in said if label == "no recommendation"]
+        verdict = _sentence(f"No recommendation: {first}")
+        return Answer(question, verdict, (*map(_sentence, rest), *details), False)
     chosen = recommended["recommended"]
     workers = counted(chosen["workers"], "worker")
     least = {"energy": "energy", "cost": "cost", "edp": "energy × time", "time": "time"}
