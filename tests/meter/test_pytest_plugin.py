@@ -416,6 +416,7 @@ def test_a_test_that_forks_and_one_that_meters_are_left_alone(run: Runs) -> None
     done.assert_outcomes(passed=3)
 
 
+@pytest.mark.slow
 def test_workers_of_xdist_send_their_numbers(run: Runs) -> None:
     pytest.importorskip("xdist")
     done = run(
@@ -443,6 +444,7 @@ def test_workers_of_xdist_send_their_numbers(run: Runs) -> None:
     done.stdout.fnmatch_lines(["sum of 1 test: *", "budgets: 1 within"])
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     int(pytest.__version__.partition(".")[0]) < 9, reason="pytest 9 tells of it when it is made"
 )
