@@ -14,7 +14,7 @@ import pytest
 from lithowatt import _core
 from lithowatt._support.command import runnable
 from lithowatt.cli import main
-from lithowatt.cli.doctor import verdict
+from lithowatt.cli.doctor import _lines, verdict
 from lithowatt.cli.run import _digits
 from lithowatt.errors import UnavailableError
 from lithowatt.model._calibrate import counter_fix, curve_line
@@ -47,8 +47,8 @@ BY_PERF = [finding("rapl", fix=CHMOD), finding("perf", True)]
 
 
 def test_the_verdict_is_one_sentence_and_names_the_way_out() -> None:
-    assert verdict(COUNTED).startswith("You get joules by an energy counter (rapl: package-0)")
-    assert "(perf: package-0)" in verdict(BY_PERF)
+    assert verdict(COUNTED).startswith("You get measured joules by rapl (package-0).")
+    assert "by perf (package-0)" in verdict(BY_PERF)
     assert verdict(DENIED).endswith(f"To measure them: {CHMOD}")
     assert verdict(NO_DRIVER).endswith("To measure them: sudo modprobe intel_rapl_msr")
     assert "MODELLED" in verdict(VIRTUAL) and "only its host" in verdict(VIRTUAL)
@@ -79,14 +79,39 @@ def test_the_verdict_comes_first_and_no_line_is_cut(tmp_path: Path) -> None:
         )
     assert done.returncode == 0
     lines = done.stdout.splitlines()
-    assert lines[0].startswith("You get joules by an energy counter (rapl: package-0")
-    # Commands are whole, and so are the lines that name them.
-    table = lines[4 : lines.index(next(line for line in lines if line.startswith("idle power")))]
-    for line in table:
-        # A path may be longer than a line: it is not broken either.
+    assert lines[0].startswith("You get measured joules by rapl (package-0")
+    for line in lines:
+        # A path may be longer than a line, and a command is whole: neither is broken.
         longest = max(line.split() or [""], key=len)
-        assert len(line) <= 80 or "fix: " in line or len(longest) > 50, line
+        assert len(line) <= 80 or len(longest) > 50, line
     assert "https://" not in done.stdout
+
+
+@pytest.mark.parametrize("width", [80, 60])
+@pytest.mark.parametrize("verbose", [False, True])
+@pytest.mark.parametrize("findings", [VIRTUAL, DENIED, NO_DRIVER, COUNTED, BY_PERF])
+def test_no_line_is_wider_than_the_terminal(
+    findings: list[dict[str, Any]], verbose: bool, width: int, tmp_path: Path
+) -> None:
+    probes = finding("ebpf", reason="absent", fix="sudo mount -t bpf bpf /sys/fs/bpf && sudo x")
+    model = finding("tdp", True, reason="as a made processor; a data sheet: https://example.org")
+    some = [*findings, probes, finding("psutil", True), model]
+    (tmp_path / "proc").symlink_to("/proc")
+    (tmp_path / "sys").mkdir()
+    lines = list(_lines(some, str(tmp_path), verbose, width))
+    told = "\n".join(lines)
+    measured = any(one["available"] for one in findings)
+    assert lines[0].startswith("You get measured" if measured else "You get MODELLED")
+    # Where a number is from is for those who ask.
+    assert ("https://example.org" in told) is verbose
+    # Each command once, on one line.
+    for one in some:
+        for step in (one["fix"] or "").split(" && "):
+            assert told.count(step) >= 1
+    assert told.count(CHMOD) == (CHMOD in str([one["fix"] for one in some]))
+    for line in lines:
+        command = "sudo" in line or "lithowatt" in line or "echo" in line
+        assert len(line) <= width or command, line
 
 
 @pytest.mark.parametrize("form", [[], ["--json"]])
@@ -137,7 +162,7 @@ def test_a_command_for_root_is_found_by_sudo(monkeypatch: pytest.MonkeyPatch) ->
 def test_the_json_has_the_verdict(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with StaticTree(tmp_path / "machine") as tree:
         assert main(["doctor", "--json", "--root", str(tree.root)]) == 0
-    assert json.loads(capsys.readouterr().out)["verdict"].startswith("You get joules")
+    assert json.loads(capsys.readouterr().out)["verdict"].startswith("You get measured")
 
 
 @pytest.mark.parametrize(

@@ -148,7 +148,7 @@ def test_it_is_used_on_its_own_machine_only(
 
     def unused(why: str) -> None:
         assert "calibrated" not in run(sys.executable, "-c", ask).stdout
-        told = run(*COMMAND, "doctor").stdout
+        told = " ".join(run(*COMMAND, "doctor").stdout.split())
         assert "power curve: calibrated on" in told
         assert f"not used: {why}" in told
 
@@ -439,11 +439,9 @@ def test_a_file_from_before_there_were_curves(state: Path) -> None:
     _core.write_calibration(json.dumps(old), state)
     assert "curve" not in _core.read_calibration(state)
     assert _core.read_calibration(state)["idle_watts"] == {"package-0": 11.0}
-    done = run(*COMMAND, "doctor")
-    assert (
-        "power curve: the shipped one; fit it to this machine: lithowatt calibrate" in done.stdout
-    )
-    assert "idle power: calibrated on 2023-11-14: package-0 11 W" in done.stdout
+    told = " ".join(run(*COMMAND, "doctor").stdout.split())
+    assert "power curve: the shipped one fit it to this machine: lithowatt calibrate" in told
+    assert "idle power: calibrated on 2023-11-14: package-0 11 W" in told
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,11 @@ import io
 import json
 import math
 import os
+import pty
 import signal
 import subprocess
 import sys
+import termios
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -34,7 +36,7 @@ from lithowatt.top._counts import (
 )
 from lithowatt.top._look import Energy, Look, Row, Top, parts, record
 from lithowatt.top._look import _energy as energy_of_machine
-from lithowatt.top._view import plain, show, table
+from lithowatt.top._view import Form, plain, show, table
 from rig import Rig, StaticTree
 from tests.support import kernel_probes
 
@@ -597,7 +599,11 @@ def test_without_probes_it_says_why_and_what_to_do(without_probes: str) -> None:
     assert told["weight"] == "CPU clocks"
     assert told["probes_reason"]
     assert told["unseen_slices"] is None
-    assert f"without kernel probes: {told['probes_reason']}" in plain(look, 5)
+    said = " ".join(plain(look, 5, Form(verbose=True)).split())
+    assert f"without kernel probes: {told['probes_reason']}" in said
+    # The usual header is two lines, which say where the remedy is.
+    first, second, blank, *_ = plain(look, 5).splitlines()
+    assert "machine" in first and "lithowatt doctor" in second and not blank
 
 
 def in_a_container(*arguments: str) -> dict[str, Any]:
@@ -774,6 +780,46 @@ def test_a_table_that_is_cut_keeps_its_sum() -> None:
         assert sum(parts) == pytest.approx(machine)
 
 
+def test_little_rows_are_one_unless_asked_for() -> None:
+    look = hostile_look()
+    look.rows.append(
+        look.rows[0].__class__(8, 1, "idler", place_of("/"), 1, 10**6, None, (0.009, 0, 1))
+    )
+    look.more = (0, 0, 0.0)
+    usual, everything = plain(look, None), plain(look, None, Form(every=True))
+    assert "idler" not in usual and "1 more below 0.01 W" in usual
+    assert "idler" in everything and "more" not in everything
+    # Who names a process sees it, however little it is.
+    look.asked = {"pid": 8}
+    assert "idler" in plain(look, None)
+    for every in (True, False):
+        look.asked = {}
+        parts = [float(line.watts) for line in table(look, 1, every)][:-3]
+        assert sum(parts) == pytest.approx(4.009)
+
+
+def test_bands_and_containers_have_a_column_where_they_are_wanted() -> None:
+    look = hostile_look()
+    assert "95 % band" not in plain(look, None)
+    assert "95 % band" in plain(look, None, Form(band=True))
+    # A cgroup's path is none of a container.
+    assert "CONTAINER" not in plain(look, None)
+    look.rows[0].place = place_of(f"/docker/{HEX}")
+    assert "CONTAINER" in plain(look, None) and f"docker {HEX[:12]}" in plain(look, None)
+
+
+def test_no_line_is_wider_than_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    look = hostile_look()
+    look.rows[0].name = "n" * 500
+    look.rows[0].place = place_of(f"/docker/{HEX}")
+    look.why_not_probes = (
+        "no BPF file system at /sys/fs/bpf; fix: sudo mount -t bpf bpf /sys/fs/bpf"
+    )
+    for form in (Form(), Form(band=True, every=True, verbose=True)):
+        assert max(map(len, plain(look, None, form).splitlines())) <= 80
+
+
 # -- the command ----------------------------------------------------------------------------------
 
 
@@ -844,6 +890,39 @@ def test_an_interrupt_ends_it_cleanly(number: signal.Signals) -> None:
         assert process.stderr.read() == ""
     for line in rest.splitlines():
         json.loads(line)
+
+
+IN_A_TERMINAL = """
+import fcntl, os, sys, termios
+os.setsid()
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
+"""
+
+
+@pytest.mark.parametrize("keys", [b"xq", b"\x03"], ids=["q", "Ctrl-C"])
+def test_a_key_ends_it_and_the_terminal_is_as_before(keys: bytes) -> None:
+    screen, terminal = pty.openpty()
+    try:
+        before = termios.tcgetattr(terminal)
+        with subprocess.Popen(
+            [sys.executable, "-c", IN_A_TERMINAL, *command("--interval", "0.3")[1:]],
+            stdin=terminal,
+            stdout=terminal,
+            stderr=terminal,
+            env={**os.environ, "TERM": "dumb"},
+        ) as process:
+            seen = b""
+            while b"machine" not in seen:
+                seen += os.read(screen, 4096)
+            # Keys come one by one, and are not shown.
+            assert not termios.tcgetattr(terminal)[3] & (termios.ICANON | termios.ECHO)
+            os.write(screen, keys)
+            assert process.wait(60) == 0
+        assert termios.tcgetattr(terminal) == before
+    finally:
+        os.close(screen)
+        os.close(terminal)
 
 
 @pytest.mark.parametrize("form", [["--json"], []])

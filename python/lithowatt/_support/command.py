@@ -199,6 +199,7 @@ class Ending:
         self._told, self._tell = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._poll = select.poll()
         self._poll.register(self._told, select.POLLIN)
+        self._keyboard, self._keys = -1, b""
 
     def __enter__(self) -> Ending:
         with contextlib.suppress(ValueError):  # not the main thread
@@ -239,8 +240,24 @@ class Ending:
         """Lets a wait end as well once nobody reads what is written to ``descriptor``."""
         self._poll.register(descriptor, 0)
 
+    def on_key(self, descriptor: int, keys: bytes) -> None:
+        """Lets a wait end as well once one of ``keys`` can be read from ``descriptor``."""
+        self._keyboard, self._keys = descriptor, keys
+        self._poll.register(descriptor, select.POLLIN)
+
+    def _pressed(self) -> bool:
+        """Whether one of the keys was pressed; what else was, is nothing."""
+        with contextlib.suppress(OSError):
+            if read := os.read(self._keyboard, 64):
+                return any(key in self._keys for key in read)
+        # Nothing more can come from there.
+        self._poll.unregister(self._keyboard)
+        self._keyboard = -1
+        return False
+
     def wait(self, seconds: float) -> bool:
-        """Waits so many seconds, or until a signal comes (or the reader of ``also`` goes).
+        """Waits so many seconds, or until a signal comes (or the reader of ``also`` goes, or a key
+        of ``on_key``).
 
         Returns:
             Whether it ended before its time.
@@ -251,6 +268,9 @@ class Ending:
             if left <= 0:
                 return False
             # Rounded up, so that the last round is not spent in no time at all again and again.
-            if self._poll.poll(min(left * 1000 + 1, 2**31 - 1)):
+            ready = [one for one, _ in self._poll.poll(min(left * 1000 + 1, 2**31 - 1))]
+            if any(one != self._keyboard for one in ready):
+                return True
+            if ready and self._pressed():
                 return True
         return True

@@ -69,11 +69,70 @@ def aligned(rows: Sequence[Sequence[str]], right: Container[int] = ()) -> list[s
     ]
 
 
-def wrapped(text: str, width: int, indent: str) -> list[str]:
-    """Lines of at most ``width`` characters, words whole, each after ``indent``.
+def fitted(
+    rows: Sequence[Sequence[str]], width: int, right: Container[int] = (), keys: int = 0
+) -> list[str]:
+    """Lines of a table, at most ``width`` characters each where the words allow it.
+
+    Where the columns have no room beside each other, the cells of the widest column of text are
+    wrapped if that is enough; else the table becomes several, one after the other, each with the
+    first ``keys`` columns.
+
+    >>> fitted([("", "CPU", "why"), ("a", "1", "it was busy all day")], 18, right=[1])
+    ['   CPU  why', 'a    1  it was', '        busy all', '        day']
+    >>> fitted([("", "read", "write"), ("a", "1", "2")], 9, right=[1, 2], keys=1)
+    ['   read', 'a     1', '', '   write', 'a      2']
+    """
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    excess = sum(widths) + 2 * (len(widths) - 1) - width
+    if excess <= 0:
+        return aligned(rows, right)
+    texts = [at for at in range(len(widths)) if at not in right]
+    widest = max(texts, key=lambda at: widths[at], default=None)
+    if widest is not None and widths[widest] - excess >= min(_LEAST, width // 2):
+        return _with_wrapped(rows, widest, widths[widest] - excess, right)
+    blocks: list[list[int]] = [[]]
+    for at in range(keys, len(widths)):
+        shown = [*range(keys), *blocks[-1], at]
+        if blocks[-1] and sum(widths[i] + 2 for i in shown) - 2 > width:
+            blocks.append([])
+        blocks[-1].append(at)
+    if len(blocks) < 2:
+        return aligned(rows, right)
+    lines: list[str] = []
+    for block in blocks:
+        kept = [*range(keys), *block]
+        some = [[row[at] for at in kept] for row in rows]
+        at_right = [place for place, at in enumerate(kept) if at in right]
+        # Every block has fewer columns than the table.
+        lines += ["", *fitted(some, width, at_right, keys)]
+    return lines[1:]
+
+
+_LEAST = 16
+"""Characters to which a column of text is narrowed at most."""
+
+
+def _with_wrapped(
+    rows: Sequence[Sequence[str]], column: int, room: int, right: Container[int]
+) -> list[str]:
+    """Lines of a table whose cells in ``column`` are wrapped to ``room`` characters."""
+    made: list[list[str]] = []
+    for row in rows:
+        first, *rest = wrapped(row[column], room, "") or [""]
+        made.append([*row[:column], first, *row[column + 1 :]])
+        made += [["" if at != column else line for at in range(len(row))] for line in rest]
+    return aligned(made, right)
+
+
+def wrapped(text: str, width: int, indent: str, hanging: str = "") -> list[str]:
+    """Lines of at most ``width`` characters, words whole, each after ``indent``; those after the
+    first after ``hanging``, too. Only a word that is longer than a line makes a longer one.
 
     >>> wrapped("energy of the machine", 14, "  ")
     ['  energy of', '  the machine']
+    >>> wrapped("energy of the machine", 14, "", "   ")
+    ['energy of the', '   machine']
     """
     import textwrap
 
@@ -81,10 +140,17 @@ def wrapped(text: str, width: int, indent: str) -> list[str]:
         text,
         width,
         initial_indent=indent,
-        subsequent_indent=indent,
+        subsequent_indent=indent + hanging,
         break_long_words=False,
         break_on_hyphens=False,
     )
+
+
+def terminal_width(most: int = 100) -> int:
+    """Characters in a line of the terminal, at most ``most``; 80 where there is no terminal."""
+    import shutil
+
+    return min(most, shutil.get_terminal_size((80, 24)).columns)
 
 
 def printable(text: str) -> str:

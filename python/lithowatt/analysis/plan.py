@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from lithowatt import _core
-from lithowatt._support.text import aligned, counted, percent, wrapped
+from lithowatt._support.text import counted, fitted, percent, wrapped
 from lithowatt.analysis._envelope import SCHEMA, envelope
 from lithowatt.analysis.intervals import Sample, t_quantile
 from lithowatt.analysis.selection import NAMES, Selected, Selection, Settings
@@ -540,7 +540,7 @@ def lines(result: Mapping[str, Any], rounds: int = 3) -> list[str]:
         rounds: How many rounds of the first session are shown.
     """
     wanted, totals = result["settings"], result["totals"]
-    rows = [("workload", "architecture", "configuration", "have", "CV", "needed", "runs", "then")]
+    rows = [("workload", "", "configuration", "have", "CV", "needed", "runs", "then")]
     for one in result["configurations"]:
         named = " ".join(part for part in (one["workload"], one["stage"]) if part)
         rows.append(
@@ -560,7 +560,7 @@ def lines(result: Mapping[str, Any], rounds: int = 3) -> list[str]:
         f"({wanted['confidence'] * 100:g} %), {wanted['sessions']} session"
         f"{'' if wanted['sessions'] == 1 else 's'}, seed {wanted['seed']}",
         "",
-        *aligned(rows, right={3, 4, 5, 6, 7}),
+        *fitted(rows, _WIDTH, right={3, 4, 5, 6, 7}, keys=3),
     ]
     if any(one["cv_from"] != "its own repetitions" for one in result["configurations"]):
         found.append("* not of its own repetitions")

@@ -8,7 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from lithowatt._support.text import aligned, counted, format_number, percent_more, wrapped
+from lithowatt._support.text import (
+    aligned,
+    counted,
+    fitted,
+    format_number,
+    percent_more,
+    wrapped,
+)
 from lithowatt.analysis._envelope import envelope
 from lithowatt.analysis._observe import observe, stages_of
 from lithowatt.analysis._predict import PerformanceModel
@@ -335,7 +342,14 @@ def _stage_lines(
         first, *rest = wrapped(line, _WIDTH, " " * (deep + 2))
         yield f"{' ' * deep}{first.strip()}"
         yield from rest
-    first = shown[0]
+    for line in _below(found, warnings, shown[0]):
+        yield from [line] if len(line) <= _WIDTH else wrapped(line, _WIDTH, "", "  ")
+
+
+def _below(
+    found: Mapping[str, Any], warnings: Iterable[Mapping[str, Any]], first: Mapping[str, Any]
+) -> Iterator[str]:
+    """What holds for all of the table."""
     if first["energy_j"] is not None and first["energy_quality"] is not None:
         low, high = first["energy_j"]["low"], first["energy_j"]["high"]
         yield (
@@ -360,7 +374,7 @@ def _stage_lines(
 
 def _table(found: Mapping[str, Any], shown: Sequence[Mapping[str, Any]]) -> list[str]:
     dollars = ("USD",) if found["priced"] else ()
-    rows = [("workers", "MB", "architecture", "s", "CPU s", "J", *dollars, "J·s", "")]
+    rows = [("workers", "MB", "", "s", "CPU s", "J", *dollars, "J·s", "")]
     for one in shown:
         rows.append(
             (
@@ -375,7 +389,7 @@ def _table(found: Mapping[str, Any], shown: Sequence[Mapping[str, Any]]) -> list
                 ", ".join(_remarks(found, one)),
             )
         )
-    return aligned(rows, {0, 1, *range(3, len(rows[0]) - 1)})
+    return fitted(rows, _WIDTH, {0, 1, *range(3, len(rows[0]) - 1)}, keys=3)
 
 
 def _remarks(found: Mapping[str, Any], one: Mapping[str, Any]) -> Iterator[str]:

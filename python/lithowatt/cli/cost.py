@@ -8,7 +8,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from lithowatt._support.command import refusing
-from lithowatt._support.text import aligned
+from lithowatt._support.text import aligned, terminal_width, wrapped
 
 if TYPE_CHECKING:
     from lithowatt.estimate import Estimate
@@ -162,8 +162,9 @@ def _print(report: dict[str, Any], sources: bool) -> None:
             notes.append(f"{name}: {part['source']}")
     print("\n".join(aligned(rows)))
     print()
-    print(notes[0])
+    for note in notes if sources else notes[:1]:
+        print("\n".join(wrapped(note, terminal_width(), "", "  ")))
     if sources:
-        print("\n".join(notes[1:]))
-    elif notes[1:]:
+        return
+    if notes[1:]:
         print("--sources lists where the other figures are from")

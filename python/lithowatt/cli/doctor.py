@@ -4,37 +4,38 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
-import textwrap
+import re
 import time
 from typing import TYPE_CHECKING, Any
 
 from lithowatt import _core
 from lithowatt._support.command import complain, runnable
-from lithowatt._support.text import format_number
+from lithowatt._support.text import aligned, format_number, terminal_width, wrapped
 from lithowatt.cli._problems import problems
 from lithowatt.errors import LithowattError, UnavailableError
 from lithowatt.model._calibrate import SYSTEM_PATH, counter_fix, curve_line
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Iterator
 
-WIDTH = 100
-"""Lines are at most so wide, and no wider than the terminal."""
+GROUPS = {
+    "rapl": "counter",
+    "perf": "counter",
+    "ebpf": "shares",
+    "psutil": "shares",
+    "tdp": "model",
+}
+"""What a method is for: joules of the machine, their division, or joules where none are counted."""
+
+VIRTUAL = "this is a virtual machine: only its host has"
+"""How a finding begins to say so."""
 
 NOT_LOADED = 1
 """Exit code where ``--load`` loaded nothing that other processes see."""
 
 TMPFILES = "z /sys/class/powercap/*/energy_uj 0444 root root -"
 """What systemd-tmpfiles makes of the counters at each boot (tmpfiles.d(5))."""
-
-KEEP_READABLE = f"""\
-  That holds until the next boot, and lets every user read the counters. To keep it:
-    echo '{TMPFILES}' \\
-      | sudo tee /etc/tmpfiles.d/lithowatt.conf
-  Or leave them to root, whose agent gives everybody the joules in coarser steps
-  (docs/how-to/agent.md):
-    """
 
 
 def add_cli(commands: Any) -> None:
@@ -120,62 +121,133 @@ def _with_mount(text: str, root: str | None) -> str:
 
 
 def verdict(findings: list[dict[str, Any]]) -> str:
-    """In one sentence: what kind of joules there are here, and what would make them better."""
+    """What kind of joules there are here, and what would make them better."""
+    kind, way, command = _verdict(findings)
+    return " ".join(part for part in (kind, way, command) if part)
+
+
+def _verdict(findings: list[dict[str, Any]]) -> tuple[str, str, str]:
+    """The kind of joules, what there is to say of it, and a command that makes them better."""
     by = {finding["method"]: finding for finding in findings}
     # perf's other counters are there without its energy counters.
     for method in ("rapl", "perf"):
         if by[method]["available"]:
             zones = ", ".join(by[method]["gives"])
-            return f"You get joules by an energy counter ({method}: {zones}), divided by CPU use."
+            kind = f"You get measured joules by {method} ({zones})."
+            return kind, "The counter is the whole machine's: CPU use divides its joules.", ""
+    kind = "You get MODELLED joules (95 % band: a factor of 2 to 4 each way)."
     fix = counter_fix(findings)
-    band = "You get MODELLED joules (95 % band: a factor of 2 to 4 each way, shown with each)."
     if fix is not None:
-        return f"{band} To measure them: {fix}"
-    why = by["rapl"]["reason"] or "there is no energy counter"
-    machine = "virtual machine: only its host has"
-    if machine in why:
-        return f"{band} This is a virtual machine: only its host has an energy counter."
-    return f"{band} No energy counter can be read here."
+        return kind, "To measure them:", fix
+    if VIRTUAL in (by["rapl"]["reason"] or ""):
+        return kind, "This is a virtual machine: only its host has an energy counter.", ""
+    return kind, "No energy counter can be read here.", ""
 
 
 def _print(findings: list[dict[str, Any]], root: str | None, verbose: bool) -> None:
-    width = min(WIDTH, shutil.get_terminal_size((WIDTH, 24)).columns)
+    width = terminal_width()
+    for line in _lines(findings, root, verbose, width):
+        print(line)
+
+
+def _lines(
+    findings: list[dict[str, Any]], root: str | None, verbose: bool, width: int
+) -> Iterator[str]:
+    """The report: at most ``width`` characters a line, but for a command or path that is longer."""
+    kind, way, command = _verdict(findings)
+    yield from wrapped(kind, width, "")
+    yield from _fact(f"{way} {command}".strip(), width)
+    if any("energy_uj" in (finding["fix"] or "") for finding in findings):
+        yield from _kept_readable(width)
+    yield ""
+    yield from _table(findings, command, verbose, width)
+    yield ""
     cpu = _core.cpu_identity(root)
     cores = cpu["physical_cores"] or "?"
-    print(verdict(findings))
-    if any("energy_uj" in (finding["fix"] or "") for finding in findings):
-        print(KEEP_READABLE + runnable("sudo lithowatt agent"))
-    print()
-    print(f"{cpu['name']} ({cpu['architecture']}, {cores} cores, {cpu['logical_cpus']} threads)")
-    print(_surroundings_line(_surroundings(root)))
-    print()
-    rows = [("method", "here", "what it gives, or why not")]
-    for finding in findings:
-        why = finding["reason"] or ""
-        parts = [", ".join(finding["gives"]), *why.split("; ")]
-        # Where a number comes from is for those who ask.
-        text = "; ".join(part for part in parts if part and (verbose or "://" not in part))
-        rows.append((finding["method"], "yes" if finding["available"] else "no", text))
-        if finding["fix"]:
-            rows.append(("", "", f"fix: {finding['fix']}"))
-    left, middle = (max(len(row[i]) for row in rows) for i in (0, 1))
-    indent = " " * (left + middle + 4)
-    for name, available, text in rows:
-        lines = [text]
-        # A command is never broken: it is there to be copied.
-        if name:
-            room = max(20, width - len(indent))
-            lines = textwrap.wrap(text, room, break_long_words=False, break_on_hyphens=False)
-        print(f"{name:<{left}}  {available:<{middle}}  {lines[0] if lines else ''}".rstrip())
-        for line in lines[1:]:
-            print(indent + line)
-    print()
+    processor = (
+        f"{cpu['name']} ({cpu['architecture']}, {cores} cores, {cpu['logical_cpus']} threads)"
+    )
     calibration = _calibration()
     counted = any(f["available"] for f in findings if f["method"] in ("rapl", "perf"))
-    print(f"idle power: {_idle_line(calibration, counted)}")
-    print(f"power curve: {curve_line(calibration, root, findings)}")
+    for label, text in (
+        ("processor", processor),
+        ("here", _surroundings_line(_surroundings(root))),
+        ("idle power", _idle_line(calibration, counted)),
+        ("power curve", curve_line(calibration, root, findings)),
+    ):
+        first, *rest = _facts([f"{label}: {text}"], width - 2)
+        yield first
+        yield from ("  " + line for line in rest)
     for problem in problems(root):
-        print(f"warning: {problem}")
+        yield from wrapped(f"warning: {problem}", width, "", "  ")
+
+
+def _kept_readable(width: int) -> Iterator[str]:
+    """How counters stay readable, and what to do instead."""
+    told = "That holds until the next boot, and lets every user read the counters. To keep it:"
+    yield from wrapped(told, width, "  ")
+    yield f"    echo '{TMPFILES}' \\"
+    yield "      | sudo tee /etc/tmpfiles.d/lithowatt.conf"
+    told = "Or leave them to root, whose agent gives everybody the joules in coarser steps"
+    yield from wrapped(f"{told} (docs/how-to/agent.md):", width, "  ")
+    yield f"    {runnable('sudo lithowatt agent')}"
+
+
+def _table(findings: list[dict[str, Any]], told: str, verbose: bool, width: int) -> Iterator[str]:
+    """A line a fact, grouped by what the method is for; ``told``: a command that was named."""
+    rows = [("", "method", "here", "")]
+    before = ""
+    for finding in findings:
+        group = GROUPS.get(finding["method"], "")
+        name = "model" if finding["method"] == "tdp" else finding["method"]
+        rows.append(
+            ("" if group == before else group, name, "yes" if finding["available"] else "no", "")
+        )
+        before = group
+    lines = aligned([row[:3] for row in rows])
+    margin = max(map(len, lines)) + 2
+    yield lines[0]
+    for line, finding in zip(lines[1:], findings, strict=True):
+        facts = _facts(_said(finding, verbose), width - margin)
+        for number, fact in enumerate(facts or [""]):
+            yield f"{'' if number else line:<{margin}}{fact}".rstrip()
+        fix = finding["fix"]
+        if fix and fix != told:
+            # A command is never broken: it is there to be copied.
+            steps = fix.split(" && ")
+            named = [f"fix: {fix}"]
+            if steps[1:]:
+                named = ["fix:", *(f"  {at}) {step}" for at, step in enumerate(steps, 1))]
+            indent = " " * (margin if max(map(len, named)) + margin <= width else 4)
+            yield from (indent + line for line in named)
+
+
+def _said(finding: dict[str, Any], verbose: bool) -> list[str]:
+    """What a method gives and why not more, a fact each; where a number is from, only if asked."""
+    why = finding["reason"] or ""
+    gives = ", ".join(finding["gives"])
+    if finding["method"] == "psutil" and gives:
+        gives = f"CPU time in /proc: {gives}"
+    if not verbose and VIRTUAL in why:
+        return ["not on this virtual machine (only its host has one)"]
+    facts = [gives, *why.split("; ")]
+    if finding["method"] == "ebpf" and not finding["available"]:
+        facts.append("optional: exact CPU time of a function and its children")
+    return [fact for fact in facts if fact and (verbose or "://" not in fact)]
+
+
+def _facts(texts: list[str], room: int) -> list[str]:
+    """Lines of texts, a fact each: what stands between semicolons."""
+    return [line for text in texts for fact in text.split("; ") for line in _fact(fact, room)]
+
+
+def _fact(text: str, room: int) -> list[str]:
+    """Lines of at most ``room`` characters; a command at the end stays whole, on a line of its
+    own where it has no room."""
+    head, colon, command = text.rpartition(": ")
+    if colon and len(text) > room and re.match(r"(sudo |lithowatt |chmod |modprobe |/)", command):
+        return [*wrapped(f"{head}:", room, ""), f"  {command}"]
+    return wrapped(text, room, "", "  ")
 
 
 def _surroundings(root: str | None) -> dict[str, Any]:
@@ -210,7 +282,7 @@ def _surroundings_line(here: dict[str, Any]) -> str:
     parts.append(f"{format_number(here['cpus'])} CPUs{limit}")
     if here["memory_mb"]:
         parts.append(f"{here['memory_mb']} MiB")
-    return "here: " + ", ".join(parts)
+    return ", ".join(parts)
 
 
 def _calibration() -> dict[str, Any]:

@@ -7,7 +7,7 @@ import textwrap
 from typing import TYPE_CHECKING, Any
 
 from lithowatt._support.command import FAILED, complain
-from lithowatt._support.text import aligned, shortened, wrapped
+from lithowatt._support.text import aligned, shortened, terminal_width, wrapped
 
 if TYPE_CHECKING:
     import argparse
@@ -82,16 +82,20 @@ def _one(row: Row) -> str:
 
 
 def _wrapped(text: str) -> list[str]:
-    return wrapped(text, 98, "  ")
+    return wrapped(text, terminal_width(), "  ")
 
 
 def _all(rows: Iterable[Row]) -> str:
     rows = list(rows)
-    room = 118 - max(len(row.name) for row in rows) - max(len(_kind(row)) for row in rows)
+    # The unit says more than the type of what has one.
+    units = [row.type if row.unit in (None, "1") else row.unit for row in rows]
+    taken = max(len(row.name) for row in rows) + max(len(unit or "") for unit in units)
+    # The margin, and two blanks between columns.
+    room = max(20, terminal_width(120) - taken - 6)
     lines = aligned(
         [
-            (row.name, _kind(row), textwrap.shorten(row.meaning, room, placeholder=" …"))
-            for row in rows
+            (row.name, unit or "", textwrap.shorten(row.meaning, room, placeholder=" …"))
+            for row, unit in zip(rows, units, strict=True)
         ]
     )
     parts: list[str] = []

@@ -19,7 +19,13 @@ from lithowatt._support.command import abandon, complain
 from lithowatt._support.files import write_atomically
 from lithowatt._support.harmless import described
 from lithowatt._support.install import pip_install
-from lithowatt._support.text import aligned, format_number, printable, wrapped
+from lithowatt._support.text import (
+    aligned,
+    format_number,
+    printable,
+    terminal_width,
+    wrapped,
+)
 from lithowatt.meter._meter import EnergyMeter
 
 if TYPE_CHECKING:
@@ -315,7 +321,12 @@ def render(reading: Reading, code: int) -> str:
                 if estimate is not None:
                     rows.append((f"{name} {domain}", f"{estimate.value:.4g}", "J   whole machine"))
         numbers = aligned([row[:2] for row in rows], right=[1])
-        lines += [f"   {line} {row[2]}" for line, row in zip(numbers, rows, strict=True)]
+        room = terminal_width() - 3
+        for line, (*_, told) in zip(numbers, rows, strict=True):
+            unit, words = told.partition("   ")[::2]
+            first, *rest = wrapped(words, max(30, room - len(line) - 2 - 4), "")
+            lines.append(f"   {line} {unit}   {first}")
+            lines += [" " * (3 + len(line) + 5) + more for more in rest]
     for warning in reading.warnings:
         lines += ["", *_wrapped(f"warning: {warning}")]
     if headline is not None and reading.quality == "modelled":
@@ -331,7 +342,7 @@ def _times(reading: Reading) -> str:
 
 
 def _wrapped(text: str) -> list[str]:
-    return wrapped(text, 96, "   ")
+    return wrapped(text, terminal_width(), "   ")
 
 
 def _digits(value: float, best: float, width: float) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import os
 import sys
 import time
 from typing import TYPE_CHECKING, Any
@@ -26,7 +27,7 @@ def add_cli(commands: Any) -> None:
         "top",
         help="live watts by process, cgroup or container",
         description="The machine's watts, live: idle apart, the rest shared by what each process "
-        "used of the CPUs. The rows sum to the machine. Ends with Ctrl-C.",
+        "used of the CPUs. The rows sum to the machine. Ends with q or Ctrl-C.",
     )
     top.add_argument(
         "--interval", type=float, default=2.0, metavar="S", help="between looks (%(default)s)"
@@ -57,6 +58,13 @@ def add_cli(commands: Any) -> None:
     )
     top.add_argument(
         "--command-line", action="store_true", help="show processes by their command line"
+    )
+    top.add_argument("--band", action="store_true", help="show the 95 %% band of each row")
+    top.add_argument(
+        "--all", action="store_true", help="show rows below 0.01 W, too; they are one row otherwise"
+    )
+    top.add_argument(
+        "-v", "--verbose", action="store_true", help="show sources and lithowatt's own cost"
     )
     top.add_argument("--json", action="store_true", help="one JSON object per look and line")
     top.add_argument("--root", help="look for /sys and /proc below this directory")
@@ -100,9 +108,9 @@ def _top(arguments: argparse.Namespace) -> int:
 
 def _tell(top: Top, arguments: argparse.Namespace) -> None:
     from lithowatt.top._look import record
-    from lithowatt.top._view import show
+    from lithowatt.top._view import Form, show
 
-    with Ending(INSISTS_SECONDS) as ending:
+    with Ending(INSISTS_SECONDS) as ending, _quits(ending, arguments.json):
         with contextlib.suppress(OSError, ValueError, AttributeError):  # no file
             ending.also(sys.stdout.fileno())
         looks = _looks(top, arguments.interval, arguments.count, ending)
@@ -111,9 +119,33 @@ def _tell(top: Top, arguments: argparse.Namespace) -> None:
                 # Other characters than ASCII are escaped, so no name reaches a terminal.
                 print(json.dumps(record(look), allow_nan=False), flush=True)
             return
-        show(looks, top, sys.stdout)
+        form = Form(arguments.band, arguments.all, arguments.verbose)
+        show(looks, top, sys.stdout, form)
     if top.ended:
         print(top.ended, flush=True)
+
+
+@contextlib.contextmanager
+def _quits(ending: Ending, never: bool) -> Iterator[None]:
+    """Within it, ``q`` ends the waiting, where a person sits at a terminal."""
+    import termios
+    import tty
+
+    before = None
+    with contextlib.suppress(OSError, ValueError, AttributeError, termios.error):
+        keys = sys.stdin.fileno()
+        # A process in the background that touches its terminal is stopped.
+        at_hand = os.isatty(keys) and os.tcgetpgrp(keys) == os.getpgrp()
+        if not never and at_hand and sys.stdout.isatty():
+            before = termios.tcgetattr(keys)
+            tty.setcbreak(keys, termios.TCSANOW)
+            ending.on_key(keys, b"qQ")
+    try:
+        yield
+    finally:
+        if before is not None:
+            with contextlib.suppress(OSError, termios.error):
+                termios.tcsetattr(keys, termios.TCSANOW, before)
 
 
 def _looks(top: Top, interval: float, count: int | None, ending: Ending) -> Iterator[Look]:

@@ -529,9 +529,9 @@ def _report(steps: list[_Step], watts: list[float], curve: dict[str, Any], metho
     whole = ", the whole machine's at the wall" if method == "meter-file" else ""
     print(
         f"curve by {method}{whole}: {curve['idle_w']:.2f} W idle + {curve['wake_w']:.2f} W awake "
-        f"+ {curve['core_w']:.2f} W cores; residual {curve['residual_percent']:.1f} %, "
-        f"band ±{(curve['band'] - 1) * 100:.0f} %"
+        f"+ {curve['core_w']:.2f} W cores"
     )
+    print(f"  residual {curve['residual_percent']:.1f} %, band ±{(curve['band'] - 1) * 100:.0f} %")
 
 
 def _percent(part: float) -> str:

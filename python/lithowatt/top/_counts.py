@@ -526,7 +526,7 @@ class Names:
                     return _text(text.rstrip(b"\0").replace(b"\0", b" "))
             comm = _text(self._read(pid, "comm").removesuffix(b"\n"))
         except OSError:
-            return "(ended)"
+            return "(name unknown)"
         # As ps shows what has no command line.
         return f"[{comm}]" if command_line else comm
 

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import os
-import textwrap
 import time
 from typing import TYPE_CHECKING, NamedTuple, TextIO
 
 from lithowatt._support.install import pip_install
-from lithowatt._support.text import format_number, printable
+from lithowatt._support.text import (
+    format_number,
+    printable,
+    shortened,
+    terminal_width,
+    wrapped,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,6 +30,20 @@ PLAIN_ROWS = 20
 
 NAME_WIDTH = 40
 
+LEAST_NAME = 12
+"""Characters of a name that stay in a terminal that is too narrow."""
+
+LEAST_WATTS = 0.01
+"""Rows of less are summed in one, unless asked otherwise."""
+
+
+class Form(NamedTuple):
+    """What is shown besides the usual."""
+
+    band: bool = False
+    every: bool = False
+    verbose: bool = False
+
 
 class Line(NamedTuple):
     """A line of the table; ``part`` is one that is no process, cgroup or container."""
@@ -39,37 +58,60 @@ class Line(NamedTuple):
     part: bool
 
 
+USUAL = Form()
+
 HEAD = Line("W", "95 % band", "share", "CPU", "PID", "NAME", "CONTAINER", True)
 
 
-def header(look: Look) -> list[str]:
-    """What the numbers are and how they came about."""
+def header(look: Look, verbose: bool = False) -> list[str]:
+    """Two lines: what the machine uses, and how it is divided; more for those who ask."""
     clock = time.strftime("%H:%M:%S", time.localtime(look.when))
-    lines = [f"lithowatt top, {clock}, {format_number(look.seconds)} s, {look.processes} processes"]
     energy = look.energy
     if energy is None:
-        lines.append(f"no energy: {look.why_no_energy}")
+        lines = [f"{clock}  no energy: {look.why_no_energy}"]
     else:
-        value, low, high = (format_number(part / look.seconds) for part in energy.machine)
-        how = "measured by" if energy.quality == "measured" else "modelled,"
-        lines.append(f"machine {value} W [{low} .. {high}] {how} {energy.method}")
-        value, low, high = (format_number(part / look.seconds) for part in energy.idle)
-        active = format_number(energy.active / look.seconds)
-        lines.append(
-            f"idle {value} W [{low} .. {high}] {energy.idle_source}; above idle {active} W"
-        )
-    unseen = f", {look.unseen_slices} slices unseen" if look.unseen_slices else ""
-    lines.append(f"shared by {look.weight} of {look.weight_source}{unseen}")
-    if look.why_not_probes:
-        lines.append(f"without kernel probes: {look.why_not_probes}")
-    share = 100e-9 * look.own_ns / look.seconds if look.seconds > 0 else 0.0
-    lines.append(f"lithowatt's own cost: {format_number(share)} % of a CPU")
+        value, low, high = (_watts(part, look) for part in energy.machine)
+        method = f" by {energy.method}" if energy.quality == "measured" else ""
+        lines = [
+            f"{clock}  machine {value} W {energy.quality}{method} ({low} to {high}): "
+            f"idle {_watts(energy.idle[0], look)}, active {_watts(energy.active, look)}"
+        ]
+    if look.why_not_probes is None or verbose:
+        lines.append(f"shared by {look.weight}")
+    else:
+        lines.append(f"shared by {look.weight}; optional: kernel probes, see lithowatt doctor")
+    if verbose:
+        lines += _details(look)
     lines.extend(f"warning: {text}" for text in look.warnings)
     return [printable(line) for line in lines]
 
 
-def table(look: Look, most: int | None) -> list[Line]:
-    """Rows of a look, at most so many, and what makes their sum the machine's."""
+def _details(look: Look) -> list[str]:
+    energy = look.energy
+    lines = [f"{format_number(look.seconds)} s, {look.processes} processes"]
+    if energy is not None:
+        value, low, high = (_watts(part, look) for part in energy.idle)
+        lines.append(
+            f"method {energy.method}; idle {value} W ({low} to {high}), {energy.idle_source}"
+        )
+    unseen = f", {look.unseen_slices} slices unseen" if look.unseen_slices else ""
+    lines.append(f"CPU time from {look.weight_source}{unseen}")
+    if look.why_not_probes:
+        lines.append(f"without kernel probes: {look.why_not_probes}")
+    share = 100e-9 * look.own_ns / look.seconds if look.seconds > 0 else 0.0
+    lines.append(f"lithowatt's own cost: {format_number(share)} % of a CPU")
+    return lines
+
+
+def _watts(joules: float, look: Look) -> str:
+    return format_number(float(f"{joules / look.seconds:.3g}"))
+
+
+def table(look: Look, most: int | None, every: bool = True) -> list[Line]:
+    """Rows of a look, at most so many, and what makes their sum the machine's.
+
+    Unless ``every`` row is asked for, those below `LEAST_WATTS` are one.
+    """
     seconds, energy = look.seconds, look.energy
 
     def number(joules: float | None) -> str:
@@ -92,7 +134,7 @@ def table(look: Look, most: int | None) -> list[Line]:
             share(value),
             cpu(row.ns),
             str(row.pid) if row.pid is not None else f"{row.count}",
-            _short(printable(row.name)),
+            shortened(printable(row.name), NAME_WIDTH),
             where,
             False,
         )
@@ -100,15 +142,22 @@ def table(look: Look, most: int | None) -> list[Line]:
     def part(name: str, joules: float | None, ns: int | None = None) -> Line:
         return Line(number(joules), "", share(joules), cpu(ns), "", name, "", True)
 
-    shown = look.rows if most is None else look.rows[:most]
-    cut = look.rows[len(shown) :]
+    def little(row: Row) -> bool:
+        return row.joules is not None and row.joules[0] < LEAST_WATTS * seconds
+
+    # Who names a process or cgroup wants to see it.
+    hidden = [] if every or look.asked else [row for row in look.rows if little(row)]
+    shown = [row for row in look.rows if row not in hidden] if hidden else look.rows
+    cut = [*shown[most:], *hidden] if most is not None else hidden
+    shown = shown[:most]
     lines = [line_of(row) for row in shown]
     count, ns, joules = look.more
     if count or cut:
         if joules is not None:
             joules += sum(row.joules[0] for row in cut if row.joules)
         ns += sum(row.ns for row in cut)
-        lines.append(part(f"{count + len(cut)} more", joules, ns))
+        below = f" below {LEAST_WATTS:g} W" if len(hidden) == len(cut) and not count else ""
+        lines.append(part(f"{count + len(cut)} more{below}", joules, ns))
     if energy is None:
         return lines
     if look.unattributed is not None:
@@ -122,30 +171,31 @@ def table(look: Look, most: int | None) -> list[Line]:
     return lines
 
 
-def _short(name: str) -> str:
-    return name if len(name) <= NAME_WIDTH else name[: NAME_WIDTH - 1] + "…"
-
-
 def _head(look: Look) -> Line:
     if look.by == "process":
         return HEAD
     return HEAD._replace(what="PROCS", name=look.by.upper(), where="")
 
 
-def laid_out(look: Look, most: int | None) -> list[tuple[str, bool]]:
+def laid_out(look: Look, most: int | None, form: Form = USUAL) -> list[tuple[str, bool]]:
     """Titles and table in columns, and which lines are no process, cgroup or container."""
-    rows = table(look, most)
+    rows = table(look, most, form.every)
     head = _head(look)
+    # A container is named where one has a row.
     if not any(line.where for line in rows):
         head = head._replace(where="")
     lines = [head, *rows]
-    widths = [max(len(str(line[i])) for line in lines) for i in range(6)]
+    kept = [at for at in range(5) if at != 1 or form.band]
+    widths = [max(len(str(line[i])) for line in lines) for i in range(7)]
+    # Names give way first: the start of one tells most of it.
+    room = terminal_width(200) - sum(widths[i] + 2 for i in (*kept, 6) if widths[i])
+    widths[5] = min(widths[5], max(LEAST_NAME, room))
     return [
         (
             "  ".join(
                 [
-                    *(f"{line[i]:>{widths[i]}}" for i in range(5)),
-                    f"{line.name:<{widths[5]}}",
+                    *(f"{line[i]:>{widths[i]}}" for i in kept),
+                    f"{line.name if line.part else shortened(line.name, widths[5]):<{widths[5]}}",
                     line.where,
                 ]
             ).rstrip(),
@@ -155,12 +205,14 @@ def laid_out(look: Look, most: int | None) -> list[tuple[str, bool]]:
     ]
 
 
-def plain(look: Look, most: int | None) -> str:
+def plain(look: Look, most: int | None, form: Form = USUAL) -> str:
     """Header and table as text."""
-    return "\n".join([*header(look), "", *(text for text, _ in laid_out(look, most))])
+    width = terminal_width()
+    head = [part for text in header(look, form.verbose) for part in wrapped(text, width, "", "  ")]
+    return "\n".join([*head, "", *(text for text, _ in laid_out(look, most, form))])
 
 
-def show(looks: Iterator[Look], top: Top, to: TextIO) -> None:
+def show(looks: Iterator[Look], top: Top, to: TextIO, form: Form = USUAL) -> None:
     """Shows look after look, until there are no more."""
     if to.isatty() and os.environ.get("TERM", "dumb") != "dumb":
         try:
@@ -168,14 +220,14 @@ def show(looks: Iterator[Look], top: Top, to: TextIO) -> None:
         except ImportError:
             print(HINT, file=to)
         else:
-            _live(looks, top, to)
+            _live(looks, top, to, form)
             return
     most = PLAIN_ROWS if top.limit is None else None
     for look in looks:
-        print(plain(look, most), end="\n\n", file=to, flush=True)
+        print(plain(look, most, form), end="\n\n", file=to, flush=True)
 
 
-def _live(looks: Iterator[Look], top: Top, to: TextIO) -> None:
+def _live(looks: Iterator[Look], top: Top, to: TextIO, form: Form) -> None:
     from rich.console import Console, Group
     from rich.live import Live
     from rich.text import Text
@@ -190,12 +242,13 @@ def _live(looks: Iterator[Look], top: Top, to: TextIO) -> None:
         # A command that is cut off at the edge helps nobody.
         first, *head = (
             part
-            for text in header(look)
-            for part in textwrap.wrap(text, console.size.width, subsequent_indent="  ") or [""]
+            for text in header(look, form.verbose)
+            for part in wrapped(text, console.size.width, "", "  ") or [""]
         )
         # The titles, the parts and one line to spare.
         room = max(LEAST_ROWS, console.size.height - len(head) - 8)
-        titles, *rows = laid_out(look, room if top.limit is None else min(room, top.limit))
+        most = room if top.limit is None else min(room, top.limit)
+        titles, *rows = laid_out(look, most, form)
         return Group(
             line(first, "bold"),
             *(line(text, "yellow" if text.startswith("warning:") else "") for text in head),

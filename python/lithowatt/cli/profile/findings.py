@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
-from lithowatt._support.text import aligned, format_number, wrapped
+from lithowatt._support.text import aligned, fitted, format_number, wrapped
 from lithowatt.cli.profile._analysis import WIDTH, add_common, basis_line, run, with_interval
 from lithowatt.cli.profile._numbers import count, not_negative
 
@@ -126,7 +126,10 @@ def _table(rows: Sequence[Mapping[str, Any]], columns: Sequence[Sequence[str]]) 
         for at, (_, key) in enumerate(shown)
         if not any(isinstance(row.get(key), str) for row in rows)
     ]
-    return [f"  {line}" for line in aligned(table, right)]
+    # Where the margin is all that is too wide, it is left out.
+    indent = "" if max(map(len, aligned(table, right))) > WIDTH - 2 else "  "
+    keys = len(place)
+    return [f"{indent}{line}".rstrip() for line in fitted(table, WIDTH, right, keys)]
 
 
 def _cell(value: Any) -> str:

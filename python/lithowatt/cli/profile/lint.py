@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-from lithowatt._support.text import aligned, printable, wrapped
+from lithowatt._support.text import fitted, printable, wrapped
 from lithowatt.cli.profile._inputs import (
     add_group,
     add_json,
@@ -17,8 +18,7 @@ from lithowatt.cli.profile._inputs import (
 if TYPE_CHECKING:
     from lithowatt.analysis.lint._rule import Rule
 
-#: Columns of the explanation of a rule.
-_WIDTH = 98
+_WIDTH = 80
 
 
 def add_verb(verbs: Any) -> None:
@@ -87,19 +87,19 @@ def _lint(arguments: argparse.Namespace) -> int:
 
 
 def _shown(result: dict[str, Any]) -> list[str]:
-    """One line a finding, errors first; what to do, once a rule; how much it is of how much."""
+    """The findings below their rules, errors first; what to do, once a rule; how much it is of
+    how much."""
     found = result["findings"]
-    lines = aligned(
-        [
-            (one["severity"], one["rule"], printable(_where(one)), printable(one["message"]))
-            for one in found
-        ]
-        or [("no findings",)]
-    )
+    lines = [] if found else ["no findings"]
+    for (severity, rule), some in groupby(found, key=lambda one: (one["severity"], one["rule"])):
+        lines.append(f"{severity}  {rule}")
+        for one in some:
+            told = printable(f"{_where(one)}: {one['message']}")
+            lines += wrapped(told, _WIDTH, "  ", "  ")
     advice = {one["rule"]: one["advice"] for one in found}
     if advice:
         lines += ["", "what to do"]
-        lines += [f"  {line}" for line in aligned(list(advice.items()))]
+        lines += [f"  {line}" for line in fitted(list(advice.items()), _WIDTH - 2)]
     return [*lines, "", *_summary(result)]
 
 
@@ -127,7 +127,8 @@ def _summary(result: dict[str, Any]) -> list[str]:
     if out:
         lines.append(f"the basis clean leaves out {counted(len(out), 'repetition')}")
     for one in result["skipped"]:
-        lines.append(printable(f"skipped {one['file']}: {one['reason']}"))
+        told = printable(f"skipped {one['file']}: {one['reason']}")
+        lines += wrapped(told, _WIDTH, "", "  ")
     if found:
         lines.append("lithowatt profile lint --explain RULE says more")
     return lines
@@ -142,7 +143,7 @@ def _table(rules: tuple[Rule, ...]) -> list[str]:
         (rule.name, rule.severity, "excludes" if rule.excludes else "", rule.title)
         for rule in rules
     ]
-    return aligned(rows)
+    return fitted(rows, _WIDTH)
 
 
 def _explained(rule: Rule) -> str:
