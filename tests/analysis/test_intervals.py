@@ -14,6 +14,7 @@ from evaluation.coverage_report import coverage
 from lithowatt.analysis.intervals import (
     Sample,
     bootstrap_t,
+    mean_ratio_interval,
     ratio_interval,
     t_interval,
     t_quantile,
@@ -66,6 +67,37 @@ def test_a_ratio_has_the_interval_of_a_difference_of_logarithms() -> None:
 )
 def test_a_ratio_without_spread_or_mean_has_no_interval(a: Sample, b: Sample) -> None:
     assert all(math.isnan(end) for end in ratio_interval(a, b))
+    good = Sample(5, 9.0, 0.3), Sample(5, 10.0, 0.3)
+    alone = mean_ratio_interval([(a, b)])
+    assert all(math.isnan(end) for end in alone)
+    # One pair without an interval leaves none to their mean, but for one that has no spread.
+    among = mean_ratio_interval([good, (a, b)])
+    assert all(math.isnan(end) for end in among) == (a.sd != 0 or a.mean == 0)
+
+
+def test_a_mean_of_ratios_over_one_pair_is_that_pair_s() -> None:
+    a, b = Sample(5, 9.0, 0.3), Sample(17, 10.0, 0.2)
+    assert mean_ratio_interval([(a, b)]) == pytest.approx(ratio_interval(a, b), rel=1e-12)
+    assert all(math.isnan(end) for end in mean_ratio_interval([]))
+
+
+def test_the_interval_of_a_mean_of_ratios_covers_what_these_pairs_have() -> None:
+    """Three pairs whose ratios differ: what is meant is their own geometric mean."""
+    random = np.random.default_rng(3)
+    ratios = (0.5, 0.8, 1.3)
+    true = math.exp(sum(map(math.log, ratios)) / 3)
+    hits = 0
+    for _ in range(1000):
+        pairs = [
+            (
+                Sample.of(random.normal(10 * ratio, ratio, 5)),
+                Sample.of(random.normal(10, 1, 6)),
+            )
+            for ratio in ratios
+        ]
+        low, high = mean_ratio_interval(pairs)
+        hits += low < true < high
+    assert 935 <= hits <= 970
 
 
 def test_bootstrap_t_is_what_its_definition_says() -> None:

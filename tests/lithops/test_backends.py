@@ -133,6 +133,17 @@ def overall(result: dict[str, Any], quantity: str) -> dict[str, Any]:
     return rows[0]
 
 
+def overall_of(result: dict[str, Any], a: str, b: str) -> dict[str, Any]:
+    (row,) = [
+        one
+        for one in result["overall"]
+        if (one["a"]["label"], one["b"]["label"], one["quantity"], one["memory_mb"])
+        == (a, b, "energy_j", None)
+    ]
+    found: dict[str, Any] = row
+    return found
+
+
 def text(result: dict[str, Any]) -> str:
     made = list(lines(result, True))
     assert max(map(len, made)) <= 80, max(made, key=len)
@@ -167,6 +178,17 @@ def test_the_others_are_compared_with_the_first_that_was_named() -> None:
     assert {one["quantity"] for one in result["worse"]} == {"energy_j"}
     turned = {"ant": Made(takes(1.0, 20.0, 2)), "zoo": Made(takes(1.0, 10.0, 1))}
     assert not analyzer(turned).run_comparative_analysis(work, fail_if_worse=0.05)["worse"]
+
+
+def test_only_the_first_backend_is_what_others_are_worse_than() -> None:
+    made = {
+        "dear": Made(takes(3.0, 30.0, 1)),
+        "cheap": Made(takes(1.0, 10.0, 2)),
+        "middle": Made(takes(2.0, 20.0, 3)),
+    }
+    result = analyzer(made).run_comparative_analysis(work, fail_if_worse=0.05)
+    assert overall_of(result, "cheap", "middle")["ratio"] == pytest.approx(0.5, rel=0.02)
+    assert result["worse"] == []
 
 
 def test_joules_within_their_bands_are_not_surely_more() -> None:
@@ -221,7 +243,9 @@ def test_joules_that_nobody_has_are_not_there_and_have_a_reason() -> None:
     two = result["backends"][1]
     assert two["metrics"]["energy_j"] is None and two["reasons"]["energy_j"]
     assert not any(one["quantity"] == "energy_j" for one in result["overall"])
-    assert "two: no joules, since" in text(result)
+    assert "two: no joules: " in text(result)
+    (warning,) = [one for one in result["warnings"] if one["code"] == "not-metered"]
+    assert "no call on two carried joules" in warning["text"]
     assert "0 J" not in text(result)
 
 
@@ -442,6 +466,26 @@ def test_what_acts_on_both_in_a_round_is_told_from_what_configurations_differ_by
     assert "2 pairs of values, 4 needed" in found["a", "b", "configurations"]["reason"]
 
 
+def test_each_further_configuration_takes_a_degree_of_freedom() -> None:
+    random = np.random.default_rng(9)
+    made: dict[str, list[dict[str, Any]]] = {"a": [], "b": []}
+    left = []
+    for workers in range(1, 6):
+        some = random.normal(10, 1, (2, 4))
+        left.append(some / some.mean(axis=1, keepdims=True))
+        for name, values in zip("ab", some.tolist(), strict=True):
+            made[name] += [
+                {"key": f"(1, 512, {workers})", "round": at, "energy_j": value}
+                for at, value in enumerate(values)
+            ]
+    (found,) = [one for one in correlate_backend_results(made) if one["over"] == "rounds"]
+    r = float(np.corrcoef(np.concatenate(left, axis=1))[0, 1])
+    half = 1.959964 / (20 - 4 - 3) ** 0.5
+    assert found["n"] == 20 and found["pearson"] == pytest.approx(r)
+    expected = [np.tanh(np.arctanh(r) - half), np.tanh(np.arctanh(r) + half)]
+    assert found["pearson_ci"] == pytest.approx(expected, rel=1e-6)
+
+
 def test_without_spread_or_scatter_there_is_a_reason() -> None:
     level = correlate_backend_results({"a": rows([1, 2, 3, 4]), "b": rows([5, 5, 5, 5])})[0]
     assert level["pearson"] is None and "all the same" in level["reason"]
@@ -478,6 +522,15 @@ def test_wrong_options_are_refused_by_name(options: dict[str, Any]) -> None:
         MultiBackendEnergyAnalyzer(**options)
 
 
+def test_configurations_may_be_those_of_flexecutor() -> None:
+    class StageConfig:
+        key = (1.0, 512, 2)
+
+    made = {"one": Made(takes(1.0, 10.0, 1)), "two": Made(takes(1.0, 20.0, 2))}
+    result = analyzer(made).run_comparative_analysis(work, [StageConfig(), "(1, 512, 2)"])
+    assert result["run"]["configurations"] == ["(1.0, 512, 2)"]
+
+
 @pytest.mark.parametrize("wrong", ["(1, 512, 1)", [], [(1, 2)], [(1, 512, 0)], [7]])
 def test_wrong_configurations_are_refused_before_anything_runs(wrong: Any) -> None:
     made = {"one": Made(takes(1.0, 1.0, 1))}
@@ -492,6 +545,8 @@ def test_arguments_that_do_not_fit_are_refused_before_anything_runs() -> None:
         analyzer(made).run_comparative_analysis(work, arguments={"m": 1})
     assert made["one"].jobs == 0
     assert bound(lambda x, id, storage: x, [1]) == (1,)
+    # Lithops takes names only if there are all of them.
+    assert bound(lambda x, y=2: x, {"x": 1}) == {"x": 1, "y": 2}
 
 
 def test_the_workload_is_found_by_module_or_file(

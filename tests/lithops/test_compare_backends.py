@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 import time
+import venv
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,16 @@ case "$1" in
 esac
 exec podman "$@"
 """
+
+AWS = {
+    "lithops": {"backend": "aws_lambda", "storage": "aws_s3"},
+    "aws": {"region": "us-east-1", "access_key_id": "testing", "secret_access_key": "testing"},
+    "aws_lambda": {
+        "execution_role": "arn:aws:iam::123456789012:role/lithops",
+        "runtime_memory": 512,
+    },
+    "aws_s3": {"storage_bucket": "lithops-energy"},
+}
 
 pytestmark = [pytest.mark.lithops, pytest.mark.slow]
 
@@ -204,6 +215,69 @@ def test_a_backend_whose_runs_all_fail_is_left_out_and_nothing_is_left_to_compar
     assert "Traceback" not in done.stderr
 
 
+def test_a_backend_that_nobody_answers_for_is_left_out(python, tmp_path):
+    client = plain("3.8.0", "boto3")
+    configs = write(tmp_path, here=localhost(python, 2), there=AWS)
+    done = run(
+        tmp_path,
+        command(
+            client,
+            *("--workload", f"{WORKLOAD}:burn", "--args", "[0.1]", "--config", *configs),
+            *("--repetitions", "1", "--start", "as-is", "--quiet", "--json"),
+        ),
+        PYTHONPATH=str(TESTS.parent / "python"),
+        # Nobody listens there: the port is for discarding, and takes root.
+        AWS_ENDPOINT_URL="http://127.0.0.1:9",
+    )
+    found = json.loads(done.stdout)
+    (gone,) = found["left_out"]
+    assert gone["backend"] == "there" and gone["reason"].startswith("it cannot be reached: ")
+    assert [one["backend"] for one in found["backends"]] == ["here"]
+    assert "one-backend" in {one["code"] for one in found["warnings"]}
+
+
+@pytest.mark.parametrize("ship", [False, True])
+def test_workers_without_lithowatt_have_no_joules_unless_the_meter_is_sent(ship, python, tmp_path):
+    configs = write(tmp_path, bare=localhost(plain("3.8.0"), 2))
+    done = run(
+        tmp_path,
+        command(
+            python,
+            *("--workload", f"{WORKLOAD}:burn", "--args", "[0.1]", "--config", *configs),
+            *("--repetitions", "1", "--start", "as-is", "--quiet", "--json"),
+            *(["--ship"] if ship else []),
+        ),
+    )
+    found = json.loads(done.stdout)
+    (one,) = found["backends"]
+    assert (one["metrics"]["energy_j"] is not None) is ship
+    assert ("not-metered" in {one["code"] for one in found["warnings"]}) is not ship
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_workers_that_end_without_a_word_are_not_waited_for(version, python, tmp_path):
+    """Lithops' client waits for ever for what its workers cannot import."""
+    venv.create(tmp_path / "bare", with_pip=False, symlinks=True)
+    runtime = tmp_path / "python"
+    runtime.write_text(
+        f'#!/bin/sh\ncase "$*" in *get_metadata*) exec {python} "$@" ;; esac\n'
+        f'exec {tmp_path}/bare/bin/python "$@"\n'
+    )
+    runtime.chmod(0o755)
+    configs = write(tmp_path, one=localhost(runtime, version))
+    done = run(
+        tmp_path,
+        command(
+            python,
+            *("--workload", f"{WORKLOAD}:burn", "--args", "[0.1]", "--config", *configs),
+            *("--workers", "2", "--repetitions", "1", "--start", "as-is", "--quiet"),
+        ),
+        code=2,
+        patience=100,
+    )
+    assert "ended by themselves: ModuleNotFoundError" in done.stderr
+
+
 def test_an_interruption_keeps_what_was_measured_and_ends_the_workers(python, tmp_path):
     configs = write(tmp_path, one=localhost(python, 2))
     arguments = command(
@@ -305,17 +379,6 @@ def emulator(tmp_path: Path) -> Iterator[dict[str, str]]:
         }
     finally:
         process.communicate(timeout=60)
-
-
-AWS = {
-    "lithops": {"backend": "aws_lambda", "storage": "aws_s3"},
-    "aws": {"region": "us-east-1", "access_key_id": "testing", "secret_access_key": "testing"},
-    "aws_lambda": {
-        "execution_role": "arn:aws:iam::123456789012:role/lithops",
-        "runtime_memory": 512,
-    },
-    "aws_s3": {"storage_bucket": "lithops-energy"},
-}
 
 
 @pytest.mark.cluster

@@ -470,6 +470,18 @@ def _about_runs(log: Sequence[Mapping[str, Any]], names: Sequence[str]) -> Itera
             f"{counted(len(bad), 'recorded run')} failed and count in nothing but `failures`: "
             + few([f"{place}: {n}, {_first(bad, place)}" for place, n in places.items()], 3, "; "),
         )
+    metered = {
+        str(one["backend_name"])
+        for one in good
+        if set(one.get("energy_method") or ()) - {"unavailable"}
+    }
+    dark = [name for name in names if name not in metered] if log else []
+    if dark:
+        yield data_warning(
+            "not-metered",
+            f"no call on {few(dark, 6)} carried joules: its workers have no lithowatt, or it is "
+            "switched off there. `lithowatt lithops status` tells; --ship sends the meter along",
+        )
     cold = [one for one in good if one.get("recorded") and one.get("cold_calls")]
     mixed = {
         str(one["backend_name"])

@@ -33,6 +33,9 @@ _MOST_NAME = 8
 #: Names that are longer are cut in the table of backends, and whole below it.
 _MOST_SHOWN = 12
 
+#: From so many 95 % intervals on, one may be expected to miss what is meant.
+_MANY = 15
+
 #: Options that only a run has, by their names here.
 _OF_RUN = ("backends", "config", "args", "memory", "workers", "output")
 
@@ -185,7 +188,7 @@ def _analyzer(arguments: argparse.Namespace) -> MultiBackendEnergyAnalyzer:
     names = [one.strip() for one in (arguments.backends or "").split(",") if one.strip()]
     configs = [one for some in arguments.config or () for one in some]
     backends, missing = configured(names, configs)
-    return MultiBackendEnergyAnalyzer.of(
+    return MultiBackendEnergyAnalyzer._of(
         backends,
         missing,
         names or [one.name for one in backends],
@@ -344,7 +347,7 @@ def _made(rows: Iterable[Mapping[str, Any]]) -> Iterator[str]:
         definitions = list(dict.fromkeys(text for one in energy for text in one["definition"]))
         reason = next((r for one in own if (r := one["reasons"].get("energy_j"))), None)
         if reason is not None:
-            yield from _item(f"{name}: no joules, since {reason}")
+            yield from _item(f"{name}: no joules: {reason}")
         else:
             yield from _item(
                 f"{name}: {', '.join(filter(None, {one['quality'] for one in energy}))} by "
@@ -448,6 +451,9 @@ def _correlations(rows: Sequence[Mapping[str, Any]], short: Mapping[str, str]) -
                 )
             )
         yield from aligned(table, right=(3, 4, 5, 6))
+        intervals = sum(row["pearson_ci"] is not None for row in there)
+        if intervals >= _MANY:
+            yield f"of {intervals} such intervals, {intervals / 20:.0f} or so miss by chance"
     for over in ("configurations", "rounds"):
         reasons = {row["reason"] for row in rows if row["over"] == over and row["pearson"] is None}
         if reasons:

@@ -131,7 +131,7 @@ class MultiBackendEnergyAnalyzer:
         self._runner: Callable[[Backend], Runner] = LithopsBackend
 
     @classmethod
-    def of(
+    def _of(
         cls,
         backends: Sequence[Backend],
         missing: Mapping[str, str],

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import logging
 import math
 import threading
 import time
@@ -23,6 +24,9 @@ _LOOK_S = 0.1
 
 #: Longest text of an error that is kept.
 _MOST_TEXT = 300
+
+#: After a worker ended by itself its calls may still have told what became of them, s.
+_SETTLE_S = 5.0
 
 _Result = TypeVar("_Result")
 
@@ -79,11 +83,51 @@ def within(seconds: float, function: Callable[[], _Result], what: str) -> _Resul
     return result
 
 
+class _Heard(logging.Handler):
+    """What Lithops logs of a worker that ends by itself: nobody else says so, and its client waits
+    for ever."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        #: When each such worker was heard of, by the monotonic clock.
+        self.ended: list[float] = []
+        #: Whether one of them had all calls of a job, as those of localhost's version 1.
+        self.whole = False
+        self.last = ""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        text = record.getMessage()
+        if "failed with return code" in text:
+            self.ended.append(time.monotonic())
+            self.whole |= "Job process" in text
+        # The end of a traceback, where there is one.
+        self.last = shortened(text.strip().splitlines()[-1] if text.strip() else "", _MOST_TEXT)
+
+    @property
+    def settled(self) -> bool:
+        """Whether what else there was to say of the ended workers has been said."""
+        return bool(self.ended) and time.monotonic() - self.ended[-1] > _SETTLE_S
+
+    def __enter__(self) -> _Heard:
+        logger = logging.getLogger("lithops")
+        # Lithops' own handler stays at the level that was asked for.
+        logger.setLevel(min(logger.level or logging.ERROR, logging.ERROR))
+        logger.addHandler(self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        logging.getLogger("lithops").removeHandler(self)
+
+
 def told(error: BaseException) -> str:
     """An error in one line."""
     text = " ".join(str(error).split())
     name = type(error).__name__
     return shortened(f"{name}: {text}" if text else name, _MOST_TEXT)
+
+
+class _EndedError(RuntimeError):
+    """Workers ended without a word."""
 
 
 class LithopsBackend:
@@ -142,20 +186,24 @@ class LithopsBackend:
         """
         futures: list[Any] = []
         give_up = threading.Event()
+        heard = _Heard()
         try:
-            return within(
-                patience,
-                lambda: self._run(function, data, memory_mb, timeout, futures, give_up),
-                "the job",
-            )
+            with heard:
+                return within(
+                    patience,
+                    lambda: self._run(function, data, memory_mb, timeout, futures, give_up, heard),
+                    "the job",
+                )
         except TimeoutError as error:
             give_up.set()
             calls = [_call(one, None) for one in futures]
             self.drop(futures)
             raise JobError(str(error), calls) from None
         except Exception as error:
+            calls = [_call(one, None) for one in futures]
             self.drop(futures)
-            raise JobError(told(error), [_call(one, None) for one in futures]) from error
+            text = str(error) if isinstance(error, _EndedError) else told(error)
+            raise JobError(text, calls) from error
         except BaseException:  # Ctrl-C
             give_up.set()
             self.drop(futures)
@@ -169,6 +217,7 @@ class LithopsBackend:
         timeout: float,
         futures: list[Any],
         give_up: threading.Event,
+        heard: _Heard,
     ) -> list[Call]:
         executor = self.executor
         futures += executor.map(
@@ -179,9 +228,11 @@ class LithopsBackend:
         )
         silent = {"throw_except": False, "show_progressbar": False}
         # Lithops' own timeout is a signal, which only the main thread of a program can have.
-        while not all(one.success or one.done or one.error for one in futures):
+        while left := [one for one in futures if not (one.success or one.done or one.error)]:
             if give_up.wait(_LOOK_S):
                 raise TimeoutError("given up")
+            if heard.settled and (heard.whole or len(heard.ended) >= len(left)):
+                raise _EndedError(f"its workers ended by themselves: {heard.last}")
             executor.wait(fs=futures, return_when=0, **silent)
         executor.wait(fs=futures, return_when=0, download_results=True, **silent)
         results = [_result(one) for one in futures]
