@@ -33,6 +33,8 @@ logger = logging.getLogger("lithowatt")
 #: What of the package no worker has a use for.
 _LEFT_OUT = (
     "__main__.py",
+    "_pytest",
+    "agent",
     "analysis",
     "carbon.py",  # its tables are in data
     "cli",
@@ -40,6 +42,7 @@ _LEFT_OUT = (
     "figures",
     "ipython.py",
     "profiles",
+    "pytest_plugin.py",
     "report",
     "top",
 )
