@@ -60,6 +60,7 @@ ACCEPTED = [
     ("LITHOWATT_ROOT", "/"),
     ("LITHOWATT_RING", __file__),
     ("LITHOWATT_RING_OWNER", "1000"),
+    *(("LITHOWATT_CALLS", value) for value in ("", "on", "/run/lithowatt/calls")),
     *(("LITHOWATT_FLEXECUTOR", value) for value in ("", "1", "no")),
     ("POD_NAME", "pod-1"),
     ("NODE_NAME", "node-1"),

@@ -142,5 +142,5 @@ JUDGES: dict[str, Callable[[str, str], str | None]] = {
 #: The core judges these wherever it looks round.
 BY_CORE = ("LITHOWATT_IDLE_WATTS", "LITHOWATT_ROOT")
 
-#: Any text will do.
-FREE = ("LITHOWATT_INSTANCE_TYPE", "POD_NAME", "NODE_NAME")
+#: Any text will do; LITHOWATT_CALLS may be the path of a socket that is not there yet.
+FREE = ("LITHOWATT_CALLS", "LITHOWATT_INSTANCE_TYPE", "POD_NAME", "NODE_NAME")
