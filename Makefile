@@ -44,12 +44,14 @@ demo: $(VENV)/installed  ## Monte Carlo pi on real Lithops: joules per call
 
 # All five workloads in a quick form; docs/explanation/workloads.md has the real sizes.
 $(VENV)/examples: $(VENV)/installed
+	@echo "installing what the examples need: a minute or two"
 	$(call install,examples)
 	touch $@
 
 EXAMPLE := $(BIN)/python -m examples
 QUICK := --workers 1,2 --reps 1
 examples: $(VENV)/examples  ## five workloads in a quick form
+	@echo "five workloads, 5 to 10 minutes; each shows how far it is"
 	$(EXAMPLE).monte_carlo_pi $(QUICK) --points 4000000
 	$(EXAMPLE).ml_pipeline $(QUICK) --rows 2000 --models 4 --trees 10
 	$(EXAMPLE).titanic $(QUICK) --trees 40

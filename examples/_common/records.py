@@ -103,21 +103,47 @@ class CallRecord:
                 return []
             return [f"no energy in the stats: {_why_not_metered()}"]
         found = [str(warning) for warning in self._metered.get("worker_func_energy_warnings") or []]
+        missing = str(self._metered.get("worker_func_energy_source") or "")
+        if missing.startswith("unavailable"):
+            found.append(f"no energy: {missing}")
+        return found + self.notes()
+
+    def notes(self) -> list[str]:
+        """What neither a warning nor the reason for no energy says of a call that was metered."""
         sources = {
             method: str(self._metered.get(f"worker_func_{method}_source") or "")
             for method in ("energy", "rapl", "perf", "psutil")
         }
         missing = {method for method, text in sources.items() if text.startswith("unavailable")}
-        if "energy" in missing:
-            found.append(f"no energy: {sources['energy']}")
-        elif {"rapl", "perf"} <= missing:
+        found = []
+        if "energy" not in missing and {"rapl", "perf"} <= missing:
             # Either counter would do, and the probes only make shares finer.
+            virtual = any("virtual machine" in sources[method] for method in ("rapl", "perf"))
+            why = " (virtual machine)" if virtual else ""
             found.append(
-                "no energy counter here: the joules are the model's (`lithowatt doctor` explains)"
+                f"no energy counter here{why}: joules are the model's. `lithowatt doctor` explains."
             )
         if "psutil" in missing:
             found.append(f"psutil: {sources['psutil']}")
         return found
+
+    def as_stats(self) -> dict[str, Any]:
+        """The stats of the call, with the worker's own values where it has some."""
+        own = {
+            "duration": self.seconds,
+            "cpu_time": self.cpu_seconds,
+            "consumption": self.joules,
+            "low": self.low,
+            "high": self.high,
+            "marginal": self.marginal,
+            "amortised": self.amortised,
+            "definition": self.definition,
+            "quality": self.quality,
+            "method": self.method,
+        }
+        if self.joules is None and not self._metered:
+            own["source"] = f"unavailable: {_why_not_metered()}"
+        return {**self._metered, **{f"worker_func_energy_{key}": own[key] for key in own}}
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON: s and J."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterable, Sequence
 
 from examples._common.records import (
@@ -129,46 +130,18 @@ def machine(runs: Sequence[RunRecord]) -> str:
 
 
 def calls(records: Iterable[CallRecord]) -> str:
-    """A line per call."""
+    """A line per call, by `lithowatt.lithops.table`, and what all of them say once."""
     known = list(records)
-    definition = definition_of(known)
-    head = "J" if definition is None else f"J {definition}"
-    lines = [
-        f"{'call':>4} {'s':>7} {'CPU s':>7} {head:>11} {'95 % band':>17} {'W':>7}  "
-        "quality     method"
-    ]
-    reasons: list[str] = []
-    joules: list[float] = []
-    count = 0
-    for count, call in enumerate(known, start=1):
-        seconds, energy = call.seconds, call.joules
-        watts = None if energy is None or not seconds else energy / seconds
-        band = (
-            DASH if call.low is None or call.high is None else f"{call.low:.3f} to {call.high:.3f}"
-        )
-        lines.append(
-            f"{count - 1:>4} {number(seconds, 7)} {number(call.cpu_seconds, 7)} "
-            f"{number(energy, 11)} {band:>17} {number(watts, 7)}  "
-            f"{call.quality or DASH:<10}  {call.method or DASH}"
-        )
-        reasons += [f"call {count - 1}: {reason}" for reason in call.reasons()]
-        joules += [] if energy is None else [energy]
-    # What all calls say is said once.
-    heard: dict[str, int] = {}
-    for reason in reasons:
-        heard[reason.split(": ", 1)[1]] = heard.get(reason.split(": ", 1)[1], 0) + 1
-    for reason in dict.fromkeys(reasons):
-        words = reason.split(": ", 1)[1]
-        if heard.get(words) == count:
-            lines.append(f"  {words}")
-            heard[words] = -1
-        elif heard.get(words, 0) > 0:
-            lines.append(f"  {reason}")
-    if joules and definition is not None:
-        lines.append(
-            f"\n{sum(joules):.3f} J ({definition}) in all for {len(joules)} of {count} calls"
-        )
-    return "\n".join(lines)
+    try:
+        from lithowatt.lithops import table
+    except ImportError:
+        heard = [reason for call in known for reason in call.reasons()]
+        return "\n".join(dict.fromkeys(heard))
+    told = [str(table([call.as_stats() for call in known]))]
+    # The table has warnings, and why a call has no joules.
+    for note in dict.fromkeys(note for call in known for note in call.notes()):
+        told += textwrap.wrap(note, 80, subsequent_indent="  ", break_on_hyphens=False)
+    return "\n".join(told)
 
 
 def remarks(runs: Sequence[RunRecord]) -> list[str]:

@@ -58,3 +58,13 @@ def test_its_links_are_there() -> None:
         for target in re.findall(r"\]\(([^)#\s]+)", document.read_text("utf-8")):
             if "://" not in target:
                 assert (document.parent / target).exists(), f"{document.name}: {target}"
+
+
+def test_its_pictures_are_there_and_small() -> None:
+    """A picture is no larger than a reader on a slow line waits for, and asks no other host."""
+    pictures = re.findall(r'<img src="([^"]+)"[^>]* alt="[^"]+"', README.read_text("utf-8"))
+    assert len(pictures) >= 2
+    for picture in pictures:
+        content = (TOP / picture).read_bytes()
+        assert 1000 < len(content) <= 150_000, picture
+        assert picture.endswith(".png") or b"url(" not in content.replace(b"url(#", b"")

@@ -47,7 +47,8 @@ def test_joules_of_one_definition_are_summed_and_named() -> None:
         head, line, *_ = summary.stages([one]).splitlines()
         assert f"J {definition}" in head.partition("95 % band")[0]
         assert joules in line and " to " in line
-        assert f"J {definition}" in summary.calls(one.calls())
+        told = summary.calls(one.calls())
+        assert f"{float(joules):g} J [" in told and f"] {definition}, sum of 2 of 2 calls" in told
 
 
 def test_joules_of_two_definitions_are_told_above_idle() -> None:
@@ -61,7 +62,8 @@ def test_joules_of_two_definitions_are_told_above_idle() -> None:
     # Neither the band nor the phases are of that.
     assert "5.000" in line and "25.000" in line and " to " not in line
     assert "15.000" not in summary.stages([mixed])
-    assert "in all" not in summary.calls(mixed.calls())
+    told = summary.calls(mixed.calls())
+    assert "5 J marginal, sum of 2 of 2 calls" in told and " to " not in told
 
 
 def _told(**sources: str) -> list[str]:
