@@ -31,7 +31,9 @@
   };
   // A value with its band in an element: "12.3 (11.9 to 12.7)".
   const puts = (element, three, reason, scale = 1) => {
-    if (!three || three[0] === null) {
+    const absent = !three || three[0] === null;
+    element.classList.toggle("absent", absent);
+    if (absent) {
       says(element, `not measured: ${reason || "no reason was given"}`);
       return;
     }
