@@ -286,6 +286,7 @@ def run(*arguments: object, **environment: str) -> subprocess.CompletedProcess[s
 MAGIC = {".png": b"\x89PNG", ".svg": b"<?xml", ".pdf": b"%PDF-"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ending", MAGIC)
 def test_a_command_becomes_a_picture(ending: str, tmp_path: Path) -> None:
     picture = tmp_path / f"out{ending}"

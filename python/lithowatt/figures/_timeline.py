@@ -48,7 +48,15 @@ def draw(timeline: Timeline, ax: Axes | None = None) -> Axes:
     if len(timeline):
         ax.set_xlim(0, edges[-1])
         if timeline.watts:
-            ax.legend(loc="best", fontsize="small", framealpha=0.8)
+            # Below the axis, upon no line; the distance is in letters, whatever the height is.
+            ax.legend(
+                loc="upper left",
+                bbox_to_anchor=(0, 0),
+                borderaxespad=4.5,
+                ncols=1 if len(timeline.watts) < 6 else 2,
+                fontsize="small",
+                frameon=False,
+            )
     ax.set_title(_title(timeline), loc="left", fontsize="medium")
     return ax
 

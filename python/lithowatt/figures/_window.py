@@ -25,7 +25,8 @@ def window_figure(meter: EnergyMeter) -> Figure:
         _reading.draw(reading, figure.subplots())
         return figure
     figure = new_figure(8, 9)
-    above, below = figure.subplots(2, height_ratios=[5, 4])
-    _timeline.draw(line, above)
-    _reading.draw(reading, below)
+    # Each with margins of its own, for their labels differ in width.
+    above, below = figure.subfigures(2, height_ratios=[5, 4])
+    _timeline.draw(line, above.subplots())
+    _reading.draw(reading, below.subplots())
     return figure
