@@ -26,7 +26,7 @@ def window_figure(meter: EnergyMeter) -> Figure:
         return figure
     figure = new_figure(8, 9)
     # Each with margins of its own, for their labels differ in width.
-    above, below = figure.subfigures(2, height_ratios=[5, 4])
+    (above,), (below,) = figure.subfigures(2, 1, squeeze=False, height_ratios=[5, 4])
     _timeline.draw(line, above.subplots())
     _reading.draw(reading, below.subplots())
     return figure
