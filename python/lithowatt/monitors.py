@@ -239,8 +239,8 @@ class PERFMonitor(_Monitor):
 class eBPFMonitor(_Monitor):
     """Kernel probes. Where there are none, the metrics are ``None``, and :attr:`reason` is given.
 
-    Starting it loads them where this process may, and pins them for every process of the machine;
-    ``lithowatt doctor --unload`` takes them out again.
+    Starting it loads them if this process is allowed to, and pins them for every process of the
+    machine; ``lithowatt doctor --unload`` takes them out again.
 
     Example:
         >>> monitor = eBPFMonitor()

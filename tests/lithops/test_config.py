@@ -242,7 +242,7 @@ def test_the_command_names_writes_and_says_by_its_exit_code(tmp_path, capsys):
 
     assert main(["lithops", "check-config", str(source), "--write", str(target)]) == 1
     out = capsys.readouterr().out
-    assert "aws_lambda.environment_variables: Lithops ignores it; env_vars" in out
+    assert "aws_lambda.environment_variables: ignored by Lithops; env_vars" in out
     text = target.read_text()
     assert yaml.safe_load(text) == check_config(yaml.safe_load(AWS))[1]
     assert "# aws.sso_start_url" in text

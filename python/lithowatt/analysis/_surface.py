@@ -36,7 +36,7 @@ NARROW = {name: min(sd, 0.1) for name, sd in WIDE.items()} | {"level": 0.2}
 #: correlation of two architectures.
 _DEVIATION, _REACH_WORKERS, _REACH_MEMORY, _ARCHITECTURES = 0.15, 1.0, 1.5, 0.5
 
-#: What a configuration has of its own and its neighbours do not have: fleets of 28 workers may
+#: What a configuration has and its neighbours do not have: fleets of 28 workers may
 #: start cold where 24 start warm.
 _OWN = 0.02
 

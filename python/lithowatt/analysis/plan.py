@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from itertools import pairwise, product
+from itertools import groupby, pairwise, product
 from typing import Any
 
 import numpy as np
@@ -560,7 +560,7 @@ def lines(result: Mapping[str, Any], rounds: int = 3) -> list[str]:
         f"({wanted['confidence'] * 100:g} %), {wanted['sessions']} session"
         f"{'' if wanted['sessions'] == 1 else 's'}, seed {wanted['seed']}",
         "",
-        *fitted(rows, _WIDTH, right={3, 4, 5, 6, 7}, keys=3),
+        *_table(rows),
     ]
     if any(one["cv_from"] != "its own repetitions" for one in result["configurations"]):
         found.append("* not of its own repetitions")
@@ -595,6 +595,19 @@ def lines(result: Mapping[str, Any], rounds: int = 3) -> list[str]:
     for one in result["warnings"]:
         found += _lines(f"note: {one['text']}")
     return found
+
+
+def _table(rows: Sequence[tuple[str, ...]]) -> list[str]:
+    """The configurations; where the workloads' names leave no room, each above its own."""
+    right = {3, 4, 5, 6, 7}
+    found = fitted(rows, _WIDTH, right, keys=3)
+    if max(map(len, found)) <= _WIDTH:
+        return found
+    found = []
+    for name, some in groupby(rows[1:], key=lambda row: row[0]):
+        table = [row[1:] for row in (rows[0], *some)]
+        found += [*_lines(name), *fitted(table, _WIDTH, {at - 1 for at in right}, keys=2), ""]
+    return found[:-1]
 
 
 def _lines(text: str) -> list[str]:

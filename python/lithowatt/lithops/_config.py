@@ -400,7 +400,7 @@ class _Check:
     def _unknown(
         self, section: str, values: dict[str, Any], key: str, known: frozenset[str]
     ) -> None:
-        where, ignored = f"{section}.{key}", "Lithops ignores it"
+        where, ignored = f"{section}.{key}", "ignored by Lithops"
         right = _KEYS.get(key)
         value = values.pop(key)
         if key == "privileged_containers" and "container_security_context" in known:

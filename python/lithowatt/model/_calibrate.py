@@ -1,4 +1,4 @@
-"""``lithowatt calibrate``: a short load ladder on this machine, and the curve that fits it.
+"""``lithowatt calibrate``: fits the power model's curve to this machine.
 
 Busy workers of our own load more and more of the machine while a counter, or the file of an
 external meter, shows its power. ``docs/how-to/calibration.md`` says what becomes of it.

@@ -350,7 +350,8 @@ class Top:
             )
         if look.busy_ns is None:
             look.warnings.append(
-                "how busy the machine was is unknown: what ended in between is shared by the rest"
+                "how busy the machine was is unknown: the rows share the watts of processes that "
+                "ended between two looks"
             )
         shown = rows if self.limit is None else rows[: self.limit]
         rest = rows[len(shown) :]

@@ -104,7 +104,8 @@ def _rows(finding: Mapping[str, Any], top: int) -> Iterator[str]:
         rows = list(some)
         yield ""
         count = f": {top} of {len(rows)}" if len(rows) > top else ""
-        yield f"{' / '.join(str(one) for one in group if one is not None)}{count}"
+        named = " / ".join(str(one) for one in group if one is not None)
+        yield from wrapped(f"{named}{count}", WIDTH, "", "  ")
         yield from _table(rows[:top], finding["columns"])
 
 
