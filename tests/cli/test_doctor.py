@@ -203,3 +203,18 @@ def test_calibrate_says_why_it_cannot(
 )
 def test_no_more_digits_than_the_band_carries(value: float, width: float, shown: str) -> None:
     assert _digits(value, value, width) == shown
+
+
+def test_the_report_of_a_run_fits_the_terminal(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    words = ["word"] * 40
+    assert main(["run", "--", sys.executable, "-S", "-c", "sum(range(10**6))", *words]) == 0
+    told = capfd.readouterr().err
+    assert " ".join(words) in " ".join(told.split()) and "machine" in told
+    lines = told.splitlines()
+    assert max(map(len, lines)) <= 80
+    # One line says that there is no counter, and where to go on.
+    if "modelled" in told:
+        assert [line for line in lines if "lithowatt doctor" in line] == [lines[-1]]

@@ -918,8 +918,9 @@ def command(
 def test_doctor_is_a_table() -> None:
     done = command("doctor")
     assert (done.returncode, done.stderr) == (0, "")
-    for method in ("rapl", "perf", "ebpf", "psutil", "tdp"):
-        assert re.search(rf"^{method} +(yes|no) ", done.stdout, re.M), method
+    # In groups: counters, what shares their joules, and the model.
+    for method in ("counter +rapl", "perf", "shares +ebpf", "psutil", "model +model"):
+        assert re.search(rf"^ *{method} +(yes|no) ", done.stdout, re.M), method
 
 
 def test_doctor_names_the_one_command_that_fixes_it(tmp_path: Path) -> None:

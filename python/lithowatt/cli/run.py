@@ -283,7 +283,7 @@ def render(reading: Reading, code: int) -> str:
     """The report for people: no digit that the band does not carry, no line that wraps."""
     lines = [
         "",
-        f" {printable(reading.label or '')}",
+        *wrapped(printable(reading.label or ""), terminal_width(), " ", "  "),
         f"   exit code {code}, {_times(reading)}",
         "",
     ]
