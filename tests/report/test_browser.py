@@ -139,6 +139,7 @@ def test_a_plot_answers_to_hover_keyboard_and_filter(
     )
     left = browser.run(f"return {figure}.visited().map((one) => one.workers)")
     assert set(left) == {4} and (len(left) < before or name == "timeline")
+    assert browser.run(f"return {figure}.view.background()") in (None, "transparent")
     browser.run(f"document.querySelector('figure[data-plot=\"{name}\"] .twin').open = true")
     rows = browser.wait(
         lambda: browser.run(
@@ -170,9 +171,24 @@ def test_the_colours_follow_the_scheme(browser: Browser, page: Path) -> None:
     light = browser.run(get)
     browser.color_scheme("dark")
     assert browser.run(get) != light
-    browser.wait(
-        lambda: browser.run("return lithowatt.figures.every((one) => one.view)"), "drawn again"
-    )
+    # The plots are drawn on the page's colour, with letters that stand out from it.
+    colours = """
+        const canvas = document.querySelector('.plot canvas');
+        const pixels = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data;
+        let light = 0, dark = 0, clear = 0;
+        for (let at = 0; at < pixels.length; at += 4) {
+          if (pixels[at + 3] < 20) clear += 1;
+          else if (pixels[at] > 200 && pixels[at + 1] > 200 && pixels[at + 2] > 200) light += 1;
+          else if (pixels[at] < 40 && pixels[at + 1] < 40 && pixels[at + 2] < 40) dark += 1;
+        }
+        return [light, dark, clear, pixels.length / 4];
+    """
+
+    def letters_are_light() -> bool:
+        bright, dark, clear, whole = browser.run(colours)
+        return clear > whole / 2 and bright > 100 and dark < bright / 4
+
+    browser.wait(letters_are_light, "light letters on the dark page")
 
 
 def test_the_page_of_measured_profiles(browser: Browser, tmp_path: Path) -> None:

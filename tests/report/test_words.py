@@ -137,7 +137,7 @@ def test_minimise_is_what_is_asked_for(tmp_path: Path) -> None:
 def test_counts_are_those_of_the_data(tmp_path: Path) -> None:
     write(tmp_path, KIND)
     assert words(found_in(tmp_path)).summary == (
-        "3 configurations, 24 runs, 112 worker calls, from 1 file."
+        "3 configurations, 24 runs (none left out), 112 worker calls, from 1 file."
     )
 
 

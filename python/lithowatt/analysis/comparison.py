@@ -368,8 +368,8 @@ class _Comparison:
             if row["memory_mb"] is None and row["quantity"] == "compute_s"
         }
         told = [
-            f"{row['workload']} / {row['stage']}: {row['ratio']:.3f} on {row['cpu_name']}, "
-            f"{overall:.3f} over all"
+            f"{row['workload']} / {row['stage']}: {row['ratio']:.3f} against "
+            f"{row['b']['label']} on {row['cpu_name']}, {overall:.3f} over all"
             for row in strata
             if (overall := whole.get(_stage_key(row))) is not None
             and _apart(row["ratio"], overall, self.settings.margin)
@@ -379,7 +379,7 @@ class _Comparison:
         return [
             data_warning(
                 "cpu-strata",
-                f"which processor b ran on moves the ratio of compute_s by more than "
+                "the ratio of compute_s depends on the processor by more than "
                 f"{self.settings.margin * 100:g} % ({few(told, 2, '; ')}): see by_cpu",
             )
         ]

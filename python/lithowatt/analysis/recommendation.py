@@ -288,6 +288,9 @@ _WIDTH = 80
 #: A step of the front is shown where it is so much faster than the one before.
 _FASTER = 0.8
 
+#: The last one is shown where it is at least so much faster.
+_MUCH_THE_SAME = 0.95
+
 
 def lines(result: Mapping[str, Any], top: int = 5) -> Iterator[str]:
     """A result for a person, from the fields of its JSON alone.
@@ -480,8 +483,8 @@ def _advice(found: Mapping[str, Any]) -> Iterator[str]:
     if len(tied) > 1:
         chance = best["best_probability"]
         yield (
-            f"  tie: nothing tells {_group(tied)} apart; the least mean has {_named(best)}, "
-            f"which is best with probability {_probability(chance)}"
+            f"  tie: nothing in these runs tells {_group(tied)} apart; the least mean has "
+            f"{_named(best)}, which is best with probability {_probability(chance)}"
         )
     yield from (f"  {line}" for line in _conditions(found, least))
 
@@ -528,7 +531,13 @@ def _conditions(found: Mapping[str, Any], least: str) -> Iterator[str]:
         what = "MB"
         if factor == "workers":
             what = "worker" if value == 1 else "workers"
-        yield f"edge: {value:g} {what} is the {end} that was profiled ({_group(places)})"
+        where = f" ({_group(places)})"
+        if factor == "workers":
+            sizes = dict.fromkeys(
+                f"{one['memory_mb']:g} MB, {one['architecture']}" for one in places
+            )
+            where = f" with {'; '.join(sizes)}"
+        yield f"edge: {value:g} {what} is the {end} that was profiled{where}"
     yield _work_line(known["work"])
     yield _scope_line(known["scope"])
 
@@ -542,7 +551,8 @@ def _bound_line(bound: Mapping[str, Any] | None, least: str) -> Iterator[str]:
     for at, one in enumerate(rest):
         final = at == len(rest) - 1
         ends_tie = one["tied"] and (final or not rest[at + 1]["tied"])
-        if not (one["time_s"] <= _FASTER * last or ends_tie or final) or shown >= 6:
+        faster = one["time_s"] <= (_FASTER if not final else _MUCH_THE_SAME) * last
+        if not (faster or ends_tie) or shown >= 6:
             continue
         last, shown = one["time_s"], shown + 1
         more = "" if one["more"] is None else f" ({percent_more(one['more'])})"
@@ -554,12 +564,12 @@ def _hardware_lines(hardware: Mapping[str, Any]) -> Iterator[str]:
     if hardware["by_cpu"]:
         listed = "; ".join(
             f"{abs(1 - one['compute_ratio']) * 100:.0f} % "
-            f"{'faster' if one['compute_ratio'] < 1 else 'slower'} than on {one['cpu_name']}"
+            f"{'less' if one['compute_ratio'] < 1 else 'more'} than {one['cpu_name']}"
             for one in hardware["by_cpu"]
         )
         yield (
-            f"hardware: {hardware['by_cpu'][0]['a']} computes {listed}; what you get is not yours "
-            "to choose"
+            f"hardware: compute time of {hardware['by_cpu'][0]['a']}: {listed}; what you get is "
+            "not yours to choose"
         )
     if len(hardware["rows"]) > 1:
         total = sum(hardware["rows"].values())

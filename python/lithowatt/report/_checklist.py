@@ -143,6 +143,9 @@ def _cost(found: Mapping[str, Any]) -> Check:
         return Check("Cost", NOT, "no configuration has dollars")
     text = (
         f"{priced} of {counted(len(rows), 'configuration')} with dollars; prices of "
-        f"{settings['price_date']}"
+        f"{settings['region']}, {settings['price_date']}"
     )
+    missing = [one for one in found["lint"]["findings"] if one["rule"] == "missing-metadata"]
+    if any("region" in one["evidence"].get("missing", ()) for one in missing):
+        return Check("Cost", PART, f"{text}; the data do not say in which region they ran")
     return Check("Cost", MET if priced == len(rows) else PART, text)

@@ -68,8 +68,12 @@ def method(found: Mapping[str, Any]) -> list[str]:
         "the logarithm with Satterthwaite's degrees of freedom. A ratio is equivalent where its "
         f"interval lies within ± {settings['margin'] * 100:g} %, lower or higher where it excludes "
         "1, and else not told apart. Over configurations ratios are averaged geometrically.",
-        f"Dollars are those of AWS Lambda in {settings['region']}, prices of "
-        f"{settings['price_date']}, for calls that ran there; every run is billed.",
+        f"Dollars of calls on AWS Lambda are priced as in the region {settings['region']}, with "
+        f"prices of {settings['price_date']}, whether or not the data name their region; every "
+        "run is billed.",
+        "The time of the stage is from asking for the workers to the end of the last write "
+        "(time_s): a worker's seconds in no phase are in its worker time and on the bill, not in "
+        "this time.",
         "Joules that are modelled are each worker's seconds times the watts of its share of a "
         "machine at its load. Their 95 % band holds the model's error, which is common to all: "
         "intervals over runs do not hold it.",
@@ -142,6 +146,7 @@ def _plots_json(drawn: Sequence[Plot], sets: Mapping[str, Sequence[Row]]) -> dic
                 "name": one.name,
                 "title": one.title,
                 "rows": one.rows,
+                "mark": "phase" if one.name == "timeline" else "dot",
                 "told": one.told,
                 "order": one.order,
                 "more": dict(one.more),

@@ -60,7 +60,11 @@ class Plot:
             validate=False
         )
         found["autosize"] = {"type": "fit-x", "contains": "padding"}
-        found["config"] = {"legend": {"orient": "bottom", "columns": 2, "labelLimit": 320}}
+        # A page has its own colour behind the plot, also a dark one.
+        found["background"] = "transparent"
+        found["config"] = {
+            "legend": {"orient": "bottom", "columns": 3, "labelLimit": 320, "columnPadding": 18}
+        }
         return found
 
 
@@ -98,14 +102,44 @@ def _known(rows: Sequence[Row], *names: str) -> bool:
     return any(all(row[name] is not None for name in names) for row in rows)
 
 
-def _shape(alt: Any, field: str, title: str) -> Any:
-    return alt.Shape(field, type="nominal", title=title)
+def _domain(rows: Sequence[Row], field: str) -> list[Any]:
+    """All values of a field, so that one looks the same whatever a filter leaves."""
+    found = {one for row in rows for one in _each(row[field])}
+    return sorted(found, key=lambda one: (not isinstance(one, (int, float)), one))
 
 
-def _colour(alt: Any, field: str, title: str, kind: str = "nominal") -> Any:
+def _each(value: Any) -> Sequence[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def _shape(alt: Any, field: str, title: str, domain: Sequence[Any]) -> Any:
+    return alt.Shape(field, type="nominal", title=title, scale=alt.Scale(domain=list(domain)))
+
+
+def _colour(
+    alt: Any, field: str, title: str, domain: Sequence[Any], kind: str = "nominal", columns: int = 3
+) -> Any:
+    colours = [COLOURS[at % len(COLOURS)] for at in range(len(domain))]
     return alt.Color(
-        field, type=kind, title=title, scale=alt.Scale(range=list(COLOURS)), legend=alt.Legend()
+        field,
+        type=kind,
+        title=title,
+        scale=alt.Scale(domain=list(domain), range=colours),
+        legend=alt.Legend(columns=columns),
     )
+
+
+def _workers_axis(alt: Any, rows: Sequence[Row]) -> Any:
+    """Each number of workers that was profiled has a label, as far as there is room."""
+    return alt.Axis(values=_domain(rows, "workers"), labelOverlap="greedy", labelAngle=0)
+
+
+def _marked(alt: Any, base: Any, **encoding: Any) -> Any:
+    """A square around what is recommended."""
+    frame = base.mark_point(
+        shape="square", size=420, strokeWidth=2, filled=False, color="#8c8c8c", aria=False
+    )
+    return frame.transform_filter("datum.pick === 'recommended'").encode(**encoding)
 
 
 def _log_axis(alt: Any) -> Any:
@@ -115,7 +149,7 @@ def _log_axis(alt: Any) -> Any:
 
 def _focus(alt: Any, base: Any, **encoding: Any) -> Any:
     """A ring around the dot that the keyboard is at."""
-    ring = base.mark_point(size=320, strokeWidth=3, filled=False, color="#d55e00")
+    ring = base.mark_point(size=320, strokeWidth=3, filled=False, color="#b000b0", aria=False)
     return ring.transform_filter("datum.id === focused").encode(**encoding)
 
 
@@ -143,8 +177,9 @@ def _against_time(
         "time", type="quantitative", title="time of the stage, s", scale=log, axis=_log_axis(alt)
     )
     y = alt.Y(field, type="quantitative", title=title, scale=log, axis=_log_axis(alt))
-    colour = _colour(alt, "mb", "memory, MB", "ordinal")
-    shape = _shape(alt, "arch", "architecture")
+    some = rows["configurations"]
+    colour = _colour(alt, "mb", "memory, MB", _domain(some, "mb"), "ordinal")
+    shape = _shape(alt, "arch", "architecture", _domain(some, "arch"))
     across = base.mark_rule(opacity=0.6).encode(
         x=alt.X("time_low", type="quantitative"), x2="time_high", y=y, color=colour
     )
@@ -164,10 +199,14 @@ def _against_time(
             )
         )
     layers += [
+        _marked(alt, base, x=x, y=y),
         _dots(alt, base, x=x, y=y, color=colour, shape=shape),
         _focus(alt, base, x=x, y=y),
     ]
-    line = " The dashed line is the Pareto front: nothing is both faster and cheaper." * bool(more)
+    line = _own_bands(some) if field == "joules" else ""
+    line += " A grey square is around what is recommended."
+    if more:
+        line += " The dashed line is the Pareto front: nothing is both faster and cheaper."
     return Plot(
         name,
         f"Time against {about}",
@@ -183,6 +222,22 @@ def _against_time(
         ),
         ("time",),
         more,
+    )
+
+
+def _own_bands(some: Sequence[Row]) -> str:
+    """How much wider the joules' own bands are, which are not drawn."""
+    parts = [
+        (row["band_low"] / row["joules"], row["band_high"] / row["joules"])
+        for row in some
+        if row["band_low"] is not None and row["joules"]
+    ]
+    if not parts:
+        return ""
+    low, high = min(one for one, _ in parts), max(one for _, one in parts)
+    return (
+        f" They are of the runs alone: the error of the joules themselves, ×{low:.2g} to "
+        f"×{high:.2g} and mostly common to all dots, is not drawn."
     )
 
 
@@ -205,9 +260,10 @@ def _repetitions(rows: Mapping[str, Sequence[Row]]) -> Plot | None:
     alt = altair()
     base = alt.Chart(alt.NamedData("points"))
     x = alt.X(
-        "repetition",
+        "beside",
         type="quantitative",
         title="repetition, in the order of the file",
+        scale=alt.Scale(nice=False, zero=False, padding=10),
         axis=alt.Axis(tickMinStep=1, format="d"),
     )
     y = alt.Y(
@@ -217,7 +273,8 @@ def _repetitions(rows: Mapping[str, Sequence[Row]]) -> Plot | None:
         scale=alt.Scale(type="log", nice=False, padding=8),
         axis=_log_axis(alt),
     )
-    colour = _colour(alt, "cpu", "processor")
+    processors = _domain(rows["repetitions"], "cpu")
+    colour = _colour(alt, "cpu", "processor", processors, columns=1)
     one = alt.Chart(alt.NamedData("points")).mark_rule(strokeDash=[2, 2]).encode(y=alt.datum(1))
     return Plot(
         "repetitions",
@@ -229,7 +286,15 @@ def _repetitions(rows: Mapping[str, Sequence[Row]]) -> Plot | None:
         _layers(
             alt,
             one,
-            _dots(alt, base, 36, x=x, y=y, color=colour, shape=_shape(alt, "cpu", "processor")),
+            _dots(
+                alt,
+                base,
+                36,
+                x=x,
+                y=y,
+                color=colour,
+                shape=_shape(alt, "cpu", "processor", processors),
+            ),
             _focus(alt, base, x=x, y=y),
         ),
         (
@@ -251,7 +316,8 @@ def _ratios(rows: Mapping[str, Sequence[Row]]) -> Plot | None:
     alt = altair()
     pair = rows["ratios"][0]["pair"]
     base = alt.Chart(alt.NamedData("points")).transform_filter("datum.quantity === 'compute_s'")
-    x = alt.X("workers", type="ordinal", title="workers")
+    some = rows["ratios"]
+    x = alt.X("workers", type="ordinal", title="workers", axis=alt.Axis(labelAngle=0))
     offset = alt.XOffset("mb", type="ordinal")
     y = alt.Y(
         "ratio",
@@ -260,7 +326,7 @@ def _ratios(rows: Mapping[str, Sequence[Row]]) -> Plot | None:
         scale=alt.Scale(type="log", nice=False, padding=10),
         axis=_log_axis(alt),
     )
-    colour = _colour(alt, "mb", "memory, MB", "ordinal")
+    colour = _colour(alt, "mb", "memory, MB", _domain(some, "mb"), "ordinal")
     ends = base.mark_rule().encode(
         x=x,
         xOffset=offset,
@@ -286,7 +352,7 @@ def _ratios(rows: Mapping[str, Sequence[Row]]) -> Plot | None:
                 xOffset=offset,
                 y=y,
                 color=colour,
-                shape=_shape(alt, "stage", "stage"),
+                shape=_shape(alt, "stage", "stage", _domain(some, "stage")),
             ),
             _focus(alt, base, x=x, xOffset=offset, y=y),
         ),
@@ -315,11 +381,13 @@ def _scaling(rows: Mapping[str, Sequence[Row]]) -> Plot | None:
         "isValid(datum.time) && datum.time > 0"
     )
     log = alt.Scale(type="log", nice=False, padding=10)
-    x = alt.X("workers", type="quantitative", title="workers", scale=log, axis=_log_axis(alt))
+    x = alt.X(
+        "workers", type="quantitative", title="workers", scale=log, axis=_workers_axis(alt, some)
+    )
     y = alt.Y(
         "time", type="quantitative", title="time of the stage, s", scale=log, axis=_log_axis(alt)
     )
-    colour = _colour(alt, "mb", "memory, MB", "ordinal")
+    colour = _colour(alt, "mb", "memory, MB", _domain(some, "mb"), "ordinal")
     laws = (
         alt.Chart(alt.NamedData("laws"))
         .mark_line(opacity=0.5)
@@ -344,7 +412,14 @@ def _scaling(rows: Mapping[str, Sequence[Row]]) -> Plot | None:
             alt,
             laws,
             ends,
-            _dots(alt, base, x=x, y=y, color=colour, shape=_shape(alt, "arch", "architecture")),
+            _dots(
+                alt,
+                base,
+                x=x,
+                y=y,
+                color=colour,
+                shape=_shape(alt, "arch", "architecture", _domain(some, "arch")),
+            ),
             _focus(alt, base, x=x, y=y),
         ),
         (*_WHO, ("n", "runs", ""), ("time", "time", "s"), ("cpu_s", "CPU seconds", "s")),
@@ -359,7 +434,7 @@ def _phases(rows: Mapping[str, Sequence[Row]]) -> Plot | None:
     alt = altair()
     base = alt.Chart(alt.NamedData("points")).transform_filter("datum.seconds > 0")
     log = alt.Scale(type="log", nice=False, padding=10)
-    x = alt.X("workers", type="ordinal", title="workers")
+    x = alt.X("workers", type="ordinal", title="workers", axis=alt.Axis(labelAngle=0))
     offset = alt.XOffset("phase", type="nominal", sort=list(PHASES))
     y = alt.Y(
         "seconds", type="quantitative", title="mean of a worker, s", scale=log, axis=_log_axis(alt)
@@ -380,7 +455,7 @@ def _phases(rows: Mapping[str, Sequence[Row]]) -> Plot | None:
         "phases",
         "Phases of a worker",
         "One dot is the mean of one phase of a configuration, with its 95 % interval; other is "
-        "the worker's time in no phase.",
+        "the worker's time in no phase. Its shape is the memory.",
         "phases",
         _layers(
             alt,
@@ -392,7 +467,7 @@ def _phases(rows: Mapping[str, Sequence[Row]]) -> Plot | None:
                 xOffset=offset,
                 y=y,
                 color=colour,
-                shape=_shape(alt, "arch", "architecture"),
+                shape=_shape(alt, "mb", "memory, MB", _domain(rows["phases"], "mb")),
             ),
             _focus(alt, base, x=x, xOffset=offset, y=y),
         ),
@@ -425,7 +500,7 @@ def _calls(rows: Mapping[str, Sequence[Row]]) -> Plot | None:
     )
     bars = base.mark_bar(tooltip={"content": "data"}).encode(x=x, x2="end", y=y, color=colour)
     ring = (
-        base.mark_bar(fillOpacity=0, stroke="#d55e00", strokeWidth=3)
+        base.mark_bar(fillOpacity=0, stroke="#b000b0", strokeWidth=3)
         .transform_filter("datum.id === focused")
         .encode(x=x, x2="end", y=y)
     )
@@ -433,7 +508,8 @@ def _calls(rows: Mapping[str, Sequence[Row]]) -> Plot | None:
         "timeline",
         "Timeline of one run",
         "The phases of each worker of one configuration, in the run whose time is nearest to the "
-        "mean. Seconds in no phase stand at the end. Choose the configuration below.",
+        "mean. Where a worker's seconds in no phase belong is not recorded: they stand at its end, "
+        "after the time of the stage. Choose the configuration below.",
         "calls",
         _layers(alt, bars, ring),
         (

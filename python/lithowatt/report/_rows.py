@@ -37,6 +37,7 @@ def rows(results: Results) -> dict[str, list[Row]]:
         for at, (row, one) in enumerate(zip(found["stats"]["configurations"], some, strict=True))
     ]
     _mark_front(configurations, found["pareto"]["rows"])
+    _mark_recommended(configurations, results.stages)
     made = {
         "configurations": configurations,
         "front": [one for one in configurations if one["front"]],
@@ -90,6 +91,7 @@ def _configuration(at: int, row: Mapping[str, Any], one: Selected) -> Row:
         "key": row["key"],
         "n": row["repetitions"]["used"],
         "front": False,
+        "pick": "",
         "quality": None if metrics["energy_j"] is None else metrics["energy_j"].get("quality"),
     }
     _ends(made, "time", metrics["time_s"])
@@ -113,6 +115,21 @@ def _mark_front(configurations: Sequence[Row], pareto: Sequence[Mapping[str, Any
     for one in configurations:
         objectives = "time_s and cost_usd" if one["stage"] in priced else "time_s and energy_j"
         one["front"] = (one["file"], one["key"], objectives) in wanted
+
+
+def _mark_recommended(configurations: Sequence[Row], stages: Sequence[Mapping[str, Any]]) -> None:
+    for stage in stages:
+        chosen = stage.get("recommended")
+        if chosen is None:
+            continue
+        name = name_of_stage((stage["workload"], stage["stage"]))
+        for one in configurations:
+            if (
+                one["stage"] == name
+                and (one["mb"], one["arch"]) == (chosen["memory_mb"], chosen["architecture"])
+                and one["workers"] in chosen["workers_requested"]
+            ):
+                one["pick"] = "recommended"
 
 
 def _place(base: Row) -> Row:
@@ -142,6 +159,8 @@ def _dots(base: Row, one: Selected) -> Iterator[Row]:
             **place,
             "cpu": labels[code] if code >= 0 else "unknown",
             "repetition": repetition,
+            # Beside each other, so that dots of many configurations do not hide one another.
+            "beside": _short(repetition + (place["config"] % 16 - 7.5) / 25),
             "calls": int(rows_of.sum()),
             "relative": _short(float(seconds[rows_of].mean()) / mean),
             "seconds": _short(float(seconds[rows_of].mean())),

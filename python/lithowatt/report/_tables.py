@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lithowatt._support.text import format_number
-from lithowatt.report._words import NAMES, name_of_stage
+from lithowatt.report._words import NAMES, interval, name_of_stage
 
 
 @dataclass(frozen=True)
@@ -63,10 +63,9 @@ def _number(value: Any, digits: int = 3) -> str:
 def _interval(value: float | None, ends: Sequence[float] | None, scale: float = 1.0) -> str:
     if value is None:
         return "–"
-    text = _number(value * scale)
     if ends is None or None in ends:
-        return text
-    return f"{text} [{_number(ends[0] * scale)}, {_number(ends[1] * scale)}]"
+        return _number(float(value * scale))
+    return interval(value * scale, (ends[0] * scale, ends[1] * scale))
 
 
 def _metric(metric: Mapping[str, Any] | None, scale: float = 1.0) -> str:
@@ -111,7 +110,7 @@ def _recommended(recommend: Mapping[str, Any]) -> Table:
             "runs",
             "time, s",
             "USD per 1,000 runs",
-            "energy, J",
+            "energy, J (over runs)",
             "tie",
             "P(best)",
         ),
@@ -262,7 +261,7 @@ def _configurations(stats: Mapping[str, Any]) -> Table:
             "compute, s",
             "CPU s",
             "USD per 1,000 runs",
-            "energy, J",
+            "energy, J (over runs)",
             "joules are",
         ),
         tuple(rows),
@@ -383,14 +382,15 @@ def _claims(claims: Mapping[str, Any] | None) -> Table:
                 str(one["printed"]),
                 shown,
                 one["verdict"],
-                one["reason"] or one["definition"] or "",
+                one["formula"],
+                one["reason"] or one["definition"] or one["note"] or "",
             )
         )
     return Table(
         "claims",
         "Printed values, computed again",
-        ("table", "configuration", "quantity", "printed", "found", "verdict", "why"),
-        tuple(rows),
+        ("table", "configuration", "quantity", "printed", "found", "verdict", "computed as", "why"),
+        tuple(sorted(rows, key=lambda row: row[5] == "reproduces")),
         frozenset({3, 4}),
     )
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lithowatt._support.text import counted, few, format_number, percent_more
+from lithowatt._support.text import counted, few, format_number, percent, percent_more
 from lithowatt.analysis.recommendation import advice
 
 #: How a platform is called.
@@ -126,7 +126,7 @@ def _claims(claims: Mapping[str, Any] | None) -> str | None:
     if claims is None:
         return None
     total = sum(claims["summary"].values())
-    parts = ", ".join(f"{many} {verdict}" for verdict, many in claims["summary"].items())
+    parts = ", ".join(f"{verdict}: {many}" for verdict, many in claims["summary"].items())
     file = claims["settings"]["claims"]["file"]
     return f"{counted(total, 'printed value')} of {file}, computed again: {parts}."
 
@@ -157,7 +157,7 @@ def _title(stages: Sequence[tuple[str, str]], recommended: Sequence[Mapping[str,
 def _counts(rows: Sequence[Mapping[str, Any]]) -> str:
     runs = sum(row["repetitions"]["used"] for row in rows)
     left = sum(row["repetitions"]["found"] - row["repetitions"]["used"] for row in rows)
-    out = f" ({left:,} more left out)" if left else ""
+    out = f" ({left:,} more left out)" if left else " (none left out)"
     text = f"{counted(len(rows), 'configuration')}, {counted(runs, 'run')}{out}"
     calls = sum(sum(row["hardware"].values()) for row in rows)
     return f"{text}, {counted(calls, 'worker call')}" if calls else text
@@ -200,7 +200,7 @@ def _band_of(rows: Iterable[Mapping[str, Any]]) -> str:
         band = None if metric is None else metric.get("band")
         if band is not None and metric["mean"]:
             low, high = min(low, band[0] / metric["mean"]), max(high, band[1] / metric["mean"])
-    return "" if low == high else f" (95 % band: ×{low:.2g} to ×{high:.2g})"
+    return "" if low == high else f" (widest 95 % band: ×{low:.2g} to ×{high:.2g})"
 
 
 def _why_none(rows: Iterable[Mapping[str, Any]]) -> str:
@@ -236,7 +236,10 @@ def _holds(folder: str, files: Iterable[str]) -> bool:
 _GRAVE = ("drifting-repetitions", "mixed-hardware", "input-changed", "few-repetitions")
 
 
-#: The same of the results' warnings.
+#: What times may lack or hold that was not the work.
+_DOUBTFUL = ("monitoring-overhead", "stalled-worker", "queued-start", "missing-metadata")
+
+#: What makes intervals or differences wrong, of the results' warnings.
 _GRAVE_CODES = frozenset(
     {
         "drift",
@@ -252,7 +255,7 @@ _GRAVE_CODES = frozenset(
 
 
 def _alarm(rule: str) -> int:
-    return 0 if rule in _GRAVE else 1
+    return 0 if rule in _GRAVE else 1 if rule in _DOUBTFUL else 2
 
 
 def _where(some: Sequence[Mapping[str, Any]]) -> str:
@@ -266,10 +269,11 @@ def _where(some: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _rule_line(severity: str, rule: str, some: Sequence[Mapping[str, Any]]) -> str:
-    excluded = " (left out)" if any(one["excludes"] for one in some) else ""
+    excluded = ", left out" if any(one["excludes"] for one in some) else ""
     first = some[0]["message"]
-    example = first if len(some) == 1 else f"for example {first}"
-    return f"{severity}: {rule.replace('-', ' ')}, {_where(some)}{excluded}: {example}"
+    example = first if len(some) == 1 else f"for example: {first}"
+    error = "error: " if severity == "error" else ""
+    return f"{error}{rule.replace('-', ' ')} ({_where(some)}{excluded}): {example}"
 
 
 def _problems(found: Mapping[str, Any]) -> Iterator[str]:
@@ -305,7 +309,7 @@ def _stage(
         name=name_of_stage(key),
         counts=_counts(rows),
         answers=(
-            _which(recommended, said),
+            _which(recommended, said, rows),
             _how_sure(recommended, said, rows),
             _what_changes(recommended, said),
             _measured(recommended, rows),
@@ -319,12 +323,16 @@ def _labelled(said: Iterable[tuple[str, str]], *labels: str) -> tuple[str, ...]:
     return tuple(_sentence(text) for label, text in said if label in labels)
 
 
-def _which(recommended: Mapping[str, Any] | None, said: Sequence[tuple[str, str]]) -> Answer:
+def _which(
+    recommended: Mapping[str, Any] | None,
+    said: Sequence[tuple[str, str]],
+    rows: Sequence[Mapping[str, Any]],
+) -> Answer:
     question = "Which configuration?"
     if recommended is None or "error" in recommended:
         why = "nothing was computed" if recommended is None else recommended["error"]
         return Answer(question, f"No recommendation: {why}.", (), False)
-    details = _labelled(said, "tie")
+    details = (*_labelled(said, "tie"), *_in_no_phase(recommended, rows))
     if not recommended["ranked"]:
         return Answer(question, _sentence(recommended["reason"]), details, False)
     if recommended["no_recommendation"]:
@@ -337,9 +345,56 @@ def _which(recommended: Mapping[str, Any] | None, said: Sequence[tuple[str, str]
     what = least[recommended["minimise"]]
     text = f"{workers} of {chosen['memory_mb']:g} MB, {chosen['architecture']}"
     of = f"the least {what}"
-    if len(recommended["tied"]) > 1:
-        of = f"the fastest of those that cannot be told from the least {what}"
+    best, field = recommended["best"], _VALUE[recommended["minimise"]]
+    if len(recommended["tied"]) > 1 and best is not None and best[field] is not None:
+        more = chosen[field]["value"] / best[field]["value"] - 1
+        workers = counted(best["workers"], "worker")
+        least_mean = f"{workers} of {best['memory_mb']:g} MB, {best['architecture']}"
+        of = f"{percent(more)} more {what} than the least mean ({least_mean}"
+        of += f", {_three(best['time_s']['value'])} s), which these runs do not show to be real"
+        if more <= 0:
+            of = f"the least {what}, tied with {len(recommended['tied']) - 1} others"
     return Answer(question, f"Use {text}: {_takes(chosen)}; {of}.", details)
+
+
+#: What is minimised, to its field of a prediction.
+_VALUE = {"energy": "energy_fit_j", "cost": "cost_usd", "edp": "edp_js", "time": "time_s"}
+
+
+def _rows_of(
+    chosen: Mapping[str, Any] | None, rows: Iterable[Mapping[str, Any]]
+) -> list[Mapping[str, Any]]:
+    """The configurations that a recommendation is made of."""
+    if chosen is None:
+        return []
+    return [
+        row
+        for row in rows
+        if (row["memory_mb"], row["architecture"]) == (chosen["memory_mb"], chosen["architecture"])
+        and row["workers_requested"] in chosen["workers_requested"]
+    ]
+
+
+def _in_no_phase(
+    recommended: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]
+) -> tuple[str, ...]:
+    """What the time of the stage leaves out, where that is much."""
+    for row in _rows_of(recommended["recommended"] or recommended["best"], rows):
+        means = [
+            (row["metrics"][name] or {}).get("mean")
+            for name in ("worker_time_s", "read_s", "compute_s", "write_s")
+        ]
+        whole, *phases = [one for one in means if one is not None] or [0.0]
+        if len(phases) < 3:
+            continue
+        other = whole - sum(phases)
+        if other > 0.05 * whole:
+            return (
+                "The time of the stage is from asking for the workers to the end of the last "
+                f"write. It leaves out {_three(other)} s of each worker that are in no phase; "
+                "they are billed, and the answer may come so much later.",
+            )
+    return ()
 
 
 def _takes(chosen: Mapping[str, Any]) -> str:
@@ -350,12 +405,29 @@ def _takes(chosen: Mapping[str, Any]) -> str:
         parts.append(f"{_band(scaled)} USD per 1,000 runs")
     if chosen["energy_j"] is not None and chosen["energy_quality"] is not None:
         # With all that is unsure: the scatter of runs alone would look like knowledge of joules.
-        parts.append(f"{_band(chosen['energy_j'])} J ({chosen['energy_quality']})")
+        band = chosen["energy_j"]
+        parts.append(
+            f"{_three(band['value'])} J ({chosen['energy_quality']}, {_three(band['low'])} to "
+            f"{_three(band['high'])})"
+        )
     return ", ".join(parts)
 
 
 def _band(band: Mapping[str, float]) -> str:
-    return f"{_three(band['value'])} [{_three(band['low'])}, {_three(band['high'])}]"
+    return interval(band["value"], (band["low"], band["high"]))
+
+
+def interval(value: float, ends: Sequence[float]) -> str:
+    """A value of three digits with its interval, to the same decimal where that says enough.
+
+    >>> interval(53.63, (52.98, 54.28)), interval(453.4, (188.3, 1102.9))
+    ('53.6 [53.0, 54.3]', '453 [188, 1103]')
+    """
+    text = _three(value)
+    decimals = len(text.partition(".")[2])
+    if "e" in text or not 1e-3 <= abs(value) < 1e6 or (value and "." not in text and value < 100):
+        return f"{text} [{_three(ends[0])}, {_three(ends[1])}]"
+    return f"{text} [{ends[0]:.{decimals}f}, {ends[1]:.{decimals}f}]"
 
 
 def _three(value: float) -> str:
@@ -374,7 +446,8 @@ def _how_sure(
     runs = "run" if most == 1 else "runs"
     details = [
         f"Each configuration has {between} {runs}; intervals are 95 %, by Student's t over runs.",
-        *_labelled(said, "scope"),
+        *(_sentence(f"what is recommended: {text}") for label, text in said if label == "scope"),
+        *_whom_drift_hurts(recommended, rows),
     ]
     if recommended is None or "error" in recommended or not recommended["ranked"]:
         return Answer(question, "Not at all: nothing is recommended.", tuple(details), False)
@@ -383,14 +456,14 @@ def _how_sure(
     if recommended["no_recommendation"]:
         verdict = "Not sure enough to recommend one."
     elif len(tied) > 1:
+        chance = (recommended["recommended"] or best)["best_probability"]
         verdict = (
-            f"{len(tied)} of {recommended['candidates']} cannot be told from the least; which of "
-            f"these is chosen makes no difference that {counted(scope['runs'] or 0, 'run')} show."
+            f"{len(tied)} of {counted(recommended['candidates'], 'configuration')} are tied; that "
+            f"this one has the least mean has probability {_chance(chance)} within these runs."
         )
     else:
-        chance = best["best_probability"]
-        near = "over 0.99" if chance > 0.99 else f"{chance:.2f}"
-        verdict = f"It has the least with probability {near} within these runs."
+        chance = _chance(best["best_probability"])
+        verdict = f"It has the least mean with probability {chance} within these runs."
     if scope["sessions"] is None:
         verdict += " When they ran was not recorded, so another day may differ."
     elif scope["sessions"] == 1:
@@ -403,6 +476,29 @@ def _how_sure(
 _FASTER = 0.8
 
 
+def _whom_drift_hurts(
+    recommended: Mapping[str, Any] | None, rows: Sequence[Mapping[str, Any]]
+) -> Iterator[str]:
+    """Whether what is recommended ran while the platform changed."""
+    if recommended is None or "error" in recommended:
+        return
+    drifting = set(recommended["conditions"]["scope"]["drifting"])
+    if not drifting:
+        return
+    mine = {row["file"] for row in _rows_of(recommended["recommended"], rows)}
+    if mine & drifting:
+        yield "What is recommended is in a file that drifts: its interval is too narrow."
+    else:
+        yield (
+            "What is recommended is in no file that drifts; ratios to configurations in such "
+            "files are less sure than their intervals."
+        )
+
+
+def _chance(value: float) -> str:
+    return "over 0.99" if value > 0.99 else "under 0.01" if value < 0.01 else f"{value:.2f}"
+
+
 def _what_changes(recommended: Mapping[str, Any] | None, said: Sequence[tuple[str, str]]) -> Answer:
     question = "What would change it?"
     told = dict(said)
@@ -411,13 +507,13 @@ def _what_changes(recommended: Mapping[str, Any] | None, said: Sequence[tuple[st
     bound = told.get("bound")
     if recommended is None or (bound is None and not details):
         return Answer(question, "Not known: nothing is recommended.", (), False)
-    steps = tuple(_sentence(one) for one in (() if bound is None else bound.split("; ")))
+    faster = _faster(recommended)
+    steps = tuple(map(_sentence, faster[3:]))
     others = {"price": "prices", "watts": "watts", "hardware": "processors"}
     known = [text for label, text in others.items() if label in told]
     parts = []
-    faster = _faster(recommended)
     if faster:
-        parts.append(f"a need for less time: {'; '.join(faster)}")
+        parts.append(f"a need for less time: {'; '.join(faster[:3])}")
     if known:
         parts.append(f"other {', '.join(known)}")
     verdict = ". Also ".join(parts) or "what was not profiled"
@@ -425,7 +521,7 @@ def _what_changes(recommended: Mapping[str, Any] | None, said: Sequence[tuple[st
 
 
 def _faster(recommended: Mapping[str, Any]) -> list[str]:
-    """Up to three configurations that take less time, and what they take more of."""
+    """Configurations that take less time, and what they take more of."""
     bound = recommended["conditions"]["bound"]
     chosen = recommended["recommended"] or recommended["best"]
     if bound is None or chosen is None:
@@ -442,7 +538,7 @@ def _faster(recommended: Mapping[str, Any]) -> list[str]:
         found.append(
             f"{workers} of {one['memory_mb']:g} MB, {one['architecture']}: {_three(last)} s{more}"
         )
-    return [*found[:2], *found[2:][-1:]]
+    return found
 
 
 def _measured(recommended: Mapping[str, Any] | None, rows: Sequence[Mapping[str, Any]]) -> Answer:
@@ -534,15 +630,15 @@ def _architectures(compare: Mapping[str, Any], key: tuple[str, str]) -> Iterator
     for row in _mine(compare["sensitivity"], key):
         share = row["share_from_watts"]
         text = (
-            f"Energy by CPU seconds: {a} takes less while its W of a busy vCPU are below "
-            f"{row['break_even_watts']:.2f} of {b}'s"
+            f"By CPU seconds (×{row['cpu_seconds_ratio']:.2f}) {a} uses less energy than {b} as "
+            f"long as a busy vCPU of it takes less than {row['break_even_watts']:.2f} times the W"
         )
         if share is not None:
             watts = row["assumed"]
             text += (
-                f"; with the model's {watts['a_w']:.2f} and {watts['b_w']:.2f} W it is "
-                f"×{row['energy_ratio']:.2f}, of which {share * 100:.0f} % are these watts, which "
-                "were not measured"
+                f". With the model's {watts['a_w']:.2f} and {watts['b_w']:.2f} W, which were not "
+                f"measured, it uses ×{row['energy_ratio']:.2f}; {share * 100:.0f} % of that "
+                "difference (of its logarithm) are these watts"
             )
         yield f"{text}."
 
@@ -578,5 +674,8 @@ def _scaling(scaling: Mapping[str, Any], files: set[str]) -> Iterator[str]:
             if len(fastest) == 1
             else (f"{min(fastest):.0f} to {max(fastest):.0f}")
         )
-        text += f"; by the USL the stage is fastest with {between} workers"
+        most = max(point["workers"] for row in rows for point in row["points"])
+        text += f"; the fitted law (USL) is fastest with {between} workers"
+        if max(fastest) > most:
+            text += f", which goes beyond the {most} that were profiled"
     yield f"{text}."

@@ -8,7 +8,7 @@
   const form = document.querySelector("form.filters");
   const fields = [
     ["stage", "stage"], ["arch", "architecture"], ["mb", "memory, MB"],
-    ["workers", "workers"], ["cpu", "processor"],
+    ["workers", "workers"], ["cpu", "processor (of repetitions)"],
   ];
   const chosen = {};
   const figures = [];
@@ -33,9 +33,8 @@
   }
 
   function holds(row, field, value) {
-    if (!(field in row)) return true;
-    const own = row[field];
-    return Array.isArray(own) ? own.some((one) => String(one) === value) : String(own) === value;
+    // A mean over several processors is of none of them: it stays.
+    return !(field in row) || Array.isArray(row[field]) || String(row[field]) === value;
   }
   function filtered(name) {
     return rows[name].filter((row) =>
@@ -128,7 +127,11 @@
       for (const [name, set] of Object.entries(this.plot.more)) first[name] = filtered(set);
       const data = this.plot.spec.data.map((one) =>
         (one.name in first ? { ...one, values: first[one.name] } : one));
-      this.made = await vegaEmbed(inner, { ...this.plot.spec, data }, {
+      // Vega-Lite writes black into reference lines and into legends of shapes.
+      const black = JSON.stringify({ value: "black" });
+      const spec = JSON.parse(
+        JSON.stringify({ ...this.plot.spec, data: [] }).replaceAll(black, JSON.stringify({ value: fore })));
+      this.made = await vegaEmbed(inner, { ...spec, data }, {
         // Errors only: a filter that leaves nothing is said below the plot.
         mode: "vega", logLevel: 1, actions: false, config, renderer: "canvas", defaultStyle: false,
         tooltip: (handler, event, item) => tip(event, dot(item) ? told(this.plot, item.datum) : null),
@@ -148,7 +151,7 @@
       for (const [name, set] of Object.entries(this.plot.more)) this.view.data(name, filtered(set));
       this.view.signal("focused", -1).resize().runAsync();
       const many = this.visited().length;
-      this.readout.textContent = many ? `${many.toLocaleString("en")} shown.` : "Nothing is left by this filter.";
+      this.readout.textContent = many ? `${many.toLocaleString("en")} ${many === 1 ? this.plot.mark : `${this.plot.mark}s`} shown.` : "Nothing is left by this filter.";
       if (this.twin.open) this.table();
     }
     focus(row) {
@@ -171,7 +174,7 @@
       const place = this.twin.querySelector(".wide");
       if (!this.twin.open) return;
       const some = this.visited();
-      const most = 500;
+      const most = 5000;
       const heads = this.plot.told.map(([, title, unit]) => (unit ? `${title}, ${unit}` : title));
       const cells = some.map((row) => this.plot.told.map((one) => withUnit(row, [one[0], one[1], ""])));
       const table = element("table", {}, [
@@ -282,6 +285,21 @@
       count();
     });
     form.append(element("label", {}, [document.createTextNode(title), select]));
+  }
+  const reset = element("button", { type: "button" }, "Reset");
+  reset.addEventListener("click", () => choose({}));
+  form.append(reset);
+  function choose(values) {
+    for (const select of form.elements) {
+      if (!select.name) continue;
+      select.value = values[select.name] || "";
+      chosen[select.name] = select.value;
+    }
+    for (const one of figures) one.show();
+    count();
+  }
+  for (const link of document.querySelectorAll("a[data-stage]")) {
+    link.addEventListener("click", () => choose({ stage: link.dataset.stage }));
   }
   const status = element("span", { role: "status" }, "");
   function count() {
