@@ -286,5 +286,11 @@ def test_cells_are_escaped_for_each_format() -> None:
     text = latex_table(TABLE)
     assert r"a \& b & n \\" in text and r"{}[x] & 50 \% $\pm$ 2 \\" in text
     assert r"\begin{tabular}{lr}" in text
-    assert markdown("1. *a* | <b>") == r"\1. \*a\* \| \<b\>"
+    assert markdown("1. *a* | <b>") == r"1\. \*a\* \| \<b\>"
+    assert [markdown(one) for one in ("53.6 s", "0.25", "- a", "-3")] == [
+        "53.6 s",
+        "0.25",
+        r"\- a",
+        "-3",
+    ]
     assert latex("\x1b[31m") == r"\textbackslash{}x1b[31m"

@@ -72,7 +72,7 @@ def compare_backends(
     settings = settings or Settings()
     selection = Selection(profiles, settings)
     known = [one for one in selection.all if one.backend is not None]
-    known.sort(key=lambda one: one.backend_place)
+    known.sort(key=lambda one: (one.backend_place, str(one.backend)))
     names = list(dict.fromkeys(str(one.backend) for one in known))
     wanted = tuple(quantities) if quantities is not None else _in_common(known)
     found = compare(
@@ -86,7 +86,8 @@ def compare_backends(
     _in_order(found, names)
     _of_these_configurations(found, known, settings)
     _with_bands(found, known)
-    first = baseline or (names[0] if names else None)
+    # Pairs have it as a: what was asked for is another one where sessions named them otherwise.
+    first = names[0] if names else baseline
     found["worse"] = [one for one in found["worse"] if _surely_worse(one, found, first)]
     runs = list(_runs(known))
     found["settings"]["baseline"] = first
@@ -96,6 +97,7 @@ def compare_backends(
         *_about_joules(known),
         *_about_runs(log, names),
         *_left_out(left_out, names),
+        *_other_baseline(baseline, first),
     ]
     return {
         **found,
@@ -113,6 +115,15 @@ def compare_backends(
         "correlation": correlate_backend_results({"runs": runs}),
         "runs": runs,
     }
+
+
+def _other_baseline(wanted: str | None, first: str | None) -> Iterator[dict[str, Any]]:
+    if wanted is not None and wanted != first:
+        yield data_warning(
+            "other-baseline",
+            f"the others are compared with {first}, which was named first when it last ran, and "
+            f"not with {wanted}",
+        )
 
 
 def _in_common(known: Sequence[Selected]) -> tuple[str, ...]:
@@ -297,8 +308,9 @@ def _with_bands(found: Mapping[str, Any], known: Sequence[Selected]) -> None:
     """Gives ratios of joules the range that the bands of both sides leave, and says whether the
     two sides have one model and with it its error in common."""
     sides = _sides(known)
-    ranges: defaultdict[tuple[str, str], list[tuple[float, float]]] = defaultdict(list)
-    common: defaultdict[tuple[str, str], list[bool]] = defaultdict(list)
+    Labels = tuple[str, str]
+    ranges: defaultdict[Labels, list[tuple[float, float, float]]] = defaultdict(list)
+    common: defaultdict[Labels, list[tuple[float, bool]]] = defaultdict(list)
     for cell in found["cells"]:
         if cell["quantity"] != "energy_j":
             continue
@@ -308,20 +320,22 @@ def _with_bands(found: Mapping[str, Any], known: Sequence[Selected]) -> None:
         range_, shared = _range(a, b)
         cell["ratio_band"], cell["common_model"] = range_, shared
         if range_ is not None:
-            ranges[labels].append((range_[0], range_[1]))
-        common[labels].append(shared)
+            ranges[labels].append((memory, range_[0], range_[1]))
+        common[labels].append((memory, shared))
     for row in found["overall"]:
         if row["quantity"] != "energy_j":
             continue
         labels = row["a"]["label"], row["b"]["label"]
-        some = ranges[labels]
+        of = row["memory_mb"]
+        some = [ends for memory, *ends in ranges[labels] if of in (None, memory)]
+        shared_ = [one for memory, one in common[labels] if of in (None, memory)]
         # A method's error is common to all configurations: it does not average out.
         row["ratio_band"] = (
             [math.exp(math.fsum(math.log(one[end]) for one in some) / len(some)) for end in (0, 1)]
-            if len(some) == len(common[labels]) and some
+            if len(some) == len(shared_) and some
             else None
         )
-        row["common_model"] = bool(common[labels]) and all(common[labels])
+        row["common_model"] = bool(shared_) and all(shared_)
 
 
 def _band(some: Sequence[Selected]) -> _Band | None:

@@ -216,9 +216,10 @@ class Selected:
 
     @property
     def backend_place(self) -> int:
-        """In which place its backend was named when it was run, from 0."""
+        """In which place its backend was named when it last ran, from 0."""
         places = [one.get("backend_place") for one in self.runs.records if one is not None]
-        return min((one for one in places if isinstance(one, int)), default=0)
+        known = [one for one in places if isinstance(one, int)]
+        return known[-1] if known else 0
 
     @property
     def sessions(self) -> int | None:

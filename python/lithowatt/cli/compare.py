@@ -236,9 +236,11 @@ def lines(found: Mapping[str, Any], cells: bool = False) -> Iterator[str]:
         cells: Each configuration's ratios, too.
     """
     run = found["run"]
-    for row in sorted(found["verdicts"], key=lambda row: _FIRST.index(row["quantity"])):
-        if row["quantity"] in _FIRST[:2]:
-            yield from _item(row["text"])
+    verdicts = sorted(found["verdicts"], key=lambda row: _order(row["quantity"]))
+    # Energy and time; where neither was asked for, what was.
+    main = [row for row in verdicts if row["quantity"] in _FIRST[:2]] or verdicts
+    for row in main:
+        yield from _item(row["text"])
     if not found["verdicts"]:
         yield "nothing to compare"
     yield ""

@@ -44,7 +44,7 @@ _LATEX = {
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]<>|~$#&])")
 
 #: What begins a list, a heading or a quotation at the beginning of a line.
-_BEGINS = re.compile(r"^(\s*)([-+>]|\d+[.)])")
+_BEGINS = re.compile(r"^(\s*)(\d*)([-+>]|(?<=\d)[.)])(?=\s|$)")
 
 #: What a spreadsheet takes for a formula.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
@@ -73,7 +73,7 @@ def markdown(text: str) -> str:
     a\_b \| \<i\>
     """
     escaped = _MARKDOWN.sub(r"\\\1", printable(text))
-    return _BEGINS.sub(r"\1\\\2", escaped)
+    return _BEGINS.sub(r"\1\2\\\3", escaped)
 
 
 def latex_table(table: Table) -> str:

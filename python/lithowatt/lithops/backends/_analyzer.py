@@ -183,13 +183,14 @@ class MultiBackendEnergyAnalyzer:
             ``run.interrupted`` is true.
 
         Raises:
-            MalformedValueError: A configuration is none, or the workload does not take the
-                arguments. Nothing has run then.
+            MalformedValueError: A configuration or a quantity is none, or the workload does not
+                take the arguments. Nothing has run then.
             UnavailableError: No backend could be reached, or no run succeeded: each with the
                 reason.
             UnwritableFileError: The output cannot be written.
         """
         keys = _configurations(configurations)
+        _known_quantities(quantities)
         data = bound(workload_func, arguments)
         name = _name_of(workload_func)
         with self._folder() as folder:
@@ -380,7 +381,11 @@ class _Run:
                 continue
             self.left_out[backend.name] = _nothing(recorded, self.interrupted)
         folder = self.keeper.folder / self.keeper.workload
-        log = [one for one in sessions(self.keeper.folder) if "backend_name" in one]
+        log = [
+            one
+            for one in sessions(self.keeper.folder, self.keeper.workload)
+            if "backend_name" in one
+        ]
         if not any(self.keeper.profile(one.name).exists() for one, _ in self.reached):
             if self.interrupted:
                 raise KeyboardInterrupt
@@ -424,6 +429,17 @@ class _Run:
         """The first backend that has something to compare with."""
         names = (one.name for one, _ in self.reached)
         return next((one for one in names if self.keeper.profile(one).exists()), None)
+
+
+def _known_quantities(names: Sequence[str] | None) -> None:
+    """Refuses names that `lithowatt profile stats` does not have, before anything runs."""
+    from lithowatt.analysis.selection import NAMES
+
+    unknown = [one for one in names or () if one not in NAMES]
+    if unknown:
+        raise MalformedValueError(
+            f"quantity {shown(unknown[0])} is none; expected one of {', '.join(NAMES)}"
+        )
 
 
 def _nothing(recorded: Sequence[Mapping[str, Any]], interrupted: bool) -> str:

@@ -128,13 +128,22 @@ class Keeper:
             raise UnwritableFileError(f"{self.folder / LOG}: {error.strerror or error}") from error
 
 
-def sessions(folder: Path) -> Iterator[dict[str, Any]]:
-    """The lines of a folder's log that can be read, the heads of sessions among them."""
+def sessions(folder: Path, workload: str | None = None) -> Iterator[dict[str, Any]]:
+    """The lines of a folder's log that can be read, the heads of sessions among them.
+
+    Args:
+        folder: Where the log is.
+        workload: Only sessions of this one: a folder can hold several.
+    """
+    of = None
     with contextlib.suppress(OSError), (folder / LOG).open(encoding="utf-8") as file:
         for line in file:
             with contextlib.suppress(ValueError):
                 row = json.loads(line)
-                if isinstance(row, dict):
+                if not isinstance(row, dict):
+                    continue
+                of = row.get("workload", of)
+                if workload is None or of == workload:
                     yield row
 
 
