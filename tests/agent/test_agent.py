@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import itertools
 import json
 import os
@@ -790,6 +791,9 @@ def served(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, int]]:
     class Alive:
         alive = True
 
+        def snapshot(self) -> dict[str, object]:
+            return {}
+
     monkeypatch.setattr(_server, "QUICK_SECONDS", 0.05)
     server = _server.MetricsServer(("127.0.0.1", 0))
     server.serve(Alive())  # type: ignore[arg-type]
@@ -813,6 +817,33 @@ def left(client: socket.socket) -> bool:
         return client.recv(1) == b""
     except ConnectionError:
         return True
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"Host": "node-1.cluster.example:9477", "User-Agent": "Prometheus/3.5.0"}, 200),
+        ({"Host": "pod.example", "User-Agent": "vm_promscrape"}, 200),
+        ({"Host": "10.0.0.7:9477", "User-Agent": "Mozilla/5.0", "Accept-Language": "en"}, 200),
+        ({"Host": "localhost:9477", "User-Agent": "Mozilla/5.0"}, 200),
+        ({"Host": "localhost", "Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"}, 200),
+        # A name that was made to point here.
+        ({"Host": "rebound.example:9477", "User-Agent": "Mozilla/5.0"}, 403),
+        ({"Host": "rebound.example:9477", "Accept-Language": "en"}, 403),
+        ({"Host": "rebound.example:9477", "Sec-Fetch-Site": "same-origin"}, 403),
+        ({"Host": "localhost", "Origin": "https://other.example"}, 403),
+        ({"Host": "localhost", "Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "cors"}, 403),
+    ],
+)
+def test_a_browser_reads_no_metrics_for_another_site(
+    served: tuple[str, int], monkeypatch: pytest.MonkeyPatch, headers: dict[str, str], status: int
+) -> None:
+    monkeypatch.setattr(_server, "openmetrics", lambda *_: "# EOF\n")
+    for path, expected in (("/metrics", status), ("/healthz", 200)):
+        connection = http.client.HTTPConnection(*served, timeout=10)
+        connection.request("GET", path, headers=headers)
+        assert connection.getresponse().status == expected
+        connection.close()
 
 
 def test_slow_clients_keep_nobody_from_an_answer(served: tuple[str, int]) -> None:

@@ -9,6 +9,7 @@ import os
 import shutil
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -22,8 +23,9 @@ import pytest
 from lithowatt import _core
 from lithowatt._support.calls import MOST_BYTES, beside, hand_in
 from lithowatt.agent import _live
-from lithowatt.agent._calls import MOST_CALLS, MOST_FUNCTIONS, Calls, Refused, parsed
+from lithowatt.agent._calls import MOST_CALLS, MOST_FUNCTIONS, Calls, Refused, _uid_of, parsed
 from lithowatt.agent._live import Live, Power
+from lithowatt.cli import main, run
 from rig import StaticTree
 from tests.support.agent_tools import AgentProcess, shared_folder
 from tests.support.browser import Browser, serious
@@ -214,8 +216,10 @@ class _Ring:
                 "counted": counted,
                 "active_uj": round(used * 1e6),
                 "cpu_ns": round(cpu * 1e9),
+                "since_ns": since,
             }
-            for name, (counted, used, cpu) in rows.items()
+            for name, (counted, used, cpu, *rest) in rows.items()
+            for since in rest or [1]
         ]
         self.round = account, made
 
@@ -256,6 +260,27 @@ def test_containers_get_their_parts_once(folder: Path, tree: StaticTree) -> None
     assert rows["1"]["name"] == "docker aaaaaaaaaaaa" and rows["1"]["total"] == 38
     # Nobody knows for how long a round that is shown twice lasted.
     assert power._before is not None and power._before["round"] == 1
+
+
+def test_a_number_that_is_used_again_is_another_group(folder: Path, tree: StaticTree) -> None:
+    ring = folder / "lithowatt" / "ring"
+    agent = _core.Agent(ring, root=tree.root)
+    power = Power(str(ring), str(tree.root), lambda: {"groups": []})
+    power._ring = rounds = _Ring(power._ring)  # type: ignore[assignment]
+    try:
+        rounds.end(1, (100, 40, 20, 0), 10, c1=(True, 30, 5, 1))
+        power.state()
+        # Above idle 20 J in 2 s: the first one 6 until it ended, its number's next owner 10.
+        rounds.end(2, (130, 50, 24, 36), 14, c1=(True, 10, 2, 2))
+        state = power.state()
+    finally:
+        power.close()
+        agent.stop()
+    (row,) = state["containers"]
+    assert row["watts"][0] == pytest.approx(5) and row["cpus"] == 0.0
+    assert state["ended"][0] == pytest.approx(3)
+    assert state["attributed"][0] == pytest.approx(5)
+    assert state["unattributed"][0] == pytest.approx(2)
 
 
 # -- who may read it -------------------------------------------------------------------------
@@ -352,7 +377,11 @@ class _State:
 
     size = 10
 
+    def __init__(self) -> None:
+        self.looks = 0
+
     def state(self) -> dict[str, Any]:
+        self.looks += 1
         return {"sample": {"age_s": 0.0, "stale": None}, "much": "x" * self.size}
 
     def close(self) -> None:
@@ -367,6 +396,7 @@ def pair() -> tuple[socket.socket, socket.socket]:
 
 def test_who_does_not_read_is_left_and_delays_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_live, "SECONDS", 0.01)
+    monkeypatch.setattr(_live, "STALLED_SECONDS", 0.2)
     state = _State()
     state.size = 50_000
     live = Live({}, Calls(), lambda: state)  # type: ignore[arg-type, return-value]
@@ -386,6 +416,61 @@ def test_who_does_not_read_is_left_and_delays_nobody(monkeypatch: pytest.MonkeyP
         live.close()
         for one in (slow_end, quick_end):
             one.close()
+
+
+def test_an_event_that_is_larger_than_the_sockets_buffer_arrives_whole(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(_live, "SECONDS", 0.01)
+    state = _State()
+    state.size = 500_000
+    live = Live({}, Calls(), lambda: state)  # type: ignore[arg-type, return-value]
+    ours, theirs = pair()
+    ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    try:
+        assert live.add(ours)
+        received = b""
+        while received.count(b"\n\n") < 3:
+            part = theirs.recv(1 << 20)
+            assert part, "it was left"
+            received += part
+        for event in received.split(b"\n\n")[:3]:
+            assert len(json.loads(event.removeprefix(b"data: "))["much"]) == 500_000
+    finally:
+        live.close()
+        theirs.close()
+
+
+def test_an_event_has_letters_as_they_are_and_halves_of_them_as_json() -> None:
+    event = _live._event({"name": "é\u2028\ud800"})
+    assert "é".encode() in event and event.count(b"\n") == 2
+    assert json.loads(event.removeprefix(b"data: ")) == {"name": "é\u2028\ud800"}
+
+
+def test_who_comes_shortly_after_another_costs_no_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_live, "SECONDS", 3600.0)
+    state = _State()
+    live = Live({}, Calls(), lambda: state)  # type: ignore[arg-type, return-value]
+    pairs = [pair() for _ in range(3)]
+    try:
+        events = []
+        for ours, theirs in pairs:
+            assert live.add(ours)
+            events.append(theirs.recv(1 << 16))
+        assert events == events[:1] * 3 and state.looks == 1
+        # Those who have it are not sent it again.
+        pairs[0][1].setblocking(False)
+        with pytest.raises(BlockingIOError):
+            pairs[0][1].recv(1)
+        # Later on there is one at once.
+        monkeypatch.setattr(_live, "SECONDS", 0.0)
+        late = pair()
+        pairs.append(late)
+        assert live.add(late[0]) and late[1].recv(1 << 16) and state.looks > 1
+    finally:
+        live.close()
+        for _, theirs in pairs:
+            theirs.close()
 
 
 def test_places_are_bounded_and_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -481,6 +566,19 @@ def test_a_command_comes_to_the_page(folder: Path, tree: StaticTree) -> None:
         event = next(e for e in page.events() if e["calls"]["calls"])
     name = event["calls"]["calls"][0]["function"]
     assert name == f"{Path(sys.executable).name} job.py"
+
+
+def test_what_fails_for_the_page_leaves_the_exit_code(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def broken(*_: object) -> bool:
+        raise RuntimeError("no page")
+
+    monkeypatch.setenv("LITHOWATT_CALLS", "/nowhere/calls")
+    monkeypatch.setattr(run, "hand_in", broken)
+    assert main(["run", "--methods", "model", "--", "sh", "-c", "exit 5"]) == 5
+    said = capfd.readouterr().err.splitlines()[-1]
+    assert said.endswith("could not be shown on the agent's page: RuntimeError: no page")
 
 
 def test_a_lithops_call_comes_to_the_page(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -583,6 +681,11 @@ def test_users_and_definitions_are_not_mixed() -> None:
     # A call without a band leaves the sum without one; the worst quality counts.
     assert (one["calls"], one["measured"], one["joules"]) == (4, 3, (12.0, None, None))
     assert one["quality"] == "attributed"
+
+
+def test_a_user_of_a_high_number_is_that_user() -> None:
+    sent = struct.pack("=iII", 7, 2**32 - 2, 100)
+    assert _uid_of([(socket.SOL_SOCKET, socket.SCM_CREDENTIALS, sent)]) == 2**32 - 2
 
 
 def test_only_a_socket_of_its_own_is_replaced(tmp_path: Path) -> None:

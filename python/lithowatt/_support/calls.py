@@ -25,6 +25,7 @@ MOST_NAME = 120
 """Characters of a function's name."""
 
 DEFAULT_RING = "/run/lithowatt/ring"
+"""Where a meter looks for the ring (``LITHOWATT_RING`` names another place)."""
 
 _ON = ("1", "on", "true", "yes")
 _OFF = ("", "0", "off", "false", "no")

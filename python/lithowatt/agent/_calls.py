@@ -36,7 +36,8 @@ MOST_A_SECOND = 500
 MOST_VALUE = 1e15
 """No joules and no seconds are above."""
 
-_CREDENTIALS = struct.Struct("3i")
+#: pid, uid, gid: `struct ucred` of unix(7).
+_CREDENTIALS = struct.Struct("iII")
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import socket
 import threading
@@ -29,6 +30,12 @@ MOST_ROWS = 100
 
 SECONDS = 1.0
 """Between two events."""
+
+STALLED_SECONDS = 5.0
+"""A browser that takes nothing for so long is left."""
+
+RETRY_SECONDS = 0.05
+"""Until the rest of an event is tried again."""
 
 _Three = tuple[float, float | None, float | None]
 
@@ -122,7 +129,7 @@ class Power:
         ended = since("gone_uj") - sum(
             row["active_uj"] * 1e-6
             for id_, row in then["rows"].items()
-            if row["counted"] and id_ not in now["rows"]
+            if row["counted"] and _same(row, now["rows"].get(id_)) is None
         )
         counted = sum(row["joules"] for row in rows if row["counted"])
         parts = [row["joules"] for row in rows]
@@ -158,7 +165,7 @@ class Power:
         names = {group["id"]: group for group in self._names()["groups"]}
         rows = []
         for id_, row in now["rows"].items():
-            old = then["rows"].get(id_)
+            old = _same(row, then["rows"].get(id_))
             group = names.get(id_)
             rows.append(
                 {
@@ -264,6 +271,12 @@ class Power:
         return rows
 
 
+def _same(row: dict[str, Any], other: dict[str, Any] | None) -> dict[str, Any] | None:
+    """The other round's row of this group: the kernel may give the number of one that has ended to
+    another, which has another beginning."""
+    return other if other is not None and other["since_ns"] == row["since_ns"] else None
+
+
 def _idle_source(number: int) -> str | None:
     return _core.IDLE_SOURCES.get(number)
 
@@ -271,15 +284,19 @@ def _idle_source(number: int) -> str | None:
 class Live:
     """Sends the state to browsers as server-sent events, from one thread.
 
-    Nobody is waited for: a browser that has not taken what it was sent before is left. While none
-    is there nothing is read.
+    Nobody is waited for: a browser that has not taken all of an event yet gets the rest of it and
+    misses the events in between, and one that takes nothing for `STALLED_SECONDS` is left. While
+    none is there nothing is read.
     """
 
     def __init__(self, about: Mapping[str, Any], calls: Calls, power: Callable[[], Power]) -> None:
         self._about = dict(about)
         self._calls = calls
         self._make_power = power
-        self._streams: list[socket.socket] = []
+        #: What each is still to be sent of an event, and when it last took something.
+        self._streams: dict[socket.socket, tuple[bytes, float]] = {}
+        #: Those of them that were sent nothing yet.
+        self._new: set[socket.socket] = set()
         self._wake = threading.Condition()
         self._closed = False
         threading.Thread(target=self._run, name="page", daemon=True).start()
@@ -292,7 +309,8 @@ class Live:
                 return False
             # Nothing is ever waited for.
             stream.setblocking(False)
-            self._streams.append(stream)
+            self._streams[stream] = b"", time.monotonic()
+            self._new.add(stream)
             self._wake.notify()
         return True
 
@@ -303,6 +321,7 @@ class Live:
 
     def _run(self) -> None:
         power: Power | None = None
+        event, made = b"", -math.inf
         while True:
             with self._wake:
                 if not self._streams and not self._closed:
@@ -312,50 +331,82 @@ class Live:
                     self._wake.wait()
                 if self._closed:
                     break
-            began = time.monotonic()
-            try:
-                if power is None:
-                    power = self._make_power()
-                state = power.state()
-            except Exception as error:  # a page with a reason is better than none
-                state = {"sample": {"age_s": None, "stale": f"{type(error).__name__}: {error}"}}
-            now = time.time()
-            state.update(agent=self._about, time=now, calls=self._calls.state(now))
-            self._send(f"data: {json.dumps(state)}\n\n".encode())
-            with self._wake:
-                left = began + SECONDS - time.monotonic()
-                if left > 0 and not self._closed:
-                    known = len(self._streams)
-                    # Who comes meanwhile is not kept waiting.
-                    self._wake.wait_for(lambda: self._closed or len(self._streams) > known, left)  # noqa: B023
+                new = self._new
+                self._new = set()
+            # Two looks shortly after each other have no numbers that are worth showing: who comes
+            # then is sent what the others were.
+            if time.monotonic() - made < SECONDS / 2:
+                self._send(event, new)
+            else:
+                made = time.monotonic()
+                try:
+                    if power is None:
+                        power = self._make_power()
+                    state = power.state()
+                except Exception as error:  # a page with a reason is better than none
+                    state = {"sample": {"age_s": None, "stale": f"{type(error).__name__}: {error}"}}
+                now = time.time()
+                state.update(agent=self._about, time=now, calls=self._calls.state(now))
+                event = _event(state)
+                self._send(event)
+            self._wait(made + SECONDS)
         if power is not None:
             power.close()
 
-    def _send(self, event: bytes) -> None:
+    def _wait(self, until: float) -> None:
+        """Until then, until the end, or until somebody comes; sends rests meanwhile."""
+        while True:
+            with self._wake:
+                left = until - time.monotonic()
+                # Who comes meanwhile is not kept waiting.
+                if left <= 0 or self._closed or self._new:
+                    return
+                rests = any(rest for rest, _ in self._streams.values())
+                self._wake.wait(min(left, RETRY_SECONDS) if rests else left)
+            if rests:
+                self._send(b"")
+
+    def _send(self, event: bytes, to: set[socket.socket] | None = None) -> None:
+        """Sends an event to those who have no rest of an earlier one, and its rest to who has."""
         with self._wake:
-            streams = list(self._streams)
-        gone = [stream for stream in streams if not _sent(stream, event)]
-        with self._wake:
-            for stream in gone:
-                # It may have been closed meanwhile.
-                if stream in self._streams:
-                    self._streams.remove(stream)
-                stream.close()
+            for stream, (rest, since) in list(self._streams.items()):
+                if not rest:
+                    rest = event if to is None or stream in to else b""
+                    since = time.monotonic()
+                if not rest:
+                    continue
+                sent = _sent(stream, rest)
+                if sent:
+                    since = time.monotonic()
+                if sent is None or time.monotonic() - since > STALLED_SECONDS:
+                    del self._streams[stream]
+                    self._new.discard(stream)
+                    stream.close()
+                else:
+                    self._streams[stream] = rest[sent:], since
 
     def close(self) -> None:
         """Tells the browsers that the agent ends, and leaves them."""
         with self._wake:
             self._closed = True
-            streams, self._streams = self._streams, []
+            streams, self._streams = self._streams, {}
             self._wake.notify()
-        for stream in streams:
-            _sent(stream, b"event: ended\ndata: {}\n\n")
+        for stream, (rest, _) in streams.items():
+            _sent(stream, rest + b"event: ended\ndata: {}\n\n")
             stream.close()
 
 
-def _sent(stream: socket.socket, event: bytes) -> bool:
-    """Whether the kernel took all of it at once; part of an event is of no use to anybody."""
+def _event(state: dict[str, Any]) -> bytes:
+    # Half of a surrogate pair becomes what JSON writes for it.
+    text = json.dumps(state, ensure_ascii=False)
+    return f"data: {text}\n\n".encode(errors="backslashreplace")
+
+
+def _sent(stream: socket.socket, data: bytes) -> int | None:
+    """How much of it the kernel took at once, ``None`` where the browser has gone."""
     try:
-        return stream.send(event) == len(event)
+        return stream.send(data)
+    except BlockingIOError:
+        return 0
     except OSError:
-        return False
+        return None

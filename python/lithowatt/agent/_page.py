@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import ipaddress
 import socket
 import threading
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
-from lithowatt.agent._server import LimitedServer, RequestHandler
+from lithowatt.agent._server import LimitedServer, RequestHandler, is_loopback, may_name
 
 if TYPE_CHECKING:
     from lithowatt.agent._live import Live
@@ -31,54 +30,6 @@ HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cache-Control": "no-store",
 }
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches it.
-
-    >>> [is_loopback(host) for host in ("127.0.0.1", "::1", "localhost", "0.0.0.0", "10.0.0.7")]
-    [True, True, True, False, False]
-    """
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-def may_name(host: str | None, loopback: bool) -> bool:
-    """Whether a request's ``Host`` is one that a person typed, and not a name that somebody made
-    point here (DNS rebinding): an address, ``localhost`` or this machine's own name.
-
-    >>> may_name("127.0.0.1:9478", True), may_name("localhost:8080", True), may_name("[::1]", True)
-    (True, True, True)
-    >>> may_name("evil.example:9478", True), may_name("10.0.0.7", True), may_name(None, False)
-    (False, False, False)
-    >>> may_name("10.0.0.7:9478", False)
-    True
-    """
-    if not host:
-        return False
-    name = host.lower()
-    if name.startswith("["):
-        name, bracket, rest = name[1:].partition("]")
-        if not bracket:
-            return False
-    else:
-        name, _, rest = name.partition(":")
-        rest = f":{rest}" if rest or name != host.lower() else ""
-    if rest and not (rest.startswith(":") and rest[1:].isdecimal()):
-        return False
-    if is_loopback(name):
-        return True
-    if loopback:
-        return False
-    try:
-        ipaddress.ip_address(name)
-    except ValueError:
-        return name == socket.gethostname().lower()
-    return True
 
 
 class PageServer(LimitedServer):

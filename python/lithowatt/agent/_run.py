@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lithowatt import _core
+from lithowatt._support.calls import DEFAULT_RING
 from lithowatt._support.command import Ending, runnable
 from lithowatt._support.text import format_number
 from lithowatt.errors import AgentError
@@ -23,9 +24,6 @@ if TYPE_CHECKING:
 
     from lithowatt.agent._page import PageServer
     from lithowatt.agent._server import MetricsServer
-
-RING_PATH = "/run/lithowatt/ring"
-"""Where a meter looks for the ring (``LITHOWATT_RING`` names another place)."""
 
 METRICS_ADDRESS = "127.0.0.1:9477"
 """Where the metrics are by default."""
@@ -58,16 +56,16 @@ def run(arguments: argparse.Namespace) -> int:
             raise AgentError(runnable(str(error))) from None
         return _show(ring, arguments.json)
     if arguments.mirror:
-        return _mirror(arguments, path or RING_PATH)
+        return _mirror(arguments, path or DEFAULT_RING)
     address = _address(arguments.metrics)
     group = _group(arguments.group)
-    _refuse_second(path or RING_PATH)
+    _refuse_second(path or DEFAULT_RING)
     # Before the ring is made: an agent that cannot do all it was asked to does nothing.
     server = None if address is None else _bound(address)
     page = _page(arguments)
     # From the ring's first moment on, so that whoever ends it then leaves a closed ring, too.
     with Ending() as ended:
-        return _serve(arguments, path or RING_PATH, group, server, page, ended)
+        return _serve(arguments, path or DEFAULT_RING, group, server, page, ended)
 
 
 def _serve(
@@ -115,7 +113,8 @@ def _page(arguments: argparse.Namespace) -> PageServer | None:
     """
     if arguments.page is None:
         return None
-    from lithowatt.agent._page import PageServer, is_loopback
+    from lithowatt.agent._page import PageServer
+    from lithowatt.agent._server import is_loopback
 
     host, port = _parsed(arguments.page, "--page", PAGE_ADDRESS)
     if not is_loopback(host):
@@ -273,7 +272,7 @@ def _place_in_memory() -> str:
     """A path for the ring that is on no disk here."""
     # None in a folder in which anybody may have made this one before.
     own = os.environ.get("XDG_RUNTIME_DIR", "")
-    for place in (RING_PATH, f"{own}/lithowatt/ring"):
+    for place in (DEFAULT_RING, f"{own}/lithowatt/ring"):
         if Path(place).parent.parent.is_dir() and _in_memory(place):
             return place
     return "one that is mounted for it"

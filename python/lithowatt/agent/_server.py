@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import ipaddress
 import socket
 import threading
 import time
@@ -24,6 +25,54 @@ REQUEST_SECONDS = 5.0
 
 QUICK_SECONDS = 0.5
 """A client that has taken less is not left for another one's sake."""
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches it.
+
+    >>> [is_loopback(host) for host in ("127.0.0.1", "::1", "localhost", "0.0.0.0", "10.0.0.7")]
+    [True, True, True, False, False]
+    """
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def may_name(host: str | None, loopback: bool) -> bool:
+    """Whether a request's ``Host`` is one that a person typed, and not a name that somebody made
+    point here (DNS rebinding): an address, ``localhost`` or this machine's own name.
+
+    >>> may_name("127.0.0.1:9478", True), may_name("localhost:8080", True), may_name("[::1]", True)
+    (True, True, True)
+    >>> may_name("evil.example:9478", True), may_name("10.0.0.7", True), may_name(None, False)
+    (False, False, False)
+    >>> may_name("10.0.0.7:9478", False)
+    True
+    """
+    if not host:
+        return False
+    name = host.lower()
+    if name.startswith("["):
+        name, bracket, rest = name[1:].partition("]")
+        if not bracket:
+            return False
+    else:
+        name, _, rest = name.partition(":")
+        rest = f":{rest}" if rest or name != host.lower() else ""
+    if rest and not (rest.startswith(":") and rest[1:].isdecimal()):
+        return False
+    if is_loopback(name):
+        return True
+    if loopback:
+        return False
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return name == socket.gethostname().lower()
+    return True
 
 
 class _Requests:
@@ -194,9 +243,30 @@ class RequestHandler(BaseHTTPRequestHandler):
 class _Handler(RequestHandler):
     server: MetricsServer
 
+    def _is_foreign(self) -> bool:
+        """Whether a page of another site uses a reader's browser to ask. What scrapes sends none of
+        these headers, and may use any name."""
+        headers = self.headers
+        site = headers.get("Sec-Fetch-Site", "none")
+        # A link to it may be followed.
+        if site not in ("same-origin", "none") and headers.get("Sec-Fetch-Mode") != "navigate":
+            return True
+        if headers.get("Origin") is not None:
+            return True
+        browser = "Accept-Language" in headers or "Sec-Fetch-Site" in headers
+        browser = browser or headers.get("User-Agent", "").startswith("Mozilla/")
+        return browser and not may_name(headers.get("Host"), False)
+
     def do_GET(self) -> None:
         path = self.path.partition("?")[0]
-        if path == "/metrics":
+        # Whether the agent is alive is no secret.
+        if path != "/healthz" and self._is_foreign():
+            self._answer(
+                403,
+                "text/plain",
+                "a browser is answered at an address, localhost or this machine's name only\n",
+            )
+        elif path == "/metrics":
             beginnings = self.server.beginnings
             since = None if beginnings is None else beginnings.look()
             text = openmetrics(self.server.agent.snapshot(), _core.__version__, since)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lithowatt.agent._run import METRICS_ADDRESS, PAGE_ADDRESS, RING_PATH, run
+from lithowatt._support.calls import DEFAULT_RING
+from lithowatt.agent._run import METRICS_ADDRESS, PAGE_ADDRESS, run
 
 if TYPE_CHECKING:
     import argparse
@@ -20,7 +21,7 @@ def add_cli(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
         "or Ctrl-C.",
     )
     add = parser.add_argument
-    add("--ring", help=f"where the ring is put (default: $LITHOWATT_RING or {RING_PATH})")
+    add("--ring", help=f"where the ring is put (default: $LITHOWATT_RING or {DEFAULT_RING})")
     add("--rate", type=float, default=100.0, help="samples a second (default: %(default)g)")
     add(
         "--quantum-uj",

@@ -137,6 +137,8 @@ def _hand_in(meter: EnergyMeter, command: list[str]) -> None:
     try:
         name = " ".join(Path(part).name for part in (program, *script))
         hand_in(name, meter.reading.flat())
+    except Exception as error:  # the exit code is the command's
+        complain(f"the command could not be shown on the agent's page: {described(error)}")
     except KeyboardInterrupt:
         pass
 
