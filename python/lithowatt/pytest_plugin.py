@@ -1,16 +1,15 @@
 """Joules of tests: the plugin that pytest loads by its entry point ``pytest11``.
 
-It does nothing until it is asked to: by ``--energy`` or one of its files, by ``energy = true`` in
-pytest's configuration, or by a test that carries ``@pytest.mark.energy``. Everything but the
-options is in `lithowatt._pytest`, which is imported only then.
+It does nothing until it is asked to: by ``--lithowatt-energy`` or one of its files, by
+``lithowatt_energy = true`` in pytest's configuration, or by a test that carries
+``@pytest.mark.energy``. Everything but the options is in `lithowatt._pytest`, which is imported
+only then.
 
 PYTEST_DONT_REWRITE: this has no assertions.
 """
 
 from __future__ import annotations
 
-import argparse
-import contextlib
 import re
 
 import pytest
@@ -25,8 +24,8 @@ if TYPE_CHECKING:
 MARKER = (
     "energy(max_joules=None, baseline=None, margin=0.1, repeats=1): meter this test. It fails if "
     "it surely used more than max_joules (J), or than margin (0.1: 10 %) above its baseline: a "
-    "JSON file, or a name in the file of --energy-baseline. repeats: run it so many times, and "
-    "judge the mean."
+    "JSON file, or a name in the file of --lithowatt-baseline. repeats: run it so many times, "
+    "and judge the mean."
 )
 
 #: Attribute of a test's report that holds what it used. A worker of xdist and a forked test send
@@ -34,23 +33,28 @@ MARKER = (
 RECORD = "lithowatt_energy"
 
 _FILES = (
-    ("--energy-json", "write the energy of each test to FILE, as JSON"),
-    ("--energy-save-baseline", "write the energy of each test that passed to FILE, as a baseline"),
-    ("--energy-baseline", "compare each test with the baseline in FILE"),
+    ("--lithowatt-json", "write the energy of each test to FILE, as JSON"),
+    (
+        "--lithowatt-save-baseline",
+        "write the energy of each test that passed to FILE, as a baseline",
+    ),
+    ("--lithowatt-baseline", "compare each test with the baseline in FILE"),
 )
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    group = parser.getgroup("energy", "energy of tests (lithowatt)")
-
-    def option(name: str, **kinds: Any) -> None:
-        # A plugin that is loaded before may have an option of this name, which goes on as it is.
-        with contextlib.suppress(ValueError, argparse.ArgumentError):
-            group.addoption(name, dest="lithowatt_" + name[2:].replace("-", "_"), **kinds)
-
-    option("--energy", action="store_true", default=False, help="meter the joules of each test")
+    # Names that nobody else has: this is loaded wherever lithowatt is installed, and pytest stops
+    # at a project's own option of the same name.
+    group = parser.getgroup("lithowatt", "energy of tests (lithowatt)")
+    option = group.addoption
     option(
-        "--energy-top",
+        "--lithowatt-energy",
+        action="store_true",
+        default=False,
+        help="meter the joules of each test",
+    )
+    option(
+        "--lithowatt-top",
         type=int,
         default=10,
         metavar="N",
@@ -59,12 +63,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     for name, meaning in _FILES:
         option(name, default=None, metavar="FILE", help=meaning)
     option(
-        "--energy-strict",
+        "--lithowatt-strict",
         action="store_true",
         default=False,
         help="a test with a budget fails where its energy cannot be measured",
     )
-    parser.addini("energy", "meter the joules of each test (as --energy)", type="bool")
+    parser.addini(
+        "lithowatt_energy", "meter the joules of each test (as --lithowatt-energy)", type="bool"
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -78,10 +84,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def _asked(config: pytest.Config) -> bool:
     """Whether all tests are to be metered."""
-    options = ("energy", *(name[2:].replace("-", "_") for name, _ in _FILES))
-    return any(config.getoption(f"lithowatt_{one}", None) for one in options) or bool(
-        config.getini("energy")
-    )
+    options = ("--lithowatt-energy", *(name for name, _ in _FILES))
+    return any(config.getoption(one) for one in options) or bool(config.getini("lithowatt_energy"))
 
 
 class _Switch:
@@ -140,6 +144,9 @@ class _Switch:
 
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
         if self._trouble is not None:
-            terminalreporter.write_line(f"energy of tests: not metered, {self._trouble}")
+            from lithowatt._support.text import printable
+
+            why = printable(self._trouble)
+            terminalreporter.write_line(f"energy of tests: not metered, {why}")
         if self._results is not None:
             self._results.show(terminalreporter)

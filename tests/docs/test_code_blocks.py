@@ -239,7 +239,7 @@ def _check(words: list[str]) -> None:
     elif program == "pytest":
         plugin = (TOP / "python" / "lithowatt" / "pytest_plugin.py").read_text()
         for word in arguments:
-            if word.startswith("--energy"):
+            if word.startswith("--lithowatt"):
                 assert f'"{word}"' in plugin, words
     elif program == "make":
         assert set(arguments) <= _targets(), words

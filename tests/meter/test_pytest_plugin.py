@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 # Loaded before the runs within this process: each forgets what it imported.
-from lithowatt._pytest import budget, metering, results  # noqa: F401
+from lithowatt._pytest import budget, metering, results
 from lithowatt.analysis import intervals  # noqa: F401
 from lithowatt.pytest_plugin import MARKER
 from tests.support import TOP
@@ -91,9 +91,9 @@ def test_a_line_a_test_the_sum_and_where_it_is_from(run: Runs) -> None:
         "def test_is_skipped(): pytest.skip('why')\n"
         "@pytest.mark.skip(reason='why')\n"
         "def test_never_runs(): pass\n",
-        "--energy",
-        "--energy-json=e.json",
-        "--energy-top=2",
+        "--lithowatt-energy",
+        "--lithowatt-json=e.json",
+        "--lithowatt-top=2",
     )
     done.assert_outcomes(passed=2, failed=1, skipped=2)
     done.stdout.fnmatch_lines(
@@ -128,20 +128,20 @@ def test_fixtures_do_not_count(run: Runs) -> None:
         "@pytest.fixture\n"
         "def dear():\n    busy(0.3)\n    yield\n    busy(0.3)\n"
         "def test_a(dear): busy(0.1)\n",
-        "--energy-json=e.json",  # asks for the metering, too
+        "--lithowatt-json=e.json",  # asks for the metering, too
     )
     assert run.tests()["test_a"]["cpu_seconds"] < 0.2
 
 
 def test_the_configuration_can_ask_for_it(run: Runs) -> None:
-    run.pytester.makeini("[pytest]\nenergy = true\n")
+    run.pytester.makeini("[pytest]\nlithowatt_energy = true\n")
     done = run("def test_a(): pass\n")
     done.stdout.fnmatch_lines(["sum of 1 test: *"])
 
 
 @pytest.mark.parametrize("options", [["-p", "no:lithowatt-switch"], ["--collect-only"]])
 def test_nothing_is_metered_or_shown(run: Runs, options: list[str]) -> None:
-    done = run("def test_a(): pass\n", "--energy", *options)
+    done = run("def test_a(): pass\n", "--lithowatt-energy", *options)
     assert done.ret == 0 and "energy of tests" not in done.stdout.str()
 
 
@@ -162,11 +162,11 @@ def test_a_marker_of_the_projects_own_is_left_alone(run: Runs) -> None:
     done = run(tests, "--strict-markers")
     done.assert_outcomes(passed=1)
     assert "energy of tests" not in done.stdout.str()
-    run(tests, "--energy").assert_outcomes(errors=1)
+    run(tests, "--lithowatt-energy").assert_outcomes(errors=1)
 
 
 def test_a_budget_fails_only_when_it_is_surely_exceeded(run: Runs) -> None:
-    run("def test_a(): busy(0.2)\n", "--energy-json=e.json")
+    run("def test_a(): busy(0.2)\n", "--lithowatt-json=e.json")
     one = run.tests()["test_a"]
     middle, below = one["energy_j"], one["low_j"] / 10
     done = run(
@@ -175,7 +175,7 @@ def test_a_budget_fails_only_when_it_is_surely_exceeded(run: Runs) -> None:
         f"@pytest.mark.energy(max_joules={below})\ndef test_fails(): busy(0.2); assert 0\n"
         f"@pytest.mark.xfail\n"
         f"@pytest.mark.energy(max_joules={below})\ndef test_expected(): busy(0.2)\n",
-        "--energy-json=e.json",
+        "--lithowatt-json=e.json",
     )
     done.assert_outcomes(passed=1, failed=2, xfailed=1)
     verdicts = {
@@ -203,8 +203,8 @@ def test_what_is_not_measured_has_its_reason(
     monkeypatch.setenv("ENERGY_MONITORING_ENABLED", "false")
     done = run(
         "@pytest.mark.energy(max_joules=1)\ndef test_a(): pass\n",
-        "--energy-json=e.json",
-        *(["--energy-strict"] if strict else []),
+        "--lithowatt-json=e.json",
+        *(["--lithowatt-strict"] if strict else []),
     )
     done.assert_outcomes(failed=1) if strict else done.assert_outcomes(passed=1)
     one = run.tests()["test_a"]
@@ -227,7 +227,7 @@ def test_settings_that_are_wrong_are_a_reason_and_no_failure(
     run: Runs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ENERGY_METHODS", "guess")
-    done = run("def test_a(): pass\n", "--energy")
+    done = run("def test_a(): pass\n", "--lithowatt-energy")
     done.assert_outcomes(passed=1)
     done.stdout.fnmatch_lines(['not measured: UnknownMethodError: *"guess"* (1 test)'])
 
@@ -238,7 +238,7 @@ def test_what_a_test_does_to_the_environment_is_its_own(run: Runs) -> None:
         "    monkeypatch.setenv('LITHOWATT_ROOT', '/nowhere')\n"
         "    monkeypatch.setenv('ENERGY_METHODS', 'guess')\n"
         "    busy()\n",
-        "--energy-json=e.json",
+        "--lithowatt-json=e.json",
     )
     assert run.tests()["test_a"]["energy_j"] > 0
 
@@ -256,7 +256,7 @@ def test_what_a_test_does_to_the_environment_is_its_own(run: Runs) -> None:
         ("baseline=3", "baseline must be a file or a name, not 3"),
         ("baseline='nothing.json'", "No such file"),
         ("baseline='test_it.py'", "no baseline of lithowatt"),
-        ("baseline='\\x1b[31m'", r"--energy-baseline, which is not given"),
+        ("baseline='\\x1b[31m'", r"--lithowatt-baseline, which is not given"),
     ],
 )
 def test_a_wrong_marker_is_one_error_at_its_test(run: Runs, arguments: str, words: str) -> None:
@@ -277,7 +277,7 @@ def test_repeats_are_runs_of_one_test(run: Runs) -> None:
         "calls = []\n"
         "@pytest.mark.energy(repeats=3)\ndef test_a(): calls.append(1); busy(0.05)\n"
         "def test_b(): assert len(calls) == 3\n",
-        "--energy-json=e.json",
+        "--lithowatt-json=e.json",
     )
     done.assert_outcomes(passed=2)
     one = run.tests()["test_a"]
@@ -293,9 +293,9 @@ def test_a_baseline_is_saved_and_compared(run: Runs) -> None:
         "def test_b(): pass\n"
         "def test_fails(): assert 0\n"
     )
-    run(tests.format(0.05), "--energy-save-baseline=b.json")
+    run(tests.format(0.05), "--lithowatt-save-baseline=b.json")
     assert set(run.tests("b.json")) == {"test_a", "test_b"}
-    done = run(tests.format(0.2), "--energy-baseline=b.json", "--energy-json=e.json")
+    done = run(tests.format(0.2), "--lithowatt-baseline=b.json", "--lithowatt-json=e.json")
     done.assert_outcomes(passed=1, failed=2)
     (verdict,) = run.tests()["test_a"]["budgets"]
     assert (verdict["kind"], verdict["verdict"], verdict["basis"]) == ("baseline", "over", "runs")
@@ -307,8 +307,8 @@ def test_a_baseline_is_saved_and_compared(run: Runs) -> None:
         "def test_new(): busy(0.01)\n"
         "@pytest.mark.energy(baseline='nobody')\ndef test_lost(): pass\n"
         "@pytest.mark.energy(baseline='b.json', margin=1000)\ndef test_b(): pass\n",
-        "--energy-baseline=b.json",
-        "--energy-json=e.json",
+        "--lithowatt-baseline=b.json",
+        "--lithowatt-json=e.json",
     )
     done.assert_outcomes(passed=3)
     assert run.tests()["test_new"]["budgets"][0]["verdict"] == "within"
@@ -337,7 +337,7 @@ def test_another_way_of_metering_is_compared_by_bands() -> None:
 )
 def test_a_file_that_is_no_baseline_is_refused_at_the_start(run: Runs, content: str) -> None:
     (run.pytester.path / "b.json").write_text(content)
-    done = run("def test_a(): pass\n", "--energy-baseline=b.json", apart=True)
+    done = run("def test_a(): pass\n", "--lithowatt-baseline=b.json", apart=True)
     assert done.ret == pytest.ExitCode.USAGE_ERROR
     assert "no baseline of lithowatt" in done.stderr.str()
     assert "Traceback" not in done.stderr.str()
@@ -345,7 +345,9 @@ def test_a_file_that_is_no_baseline_is_refused_at_the_start(run: Runs, content: 
 
 def test_a_file_that_cannot_be_written_fails_no_test(run: Runs) -> None:
     (run.pytester.path / "folder").mkdir()
-    done = run("def test_a(): pass\n", "--energy-json=folder", "--energy-save-baseline=new/b.json")
+    done = run(
+        "def test_a(): pass\n", "--lithowatt-json=folder", "--lithowatt-save-baseline=new/b.json"
+    )
     assert done.ret == 0
     done.stdout.fnmatch_lines(["not written: IsADirectoryError: *", "written: *new/b.json"])
     assert run.tests("new/b.json")
@@ -356,7 +358,7 @@ def test_junit_has_valid_properties_whatever_a_test_is_called(run: Runs) -> None
         "@pytest.mark.energy(max_joules=1e6)\n"
         "@pytest.mark.parametrize('x', ['\\x1b[31m<&\"', '\\u202e'])\n"
         "def test_a(x): pass\n",
-        "--energy",
+        "--lithowatt-energy",
         "--junitxml=j.xml",
         "-o",
         "disable_test_id_escaping_and_forfeit_all_rights_to_community_support=true",
@@ -388,7 +390,7 @@ def test_coroutines_classes_and_unittest(run: Runs) -> None:
         "    def test_b(self): self.assertEqual(1, 1)\n"
         "    def test_c(self):\n"
         "        with self.subTest(): self.assertEqual(1, 1)\n",
-        "--energy-json=e.json",
+        "--lithowatt-json=e.json",
     )
     assert done.ret == 0
     names = {"test_coroutine", "TestClass::test_a[1]", "TestClass::test_a[2]"}
@@ -409,7 +411,7 @@ def test_a_test_that_forks_and_one_that_meters_are_left_alone(run: Runs) -> None
         "def test_meters():\n"
         "    with EnergyMeter(interval=None) as meter: busy(0.05)\n"
         "    assert meter.joules > 0\n",
-        "--energy-json=e.json",
+        "--lithowatt-json=e.json",
         "-Werror",
         apart=True,  # this process has the threads of other tests' meters
     )
@@ -423,7 +425,7 @@ def test_workers_of_xdist_send_their_numbers(run: Runs) -> None:
         "@pytest.mark.parametrize('x', range(6))\n"
         "@pytest.mark.energy(max_joules=0 if True else 1)\n"
         "def test_a(x): busy()\n",
-        "--energy-json=e.json",
+        "--lithowatt-json=e.json",
         "--junitxml=j.xml",
         "-n2",
         apart=True,
@@ -444,23 +446,148 @@ def test_workers_of_xdist_send_their_numbers(run: Runs) -> None:
     done.stdout.fnmatch_lines(["sum of 1 test: *", "budgets: 1 within"])
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(
-    int(pytest.__version__.partition(".")[0]) < 9, reason="pytest 9 tells of it when it is made"
-)
-def test_an_option_of_another_plugin_stays_that_plugins(run: Runs) -> None:
-    run.pytester.makepyfile(
-        other="def pytest_addoption(parser):\n"
-        "    parser.addoption('--energy', default='none')\n"
+def test_a_projects_own_option_is_no_conflict(run: Runs) -> None:
+    """A conftest.py is loaded after the plugins of what is installed."""
+    run.pytester.makeconftest(
+        "def pytest_addoption(parser):\n"
+        "    for name in ('energy', 'energy-json', 'energy-top', 'energy-strict', 'joules'):\n"
+        "        parser.addoption(f'--{name}', default='none')\n"
+        "    parser.addini('energy', 'of the project')\n"
         "def pytest_report_header(config):\n"
         "    return 'energy of other: ' + config.getoption('energy')\n"
     )
     tests = "def test_a(): pass\n"
-    done = run(tests, "--energy=much", before=["-p", "other"], apart=True)
+    done = run(tests, "--energy=much", apart=True)
+    done.assert_outcomes(passed=1)
     done.stdout.fnmatch_lines(["energy of other: much"])
     assert "energy of tests" not in done.stdout.str()
-    done = run(tests, "--energy-json=e.json", before=["-p", "other"], apart=True)
+    done = run(tests, "--lithowatt-json=e.json", apart=True)
     done.stdout.fnmatch_lines(["energy of other: none", "sum of 1 test: *"])
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_a_budget_that_cannot_be_judged_is_not_kept(
+    run: Runs, monkeypatch: pytest.MonkeyPatch, strict: bool
+) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("no verdict")
+
+    monkeypatch.setattr(budget, "by_maximum", broken)
+    done = run(
+        "@pytest.mark.energy(max_joules=1e6)\ndef test_a(): pass\ndef test_b(): pass\n",
+        "--lithowatt-json=e.json",
+        *(["--lithowatt-strict"] if strict else []),
+    )
+    done.assert_outcomes(failed=1, passed=1) if strict else done.assert_outcomes(passed=2)
+    (verdict,) = run.tests()["test_a"]["budgets"]
+    assert (verdict["kind"], verdict["verdict"]) == ("max_joules", "not measured")
+    assert verdict["text"] == "not measured: RuntimeError: no verdict"
+    if strict:
+        done.stdout.fnmatch_lines(["energy budget: not measured: RuntimeError: no verdict"])
+
+
+def test_what_cannot_be_kept_has_a_reason(run: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
+    run("def test_a(): pass\n", "--lithowatt-json=whole.json")
+
+    def broken(_: object) -> None:
+        raise RuntimeError("no record")
+
+    monkeypatch.setattr(metering._Window, "record", broken)
+    run("def test_a(): pass\n", "--lithowatt-json=e.json")
+    one = run.tests()["test_a"]
+    assert one["energy_j"] is None and one["reason"] == "RuntimeError: no record"
+    assert set(one) == set(run.tests("whole.json")["test_a"])
+    assert run.json("e.json")["sum_j"] is None
+
+
+def test_what_judges_several_runs_is_loaded_before_the_test(run: Runs) -> None:
+    done = run(
+        "import sys\n"
+        "@pytest.mark.energy(repeats=2, max_joules=1e6)\n"
+        "def test_a():\n"
+        "    assert 'lithowatt.analysis.intervals' in sys.modules\n"
+        "    sys.meta_path.clear()\n",
+        "--lithowatt-strict",
+        apart=True,
+    )
+    done.assert_outcomes(passed=1)
+
+
+def test_definitions_are_not_added(run: Runs) -> None:
+    def of(definition: str | None, joules: float | None) -> dict[str, Any]:
+        one = metering._nothing("none")
+        one |= {"worker": None, "processor": None, "definition": definition}
+        if joules is not None:
+            one |= {"energy_j": joules, "low_j": joules, "high_j": joules, "runs_j": [joules] * 2}
+        return {**one, "nodeid": "x", "outcome": "passed"}
+
+    summed = results.Results(run.pytester.parseconfig())
+    summed._tests = [of("marginal", 1.0), of("marginal", 2.0), of(None, None)]
+    assert summed.total() == (6.0, 6.0, 6.0)
+    content = summed.as_json()
+    assert (content["sum_j"], content["sum_reason"]) == (6.0, None)
+    summed._tests.append(of("amortised", 4.0))
+    content = summed.as_json()
+    assert [content[f"sum_{end}"] for end in ("j", "low_j", "high_j")] == [None] * 3
+    assert content["sum_reason"] == "their definitions differ (amortised, marginal)"
+    (line,) = [line for line in summed.lines(0) if "sum of" in line]
+    assert line == "no sum of 3 tests: their definitions differ (amortised, marginal)"
+    summed._tests = [of("marginal", float("inf"))]
+    assert summed.as_json()["tests"][0]["energy_j"] is None
+
+
+@pytest.mark.parametrize(
+    ("ends", "verdict"),
+    [((2.0, 1.0, 4.0), "over"), ((0.1, 0.0, 0.2), "cannot tell"), ((0.0, 0.0, 0.0), "within")],
+)
+def test_to_a_baseline_of_zero_there_is_no_ratio(
+    ends: tuple[float, float, float], verdict: str
+) -> None:
+    before = budget.Energy(0.0, 0.0, 0.0, (0.0, 0.0))
+    found = budget.by_baseline(budget.Energy(*ends, (ends[0],) * 2), before, 0.1, None)
+    assert found.verdict == verdict and found.basis == "band"
+    assert (found.ratio, found.ratio_low, found.ratio_high) == (None, None, None)
+    assert (found.budget_j, found.baseline_j) == (0.0, 0.0)
+    assert "inf" not in found.text and "no ratio" in found.text
+
+
+def test_a_baseline_of_zero_costs_no_file(run: Runs) -> None:
+    test = "def test_a(): busy(0.05)\n"
+    run(test, "--lithowatt-save-baseline=b.json")
+    data = run.json("b.json")
+    data["tests"][0].update(energy_j=0.0, low_j=0.0, high_j=0.0, runs_j=[0.0])
+    (run.pytester.path / "b.json").write_text(json.dumps(data))
+    done = run(test, "--lithowatt-baseline=b.json", "--lithowatt-json=e.json")
+    done.assert_outcomes(failed=1)
+    (verdict,) = run.tests()["test_a"]["budgets"]
+    assert verdict["verdict"] == "over" and verdict["ratio_low"] is None
+
+
+@pytest.mark.slow
+def test_groups_of_xdist_are_no_part_of_a_name(run: Runs) -> None:
+    pytest.importorskip("xdist")
+    tests = (
+        "@pytest.mark.xdist_group('one@two')\n"
+        "@pytest.mark.parametrize('x', ['a@b'])\n"
+        "def test_a(x): busy(0.05)\n"
+        "def test_b(): pass\n"
+    )
+    run(tests, "--lithowatt-save-baseline=b.json", apart=True)
+    group = ("-n1", "--dist=loadgroup")
+    asked = ("--lithowatt-baseline=b.json", "--lithowatt-json=e.json")
+    run(tests, *group, *asked, apart=True)
+    assert set(run.tests()) == set(run.tests("b.json")) == {"test_a[a@b]", "test_b"}
+    assert all(one["budgets"] for one in run.tests().values())
+
+
+def test_trouble_is_shown_and_not_obeyed(run: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise RuntimeError("\x1b[31mno part")
+
+    monkeypatch.setattr(metering, "Metering", broken)
+    done = run("def test_a(): pass\n", "--lithowatt-energy")
+    done.assert_outcomes(passed=1)
+    done.stdout.fnmatch_lines([r"energy of tests: not metered, RuntimeError: \x1b[[]31mno part"])
 
 
 def test_a_meter_that_breaks_fails_no_test(run: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -473,7 +600,7 @@ def test_a_meter_that_breaks_fails_no_test(run: Runs, monkeypatch: pytest.Monkey
             raise RuntimeError("no start")
 
     monkeypatch.setattr(metering, "EnergyMeter", Broken)
-    done = run("@pytest.mark.energy(max_joules=1)\ndef test_a(): pass\n", "--energy-json=e.json")
+    done = run("@pytest.mark.energy(max_joules=1)\ndef test_a(): pass\n", "--lithowatt-json=e.json")
     done.assert_outcomes(passed=1)
     assert run.tests()["test_a"]["reason"] == "RuntimeError: no start"
 
@@ -500,7 +627,16 @@ def test_the_entry_point_is_loaded_without_a_warning(tmp_path: Path) -> None:
     test.write_text("def test_a(): pass\n")
     program = "import _lithowatt_hook, lithowatt, pytest, sys; sys.exit(pytest.main(sys.argv[1:]))"
     done = subprocess.run(
-        [sys.executable, "-Werror", "-c", program, "-Werror", "-q", "--energy", str(test)],
+        [
+            sys.executable,
+            "-Werror",
+            "-c",
+            program,
+            "-Werror",
+            "-q",
+            "--lithowatt-energy",
+            str(test),
+        ],
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(TOP / "python")])}
         if not _has_entry_point()

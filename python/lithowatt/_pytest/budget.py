@@ -124,8 +124,8 @@ class Verdict(NamedTuple):
         budget_j: The budget, J; of a baseline with its margin.
         baseline_j: The baseline, J; ``None`` for ``max_joules``.
         margin: Of a baseline.
-        ratio: To the baseline, ``None`` for ``max_joules``.
-        ratio_low: Lower end of its interval.
+        ratio: To the baseline, ``None`` for ``max_joules`` and where the baseline is 0 J.
+        ratio_low: Lower end of its interval, ``None`` where there is no ratio.
         ratio_high: Upper end of its interval, ``None`` where there is no limit.
         basis: What decided: ``band``, the meter's; ``runs``, the scatter between runs.
     """
@@ -185,14 +185,19 @@ def by_baseline(energy: Energy, before: Energy, margin: float, alike: str | None
         'over'
     """
     most = before.joules * (1 + margin)
+    if before.high == 0:
+        placed = _placed(energy.low, energy.high, most)
+        text = f"{_shown(energy)}; baseline {_shown(before)}, to which there is no ratio: "
+        text += {OVER: "surely more", WITHIN: "not more", UNSURE: "nothing can be said"}[placed]
+        return Verdict("baseline", placed, text, most, before.joules, margin, basis="band")
     ratio = energy.joules / before.joules if before.joules > 0 else None
     limits = None
     if alike is None and min(len(energy.runs), len(before.runs)) > 1:
         limits = _ratio_of_runs(energy.runs, before.runs)
     basis = "band" if limits is None else "runs"
     if limits is None:
-        low = energy.low / before.high if before.high > 0 else math.inf if energy.low > 0 else 0.0
-        limits = (low, energy.high / before.low if before.low > 0 else math.inf)
+        upper_end = energy.high / before.low if before.low > 0 else math.inf
+        limits = (energy.low / before.high, upper_end)
     placed = _placed(*limits, 1 + margin)
     words = {
         OVER: f"surely more than {margin:.0%} above",
@@ -262,7 +267,7 @@ class Before(NamedTuple):
 
 
 def read_baseline(path: str) -> dict[str, Before]:
-    """The tests of a file of ``--energy-json`` or ``--energy-save-baseline`` that have joules.
+    """The tests with joules of a file of ``--lithowatt-json`` or ``--lithowatt-save-baseline``.
 
     Raises:
         OSError: It cannot be read.

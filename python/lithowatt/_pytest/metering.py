@@ -58,13 +58,13 @@ class Metering:
             self._processor = _core.cpu_identity(top)["name"]
         self._reason = made.trouble or self._reason
         self._session_baseline: str | None = None
-        named = config.getoption("lithowatt_energy_baseline", None)
+        named = config.getoption("lithowatt_baseline", None)
         if named:
             self._session_baseline = str(Path(config.invocation_params.dir, named))
             try:
                 self._baseline(self._session_baseline)
             except (OSError, LithowattError) as error:
-                raise pytest.UsageError(f"--energy-baseline: {printable(str(error))}") from None
+                raise pytest.UsageError(f"--lithowatt-baseline: {printable(str(error))}") from None
 
     def _baseline(self, path: str) -> dict[str, budget.Before]:
         if path not in self._baselines:
@@ -78,11 +78,16 @@ class Metering:
             return
         wrong = None
         try:
-            self._asked[item.nodeid] = self._checked(mark)
+            self._asked[item.nodeid] = asked = self._checked(mark)
         except (TypeError, ValueError, OSError) as error:
             wrong = printable(str(error))
         if wrong is not None:  # outside of the handler, whose exception would be shown, too
             pytest.fail(f"@pytest.mark.energy: {wrong}", pytrace=False)
+        if asked.repeats > 1:
+            # Before the test may do something to imports. Not for all sessions: NumPy may have
+            # threads, and Python warns where a process with threads forks.
+            with Harmless("loading what judges several runs"):
+                import lithowatt.analysis.intervals  # noqa: F401
 
     def _checked(self, mark: pytest.Mark) -> budget.Asked:
         asked = budget.asked(mark.args, dict(mark.kwargs))
@@ -92,7 +97,7 @@ class Metering:
         elif asked.baseline is not None and self._session_baseline is None:
             raise ValueError(
                 f"baseline={shown(asked.baseline)} is the name of a test in the file of "
-                "--energy-baseline, which is not given; the name of a file ends in .json"
+                "--lithowatt-baseline, which is not given; the name of a file ends in .json"
             )
         return asked
 
@@ -116,8 +121,25 @@ class Metering:
         # Still running where the test raised: else the judge has stopped it.
         window.stop()
         self._windows.pop(item.nodeid, None)
-        with Harmless("keeping the energy of a test"):
+        kept = Harmless("keeping the energy of a test")
+        with kept:
             self._keep(item, window)
+        if kept.trouble:
+            with Harmless("keeping that nothing could be kept"):
+                self._records[item.nodeid] = {
+                    **_nothing(kept.trouble),
+                    **self._place(item),
+                    "budgets": [one._asdict() for one in window.verdicts],
+                }
+
+    def _place(self, item: pytest.Item) -> dict[str, Any]:
+        """Which test it was, and where it ran."""
+        worker = getattr(self._config, "workerinput", {}).get("workerid")
+        return {
+            "nodeid": _own_nodeid(item),
+            "worker": worker,
+            "processor": self._processor,
+        }
 
     def judge(self, item: pytest.Item) -> None:
         """Ends the window of a test that passed; fails it where it is over its budget."""
@@ -134,12 +156,24 @@ class Metering:
                 window.stop()
         judged = Harmless("judging the energy of a test")
         with judged:
-            window.verdicts = list(self._verdicts(item.nodeid, window))
-        strict = bool(self._config.getoption("lithowatt_energy_strict", False))
+            window.verdicts = list(self._verdicts(_own_nodeid(item), window))
+        if judged.trouble:
+            # A budget that was not looked at is not kept.
+            window.verdicts = [
+                budget.unmeasured(kind, judged.trouble) for kind in self._kinds(asked)
+            ]
+        strict = bool(self._config.getoption("lithowatt_strict", False))
         failing = {budget.OVER, budget.UNMEASURED} if strict else {budget.OVER}
         over = [one.text for one in window.verdicts if one.verdict in failing]
         if over:
             pytest.fail("energy budget: " + printable("; ".join(over)), pytrace=False)
+
+    def _kinds(self, asked: budget.Asked | None) -> Iterator[str]:
+        """The budgets that a test has."""
+        if asked is not None and asked.max_joules is not None:
+            yield "max_joules"
+        if self._session_baseline is not None or (asked is not None and asked.baseline is not None):
+            yield "baseline"
 
     def _verdicts(self, nodeid: str, window: _Window) -> Iterator[budget.Verdict]:
         asked = window.asked or budget.Asked()
@@ -169,10 +203,7 @@ class Metering:
             yield budget.by_baseline(energy, before.energy, asked.margin, alike)
 
     def _keep(self, item: pytest.Item, window: _Window) -> None:
-        record = window.record()
-        worker = getattr(self._config, "workerinput", {}).get("workerid")
-        record["worker"] = worker
-        record["processor"] = self._processor
+        record = {**window.record(), **self._place(item)}
         self._records[item.nodeid] = record
         # A test that is run again has those of its last run.
         item.user_properties[:] = [
@@ -207,6 +238,31 @@ def _methods(top: Path) -> str:
     except UnavailableError:
         return methods  # to name `ebpf` would load the probes
     return f"{methods},ebpf"
+
+
+def _own_nodeid(item: pytest.Item) -> str:
+    """A test's name without the ``@group`` that xdist's ``--dist loadgroup`` adds."""
+    nodeid = item.nodeid
+    if not getattr(item.config.option, "loadgroup", False):
+        return nodeid
+    if next(item.iter_markers("xdist_group"), None) is None:
+        return nodeid
+    # A group may have any name, with an @ in it, too.
+    own, at, _ = nodeid.partition(f"::{item.name}@")
+    return f"{own}::{item.name}" if at else nodeid
+
+
+def _nothing(reason: str) -> dict[str, Any]:
+    """The record of a test without joules."""
+    numbers = ("energy_j", "low_j", "high_j", "watts", "seconds", "cpu_seconds")
+    words = ("quality", "method", "definition")
+    return {
+        **dict.fromkeys(numbers + words),
+        "runs_j": [],
+        "reason": reason,
+        "warnings": [],
+        "budgets": [],
+    }
 
 
 class Judge:

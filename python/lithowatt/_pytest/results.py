@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 _MISSING = "–"
 
-_OUT = ("lithowatt_energy_json", "lithowatt_energy_save_baseline")
+_OUT = ("lithowatt_json", "lithowatt_save_baseline")
 
 _ABOVE = {
     "marginal": "energy above idle",
@@ -44,12 +44,16 @@ class Results:
             outcome = "xfailed" if hasattr(report, "wasxfail") else report.outcome
             self._tests.append({"nodeid": report.nodeid, "outcome": outcome, **record})
 
-    def total(self) -> tuple[float, float, float] | None:
+    def total(self) -> tuple[float, float, float] | str:
         """The sum of the tests that have joules, J: from the sum of the lower ends of their bands
-        to that of the upper ends, for the error of a meter is mostly common to all of them."""
+        to that of the upper ends, for the error of a meter is mostly common to all of them. Where
+        there is none, the reason."""
         known = [one for one in self._tests if one["energy_j"] is not None]
         if not known:
-            return None
+            return "no test has joules"
+        definitions = sorted({str(one["definition"]) for one in known})
+        if len(definitions) > 1:
+            return f"their definitions differ ({', '.join(definitions)})"
         joules, low, high = (
             # Each run of a test was run.
             math.fsum(one[key] * len(one["runs_j"]) for one in known)
@@ -70,22 +74,26 @@ class Results:
                 for one in tests
                 if one["outcome"] == "passed" and one["energy_j"] is not None
             ]
-        total = None if baseline else self.total()
+        total = "a baseline has none" if baseline else self.total()
+        joules, low, high = (None, None, None) if isinstance(total, str) else total
         now = datetime.now(timezone.utc).replace(microsecond=0, tzinfo=None)
         processors = {one["processor"] for one in tests}
-        return {
+        content = {
             "schema": budget.SCHEMA,
             "version": budget.VERSION,
             "lithowatt": _core.__version__,
             "created": f"{now.isoformat()}Z",
             "machine": {"processor": processors.pop() if len(processors) == 1 else None},
-            "sum_j": None if total is None else total[0],
-            "sum_low_j": None if total is None else total[1],
-            "sum_high_j": None if total is None else total[2],
+            "sum_j": joules,
+            "sum_low_j": low,
+            "sum_high_j": high,
+            "sum_reason": total if isinstance(total, str) else None,
             "tests": [
                 {key: value for key, value in one.items() if key != "processor"} for one in tests
             ],
         }
+        made: dict[str, Any] = _finite(content)
+        return made
 
     def write(self) -> None:
         """Writes the files that were asked for. One that cannot be written is told in the summary:
@@ -109,7 +117,7 @@ class Results:
         """The section of pytest's closing summary."""
         shown = Harmless("showing the energy of the tests")
         with shown:
-            lines = list(self.lines(int(self._config.getoption("lithowatt_energy_top", 10))))
+            lines = list(self.lines(int(self._config.getoption("lithowatt_top", 10))))
             terminal.ensure_newline()
             terminal.section("energy of tests", sep="=")
             for line in lines:
@@ -146,18 +154,16 @@ class Results:
 
     def _sum(self, known: list[dict[str, Any]]) -> list[str]:
         total = self.total()
-        if total is None:  # there are known ones
-            return []
         methods = few(sorted({f"{one['quality']}: {one['method']}" for one in known}))
-        definitions = sorted({str(one["definition"]) for one in known})
         of = counted(len(known), "test")
-        if len(definitions) > 1:
-            return [f"no sum of {of}: their definitions differ ({', '.join(definitions)})"]
+        if isinstance(total, str):
+            return [f"no sum of {of}: {total}"]
         joules, low, high = map(format_number, total)
-        what = _ABOVE.get(definitions[0], definitions[0])
+        definition = str(known[0]["definition"])
+        what = _ABOVE.get(definition, definition)
         return [
             f"sum of {of}: {joules} J [{low} .. {high}], {methods}",
-            f"{definitions[0]}: {what}, in the tests' calls; setup and teardown of fixtures do not "
+            f"{definition}: {what}, in the tests' calls; setup and teardown of fixtures do not "
             "count",
         ]
 
@@ -186,6 +192,17 @@ class Results:
             "machine used is divided among them by CPU time, so that nothing counts twice. Beside "
             "another test a test has other joules than alone"
         ]
+
+
+def _finite(value: Any) -> Any:
+    """What JSON can hold: a number that is none is missing."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _finite(one) for key, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(one) for one in value]
+    return value
 
 
 def _table(tests: list[dict[str, Any]]) -> list[str]:
