@@ -7,12 +7,13 @@ anything else here.
 from __future__ import annotations
 
 import ast
+import contextlib
 from typing import Any
 
 from IPython.core.error import UsageError
 from IPython.core.magic import Magics, line_cell_magic, magics_class, needs_local_scope
 
-from lithowatt.errors import LithowattError
+from lithowatt.errors import LithowattError, MeterStateError
 from lithowatt.meter._meter import EnergyMeter
 
 __all__ = ["EnergyMagics", "load_ipython_extension"]
@@ -78,7 +79,10 @@ class EnergyMagics(Magics):
                 if last is not None:
                     value = eval(last, names, local)  # noqa: S307
         finally:
-            shell.display_pub.publish(*shell.display_formatter.format(meter.reading))
+            # A meter that could not start has none, and the exception is that of its start.
+            with contextlib.suppress(MeterStateError):
+                reading = meter.reading
+                shell.display_pub.publish(*shell.display_formatter.format(reading))
         return meter.reading if "o" in options else value
 
     def _shell(self) -> Any:

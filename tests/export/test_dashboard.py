@@ -25,6 +25,7 @@ from tests.support.time_series_servers import (
 )
 
 DASHBOARD = TOP / "deploy" / "grafana" / "lithowatt.json"
+PLAIN = ("marginal", "attributed")
 ALERTS = TOP / "deploy" / "prometheus" / "alerts.yml"
 
 
@@ -149,6 +150,59 @@ class Groups:
         for file in self.files:
             with file.open("r+b", buffering=0) as out:
                 out.write(b"usage_usec %020d\n" % self.used)
+
+
+@pytest.mark.slow
+@pytest.mark.quiet
+def test_only_what_is_alike_is_added_and_a_band_is_of_all_of_it(folder: Path) -> None:
+    (folder / "gateway").mkdir()
+    expressions = [
+        [target["expr"] for target in panel["targets"]][:3]
+        for panel in dashboard()["panels"]
+        if panel["title"] in ("Functions", "Energy of functions with its 95 % band")
+    ]
+    assert len(expressions) == 2
+    call = {"energy_duration": 1.0, "energy_quality": "attributed", "energy_method": "rapl"}
+    band = {"energy_low": 1.0, "energy_high": 5.0}
+    with (
+        pushgateway(folder / "gateway") as gateway,
+        Prometheus(folder, gateway).running() as prometheus,
+    ):
+        for at, (label, joules, more) in enumerate(
+            [
+                ("f", 2.0, {**band, "energy_definition": "marginal"}),
+                ("f", 4.0, {**band, "energy_definition": "marginal"}),
+                ("f", 3.0, {**band, "energy_definition": "amortised"}),
+                ("f", 4.5, {**band, "energy_definition": "marginal", "energy_quality": "modelled"}),
+                # One of two without a band.
+                ("g", 2.0, {**band, "energy_definition": "marginal"}),
+                ("g", 3.0, {"energy_definition": "marginal"}),
+            ]
+        ):
+            row = {**call, "label": label, "energy_consumption": joules, **more}
+            openmetrics.push(row, gateway, grouping={"instance": str(at)})
+
+        def found(expression: str) -> dict[tuple[str, ...], float]:
+            names = ("function", "definition", "quality")
+            return {
+                tuple(labels[name] for name in names): value
+                for labels, value in prometheus.query(filled_in(expression))
+            }
+
+        until("all were scraped", lambda: found(expressions[0][0]).get(("g", *PLAIN)) == 5.0)
+        for energy, low, high in expressions:
+            assert found(energy) == {
+                ("f", "marginal", "attributed"): 6.0,
+                ("f", "amortised", "attributed"): 3.0,
+                ("f", "marginal", "modelled"): 4.5,
+                ("g", "marginal", "attributed"): 5.0,
+            }
+            for end, value in ((low, 1.0), (high, 5.0)):
+                assert found(end) == {
+                    ("f", "marginal", "attributed"): 2 * value,
+                    ("f", "amortised", "attributed"): value,
+                    ("f", "marginal", "modelled"): value,
+                }
 
 
 @pytest.mark.slow

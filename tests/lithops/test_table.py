@@ -117,6 +117,13 @@ def test_warnings_are_told_once_with_how_many_say_them() -> None:
     assert str(found).splitlines()[-2:] == ["hot", "odd (1 of 2 calls)"]
 
 
+@pytest.mark.parametrize(("low", "high"), [(2.5, 3.0), (0.5, 1.5), (3.0, 1.0)])
+def test_a_band_that_does_not_hold_its_value_is_none(low: float, high: float) -> None:
+    made = table([stats(2.0, energy_low=low, energy_high=high), stats(2.0)])
+    assert [one.band for one in made] == [None, (1.0, 4.0)]
+    assert made.joules == 4.0 and made.band is None
+
+
 def test_a_frame_has_a_row_a_call() -> None:
     pd = pytest.importorskip("pandas")
     frame = table([stats(2.0), stats(None)]).to_pandas()

@@ -74,6 +74,19 @@ def test_in_a_function_local_names_are_seen(prompt: Prompt) -> None:
     assert prompt.run("f(4)") == 5
 
 
+def test_a_meter_that_cannot_start_says_why(
+    prompt: Prompt, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(_: object) -> None:
+        raise OSError("no start")
+
+    monkeypatch.setattr(EnergyMeter, "__enter__", broken)
+    with pytest.raises(OSError, match="no start") as caught:
+        prompt.run("%joules 1 + 1")
+    assert caught.value.__context__ is None
+    assert "<Reading" not in prompt.text
+
+
 def test_what_the_code_raises_is_raised_and_its_joules_are_shown(prompt: Prompt) -> None:
     with pytest.raises(ZeroDivisionError):
         prompt.run("%%joules\nbefore = 1\n1 / 0")

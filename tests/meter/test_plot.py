@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 
 from lithowatt import EnergyMeter, Reading, Timeline
-from lithowatt.lithops import table
+from lithowatt.figures import _reading
+from lithowatt.lithops import EnergyTable, table
 from tests.support.powercap_files import FakeMachine
 
 pytest.importorskip("matplotlib")
@@ -148,6 +149,14 @@ def test_a_copied_meter_keeps_its_phases(meter: EnergyMeter) -> None:
     assert again.timeline().phases == ()
 
 
+def test_a_meter_that_an_older_version_pickled_has_no_phases(meter: EnergyMeter) -> None:
+    again = copy.copy(meter)
+    assert again._past is not None
+    again._past = again._past[:3]  # type: ignore[assignment]
+    assert again.timeline().phases == ()
+    assert again.joules == meter.joules
+
+
 def test_phases_of_one_window_only_and_no_more_than_so_many() -> None:
     many = EnergyMeter(interval=None, methods=["psutil"])
     mark = many.phase("x")
@@ -229,6 +238,18 @@ def test_a_dot_for_each_call(meter: EnergyMeter) -> None:
     assert "not drawn, no energy: 1 call" in ax.get_title(loc="left")
     assert ax.get_ylabel() == "energy, J, marginal (lines: 95 % band)"
     assert table([]).plot(axes()).get_title(loc="left") == "no calls"
+
+
+def test_a_band_that_does_not_hold_its_value_is_drawn_to_the_value(
+    meter: EnergyMeter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (call,) = table([meter.stats()])
+    calls = EnergyTable([call._replace(joules=2.0, band=(2.5, 3.0))], "marginal")
+    (dots,) = calls.plot(axes()).containers
+    assert dots[2][0].get_segments()[0][:, 1].tolist() == [2.0, 3.0]
+    monkeypatch.setattr(_reading, "_bars", lambda _: [_reading._Bar("a", 2.0, 1.0, 1.5, "k")])
+    (band,) = meter.reading.plot(axes()).collections
+    assert band.get_segments()[0][:, 0].tolist() == [1.0, 2.0]  # type: ignore[attr-defined]
 
 
 # --- where it is drawn --------------------------------------------------------------------------

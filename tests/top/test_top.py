@@ -798,6 +798,20 @@ def test_little_rows_are_one_unless_asked_for() -> None:
         assert sum(parts) == pytest.approx(4.009)
 
 
+def test_rows_are_not_compared_with_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There may be tens of thousands."""
+    look = hostile_look()
+    look.rows += [Row(8 + n, 1, "idler", place_of("/"), 1, 10**6, None, (0, 0, 1)) for n in (0, 1)]
+
+    def compared(*_: object) -> bool:
+        raise AssertionError("rows were compared")
+
+    monkeypatch.setattr(Row, "__eq__", compared)
+    lines = table(look, None, every=False)
+    assert [line.name for line in lines if not line.part] == [printable(HOSTILE)]
+    assert "4 more" in [line.name for line in lines]
+
+
 def test_bands_and_containers_have_a_column_where_they_are_wanted() -> None:
     look = hostile_look()
     assert "95 % band" not in plain(look, None)

@@ -32,8 +32,8 @@ def draw(table: EnergyTable, ax: Axes | None = None) -> Axes:
             [at for at, _ in mine],
             heights,
             yerr=[
-                [h - low for h, (low, _) in zip(heights, bands, strict=True)],
-                [high - h for h, (_, high) in zip(heights, bands, strict=True)],
+                [max(0.0, h - low) for h, (low, _) in zip(heights, bands, strict=True)],
+                [max(0.0, high - h) for h, (_, high) in zip(heights, bands, strict=True)],
             ],
             fmt=_MARKERS.get(quality or "", "x"),
             capsize=3,

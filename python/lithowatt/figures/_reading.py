@@ -34,7 +34,7 @@ def draw(reading: Reading, ax: Axes | None = None) -> Axes:
     ax.barh(places, [bar.value for bar in bars], color=[bar.color for bar in bars], height=0.65)
     for place, bar in zip(places, bars, strict=True):
         if bar.low is not None and bar.high is not None:
-            ends = [[bar.value - bar.low], [bar.high - bar.value]]
+            ends = [[max(0.0, bar.value - bar.low)], [max(0.0, bar.high - bar.value)]]
             ax.errorbar([bar.value], [place], xerr=ends, fmt="none", ecolor="black", capsize=4)
     ax.set_yticks(list(places), [words(bar.name, 70) for bar in bars])
     ax.invert_yaxis()

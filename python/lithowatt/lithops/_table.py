@@ -32,7 +32,7 @@ class CallEnergy(NamedTuple):
         seconds: Length of the function's window, s.
         cpu_seconds: CPU time of its process tree, s.
         joules: By the definition of the table, J; ``None`` where there are none.
-        band: The ends of their 95 % band, J; ``None`` where the stats have none for them.
+        band: The ends of their 95 % band, J; ``None`` where the stats have none that holds them.
         watts: Mean power, W.
         quality: ``measured``, ``attributed`` or ``modelled``.
         method: How the energy was obtained.
@@ -277,6 +277,10 @@ def _call(job: str | None, call: str, stats: Mapping[str, Any], mixed: bool) -> 
     joules = value("energy_marginal" if mixed else "energy_consumption")
     # Above idle there is a band of the headline only, which is another quantity.
     low, high = (None, None) if mixed else (value("energy_low"), value("energy_high"))
+    band = None
+    # Stats may be anybody's: a band that does not hold its value is none.
+    if joules is not None and low is not None and high is not None and low <= joules <= high:
+        band = low, high
     said = value_of(stats, "energy_warnings")
     return CallEnergy(
         job=job,
@@ -284,7 +288,7 @@ def _call(job: str | None, call: str, stats: Mapping[str, Any], mixed: bool) -> 
         seconds=seconds,
         cpu_seconds=value("energy_cpu_time"),
         joules=joules,
-        band=None if joules is None or low is None or high is None else (low, high),
+        band=band,
         watts=joules / seconds if joules is not None and seconds else None,
         quality=None if joules is None else text("energy_quality"),
         method=None if joules is None else text("energy_method"),

@@ -231,7 +231,8 @@ class EnergyMeter:
         except MeterStateError:
             if self._past is None:
                 raise
-            return self._past[2], self._past[3]
+            # One that was pickled by an older version has no spans.
+            return self._past[2], (self._past[3:] or ((),))[0]
 
     @property
     def label(self) -> str | None:

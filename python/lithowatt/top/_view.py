@@ -146,8 +146,9 @@ def table(look: Look, most: int | None, every: bool = True) -> list[Line]:
         return row.joules is not None and row.joules[0] < LEAST_WATTS * seconds
 
     # Who names a process or cgroup wants to see it.
-    hidden = [] if every or look.asked else [row for row in look.rows if little(row)]
-    shown = [row for row in look.rows if row not in hidden] if hidden else look.rows
+    folded = not (every or look.asked)
+    hidden = [row for row in look.rows if folded and little(row)]
+    shown = [row for row in look.rows if not (folded and little(row))]
     cut = [*shown[most:], *hidden] if most is not None else hidden
     shown = shown[:most]
     lines = [line_of(row) for row in shown]
