@@ -155,7 +155,10 @@ def test_an_archive_makes_the_report_again(tmp_path: Path) -> None:
     folder = write(tmp_path / "in", replace(KIND, clean=True), ARM)
     archive = tmp_path / "z.zip"
     title = 'it\'s $HOME `a` "b"'
-    options = ["--title", title, "--exclude", "+queued-start"]
+    claims = tmp_path / "mine" / "claims.csv"
+    claims.parent.mkdir()
+    claims.write_text("id,printed,formula\na,4,count()\n")
+    options = ["--title", title, "--exclude", "+queued-start", "--claims", str(claims)]
     done = main(
         ["report", str(folder), "-o", str(tmp_path / "r.md"), "--bundle", str(archive), *options]
     )
@@ -171,6 +174,9 @@ def test_an_archive_makes_the_report_again(tmp_path: Path) -> None:
         assert hashlib.sha256((place / name).read_bytes()).hexdigest() == expected
     inputs = {path.read_bytes() for path in folder.rglob("*.json")}
     assert {path.read_bytes() for path in (place / "inputs").rglob("*.json")} == inputs
+    assert (place / "claims" / "claims.csv").read_bytes() == claims.read_bytes()
+    for name in ("rerun.sh", "report/report.html", "report/results.json"):
+        assert str(tmp_path) not in (place / name).read_text("utf-8"), name
     # The command that is on the PATH is this package's.
     programs = tmp_path / "bin"
     programs.mkdir()
@@ -242,6 +248,53 @@ def test_an_input_is_never_replaced(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert main(["report", str(folder), *archive]) == 2
     assert profile.read_bytes() == before
     assert not (tmp_path / "x.html").exists()
+
+
+def test_no_output_replaces_another_or_the_claims(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = write(tmp_path / "in", KIND)
+    claims = tmp_path / "claims.csv"
+    claims.write_text("id,printed,formula\na,2,count()\n")
+    before = claims.read_bytes()
+    page, out = str(tmp_path / "r.html"), str(tmp_path / "out")
+    for options in (
+        ["-o", page, "--bundle", page],
+        ["-o", f"{out}/", "--bundle", f"{out}/report.html"],
+        ["-o", page, "--bundle", str(tmp_path)],
+        ["-o", page, "--bundle", str(claims), "--claims", str(claims)],
+    ):
+        assert main(["report", str(folder), *options]) == 2, options
+        error = capsys.readouterr().err
+        assert len(error.splitlines()) == 1 and "expected" in error
+    assert claims.read_bytes() == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["claims.csv", "in"]
+
+
+def test_names_that_are_not_utf8(tmp_path: Path) -> None:
+    folder = write(tmp_path / "in", KIND)
+    profile = next(folder.rglob("stage.json"))
+    try:
+        profile.rename(profile.with_name("st\udcffage\n.json"))
+    except OSError as error:
+        pytest.skip(f"no such names here: {error}")
+    archive = tmp_path / "z.zip"
+    done = main(["report", str(folder), "-o", str(tmp_path / "out/"), "--bundle", str(archive)])
+    assert done == 0
+    with zipfile.ZipFile(archive) as packed:
+        names = packed.namelist()
+        sums = packed.read("SHA256SUMS").decode().splitlines()
+    assert len(sums) == len(names) - 1 and all(name.isprintable() for name in names)
+    found = report.read_results(tmp_path / "out" / "report.html")
+    assert found["stats"]["configurations"][0]["file"].endswith("st\udcffage\n.json")
+
+
+def test_figures_of_stages_with_like_names_are_all_there(tmp_path: Path) -> None:
+    from lithowatt.report._files import _slugs
+
+    slugs = _slugs(["titanic / train_1", "titanic / train-1", "a" * 70, "a" * 71, "中"])
+    assert len(set(slugs.values())) == 5
+    assert slugs["titanic / train_1"] == "titanic-train-1"
 
 
 def test_claims_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from lithowatt.profiles._runs import read_profiles
 from lithowatt.report._checklist import MET, NOT, PART, UNKNOWN, checklist
 from lithowatt.report._results import Wanted, results
+from lithowatt.report._rows import rows
 from lithowatt.report._words import StageWords, Words, words
 from tests.support.made_profiles import EPYC, XEON, Kind, profile, write
 
@@ -92,8 +94,6 @@ def test_no_joule_at_all_has_its_reason(tmp_path: Path) -> None:
                 del metrics[column]
     place = tmp_path / "thing" / "stage.json"
     place.parent.mkdir()
-    import json
-
     place.write_text(json.dumps(made))
     found = found_in(tmp_path)
     said = words(found)
@@ -139,6 +139,77 @@ def test_counts_are_those_of_the_data(tmp_path: Path) -> None:
     assert words(found_in(tmp_path)).summary == (
         "3 configurations, 24 runs (none left out), 112 worker calls, from 1 file."
     )
+
+
+def test_stages_of_one_file_are_told_apart(tmp_path: Path) -> None:
+    """Scaling, fronts and recommendations of a stage hold nothing of another one."""
+    kind = replace(KIND, workers=(2, 4, 8, 16))
+    both = {"map": profile(kind), "reduce": profile(replace(kind, weak=True, seed=9))}
+    place = tmp_path / "in" / kind.folder / "profile.json"
+    place.parent.mkdir(parents=True)
+    place.write_text(json.dumps(both))
+    found = results(read_profiles([tmp_path / "in"]))
+    said = words(found.as_json())
+    assert [one.key for one in said.stages] == [("pi", "map"), ("pi", "reduce")]
+    scaling = [one.results[-1] for one in said.stages]
+    assert "strong in 1 series" in scaling[0] and "weak" not in scaling[0]
+    assert "weak in 1 series" in scaling[1] and "strong" not in scaling[1]
+    fronts = {
+        (row["file"], row["stage"], row["key"])
+        for row in found.found["pareto"]["rows"]
+        if row["status"] == "front" and row["objectives"] == "time_s and cost_usd"
+    }
+    marked = {(row["file"], row["part"], row["key"]) for row in rows(found)["front"]}
+    assert marked == fronts
+
+
+def without(kind: Kind, *columns: str) -> dict[str, Any]:
+    made = profile(kind)
+    for metrics in made.values():
+        for column in columns:
+            del metrics[column]
+    return made
+
+
+def test_nothing_is_priced_where_nothing_says_where_it_ran(tmp_path: Path) -> None:
+    folder = tmp_path / "in" / "titanic"
+    folder.mkdir(parents=True)
+    (folder / "stage.json").write_text(json.dumps(without(KIND, "aws_cpu")))
+    said = words(found_in(tmp_path / "in"))
+    which, _, _, measured, _ = stage_of(said).answers
+    assert said.title == "titanic / stage"
+    assert "USD" not in which.verdict and " J" not in which.verdict and " s" in which.verdict
+    assert "Nothing says where it ran: no dollars and no joules are told." in which.details
+    assert measured.verdict == "No: no joule is known."
+
+
+def test_warnings_of_the_recommendation_are_told(tmp_path: Path) -> None:
+    made = profile(KIND)
+    made["(1, 1024, 4)"]["cold_start"][2][1] = 500.0
+    write(tmp_path, KIND, made=made)
+    found = found_in(tmp_path)
+    told = {one["text"] for one in found["warnings"]}
+    own = {one["text"] for one in found["recommend"]["warnings"]}
+    assert own and own <= told
+    assert len(told) == len(found["warnings"])
+
+
+def test_a_stage_without_dollars_is_asked_for_its_time(tmp_path: Path) -> None:
+    write(tmp_path, KIND)
+    late = tmp_path / "bare" / "late.json"
+    late.parent.mkdir()
+    late.write_text(json.dumps(profile(replace(KIND, on_lambda=False, seed=7))))
+    by_stage = {one["stage"]: one for one in found_in(tmp_path)["recommend"]["stages"]}
+    assert by_stage["stage"]["minimise"] == "cost"
+    assert by_stage["late"]["minimise"] == "time" and "error" not in by_stage["late"]
+
+
+def test_calls_are_counted_whether_or_not_they_name_a_processor(tmp_path: Path) -> None:
+    made = profile(KIND)
+    for metrics in made.values():
+        metrics["cpu_name"] = [[None] * len(one) for one in metrics["cpu_name"]]
+    write(tmp_path, KIND, made=made)
+    assert "112 worker calls" in words(found_in(tmp_path)).summary
 
 
 # --- the checklist ------------------------------------------------------------

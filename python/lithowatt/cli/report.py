@@ -86,11 +86,14 @@ def _report(arguments: argparse.Namespace) -> int:
             region=arguments.region,
             price=price_of(arguments),
         )
+        claims = _claims(arguments)
+        own = _own_claims(arguments)
+        _apart(arguments, own)
         wanted = Wanted(
             settings=settings,
             title=arguments.title,
             minimise=arguments.minimise,
-            claims=_claims(arguments),
+            claims=claims,
             group=arguments.group,
             command=_command(arguments),
         )
@@ -105,7 +108,8 @@ def _report(arguments: argparse.Namespace) -> int:
             print(f"lithowatt: {error}", file=sys.stderr)
             return 2
         if arguments.bundle is not None:
-            write_atomically(arguments.bundle, bundle(found, _options(arguments), made))
+            packed = bundle(found, _options(arguments, "claims/"), made, own)
+            write_atomically(arguments.bundle, packed)
     for one in found.profiles.skipped:
         print(printable(f"skipped {one.file}: {one.reason}"))
     many = counted(len(found.selection.all), "configuration")
@@ -114,6 +118,38 @@ def _report(arguments: argparse.Namespace) -> int:
     if arguments.bundle is not None:
         print(f"and all that it was made of in {printable(arguments.bundle)}")
     return 0
+
+
+def _own_claims(arguments: argparse.Namespace) -> str | None:
+    """The user's own file of claims, if there is one."""
+    given = arguments.claims
+    return given if given and os.path.lexists(given) else None
+
+
+def _apart(arguments: argparse.Namespace, claims: str | None) -> None:
+    """Refuses outputs of which one would replace another, or the claims.
+
+    Raises:
+        UnwritableFileError: One would.
+    """
+    from lithowatt.errors import UnwritableFileError
+
+    if arguments.bundle is not None and os.path.isdir(arguments.bundle):  # noqa: PTH112
+        raise UnwritableFileError(f"{arguments.bundle} is a folder; expected a file for --bundle")
+    output, archive = (
+        None if one is None else os.path.realpath(one)
+        for one in (arguments.output, arguments.bundle)
+    )
+    if archive is not None and (archive == output or archive.startswith(f"{output}{os.sep}")):
+        raise UnwritableFileError(
+            f"{arguments.bundle} is {arguments.output}, or in it; expected another place for the "
+            "archive"
+        )
+    if claims is not None and os.path.realpath(claims) in (output, archive):
+        raise UnwritableFileError(
+            f"the output is the input {claims}; nothing was written; expected an output that is "
+            "no input"
+        )
 
 
 def _claims(arguments: argparse.Namespace) -> Claims | None:
@@ -143,8 +179,13 @@ def _claims(arguments: argparse.Namespace) -> Claims | None:
     return read_claims(known[0])
 
 
-def _options(arguments: argparse.Namespace) -> str:
-    """All options that the results depend on, quoted for a shell."""
+def _options(arguments: argparse.Namespace, folder: str = "") -> str:
+    """All options that the results depend on, quoted for a shell.
+
+    Args:
+        arguments: Those of the command.
+        folder: Where a file of claims is that the user gave, ending with a slash.
+    """
     parts: list[str] = []
     for name in ("title", "minimise", "group", "vcpu_hour", "gib_hour", "vcpus"):
         value = getattr(arguments, name)
@@ -154,7 +195,10 @@ def _options(arguments: argparse.Namespace) -> str:
     parts += [f"--exclude={one}" for one in arguments.exclude]
     parts.append(f"--region={arguments.region}")
     if arguments.claims is not None:
-        parts.append("--claims" if arguments.claims == _SHIPPED else f"--claims={arguments.claims}")
+        given = arguments.claims
+        if _own_claims(arguments) is not None:
+            given = f"{folder}{os.path.basename(given)}"  # noqa: PTH119
+        parts.append("--claims" if given == _SHIPPED else f"--claims={given}")
     return shlex.join(parts)
 
 

@@ -59,7 +59,7 @@ def checklist(found: Mapping[str, Any]) -> list[Check]:
 
 def _repeated(found: Mapping[str, Any]) -> Check:
     name = "Repeated experiments"
-    rows = found["stats"]["configurations"]
+    rows = [row for row in found["stats"]["configurations"] if row["repetitions"]["used"]]
     used = [row["repetitions"]["used"] for row in rows]
     if not used:
         return Check(name, UNKNOWN, "no configuration")
@@ -145,6 +145,8 @@ def _cost(found: Mapping[str, Any]) -> Check:
         f"{priced} of {counted(len(rows), 'configuration')} with dollars; prices of "
         f"{settings['region']}, {settings['price_date']}"
     )
+    if settings["price"] is not None:
+        text += f"; elsewhere {settings['price']['vcpu_hour']:g} USD a vCPU hour, as given"
     missing = [one for one in found["lint"]["findings"] if one["rule"] == "missing-metadata"]
     if any("region" in one["evidence"].get("missing", ()) for one in missing):
         return Check("Cost", PART, f"{text}; the data do not say in which region they ran")

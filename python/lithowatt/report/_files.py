@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
 import re
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from lithowatt._support.text import printable
 from lithowatt.errors import UnreadableFileError, UnwritableFileError
 from lithowatt.profiles._sidecar import sidecar_path
 from lithowatt.report import _templates
-from lithowatt.report._page import page
+from lithowatt.report._page import HALVES, escaped, page
 from lithowatt.report._paper import csv_table, latex_table, paper
 from lithowatt.report._plots import FILE_WIDTH, plots
 from lithowatt.report._results import Results
@@ -58,7 +59,8 @@ def report_text(results: Results, form: str) -> str:
 
 def results_text(results: Results) -> str:
     """The results as JSON."""
-    return json.dumps(results.as_json(), allow_nan=False, ensure_ascii=False, indent=1) + "\n"
+    text = json.dumps(results.as_json(), allow_nan=False, ensure_ascii=False, indent=1)
+    return f"{HALVES.sub(escaped, text)}\n"
 
 
 def report_files(results: Results) -> Iterator[tuple[str, bytes]]:
@@ -83,6 +85,7 @@ def _figures(results: Results) -> Iterator[tuple[str, bytes]]:
         name_of_stage((one["workload"], one["stage"])): one.get("recommended") or one.get("best")
         for one in results.stages
     }
+    slugs = _slugs(stages)
     for plot in drawn:
         for stage in stages:
             spec = plot.spec(FILE_WIDTH)
@@ -97,7 +100,7 @@ def _figures(results: Results) -> Iterator[tuple[str, bytes]]:
             }
             spec["title"] = f"{plot.title}: {printable(stage)}"
             spec["background"] = "white"
-            name = f"figures/{plot.name}" + (f"-{_slug(stage)}" if len(stages) > 1 else "")
+            name = f"figures/{plot.name}" + (f"-{slugs[stage]}" if len(stages) > 1 else "")
             svg: str = vl_convert.vegalite_to_svg(spec)
             yield f"{name}.svg", svg.encode()
             yield f"{name}.png", vl_convert.vegalite_to_png(spec, ppi=PNG_PPI)
@@ -123,16 +126,36 @@ def _of_configuration(some: list[Row], wanted: Mapping[str, Any] | None) -> list
     return [row for row in mine if row["config"] == mine[0]["config"]]
 
 
+def _slugs(texts: Sequence[str]) -> dict[str, str]:
+    """Each text as a part of a file's name; no two the same."""
+    found: dict[str, str] = {}
+    for text in texts:
+        slug = _slug(text)
+        if slug in found.values():
+            slug += f"-{hashlib.sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()[:6]}"
+        found[text] = slug
+    return found
+
+
 def _slug(text: str) -> str:
     """A text as a part of a file's name."""
     slug = re.sub(r"[^A-Za-z0-9]+", "-", text).strip("-")[:60]
-    return slug if slug and slug.isascii() else hashlib.sha256(text.encode()).hexdigest()[:12]
+    return (
+        slug
+        if slug and slug.isascii()
+        else hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:12]
+    )
 
 
 # --- an archive ---------------------------------------------------------------
 
 
-def bundle(results: Results, options: str, made: Mapping[str, bytes] | None = None) -> bytes:
+def bundle(
+    results: Results,
+    options: str,
+    made: Mapping[str, bytes] | None = None,
+    claims: str | None = None,
+) -> bytes:
     """A ZIP archive from which the report can be made again, and checked.
 
     It holds the profiles and their sidecars as they were read, the folder of the report, SHA-256
@@ -142,6 +165,7 @@ def bundle(results: Results, options: str, made: Mapping[str, bytes] | None = No
         results: What the report tells.
         options: Those of the command, quoted for a shell.
         made: The files of the report's folder, where they are made already.
+        claims: A file of claims that the options name as `claims/` and its name.
 
     Raises:
         UnreadableFileError: A profile is not what it was when it was read.
@@ -154,6 +178,9 @@ def bundle(results: Results, options: str, made: Mapping[str, bytes] | None = No
                 f"two profiles are called {name.removeprefix('inputs/')}; expected one of each "
                 "name in an archive"
             )
+    if claims is not None:
+        content = _unchanged(claims, results.found["claims"]["settings"]["claims"]["sha256"])
+        files[f"claims/{Path(claims).name}"] = content
     for name, content in (made or dict(report_files(results))).items():
         files[f"report/{name}"] = content
     given = {
@@ -177,16 +204,7 @@ def _inputs(results: Results) -> Iterator[tuple[str, bytes]]:
         if file.path in seen:
             continue  # one file can hold several stages
         seen.add(file.path)
-        try:
-            content = read_plain(file.path, MOST_INPUT_BYTES)
-        except OSError as error:
-            raise UnreadableFileError(f"{file.name}: {error.strerror or error}") from error
-        if hashlib.sha256(content).hexdigest() != file.sha256:
-            raise UnreadableFileError(
-                f"{file.name} is not what it was when it was read; expected a file that no one "
-                "writes to meanwhile"
-            )
-        yield f"inputs/{_inside(file.name)}", content
+        yield f"inputs/{_inside(file.name)}", _unchanged(file.path, file.sha256)
         beside = sidecar_path(file.path)
         if Path(beside).exists():
             folder = Path(_inside(file.name)).parent
@@ -196,9 +214,27 @@ def _inputs(results: Results) -> Iterator[tuple[str, bytes]]:
             )
 
 
+def _unchanged(path: str | os.PathLike[str], sha256: str) -> bytes:
+    """The content of a file that was read before.
+
+    Raises:
+        UnreadableFileError: It cannot be read, or is another one by now.
+    """
+    try:
+        content = read_plain(path, MOST_INPUT_BYTES)
+    except OSError as error:
+        raise UnreadableFileError(f"{os.fspath(path)}: {error.strerror or error}") from error
+    if hashlib.sha256(content).hexdigest() != sha256:
+        raise UnreadableFileError(
+            f"{os.fspath(path)} is not what it was when it was read; expected a file that no one "
+            "writes to meanwhile"
+        )
+    return content
+
+
 def _inside(name: str) -> str:
     """A name that stays inside the archive's folder when it is unpacked."""
-    parts = [part for part in name.split("/") if part not in ("", ".", "..")]
+    parts = [printable(part) for part in name.split("/") if part not in ("", ".", "..")]
     return "/".join(parts)
 
 

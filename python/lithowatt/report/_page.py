@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 
-from lithowatt._support.text import printable
 from lithowatt.report import _templates
 from lithowatt.report._checklist import checklist
 from lithowatt.report._plots import Plot, plots
@@ -71,6 +70,14 @@ def method(found: Mapping[str, Any]) -> list[str]:
         f"Dollars of calls on AWS Lambda are priced as in the region {settings['region']}, with "
         f"prices of {settings['price_date']}, whether or not the data name their region; every "
         "run is billed.",
+        *(
+            [
+                f"Calls elsewhere are priced as given: {settings['price']['vcpu_hour']:g} USD a "
+                f"vCPU hour, {settings['price']['gib_hour']:g} USD a GiB hour."
+            ]
+            if settings["price"] is not None
+            else []
+        ),
         "The time of the stage is from asking for the workers to the end of the last write "
         "(time_s): a worker's seconds in no phase are in its worker time and on the bill, not in "
         "this time.",
@@ -89,13 +96,21 @@ def footer(found: Mapping[str, Any]) -> str:
 
 
 #: What would end the element that it stands in, or begin a comment.
-_MARKUP = re.compile("[<>&\u2028\u2029]")
+_MARKUP = re.compile("[<>&\u2028\u2029\ud800-\udfff]")
+
+#: Halves of a character, as in the name of a file that is not UTF-8: no text can hold them.
+HALVES = re.compile("[\ud800-\udfff]")
+
+
+def escaped(found: re.Match[str]) -> str:
+    """A character as JSON can spell it."""
+    return f"\\u{ord(found[0]):04x}"
 
 
 def _script_json(value: Any) -> str:
     """JSON that is safe inside an element of a page."""
     text = json.dumps(value, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
-    return _MARKUP.sub(lambda one: f"\\u{ord(one[0]):04x}", text)
+    return _MARKUP.sub(escaped, text)
 
 
 def _results_json(found: Mapping[str, Any]) -> str:
@@ -130,7 +145,7 @@ def _plots_json(drawn: Sequence[Plot], sets: Mapping[str, Sequence[Row]]) -> dic
     def coded(value: Any) -> Any:
         if isinstance(value, list):
             return [coded(one) for one in value]
-        return None if value is None else texts.setdefault(printable(value), len(texts))
+        return None if value is None else texts.setdefault(value, len(texts))
 
     packed = {}
     for name, some in sets.items():
@@ -149,6 +164,7 @@ def _plots_json(drawn: Sequence[Plot], sets: Mapping[str, Sequence[Row]]) -> dic
                 "mark": "phase" if one.name == "timeline" else "dot",
                 "told": one.told,
                 "order": one.order,
+                "needs": one.needs,
                 "more": dict(one.more),
                 "spec": _compiled(one.spec()),
             }

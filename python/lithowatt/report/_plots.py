@@ -42,6 +42,7 @@ class Plot:
         chart: The chart without data; its data sets are `points` and those of `more`.
         told: What hovering and the table twin tell of a dot.
         order: Fields by which the keyboard goes from dot to dot.
+        needs: Fields that have to be above 0 for a dot to be drawn.
         more: Further data sets of the chart, to the sets of rows that they are.
     """
 
@@ -53,6 +54,7 @@ class Plot:
     told: tuple[Told, ...]
     order: tuple[str, ...]
     more: Mapping[str, str]
+    needs: tuple[str, ...] = ()
 
     def spec(self, width: int | str = "container") -> dict[str, Any]:
         """The chart in Vega-Lite."""
@@ -159,6 +161,11 @@ def _dots(alt: Any, base: Any, size: int = 70, **encoding: Any) -> Any:
     ).encode(**encoding)
 
 
+def _one(alt: Any) -> Any:
+    """The line of a ratio of 1, once."""
+    return alt.Chart(alt.Data(values=[{}])).mark_rule(strokeDash=[2, 2]).encode(y=alt.datum(1))
+
+
 def _layers(alt: Any, *layers: Any) -> Any:
     return alt.layer(*layers).add_params(alt.param(name="focused", value=-1))
 
@@ -222,6 +229,7 @@ def _against_time(
         ),
         ("time",),
         more,
+        ("time", field),
     )
 
 
@@ -275,7 +283,7 @@ def _repetitions(rows: Mapping[str, Sequence[Row]]) -> Plot | None:
     )
     processors = _domain(rows["repetitions"], "cpu")
     colour = _colour(alt, "cpu", "processor", processors, columns=1)
-    one = alt.Chart(alt.NamedData("points")).mark_rule(strokeDash=[2, 2]).encode(y=alt.datum(1))
+    one = _one(alt)
     return Plot(
         "repetitions",
         "Every repetition, by processor",
@@ -334,7 +342,7 @@ def _ratios(rows: Mapping[str, Sequence[Row]]) -> Plot | None:
         y2="high",
         color=colour,
     )
-    one = alt.Chart(alt.NamedData("points")).mark_rule(strokeDash=[2, 2]).encode(y=alt.datum(1))
+    one = _one(alt)
     return Plot(
         "ratios",
         f"Compute time of {pair}",
@@ -396,7 +404,7 @@ def _scaling(rows: Mapping[str, Sequence[Row]]) -> Plot | None:
             y=y,
             color=colour,
             strokeDash=alt.StrokeDash("arch", type="nominal", legend=None),
-            detail="stage:N",
+            detail=["stage:N", "line:N"],
         )
     )
     ends = base.mark_rule().encode(
@@ -425,6 +433,7 @@ def _scaling(rows: Mapping[str, Sequence[Row]]) -> Plot | None:
         (*_WHO, ("n", "runs", ""), ("time", "time", "s"), ("cpu_s", "CPU seconds", "s")),
         ("workers", "time"),
         {"laws": "laws"},
+        ("time",),
     )
 
 
@@ -481,6 +490,7 @@ def _phases(rows: Mapping[str, Sequence[Row]]) -> Plot | None:
         ),
         ("workers", "config", "phase"),
         {},
+        ("seconds",),
     )
 
 

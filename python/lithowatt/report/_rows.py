@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from lithowatt._support.text import printable
 from lithowatt.analysis.intervals import Sample, t_interval
 from lithowatt.analysis.quantities import row_other_seconds
 from lithowatt.analysis.selection import Selected
@@ -36,6 +37,8 @@ def rows(results: Results) -> dict[str, list[Row]]:
         _configuration(at, row, one)
         for at, (row, one) in enumerate(zip(found["stats"]["configurations"], some, strict=True))
     ]
+    for one, selected in zip(configurations, some, strict=True):
+        one["stage"] = results.name_of(selected)
     _mark_front(configurations, found["pareto"]["rows"])
     _mark_recommended(configurations, results.stages)
     made = {
@@ -59,7 +62,15 @@ def rows(results: Results) -> dict[str, list[Row]]:
         if name != "front":
             for at, row in enumerate(made_rows):
                 row["id"] = at
+                row.update({key: _shown(value) for key, value in row.items()})
     return made
+
+
+def _shown(value: Any) -> Any:
+    """A text of the data as it can be drawn: what draws refuses halves of characters."""
+    if isinstance(value, list):
+        return [_shown(one) for one in value]
+    return printable(value) if isinstance(value, str) else value
 
 
 def _short(value: float | None, digits: int = 4) -> float | None:
@@ -88,6 +99,7 @@ def _configuration(at: int, row: Mapping[str, Any], one: Selected) -> Row:
         "workers": row["workers_requested"],
         "cpu": list(row["hardware"]) or ["unknown"],
         "file": row["file"],
+        "part": row["stage"],
         "key": row["key"],
         "n": row["repetitions"]["used"],
         "front": False,
@@ -109,12 +121,14 @@ def _configuration(at: int, row: Mapping[str, Any], one: Selected) -> Row:
 def _mark_front(configurations: Sequence[Row], pareto: Sequence[Mapping[str, Any]]) -> None:
     """Marks those on the front of time and dollars, or of time and joules where none cost any."""
     wanted = {
-        (row["file"], row["key"], row["objectives"]) for row in pareto if row["status"] == "front"
+        (row["file"], row["stage"], row["key"], row["objectives"])
+        for row in pareto
+        if row["status"] == "front"
     }
     priced = {one["stage"] for one in configurations if one["usd"] is not None}
     for one in configurations:
         objectives = "time_s and cost_usd" if one["stage"] in priced else "time_s and energy_j"
-        one["front"] = (one["file"], one["key"], objectives) in wanted
+        one["front"] = (one["file"], one["part"], one["key"], objectives) in wanted
 
 
 def _mark_recommended(configurations: Sequence[Row], stages: Sequence[Mapping[str, Any]]) -> None:
@@ -133,7 +147,7 @@ def _mark_recommended(configurations: Sequence[Row], stages: Sequence[Mapping[st
 
 
 def _place(base: Row) -> Row:
-    return {name: base[name] for name in ("config", "stage", "arch", "mb", "workers")}
+    return {name: base[name] for name in ("config", "stage", "arch", "mb", "workers", "file")}
 
 
 def _dots(base: Row, one: Selected) -> Iterator[Row]:
@@ -256,5 +270,6 @@ def _laws(scaling: Mapping[str, Any]) -> Iterator[Row]:
                     "arch": row["architecture"] or "unknown",
                     "mb": row["memory_mb"],
                     "workers": count,
+                    "line": f"{row['file']} {row['stage']} {row['cpu']:g}",
                     "time": _short(seconds),
                 }

@@ -105,18 +105,20 @@ def words(found: Mapping[str, Any], title: str | None = None) -> Words:
     rows: Sequence[Mapping[str, Any]] = found["stats"]["configurations"]
     recommend = found["recommend"]
     recommended = list(recommend.get("stages", [recommend]))
-    by_stage: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
-    for row in rows:
-        by_stage.setdefault((row["workload"], row["stage"]), []).append(row)
-    stages = tuple(
-        _stage(found, key, some, _of(recommended, key)) for key, some in sorted(by_stage.items())
-    )
+    stages = []
+    for group in found["stages"]:
+        key, files = (group["workload"], group["stage"]), set(group["files"])
+        # A file can hold several stages, and one without a workload belongs to its only one.
+        some = [row for row in rows if row["file"] in files and row["stage"] == group["stage"]]
+        if some:
+            stages.append(_stage(found, group, some, _of(recommended, key)))
+    calls = sum(group["calls"] for group in found["stages"])
     return Words(
-        title=title or _title(list(by_stage), recommended),
-        summary=f"{_counts(rows)}, from {counted(len(found['inputs']), 'file')}.",
+        title=title or _title(found["stages"]),
+        summary=f"{_counts(rows, calls)}, from {counted(len(found['inputs']), 'file')}.",
         energy=_energy(rows),
         problems=tuple(_problems(found)),
-        stages=stages,
+        stages=tuple(stages),
         claims=_claims(found.get("claims")),
     )
 
@@ -144,23 +146,21 @@ def name_of_stage(key: tuple[str, str]) -> str:
     return " / ".join(part for part in key if part) or "stage"
 
 
-def _title(stages: Sequence[tuple[str, str]], recommended: Sequence[Mapping[str, Any]]) -> str:
+def _title(groups: Sequence[Mapping[str, Any]]) -> str:
     platforms = dict.fromkeys(
-        PLATFORMS.get(one["platform"], one["platform"])
-        for one in recommended
-        if one.get("platform")
+        PLATFORMS.get(one, one) for group in groups for one in group["platforms"]
     )
-    what = few([name_of_stage(one) for one in stages])
+    what = few([name_of_stage((one["workload"], one["stage"])) for one in groups])
+    what = what or "No configuration"
     return f"{what} · {' and '.join(platforms)}" if platforms else what
 
 
-def _counts(rows: Sequence[Mapping[str, Any]]) -> str:
+def _counts(rows: Sequence[Mapping[str, Any]], calls: int) -> str:
     runs = sum(row["repetitions"]["used"] for row in rows)
     left = sum(row["repetitions"]["found"] - row["repetitions"]["used"] for row in rows)
     out = f" ({left:,} more left out)" if left else " (none left out)"
     text = f"{counted(len(rows), 'configuration')}, {counted(runs, 'run')}{out}"
-    calls = sum(sum(row["hardware"].values()) for row in rows)
-    return f"{text}, {counted(calls, 'worker call')}" if calls else text
+    return f"{text}, {counted(calls, 'worker call')}"
 
 
 # --- energy -------------------------------------------------------------------
@@ -298,21 +298,22 @@ def _sentence(text: str) -> str:
 
 def _stage(
     found: Mapping[str, Any],
-    key: tuple[str, str],
+    group: Mapping[str, Any],
     rows: Sequence[Mapping[str, Any]],
     recommended: Mapping[str, Any] | None,
 ) -> StageWords:
-    files = {row["file"] for row in rows}
+    key, files = (group["workload"], group["stage"]), set(group["files"])
+    placed = bool(group["platforms"])
     said = [] if recommended is None or "error" in recommended else advice(recommended)
     return StageWords(
         key=key,
         name=name_of_stage(key),
-        counts=_counts(rows),
+        counts=_counts(rows, group["calls"]),
         answers=(
-            _which(recommended, said, rows),
+            _which(recommended, said, rows, placed),
             _how_sure(recommended, said, rows),
             _what_changes(recommended, said),
-            _measured(recommended, rows),
+            _measured(recommended if placed else None, rows),
             _wrong(found, files),
         ),
         results=tuple(_results(found, key, files)),
@@ -327,12 +328,15 @@ def _which(
     recommended: Mapping[str, Any] | None,
     said: Sequence[tuple[str, str]],
     rows: Sequence[Mapping[str, Any]],
+    placed: bool,
 ) -> Answer:
     question = "Which configuration?"
     if recommended is None or "error" in recommended:
         why = "nothing was computed" if recommended is None else recommended["error"]
         return Answer(question, f"No recommendation: {why}.", (), False)
     details = (*_labelled(said, "tie"), *_in_no_phase(recommended, rows))
+    if not placed:
+        details = (*details, "Nothing says where it ran: no dollars and no joules are told.")
     if not recommended["ranked"]:
         return Answer(question, _sentence(recommended["reason"]), details, False)
     if recommended["no_recommendation"]:
@@ -354,7 +358,7 @@ def _which(
         of += f", {_three(best['time_s']['value'])} s), which these runs do not show to be real"
         if more <= 0:
             of = f"the least {what}, tied with {len(recommended['tied']) - 1} others"
-    return Answer(question, f"Use {text}: {_takes(chosen)}; {of}.", details)
+    return Answer(question, f"Use {text}: {_takes(chosen, placed)}; {of}.", details)
 
 
 #: What is minimised, to its field of a prediction.
@@ -397,9 +401,16 @@ def _in_no_phase(
     return ()
 
 
-def _takes(chosen: Mapping[str, Any]) -> str:
-    """Seconds, dollars and joules of a run, with their intervals."""
+def _takes(chosen: Mapping[str, Any], placed: bool) -> str:
+    """Seconds, dollars and joules of a run, with their intervals.
+
+    Args:
+        chosen: A prediction of the recommendation.
+        placed: Whether the profiles say where they ran; else prices and watts are guessed.
+    """
     parts = [f"{_band(chosen['time_s'])} s"]
+    if not placed:
+        return parts[0]
     if chosen["cost_usd"] is not None:
         scaled = {name: value * 1000 for name, value in chosen["cost_usd"].items()}
         parts.append(f"{_band(scaled)} USD per 1,000 runs")
@@ -599,7 +610,7 @@ def _wrong(found: Mapping[str, Any], files: set[str]) -> Answer:
 def _results(found: Mapping[str, Any], key: tuple[str, str], files: set[str]) -> Iterator[str]:
     yield from _architectures(found["compare"], key)
     yield from _memories(found["memory"], key)
-    yield from _scaling(found["scaling"], files)
+    yield from _scaling(found["scaling"], key[1], files)
 
 
 def ratio(row: Mapping[str, Any]) -> str:
@@ -658,9 +669,11 @@ def _memories(memory: Mapping[str, Any], key: tuple[str, str]) -> Iterator[str]:
         yield f"Memory {a} against {b} MB{on}: {'; '.join(parts)}."
 
 
-def _scaling(scaling: Mapping[str, Any], files: set[str]) -> Iterator[str]:
+def _scaling(scaling: Mapping[str, Any], stage: str, files: set[str]) -> Iterator[str]:
     rows = [
-        row for row in scaling["scaling"] if row["file"] in files and row["quantity"] == "time_s"
+        row
+        for row in scaling["scaling"]
+        if row["file"] in files and row["stage"] == stage and row["quantity"] == "time_s"
     ]
     kinds = Counter(row["kind"] or "unknown" for row in rows)
     if not kinds:

@@ -42,6 +42,7 @@
   }
   function number(value) {
     if (typeof value !== "number") return value === null || value === undefined ? "–" : String(value);
+    if (Number.isInteger(value) && Math.abs(value) < 1e15) return value.toLocaleString("en");
     return value.toLocaleString("en", { maximumSignificantDigits: 4 });
   }
   function withUnit(row, [field, title, unit]) {
@@ -65,6 +66,7 @@
       this.frame = element.querySelector(".plot");
       this.readout = element.querySelector(".readout");
       this.at = -1;
+      this.data = [];
       const twin = element.querySelector(".twin");
       this.twin = twin;
       twin.addEventListener("toggle", () => this.table());
@@ -83,7 +85,8 @@
       const quantity = this.plot.name === "ratios";
       const known = this.data.filter((row) =>
         (!quantity || row.quantity === "compute_s") &&
-        this.plot.order.every((name) => row[name] !== null && row[name] !== undefined));
+        this.plot.order.every((name) => row[name] !== null && row[name] !== undefined) &&
+        this.plot.needs.every((name) => row[name] > 0));
       return known.sort((a, b) => {
         for (const name of this.plot.order) {
           if (a[name] < b[name]) return -1;
@@ -96,7 +99,9 @@
       const seen = new Map();
       for (const row of filtered(this.plot.rows)) {
         if (!seen.has(row.config)) {
-          seen.set(row.config, `${row.stage}, ${row.arch}, ${row.mb} MB, ${row.workers} workers`);
+          const text = `${row.stage}, ${row.arch}, ${row.mb} MB, ${row.workers} workers`;
+          const again = [...seen.values()].includes(text);
+          seen.set(row.config, again ? `${text} (${row.file})` : text);
         }
       }
       const before = this.select.value;
@@ -109,6 +114,8 @@
       if (seen.has(Number(before)) && before !== "") this.select.value = before;
     }
     async draw() {
+      const turn = (this.turn || 0) + 1;
+      this.turn = turn;
       if (this.made) this.made.finalize();
       const inner = document.createElement("div");
       this.frame.replaceChildren(inner);
@@ -121,7 +128,9 @@
         legend: { labelColor: fore, titleColor: fore, labelFontSize: 12 },
         style: { cell: { stroke: line }, rule: { stroke: fore } },
       };
-      const dot = (item) => item && item.datum && item.datum.id !== undefined;
+      // Lines have rows of their own, whose numbers are those of other rows.
+      const dot = (item) => item && item.datum && item.datum.id !== undefined &&
+        ["symbol", "rect"].includes(item.mark.marktype);
       if (this.select) this.configurations();
       const first = { points: this.points() };
       for (const [name, set] of Object.entries(this.plot.more)) first[name] = filtered(set);
@@ -131,12 +140,17 @@
       const black = JSON.stringify({ value: "black" });
       const spec = JSON.parse(
         JSON.stringify({ ...this.plot.spec, data: [] }).replaceAll(black, JSON.stringify({ value: fore })));
-      this.made = await vegaEmbed(inner, { ...spec, data }, {
+      const made = await vegaEmbed(inner, { ...spec, data }, {
         // Errors only: a filter that leaves nothing is said below the plot.
         mode: "vega", logLevel: 1, actions: false, config, renderer: "canvas", defaultStyle: false,
         tooltip: (handler, event, item) => tip(event, dot(item) ? told(this.plot, item.datum) : null),
       });
-      this.view = this.made.view;
+      if (turn !== this.turn) {
+        made.finalize(); // drawn again meanwhile
+        return;
+      }
+      this.made = made;
+      this.view = made.view;
       this.view.addEventListener("click", (event, item) => {
         if (dot(item)) this.focus(item.datum);
       });
@@ -160,6 +174,7 @@
       this.readout.textContent = told(this.plot, row).join(", ");
     }
     key(event) {
+      if (event.altKey || event.ctrlKey || event.metaKey) return;
       const some = this.visited();
       const last = some.length - 1;
       const to = {
@@ -169,6 +184,16 @@
       if (to === undefined || last < 0) return;
       event.preventDefault();
       this.focus(some[to]);
+    }
+    // All digits there are, and the ends of intervals in columns of their own.
+    plain(some) {
+      const columns = this.plot.told.flatMap(([field, title, unit]) => {
+        const head = unit ? `${title}, ${unit}` : title;
+        const ends = some.length && `${field}_low` in some[0];
+        return [[field, head], ...(ends ? [[`${field}_low`, `${head}, from`], [`${field}_high`, `${head}, to`]] : [])];
+      });
+      const cell = (value) => (value === null || value === undefined ? "" : String(Array.isArray(value) ? value.join("; ") : value));
+      return [columns.map(([, head]) => head), ...some.map((row) => columns.map(([field]) => cell(row[field])))];
     }
     table() {
       const place = this.twin.querySelector(".wide");
@@ -183,7 +208,7 @@
         element("tbody", {}, cells.slice(0, most).map((row) => element("tr", {}, row.map((text) => element("td", {}, text))))),
       ]);
       const button = element("button", { type: "button" }, "Save all these rows as CSV");
-      button.addEventListener("click", () => save(`${this.plot.name}.csv`, csv([heads, ...cells])));
+      button.addEventListener("click", () => save(`${this.plot.name}.csv`, csv(this.plain(some))));
       place.replaceChildren(table, element("p", {}, [button]));
     }
   }
@@ -314,7 +339,10 @@
     figures.push(new Figure(figure, plot));
   }
   // One after another, those at the top first.
-  const ready = figures.reduce((before, one) => before.then(() => one.draw()), Promise.resolve());
+  const ready = figures.reduce((before, one) => before.then(() => one.draw()).catch((error) => {
+    one.readout.textContent = `This plot cannot be drawn: ${error}`;
+    console.error(error);
+  }), Promise.resolve());
   dark.addEventListener("change", () => figures.forEach((one) => one.draw()));
   window.addEventListener("scroll", () => tip(null, null), { passive: true });
   window.lithowatt = { figures, rows, ready };
