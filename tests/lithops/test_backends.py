@@ -20,6 +20,7 @@ from lithowatt.errors import MalformedValueError, UnavailableError, UnwritableFi
 from lithowatt.lithops.backends._analyzer import GIVE_UP
 from lithowatt.lithops.backends._backend import Backend, configured
 from lithowatt.lithops.backends._job import Call, JobError, within
+from lithowatt.lithops.backends._keep import sessions
 from lithowatt.lithops.backends._workload import bound, load_arguments, load_workload
 from lithowatt.profiles import read_profile, read_profiles, read_sidecar
 from lithowatt.stats import PREFIX
@@ -659,3 +660,65 @@ def test_backends_are_not_asked_for_by_importing_the_analysis() -> None:
 
 def test_a_backend_is_a_plain_tuple() -> None:
     assert Backend("a", "localhost", {}, "given").kind == "localhost"
+
+
+# --- found in review ----------------------------------------------------------
+
+
+def test_any_quantity_has_its_verdict_in_words() -> None:
+    made = {"a": Made(takes(1.0, 5.0, 1)), "b": Made(takes(2.0, 10.0, 2))}
+    found = analyzer(made).run_comparative_analysis(
+        work, [(1, 512, 1), (1, 512, 2)], quantities=["worker_time_s"]
+    )
+    said = "\n".join(lines(found))
+    assert "a takes less" in said.splitlines()[0], said
+
+
+def test_unknown_quantities_are_refused_before_anything_runs() -> None:
+    made = {"a": Made(takes(1.0, 5.0, 1)), "b": Made(takes(2.0, 10.0, 2))}
+    with pytest.raises(MalformedValueError, match=r"expected one of .*time_s"):
+        analyzer(made).run_comparative_analysis(work, [(1, 512, 1)], quantities=["no_such_s"])
+    assert [one.jobs for one in made.values()] == [0, 0]
+
+
+def test_the_log_of_a_folder_is_read_by_workload(tmp_path: Path) -> None:
+    heads = [{"schema": 1, "workload": name} for name in ("first", "second")]
+    rows_ = [{"backend_name": name, "round": 1} for name in ("a", "b")]
+    log = [heads[0], rows_[0], heads[1], rows_[1]]
+    (tmp_path / "runs.ndjson").write_text("\n".join(map(json.dumps, log)))
+    assert list(sessions(tmp_path, "second")) == [heads[1], rows_[1]]
+    assert list(sessions(tmp_path)) == log
+
+
+def test_the_band_of_a_memory_is_of_its_configurations() -> None:
+    """The bands of 512 MB are wide and those of 1024 MB narrow: each row has its own."""
+
+    def wide_and_narrow(seed: int) -> Take:
+        wide = takes(1.0, 5.0, seed, low=0.5, high=2.0)
+        narrow = takes(1.0, 5.0, seed + 1, low=0.99, high=1.01)
+        return lambda memory, workers, job: (wide if memory == 512 else narrow)(
+            memory, workers, job
+        )
+
+    made = {"a": Made(wide_and_narrow(1)), "b": Made(wide_and_narrow(7))}
+    keys = [(1, memory, workers) for memory in (512, 1024) for workers in (1, 2)]
+    found = analyzer(made).run_comparative_analysis(work, keys, quantities=["energy_j"])
+    bands = {row["memory_mb"]: row["ratio_band"] for row in found["overall"]}
+    assert bands[512][0] < 0.35 and bands[512][1] > 3
+    assert bands[1024][0] > 0.9 and bands[1024][1] < 1.1
+
+
+def test_another_order_of_backends_has_verdicts_too(tmp_path: Path) -> None:
+    """The order of the last session decides, and what is worse is told in it."""
+    made = {"a": Made(takes(1.0, 5.0, 1)), "b": Made(takes(2.0, 10.0, 2))}
+    where = {"output": str(tmp_path / "out")}
+    keys = [(1, 512, 1), (1, 512, 2)]
+    first = analyzer(made, **where).run_comparative_analysis(work, keys, fail_if_worse=0.05)
+    assert first["settings"]["baseline"] == "a" and first["worse"]
+    turned = dict(reversed(made.items()))
+    second = analyzer(turned, append=True, **where).run_comparative_analysis(
+        work, keys, fail_if_worse=0.05
+    )
+    assert second["settings"]["baseline"] == "b" and second["verdicts"]
+    assert {row["a"]["label"] for row in second["verdicts"]} == {"b"}
+    assert second["worse"] == []
