@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import fcntl
 import json
 import logging
 import multiprocessing
 import os
 import pickle
+import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +24,8 @@ from lithowatt import EnergyMeter, report
 from lithowatt._support import files
 from lithowatt._support.files import append_line
 from lithowatt.report import EnhancedEnergyLogger, MetricsCollector, read_energy_log
+from lithowatt.report import logger as energy_logger
+from lithowatt.report._plain import plain
 
 SCHEMA_FILE = Path(report.__file__).with_name("energy-log.schema.json")
 
@@ -112,6 +118,128 @@ def test_secrets_and_the_environment_are_not_logged(
     assert entry["execution_context"]["config"]["storage"][1] == "postgres://[removed]@host/base"
 
 
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        ({"password": 1234, "pin_token": 5.5}, {"password": "[removed]", "pin_token": "[removed]"}),
+        ({"password": None, "token": True}, {"password": None, "token": True}),
+        ({"max_tokens": 512, "token_count": 3}, {"max_tokens": 512, "token_count": 3}),
+        ({"energy_phase_token_loop": 2.5}, {"energy_phase_token_loop": 2.5}),
+        (
+            {
+                "env": [
+                    {"name": "TOKEN", "value": "hush"},
+                    {"name": "A", "valueFrom": {"k": "hush"}},
+                ]
+            },
+            {
+                "env": [
+                    {"name": "TOKEN", "value": "[removed]"},
+                    {"name": "A", "valueFrom": "[removed]"},
+                ]
+            },
+        ),
+        (
+            {"env": ["A=hush", "hush", ("B", "hush")]},
+            {"env": ["A=[removed]", "[removed]", ["B", "[removed]"]]},
+        ),
+        ({"environment": "A=hush B=hush"}, {"environment": "A=[removed]"}),
+        ({"environment": "k8s"}, {"environment": "k8s"}),
+        ([{"key": "api_key", "value": "hush"}], [{"key": "api_key", "value": "[removed]"}]),
+        ([{"name": "workers", "value": 4}], [{"name": "workers", "value": 4}]),
+        ("s3://me:p@ss@host/a", "s3://[removed]@host/a"),
+        ("redis://:pa/ss@host", "redis://[removed]@host"),
+        ('a "amqp://u:p@h" b@c http://h/x', 'a "amqp://[removed]@h" b@c http://h/x'),
+        ("x" * 4080 + " s3://me:" + "hush" * 9 + "@host", "x" * 4080 + " s3://[removed"),
+        ({"s3://me:hush@host": 1}, {"s3://[removed]@host": 1}),
+    ],
+)
+def test_secrets_in_other_forms(given: object, kept: object) -> None:
+    made = plain(given)
+    if isinstance(made, str) and len(made) == 4096:
+        made = made[: len(str(kept))]
+    assert made == kept
+
+
+def test_of_an_array_no_more_is_copied_than_is_kept() -> None:
+    numpy = pytest.importorskip("numpy")
+
+    class Counted(numpy.ndarray):  # type: ignore[misc, name-defined]
+        copied = 0
+
+        def tolist(self) -> Any:
+            Counted.copied = max(Counted.copied, self.size)
+            return super().tolist()
+
+    Counted.__module__ = "numpy"
+    # A million values of one: it needs no memory until it is copied.
+    large = numpy.broadcast_to(numpy.float64(1.5), (1000, 1000)).view(Counted)
+    assert plain({"a": large})["a"][:3] == [1.5, 1.5, 1.5]
+    assert 0 < Counted.copied <= 10_000
+    assert plain(numpy.arange(4).reshape(2, 2)) == [[0, 1], [2, 3]]
+
+
+@contextlib.contextmanager
+def _held(folder: Path) -> Iterator[None]:
+    """The lock of a folder, as anybody may have it who can read that."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def test_a_lock_that_somebody_keeps_is_waited_for_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[float] = []
+
+    def counted(*arguments: Any, patience: float, **options: Any) -> files.Appended:
+        given.append(patience)
+        return append_line(*arguments, patience=min(patience, 0.01), **options)
+
+    monkeypatch.setattr(energy_logger, "append_line", counted)
+    logger = EnhancedEnergyLogger("k8s", path=tmp_path / "log", max_bytes=1, backups=1)
+    logger.log_energy_execution("first", STATS)
+    with _held(tmp_path), caplog.at_level(logging.WARNING, logger="lithowatt"):
+        for _ in range(3):
+            logger.log_energy_execution("map", STATS)
+    assert given == [0.5, 0.5, 0.0, 0.0]
+    assert len(_lines(tmp_path / "log")) == 4
+    (record,) = caplog.records
+    assert "cannot be rotated and grows on" in record.getMessage()
+    logger._no_lock_until = 0.0  # a minute later
+    logger.log_energy_execution("later", STATS)
+    logger.log_energy_execution("later", STATS)
+    assert given[4:] == [0.5, 0.5] and len(_lines(tmp_path / "log")) == 1
+
+
+def test_without_the_lock_a_line_is_added_and_nothing_is_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with _held(tmp_path):
+        assert append_line(tmp_path / "log", b"1\n", patience=0) == (False, True)
+        assert append_line(tmp_path / "log", b"2\n", most=3, patience=0) == (False, False)
+    assert (tmp_path / "log").read_bytes() == b"1\n2\n" and not caplog.records
+
+
+def test_what_a_killed_writer_left_gets_a_line_of_its_own(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    path.write_bytes(b'{"half')
+    logger = EnhancedEnergyLogger("k8s", path=path)
+    logger.log_energy_execution("next", STATS)
+    assert [entry["stage"] for entry in read_energy_log(path)] == ["next"]
+    assert path.read_bytes().startswith(b'{"half\n{') and path.read_bytes().count(b"\n") == 2
+    # Within what the file may have: 6 bytes, an end, 3 bytes; a new file needs no such end.
+    path.write_bytes(b"123456")
+    append_line(path, b"ab\n", most=10, backups=1)
+    assert path.read_bytes() == b"123456\nab\n"
+    path.write_bytes(b"1234567")
+    append_line(path, b"ab\n", most=10, backups=1)
+    assert path.read_bytes() == b"ab\n" and (tmp_path / "log.1").read_bytes() == b"1234567"
+
+
 def test_what_no_json_can_hold(tmp_path: Path) -> None:
     numpy = pytest.importorskip("numpy")
 
@@ -187,7 +315,8 @@ def test_processes_and_threads_share_a_file(tmp_path: Path) -> None:
 def test_rotation_keeps_as_many_as_it_is_told(tmp_path: Path) -> None:
     path = tmp_path / "log"
     for number in range(10):
-        assert append_line(path, b"%d234567\n" % number, most=20, backups=2)
+        added = append_line(path, b"%d234567\n" % number, most=20, backups=2)
+        assert added.held and added.fits
     assert sorted(os.listdir(tmp_path)) == ["log", "log.1", "log.2"]
     kept = [(tmp_path / name).read_bytes() for name in ("log.2", "log.1", "log")]
     assert b"".join(kept) == b"".join(b"%d234567\n" % number for number in range(4, 10))
@@ -355,10 +484,13 @@ def test_threads_and_a_fork_use_one_collector() -> None:
         one.join()
     assert collector.summary()["total"]["joules"] == 8000
     # As a child that was forked while another thread held the lock.
-    collector._lock.acquire()
-    collector._process = -1
-    collector.collect(entry)
-    assert collector.summary()["total"]["executions"] == 8001
+    with collector._lock.here():
+        child = os.fork()
+        if not child:
+            signal.alarm(30)
+            collector.collect(entry)
+            os._exit(collector.summary()["total"]["executions"] != 8001)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
 def test_a_collector_takes_entries_only() -> None:

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
+import pickle
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from lithowatt import EnergyMeter
+from lithowatt._support.process import ProcessIdentity
+from lithowatt.meter._reading import Reading
 from lithowatt.report import EnhancedEnergyLogger, generate_energy_report, read_energy_log
 
 
@@ -126,7 +132,9 @@ def test_a_function_is_inside_of_its_task() -> None:
     assert texts["beside_functions"].startswith(
         "Lithops' tasks used 2 J beside the 4 J of 2 functions (50%)"
     )
-    assert texts["startup"].startswith("starting 2 workers used 1 J, the functions 4 J (25%)")
+    assert texts["startup"].startswith(
+        "starting 2 workers used 1 J, the functions of the same calls 4 J (25%)"
+    )
 
 
 def test_definitions_are_never_added_to_each_other() -> None:
@@ -156,6 +164,69 @@ def test_readings_that_overlap_have_no_sum() -> None:
     with EnergyMeter(label="after") as after:
         sum(range(1_000_000))
     assert generate_energy_report([outer, after])["execution_summary"]["joules"] is not None
+
+
+def _by(maker: ProcessIdentity | None) -> Reading:
+    """A reading of 2 J in the window of the others, as it arrives from a process."""
+    flat = {"energy_consumption": 2.0, "energy_definition": "marginal", "energy_scope": "process"}
+    reading = Reading({"window_ns": (100, 200), "label": str(maker)}, flat)
+    if maker is not None:
+        reading.__setstate__(tuple(maker))
+    return reading
+
+
+HERE = ProcessIdentity("boot", "boot/1", 7, (3, 1))
+
+
+@pytest.mark.parametrize(
+    ("other", "joules"),
+    [
+        (HERE, None),
+        (HERE._replace(process=8), 4.0),
+        (HERE._replace(boot="x", place="x/1"), 4.0),
+        (HERE._replace(place="boot/2"), 4.0),
+        # A process that it started, and one that started it.
+        (HERE._replace(process=8, ancestors=(7, 3, 1)), None),
+        (HERE._replace(process=3, ancestors=(1,)), None),
+        (HERE._replace(process=8, ancestors=(7, 3, 1), place="boot/2"), 4.0),
+        (None, 4.0),
+    ],
+)
+def test_windows_of_other_processes_lie_beside_each_other(
+    other: ProcessIdentity | None, joules: float | None
+) -> None:
+    summary = generate_energy_report([_by(HERE), _by(other)])["execution_summary"]
+    assert summary["joules"] == joules
+    assert (summary["reason"] is None) == (joules is not None)
+
+
+def test_a_reading_says_which_process_made_it() -> None:
+    with EnergyMeter() as meter:
+        sum(range(1000))
+    maker = meter.reading._maker
+    assert maker is not None and maker.process == os.getpid()
+    assert maker.ancestors[0] == os.getppid()
+    assert pickle.loads(pickle.dumps(meter.reading))._maker == maker
+    code = (
+        "import os, pickle, sys; from lithowatt import EnergyMeter; m = EnergyMeter(); m.start();"
+        "m.stop(); sys.stdout.buffer.write(pickle.dumps(m.reading))"
+    )
+    sent = pickle.loads(subprocess.check_output([sys.executable, "-c", code]))
+    assert sent._maker.process != os.getpid() and os.getpid() in sent._maker.ancestors
+    assert sent._maker.place == maker.place
+
+
+def test_starts_are_compared_with_functions_of_the_same_calls() -> None:
+    cold = _stats(1.0, 1, worker_task_energy_startup=0.1, worker_task_cold_start=True)
+    # A warm call with its task, whose function would make the part larger or smaller.
+    warm = _stats(0.1, 2, worker_task_energy_consumption=0.1)
+    assert "startup" not in _codes(generate_energy_report([cold, warm]))
+    cold["worker_task_energy_startup"] = 0.5
+    lost = _stats(None, 3, worker_task_energy_startup=9.0, worker_task_cold_start=True)
+    report = generate_energy_report([cold, warm, lost])
+    (one,) = (one for one in report["recommendations"] if one["code"] == "startup")
+    assert one["numbers"] == {"joules": 0.5, "functions_joules": 1.0, "part": 0.5}
+    assert one["text"].startswith("starting 1 worker used 0.5 J, the functions of the same calls")
 
 
 def test_phases_are_told_as_parts() -> None:

@@ -27,6 +27,7 @@ logger = logging.getLogger("lithowatt")
 
 __all__ = [
     "LOCK_PATIENCE",
+    "Appended",
     "Stamp",
     "append_line",
     "locked",
@@ -260,12 +261,16 @@ LOCK_PATIENCE = 10.0
 
 
 @contextlib.contextmanager
-def locked(path: str | os.PathLike[str]) -> Iterator[bool]:
+def locked(
+    path: str | os.PathLike[str], *, patience: float | None = None, quiet: bool = False
+) -> Iterator[bool]:
     """Keeps other writers of the files beside `path` out, processes and threads alike.
 
     The lock is on the directory, so that no lock file stays behind. Yields
-    False, and goes on, where it is not to be had within `LOCK_PATIENCE`.
+    False, and goes on, where it is not to be had within ``patience`` seconds, by
+    default `LOCK_PATIENCE`; that is logged, unless it shall be ``quiet``.
     """
+    patience = LOCK_PATIENCE if patience is None else patience
     directory = Path(os.path.realpath(path)).parent
     descriptor = -1
     held = False
@@ -273,8 +278,8 @@ def locked(path: str | os.PathLike[str]) -> Iterator[bool]:
         if fcntl is not None:
             with contextlib.suppress(OSError):
                 descriptor = os.open(directory, os.O_RDONLY)
-                held = _lock(descriptor)
-        if not held and directory.exists():
+                held = _lock(descriptor, patience)
+        if not held and not quiet and directory.exists():
             logger.warning("no lock to be had on %s: going on without it", directory)
         yield held
     finally:
@@ -282,27 +287,47 @@ def locked(path: str | os.PathLike[str]) -> Iterator[bool]:
             os.close(descriptor)
 
 
-def _lock(descriptor: int) -> bool:
-    deadline = time.monotonic() + LOCK_PATIENCE
+def _lock(descriptor: int, patience: float) -> bool:
+    deadline = time.monotonic() + patience
     while True:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            if time.monotonic() > deadline:
+            if time.monotonic() >= deadline:
                 return False
             time.sleep(0.005)
         else:
             return True
 
 
+class Appended(NamedTuple):
+    """How a line was added.
+
+    Attributes:
+        held: Whether others were kept out meanwhile.
+        fits: Whether the file could be kept below the size that was asked for.
+    """
+
+    held: bool
+    fits: bool
+
+
 def append_line(
-    path: StrPath, line: bytes, *, most: int | None = None, backups: int = 0, mode: int = 0o666
-) -> bool:
+    path: StrPath,
+    line: bytes,
+    *,
+    most: int | None = None,
+    backups: int = 0,
+    mode: int = 0o666,
+    patience: float = 0.5,
+) -> Appended:
     """Adds a line to a file: whole or not at all, whoever else appends or rotates meanwhile.
 
     Each call opens the file by its name and writes once, at its end (``O_APPEND``), while it holds
-    the lock of `locked`. A write that the disk cuts short is taken back. What is no plain file,
-    such as ``/dev/stdout`` or a FIFO with a reader, is written to and not rotated.
+    the lock of `locked`; anybody who may read the folder can hold that one, so it is not waited for
+    long. A write that the disk cuts short is taken back, and what a killed writer left of a line
+    gets an end of its own. What is no plain file, such as ``/dev/stdout`` or a FIFO with a reader,
+    is written to and not rotated.
 
     Args:
         path: The file; made where it is missing, its folder is not.
@@ -311,10 +336,12 @@ def append_line(
             before, that to ``path.2`` and so on. ``None``: no limit.
         backups: How many of those are kept; with 0 the file begins anew.
         mode: Permissions of a new file, less the umask.
+        patience: Seconds to wait for the lock.
 
     Returns:
-        Whether the file could be kept below ``most``: where the folder takes no new names it is
-        not rotated, and the line is added all the same.
+        Whether the lock was held, and whether the file could be kept below ``most``: without the
+        lock, and where the folder takes no new names, it is not rotated, and the line is added all
+        the same.
 
     Raises:
         OSError: The line was not added.
@@ -326,18 +353,24 @@ def append_line(
             _write_all(descriptor, line)
         finally:
             os.close(descriptor)
-        return True
+        return Appended(held=True, fits=True)
     target = _behind_links(os.path.abspath(path))  # noqa: PTH100 - resolves no link
-    with locked(target) as held:
-        rotated = True
-        if most is not None and held:
-            try:
-                _rotate(target, len(line), most, backups)
-            except OSError:
-                rotated = False
+    with locked(target, patience=patience, quiet=True) as held:
+        # Without the lock it may be a line that another one is about to take back.
+        torn = held and _is_torn(target)
+        fits = True
+        if most is not None and _is_due(target, len(line) + torn, most):
+            fits = held
+            if held:
+                try:
+                    _rotate(target, backups)
+                except OSError:
+                    fits = False
         descriptor = os.open(target, flags | os.O_CREAT | _NO_LINK, mode)
         try:
             found = os.fstat(descriptor)
+            if torn and found.st_size:
+                line = b"\n" + line
             written = os.write(descriptor, line)
             if written < len(line):
                 if held and stat.S_ISREG(found.st_mode):
@@ -345,17 +378,37 @@ def append_line(
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), os.fspath(path))
         finally:
             os.close(descriptor)
-    return rotated
+    return Appended(held, fits)
 
 
-def _rotate(path: str, more: int, most: int, backups: int) -> None:
-    """Makes room for so many bytes more."""
+def _is_torn(path: str) -> bool:
+    """Whether a plain file ends within a line, as far as it can be read."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | _CLOSED_ON_EXEC | _NO_LINK)
+    except OSError:
+        return False
+    try:
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode) or found.st_size == 0:
+            return False
+        return os.pread(descriptor, 1, found.st_size - 1) != b"\n"
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
+
+
+def _is_due(path: str, more: int, most: int) -> bool:
+    """Whether a plain file has no room for so many bytes more."""
     try:
         found = os.lstat(path)
-    except FileNotFoundError:
-        return
-    if not stat.S_ISREG(found.st_mode) or found.st_size == 0 or found.st_size + more <= most:
-        return
+    except OSError:
+        return False
+    return stat.S_ISREG(found.st_mode) and found.st_size > 0 and found.st_size + more > most
+
+
+def _rotate(path: str, backups: int) -> None:
+    """Begins a file anew, and keeps so many of those before."""
     if backups == 0:
         os.truncate(path, 0)
         return

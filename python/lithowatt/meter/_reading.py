@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import namedtuple
 
 from lithowatt import _core
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from lithowatt._core import Taken
+    from lithowatt._support.process import ProcessIdentity
 
     class _Phase(NamedTuple):
         name: str
@@ -173,24 +175,28 @@ class Sandbox(_Sandbox):
 class Reading:
     """What one window came to."""
 
-    __slots__ = ("_flat", "_raw", "_taken")
+    __slots__ = ("_flat", "_made_by", "_raw", "_taken")
     #: What was made of it so far: every part, once there is no ``_taken`` any more.
     _raw: dict[str, Any]
     _flat: dict[str, Any] | Callable[[], dict[str, Any]]
     _taken: Taken | None
+    #: The id of the process that made it, and all that tells it from others once it is sent to
+    #: another one; ``None`` where that is not known.
+    _made_by: int | tuple[Any, ...] | None
 
     def __init__(
         self, raw: dict[str, Any], flat: dict[str, Any] | Callable[[], dict[str, Any]]
     ) -> None:
         self._raw = raw
         self._flat = flat
-        self._taken = None
+        self._taken = self._made_by = None
 
     @classmethod
     def _of(cls, taken: Taken) -> Reading:
         """What the core has taken of a window; either form is made when it is asked for."""
         self = cls.__new__(cls)
         self._raw, self._flat, self._taken = {}, taken.flat, taken
+        self._made_by = os.getpid()
         return self
 
     @property
@@ -214,7 +220,31 @@ class Reading:
         return parts[name]
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.raw, self.flat())
+        maker = self._maker
+        return type(self), (self.raw, self.flat()), None if maker is None else tuple(maker)
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        self._made_by = state
+
+    @property
+    def _maker(self) -> ProcessIdentity | None:
+        """The process that made it."""
+        from lithowatt._support.process import ProcessIdentity, identity
+
+        made_by = self._made_by
+        if isinstance(made_by, int):
+            return identity(made_by)
+        return None if made_by is None else ProcessIdentity(*made_by)
+
+    @property
+    def _is_of_this_boot(self) -> bool:
+        """Whether its times are on this machine's clock."""
+        from lithowatt._support.process import boot_id
+
+        if isinstance(self._made_by, int):
+            return True
+        maker = self._maker
+        return maker is not None and maker.boot != "" and maker.boot == boot_id()
 
     def __eq__(self, other: object) -> bool:
         """Whether both say the same of the same window."""

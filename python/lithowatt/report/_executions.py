@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
+from lithowatt._support.process import ProcessIdentity
 from lithowatt.estimate import QUALITIES, number
 from lithowatt.stats import PREFIX, value_of
 
@@ -36,6 +37,7 @@ class Execution(NamedTuple):
         startup: Of the start of its worker, beside the task.
         cold: Whether its worker was started for it.
         window: Start and end on the monotonic clock, ns, of a reading.
+        maker: The process of that window; ``None`` where it is not known.
         same: What two records of one window have in common.
     """
 
@@ -56,6 +58,7 @@ class Execution(NamedTuple):
     startup: float | None
     cold: bool | None
     window: tuple[int, int] | None
+    maker: ProcessIdentity | None
     same: tuple[object, ...] | None
 
 
@@ -111,7 +114,7 @@ def of_reading(reading: Any) -> Execution:
     # Windows of a thread or of a coroutine lie beside each other in one process.
     if value_of(reading.flat(), "energy_scope") != "process":
         return found
-    return found._replace(window=reading.window_ns)
+    return found._replace(window=reading.window_ns, maker=reading._maker)
 
 
 def execution(
@@ -152,6 +155,7 @@ def execution(
         startup=number(stats.get("worker_task_energy_startup")),
         cold=cold if isinstance(cold, bool) else None,
         window=None,
+        maker=None,
         # Times in nanoseconds: two windows with the same ones are one.
         same=same if same[1] is not None and same[2] is not None else None,
     )

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import threading
 from collections.abc import Mapping
 from typing import Any
 
+from lithowatt._support.process import ForkSafeLock
 from lithowatt.report._executions import METRICS, Total, execution
 
 __all__ = ["MetricsCollector"]
@@ -46,14 +45,7 @@ class MetricsCollector:
         self._total = Total()
         self._stages: dict[str, Total] = {}
         self._backends: dict[str, Total] = {}
-        self._lock = threading.Lock()
-        self._process = os.getpid()
-
-    def _guard(self) -> threading.Lock:
-        # A child that was forked while another thread held the lock would wait for ever.
-        if self._process != os.getpid():
-            self._lock, self._process = threading.Lock(), os.getpid()
-        return self._lock
+        self._lock = ForkSafeLock()
 
     def collect(self, entry: Mapping[str, Any]) -> None:
         """Adds an entry, as `EnhancedEnergyLogger.log_energy_execution` returns it.
@@ -70,7 +62,7 @@ class MetricsCollector:
         metrics = entry.get(METRICS)
         one = execution(metrics if isinstance(metrics, Mapping) else {})
         stage, backend = str(entry.get("stage")), str(entry.get("backend"))
-        with self._guard():
+        with self._lock.here():
             self._total.add(one)
             self._of(self._stages, stage).add(one)
             self._of(self._backends, backend).add(one)
@@ -88,7 +80,7 @@ class MetricsCollector:
         between executions. Energies are in J, times in s. What is not known is ``None``, with a
         ``reason`` where there are no joules.
         """
-        with self._guard():
+        with self._lock.here():
             return {
                 "total": self._total.as_dict(),
                 "by_stage": {name: one.as_dict() for name, one in self._stages.items()},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
@@ -49,7 +50,7 @@ def generate_energy_report(execution_results: Any) -> dict[str, Any]:
     only what is beside the function is told; the counters of a whole machine are not added; a
     window that is given twice, as by a future and by an entry of the log, counts once. Where
     definitions differ, what is above idle is added. Readings of one process whose windows overlap
-    have no sum.
+    have no sum, nor have those of a process and of one that it started.
 
     Args:
         execution_results: Entries of an energy log, futures of Lithops, their stats, readings, or
@@ -110,14 +111,33 @@ def _once(given: list[Execution]) -> tuple[list[Execution], int]:
 
 def _overlap(once: list[Execution]) -> str | None:
     """Why readings cannot be added: the joules of one may be inside of another one's."""
-    windows = sorted(one.window for one in once if one.window is not None)
-    for (_, end), (start, _) in pairwise(windows):
-        if start < end:
-            return (
-                "readings of a process overlap in time, and joules of one may be inside of another "
-                "one's: give those whose windows follow each other"
-            )
+    windows: dict[object, list[tuple[int, int]]] = {}
+    inner: list[tuple[object, tuple[int, int]]] = []
+    for one in once:
+        # Each boot has a clock of its own.
+        if one.window is None or one.maker is None:
+            continue
+        place = one.maker.place
+        windows.setdefault((place, one.maker.process), []).append(one.window)
+        inner += [((place, parent), one.window) for parent in one.maker.ancestors]
+    for own in windows.values():
+        own.sort()
+        for (_, end), (start, _) in pairwise(own):
+            if start < end:
+                return _OVERLAP
+    # A process is metered with those that it started. Its own windows follow each other by now.
+    for parent, (start, end) in inner:
+        outer = windows.get(parent, [])
+        before = bisect_left(outer, (end,))
+        if before and outer[before - 1][1] > start:
+            return _OVERLAP
     return None
+
+
+_OVERLAP = (
+    "readings of a process, or of one and another that it started, overlap in time, and joules of "
+    "one may be inside of another one's: give those whose windows follow each other"
+)
 
 
 def _grouped(once: list[Execution], name: str, whole: Total, overlap: str | None) -> dict[str, Any]:
@@ -254,17 +274,19 @@ def _recommendations(
             functions_joules=beside["functions_joules"],
             part=part,
         )
-    startup = breakdown["startup"]
-    part = _part(startup["joules"], beside["functions_joules"])
+    # Of the same calls: others may have no start, or nothing but one.
+    starts = [one for one in once if one.startup is not None and one.joules is not None]
+    started = math.fsum(one.startup or 0.0 for one in starts)
+    functions = math.fsum(one.joules or 0.0 for one in starts)
+    part = _part(started, functions)
     if part is not None and part >= WORTH:
         say(
             "startup",
-            f"starting {counted(startup['cold_starts'], 'worker')} used "
-            f"{format_number(startup['joules'])} J, the functions "
-            f"{format_number(beside['functions_joules'])} J ({part:.0%}): workers that are kept "
-            "save it",
-            joules=startup["joules"],
-            functions_joules=beside["functions_joules"],
+            f"starting {counted(sum(one.cold is True for one in starts), 'worker')} used "
+            f"{format_number(started)} J, the functions of the same calls "
+            f"{format_number(functions)} J ({part:.0%}): workers that are kept save it",
+            joules=started,
+            functions_joules=functions,
             part=part,
         )
     return found

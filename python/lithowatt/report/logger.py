@@ -28,6 +28,9 @@ SCHEMA = 1
 #: A longer line loses its context, then its metrics: bytes.
 LONGEST_LINE = 1 << 20
 
+#: How long an entry waits for who else writes, and how long no entry waits after that was in vain.
+LOCK_SECONDS, LOCK_AGAIN_SECONDS = 0.5, 60.0
+
 _logger = logging.getLogger("lithowatt")
 
 #: Where entries go that have no file.
@@ -100,6 +103,7 @@ class EnhancedEnergyLogger:
         self.metrics_collector = MetricsCollector()
         self._surroundings: tuple[dict[str, Any], dict[str, Any]] | None = None
         self._told: set[str] = set()
+        self._no_lock_until = 0.0
 
     def __reduce__(self) -> tuple[Any, ...]:
         # A function that is sent to a worker may hold one; what it finds there is that machine's.
@@ -169,8 +173,15 @@ class EnhancedEnergyLogger:
         if self.path is None:
             _entries.info("%s", line.decode().rstrip("\n"))
             return
-        rotated = append_line(self.path, line, most=self._max_bytes, backups=self._backups)
-        if not rotated:
+        # A lock that somebody keeps would be waited for with each entry.
+        now = time.monotonic()
+        patience = 0.0 if now < self._no_lock_until else LOCK_SECONDS
+        added = append_line(
+            self.path, line, most=self._max_bytes, backups=self._backups, patience=patience
+        )
+        if patience:
+            self._no_lock_until = 0.0 if added.held else now + LOCK_AGAIN_SECONDS
+        if not added.fits:
             self._tell(f"the energy log {self.path} cannot be rotated and grows on")
 
     def _tell(self, text: str) -> None:
