@@ -92,6 +92,12 @@ def test_influxdbs_client_writes_the_same(
     assert parse_line(ours.strip("\n")) == parse_line(point.to_line_protocol())
 
 
+def test_bytes_that_are_no_text_are_escaped() -> None:
+    row = {"label": "a\udcff", "note": "b\udcff", "time_ns": "1\nevil v=1"}
+    line = influx.text(row, time_ns=5)
+    assert line.encode("utf-8") == b'lithowatt_call,function=a/udcff note="b\\\\udcff" 5\n'
+
+
 def test_numbers_of_a_key_have_one_type() -> None:
     # JSON of others has 2 where it means 2.0, and the server refuses a second type of a field.
     text = influx.text({"energy_consumption": 2, "energy_schema": 1, "energy_low": 1.5}, time_ns=5)

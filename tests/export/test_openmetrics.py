@@ -159,6 +159,37 @@ def test_a_gateway_that_hangs_is_left() -> None:
         assert not thread.is_alive() and len(failed) == 1
 
 
+def test_names_that_are_no_text_reach_a_gateway() -> None:
+    sent: list[tuple[str, str]] = []
+
+    def handler(url: str, method: str, timeout: Any, headers: Any, data: bytes) -> Any:
+        return lambda: sent.append((url, data.decode("utf-8")))
+
+    group = {"instance": "n\udc80"}
+    openmetrics.push(call("a\udcff", 1.0), "h:1", job="j\udcff", grouping=group, handler=handler)
+    ((url, data),) = sent
+    assert 'function="a\\\\udcff"' in data
+    assert "/job/j%5Cudcff/" in url and "/instance/n%5Cudc80" in url
+
+
+def test_a_gateway_that_speaks_something_else_is_an_error() -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+
+        def answer() -> None:
+            connection, _ = other.accept()
+            with connection:
+                connection.recv(65_536)
+                connection.sendall(b"220 smtp.example ESMTP\r\n")
+
+        thread = threading.Thread(target=answer, daemon=True)
+        thread.start()
+        with pytest.raises(OSError, match=r"does not answer as a gateway: BadStatusLine"):
+            openmetrics.push(call("f", 1.0), f"127.0.0.1:{other.getsockname()[1]}")
+        thread.join(60)
+
+
 def test_a_gateway_that_is_not_there_is_an_error() -> None:
     with pytest.raises(OSError):
         openmetrics.push(call("f", 1.0), f"127.0.0.1:{free_port()}")

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import os
+import pickle
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -18,6 +21,7 @@ from typing import Any
 import pytest
 
 from lithowatt import EnergyMeter, Estimate, Zone, measure
+from lithowatt.export import opentelemetry
 from lithowatt.export.opentelemetry import EnergyRecorder, Instrumentation, instrument
 from rig import StaticTree
 from tests.support.agent_tools import AgentProcess, blind_root, shared_folder
@@ -419,6 +423,31 @@ print(work(1000), recorder.record([{{}}]), recorder.annotate(work.__wrapped__.me
     assert (done.stdout, done.stderr) == ("499500 1 None\n", "")
 
 
+def test_where_nothing_is_traced_a_call_costs_no_import(monkeypatch: pytest.MonkeyPatch) -> None:
+    sent = pickle.dumps(EnergyRecorder())
+    with monkeypatch.context() as patched:
+        patched.setitem(sys.modules, "opentelemetry", None)
+        inert = pickle.loads(sent)
+    work = inert.traced(abs)
+
+    def not_begun(*_: Any) -> Any:
+        raise AssertionError("something is recorded")
+
+    monkeypatch.setattr(opentelemetry, "_Traced", not_begun)
+    monkeypatch.setattr(opentelemetry, "Harmless", not_begun)
+    assert work(-3) == 3 and work.__wrapped__.meter is not None
+    inert.on_result(work.__wrapped__.meter)
+
+
+def test_a_traced_call_imports_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = Recorded()
+    work = told.recorder.traced(abs)
+    assert work(-3) == 3
+    monkeypatch.setitem(sys.modules, "opentelemetry.context", None)
+    assert work(-4) == 4
+    assert len(told.spans.get_finished_spans()) == 2
+
+
 class BrokenAtStart(SpanProcessor):
     """A processor of somebody's that fails."""
 
@@ -433,7 +462,21 @@ class BrokenAtEnd(SpanProcessor):
         raise RuntimeError("end")
 
 
-@pytest.mark.parametrize("broken", [BrokenAtStart, BrokenAtEnd])
+class ExitsAtStart(SpanProcessor):
+    """One that would end the program."""
+
+    def on_start(self, span: Any, parent_context: Any = None) -> None:
+        raise SystemExit(3)
+
+
+class ExitsAtEnd(SpanProcessor):
+    """One that would do so later."""
+
+    def on_end(self, span: Any) -> None:
+        raise SystemExit(3)
+
+
+@pytest.mark.parametrize("broken", [BrokenAtStart, BrokenAtEnd, ExitsAtStart, ExitsAtEnd])
 def test_spans_that_fail_do_not_touch_the_function(broken: type[SpanProcessor]) -> None:
     told = Recorded(broken())
 
@@ -498,6 +541,17 @@ def test_finished_calls_are_spans_of_their_own_time_with_faas_attributes() -> No
     assert len(told.spans.get_finished_spans()) == 2
     points = told.energy.metrics()["lithowatt.function.energy"].data.data_points
     assert sorted(point.sum for point in points) == [1.0, 4.0]
+
+
+def test_a_fork_while_the_machine_is_read_leaves_the_lock_behind(tree: StaticTree) -> None:
+    running = instrument(Collected().provider, root=tree.root)
+    with running._lock.here():
+        child = os.fork()
+        if not child:
+            signal.alarm(30)
+            os._exit(len(running._observed(lambda: [])))
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    running.stop()
 
 
 def test_a_child_process_does_not_tell_its_parents_energy_again(tree: StaticTree) -> None:

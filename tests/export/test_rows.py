@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
+import pickle
 import subprocess
 import sys
 import time
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from lithowatt import EnergyMeter
 from lithowatt.errors import MalformedValueError, UnwritableFileError
-from lithowatt.export import FORMATS, write
+from lithowatt.export import FORMATS, _rows, write
 from lithowatt.export._rows import TIME, energy_of, rows_of
 
 
@@ -91,6 +93,72 @@ def test_an_energy_log_is_rows(tmp_path: Path) -> None:
     assert (first["label"], first["stage"], first["backend"]) == ("map", "map", "k8s")
     assert (second["label"], second["stage"]) == ("reduce", "reduce")
     assert abs(first[TIME] - before) < 60e9
+
+
+@pytest.mark.parametrize("wrong", [1.5, "1\nx v=1", True, 0, -1, 2**63, [1], None])
+def test_what_is_no_time_is_not_taken_for_one(wrong: object) -> None:
+    (row,) = rows_of({"label": "f", TIME: wrong})
+    assert TIME not in row
+    (row,) = rows_of({TIME: wrong, "worker_end_tstamp": 1_700_000_000.0})
+    assert row[TIME] == 1_700_000_000 * 10**9
+    (row,) = rows_of({TIME: 2**63 - 1, "worker_end_tstamp": 1_700_000_000.0})
+    assert row[TIME] == 2**63 - 1
+
+
+def test_a_reading_of_another_boot_has_no_time() -> None:
+    reading = metered().reading
+    sent = pickle.loads(pickle.dumps(reading))
+    (here,) = rows_of(sent)
+    assert abs(here[TIME] - time.time_ns()) < 60e9
+    sent.__setstate__(("another", *sent._maker[1:]))
+    (row,) = rows_of(sent)
+    assert TIME not in row and row == {k: v for k, v in here.items() if k != TIME}
+    (row,) = rows_of(type(reading)(reading.raw, reading.flat()))
+    assert TIME not in row
+
+
+def test_a_commands_arguments_are_no_label() -> None:
+    told = {"joules": 1.0, "exit_code": 0}
+    words = ["/usr/bin/python3", "jobs/a.py", "--token=abc", "abc"]
+    for command in (words, " ".join(words)):
+        (row,) = rows_of({**told, "command": command})
+        assert row["label"] == "python3 a.py"
+    (row,) = rows_of({**told, "command": ["curl", "-H", "abc"]})
+    assert row["label"] == "curl"
+
+
+def test_half_lines_of_an_energy_log_are_passed_over(tmp_path: Path) -> None:
+    from lithowatt.report import EnhancedEnergyLogger, read_energy_log
+
+    log = tmp_path / "energy.jsonl"
+    logger = EnhancedEnergyLogger("k8s", path=log)
+    logger.log_energy_execution("one", {"energy_consumption": 1.0})
+    with log.open("a") as file:
+        file.write('{"schema": 1, "timestamp": 17\n[1]\n')
+    logger.log_energy_execution("two", {"energy_consumption": 2.0})
+    with log.open("a") as file:
+        file.write('{"schema": 1, "energy_me')
+    stages = [row["stage"] for row in rows_of(log)]
+    assert stages == ["one", "two"] == [entry["stage"] for entry in read_energy_log(log)]
+
+
+def test_lines_are_counted_only_for_an_error(tmp_path: Path) -> None:
+    class Text(str):
+        counts = 0
+
+        def count(self, *arguments: Any) -> int:
+            Text.counts += 1
+            return super().count(*arguments)
+
+    class File(type(tmp_path)):  # type: ignore[misc]
+        def read_text(self, *_: Any, **__: Any) -> str:
+            return Text('{"a": 1}\n' * 50 + "1")
+
+    rows = _rows._of_file(File("x.jsonl"))
+    assert [row for _, row in zip(range(50), rows, strict=False)] == [{"a": 1}] * 50
+    assert Text.counts == 0
+    with pytest.raises(MalformedValueError, match="line 51: a int"):
+        next(rows)
 
 
 def test_no_energy_has_its_reason_and_no_number() -> None:

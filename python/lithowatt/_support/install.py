@@ -9,6 +9,10 @@ from __future__ import annotations
 import shlex
 import sys
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 OPTIONAL = {
     "altair": "altair>=5.4",
     "jinja2": "jinja2>=3.1",
@@ -35,6 +39,19 @@ def pip_install(*packages: str) -> str:
     # Without one, as where Python is embedded, the name is left to the reader.
     python = shlex.quote(sys.executable or "python3")
     return " ".join([python, "-m", "pip", "install", *map(shlex.quote, wanted)])
+
+
+def arrow() -> Any:
+    """pyarrow.
+
+    Raises:
+        ImportError: It is missing, with the command that installs it.
+    """
+    try:
+        import pyarrow
+    except ImportError as error:
+        raise ImportError(f"this needs pyarrow: {pip_install('pyarrow')}") from error
+    return pyarrow
 
 
 def install_lithowatt() -> str:

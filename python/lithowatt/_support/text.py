@@ -174,3 +174,26 @@ def shortened(text: str, most: int = 80) -> str:
     'energy_yyyy…'
     """
     return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
+def encodable(text: str) -> str:
+    r"""``text`` as UTF-8 can hold it: bytes of a name that are no text become escapes.
+
+    >>> encodable("a\udcff")
+    'a\\udcff'
+    """
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def program_of(command: Sequence[str]) -> str:
+    """A command by its program and script: its arguments may be secret.
+
+    >>> program_of(["/usr/bin/python3", "jobs/train.py", "--token=abc"])
+    'python3 train.py'
+    >>> program_of([])
+    ''
+    """
+    import os
+
+    script = command[1:2] if len(command) > 1 and command[1].endswith(".py") else []
+    return " ".join(os.path.basename(part) or part for part in (*command[:1], *script))  # noqa: PTH119

@@ -23,6 +23,7 @@ from lithowatt._support.text import (
     aligned,
     format_number,
     printable,
+    program_of,
     terminal_width,
     wrapped,
 )
@@ -132,11 +133,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _hand_in(meter: EnergyMeter, command: list[str]) -> None:
     """Shows the command on the agent's page, by its program and script: arguments may be secret."""
-    program, *rest = command
-    script = rest[:1] if rest and rest[0].endswith(".py") else []
     try:
-        name = " ".join(Path(part).name for part in (program, *script))
-        hand_in(name, meter.reading.flat())
+        hand_in(program_of(command), meter.reading.flat())
     except Exception as error:  # the exit code is the command's
         complain(f"the command could not be shown on the agent's page: {described(error)}")
     except KeyboardInterrupt:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from lithowatt import _core
+from lithowatt._support.text import program_of
 from lithowatt.errors import MalformedValueError
 from lithowatt.estimate import number
 from lithowatt.meter._meter import EnergyMeter
@@ -126,9 +127,9 @@ def rows_of(source: Any) -> Iterator[Row]:
 
 def _of_reading(reading: Reading) -> Row:
     row = reading.flat()
-    # A window of another machine, or of before a boot, may end in what is the future here.
+    # The clock of another boot, or of another machine, has nothing to do with this one's.
     ago = time.monotonic_ns() - (row.get("window_end") or 0)
-    if row.get("window_end") and ago >= 0:
+    if row.get("window_end") and ago >= 0 and reading._is_of_this_boot:
         row[TIME] = time.time_ns() - ago
     return row
 
@@ -159,7 +160,8 @@ def _of_mapping(stats: Mapping[Any, Any]) -> Row:
         # Several keys of the stats have the same value; the first that is there counts.
         if row.get(name) is None:
             row[name] = value
-    if TIME not in row:
+    if not _is_time(row.get(TIME)):
+        row.pop(TIME, None)
         # Lithops' own stamps, s since 1970; a double holds them to the µs.
         ended = number(row.get("worker_end_tstamp"))
         if ended is not None and 0 < ended < 9e9:
@@ -167,11 +169,16 @@ def _of_mapping(stats: Mapping[Any, Any]) -> Row:
     return row
 
 
+def _is_time(value: object) -> bool:
+    """Whether formats can hold it: a foreign file may have anything under that key."""
+    return type(value) is int and 0 < value < 2**63
+
+
 def _of_run(told: Mapping[Any, Any]) -> Row:
     row: Row = {plain: told.get(name) for name, plain in _OF_RUN.items()}
     command = told["command"]
-    words = command if isinstance(command, (list, tuple)) else [command]
-    row[_LABEL] = " ".join(map(str, words))
+    words = command if isinstance(command, (list, tuple)) else str(command).split()
+    row[_LABEL] = program_of([str(word) for word in words])
     row["exit_code"] = told["exit_code"]
     reason = told.get("reason")
     row["energy_source"] = f"unavailable: {reason}" if reason else row["energy_method"]
@@ -196,20 +203,30 @@ def _of_file(path: Path) -> Iterator[Row]:
     text = path.read_text("utf-8")
     decoder = json.JSONDecoder()
     at = _past_blanks(text, 0)
+    is_log = False
     while at < len(text):
-        line = text.count("\n", 0, at) + 1
+        began = at
+        fault = None
         try:
-            told, at = decoder.raw_decode(text, at)
+            told, at = decoder.raw_decode(text, began)
         except (ValueError, RecursionError) as error:
+            fault = str(error)
+        else:
+            if not isinstance(told, dict):
+                fault = f"a {type(told).__name__}"
+        if fault is None:
+            is_log = isinstance(told.get("energy_metrics"), Mapping)
+            yield _of_mapping(told)
+        elif is_log:
+            # What a writer that was killed left of a line: passed over as in `read_energy_log`.
+            at = text.find("\n", began)
+            if at < 0:
+                return
+        else:
+            line = text.count("\n", 0, began) + 1
             raise MalformedValueError(
-                f"{path}, line {line}: {error}; expected JSON objects one after another"
-            ) from None
-        if not isinstance(told, dict):
-            raise MalformedValueError(
-                f"{path}, line {line}: a {type(told).__name__}; expected JSON objects one after "
-                "another"
+                f"{path}, line {line}: {fault}; expected JSON objects one after another"
             )
-        yield _of_mapping(told)
         at = _past_blanks(text, at)
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from lithowatt._support.arguments import shown
 from lithowatt._support.files import write_atomically
+from lithowatt._support.text import encodable
 from lithowatt.errors import MalformedValueError
 from lithowatt.estimate import number
 from lithowatt.export._rows import TIME, known, rows_of
@@ -215,7 +216,7 @@ def _checked(what: str, value: object) -> None:
 
 
 def _one_line(value: str) -> str:
-    sent = value.encode("utf-8", "replace").decode("utf-8")
+    sent = encodable(value)
     return sent if sent.isprintable() else "".join(c if c.isprintable() else " " for c in sent)
 
 

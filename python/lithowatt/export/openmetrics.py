@@ -9,7 +9,9 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from lithowatt._support.harmless import described
 from lithowatt._support.install import pip_install
+from lithowatt._support.text import encodable
 
 if TYPE_CHECKING:
     import os
@@ -76,9 +78,7 @@ def _rendered(families: Iterable[_Family], common: Mapping[str, str]) -> str:
 
 
 def _escaped(value: str) -> str:
-    # A lone surrogate, as of a name that is no UTF-8, is none in what is sent either.
-    plain = value.encode("utf-8", "backslashreplace").decode("utf-8")
-    return plain.replace("\\", "\\\\").replace("\n", "\\n").replace('"', '\\"')
+    return encodable(value).replace("\\", "\\\\").replace("\n", "\\n").replace('"', '\\"')
 
 
 def _labels(labels: Mapping[str, str]) -> str:
@@ -275,6 +275,8 @@ def push(
         ImportError: prometheus-client is missing, with the command that installs it.
         OSError: The gateway does not answer in time, or refuses.
     """
+    from http.client import HTTPException
+
     from lithowatt._support.arguments import number, shown
 
     if number("timeout", timeout) <= 0:
@@ -292,21 +294,21 @@ def push(
                 # Not by its unit, which that format has no line for.
                 made = GaugeMetricFamily(name, help_)
                 for labels, value, _created in samples:
-                    made.add_sample(name, labels={**labels}, value=value)
+                    sent = {label: encodable(text) for label, text in labels.items()}
+                    made.add_sample(name, labels=sent, value=value)
                 yield made
 
     registry = CollectorRegistry(auto_describe=False)
     registry.register(Collector())
     more: dict[str, Any] = {} if handler is None else {"handler": handler}
     send = push_to_gateway if replace else pushadd_to_gateway
-    send(
-        gateway,
-        job,
-        registry,
-        grouping_key=dict(grouping) if grouping else None,
-        timeout=timeout,
-        **more,
-    )
+    group = {label: encodable(str(text)) for label, text in (grouping or {}).items()}
+    try:
+        send(gateway, encodable(job), registry, grouping_key=group or None, timeout=timeout, **more)
+    except HTTPException as error:
+        if isinstance(error, OSError):
+            raise
+        raise OSError(f"{gateway} does not answer as a gateway: {described(error)}") from error
     return calls
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from lithowatt import _core
 from lithowatt._support.harmless import Harmless
 from lithowatt._support.install import pip_install
+from lithowatt._support.process import ForkSafeLock
 from lithowatt.estimate import number
 from lithowatt.export._rows import TIME, Energy, energy_of, rows_of
 from lithowatt.meter._measure import measure
@@ -56,6 +56,7 @@ _LEAST_SECONDS = 0.5
 
 def _api() -> Any:
     try:
+        import opentelemetry.context
         import opentelemetry.metrics
         import opentelemetry.trace
     except ImportError as error:
@@ -90,7 +91,7 @@ class Instrumentation:
         api = _api()
         self._observation = api.metrics.Observation
         self._meter = meter
-        self._lock = threading.Lock()
+        self._lock = ForkSafeLock()
         self._looked = float("-inf")
         self._method: str | None = None
         self._highest: dict[str, float] = {}
@@ -136,7 +137,7 @@ class Instrumentation:
 
     def stop(self) -> None:
         """Ends it: nothing is observed any more. Once is enough; more does nothing."""
-        with self._lock:
+        with self._lock.here():
             if self._meter.running:
                 self._meter.stop()
             self._zones, self._psys, self._own = {}, {}, {}
@@ -188,7 +189,7 @@ class Instrumentation:
     def _observed(
         self, found: Callable[[], Iterable[tuple[float, Mapping[str, str]]]]
     ) -> list[Observation]:
-        with Harmless("observing the machine"), self._lock:
+        with Harmless("observing the machine"), self._lock.here():
             self._look()
             return [self._observation(value, dict(labels)) for value, labels in found()]
         return []
@@ -308,7 +309,7 @@ class EnergyRecorder:
         meter_provider: MeterProvider | None = None,
     ) -> None:
         api = _api()
-        self._trace = api.trace
+        self._trace, self._context = api.trace, api.context
         self._tracer = api.trace.get_tracer("lithowatt", _core.__version__, tracer_provider)
         meter = api.metrics.get_meter("lithowatt", _core.__version__, meter_provider)
         self._energy = meter.create_histogram(
@@ -325,7 +326,9 @@ class EnergyRecorder:
     def on_result(self, meter: EnergyMeter) -> None:
         """For ``@measure(on_result=recorder.on_result)``: puts the call on the current span and
         into the metrics. What goes wrong in it is logged and dropped."""
-        with Harmless("recording the energy of a call"):
+        if self._trace is None:
+            return
+        with Harmless("recording the energy of a call", foreign=True):
             self.annotate(meter.reading)
 
     def annotate(self, reading: Reading | EnergyMeter, span: Span | None = None) -> None:
@@ -415,14 +418,18 @@ class EnergyRecorder:
 
             @functools.wraps(metered)
             async def call(*args: Any, **kwargs: Any) -> Any:
-                with _Traced(self._trace, self._tracer, name):
+                if self._trace is None:
+                    return await metered(*args, **kwargs)
+                with _Traced(self, name):
                     return await metered(*args, **kwargs)
 
         else:
 
             @functools.wraps(metered)
             def call(*args: Any, **kwargs: Any) -> Any:
-                with _Traced(self._trace, self._tracer, name):
+                if self._trace is None:
+                    return metered(*args, **kwargs)
+                with _Traced(self, name):
                     return metered(*args, **kwargs)
 
         return call
@@ -447,7 +454,7 @@ def _arrived() -> EnergyRecorder:
         return EnergyRecorder()
     except ImportError:
         inert = EnergyRecorder.__new__(EnergyRecorder)
-        inert._trace = inert._tracer = inert._energy = inert._calls = None
+        inert._trace = inert._context = inert._tracer = inert._energy = inert._calls = None
         return inert
 
 
@@ -458,19 +465,18 @@ class _Traced:
         span: ``None`` where it could not be begun.
     """
 
-    def __init__(self, trace: Any, tracer: Any, name: str) -> None:
-        self._trace, self._tracer, self._name = trace, tracer, name
+    def __init__(self, recorder: EnergyRecorder, name: str) -> None:
+        self._trace, self._context = recorder._trace, recorder._context
+        self._tracer, self._name = recorder._tracer, name
         self.span: Any = None
         self._token: Any = None
 
     def __enter__(self) -> None:
-        with Harmless("beginning a span"):
-            from opentelemetry import context
-
+        with Harmless("beginning a span", foreign=True):
             self.span = self._tracer.start_span(
                 self._name, attributes={"code.function.name": self._name}
             )
-            self._token = context.attach(self._trace.set_span_in_context(self.span))
+            self._token = self._context.attach(self._trace.set_span_in_context(self.span))
 
     def __exit__(
         self,
@@ -478,18 +484,16 @@ class _Traced:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        with Harmless("ending a span"):
-            from opentelemetry import context
-
+        with Harmless("ending a span", foreign=True):
             if self._token is not None:
-                context.detach(self._token)
+                self._context.detach(self._token)
         with Harmless("ending a span", foreign=True):
             if self.span is not None and isinstance(error, Exception):
                 self.span.record_exception(error)
                 self.span.set_status(
                     self._trace.Status(self._trace.StatusCode.ERROR, type(error).__name__)
                 )
-        with Harmless("ending a span"):
+        with Harmless("ending a span", foreign=True):
             if self.span is not None:
                 self.span.end()
 

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 from lithowatt import _core
 from lithowatt._support.arguments import shown
 from lithowatt._support.files import writing
+from lithowatt._support.install import arrow
+from lithowatt._support.text import encodable
 from lithowatt.errors import MalformedValueError
 from lithowatt.estimate import number
 from lithowatt.export._rows import TIME, Row, keys, known, rows_of
-from lithowatt.profiles._tidy import arrow
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -138,15 +139,10 @@ def _value(value: Any, kind: str, name: str) -> Any:
         if isinstance(value, str):
             return [value] if value else []
         if isinstance(value, (list, tuple)):
-            return [_sent(str(part)) for part in value]
+            return [encodable(str(part)) for part in value]
     elif kind == "str":
         if isinstance(value, str):
-            return _sent(value)
+            return encodable(value)
     else:
-        return _sent(json.dumps(value, ensure_ascii=False, default=str))
+        return encodable(json.dumps(value, ensure_ascii=False, default=str))
     raise MalformedValueError(f"{name}: {shown(value)} is no {kind}, which this key holds")
-
-
-def _sent(text: str) -> str:
-    # A name may have bytes that are no text.
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")

@@ -16,6 +16,7 @@ from typing import IO, Any, Protocol
 from urllib.parse import quote
 
 from lithowatt._support.files import writing
+from lithowatt._support.install import arrow
 from lithowatt.errors import UnwritableFileError
 from lithowatt.profiles._outputs import keep_inputs
 from lithowatt.profiles._runs import ProfileFile
@@ -23,7 +24,6 @@ from lithowatt.profiles._tidy import (
     Cells,
     Layout,
     TidyColumn,
-    arrow,
     arrow_batch,
     arrow_schema,
     number_texts,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from lithowatt._support.install import pip_install
+from lithowatt._support.install import arrow, pip_install
 from lithowatt.analysis.basis import Basis
 from lithowatt.analysis.platforms import AwsLambda
 from lithowatt.analysis.quantities import row_cost_usd, row_cpu_seconds, row_other_seconds
@@ -283,19 +283,6 @@ def settings_of(excluding: Iterable[str] | None, region: str) -> Settings:
 
 
 # --- for other libraries ---------------------------------------------------------------------
-
-
-def arrow() -> Any:
-    """pyarrow.
-
-    Raises:
-        ImportError: It is missing, with the command that installs it.
-    """
-    try:
-        import pyarrow
-    except ImportError as error:
-        raise ImportError(f"this needs pyarrow: {pip_install('pyarrow')}") from error
-    return pyarrow
 
 
 def arrow_schema(columns: Iterable[TidyColumn]) -> pa.Schema:
