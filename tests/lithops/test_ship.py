@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
+import io
 import json
 import os
+import pickle
 import shutil
 import stat
 import subprocess
 import sys
 import time
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +23,7 @@ import pytest
 import lithowatt
 from lithowatt import _core
 from lithowatt.lithops import _ship
+from lithowatt.report import EnhancedEnergyLogger, MetricsCollector
 from tests.support.lithops_environments import isolated, metered, plain, run_python
 from tests.support.wheels import pack_wheel
 
@@ -190,9 +195,62 @@ def test_a_wheel_is_sent_as_the_package_is(tmp_path):
     assert here[0] == f"lithowatt-{hashlib.sha256(here[1]).hexdigest()}.zip"
 
 
-def test_what_is_no_function_passes_unchanged():
-    import pickle
+def unpacked(folder: Path) -> Path:
+    with zipfile.ZipFile(io.BytesIO(_ship._bundle(None)[1])) as bundle:
+        bundle.extractall(folder)
+    return folder
 
+
+HOLDS = """
+import pickle, sys
+sys.path.insert(0, sys.argv[1])
+logger, collector = pickle.loads(open(sys.argv[2], "rb").read())
+entry = logger.log_energy_execution("map", {"energy_consumption": 2.5})
+collector.collect(entry)
+import lithowatt
+print(lithowatt.__file__, collector.summary()["total"]["joules"])
+print(logger.generate_energy_report([entry])["execution_summary"]["joules"])
+"""
+
+
+def test_a_logger_and_a_collector_arrive_with_the_meter(tmp_path):
+    sent = tmp_path / "sent"
+    log = tmp_path / "energy.jsonl"
+    sent.write_bytes(pickle.dumps((EnhancedEnergyLogger("k8s", path=log), MetricsCollector())))
+    package = unpacked(tmp_path / "package")
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", HOLDS, str(package), str(sent)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.stdout.split() == [str(package / "lithowatt" / "__init__.py"), "2.5", "2.5"]
+    (entry,) = map(json.loads, log.read_text().splitlines())
+    assert entry["hardware_info"]["logical_cpus"] >= 1, done.stderr
+
+
+def test_what_is_sent_imports_nothing_that_stays_behind(tmp_path):
+    package = unpacked(tmp_path)
+    missing = set()
+    rooms = ("_support", "export", "lithops", "meter", "model", "report", "worker")
+    files = [file for room in rooms for file in (package / "lithowatt" / room).rglob("*.py")]
+    assert len(files) > 50
+    for file in files:
+        if file.name == "stored_profiles.py":
+            continue  # needs NumPy and what analyses profiles
+        for node in ast.parse(file.read_text("utf-8")).body:
+            if not isinstance(node, ast.ImportFrom) or not str(node.module).startswith("lithowatt"):
+                continue
+            place = package.joinpath(*str(node.module).split("."))
+            there = place.with_suffix(".py").is_file() or (place / "__init__.py").is_file()
+            if not there and node.module != "lithowatt._core":
+                missing.add((file.name, node.module))
+    assert not missing
+    assert not (package / "lithowatt" / "report" / "templates").exists()
+    assert not (package / "lithowatt" / "report" / "_page.py").exists()
+
+
+def test_what_is_no_function_passes_unchanged():
     proxy = _ship._Pickle(pickle, "lithowatt-0.zip", "")
 
     for value in ({"func": b"x"}, [1], {"func": "text", "module_data": {}}):

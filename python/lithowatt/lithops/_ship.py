@@ -43,11 +43,27 @@ _LEFT_OUT = (
     "ipython.py",
     "profiles",
     "pytest_plugin.py",
-    "report",
     "top",
 )
-#: And the folder of this one that runs in clients alone.
-_CLIENTS = "lithowatt/lithops/backends/"
+#: Of the reports what functions may hold and use; pages are made in clients.
+_OF_REPORTS = (
+    "__init__.py",
+    "_executions.py",
+    "_plain.py",
+    "collector.py",
+    "energy_report.py",
+    "logger.py",
+)
+#: And what of this folder runs in clients alone.
+_CLIENTS = (
+    "lithowatt/lithops/__main__.py",
+    "lithowatt/lithops/_config.py",
+    "lithowatt/lithops/_dockerfile.py",
+    "lithowatt/lithops/_layer.py",
+    "lithowatt/lithops/_runtime.py",
+    "lithowatt/lithops/_ship.py",
+    "lithowatt/lithops/backends/",
+)
 
 #: What Lithops pickles for a function.
 _FUNCTION, _MODULES = "func", "module_data"
@@ -172,11 +188,7 @@ def _bundle(wheel: Path | None) -> tuple[str, bytes]:
             for name, content in wheel_files(wheel)
             if name.startswith("lithowatt/") and name.endswith((".py", ".so"))
         }
-    kept = {
-        name: content
-        for name, content in found.items()
-        if name.split("/")[1] not in _LEFT_OUT and not name.startswith(_CLIENTS)
-    }
+    kept = {name: content for name, content in found.items() if _of_workers(name)}
     if not any(name.endswith(".so") for name in kept):
         raise ShipError("there is no extension for Linux here: give the workers' wheel")
     buffer = io.BytesIO()
@@ -187,6 +199,14 @@ def _bundle(wheel: Path | None) -> tuple[str, bytes]:
             bundle.writestr(entry, content, zipfile.ZIP_DEFLATED, 9)
     digest = hashlib.sha256(buffer.getvalue()).hexdigest()
     return f"lithowatt-{digest}.zip", buffer.getvalue()
+
+
+def _of_workers(name: str) -> bool:
+    """Whether workers have a use for this file of the package."""
+    _, top, *below = name.split("/")
+    if top == "report":
+        return "/".join(below) in _OF_REPORTS
+    return top not in _LEFT_OUT and not name.startswith(_CLIENTS)
 
 
 def _load(pickled: bytes, bundle: str) -> Any:
