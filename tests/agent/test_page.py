@@ -547,6 +547,29 @@ def test_a_call_comes_to_the_page(
     assert not hand_in("f", STATS)
 
 
+def test_a_call_with_a_long_name_and_a_long_reason_is_sent_shorter(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
+        receiver.bind(str(folder / "calls"))
+        monkeypatch.setenv("LITHOWATT_CALLS", str(folder / "calls"))
+
+        def sent(function: str, reason: str, **more: Any) -> tuple[str, str | None] | None:
+            if not hand_in(function, {"energy_source": f"unavailable: {reason}", **more}):
+                return None
+            given = json.loads(receiver.recv(MOST_BYTES + 1))
+            return given["function"], given["reason"]
+
+        # Two bytes and three a character, none of them written as six.
+        assert sent("ä" * 200, "€" * 300) == ("ä" * 120, "€" * 200)
+        # Control characters are written as six bytes: without the reason they fit,
+        assert sent("\0" * 120, "\0" * 200) == ("\0" * 120, None)
+        # and beside a long method the first of them do.
+        assert sent("\0" * 120, "r", energy_method="m" * 1500) == ("\0" * 40, None)
+        assert sent("f", "r", energy_method="m" * 3000) is None
+        assert sent("f\udcff", "r") == ("f\udcff", "r")
+
+
 def test_a_command_comes_to_the_page(folder: Path, tree: StaticTree) -> None:
     with Page(tree, folder) as page:
         calls = {"LITHOWATT_CALLS": beside(page.ring)}

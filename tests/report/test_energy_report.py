@@ -171,7 +171,7 @@ def _by(maker: ProcessIdentity | None) -> Reading:
     flat = {"energy_consumption": 2.0, "energy_definition": "marginal", "energy_scope": "process"}
     reading = Reading({"window_ns": (100, 200), "label": str(maker)}, flat)
     if maker is not None:
-        reading.__setstate__(tuple(maker))
+        reading._made_by = tuple(maker)
     return reading
 
 

@@ -24,6 +24,9 @@ MOST_BYTES = 2048
 MOST_NAME = 120
 """Characters of a function's name."""
 
+_LEAST_NAME = 40
+"""Those that are left where the message would be too long."""
+
 DEFAULT_RING = "/run/lithowatt/ring"
 """Where a meter looks for the ring (``LITHOWATT_RING`` names another place)."""
 
@@ -101,8 +104,19 @@ def _send(path: str, function: str, values: Mapping[str, Any]) -> bool:
         "definition": get("energy_definition"),
         "reason": source[:200] if joules is None and source else None,
     }
-    data = json.dumps(message).encode()
-    if len(data) > MOST_BYTES:
+    # What shows the energy goes first: a long reason, then the end of a long name are left out.
+    shorter: tuple[dict[str, Any], ...] = (
+        {},
+        {"reason": None},
+        {"function": message["function"][:_LEAST_NAME]},
+    )
+    for change in shorter:
+        message |= change
+        # A name's bytes that are no text become JSON's escapes.
+        data = json.dumps(message, ensure_ascii=False).encode("utf-8", "backslashreplace")
+        if len(data) <= MOST_BYTES:
+            break
+    else:
         return False
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
         sender.sendto(data, socket.MSG_DONTWAIT, path)

@@ -221,10 +221,9 @@ class Reading:
 
     def __reduce__(self) -> tuple[Any, ...]:
         maker = self._maker
-        return type(self), (self.raw, self.flat()), None if maker is None else tuple(maker)
-
-    def __setstate__(self, state: tuple[Any, ...]) -> None:
-        self._made_by = state
+        # The form in which pickle and copy set what is in slots.
+        state = (None, {"_made_by": None if maker is None else tuple(maker)})
+        return type(self), (self.raw, self.flat()), state
 
     @property
     def _maker(self) -> ProcessIdentity | None:
