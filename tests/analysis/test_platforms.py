@@ -603,7 +603,7 @@ def test_a_price_that_tells_no_dollars_is_told(
 ) -> None:
     file = changed(write(tmp_path, "k8s"), record=lambda one, _: one.pop("given"))
     assert main(["profile", "recommend", str(file), "--vcpu-hour", "0.04"]) == 0
-    out = capsys.readouterr().out
+    out = " ".join(capsys.readouterr().out.split())
     assert "there is no price" not in out
     assert "the price that was given tells no dollars (the profiles do not record the vCPUs" in out
 

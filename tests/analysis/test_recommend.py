@@ -764,8 +764,12 @@ def test_the_table(files: list[str], capsys: pytest.CaptureFixture[str]) -> None
     assert main([*arguments, "--minimise", "energy"]) == 0
     out = capsys.readouterr().out
     lines = out.splitlines()
-    assert lines[0].split() == ["workers", "MB", "architecture", "s", "CPU", "s", "J", "USD", "J·s"]
+    # A table that is too wide is several, each with the columns that name a configuration.
+    heads = [line.split() for line in lines if line.startswith("workers")]
+    assert all(head[:2] == ["workers", "MB"] for head in heads)
+    assert {"s", "CPU", "J", "USD", "J·s"} <= {name for head in heads for name in head}
     assert len([line for line in lines[1:5] if "±" in line]) == 3
+    assert max(map(len, lines)) <= 80
     assert "joules are modelled" in out and "recommended: " in out
     assert "held out" in out
     assert "configuration  time" in out

@@ -27,7 +27,13 @@ from tests.aws.test_lambda_runtime import EMULATOR
 from tests.aws.test_lambda_runtime import missing as no_sandboxes
 from tests.support import TESTS
 from tests.support.lambda_runtime.environments import RUNTIME, SERVICES, environment
-from tests.support.lithops_environments import isolated, metered, plain, site_packages
+from tests.support.lithops_environments import (
+    isolated,
+    metered,
+    package_folder,
+    plain,
+    site_packages,
+)
 from tests.support.pods import CONTAINERS_CONF, machine_files
 
 CLIENT = TESTS / "support" / "compare_client.py"
@@ -161,7 +167,7 @@ def test_what_is_kept_is_read_as_any_profile(two):
         run(
             directory,
             [sys.executable, "-m", "lithowatt", "compare", "out", "--by", "backend", "--json"],
-            PYTHONPATH=str(TESTS.parent / "python"),
+            PYTHONPATH=str(package_folder()),
         ).stdout
     )
     ratio = {row["quantity"]: row["ratio"] for row in found["overall"] if row["memory_mb"] is None}
@@ -225,7 +231,7 @@ def test_a_backend_that_nobody_answers_for_is_left_out(python, tmp_path):
             *("--workload", f"{WORKLOAD}:burn", "--args", "[0.1]", "--config", *configs),
             *("--repetitions", "1", "--start", "as-is", "--quiet", "--json"),
         ),
-        PYTHONPATH=str(TESTS.parent / "python"),
+        PYTHONPATH=str(package_folder()),
         # Nobody listens there: the port is for discarding, and takes root.
         AWS_ENDPOINT_URL="http://127.0.0.1:9",
     )
@@ -397,7 +403,7 @@ def test_four_backends(python, docker, emulator, tmp_path):
         },
     )
     client = plain("3.8.0", "boto3")
-    env = {**docker, **emulator, "PYTHONPATH": str(TESTS.parent / "python")}
+    env = {**docker, **emulator, "PYTHONPATH": str(package_folder())}
     arguments = [
         str(client),
         str(CLIENT),

@@ -7,7 +7,6 @@ import copy
 import fcntl
 import json
 import logging
-import multiprocessing
 import os
 import pickle
 import signal
@@ -26,6 +25,7 @@ from lithowatt._support.files import append_line
 from lithowatt.report import EnhancedEnergyLogger, MetricsCollector, read_energy_log
 from lithowatt.report import logger as energy_logger
 from lithowatt.report._plain import plain
+from tests.support import TOP
 
 SCHEMA_FILE = Path(report.__file__).with_name("energy-log.schema.json")
 
@@ -287,17 +287,22 @@ def _write(path: str, worker: int, many: int) -> None:
 
 def test_processes_and_threads_share_a_file(tmp_path: Path) -> None:
     path, workers, many = tmp_path / "energy.jsonl", 4, 60
-    context = multiprocessing.get_context("spawn")
-    started: list[Any] = [
-        context.Process(target=_write, args=(str(path), worker, many)) for worker in range(2)
+    program = (
+        "import sys\nfrom tests.report.test_energy_log import _write\n"
+        "_write(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))"
+    )
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", program, str(path), str(worker), str(many)], cwd=TOP
+        )
+        for worker in range(2)
     ]
-    started += [
-        threading.Thread(target=_write, args=(str(path), worker, many)) for worker in (2, 3)
-    ]
-    for one in started:
-        one.start()
-    for one in started:
-        one.join()
+    threads = [threading.Thread(target=_write, args=(str(path), worker, many)) for worker in (2, 3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [process.wait() for process in processes] == [0, 0]
     seen = [
         (entry["execution_context"]["worker"], entry["execution_context"]["number"])
         for entry in read_energy_log(path)

@@ -161,6 +161,19 @@ def install_lithowatt(directory: Path, hook: bool = True) -> None:
                 shutil.copy(file, directory)
 
 
+@functools.cache
+def package_folder() -> Path:
+    """A folder that holds the lithowatt under test, and nothing else: for `PYTHONPATH`.
+
+    The tests' own packages are no folder for it, and the sources have no core where lithowatt is
+    installed from them.
+    """
+    folder = _temporaries() / "package"
+    folder.mkdir()
+    install_lithowatt(folder, hook=False)
+    return folder
+
+
 def site_packages(python: Path) -> Path:
     """The site-packages of a virtual environment's interpreter."""
     [packages] = python.parent.parent.glob("lib/python3*/site-packages")
