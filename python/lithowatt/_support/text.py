@@ -15,6 +15,15 @@ def format_number(value: float) -> str:
     return f"{value:.3e}"
 
 
+def three_digits(value: float) -> str:
+    """A number of three significant digits, as `format_number` writes it.
+
+    >>> three_digits(53.63), three_digits(1102.9), three_digits(0.00341)
+    ('53.6', '1100', '0.00341')
+    """
+    return format_number(float(f"{value:.3g}"))
+
+
 def percent_more(part: float) -> str:
     """How much more or less, of a part of 1: two digits, and no exponent.
 

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lithowatt._support.arguments import shown
-from lithowatt._support.text import counted, few, format_number
+from lithowatt._support.text import counted, few, three_digits
 from lithowatt.analysis.comparison import EQUIVALENT, HIGHER, LOWER, compare, verdict
 from lithowatt.analysis.intervals import Sample, mean_ratio_interval
 from lithowatt.analysis.selection import Selected, Selection, Settings
@@ -405,9 +405,9 @@ def verdict_text(row: Mapping[str, Any]) -> str:
     what = WORDS.get(row["quantity"], row["quantity"])
     told = row.get("these", row)
     interval = told["ratio_ci"]
-    number = "" if row["ratio"] is None else f": × {_three(row['ratio'])}"
+    number = "" if row["ratio"] is None else f": × {three_digits(row['ratio'])}"
     if number and interval is not None:
-        number += f" [{_three(interval[0])}, {_three(interval[1])}]"
+        number += f" [{three_digits(interval[0])}, {three_digits(interval[1])}]"
     if told["verdict"] == EQUIVALENT:
         return f"{a} and {b} take the same {what}, within the margin{number}"
     if told["verdict"] not in (LOWER, HIGHER):
@@ -421,13 +421,9 @@ def verdict_text(row: Mapping[str, Any]) -> str:
             low, high = row["ratio_band"]
             text += (
                 "; that is the scatter of these runs, and the errors of how joules were made leave "
-                f"it open: × {_three(low)} to {_three(high)}"
+                f"it open: × {three_digits(low)} to {three_digits(high)}"
             )
     return text
-
-
-def _three(value: float) -> str:
-    return format_number(float(f"{value:.3g}"))
 
 
 # --- warnings -----------------------------------------------------------------

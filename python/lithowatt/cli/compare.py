@@ -18,6 +18,7 @@ from lithowatt._support.text import (
     format_number,
     printable,
     shortened,
+    three_digits,
     wrapped,
 )
 from lithowatt.cli.profile._analysis import WIDTH, settings_of, warning_lines
@@ -331,7 +332,7 @@ def _mean(metric: Mapping[str, Any] | None, interval: bool = True) -> str:
     """`12.3 ±2%`: a mean with half of its interval."""
     if metric is None or metric["mean"] is None:
         return "–"
-    text = _three(metric["mean"])
+    text = three_digits(metric["mean"])
     if not interval or metric["t"] is None or not metric["mean"]:
         return text
     half = (metric["t"][1] - metric["t"][0]) / 2 / abs(metric["mean"]) * 100
@@ -358,7 +359,7 @@ def _made(rows: Iterable[Mapping[str, Any]]) -> Iterator[str]:
         dollars = [one for one in own if one["metrics"]["cost_usd"] is not None]
         if dollars:
             told = [
-                f"{_three(one['metrics']['cost_usd']['mean'])} USD {_where(one)}"
+                f"{three_digits(one['metrics']['cost_usd']['mean'])} USD {_where(one)}"
                 for one in dollars
                 if one["metrics"]["cost_usd"]["mean"] is not None
             ]
@@ -399,7 +400,7 @@ def _order(quantity: str) -> tuple[int, str]:
 
 def _ratio(row: Mapping[str, Any]) -> tuple[str, str]:
     value, interval = row["ratio"], row["ratio_ci"]
-    return "unknown" if value is None else _three(value), "" if interval is None else _span(
+    return "unknown" if value is None else three_digits(value), "" if interval is None else _span(
         interval
     )
 
@@ -474,14 +475,10 @@ def _worse(found: Mapping[str, Any]) -> Iterator[str]:
     for one in found["worse"]:
         place = "" if one["workers"] is None else f" {_where(one)}"
         yield from _item(
-            f"worse: {one['quantity']} of {one['b']['label']} is × {_three(one['b_over_a'])} that "
-            f"of {first}{place}"
+            f"worse: {one['quantity']} of {one['b']['label']} is × "
+            f"{three_digits(one['b_over_a'])} that of {first}{place}"
         )
 
 
 def _span(ends: Sequence[float]) -> str:
-    return " to ".join(_three(end) for end in ends)
-
-
-def _three(value: float) -> str:
-    return format_number(float(f"{value:.3g}"))
+    return " to ".join(three_digits(end) for end in ends)

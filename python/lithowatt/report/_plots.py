@@ -131,6 +131,16 @@ def _colour(
     )
 
 
+def _phase_colour(alt: Any) -> Any:
+    return alt.Color(
+        "phase",
+        type="nominal",
+        title="phase",
+        sort=list(PHASES),
+        scale=alt.Scale(domain=list(PHASES), range=list(COLOURS[: len(PHASES)])),
+    )
+
+
 def _workers_axis(alt: Any, rows: Sequence[Row]) -> Any:
     """Each number of workers that was profiled has a label, as far as there is room."""
     return alt.Axis(values=_domain(rows, "workers"), labelOverlap="greedy", labelAngle=0)
@@ -448,13 +458,7 @@ def _phases(rows: Mapping[str, Sequence[Row]]) -> Plot | None:
     y = alt.Y(
         "seconds", type="quantitative", title="mean of a worker, s", scale=log, axis=_log_axis(alt)
     )
-    colour = alt.Color(
-        "phase",
-        type="nominal",
-        title="phase",
-        sort=list(PHASES),
-        scale=alt.Scale(domain=list(PHASES), range=list(COLOURS[: len(PHASES)])),
-    )
+    colour = _phase_colour(alt)
     ends = (
         base.transform_filter("datum.low > 0")
         .mark_rule(opacity=0.7)
@@ -501,13 +505,7 @@ def _calls(rows: Mapping[str, Sequence[Row]]) -> Plot | None:
     base = alt.Chart(alt.NamedData("points"))
     x = alt.X("start", type="quantitative", title="s since the stage asked for its workers")
     y = alt.Y("worker", type="ordinal", title="worker")
-    colour = alt.Color(
-        "phase",
-        type="nominal",
-        title="phase",
-        sort=list(PHASES),
-        scale=alt.Scale(domain=list(PHASES), range=list(COLOURS[: len(PHASES)])),
-    )
+    colour = _phase_colour(alt)
     bars = base.mark_bar(tooltip={"content": "data"}).encode(x=x, x2="end", y=y, color=colour)
     ring = (
         base.mark_bar(fillOpacity=0, stroke="#b000b0", strokeWidth=3)

@@ -16,7 +16,7 @@ from lithowatt.analysis.claims import check_claims
 from lithowatt.analysis.claims._file import Claims
 from lithowatt.analysis.comparison import compare
 from lithowatt.analysis.findings import findings
-from lithowatt.analysis.lint import lint
+from lithowatt.analysis.lint import lint, one_survey
 from lithowatt.analysis.recommendation import Asked, recommendation
 from lithowatt.analysis.scaling import scaling
 from lithowatt.analysis.selection import Selected, Selection, Settings
@@ -144,8 +144,9 @@ def results(profiles: Profiles, wanted: Wanted | None = None) -> Results:
     if wanted.minimise is not None and wanted.minimise not in OBJECTIVES:
         raise ValueError(f"minimise is {wanted.minimise!r:.80}, expected one of {OBJECTIVES}")
     settings = wanted.settings
-    selection = Selection(profiles, settings)
-    with np.errstate(all="ignore"):  # what is not finite is null
+    # What is not finite is null. Each of these asks lint what is left out.
+    with np.errstate(all="ignore"), one_survey(profiles):
+        selection = Selection(profiles, settings)
         found = {
             "stats": stats(profiles, settings),
             "lint": lint(profiles, group=wanted.group),

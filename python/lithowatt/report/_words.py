@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lithowatt._support.text import counted, few, format_number, percent, percent_more
+from lithowatt._support.text import counted, few, percent, percent_more, three_digits
 from lithowatt.analysis.recommendation import advice
 
 #: How a platform is called.
@@ -355,7 +355,9 @@ def _which(
         workers = counted(best["workers"], "worker")
         least_mean = f"{workers} of {best['memory_mb']:g} MB, {best['architecture']}"
         of = f"{percent(more)} more {what} than the least mean ({least_mean}"
-        of += f", {_three(best['time_s']['value'])} s), which these runs do not show to be real"
+        of += (
+            f", {three_digits(best['time_s']['value'])} s), which these runs do not show to be real"
+        )
         if more <= 0:
             of = f"the least {what}, tied with {len(recommended['tied']) - 1} others"
     return Answer(question, f"Use {text}: {_takes(chosen, placed)}; {of}.", details)
@@ -395,8 +397,8 @@ def _in_no_phase(
         if other > 0.05 * whole:
             return (
                 "The time of the stage is from asking for the workers to the end of the last "
-                f"write. It leaves out {_three(other)} s of each worker that are in no phase; "
-                "they are billed, and the answer may come so much later.",
+                f"write. It leaves out {three_digits(other)} s of each worker that are in no "
+                "phase; they are billed, and the answer may come so much later.",
             )
     return ()
 
@@ -418,8 +420,8 @@ def _takes(chosen: Mapping[str, Any], placed: bool) -> str:
         # With all that is unsure: the scatter of runs alone would look like knowledge of joules.
         band = chosen["energy_j"]
         parts.append(
-            f"{_three(band['value'])} J ({chosen['energy_quality']}, {_three(band['low'])} to "
-            f"{_three(band['high'])})"
+            f"{three_digits(band['value'])} J ({chosen['energy_quality']}, "
+            f"{three_digits(band['low'])} to {three_digits(band['high'])})"
         )
     return ", ".join(parts)
 
@@ -434,15 +436,11 @@ def interval(value: float, ends: Sequence[float]) -> str:
     >>> interval(53.63, (52.98, 54.28)), interval(453.4, (188.3, 1102.9))
     ('53.6 [53.0, 54.3]', '453 [188, 1103]')
     """
-    text = _three(value)
+    text = three_digits(value)
     decimals = len(text.partition(".")[2])
     if "e" in text or not 1e-3 <= abs(value) < 1e6 or (value and "." not in text and value < 100):
-        return f"{text} [{_three(ends[0])}, {_three(ends[1])}]"
+        return f"{text} [{three_digits(ends[0])}, {three_digits(ends[1])}]"
     return f"{text} [{ends[0]:.{decimals}f}, {ends[1]:.{decimals}f}]"
-
-
-def _three(value: float) -> str:
-    return format_number(float(f"{value:.3g}"))
 
 
 def _how_sure(
@@ -547,7 +545,8 @@ def _faster(recommended: Mapping[str, Any]) -> list[str]:
         more = "" if one["more"] is None else f", {percent_more(one['more'])} {unit}"
         workers = counted(one["workers"], "worker")
         found.append(
-            f"{workers} of {one['memory_mb']:g} MB, {one['architecture']}: {_three(last)} s{more}"
+            f"{workers} of {one['memory_mb']:g} MB, {one['architecture']}: "
+            f"{three_digits(last)} s{more}"
         )
     return found
 
@@ -571,8 +570,8 @@ def _measured(recommended: Mapping[str, Any] | None, rows: Sequence[Mapping[str,
         if value:
             factors = f" (×{band['low'] / value:.2g} to ×{band['high'] / value:.2g})"
         details.append(
-            f"With all that is unsure, what is recommended uses {_three(band['low'])} to "
-            f"{_three(band['high'])} J a run{factors}."
+            f"With all that is unsure, what is recommended uses {three_digits(band['low'])} to "
+            f"{three_digits(band['high'])} J a run{factors}."
         )
     if none == total:
         return Answer(question, "No: no joule is known.", tuple(details), False)

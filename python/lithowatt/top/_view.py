@@ -12,6 +12,7 @@ from lithowatt._support.text import (
     printable,
     shortened,
     terminal_width,
+    three_digits,
     wrapped,
 )
 
@@ -104,7 +105,7 @@ def _details(look: Look) -> list[str]:
 
 
 def _watts(joules: float, look: Look) -> str:
-    return format_number(float(f"{joules / look.seconds:.3g}"))
+    return three_digits(joules / look.seconds)
 
 
 def table(look: Look, most: int | None, every: bool = True) -> list[Line]:

@@ -8,9 +8,21 @@ from typing import Any
 from lithowatt.analysis._envelope import envelope
 from lithowatt.analysis._finding import Finding
 from lithowatt.analysis.lint._rules import BY_NAME, RULES
-from lithowatt.analysis.lint._survey import Survey
+from lithowatt.analysis.lint._survey import Survey, one_survey, survey_of
 from lithowatt.errors import MalformedValueError
 from lithowatt.profiles._runs import Profiles
+
+__all__ = [
+    "EXCLUDING",
+    "FAIL_ON",
+    "NAMING",
+    "fails",
+    "findings",
+    "left_out",
+    "lint",
+    "one_survey",
+    "selected",
+]
 
 #: The rules whose repetitions the basis `clean` leaves out.
 EXCLUDING = tuple(rule.name for rule in RULES if rule.excludes)
@@ -56,7 +68,7 @@ def findings(profiles: Profiles, rules: Iterable[str] | None = None) -> list[Fin
     Raises:
         MalformedValueError: There is no such rule.
     """
-    survey = Survey(profiles)
+    survey = survey_of(profiles)
     found = []
     for name in selected(rules):
         rule = BY_NAME[name]
@@ -88,7 +100,7 @@ def left_out(
     Raises:
         MalformedValueError: There is no such rule, or it is about no repetitions.
     """
-    survey = Survey(profiles)
+    survey = survey_of(profiles)
     found: dict[tuple[int, int], dict[str, list[int]]] = {}
     wanted = tuple(dict.fromkeys(excluding))
     for name in selected(wanted) if wanted else ():

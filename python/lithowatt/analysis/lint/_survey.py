@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import cached_property
 from typing import Any, NamedTuple, TypeVar
 
@@ -149,6 +151,25 @@ class Survey:
                 good[repetitions] = False
             self._clean[key] = good
         return self._clean[key]
+
+
+_SHARED: ContextVar[Survey | None] = ContextVar("_SHARED", default=None)
+
+
+@contextmanager
+def one_survey(profiles: Profiles) -> Iterator[None]:
+    """Within the block all that asks lint of these profiles looks things up once, together."""
+    token = _SHARED.set(Survey(profiles))
+    try:
+        yield
+    finally:
+        _SHARED.reset(token)
+
+
+def survey_of(profiles: Profiles) -> Survey:
+    """The survey of `one_survey`, where it is of these profiles; else a new one."""
+    shared = _SHARED.get()
+    return shared if shared is not None and shared.profiles is profiles else Survey(profiles)
 
 
 def median(values: Floats) -> float:

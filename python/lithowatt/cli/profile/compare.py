@@ -7,7 +7,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
-from lithowatt._support.text import aligned, counted, few, format_number, shortened, wrapped
+from lithowatt._support.text import (
+    aligned,
+    counted,
+    few,
+    shortened,
+    three_digits,
+    wrapped,
+)
 from lithowatt.cli.profile._analysis import WIDTH, add_common, basis_line, run
 from lithowatt.cli.profile._numbers import positive, ratio
 
@@ -269,7 +276,7 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def _three(value: float | None) -> str:
     """Three digits; of a mean that is too large for a number, `–`."""
-    return "–" if value is None else format_number(float(f"{value:.3g}"))
+    return "–" if value is None else three_digits(value)
 
 
 def _unmatched(rows: Sequence[Mapping[str, str]]) -> Iterator[str]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
-from lithowatt._support.text import aligned, format_number, percent, wrapped
+from lithowatt._support.text import aligned, percent, three_digits, wrapped
 from lithowatt.cli.profile._analysis import WIDTH, add_common, basis_line, run
 from lithowatt.cli.profile._numbers import positive
 
@@ -98,7 +98,7 @@ def _points(rows: Sequence[Mapping[str, Any]]) -> list[str]:
                 cells += ["", "", ""]
                 continue
             cells += [
-                "–" if point["mean"] is None else format_number(float(f"{point['mean']:.3g}")),
+                "–" if point["mean"] is None else three_digits(point["mean"]),
                 "" if point["speedup"] is None else f"{point['speedup']:.2f}",
                 "" if point["efficiency"] is None else f"{point['efficiency'] * 100:.0f} %",
             ]
@@ -115,7 +115,7 @@ def _laws(row: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _amdahl(quantity: str, law: Mapping[str, Any]) -> str:
-    alone = format_number(float(f"{law['t1_s']:.3g}"))
+    alone = three_digits(law["t1_s"])
     part = law["serial_fraction"]
     serial = "" if part is None else f", {percent(part)} of it serial"
     return (
@@ -160,7 +160,7 @@ def _per_unit(rows: Sequence[Mapping[str, Any]]) -> list[str]:
                 str(row["workers"]),
                 f"{row['units']:g}",
                 *(
-                    "" if row[name] is None else format_number(float(f"{row[name] * scale:.3g}"))
+                    "" if row[name] is None else three_digits(row[name] * scale)
                     for _, name, scale in kept
                 ),
             )
