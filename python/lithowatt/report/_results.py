@@ -16,7 +16,8 @@ from lithowatt.analysis.claims import check_claims
 from lithowatt.analysis.claims._file import Claims
 from lithowatt.analysis.comparison import compare
 from lithowatt.analysis.findings import findings
-from lithowatt.analysis.lint import lint, one_survey
+from lithowatt.analysis.lint import lint
+from lithowatt.analysis.lint._survey import one_survey
 from lithowatt.analysis.recommendation import Asked, recommendation
 from lithowatt.analysis.scaling import scaling
 from lithowatt.analysis.selection import Selected, Selection, Settings

@@ -8,21 +8,9 @@ from typing import Any
 from lithowatt.analysis._envelope import envelope
 from lithowatt.analysis._finding import Finding
 from lithowatt.analysis.lint._rules import BY_NAME, RULES
-from lithowatt.analysis.lint._survey import Survey, one_survey, survey_of
+from lithowatt.analysis.lint._survey import Survey, survey_of
 from lithowatt.errors import MalformedValueError
 from lithowatt.profiles._runs import Profiles
-
-__all__ = [
-    "EXCLUDING",
-    "FAIL_ON",
-    "NAMING",
-    "fails",
-    "findings",
-    "left_out",
-    "lint",
-    "one_survey",
-    "selected",
-]
 
 #: The rules whose repetitions the basis `clean` leaves out.
 EXCLUDING = tuple(rule.name for rule in RULES if rule.excludes)
