@@ -193,7 +193,9 @@ def test_the_summary(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "workers 1, run 1: pi is about 3.1" in done.stdout
     assert "workers 2, run 1: pi is about 3.1" in done.stdout
-    assert done.stdout.count("count_inside") == 2
+    for heading in ("calls", "read J"):  # joules of a stage, then those of its phases
+        [table] = [block for block in done.stdout.split("\n\n") if heading in block.split("\n")[0]]
+        assert table.count("count_inside") == 2, table
     machine = done.stdout.split("machine J")[1]
     assert "machine = idle" in machine or "The machine's total is not known: " in machine
     assert done.stderr.count("repetition 1 of 1") == 2
