@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: help develop demo examples test test-fast check lint format api stats-reference environment-reference lint-reference docs probes wheel wheel-arm64 release-check audit bench clean
+.PHONY: help develop demo examples test test-fast test-kernel check lint format api stats-reference environment-reference lint-reference docs probes wheel wheel-arm64 release-check audit bench clean
 .DEFAULT_GOAL := demo
 # make has a rule of its own by which cc would compile the kernel probes over the committed object.
 MAKEFLAGS += --no-builtin-rules
@@ -65,6 +65,10 @@ test: $(VENV)/installed  ## every test, 10 to 40 minutes
 # What needs neither root nor patience: about a minute once the wheel is installed.
 test-fast: $(VENV)/installed  ## what needs neither root nor patience, a minute
 	$(BIN)/python tests/run_suites.py --fast $(ARGS)
+
+# Linux's own RAPL drivers in emulated machines: packages of some 100 MB the first time, then 5 to 10 minutes.
+test-kernel: $(VENV)/installed  ## Linux's own RAPL drivers, emulated, 10 minutes
+	$(BIN)/python -m pytest -m kernel tests/kernel $(ARGS)
 
 check: lint test-fast  ## lint and test-fast: before a commit
 

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, settings
 
 from lithowatt import _core
 from rig import Rig
-from tests.run_suites import FAST
+from tests.run_suites import FAST, SIDE_BY_SIDE
 from tests.support import kernel_probes
 from tests.support.browser import Browser, chromium, unavailable_reason
 
@@ -30,7 +30,9 @@ settings.load_profile("any-speed")
 
 
 #: By what `-m` asks for, the marks of which one leaves a test out.
-LEFT_OUT = {FAST: set(re.findall(r"\w+", FAST)) - {"not", "or"}, "not quiet": {"quiet"}}
+LEFT_OUT = {
+    chosen: set(re.findall(r"\w+", chosen)) - {"not", "or"} for chosen in (FAST, SIDE_BY_SIDE)
+}
 
 
 def pytest_configure() -> None:

@@ -20,7 +20,9 @@ from dataclasses import dataclass, field
 
 PACKAGES = ("lithowatt", "lithops_patch")
 
-FAST = "not (quiet or rig or lithops or cluster or images or slow)"
+FAST = "not (quiet or rig or lithops or cluster or images or kernel or slow)"
+
+SIDE_BY_SIDE = "not (quiet or kernel)"
 
 RUN_AGAIN = 12
 """So many failures at most get a second attempt: more are no accident of a busy machine."""
@@ -134,7 +136,7 @@ def main() -> int:
 
     results = [] if asked.fast or asked.without_rust else [rust()]
     results.append(pytest("doctests", "--quiet", "--doctest-modules", "--pyargs", *PACKAGES))
-    marked = FAST if asked.fast else "not quiet"
+    marked = FAST if asked.fast else SIDE_BY_SIDE
     first = ["--cache-clear", *side_by_side, "-m", marked]
     passes = [pytest("python, side by side", *first, *asked.pytest)]
     if not asked.fast:

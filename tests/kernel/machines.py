@@ -1,0 +1,121 @@
+"""Boots Debian's kernel over simulated registers, and brings back what was metered there."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import stat
+import subprocess
+import tempfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import lithowatt
+from tests.kernel.initramfs import Archive
+
+HERE = Path(__file__).resolve().parent
+
+BOOT_SECONDS = 280
+"""An emulated machine that is not through by then is ended."""
+
+
+CHECKS_LEFT_OUT = "mitigations=off cryptomgr.notests audit=0 no_timer_check"
+"""Words of the kernel's command line: self-tests take an emulated processor as long as the rest."""
+
+
+@dataclass(frozen=True)
+class Machine:
+    """An emulated machine: processor and topology as qemu takes them."""
+
+    name: str
+    cpu: str
+    smp: str
+    job: list[dict[str, Any]]
+    memory_mb: int = 1024
+
+
+@dataclass
+class Outcome:
+    """What a machine's job came to."""
+
+    machine: Machine
+    kernel: str | None = None
+    booted: float | None = None
+    seconds: float = 0.0
+    complete: bool = False
+    results: list[dict[str, Any]] = field(default_factory=list)
+    console: str = ""
+
+
+def image() -> tuple[Path | None, str]:
+    """Folder of kernel and disk image, made where it is not there yet; else ``None`` and why."""
+    made = subprocess.run([HERE / "image.sh"], stdout=subprocess.PIPE, text=True, check=False)
+    last = (made.stdout.strip().splitlines() or [""])[-1]
+    if made.returncode == 0:
+        return Path(last), ""
+    if made.returncode == 2:
+        return None, last
+    raise RuntimeError(f"image.sh ended with exit code {made.returncode}")
+
+
+def boot(machine: Machine, folder: Path) -> Outcome:
+    """Boots ``machine`` and waits for the end of its job."""
+    outcome = Outcome(machine)
+    with tempfile.TemporaryDirectory(prefix="lithowatt-kernel-") as folder_of_boot:
+        place = Path(folder_of_boot)
+        _pack(place / "initramfs", machine, folder)
+        command = [
+            *("qemu-system-x86_64", "-accel", "tcg,thread=multi"),
+            *("-cpu", machine.cpu, "-smp", machine.smp, "-m", str(machine.memory_mb)),
+            *("-display", "none", "-monitor", "none", "-no-reboot", "-nic", "none"),
+            *("-serial", f"file:{place / 'console'}", "-serial", f"file:{place / 'results'}"),
+            *("-kernel", str(folder / "vmlinuz"), "-initrd", str(place / "initramfs")),
+            *("-append", f"console=ttyS0 quiet panic=-1 {CHECKS_LEFT_OUT}"),
+        ]
+        began = time.monotonic()
+        with (
+            (place / "qemu").open("wb") as told,
+            subprocess.Popen(command, stderr=told, start_new_session=True) as process,
+        ):
+            try:
+                process.wait(BOOT_SECONDS)
+            except subprocess.TimeoutExpired:
+                pass
+            finally:
+                if process.poll() is None:
+                    os.killpg(process.pid, signal.SIGKILL)
+        outcome.seconds = time.monotonic() - began
+        for name in ("qemu", "console"):
+            outcome.console += (place / name).read_text(errors="replace")
+        for line in (place / "results").read_text(errors="replace").splitlines():
+            try:
+                found = json.loads(line)
+            except ValueError:
+                continue  # cut off by the end
+            if "kernel" in found:
+                outcome.kernel, outcome.booted = found["kernel"], found["booted"]
+            elif "complete" in found:
+                outcome.complete = True
+            else:
+                outcome.results.append(found)
+    return outcome
+
+
+def _pack(file: Path, machine: Machine, folder: Path) -> None:
+    """The initial file system: the Debian root, and in /rig what is run there."""
+    shutil.copyfile(folder / "initramfs", file)
+    with file.open("ab") as opened:
+        archive = Archive(opened)
+        archive.add("rig", stat.S_IFDIR | 0o755)
+        for content in (HERE / "inside.py", folder / "simulated_registers.ko"):
+            archive.add(f"rig/{content.name}", stat.S_IFREG | 0o644, content.read_bytes())
+        archive.add("rig/job.json", stat.S_IFREG | 0o644, json.dumps(machine.job).encode())
+        archive.add("rig/lithowatt", stat.S_IFDIR | 0o755)
+        package = Path(lithowatt.__file__).resolve().parent
+        archive.add_tree(package, "rig/lithowatt", left_out=re.compile(r".*__pycache__"))
+        archive.end()
