@@ -566,7 +566,7 @@ fn machines() -> Vec<Case> {
     use Row::{Default, NoWatts, Table};
     vec![
         intel("server", 63, "Intel(R) Xeon(R) CPU E5-2620 v3 @ 2.40GHz", 12, false, Table("xeon e5-2620 v3")),
-        intel("server", 45, "Intel(R) Xeon(R) CPU E5-2670 0 @ 2.60GHz", 16, false, Table("xeon e5-2670 0")),
+        intel("server", 45, "Intel(R) Xeon(R) CPU E5-2670 0 @ 2.60GHz", 16, false, Table("xeon e5-2670")),
         intel("small server", 158, "Intel(R) Xeon(R) E-2288G CPU @ 3.70GHz", 16, false, Table("xeon e-2288g")),
         intel("hybrid desktop", 183, "13th Gen Intel(R) Core(TM) i9-13900K", 32, false, Table("i9-13900k")),
         intel("hybrid laptop", 154, "12th Gen Intel(R) Core(TM) i7-12700H", 20, false, Table("i7-12700h")),

