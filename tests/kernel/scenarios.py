@@ -79,6 +79,10 @@ class Scenario:
 
 PLAIN = {"kind": "plain"}
 
+# Intel's servers from Haswell on count memory in 2^-16 J, whatever their register of units states:
+# Linux, arch/x86/events/rapl.c and drivers/powercap/intel_rapl_common.c.
+SERVER_UNITS = {"dram_unit_shift": 16}
+
 SCENARIOS = (
     Scenario(
         "client with psys and uncore",
@@ -105,6 +109,7 @@ SCENARIOS = (
         },
         package=(60_000, 45_000),
         dram=(12_000, 8_000),
+        parameters=SERVER_UNITS,
     ),
     Scenario(
         "two dies a socket",
@@ -112,6 +117,7 @@ SCENARIOS = (
         {"windows": PLAIN},
         package=(40_000, 35_000, 30_000, 25_000),
         dram=(9_000, 8_000, 7_000, 6_000),
+        parameters=SERVER_UNITS,
     ),
     Scenario(
         "AMD, two sockets",
@@ -138,6 +144,7 @@ SCENARIOS = (
         {"windows": PLAIN, "cost": {"kind": "cost"}},
         package=(60_000, 45_000),
         dram=(12_000, 8_000),
+        parameters=SERVER_UNITS,
     ),
 )
 

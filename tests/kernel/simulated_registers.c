@@ -30,9 +30,10 @@ module_param(core_mw, uint, 0644);
 module_param(uncore_mw, uint, 0644);
 module_param(psys_mw, uint, 0644);
 
-/* A count is 2^-unit_shift J. */
-static uint unit_shift = 14;
+/* A count is 2^-unit_shift J; of memory 2^-dram_unit_shift J, which no register states. */
+static uint unit_shift = 14, dram_unit_shift = 14;
 module_param(unit_shift, uint, 0444);
+module_param(dram_unit_shift, uint, 0444);
 
 /* A register changes once in so many us. */
 static uint update_us = 1000;
@@ -65,8 +66,8 @@ static uint of_die(const uint *list, int count, uint cpu)
 	return count ? list[min_t(uint, die, count - 1)] : 0;
 }
 
-/* The counts of a register of so many mW since boot. It is never 0, which would mean "absent". */
-static u64 counts(uint mw)
+/* The counts, of 2^-shift J, of a register of so many mW since boot. It is never 0, which would mean "absent". */
+static u64 counts(uint mw, uint shift)
 {
 	u64 us = div_u64(ktime_get_boottime_ns(), NSEC_PER_USEC);
 
@@ -76,7 +77,7 @@ static u64 counts(uint mw)
 	if (update_us)
 		us -= us % update_us;
 	/* mW times us is nJ. */
-	return (u32)(mul_u64_u64_div_u64(mw * us, 1ULL << unit_shift, NSEC_PER_SEC) + ahead + 1);
+	return (u32)(mul_u64_u64_div_u64(mw * us, 1ULL << shift, NSEC_PER_SEC) + ahead + 1);
 }
 
 /* What a register holds on a CPU; false for a register that is none of RAPL's. */
@@ -90,20 +91,20 @@ static bool simulated(u32 reg, uint cpu, u64 *value)
 		return true;
 	case INTEL_PKG:
 	case AMD_PKG:
-		*value = counts(of_die(pkg_mw, pkg_mw_count, cpu));
+		*value = counts(of_die(pkg_mw, pkg_mw_count, cpu), unit_shift);
 		return true;
 	case INTEL_DRAM:
-		*value = counts(of_die(dram_mw, dram_mw_count, cpu));
+		*value = counts(of_die(dram_mw, dram_mw_count, cpu), dram_unit_shift);
 		return true;
 	case INTEL_CORE:
 	case AMD_CORE:
-		*value = counts(core_mw);
+		*value = counts(core_mw, unit_shift);
 		return true;
 	case INTEL_UNCORE:
-		*value = counts(uncore_mw);
+		*value = counts(uncore_mw, unit_shift);
 		return true;
 	case INTEL_PSYS:
-		*value = counts(psys_mw);
+		*value = counts(psys_mw, unit_shift);
 		return true;
 	default:
 		return false;

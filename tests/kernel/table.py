@@ -27,6 +27,7 @@ def report() -> dict[str, Any]:
             "kernel": one.kernel,
             "booted_after_s": one.booted,
             "seconds": round(one.seconds, 1),
+            "cpu_seconds": round(one.cpu_seconds, 1),
             "complete": one.complete,
         }
         for one in _noted
@@ -49,7 +50,10 @@ def lines() -> list[str]:
         text.append(f"{name}: start {start:.2f} ms, stop {stop:.2f} ms, emulated, {cpus} CPUs")
     for name, told in data["machines"].items():
         state = "" if told["complete"] else ", NOT COMPLETE"
-        text.append(f"{name}: Linux {told['kernel']}, {told['seconds']:.0f} s in all{state}")
+        text.append(
+            f"{name}: Linux {told['kernel']}, {told['seconds']:.0f} s in all, "
+            f"{told['cpu_seconds']:.0f} s of CPU time{state}"
+        )
     return text
 
 

@@ -84,7 +84,15 @@ def truth(watts: float, window: dict[str, Any]) -> tuple[float, float]:
 
 
 def check(scenario: Scenario, window: dict[str, Any], method: str) -> None:
-    """Each domain is the truth's, and within its band; a domain that is not there has none."""
+    """Each domain is the truth's, and within its band; a domain that is not there has none.
+
+    The truth is that of the window as the meter states it, which lies where it was started and
+    stopped.
+    """
+    before, begun, ending, ended = window["times"]
+    start, end = window["window"]
+    assert before <= start <= begun <= ending <= end <= ended
+    seconds = (end - start) * 1e-9
     for domain, watts in scenario.watts(method).items():
         estimate = window[method][domain]
         if watts is None:
@@ -93,7 +101,7 @@ def check(scenario: Scenario, window: dict[str, Any], method: str) -> None:
         assert estimate is not None, (method, domain, window["reasons"], window[f"{method}_source"])
         joules, low, high = estimate
         least, most = truth(watts, window)
-        assert least * (1 - MOST_ERROR) <= joules <= most * (1 + MOST_ERROR), (method, domain)
+        assert joules == pytest.approx(watts * seconds, rel=MOST_ERROR), (method, domain)
         assert low <= most and high >= least, (method, domain)
 
 
