@@ -109,6 +109,8 @@ def test_no_line_is_wider_than_the_terminal(
         for step in (one["fix"] or "").split(" && "):
             assert told.count(step) >= 1
     assert told.count(CHMOD) == (CHMOD in str([one["fix"] for one in some]))
+    # What is said of a command follows that command.
+    assert ("until the next boot" in told) == (not measured and CHMOD in told)
     for line in lines:
         command = "sudo" in line or "lithowatt" in line or "echo" in line
         assert len(line) <= width or command, line

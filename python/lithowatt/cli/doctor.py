@@ -157,7 +157,7 @@ def _lines(
     kind, way, command = _verdict(findings)
     yield from wrapped(kind, width, "")
     yield from _fact(f"{way} {command}".strip(), width)
-    if any("energy_uj" in (finding["fix"] or "") for finding in findings):
+    if "energy_uj" in command:
         yield from _kept_readable(width)
     yield ""
     yield from _table(findings, command, verbose, width)
