@@ -31,12 +31,13 @@ CHECKS_LEFT_OUT = "mitigations=off cryptomgr.notests audit=0 no_timer_check"
 
 @dataclass(frozen=True)
 class Machine:
-    """An emulated machine: processor and topology as qemu takes them."""
+    """An emulated machine: processor and topology as qemu takes them, words for the kernel."""
 
     name: str
     cpu: str
     smp: str
     job: list[dict[str, Any]]
+    words: str = ""
     memory_mb: int = 1024
 
 
@@ -77,7 +78,7 @@ def boot(machine: Machine, folder: Path) -> Outcome:
             *("-display", "none", "-monitor", "none", "-no-reboot", "-nic", "none"),
             *("-serial", f"file:{place / 'console'}", "-serial", f"file:{place / 'results'}"),
             *("-kernel", str(folder / "vmlinuz"), "-initrd", str(place / "initramfs")),
-            *("-append", f"console=ttyS0 quiet panic=-1 {CHECKS_LEFT_OUT}"),
+            *("-append", f"console=ttyS0 quiet panic=-1 {CHECKS_LEFT_OUT} {machine.words}"),
         ]
         began, used = time.monotonic(), _children_cpu_seconds()
         with (

@@ -148,8 +148,7 @@ SCENARIOS = (
     ),
 )
 
-# Numbers of models: 158 Coffee Lake, 85 Skylake server, 204 Panther Lake (arch/x86/include/asm/
-# intel-family.h); EPYC-Rome is qemu's.
+# Numbers of models: 158 Coffee Lake, 204 Panther Lake (Linux, arch/x86/include/asm/intel-family.h).
 _PROCESSORS = {
     "client": ("Skylake-Client-v1,model=158,stepping=10", "2"),
     "server": ("Skylake-Server-v1", "4,sockets=2,cores=2,threads=1"),
@@ -159,7 +158,16 @@ _PROCESSORS = {
     "many": ("Skylake-Server-v1", "32,sockets=2,cores=16,threads=1"),
 }
 
+# qemu cannot give a processor AMD's feature bit of the energy counters.
+_WORDS = {"amd": "setcpuid=rapl"}
+
 MACHINES = {
-    name: Machine(name, cpu, smp, [one.job for one in SCENARIOS if one.machine == name])
+    name: Machine(
+        name,
+        cpu,
+        smp,
+        [one.job for one in SCENARIOS if one.machine == name],
+        words=_WORDS.get(name, ""),
+    )
     for name, (cpu, smp) in _PROCESSORS.items()
 }
