@@ -95,11 +95,15 @@ impl Rapl {
         let mut refused: Option<Unavailable> = None;
         for candidate in found.candidates {
             if candidate.domain == Domain::Core && one_core {
-                rapl.notes.push(Note {
+                let note = Note {
                     domain: Some(Domain::Core),
                     about: Domain::Core.to_string(),
                     why: "this maker's powercap zone is one core only, so it is left out".into(),
-                });
+                };
+                // Every package has such a zone.
+                if !rapl.notes.contains(&note) {
+                    rapl.notes.push(note);
+                }
                 continue;
             }
             match open_zone(&candidate) {
@@ -371,13 +375,27 @@ mod tests {
     }
 
     #[test]
+    fn what_every_package_lacks_is_noted_once() {
+        let tmp = tempfile::tempdir().unwrap();
+        let class = tmp.path().join("sys/class/powercap");
+        for package in 0..2 {
+            let id = format!("intel-rapl:{package}");
+            zone(&class, &id, &format!("package-{package}"), "1");
+            zone(&class, &format!("{id}:0"), "core", "2");
+        }
+        let rapl = Rapl::open_as(tmp.path(), || Some("AuthenticAMD".into())).unwrap();
+        assert_eq!(names(&rapl), ["package-0", "package-1"]);
+        assert_eq!(rapl.notes().len(), 1);
+    }
+
+    #[test]
     fn nested_directories_alone_are_enough() {
         let tmp = tempfile::tempdir().unwrap();
         let class = tmp.path().join("sys/class/powercap");
         zone(&class, "intel-rapl:0", "package-0-die-1", "1");
         zone(&class, "intel-rapl:0/intel-rapl:0:0", "core", "2");
         let rapl = Rapl::open_as(tmp.path(), || None).unwrap();
-        assert_eq!(names(&rapl), ["package-0-die-1", "package-0/core"]);
+        assert_eq!(names(&rapl), ["package-0-die-1", "package-0-die-1/core"]);
     }
 
     #[test]

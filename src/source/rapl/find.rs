@@ -58,14 +58,16 @@ pub(super) struct Candidate {
     pub(super) package: (u32, u32),
     mmio: bool,
     pub(super) name: String,
+    /// The name of the zone that it is nested in, of a part of a package.
+    within: Option<String>,
 }
 
 impl Candidate {
     /// Its name with its package's, so that it is unlike all others.
     pub(super) fn title(&self) -> String {
-        match self.domain {
-            Domain::Package | Domain::Psys => self.name.clone(),
-            _ => format!("package-{}/{}", self.package.0, self.name),
+        match &self.within {
+            Some(package) => format!("{package}/{}", self.name),
+            None => self.name.clone(),
         }
     }
 }
@@ -159,7 +161,7 @@ fn sorted_out(zones: BTreeMap<String, PathBuf>, place: PathBuf) -> Found {
         place,
         ..Found::default()
     };
-    let mut parents: BTreeMap<String, (u32, u32)> = BTreeMap::new();
+    let mut parents: BTreeMap<String, ((u32, u32), String)> = BTreeMap::new();
     // Shorter ids first: a zone's package is known before its children are looked at.
     let mut ordered: Vec<_> = zones.into_iter().collect();
     ordered.sort_by_key(|(id, _)| (id.matches(':').count(), id.clone()));
@@ -172,13 +174,16 @@ fn sorted_out(zones: BTreeMap<String, PathBuf>, place: PathBuf) -> Found {
             continue;
         };
         let parent = id.rsplit_once(':').and_then(|(p, _)| parents.get(p));
-        let package = match (package, parent) {
+        let (package, within) = match (package, parent) {
             (Some(own), _) => {
-                parents.insert(id.clone(), own);
-                own
+                parents.insert(id.clone(), (own, name.clone()));
+                (own, None)
             }
-            (None, Some(parent)) => *parent,
-            (None, None) if domain == Domain::Psys => (0, 0),
+            (None, Some((parent, of))) => {
+                let within = (domain != Domain::Psys).then(|| of.clone());
+                (*parent, within)
+            }
+            (None, None) if domain == Domain::Psys => ((0, 0), None),
             (None, None) => {
                 found.notes.push(Note {
                     domain: Some(domain),
@@ -196,6 +201,7 @@ fn sorted_out(zones: BTreeMap<String, PathBuf>, place: PathBuf) -> Found {
             domain,
             package,
             name,
+            within,
         });
     }
     let msr: Vec<_> = found
