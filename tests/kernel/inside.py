@@ -175,9 +175,9 @@ def metered(step: dict[str, Any]) -> dict[str, Any]:
         time.sleep(max(0.0, step["moment"] - LONG / 2 - time.clock_gettime(time.CLOCK_BOOTTIME)))
         return {"long": window(sleeping)}
     if kind == "reload":
-        return {"long": window(reloading), "after": window(sleeping)}
+        return {"long": window(reloading), "after": undisturbed()}
     if kind == "switch":
-        return {"long": window(switching(step["cpus"])), "after": window(sleeping)}
+        return {"long": window(switching(step["cpus"])), "after": undisturbed()}
     raise ValueError(f"kind is {kind!r}, expected plain, wrap, reload, switch or cost")
 
 

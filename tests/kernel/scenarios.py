@@ -7,8 +7,6 @@ from typing import Any
 
 from tests.kernel.machines import Machine
 
-DOMAINS = ("package", "core", "uncore", "dram", "psys", "total")
-
 
 @dataclass(frozen=True)
 class Scenario:

@@ -14,7 +14,7 @@ import pytest
 
 from tests.kernel import table
 from tests.kernel.machines import Outcome, boot, image
-from tests.kernel.scenarios import DOMAINS, MACHINES, SCENARIOS, Scenario
+from tests.kernel.scenarios import MACHINES, SCENARIOS, Scenario
 
 # Beside the boot of a machine, its image is made.
 pytestmark = [pytest.mark.kernel, pytest.mark.timeout(1800)]
@@ -31,6 +31,12 @@ COMPLETE = [
     for scenario in SCENARIOS
     for step, told in scenario.steps.items()
     if told["kind"] in ("plain", "wrap") and not told.get("user")
+]
+COMING_AND_GOING = [
+    (scenario.name, step)
+    for scenario in SCENARIOS
+    for step, told in scenario.steps.items()
+    if told["kind"] in ("switch", "reload")
 ]
 
 Metered = Callable[[str, str], dict[str, Any]]
@@ -144,15 +150,7 @@ def test_a_mask_that_names_every_cpu_counts_a_package_once(metered: Metered) -> 
     check(BY_NAME["PMU in the powercap driver"], found["long"], "perf")
 
 
-@pytest.mark.parametrize(
-    ("scenario", "step"),
-    [
-        (scenario.name, step)
-        for scenario in SCENARIOS
-        for step, told in scenario.steps.items()
-        if told["kind"] in ("switch", "reload")
-    ],
-)
+@pytest.mark.parametrize(("scenario", "step"), COMING_AND_GOING)
 @pytest.mark.parametrize("method", ["rapl", "perf"])
 def test_what_comes_and_goes_within_a_window_is_right_or_has_a_reason(
     scenario: str, step: str, method: str, metered: Metered
@@ -171,12 +169,12 @@ def test_what_comes_and_goes_within_a_window_is_right_or_has_a_reason(
         assert low <= most and high >= least, domain
 
 
-@pytest.mark.parametrize("domain", DOMAINS)
-def test_after_the_driver_came_back_powercap_counts_again(domain: str, metered: Metered) -> None:
-    scenario = BY_NAME["client with psys and uncore"]
-    after = metered(scenario.name, "driver unloaded and loaded")["after"]
-    watts = scenario.watts("rapl")[domain]
-    assert (after["rapl"][domain] is None) == (watts is None)
+@pytest.mark.parametrize(("scenario", "step"), COMING_AND_GOING)
+@pytest.mark.parametrize("method", ["rapl", "perf"])
+def test_what_came_back_is_counted_in_the_next_window(
+    scenario: str, step: str, method: str, metered: Metered
+) -> None:
+    check(BY_NAME[scenario], metered(scenario, step)["after"], method)
 
 
 def test_a_plain_user_is_told_the_command(metered: Metered) -> None:
