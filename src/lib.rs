@@ -30,6 +30,7 @@
 //!
 //! - [`agent`]: the same once for a whole node: counters, a ring for all to read, containers' parts.
 //! - [`profile`]: profile files, read as a stream of columns.
+//! - [`trace`]: a recording of a window, from which its reading is made again.
 //! - [`doctor`]: what can be measured here, why not, and the command that changes it.
 //! - `python`: the bindings, with feature `python` only.
 
@@ -61,5 +62,6 @@ pub mod source;
 pub mod stats;
 pub mod task;
 pub mod timeline;
+pub mod trace;
 pub mod validate;
 pub mod version;

@@ -13,11 +13,15 @@ use crate::memory;
 use crate::model::estimation::Estimation;
 use crate::reading::Reading;
 pub use crate::sampler::Scope;
-use crate::sampler::{BROKEN, FACTS_BYTES, Hub, Outcome, Subject};
-use crate::source::Methods;
+use crate::sampler::{
+    BROKEN, FACTS_BYTES, Hub, Outcome, Recorded, Rules, Subject, replay as replay_trace,
+    require_directory,
+};
 use crate::source::procfs;
+use crate::source::{Method, Methods};
 use crate::task::TaskClock;
 use crate::timeline::Timeline;
+use crate::trace::{Header, Trace};
 
 /// What a meter is asked to do.
 #[derive(Debug, Clone)]
@@ -45,6 +49,21 @@ pub struct Options {
     /// Why there is nothing to meter, where that is known beforehand: such a meter reads nothing,
     /// and its readings say this.
     pub absent: Option<String>,
+    /// The window is written down while it is metered: see [`Meter::take_blocks`].
+    pub record: bool,
+    /// A recorded window in the place of this machine.
+    pub replay: Option<Replay>,
+}
+
+/// A trace, and by which rules it is read.
+#[derive(Debug, Clone)]
+pub struct Replay {
+    /// The trace.
+    pub trace: Arc<Trace>,
+    /// Idle power of packages and memory, W, in the place of what was learned or stored.
+    pub idle_watts: Option<f64>,
+    /// Seconds of its window, from and to; all of it where there are none.
+    pub window: Option<(f64, f64)>,
 }
 
 impl Default for Options {
@@ -61,6 +80,8 @@ impl Default for Options {
             estimation: None,
             definition: None,
             absent: None,
+            record: false,
+            replay: None,
         }
     }
 }
@@ -73,6 +94,8 @@ enum State {
         id: u64,
     },
     Stopped(Box<Outcome>),
+    /// A trace is read, and what it came to is known already.
+    Played(Box<Outcome>),
     /// It stopped, or runs, without anything to show: why.
     Nothing {
         reason: Cow<'static, str>,
@@ -95,6 +118,9 @@ const FORKED: &str = "the meter was started in another process, before a fork";
 const DISABLED: &str = "switched off by ENERGY_MONITORING_ENABLED or enabled=False";
 /// A meter of a process that is no more.
 const GONE: &str = "the process to meter had ended before the window began";
+
+/// A window that is being written down: to look at it would be to change it.
+const RECORDING: &str = "the window is being recorded: its reading is there when it has ended";
 
 /// A meter of a task that nobody drives: of a plain function or a block.
 const UNDRIVEN: &str =
@@ -169,6 +195,12 @@ impl Meter {
             }
             began_at = i32::try_from(pid).ok().and_then(procfs::began_at);
         }
+        if options.record && (other || options.scope != Scope::Process) {
+            return Err(Error::Conflict {
+                given: "a recording with pid, cgroup or a scope other than process".into(),
+                accepted: "this process and its descendants".into(),
+            });
+        }
         if options.root.as_os_str().is_empty() {
             return Err(Error::EmptyRoot);
         }
@@ -182,9 +214,13 @@ impl Meter {
             }
             CgroupCpu::open(path)?;
         }
-        let (estimation, estimation_problem) = match options.estimation {
-            Some(asked) => (asked, None),
-            None => Estimation::from_environment(),
+        let (estimation, estimation_problem) = match (options.estimation, &options.replay) {
+            (Some(asked), _) => (asked, None),
+            (None, Some(replay)) => {
+                let (name, problem) = &replay.trace.header.estimation;
+                (Estimation::parse(name).unwrap_or_default(), problem.clone())
+            }
+            (None, None) => Estimation::from_environment(),
         };
         Ok(Self {
             options,
@@ -219,6 +255,20 @@ impl Meter {
             self.state = State::nothing(DISABLED);
             return Ok(());
         }
+        if let Some(replay) = &self.options.replay {
+            let rules = Rules {
+                methods: self.options.methods,
+                estimation: self.estimation,
+                idle_watts: replay.idle_watts,
+                window: replay.window,
+            };
+            let played = contained(|| Ok(replay_trace(&replay.trace, rules)));
+            self.state = match played.map_err(str::to_owned).and_then(|outcome| outcome) {
+                Ok(outcome) => State::Played(Box::new(outcome)),
+                Err(reason) => State::nothing(reason),
+            };
+            return Ok(());
+        }
         if self.is_gone() {
             self.state = State::nothing(GONE);
             return Ok(());
@@ -248,6 +298,15 @@ impl Meter {
             }
         };
         let hub = match self.hub.take() {
+            // A trace holds one window.
+            _ if self.options.record => {
+                if let Err(error) = require_directory(&self.options.root) {
+                    let root = self.options.root.display();
+                    self.state = State::nothing(format!("the root {root} cannot be used: {error}"));
+                    return Ok(());
+                }
+                Arc::new(Hub::recording(&self.options.root))
+            }
             Some(hub) if !hub.is_foreign() && !hub.is_retired() => hub,
             _ => match Hub::get(&self.options.root) {
                 Ok(hub) => hub,
@@ -258,7 +317,10 @@ impl Meter {
                 }
             },
         };
-        let (methods, interval) = (self.options.methods, self.interval_ns);
+        let (mut methods, interval) = (self.options.methods, self.interval_ns);
+        if self.options.record {
+            methods = methods.without(Method::Ebpf);
+        }
         let estimation = self.estimation;
         self.state = match contained(|| hub.start(methods, interval, subject, estimation)) {
             Ok(id) => State::Running {
@@ -286,6 +348,12 @@ impl Meter {
     /// # Errors
     /// [`Error::State`] if it does not run.
     pub fn stop(&mut self) -> Result<()> {
+        if matches!(self.state, State::Played(_)) {
+            if let State::Played(outcome) = std::mem::replace(&mut self.state, State::New) {
+                self.state = State::Stopped(outcome);
+            }
+            return Ok(());
+        }
         let ended = match &self.state {
             State::Running { hub, .. } if hub.is_foreign() => Err(Cow::Borrowed(FORKED)),
             State::Running { hub, id } => contained(|| hub.stop(*id))
@@ -312,6 +380,7 @@ impl Meter {
         match &self.state {
             State::Running { hub, .. } => !hub.is_foreign(),
             State::Nothing { running, .. } => *running,
+            State::Played(_) => true,
             _ => false,
         }
     }
@@ -361,9 +430,12 @@ impl Meter {
         let absent = |reason| Ok(Reading::absent(reason, &facts, label));
         match &self.state {
             State::New => Err(NOT_RUNNING),
-            State::Stopped(outcome) => Ok(self.read(outcome, &facts, label)),
+            State::Stopped(outcome) | State::Played(outcome) => {
+                Ok(self.read(outcome, &facts, label))
+            }
             State::Running { hub, .. } if hub.is_foreign() => absent(FORKED),
             State::Running { .. } if !self.is_driven() => absent(UNDRIVEN),
+            State::Running { .. } if self.options.record => absent(RECORDING),
             State::Running { hub, id } => match contained(|| hub.peek(*id)) {
                 Ok(outcome) => Ok(self.read(&outcome, &facts, label)),
                 Err(reason) => absent(reason),
@@ -391,6 +463,9 @@ impl Meter {
     }
 
     fn knows_facts(&self) -> bool {
+        if self.options.replay.is_some() {
+            return true;
+        }
         let hub = self.hub.as_ref();
         hub.is_some_and(|hub| !hub.is_foreign() && hub.knows_facts())
             || Facts::known(&self.options.root).is_some()
@@ -398,7 +473,10 @@ impl Meter {
 
     fn read(&self, outcome: &Outcome, facts: &Facts, label: Option<&str>) -> Reading {
         let facts = outcome.facts.as_deref().unwrap_or(facts);
-        let asked = self.options.definition;
+        let replay = self.options.replay.as_ref();
+        let recorded =
+            replay.and_then(|r| Definition::parse(r.trace.header.definition.as_deref()?));
+        let asked = self.options.definition.or(recorded);
         let definition =
             asked.unwrap_or_else(|| Definition::usual(facts.environment.function_sandbox));
         let mut reading = Reading::new(outcome, facts, definition, label);
@@ -416,16 +494,43 @@ impl Meter {
         self.require_memory(self.timeline_bytes())?;
         match &self.state {
             State::New => Err(NOT_RUNNING),
-            State::Stopped(outcome) => Ok(of(outcome)),
-            State::Running { hub, id } if !hub.is_foreign() => {
+            State::Stopped(outcome) | State::Played(outcome) => Ok(of(outcome)),
+            State::Running { hub, id } if !hub.is_foreign() && !self.options.record => {
                 Ok(hub.peek(*id).as_ref().ok().and_then(of))
             }
             State::Running { .. } | State::Nothing { .. } => Ok(None),
         }
     }
 
+    /// What was written down of a window that is recorded since this was last asked: blocks of rows
+    /// ([`crate::trace::encode`]).
+    pub fn take_blocks(&self) -> Vec<Vec<u8>> {
+        let hub = self.hub.as_ref().filter(|_| self.options.record);
+        hub.map(|hub| hub.take_blocks()).unwrap_or_default()
+    }
+
+    /// What does not change within a recorded window; `None` before it ended.
+    pub fn header(&self) -> Option<Header> {
+        let hub = self.hub.as_ref().filter(|_| self.options.record)?;
+        let methods = self.options.methods.without(Method::Ebpf);
+        let asked = Method::ALL.iter().copied();
+        hub.header(Recorded {
+            methods: asked.filter(|method| methods.has(*method)).collect(),
+            interval_ns: self.interval_ns,
+            children: self.options.children,
+            estimation: (
+                self.estimation.name().to_owned(),
+                self.estimation_problem.clone(),
+            ),
+            definition: self.options.definition.map(|asked| asked.name().to_owned()),
+        })
+    }
+
     /// The machine.
     pub fn facts(&self) -> Arc<Facts> {
+        if let Some(replay) = &self.options.replay {
+            return Arc::clone(&replay.trace.facts);
+        }
         match &self.hub {
             Some(hub) if !hub.is_foreign() => hub.facts(),
             _ => match Hub::get(&self.options.root) {
@@ -441,6 +546,10 @@ impl Drop for Meter {
         // A meter that is forgotten while it runs must not keep the sampler awake for ever.
         if self.is_running() {
             let _ = self.stop();
+        }
+        let recorded = self.hub.as_ref().filter(|_| self.options.record);
+        if let Some(hub) = recorded.filter(|hub| !hub.is_foreign()) {
+            hub.retire();
         }
     }
 }
@@ -461,7 +570,7 @@ const NOT_RUNNING: Error = Error::State {
 mod tests {
     use super::*;
     use crate::reading::Quality;
-    use crate::source::{Domain, Method};
+    use crate::source::Domain;
     use std::fs;
     use std::path::Path;
 

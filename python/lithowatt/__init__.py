@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from lithowatt import monitors as monitors
     from lithowatt import profiles as profiles
     from lithowatt import report as report
+    from lithowatt import trace as trace
     from lithowatt import validate as validate
     from lithowatt._core import __version__ as __version__
     from lithowatt.errors import (
@@ -144,6 +145,7 @@ if not TYPE_CHECKING:  # to a type checker a name that is not here is a mistake
             "monitors": "",
             "profiles": "",
             "report": "",
+            "trace": "",
             "validate": "",
         },
     )

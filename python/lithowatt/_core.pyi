@@ -70,6 +70,8 @@ class Meter:
         estimation: str | None = None,
         definition: str | None = None,
         absent: str | None = None,
+        record: bool = False,
+        replay: Replay | None = None,
     ) -> Meter: ...
     label: str | None
     """The name that readings and stats carry."""
@@ -108,10 +110,49 @@ class Meter:
         Raises:
             MeterStateError: If the meter was never started.
         """
+    def take_blocks(self) -> list[bytes]:
+        """What was recorded since this was last asked: blocks of rows."""
+    def trace_header(self) -> str | None:
+        """What does not change within the recorded window, as JSON; None before it ended."""
     def raw_timeline(self) -> tuple[bytes, bytes, list[str]] | None:
         """Times in ns (monotonic clock, unsigned integers of 64 bit), the columns one after the
         other (floats of 64 bit), both little-endian, and the names of the columns; None where
         there are no samples."""
+
+@final
+class Trace:
+    """A recording that was found whole.
+
+    Args:
+        header: The core's part of the header, as JSON.
+        blocks: Blocks of rows.
+
+    Raises:
+        ValueError: What is wrong with them.
+    """
+
+    def __new__(cls, header: bytes, blocks: Sequence[bytes]) -> Trace: ...
+    @property
+    def seconds(self) -> float:
+        """Length of the window, s."""
+    @property
+    def samples(self) -> int:
+        """Samples between its edges."""
+
+@final
+class Replay:
+    """A trace with the rules by which it is read."""
+
+    def __new__(
+        cls,
+        trace: Trace,
+        *,
+        idle_watts: float | None = None,
+        window: tuple[float, float] | None = None,
+    ) -> Replay: ...
+
+def encode_rows(cells: Sequence[int | None], width: int) -> bytes:
+    """Rows of ``width`` whole numbers as one block, of at most 4096 rows; None is no value."""
 
 @final
 class PowerModel:

@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::cgroup::limits::{Accounts, Directories, SandboxCpu};
 use crate::source::plain;
@@ -15,7 +15,7 @@ use crate::source::plain;
 pub const LEAST_CPUS: f64 = 0.01;
 
 /// What sets the CPUs that a process may use.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Limit {
     /// Nothing: every CPU of the machine.
@@ -44,7 +44,7 @@ impl Limit {
 }
 
 /// The part of a machine that a process may use.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Allotted {
     /// CPUs, a fraction where a quota sets it; at least [`LEAST_CPUS`].
     pub cpus: f64,

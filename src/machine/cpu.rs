@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::io::Read;
 use std::path::Path;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::source::procfs::{CpuInfo, count, meaningful, parse_cpu_list, parse_cpuinfo, positive};
 
@@ -23,7 +23,7 @@ const MAX_FILE_BYTES: u64 = 16 << 20;
 /// assert!(cpu.logical_cpus >= 1);
 /// assert!(!cpu.name.is_empty());
 /// ```
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct CpuIdentity {
     /// Model name, e.g. `Intel(R) Xeon(R) Platinum 8259CL CPU @ 2.50GHz`, `AWS Graviton2
     /// (Neoverse-N1)`, `Raspberry Pi 4 Model B Rev 1.4`; `"unknown"` where nothing shows it.

@@ -5,7 +5,7 @@
 use std::env;
 use std::path::Path;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::allotted::Allotted;
 use super::cpu::CpuIdentity;
@@ -14,7 +14,7 @@ use crate::cgroup::identity;
 use crate::model::{PowerModel, lambda};
 
 /// The surroundings of this process.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Environment {
     /// The part of the machine that this process may use.
     pub allotted: Allotted,

@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use crate::calibration::Calibration;
 use crate::cgroup::limits::SandboxCpu;
+use crate::machine::allotted::Allotted;
 use crate::machine::cpu::CpuIdentity;
 use crate::machine::environment::Environment;
 use crate::machine::idle_power::IdleLearner;
@@ -206,6 +207,45 @@ fn find_facts(root: &Path) -> Facts {
 }
 
 impl Facts {
+    /// The facts of a machine that was recorded: nothing is looked for here.
+    pub fn of_parts(
+        cpu: CpuIdentity,
+        environment: Environment,
+        cpus: u32,
+        calibration: Option<Calibration>,
+    ) -> Self {
+        let model = environment.model(&cpu);
+        let model = match &calibration {
+            Some(stored) if !environment.memory_buys_cpus() => {
+                stored.model(Path::new("/"), &cpu, model)
+            }
+            _ => model,
+        };
+        Self {
+            cpu,
+            environment,
+            model,
+            cpus,
+            calibration,
+            sandbox: None,
+        }
+    }
+
+    /// The same machine as a recording found it when its window ended.
+    pub fn with_end(&self, cpus: u32, allotted: &Allotted) -> Self {
+        Self {
+            cpu: self.cpu.clone(),
+            environment: Environment {
+                allotted: allotted.clone(),
+                ..self.environment.clone()
+            },
+            model: self.model.clone(),
+            cpus,
+            calibration: self.calibration.clone(),
+            sandbox: None,
+        }
+    }
+
     /// The same processor and model where `cpus` are online now and the threads may run on
     /// `affinity` of them; limits are read anew below `root` where they have changed.
     pub(crate) fn renewed(&self, cpus: u32, affinity: Option<u32>, limits: Option<&Path>) -> Self {

@@ -10,7 +10,7 @@
 
 use std::env;
 
-use serde::Serialize;
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// A service, and the variable that shows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -61,6 +61,21 @@ const SERVICES: [Service; 9] = [
     service("CONTAINER_APP_NAME", "", Some("azure-container-apps"), true),
     service("FC_FUNCTION_NAME", "", None, true),
 ];
+
+/// By its variable: the rest is in the table.
+impl<'de> Deserialize<'de> for Service {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        struct Named {
+            variable: String,
+        }
+        let named = Named::deserialize(from)?;
+        let known = SERVICES
+            .into_iter()
+            .find(|one| one.variable == named.variable);
+        known.ok_or_else(|| serde::de::Error::custom("a service that is not known"))
+    }
+}
 
 impl Service {
     fn is_set(&self) -> bool {

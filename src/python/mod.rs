@@ -28,6 +28,7 @@ mod model;
 mod probes;
 mod profile;
 mod stats;
+mod trace;
 
 impl From<Error> for PyErr {
     fn from(error: Error) -> Self {
@@ -139,6 +140,11 @@ fn methods_of(given: &Bound<'_, PyAny>) -> PyResult<Methods> {
         return Ok(wanted);
     }
     Ok(wanted.union(methods_from_environment()?))
+}
+
+/// The methods were left to whoever knows.
+fn is_auto(given: &Bound<'_, PyAny>) -> bool {
+    given.extract::<String>().is_ok_and(|name| name == "auto")
 }
 
 fn split(text: &str) -> impl Iterator<Item = &str> {
@@ -351,7 +357,7 @@ impl PyMeter {
     #[pyo3(signature = (
         methods, *, interval, pid = None, children, scope = None, cgroup = None,
         label = None, root = None, enabled = None, estimation = None, definition = None,
-        absent = None,
+        absent = None, record = false, replay = None,
     ))]
     #[allow(clippy::too_many_arguments, reason = "they are keywords in Python")]
     fn new(
@@ -367,14 +373,21 @@ impl PyMeter {
         estimation: Option<&Bound<'_, PyAny>>,
         definition: Option<&Bound<'_, PyAny>>,
         absent: Option<String>,
+        record: bool,
+        replay: Option<PyRef<'_, trace::PyReplay>>,
     ) -> PyResult<Self> {
+        let replay = replay.map(|given| given.0.clone());
         let scope = match scope {
             Some(given) => Scope::parse(&text_of("scope", given)?)?,
             None => Scope::Process,
         };
         let label = label.map(|given| text_of("label", given)).transpose()?;
         let options = Options {
-            methods: methods_of(methods)?,
+            methods: match &replay {
+                // The environment's words are for this machine.
+                Some(recorded) if is_auto(methods) => Methods::of(&recorded.trace.header.methods),
+                _ => methods_of(methods)?,
+            },
             interval: interval_of(interval)?,
             pid: pid_of(pid)?,
             children: switch_of("children", children)?,
@@ -384,10 +397,15 @@ impl PyMeter {
             enabled: enabled
                 .map(|given| switch_of("enabled", given))
                 .transpose()?
-                .unwrap_or_else(enabled_by_environment),
+                .unwrap_or_else(|| replay.is_some() || enabled_by_environment()),
             estimation: estimation_of(estimation)?,
-            definition: definition_of(definition)?,
+            definition: match definition {
+                None if replay.is_some() => None,
+                given => definition_of(given)?,
+            },
             absent,
+            record,
+            replay,
         };
         let meter = Meter::new(options)?;
         Ok(Self(Mutex::new(Labelled { meter, label })))
@@ -454,6 +472,21 @@ impl PyMeter {
             bytes.copy_from_slice(&text);
             Ok(())
         })
+    }
+
+    /// What was recorded since this was last asked: blocks of rows.
+    fn take_blocks<'py>(&self, py: Python<'py>) -> Vec<Bound<'py, PyBytes>> {
+        let blocks = self.with(|own| own.meter.take_blocks());
+        blocks.iter().map(|block| PyBytes::new(py, block)).collect()
+    }
+
+    /// What does not change within the recorded window, as JSON; `None` before it ended.
+    fn trace_header(&self) -> PyResult<Option<String>> {
+        let header = self.with(|own| own.meter.header());
+        let text = header
+            .map(|header| serde_json::to_string(&header))
+            .transpose();
+        text.map_err(|e| PyRuntimeError::new_err(e.to_string()))
     }
 
     /// The samples as bytes, little-endian: NumPy is not needed to copy a meter.
@@ -664,6 +697,9 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("DOMAINS", pyo3::types::PyTuple::new(module.py(), domains)?)?;
     module.add_class::<PyMeter>()?;
     module.add_class::<stats::PyTaken>()?;
+    module.add_class::<trace::PyTrace>()?;
+    module.add_class::<trace::PyReplay>()?;
+    module.add_function(wrap_pyfunction!(trace::encode_rows, module)?)?;
     module.add_class::<stats::PySpelling>()?;
     module.add_function(wrap_pyfunction!(stats::stats_keys, module)?)?;
     module.add_class::<model::PyPowerModel>()?;

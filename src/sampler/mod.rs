@@ -41,6 +41,7 @@ mod settle;
 mod slots;
 mod state;
 mod subject;
+mod tape;
 pub mod weight;
 mod window;
 
@@ -50,6 +51,7 @@ pub use seen::SeenWindow;
 pub use slots::{Part, Slot, Slots};
 use state::{Inherited, State};
 pub use subject::{Scope, Subject};
+pub use tape::{Recorded, Rules, replay};
 use window::Record;
 pub use window::{Catalog, Edge, Outcome, Phase, Resident};
 
@@ -238,7 +240,7 @@ impl Hub {
     }
 
     /// Ends its thread and closes what it has open. A meter that still knows it gets another.
-    fn retire(&self) {
+    pub fn retire(&self) {
         let mut state = lock(&self.state);
         self.retired.store(true, Ordering::Relaxed);
         state.close_all();
@@ -363,7 +365,9 @@ impl Hub {
             }
             state.facts = Some(self.facts());
         }
+        state.note_facts();
         state.renew_facts(false, true);
+        state.note_facts();
         state.bound_counters();
         true
     }
@@ -474,6 +478,7 @@ impl Hub {
                 continue;
             }
             state.bound_counters();
+            state.note_facts();
             state.tick();
             // After a stall the rhythm goes on from here. There is always a pause, for in it others
             // get the lock.

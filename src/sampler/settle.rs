@@ -17,6 +17,7 @@ use crate::source::perf::TreeCount;
 use crate::source::procfs::{Missed, Tree, idle_between};
 use crate::source::{Method, Methods};
 use crate::timeline::Timeline;
+use crate::trace::Kind;
 
 /// Attribution works on intervals of at least this length, ns: the machine's idle time is printed
 /// in steps of 10 ms.
@@ -88,28 +89,20 @@ impl State {
         };
         let mut system = None;
         let mut high_water = None;
+        self.lay_out();
         if methods.has(Method::Psutil) {
-            let stat = self.machine.stat_line(clock::monotonic_ns());
-            system = self
-                .system
-                .as_mut()
-                .filter(|_| stat.is_some())
-                .map(|s| s.edge(stat));
-            high_water = follow
-                .tree
-                .as_mut()
-                .unwrap_or(&mut self.tree)
-                .root_peak_bytes();
+            system = self.system_edge();
+            high_water = self.high_water_of(&mut follow);
         }
-        let realtime_offset = clock_offset();
+        let realtime_offset = self.clock_offset();
         let mut timeline = interval_ns.map(|_| Timeline::new(slots.columns(), TIMELINE_SAMPLES));
         let ledger = Ledger::new(slots.count());
         // CPU time is read next to the counters, so that both see the same window; what this
         // reads again below it has read already.
-        self.machine.idle_ns(clock::monotonic_ns(), None);
+        self.idle_ns(clock::monotonic_ns(), None);
         self.renew_facts(id > 1, interval_ns.is_some());
         let cpu = self.own_and_inside(methods, &mut follow);
-        follow.missed = follow.tree.as_ref().unwrap_or(&self.tree).missed();
+        follow.missed = self.missed_of(&follow);
         let tree_count = self.count_of(methods, &follow);
         let now = Moment {
             t_ns: clock::monotonic_ns(),
@@ -175,6 +168,7 @@ impl State {
                 counted,
             },
         });
+        self.tape.commit(Kind::Begin);
         id
     }
 
@@ -192,7 +186,7 @@ impl State {
             .active
             .iter()
             .filter(|a| a.record.interval_ns.is_some())
-            .fold(Methods::none(), |m, a| m.union(a.record.methods));
+            .fold(self.always, |m, a| m.union(a.record.methods));
         let moment = self.read_counters(union);
         let mut running = std::mem::take(&mut self.active);
         for active in running
@@ -205,10 +199,17 @@ impl State {
             let from = active.record.candidate.as_ref();
             let from = from.unwrap_or(&active.record.settled).t_ns;
             // While the agent is away an interval goes on: its energy comes with the next word.
-            if moment.t_ns.saturating_sub(from) >= ATTRIBUTION_NS && !self.ring.is_silent() {
+            let due = moment.t_ns.saturating_sub(from) >= ATTRIBUTION_NS;
+            if due && !self.ring.is_silent() && self.tape.has_look() {
                 self.end_interval(active, moment);
             } else {
-                if matches!(
+                if self.tape.wants_look(moment.t_ns) {
+                    let cpu = self.own_and_inside(active.record.methods, &mut active.follow);
+                    self.edge_from(moment, cpu, 0);
+                } else if self.tape.plays() {
+                    // What a look changes, it changed here, too.
+                    self.play_look(&mut active.follow);
+                } else if matches!(
                     active.follow.subject,
                     Subject::Process { children: true, .. }
                 ) {
@@ -220,6 +221,7 @@ impl State {
         }
         self.active = running;
         self.learn_idle(moment.t_ns);
+        self.tape.commit(Kind::Sample);
     }
 
     /// An interval of attribution ends; the one before it is settled.
@@ -278,10 +280,6 @@ impl State {
                 units => first.units = Some(units),
             }
         }
-    }
-
-    pub(super) fn rss_of(&mut self, follow: &mut Follow) -> Option<u64> {
-        follow.tree.as_mut().unwrap_or(&mut self.tree).rss_bytes()
     }
 
     /// Writes down what the counters show. CPU time and the model's energy become known when the
@@ -512,19 +510,14 @@ impl State {
             }
         });
         let system = record.system.take().and_then(|start| {
-            let stat = self.machine.recent_stat_line(clock::monotonic_ns());
-            let system = self.system.as_mut()?;
-            Some((start, system.edge(stat), system.state()))
+            let (edge, state) = self.system_end()?;
+            Some((start, edge, state))
         });
         let mut resident = Resident::default();
         if record.methods.has(Method::Psutil) {
             let now = self.rss_of(follow);
             let mut peak = now.max(record.rss_peak);
-            let high_water = follow
-                .tree
-                .as_mut()
-                .unwrap_or(&mut self.tree)
-                .root_peak_bytes();
+            let high_water = self.high_water_of(follow);
             // The high-water mark is this window's only if it moved within it.
             if high_water > record.high_water {
                 peak = peak.max(high_water);
@@ -572,6 +565,12 @@ impl State {
             record.end_phase(name, &before);
         }
         self.learn_from_ring();
+        let missed = self.missed_of(follow);
+        let drift_ns = self.clock_offset() - record.realtime_offset;
+        let refused = self.was_refused();
+        if !running {
+            self.tape.commit(Kind::End);
+        }
         let sum = |of: fn(&Counter) -> u32| self.counters.iter().map(of).sum::<u32>();
         Outcome {
             window_ns,
@@ -580,7 +579,7 @@ impl State {
             methods: record.methods,
             interval_ns: record.interval_ns,
             samples: record.samples,
-            sampler_refused: self.thread.refused_ns.is_some() && record.interval_ns.is_some(),
+            sampler_refused: refused && record.interval_ns.is_some(),
             scope: follow.subject.scope(),
             other_process: follow.tree.is_some(),
             faults: self.zones[..width]
@@ -622,7 +621,7 @@ impl State {
             busy_doubt,
             facts: self.facts.clone(),
             missed: {
-                let now = follow.tree.as_ref().unwrap_or(&self.tree).missed();
+                let now = missed;
                 // perf's clock counts what nobody waits for.
                 let counted = tree_count.is_some_and(|count| count.task_clock_ns.is_some());
                 Missed {
@@ -649,7 +648,7 @@ impl State {
             seen,
             system,
             resident,
-            drift_ns: clock_offset() - record.realtime_offset,
+            drift_ns,
         }
     }
 }
@@ -680,11 +679,6 @@ fn fill_timeline(record: &mut Record, edge: &Edge, model_then: [f64; Part::ALL.l
         let column = slots.column(Slot::Model(part));
         line.fill(column, (from.t_ns, then), (edge.t_ns, now));
     }
-}
-
-/// Wall clock minus monotonic clock, ns.
-fn clock_offset() -> i128 {
-    i128::from(clock::realtime_ns()) - i128::from(clock::monotonic_ns())
 }
 
 /// `now - then`, or 0 where either is unknown.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::probed::{CpuCount, Probing, Reading};
 use super::subject::Subject;
+use super::tape::Tape;
 use super::window::{Active, Catalog, CountBase, Edge, Follow, Moment, Record};
 use crate::cgroup::cpu::{CgroupCount, CgroupCpu};
 use crate::cgroup::limits::SandboxCount;
@@ -64,7 +65,7 @@ pub(super) struct Inherited {
 /// A method that counts energy, and its counters as far as they were opened.
 pub(super) struct Source {
     pub(super) method: Method,
-    open: Open,
+    pub(super) open: Open,
     pub(super) counter: Opened<Box<dyn EnergyCounter>>,
 }
 
@@ -144,11 +145,20 @@ pub(super) struct State {
     pub(super) thread: SamplerThread,
     /// The files that limit this process, once it has metered more than one window.
     pub(super) watch: Option<Watch>,
+    /// Whether its reads are written down, or come from what was.
+    pub(super) tape: Tape,
+    /// Methods that are sampled whether or not a window runs.
+    pub(super) always: Methods,
 }
 
 impl State {
     /// Nothing is opened yet but what every window needs.
     pub(super) fn new(root: &Path) -> Self {
+        Self::with(root, MachineCpu::open(root))
+    }
+
+    /// The same where the machine's busy time is looked at by `machine`.
+    pub(super) fn with(root: &Path, machine: MachineCpu) -> Self {
         Self {
             inherited: Inherited::default(),
             root: root.to_owned(),
@@ -164,7 +174,7 @@ impl State {
             tree_counters: None,
             tree_looked_ns: 0,
             probing: Probing::default(),
-            machine: MachineCpu::open(root),
+            machine,
             system: None,
             system_starved: false,
             tree: Tree::new(None),
@@ -184,6 +194,8 @@ impl State {
             row: Vec::new(),
             thread: SamplerThread::default(),
             watch: None,
+            tape: Tape::Off,
+            always: Methods::none(),
         }
     }
 
@@ -233,7 +245,9 @@ impl State {
             source.counter = Some(opened);
             news = true;
         }
-        news |= self.open_ring(methods);
+        if self.tape.is_off() {
+            news |= self.open_ring(methods);
+        }
         if self.system_starved {
             self.system = None;
         }
@@ -243,7 +257,9 @@ impl State {
             self.system_starved = kept::no_descriptor_free();
             news = true;
         }
-        news |= self.probing.open(&self.root, methods);
+        if self.tape.is_off() {
+            news |= self.probing.open(&self.root, methods);
+        }
         if methods.has_by_name(Method::Perf) && is_to_be_tried(&self.tree_counters) {
             self.open_tree();
         } else if news {
@@ -341,15 +357,17 @@ impl State {
         if let Some(why) = self.probing.missing() {
             missing.push((Method::Ebpf, why.clone()));
         }
-        if self.machine.stat_line(clock::monotonic_ns()).is_none() {
+        let recorded = self.missing_recorded(&mut missing);
+        if recorded.is_none() && self.machine.stat_line(clock::monotonic_ns()).is_none() {
             let why = Err::<(), _>(Unavailable::absent("/proc/stat cannot be read"));
             let why = unless_starved("/proc/stat", why, |()| true);
             missing.extend(why.err().map(|why| (Method::Psutil, why)));
         }
-        let hardware_missing = match &self.tree_counters {
-            Some(Ok(counters)) => counters.hardware.clone(),
-            Some(Err(why)) => Some(why.clone()),
-            None => None,
+        let mut hardware_missing = match (recorded, &self.tree_counters) {
+            (Some(recorded), _) => recorded,
+            (None, Some(Ok(counters))) => counters.hardware.clone(),
+            (None, Some(Err(why))) => Some(why.clone()),
+            (None, None) => None,
         };
         let via = self.ring.via();
         if let (Some(via), Some(words)) = (&via, self.ring.describe()) {
@@ -360,6 +378,16 @@ impl State {
                 why: words,
             };
             notes.push((via.method, note));
+        }
+        let reasons = missing.iter_mut().map(|(_, why)| &mut why.reason);
+        let reasons = reasons.chain(hardware_missing.as_mut().map(|why| &mut why.reason));
+        let reasons = reasons.chain(
+            notes
+                .iter_mut()
+                .flat_map(|(_, n)| [&mut n.about, &mut n.why]),
+        );
+        for text in reasons.chain(holes.iter_mut().map(|(_, hole)| &mut hole.why)) {
+            self.tape.scrub(text);
         }
         self.catalog = Arc::new(Catalog {
             via,
@@ -385,26 +413,31 @@ impl State {
     /// Reads the energy counters of `methods` and advances their totals. Once more where the
     /// first try was interrupted: at the edge of a window, time is energy.
     pub(super) fn read_counters(&mut self, methods: Methods) -> Moment {
+        if let Some(moment) = self.play_counters(methods) {
+            return moment;
+        }
         let mut moment = self.read_counters_once(methods);
         if moment.slack_ns > INTERRUPTED_NS {
+            self.tape.again(moment);
             moment = self.read_counters_once(methods);
         }
         moment.slack_ns += self.ring.slack_ns();
+        self.tape.note_moment(moment);
         moment
     }
 
     pub(super) fn read_counters_once(&mut self, methods: Methods) -> Moment {
         let asleep_ns = clock::asleep_ns();
         let before = clock::monotonic_ns();
-        for source in &mut self.sources {
-            let method = source.method;
+        for place in 0..self.sources.len() {
+            let method = self.sources[place].method;
             if !methods.has(method) {
                 continue;
             }
             self.raw.clear();
             let mut lost_times = 0;
             let from_ns = clock::monotonic_ns();
-            match &mut source.counter {
+            match &mut self.sources[place].counter {
                 Some(Ok(counter)) => counter.read(&mut self.raw),
                 _ => match self.ring.read(method, from_ns, &mut self.raw) {
                     Some(lost) => lost_times = lost,
@@ -412,33 +445,39 @@ impl State {
                 },
             }
             let at = At::between(from_ns, clock::monotonic_ns(), asleep_ns);
-            let mut raw = self.raw.iter();
-            for (i, zone) in self.zones.iter().enumerate() {
-                if zone.method != method {
-                    continue;
-                }
-                let counter = &mut self.counters[i];
-                counter.lose(lost_times);
-                match raw.next() {
-                    Some(Ok(value)) => {
-                        let step = counter.advance(at, *value);
-                        self.faults[i] = (step == Step::Beyond).then_some(ReadFault::Beyond);
-                        // The counter may be another machine's now.
-                        if matches!(step, Step::Reset | Step::Jumped(_)) {
-                            self.idle_learners[i].forget();
-                        }
-                    }
-                    Some(Err(fault)) => self.faults[i] = Some(*fault),
-                    None => {}
-                }
-            }
-            self.mirrors.compare(method, &self.counters);
+            self.tape.note_counters(method, at, &self.raw, &self.zones);
+            self.take_raw(method, at, lost_times);
         }
         let after = clock::monotonic_ns();
         Moment {
             t_ns: before + (after - before) / 2,
             slack_ns: (after - before) / 2,
         }
+    }
+
+    /// Judges what the counters of `method` showed at `at`, which is in `raw`.
+    pub(super) fn take_raw(&mut self, method: Method, at: At, lost_times: u32) {
+        let mut raw = self.raw.iter();
+        for (i, zone) in self.zones.iter().enumerate() {
+            if zone.method != method {
+                continue;
+            }
+            let counter = &mut self.counters[i];
+            counter.lose(lost_times);
+            match raw.next() {
+                Some(Ok(value)) => {
+                    let step = counter.advance(at, *value);
+                    self.faults[i] = (step == Step::Beyond).then_some(ReadFault::Beyond);
+                    // The counter may be another machine's now.
+                    if matches!(step, Step::Reset | Step::Jumped(_)) {
+                        self.idle_learners[i].forget();
+                    }
+                }
+                Some(Err(fault)) => self.faults[i] = Some(*fault),
+                None => {}
+            }
+        }
+        self.mirrors.compare(method, &self.counters);
     }
 
     /// CPU time of this process's tree, ns; by perf's count since the window began where that is
@@ -469,6 +508,9 @@ impl State {
     }
 
     pub(super) fn own_and_inside(&mut self, methods: Methods, follow: &mut Follow) -> CpuCount {
+        if let Some(count) = self.play_cpu(follow) {
+            return count;
+        }
         let pid = match follow.subject {
             Subject::Process { pid, .. } => pid,
             _ => None,
@@ -557,7 +599,7 @@ impl State {
         };
         let own = own.map(|ns| ns.max(follow.last_own_ns));
         follow.last_own_ns = own.unwrap_or(follow.last_own_ns);
-        CpuCount {
+        let count = CpuCount {
             own_ns: own,
             inside_ns: inside,
             may_be_late: match follow.subject {
@@ -571,7 +613,9 @@ impl State {
                 ended_ns: clock::monotonic_ns(),
             },
             seen,
-        }
+        };
+        self.note_cpu(&count);
+        count
     }
 
     /// The counts that were just read for this process's tree, if that is what is followed.
@@ -594,7 +638,7 @@ impl State {
         let cpu = self.own_and_inside(record.methods, follow);
         if record.methods.has(Method::Psutil) {
             // It is wanted at the end of the window anyway; here it also bears idle time out.
-            self.machine.stat_line(clock::monotonic_ns());
+            self.look_at_stat();
         }
         self.edge_from(moment, cpu, record.start.totals.len())
     }
@@ -648,10 +692,12 @@ impl State {
             return;
         }
         let Some(facts) = &self.facts else { return };
-        let opened = self.sources.iter_mut().filter_map(|s| s.counter.as_mut());
         let mut limits = Vec::new();
-        for counter in opened.flatten() {
-            limits.extend_from_slice(counter.limits());
+        for source in &mut self.sources {
+            if let Some(Ok(counter)) = &mut source.counter {
+                limits.extend_from_slice(counter.limits());
+                self.tape.note_limits(source.method, counter.limits());
+            }
         }
         for (zone, counter) in self.zones.iter().zip(&mut self.counters) {
             counter.most_watts = ceilings::most_watts(facts, zone, &limits);
@@ -661,17 +707,30 @@ impl State {
 
     /// Idle time of the machine: by /proc, or by the agent where /proc shows something else.
     pub(super) fn idle_ns(&mut self, t_ns: u64, inside_ns: Option<u64>) -> Option<u64> {
-        if self.ring.tells_idle() {
-            self.ring.idle_ns()
-        } else {
-            self.machine.idle_ns(t_ns, inside_ns)
+        if let Some(told) = self.play_busy() {
+            return told;
         }
+        if self.ring.tells_idle() {
+            return self.ring.idle_ns();
+        }
+        let idle_ns = self.machine.idle_ns(t_ns, inside_ns);
+        if let Some(frame) = self.tape.writes() {
+            frame.busy = Some(self.machine.shown());
+        }
+        idle_ns
     }
 
     /// What the cgroup that limits this process has counted so far. Nothing is read where no cgroup
     /// does.
-    fn read_sandbox(&self) -> Option<SandboxCount> {
-        self.facts.as_ref()?.sandbox.as_ref()?.read()
+    fn read_sandbox(&mut self) -> Option<SandboxCount> {
+        if let Some(frame) = self.tape.frame() {
+            return frame.sandbox;
+        }
+        let count = self.facts.as_ref()?.sandbox.as_ref()?.read();
+        if let Some(frame) = self.tape.writes() {
+            frame.sandbox = count;
+        }
+        count
     }
 
     /// Renews what is known of the part of the machine that this process may use: CPUs come and go,
@@ -680,7 +739,9 @@ impl State {
     /// has its parent's limits. The CPUs that the calling thread may run on are asked for where
     /// `affinity`: where something is settled before the next call.
     pub(super) fn renew_facts(&mut self, files: bool, affinity: bool) {
-        let Some(facts) = &self.facts else { return };
+        let Some(facts) = self.facts.as_ref().filter(|_| !self.tape.plays()) else {
+            return;
+        };
         let now = clock::monotonic_ns();
         let cpus = self.machine.online().unwrap_or(facts.cpus);
         let share = &facts.environment.allotted;

@@ -4,6 +4,8 @@
 use std::fmt;
 use std::path::Path;
 
+use serde::{Deserialize, Serialize};
+
 use super::{Domain, ReadFault, Unavailable, Zone};
 
 /// The open energy counters of one method.
@@ -44,7 +46,7 @@ pub trait EnergyCounter: fmt::Debug + Send {
 pub type Open = fn(&Path) -> Result<Box<dyn EnergyCounter>, Unavailable>;
 
 /// Something that a source left out.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Note {
     /// The domain that is missing for it, in whole or in part; `None` where none is.
     pub domain: Option<Domain>,
@@ -65,7 +67,7 @@ impl fmt::Display for Note {
 }
 
 /// A part of a domain that cannot be read though it is there.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hole {
     /// The domain.
     pub domain: Domain,

@@ -128,6 +128,22 @@ impl Methods {
         self
     }
 
+    /// All of these but `method`.
+    #[must_use]
+    pub fn without(mut self, method: Method) -> Self {
+        self.0[method as usize] = Asked::No;
+        self
+    }
+
+    /// Exactly these.
+    pub fn of(methods: &[Method]) -> Self {
+        let mut of = Self::none();
+        for method in methods {
+            of.0[*method as usize] = Asked::Among;
+        }
+        of
+    }
+
     /// Nothing at all.
     pub fn none() -> Self {
         Self([Asked::No; Method::ALL.len()])

@@ -1,7 +1,8 @@
 """``lithowatt``: what can be measured here, and the joules of a command.
 
-``lithowatt doctor``, ``explain KEY``, ``run -- CMD``, ``top``, ``calibrate``, ``lithops status``,
-``profile recommend``, ``compare``, ``agent``: each in a module of its own.
+``lithowatt doctor``, ``explain KEY``, ``run -- CMD``, ``record``, ``replay``, ``top``,
+``calibrate``, ``lithops status``, ``profile recommend``, ``compare``, ``agent``: each in a module
+of its own.
 """
 
 from __future__ import annotations
@@ -43,6 +44,8 @@ def _parser() -> argparse.ArgumentParser:
     from lithowatt.cli.explain import add_cli as add_explain_cli
     from lithowatt.cli.lithops import add_cli
     from lithowatt.cli.profile import add_cli as add_profile_cli
+    from lithowatt.cli.record import add_cli as add_record_cli
+    from lithowatt.cli.replay import add_cli as add_replay_cli
     from lithowatt.cli.report import add_cli as add_report_cli
     from lithowatt.cli.run import add_cli as add_run_cli
     from lithowatt.cli.top import add_cli as add_top_cli
@@ -50,6 +53,8 @@ def _parser() -> argparse.ArgumentParser:
     add_doctor_cli(commands)
     add_explain_cli(commands)
     add_run_cli(commands)
+    add_record_cli(commands)
+    add_replay_cli(commands)
     add_calibrate_cli(commands)
     add_cli(commands)
     add_profile_cli(commands)

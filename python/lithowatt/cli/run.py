@@ -105,7 +105,7 @@ def run(arguments: argparse.Namespace) -> int:
     # An output that cannot be written is reported before anything runs.
     output = Path(arguments.output) if arguments.output else None
     if output is not None:
-        problem = _no_output(output)
+        problem = no_output(output)
         if problem:
             complain(problem)
             return 2
@@ -149,13 +149,13 @@ def _tell(meter: EnergyMeter, arguments: argparse.Namespace, code: int, to: Path
         reading = meter.reading
         if to is not None:
             text = io.StringIO(newline="")
-            _report(reading, arguments, code, text)
+            report(reading, arguments, code, text)
             write_atomically(to, text.getvalue())
         else:
             stream = sys.stdout if arguments.json or arguments.csv else sys.stderr
             # A stream that was closed before we started is None.
             if stream is not None:
-                _report(reading, arguments, code, stream)
+                report(reading, arguments, code, stream)
                 stream.flush()
     except OSError as error:
         # Before anything else is printed: what the stream still holds would be tried once more.
@@ -178,7 +178,7 @@ def _no_plot(picture: Path, output: Path | None) -> str | None:
         return f"--plot {problem}"
     if output is not None and os.path.realpath(output) == os.path.realpath(picture):
         return f"--plot and --output are both {picture}; expected two files"
-    return _no_output(picture, "--plot")
+    return no_output(picture, "--plot")
 
 
 def _draw(meter: EnergyMeter, picture: Path) -> None:
@@ -194,7 +194,7 @@ def _draw(meter: EnergyMeter, picture: Path) -> None:
         pass
 
 
-def _no_output(output: Path, option: str = "--output") -> str | None:
+def no_output(output: Path, option: str = "--output") -> str | None:
     """Why a report cannot be written there, ``None`` where it can."""
     if output.is_dir():
         return f"{output} is a directory; {option} takes a file"
@@ -266,7 +266,8 @@ class Signals:
         return 128 - code if code < 0 else code
 
 
-def _report(reading: Reading, arguments: argparse.Namespace, code: int, to: TextIO) -> None:
+def report(reading: Reading, arguments: argparse.Namespace, code: int | None, to: TextIO) -> None:
+    """Writes a reading as it was asked for; the exit code is ``None`` where it is not known."""
     if arguments.json:
         json.dump(_as_json(reading, arguments.command, code), to, indent=2)
         to.write("\n")
@@ -279,12 +280,12 @@ def _report(reading: Reading, arguments: argparse.Namespace, code: int, to: Text
         to.write(render(reading, code))
 
 
-def render(reading: Reading, code: int) -> str:
+def render(reading: Reading, code: int | None) -> str:
     """The report for people: no digit that the band does not carry, no line that wraps."""
     lines = [
         "",
         *wrapped(printable(reading.label or ""), terminal_width(), " ", "  "),
-        f"   exit code {code}, {_times(reading)}",
+        f"   exit code {'unknown' if code is None else code}, {_times(reading)}",
         "",
     ]
     headline = reading.headline
@@ -354,7 +355,7 @@ def _digits(value: float, best: float, width: float) -> str:
     return f"{float(text):.0f}" if "e+" in text else text
 
 
-def _as_json(reading: Reading, command: list[str], code: int) -> dict[str, Any]:
+def _as_json(reading: Reading, command: list[str], code: int | None) -> dict[str, Any]:
     headline = reading.headline
     methods: dict[str, Any] = {}
     for name, domains in (("rapl", reading.rapl), ("perf", reading.perf)):

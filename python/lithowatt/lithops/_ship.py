@@ -44,6 +44,7 @@ _LEFT_OUT = (
     "profiles",
     "pytest_plugin.py",
     "top",
+    "trace",
 )
 #: Of the reports what functions may hold and use; pages are made in clients.
 _OF_REPORTS = (

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from lithowatt.meter._timeline import Timeline
+    from lithowatt.trace import Trace
 
     _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -93,6 +94,15 @@ class EnergyMeter:
             ``"amortised"``, which adds this function's share of idle. By default
             ``ENERGY_DEFINITION``, else ``"marginal"`` on a machine and ``"amortised"`` in a sandbox
             that exists for the function alone, as on AWS Lambda; the same for every window.
+        replay: A recording that ``lithowatt record`` made, by its path or as a
+            ``lithowatt.trace.Trace``, in the place of this machine: the meter reads nothing here,
+            and whatever runs between start and stop, its reading is that of the recorded window.
+            ``methods``, ``estimation`` and ``definition`` are the recording's where they are not
+            given. ``pid``, ``scope``, ``cgroup`` and ``root`` do not go with it.
+        window: With ``replay``: seconds from and to, of the recorded window; the reading is of what
+            was sampled between them.
+        idle_watts: With ``replay``: power at rest of packages and memory together in W, in the
+            place of what was seen or stored.
 
     Raises:
         LithowattError: An option has a value that is not accepted. The message names both, and
@@ -131,6 +141,9 @@ class EnergyMeter:
         enabled: bool | None = None,
         estimation: str | None = None,
         definition: str | None = None,
+        replay: str | os.PathLike[str] | Trace | None = None,
+        window: tuple[float, float] | None = None,
+        idle_watts: float | None = None,
     ) -> None:
         self._options = {
             "methods": methods,
@@ -145,7 +158,13 @@ class EnergyMeter:
             "estimation": estimation,
             "definition": definition,
         }
-        self._core = Meter(**self._options)
+        if replay is None and window is None and idle_watts is None:
+            self._core = Meter(**self._options)
+        else:
+            from lithowatt.trace._replay import replayed
+
+            self._core, kept = replayed(self._options, replay, window, idle_watts)
+            self._options |= kept
         self._options = settled(self._options)
         self._past = None
         self._spans = []

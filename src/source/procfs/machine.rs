@@ -184,6 +184,29 @@ struct Base {
     inside_ns: Option<u64>,
 }
 
+/// What [`MachineCpu`] showed at one moment, so that another can show the same.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct MachineShown {
+    /// Logical CPUs online.
+    pub cpus: u32,
+    /// [`MachineCpu::turns`].
+    pub turns: u32,
+    /// When they were looked at, ns.
+    pub looked_at_ns: u64,
+    /// CPU time that there was until then, ns.
+    pub capacity_ns: u64,
+    /// [`MachineCpu::idle_ns`].
+    pub idle_ns: Option<u64>,
+    /// [`MachineCpu::waiting_ns`].
+    pub waiting_ns: u64,
+    /// Which file was believed, by [`Witness::number`].
+    pub witness: u64,
+    /// Why nothing was believed when that was last so.
+    pub unknown: Option<u64>,
+    /// /proc/uptime was the kernel's own.
+    pub genuine: bool,
+}
+
 /// By this the sum of idle time steps after a stretch in which it was unknown, ns: more than all
 /// CPUs can be idle between two looks. See [`idle_between`].
 const UNKNOWN_STRETCH_NS: u64 = 1 << 48;
@@ -234,6 +257,69 @@ impl MachineCpu {
             turns: 0,
             lost: false,
             seen: None,
+        }
+    }
+
+    /// One that reads no file and shows what [`MachineCpu::show`] is given.
+    pub fn replayed() -> Self {
+        Self {
+            witness: Witness::Nothing(Distrust::Unreadable),
+            unknown: None,
+            covered: false,
+            genuine: false,
+            uptime: None,
+            stat: None,
+            online: None,
+            cpus: 1,
+            fixed: false,
+            capacity_ns: 0,
+            looked_at: None,
+            line: None,
+            base: None,
+            unused_ns: None,
+            turns: 0,
+            lost: false,
+            seen: None,
+        }
+    }
+
+    /// What it shows since it was last looked at.
+    pub fn shown(&self) -> MachineShown {
+        MachineShown {
+            cpus: self.cpus,
+            turns: self.turns,
+            looked_at_ns: self.looked_at.unwrap_or(0),
+            capacity_ns: self.capacity_ns,
+            idle_ns: self.told(),
+            waiting_ns: self.waiting_ns(),
+            witness: self.witness.number(),
+            unknown: self.unknown.map(Witness::number),
+            genuine: self.genuine,
+        }
+    }
+
+    /// Shows what another showed.
+    pub fn show(&mut self, shown: &MachineShown) {
+        self.cpus = shown.cpus.max(1);
+        self.turns = shown.turns;
+        self.looked_at = Some(shown.looked_at_ns);
+        self.capacity_ns = shown.capacity_ns;
+        self.unused_ns = shown.idle_ns;
+        let line = StatLine {
+            iowait: shown.waiting_ns / TICK_NS,
+            ..StatLine::default()
+        };
+        self.line = Some((shown.looked_at_ns, line));
+        self.witness = Witness::numbered(shown.witness);
+        self.unknown = shown.unknown.map(Witness::numbered);
+        self.genuine = shown.genuine;
+    }
+
+    /// [`MachineCpu::idle_ns`] as it was last known.
+    pub fn told(&self) -> Option<u64> {
+        match self.witness {
+            Witness::Nothing(_) => None,
+            _ => self.unused_ns,
         }
     }
 
@@ -305,13 +391,6 @@ impl MachineCpu {
         }
         self.take(now_ns, uptime_ns, inside_ns);
         self.told()
-    }
-
-    fn told(&self) -> Option<u64> {
-        match self.witness {
-            Witness::Nothing(_) => None,
-            _ => self.unused_ns,
-        }
     }
 
     /// Sums up capacity; returns whether CPUs came or went.

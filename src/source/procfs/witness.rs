@@ -53,6 +53,28 @@ pub enum Distrust {
 }
 
 impl Witness {
+    const ALL: [Self; 7] = [
+        Self::Uptime,
+        Self::Stat(Distrust::Unreadable),
+        Self::Stat(Distrust::Frozen),
+        Self::Stat(Distrust::Contradicted),
+        Self::Nothing(Distrust::Unreadable),
+        Self::Nothing(Distrust::Frozen),
+        Self::Nothing(Distrust::Contradicted),
+    ];
+
+    /// Its number in a trace.
+    pub fn number(self) -> u64 {
+        let place = Self::ALL.iter().position(|one| *one == self);
+        place.map_or(0, |place| place as u64)
+    }
+
+    /// The witness with this number; nothing is believed by one that there is not.
+    pub fn numbered(number: u64) -> Self {
+        let known = usize::try_from(number).ok().and_then(|n| Self::ALL.get(n));
+        *known.unwrap_or(&Self::Nothing(Distrust::Unreadable))
+    }
+
     /// Why the busy time is not as sure as the kernel's own /proc/uptime makes it.
     pub fn doubt(self) -> Option<&'static str> {
         match self {

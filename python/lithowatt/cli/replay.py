@@ -1,0 +1,95 @@
+"""``lithowatt replay TRACE``: the joules of a recording, by the same or by other rules."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lithowatt._support.command import complain
+from lithowatt.cli.run import report
+from lithowatt.meter._meter import EnergyMeter
+from lithowatt.trace._file import Trace
+
+if TYPE_CHECKING:
+    from lithowatt.meter._reading import Reading
+
+
+def add_cli(commands: Any) -> None:
+    """Adds ``replay`` to the command line."""
+    parser: argparse.ArgumentParser = commands.add_parser(
+        "replay",
+        help="the joules of a trace that 'lithowatt record' made, by the same or other rules",
+        description="Reads TRACE as the machine was read that it is of, and prints what 'lithowatt "
+        "run' would have printed there. Nothing of this machine enters the numbers.",
+    )
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="as one JSON object")
+    form.add_argument("--csv", action="store_true", help="as CSV: a row per method and domain")
+    parser.add_argument(
+        "--methods",
+        default="auto",
+        metavar="NAMES",
+        help="of those that were recorded: rapl, perf, psutil, model (default: all)",
+    )
+    parser.add_argument(
+        "--definition",
+        choices=("marginal", "amortised"),
+        help="joules above idle, or with the share of idle (default: as recorded)",
+    )
+    parser.add_argument(
+        "--estimation",
+        choices=("curve", "tdp_based", "vcpu"),
+        help="how the model's watts are made (default: as recorded)",
+    )
+    parser.add_argument(
+        "--idle-watts",
+        type=float,
+        metavar="W",
+        help="power at rest of packages and memory, in the place of what was seen or stored",
+    )
+    parser.add_argument(
+        "--from", dest="start", type=float, metavar="S", help="seconds after the start (0)"
+    )
+    parser.add_argument(
+        "--to", dest="end", type=float, metavar="S", help="seconds after the start (the end)"
+    )
+    parser.add_argument("trace", metavar="TRACE", help="the file")
+    parser.set_defaults(func=replay, command=[])
+
+
+def replay(arguments: argparse.Namespace) -> int:
+    """Prints the reading; returns 0, or 2 where there is none."""
+    trace = Trace.read(arguments.trace)
+    window = None
+    if arguments.start is not None or arguments.end is not None:
+        end = trace.seconds if arguments.end is None else arguments.end
+        window = (arguments.start or 0.0, end)
+    command = trace.about.get("command")
+    label = command if isinstance(command, str) else Path(arguments.trace).name
+    try:
+        meter = EnergyMeter(
+            arguments.methods,
+            label=label,
+            estimation=arguments.estimation,
+            definition=arguments.definition,
+            replay=trace,
+            window=window,
+            idle_watts=arguments.idle_watts,
+        )
+    except ValueError as error:
+        complain(str(error))
+        return 2
+    with meter:
+        pass
+    return _tell(meter.reading, arguments, trace)
+
+
+def _tell(reading: Reading, arguments: argparse.Namespace, trace: Trace) -> int:
+    code = trace.about.get("exit_code")
+    arguments.command = [reading.label or ""]
+    stream = sys.stdout
+    report(reading, arguments, code if isinstance(code, int) else None, stream)
+    stream.flush()
+    return 2 if reading.duration == 0 else 0

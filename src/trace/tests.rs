@@ -1,0 +1,166 @@
+use super::*;
+use crate::source::Domain;
+
+fn zones() -> Vec<Zone> {
+    [Method::Rapl, Method::Perf]
+        .map(|method| Zone {
+            method,
+            domain: Domain::Package,
+            package: 0,
+            name: "package-0".into(),
+            unit_joules: 2f64.powi(-32),
+            modulus: None,
+        })
+        .to_vec()
+}
+
+/// A frame without anything empty in it.
+fn full() -> Frame {
+    Frame {
+        kind: Kind::End,
+        t_ns: u64::MAX / 3,
+        slack_ns: 17,
+        asleep_ns: Some(0),
+        reads: vec![
+            Some((u64::MAX / 3 - 900, 40)),
+            Some((u64::MAX / 3 + 900, 0)),
+        ],
+        raw: vec![Ok(u64::MAX), Err(ReadFault::Vanished)],
+        cpu: Some(CpuTimes {
+            own_ns: Some(9),
+            inside_ns: Some(7),
+            may_be_late: true,
+            began_ns: 1,
+            ended_ns: u64::MAX / 3 + 5,
+            tree: Some(TreeCount {
+                task_clock_ns: Some(3),
+                cycles: None,
+                instructions: Some(4),
+            }),
+        }),
+        busy: Some(MachineShown {
+            cpus: 4,
+            turns: 2,
+            looked_at_ns: 8,
+            capacity_ns: 1 << 60,
+            idle_ns: Some(1),
+            waiting_ns: 10_000_000,
+            witness: 3,
+            unknown: Some(5),
+            genuine: true,
+        }),
+        sandbox: Some(SandboxCount {
+            used_ns: None,
+            periods: 1,
+            throttled_periods: 2,
+            throttled_ns: 3,
+        }),
+        rss_bytes: Some(1),
+        high_water_bytes: None,
+        missed: Missed {
+            unwaited: 1,
+            discarding: 2,
+            root_ended: true,
+            hidden: true,
+            ..Missed::default()
+        },
+        system: Some(SystemEdge {
+            stat: Some(StatLine {
+                user: 1,
+                system: 2,
+                idle: 3,
+                iowait: 4,
+                steal: 5,
+            }),
+            disk: None,
+            net: Some(InOut {
+                input: 6,
+                output: 7,
+            }),
+        }),
+        state: Some(SystemState {
+            memory: Some(Memory {
+                total: 8,
+                available: 9,
+            }),
+            load_1m: Some(0.1 + 0.2),
+            frequency_mhz: None,
+            temperature_celsius: Some(-0.0),
+        }),
+        drift_ns: Some(-12),
+        refused: true,
+    }
+}
+
+#[test]
+fn a_frame_is_read_as_it_was_written() {
+    let layout = Layout::of(&zones());
+    let width = layout.columns().len();
+    let mut rows = Vec::new();
+    let mut frames = [full(), layout.frame(), full()];
+    frames[2].cpu = Some(CpuTimes::default());
+    for frame in &mut frames {
+        layout.write(frame, &mut rows);
+    }
+    assert_eq!(rows.len(), 3 * width);
+    let again = decode(&encode(&rows, width), width).unwrap();
+    assert_eq!(again, rows);
+    for (frame, row) in frames.iter().zip(again.chunks_exact(width)) {
+        assert_eq!(format!("{:?}", layout.read(row)), format!("{frame:?}"));
+    }
+}
+
+#[test]
+fn every_column_has_a_name_of_its_own() {
+    let columns = Layout::of(&zones()).columns();
+    let mut sorted = columns.clone();
+    sorted.sort();
+    sorted.dedup();
+    assert_eq!(sorted.len(), columns.len());
+    assert!(columns.contains(&"zone.1.fault".to_owned()));
+}
+
+#[test]
+fn extremes_survive_and_what_is_no_block_is_refused() {
+    let rows = [i64::MAX, NONE, NONE + 1, 0, -1, i64::MAX, NONE, 1];
+    for width in [1, 2, 4, 8] {
+        assert_eq!(decode(&encode(&rows, width), width), Some(rows.to_vec()));
+    }
+    let whole = encode(&rows, 2);
+    assert!((0..whole.len()).all(|length| decode(&whole[..length], 2).is_none()));
+    assert!(decode(&[&whole[..], &[0]].concat(), 2).is_none());
+    assert!(decode(&whole, 0).is_none() && decode(&encode(&[], 2), 2).is_none());
+    // More rows than a block may have, in a few bytes.
+    let mut many = Vec::new();
+    push_varint(&mut many, 1 << 40);
+    assert!(decode(&many, 1).is_none());
+    let mut state = 1u64;
+    for _ in 0..2_000 {
+        let noise: Vec<u8> = (0..40)
+            .map(|_| {
+                state = state
+                    .wrapping_mul(6_364_136_223_846_793_005)
+                    .wrapping_add(1);
+                (state >> 56) as u8
+            })
+            .collect();
+        let _ = decode(&noise, 3);
+    }
+}
+
+#[test]
+fn numbers_of_a_header_are_exact() {
+    for number in [
+        0.1 + 0.2,
+        7.762_378_692_626_953,
+        5e-324,
+        2.220_446_049_250_313e-16,
+    ] {
+        let text = serde_json::to_vec(&number).unwrap();
+        let read = jiter::JsonValue::parse(&text, false).unwrap();
+        let read: f64 = serde_json::from_value(value(&read, 0).unwrap()).unwrap();
+        assert_eq!(read.to_bits(), f64::to_bits(number));
+    }
+    let deep = [b"[".repeat(60), b"]".repeat(60)].concat();
+    assert!(exact(&deep).is_err());
+}
