@@ -33,14 +33,26 @@ impl Line {
     }
 
     /// Whether the row's pattern can match a name of these `parts`: what a pattern ends in stands
-    /// between boundaries in every name that it matches.
+    /// between boundaries in every name that it matches. By bytes, as this is done for every row.
     fn may_match(&self, parts: &[&str]) -> bool {
-        let pattern = self.text.split(',').next().unwrap_or_default();
-        let last = pattern.rsplit(is_boundary).next().unwrap_or_default();
-        if last.is_empty() || !last.is_ascii() || is_noise(last) {
+        let row = self.text.as_bytes();
+        let end = row.iter().position(|byte| *byte == b',');
+        let pattern = &row[..end.unwrap_or(row.len())];
+        let start = pattern
+            .iter()
+            .rposition(|byte| !byte.is_ascii_alphanumeric() && *byte != b'+');
+        let last = &pattern[start.map_or(0, |at| at + 1)..];
+        if last.is_empty()
+            || !pattern.is_ascii()
+            || NOISE
+                .iter()
+                .any(|word| last.eq_ignore_ascii_case(word.as_bytes()))
+        {
             return true; // rather looked at closely than missed
         }
-        parts.iter().any(|part| part.eq_ignore_ascii_case(last))
+        parts
+            .iter()
+            .any(|part| part.as_bytes().eq_ignore_ascii_case(last))
     }
 }
 
@@ -50,9 +62,7 @@ fn is_boundary(c: char) -> bool {
 }
 
 /// Words of a name that say nothing of the processor.
-fn is_noise(word: &str) -> bool {
-    word.eq_ignore_ascii_case("cpu") || word.eq_ignore_ascii_case("processor")
-}
+const NOISE: [&str; 2] = ["cpu", "processor"];
 
 /// The lines of a table that are neither comment nor header nor empty.
 fn rows(csv: &'static str) -> impl Iterator<Item = &'static str> {
@@ -189,7 +199,7 @@ pub(crate) fn normalise(name: &str) -> String {
     }
     let words = lower
         .split_whitespace()
-        .filter(|word| !is_noise(word))
+        .filter(|word| !NOISE.contains(word))
         .collect::<Vec<_>>()
         .join(" ");
     // "E7- 4870" and "FX(tm)-8350" are how those processors name themselves.
