@@ -212,6 +212,7 @@ mod tests {
             core_w: 50.0,
             cores_per_socket: 4.0,
             low_clock: 1.0,
+            second_thread: None,
             full_mhz: None,
             residual_percent: 1.0,
             band: 1.08,
@@ -252,8 +253,8 @@ mod tests {
         assert!((full.high / full.value - 1.08).abs() < 1e-9);
         let all = f64::from(cpu.logical_cpus);
         assert!((model.vcpus_watts_raw(all, all).total - 75.0).abs() < 1e-9);
-        assert!((model.memory_watts_raw(16.0, 1.0).total - 8.0).abs() < 1e-9);
-        assert!((model.memory_watts(8.0).value - 1.5).abs() < 1e-9);
+        assert!((model.memory_watts_raw(16.0, Some(1.0)).total - 8.0).abs() < 1e-9);
+        assert!((model.memory_watts_raw(8.0, Some(0.0)).total - 1.5).abs() < 1e-9);
 
         let other = CpuIdentity {
             logical_cpus: cpu.logical_cpus + 1,

@@ -817,6 +817,8 @@ fn from_lscpu(text: &str) -> CpuIdentity {
         logical_cpus: number("CPU(s)").unwrap_or(1),
         sockets,
         max_mhz: first("CPU max MHz").and_then(|mhz| mhz.parse().ok()),
+        governor: None,
+        limit_mhz: None,
         hypervisor: first("Hypervisor vendor").is_some()
             || first("Virtualization type").is_some()
             || first("Flags").is_some_and(|flags| {

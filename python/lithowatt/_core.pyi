@@ -466,7 +466,7 @@ def curve_unused(
     """Why the curve stored at ``path`` is not used below ``root``; None where it is."""
 
 def fit_curve(
-    points: Sequence[tuple[float, float, float]], cores_per_socket: float
+    points: Sequence[tuple[float, float, float]], cores_per_socket: float, threads_per_core: float
 ) -> dict[str, Any] | None:
     """The curve that fits ``(load, spread, W)``, loads and spreads from 0 to 1; None for none."""
 

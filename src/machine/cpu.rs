@@ -46,6 +46,10 @@ pub struct CpuIdentity {
     pub base_mhz: Option<f64>,
     /// Highest clock (MHz) that the governor may choose.
     pub max_mhz: Option<f64>,
+    /// The cpufreq governor, e.g. `performance`: whether the clock falls at low load.
+    pub governor: Option<String>,
+    /// The clock (MHz) that CPUs are kept below, by a limit that was set or with turbo switched off.
+    pub limit_mhz: Option<f64>,
     /// True in a virtual machine: the CPUs seen are then a share of a host that is not seen.
     pub hypervisor: bool,
 }
@@ -357,6 +361,19 @@ impl CpuIdentity {
         }
         identity.base_mhz = cpufreq("base_frequency").or(identity.base_mhz);
         identity.max_mhz = cpufreq("cpuinfo_max_freq");
+        identity.governor = slurp(root, "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
+            .map(|name| name.trim().to_owned())
+            .filter(|name| meaningful(name));
+        let says = |file: &str, value: &str| {
+            slurp(root, &format!("sys/devices/system/cpu/{file}"))
+                .is_some_and(|text| text.trim() == value)
+        };
+        let turbo_off = says("intel_pstate/no_turbo", "1") || says("cpufreq/boost", "0");
+        identity.limit_mhz = match (cpufreq("scaling_max_freq"), identity.base_mhz) {
+            (Some(limit), Some(base)) if turbo_off => Some(limit.min(base)),
+            (None, base) if turbo_off => base,
+            (limit, _) => limit,
+        };
         identity
     }
 
@@ -431,6 +448,8 @@ impl CpuIdentity {
             logical_cpus,
             sockets: info.sockets,
             max_mhz: None,
+            governor: None,
+            limit_mhz: None,
             hypervisor,
         }
     }

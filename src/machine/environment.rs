@@ -20,6 +20,8 @@ pub struct Environment {
     pub allotted: Allotted,
     /// Memory of the machine, GiB.
     pub memory_gib: Option<f64>,
+    /// Memory modules of the machine, where its memory controllers show them (EDAC).
+    pub memory_modules: Option<u32>,
     /// The cloud's service that made this sandbox, and the variable that shows it.
     pub service: Option<Service>,
     /// AWS Lambda's memory size, MB.
@@ -77,6 +79,7 @@ impl Environment {
         Self {
             allotted: allotted(root, cpus, lambda_memory_mb),
             memory_gib,
+            memory_modules: memory_modules(root),
             lambda_memory_mb,
             container_runtime: if lambda {
                 Some("lambda".into())
@@ -119,11 +122,26 @@ impl Environment {
 
     /// The power model for this processor in these surroundings.
     pub fn model(&self, cpu: &CpuIdentity) -> PowerModel {
-        match self.lambda_memory_mb {
+        let model = match self.lambda_memory_mb {
             Some(mb) => PowerModel::for_lambda(mb, &cpu.architecture, Some(&cpu.name)),
             None => PowerModel::for_identity(cpu),
+        };
+        match self.memory_gib {
+            Some(gib) => model.with_memory(gib, self.memory_modules),
+            None => model,
         }
     }
+}
+
+/// Memory modules by the kernel's error detection, which makes a folder for each that is there.
+fn memory_modules(root: &Path) -> Option<u32> {
+    let controllers = std::fs::read_dir(root.join("sys/devices/system/edac/mc")).ok()?;
+    let modules = controllers
+        .filter_map(|entry| std::fs::read_dir(entry.ok()?.path()).ok())
+        .flat_map(|folder| folder.filter_map(Result::ok))
+        .filter(|entry| entry.file_name().to_string_lossy().starts_with("dimm"))
+        .count();
+    u32::try_from(modules).ok().filter(|n| *n > 0)
 }
 
 fn allotted(root: &Path, cpus: u32, lambda_memory_mb: Option<u32>) -> Allotted {

@@ -12,8 +12,8 @@ use crate::machine::allotted::Allotted;
 use crate::machine::cpu::CpuIdentity;
 use crate::machine::environment::Environment;
 use crate::machine::idle_power::IdleLearner;
-use crate::model::PowerModel;
 use crate::model::estimation::{Estimation, Power};
+use crate::model::{PowerModel, RawPower};
 use crate::source::procfs::online_cpus;
 use crate::source::{Domain, Zone};
 
@@ -336,11 +336,10 @@ impl Facts {
         }
     }
 
-    /// Modelled memory power of the machine, W.
-    pub fn memory_watts(&self) -> f64 {
-        self.environment
-            .memory_gib
-            .map_or(0.0, |gib| self.model.memory_watts(gib).value)
+    /// Modelled power of the machine's memory at rest, W.
+    fn memory_at_rest(&self) -> RawPower {
+        let gib = self.environment.memory_gib.unwrap_or(0.0);
+        self.model.memory_watts_raw(gib, Some(0.0))
     }
 
     /// Modelled watts above idle of a zone with a part of the machine busy (0..1).
@@ -354,7 +353,7 @@ impl Facts {
         let watts = match zone.domain {
             Domain::Dram => {
                 let gib = self.environment.memory_gib.unwrap_or(0.0);
-                let raw = self.model.memory_watts_raw(gib, busy);
+                let raw = self.model.memory_watts_raw(gib, Some(busy));
                 raw.total - raw.idle
             }
             _ => self
@@ -384,7 +383,8 @@ impl Facts {
             });
         }
         let raw = self.model.vcpus_watts_raw(f64::from(self.cpus), 0.0);
-        let memory = self.memory_watts();
+        let at_rest = self.memory_at_rest();
+        let memory = at_rest.idle;
         let packages = zones
             .iter()
             .filter(|z| z.method == zone.method && z.domain == Domain::Package)
@@ -427,7 +427,11 @@ impl Facts {
                 raw.idle_low / packages,
                 raw.idle_high / packages,
             ),
-            Domain::Dram => (memory / drams, 0.5 * memory / drams, 1.5 * memory / drams),
+            Domain::Dram => (
+                memory / drams,
+                at_rest.idle_low / drams,
+                at_rest.idle_high / drams,
+            ),
             _ => return None,
         };
         Some(IdlePower {

@@ -3,10 +3,11 @@
 //! Package power has three parts, and all three follow from public facts of a processor:
 //!
 //! - *idle*, which is always there;
-//! - *wake*: as soon as any core of a socket runs, its uncore (mesh, caches, memory controllers,
+//! - *wake*: as soon as any core runs, the uncore of every socket (mesh, caches, memory controllers,
 //!   I/O die) leaves its sleep. It is there in the share of time in which at least one core is
 //!   awake, so a load of 10 % on all cores costs much more than a tenth;
-//! - *cores*: so many watts for each, by microarchitecture and clock.
+//! - *cores*: so many watts for each, by microarchitecture and clock. One thread a core comes first;
+//!   the second thread of a core adds much less.
 //!
 //! How the numbers were found, and how far they are off, is in `docs/explanation/power-model.md`.
 
@@ -17,28 +18,33 @@ use super::table::Class;
 /// What all processors have in common.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Shape {
-    /// Power of an awake uncore above idle, as a part of idle power.
-    pub wake: f64,
-    /// How evenly two threads share a core's power: at 0 the first one takes all of it, at 1 each
-    /// takes half.
-    pub sharing: f64,
+    /// What the second thread of a core adds, as a part of what the first one takes.
+    pub second_thread: f64,
     /// Exponent of the clock in a core's power, within one machine (voltage falls with it, but
-    /// not in proportion, and leakage stays).
+    /// not in proportion, and leakage stays): 1.2 for kernels that wait for memory to 1.76 for
+    /// arithmetic on two EPYC 7502.
     pub clock_exponent: f64,
-    /// Clock at no load as a part of the clock at full load, where a machine's governor lowers it
-    /// and it is unknown.
+    /// Clock of a CPU that has next to nothing to do, as a part of the clock at full load, where a
+    /// governor lowers it; above it the clock rises with the square of the CPU's own load.
     pub low_clock: f64,
+    /// CPUs of a socket that sleep independently of each other. Timers and the workers of one
+    /// program wake many at the same moment, so more than that do not keep a socket awake longer.
+    pub sleepers: f64,
 }
 
 impl Shape {
-    /// Between the best of either measured machine, and of both with and without the clock.
+    /// Between the best for package power of the machines that were measured and for the shape of
+    /// the curves that SPEC published (`docs/explanation/power-model.md`).
     pub const SHIPPED: Self = Self {
-        wake: 0.9,
-        sharing: 0.5,
+        second_thread: 0.35,
         clock_exponent: 1.4,
-        low_clock: 0.5,
+        low_clock: 0.46,
+        sleepers: 8.0,
     };
 }
+
+/// Exponent of a CPU's own load in what the governor raises its clock by.
+const CLOCK_RISE: f64 = 2.0;
 
 /// Clock (MHz) at which [`Family::core_w`] holds.
 pub const REFERENCE_MHZ: f64 = 2600.0;
@@ -57,52 +63,86 @@ pub const LIMIT: f64 = 1.1;
 pub struct Family {
     /// Idle package power as a part of the TDP.
     pub idle_share: f64,
+    /// What an awake uncore adds, as a part of the TDP.
+    pub wake_share: f64,
     /// Power (W) of one busy core, both its threads, at [`REFERENCE_MHZ`].
     pub core_w: f64,
     /// Most power as a part of the TDP.
     pub limit: f64,
+    /// Clock of an idle CPU as a part of the clock at full load, where the governor is not known
+    /// to hold it up; `None`: [`Shape::low_clock`].
+    pub low_clock: Option<f64>,
+    /// Factor by which the cores' power of one program may lie above or below that of another.
+    pub workload: f64,
 }
 
-const fn family(idle_share: f64, core_w: f64) -> Family {
+const fn family(idle_share: f64, wake_share: f64, core_w: f64) -> Family {
     Family {
         idle_share,
+        wake_share,
         core_w,
         limit: LIMIT,
+        low_clock: None,
+        workload: WORKLOAD,
     }
 }
 
-const fn firm(family: Family) -> Family {
+/// AMD's servers keep to their TDP and hold their clock up; their core power is the most
+/// different from program to program.
+const fn epyc(idle_share: f64, wake_share: f64, core_w: f64) -> Family {
     Family {
         limit: 1.0,
-        ..family
+        low_clock: Some(0.75),
+        workload: EPYC_WORKLOAD,
+        ..family(idle_share, wake_share, core_w)
     }
 }
+
+/// Core power of two programs at the same threads and clock: 95 % of pairs on two Intel servers
+/// are within a factor of 1.1 to 1.6 of each other.
+pub const WORKLOAD: f64 = 1.5;
+
+/// The same on two EPYC 7502 (Schöne et al., CLUSTER 2021): a factor of 2.4 for 95 % of pairs, 4.0
+/// between square roots and matrix products.
+pub const EPYC_WORKLOAD: f64 = 2.6;
 
 impl Family {
     /// The family of a microarchitecture as the table names it; `None` where nothing is known
     /// but its class.
     ///
-    /// Idle shares: Intel servers 0.116, the mean of seven hosts of AWS that Teads Engineering put
-    /// through turbostat (0.10 to 0.13). AMD servers with an I/O die: 65 W of 225 W (Rome) and
-    /// 100 W of 280 W (Milan) in AnandTech's review of Milan, without deep sleep of the fabric;
-    /// with it a good deal less: 0.25. Siena has half the I/O: 0.22. Desktop parts idle at a few W.
+    /// Idle shares: 0.116 for Intel servers up to Cascade Lake, the mean of seven hosts of AWS that
+    /// Teads Engineering put through turbostat (0.10 to 0.13); two E5-2650 v4 idle at 0.14 (Alt et
+    /// al., ICPE 2024), two E5-2620 v3 at 0.09. EPYC 7502: 77 W of 360 W (Schöne et al., CLUSTER
+    /// 2021), EPYC 8024P: 18 of 90 W. Of the others only the wall power of whole servers is
+    /// public: SPECpower's idle over full power is 0.14 to 0.16 on Skylake and Cascade Lake, which puts
+    /// 5 % of full power outside the packages, and with the same 5 % the families' 0.22
+    /// (Ice Lake), 0.20 to 0.27 (Sapphire Rapids to Granite Rapids), 0.22 (Milan) and 0.17 to 0.18
+    /// (EPYC 9004 and 9005) are the idle shares below. Desktop parts idle at a few W.
     ///
-    /// Watts per core: what is left of a part's TDP (or measured full power) above idle and wake,
-    /// over its cores, at its all-core clock, taken to 2.6 GHz: Haswell and Broadwell from
-    /// E5-2690 v3, 2699 v3 and 2699 v4 (4.3 to 5.8, of which the upper, as parts at their limit
-    /// lower their clock), Skylake to Cascade Lake from Teads' full power of 8275CL (4.9), Ice Lake
-    /// and later from 8380 and 8480+, Zen from the cores' part of a Ryzen 7 1700X (62 of 82 W,
-    /// AnandTech), Zen 2 to Zen 5 servers from the flagships and Bergamo (9754: 128 cores in 360 W),
-    /// their desktop siblings from a Ryzen 9 5950X (6.1 W a core at 3.8 GHz, 142 W in all, AnandTech);
-    /// AMD lets those take 1.35 of their TDP for as long as they like.
+    /// Wake: idle and one busy thread together take 0.31 of the TDP on two E5-2650 v4 and two EPYC
+    /// 7502, 0.42 on an EPYC 8024P, 0.43 on two 16-core Skylakes at 2.1 GHz, 0.20 on two E5-2620 v3
+    /// whose governor keeps the clock down; of the others from the first tenth of load
+    /// in SPECpower's curves.
+    ///
+    /// Watts per core: what is left of a part's full power above idle and wake, over its cores, at its
+    /// all-core clock, taken to 2.6 GHz: Haswell and Broadwell between E5-2690 v3 and 2699 v4 at
+    /// their TDP and what two E5-2620 v3 and two E5-2650 v4 took, Skylake and Cascade Lake from Teads'
+    /// full power of six hosts (3.6 to 4.5), Ice Lake to Granite Rapids from 0.95 of the TDP of 8380, 8480+,
+    /// 6980P and 6780E, Zen from the cores' part of a Ryzen 7 1700X (62 of 82 W,
+    /// AnandTech), Rome and Siena from the measured machines, Milan to Turin from the flagships and Bergamo (9754:
+    /// 128 cores in 360 W), their desktop siblings from a Ryzen 9 5950X (6.1 W a core at 3.8 GHz, 142 W in
+    /// all, AnandTech); AMD lets those take 1.35 of their TDP for as long as they like.
     pub fn of(microarchitecture: &str, class: Class) -> Option<Self> {
         let name = microarchitecture.trim();
         let server = class == Class::Server;
-        let client_idle = 0.08;
+        let client = |core_w| family(0.08, 0.07, core_w);
         let known = match name {
-            "Sandy Bridge" | "Ivy Bridge" => family(if server { 0.116 } else { client_idle }, 6.0),
-            "Haswell" | "Broadwell" if server => family(0.116, 5.8),
-            "Haswell" | "Broadwell" => family(client_idle, 5.8),
+            "Nehalem" | "Westmere" if server => family(0.116, 0.18, 7.0),
+            "Sandy Bridge" | "Ivy Bridge" if server => family(0.116, 0.12, 6.0),
+            "Sandy Bridge" | "Ivy Bridge" => client(6.0),
+            "Haswell" if server => family(0.105, 0.12, 5.3),
+            "Broadwell" if server => family(0.13, 0.17, 3.6),
+            "Haswell" | "Broadwell" => client(5.8),
             "Skylake"
             | "Skylake-SP"
             | "Cascade Lake"
@@ -111,33 +151,41 @@ impl Family {
             | "Cooper Lake"
                 if server =>
             {
-                family(0.116, 4.9)
+                family(0.116, 0.22, 4.4)
             }
             "Skylake" | "Kaby Lake" | "Kaby Lake R" | "Coffee Lake" | "Comet Lake"
-            | "Whiskey Lake" => family(client_idle, 4.9),
-            "Ice Lake" | "Ice Lake-SP" if server => family(0.116, 4.0),
-            "Sapphire Rapids" | "Emerald Rapids" if server => family(0.116, 3.8),
-            // AMD's servers keep to their TDP.
-            "Naples" => firm(family(0.25, 3.0)),
-            "Zen" | "Zen+" => family(0.12, 4.2),
+            | "Whiskey Lake" => client(4.9),
+            "Rocket Lake" => client(5.5),
+            "Ice Lake" | "Ice Lake-SP" if server => family(0.23, 0.13, 3.0),
+            "Sapphire Rapids" | "Emerald Rapids" if server => family(0.22, 0.13, 2.7),
+            "Granite Rapids" if server => family(0.2, 0.14, 1.5),
+            "Sierra Forest" if server => family(0.22, 0.14, 1.0),
+            "Naples" => epyc(0.25, 0.12, 2.7),
+            "Zen" | "Zen+" => family(0.15, 0.1, 4.2),
             "Zen 2" | "Zen 3" | "Zen 4" | "Zen 5" if class == Class::Desktop => Self {
                 limit: 1.35,
-                ..family(0.18, 2.5)
+                ..family(0.18, 0.1, 2.5)
             },
-            "Rome" | "Milan" | "Milan-X" => firm(family(0.25, 1.6)),
-            "Genoa" | "Genoa-X" | "Bergamo" | "Turin" | "Turin Dense" => firm(family(0.25, 1.5)),
-            "Siena" => firm(family(0.22, 1.5)),
+            "Rome" => epyc(0.21, 0.12, 1.4),
+            "Milan" | "Milan-X" => epyc(0.23, 0.13, 1.4),
+            "Genoa" | "Genoa-X" => epyc(0.17, 0.14, 1.4),
+            "Bergamo" => epyc(0.14, 0.12, 1.3),
+            "Turin" | "Turin Dense" => epyc(0.15, 0.13, 1.3),
+            "Siena" => epyc(0.2, 0.18, 1.6),
             _ => return None,
         };
         Some(known)
     }
 }
 
-/// Idle power and power at full load as parts of the TDP, for a class of which no more is known.
+/// Idle power, what an awake uncore adds, and power at full load, as parts of the TDP, for a class
+/// of which no more is known.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct ClassShares {
     /// Idle package power as a part of the TDP.
     pub idle: f64,
+    /// What an awake uncore adds, as a part of the TDP.
+    pub wake: f64,
     /// Package power at full load as a part of the TDP.
     pub full: f64,
 }
@@ -145,20 +193,49 @@ pub struct ClassShares {
 impl ClassShares {
     /// The shares of the TDP for a class of processors.
     ///
-    /// Servers: the geometric mean of Teads' seven hosts (full 0.88 to 1.31). Desktop and laptop:
+    /// Servers: between the families of [`Family::of`]; full 0.88 to 1.31 on Teads' seven hosts, 0.6
+    /// to 0.85 on the other servers that were measured. Arm servers: SPECpower's idle over full
+    /// power of Ampere Altra is 0.39 to 0.41, on servers that have about 5 % of it outside the packages;
+    /// its curve has no wake to speak of. Desktop and laptop:
     /// the TDP is what they settle at under sustained load; an assumption. Low-power parts: vendors
     /// of small machines set their limit from the TDP to twice of it, and what does not scale with
     /// the cores is a larger part; an assumption. Single-board computers
     /// (watts of the board): Raspberry Pi 3 B, 3 B+ and 4 B idle at 0.38 to 0.42 of their full
     /// load (<https://www.pidramble.com/wiki/benchmarks/power-consumption>).
     pub fn of(class: Class) -> Self {
-        let (idle, full) = match class {
-            Class::Server | Class::ArmServer => (0.116, 1.01),
-            Class::Desktop | Class::Laptop => (0.08, 1.0),
-            Class::LowPower => (0.18, 1.3),
-            Class::SingleBoard => (0.40, 1.0),
+        let (idle, wake, full) = match class {
+            Class::Server => (0.15, 0.15, 0.9),
+            Class::ArmServer => (0.25, 0.05, 0.85),
+            Class::Desktop | Class::Laptop => (0.08, 0.07, 1.0),
+            Class::LowPower => (0.18, 0.16, 1.3),
+            // A board's uncore never sleeps.
+            Class::SingleBoard => (0.40, 0.0, 1.0),
         };
-        Self { idle, full }
+        Self { idle, wake, full }
+    }
+}
+
+/// What the clock does at low load.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ClockPolicy {
+    /// It stays up: `performance`, a fixed clock, or a host that is rented out.
+    Steady,
+    /// A governor lowers it on CPUs that have little to do.
+    Saving,
+    /// Not known: the band holds both.
+    #[default]
+    Unknown,
+}
+
+impl ClockPolicy {
+    /// By the name of the kernel's cpufreq governor.
+    pub fn of_governor(governor: &str) -> Self {
+        match governor.trim() {
+            "performance" | "userspace" => Self::Steady,
+            "powersave" | "schedutil" | "ondemand" | "conservative" | "interactive" => Self::Saving,
+            _ => Self::Unknown,
+        }
     }
 }
 
@@ -175,10 +252,12 @@ pub struct Facts {
     pub measured: Option<(f64, f64)>,
     /// Cores, where known.
     pub cores: Option<u32>,
+    /// Hardware threads that a core runs, 1 with SMT off.
+    pub threads_per_core: u32,
     /// Clock (MHz) with all cores busy, where it is known or follows from the others.
     pub full_mhz: Option<f64>,
-    /// Whether the host keeps its clock up at low load, as clouds do.
-    pub steady_clock: bool,
+    /// What the clock does at low load.
+    pub clock: ClockPolicy,
 }
 
 /// Clock (MHz) with all cores busy: as published, else between base and boost clock.
@@ -215,10 +294,47 @@ pub struct Curve {
     pub core_w: f64,
     /// Cores of one socket, any of which wakes it.
     pub cores_per_socket: f64,
+    /// Hardware threads that a core runs.
+    pub threads_per_core: f64,
     /// Clock (MHz) at full load, where known.
     pub full_mhz: Option<f64>,
+    /// What the clock does at low load.
+    pub clock: ClockPolicy,
+    /// Whether the uncore runs at the cores' clock, as the ring of client dies does. The I/O die
+    /// of two EPYC 7502 takes 113 W at 1.5 GHz and 116 W at 2.5.
+    pub uncore_follows: bool,
     /// What all processors have in common.
     pub shape: Shape,
+}
+
+/// Watts above idle by their parts.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Active {
+    /// Of awake uncores.
+    pub wake: f64,
+    /// Of the cores.
+    pub cores: f64,
+    /// All of it if a governor lowers the clock, where nobody knows whether it does.
+    pub least: f64,
+    /// All of it if the clock stays up.
+    pub most: f64,
+}
+
+impl Active {
+    /// All of it.
+    pub fn total(&self) -> f64 {
+        self.wake + self.cores
+    }
+
+    /// A part of it.
+    pub fn scaled(&self, part: f64) -> Self {
+        Self {
+            wake: self.wake * part,
+            cores: self.cores * part,
+            least: self.least * part,
+            most: self.most * part,
+        }
+    }
 }
 
 impl Curve {
@@ -226,43 +342,65 @@ impl Curve {
     pub fn new(facts: &Facts, sockets: u32, shape: Shape) -> Self {
         let shares = ClassShares::of(facts.class);
         let tdp = facts.tdp_w;
-        let idle = match (facts.measured, facts.family) {
-            (Some((idle, _)), _) => idle,
-            (None, Some(family)) => family.idle_share * tdp,
-            (None, None) => shares.idle * tdp,
-        };
-        let board = facts.class == Class::SingleBoard;
+        let smt = f64::from(facts.threads_per_core.max(1));
+        let (idle_share, wake_share) = facts.family.map_or((shares.idle, shares.wake), |family| {
+            (family.idle_share, family.wake_share)
+        });
+        let idle = facts
+            .measured
+            .map_or(idle_share * tdp, |(measured, _)| measured);
         let full = match (facts.measured, facts.family, facts.cores, facts.full_mhz) {
             (Some((_, full)), ..) => full,
             (None, Some(family), Some(cores), Some(mhz)) => {
                 let rated = (mhz / REFERENCE_MHZ).powf(RATED_CLOCK_EXPONENT);
-                let cores = f64::from(cores) * family.core_w * rated;
-                (idle * (1.0 + shape.wake) + cores).min(tdp * family.limit)
+                // The family's watts are of both threads.
+                let threads = if smt > 1.0 {
+                    1.0
+                } else {
+                    1.0 / (1.0 + shape.second_thread)
+                };
+                let cores = f64::from(cores) * family.core_w * rated * threads;
+                (idle + wake_share * tdp + cores).min(tdp * family.limit)
             }
             _ => shares.full * tdp,
         }
         .max(idle);
-        // A board's uncore never sleeps; of others the wake is at most half of what there is.
-        let wake = if board {
-            0.0
-        } else {
-            (shape.wake * idle).min(0.5 * (full - idle))
-        };
+        // The wake is at most half of what there is above idle.
+        let wake = (wake_share * tdp).min(0.5 * (full - idle));
         let sockets = f64::from(sockets);
+        let board = facts.class == Class::SingleBoard;
         Self {
             idle_w: idle * sockets,
             wake_w: wake * sockets,
             core_w: (full - idle - wake) * sockets,
             cores_per_socket: f64::from(facts.cores.unwrap_or(8).max(1)),
+            threads_per_core: smt,
             full_mhz: facts.full_mhz,
+            clock: if board {
+                ClockPolicy::Steady
+            } else {
+                facts.clock
+            },
+            uncore_follows: !matches!(facts.class, Class::Server | Class::ArmServer),
             shape: Shape {
-                low_clock: if facts.steady_clock || board {
-                    1.0
-                } else {
-                    shape.low_clock
-                },
+                low_clock: facts
+                    .family
+                    .and_then(|family| family.low_clock)
+                    .unwrap_or(shape.low_clock),
                 ..shape
             },
+        }
+    }
+
+    /// The same with the clock kept below `mhz`.
+    pub fn kept_below(self, mhz: Option<f64>) -> Self {
+        match (mhz, self.full_mhz) {
+            (Some(limit), Some(full)) if limit > 0.0 && limit < full => Self {
+                core_w: self.core_w * (limit / full).powf(self.shape.clock_exponent),
+                full_mhz: Some(limit),
+                ..self
+            },
+            _ => self,
         }
     }
 
@@ -273,30 +411,67 @@ impl Curve {
 
     /// Watts above idle at load `u`, which is clamped to 0..1; never falls when it grows.
     pub fn active(&self, u: f64) -> f64 {
-        self.active_at(u, 1.0, None)
+        self.active_at(u, 1.0, None).total()
     }
 
-    /// [`Curve::active`] where more is known: the part of the CPUs on which the load runs
-    /// (`spread`, 0..1; at 1 it runs on all), and the mean clock of all CPUs.
+    /// Watts above idle where more may be known: the part of the CPUs on which the load runs
+    /// (`spread`, 0..1; at 1 it runs on all), and the mean clock of all CPUs (MHz).
     ///
-    /// Some CPUs that are always busy keep their socket awake all the time; the same load spread
-    /// over all of them leaves it moments of sleep.
-    pub fn active_at(&self, u: f64, spread: f64, mhz: Option<f64>) -> f64 {
+    /// The load is taken to fill cores before it fills second threads. Some CPUs that are always
+    /// busy keep the sockets awake all the time; the same load spread over all of them leaves moments of sleep.
+    pub fn active_at(&self, u: f64, spread: f64, mhz: Option<f64>) -> Active {
         let u = u.clamp(0.0, 1.0);
         if u == 0.0 {
-            return 0.0;
+            return Active::default();
         }
         let spread = spread.clamp(u, 1.0);
-        let cores = (self.cores_per_socket * spread).max(1.0);
-        let asleep = (1.0 - u / spread).powf(cores);
-        // Of two threads on a core the second adds less.
-        let sharing = self.shape.sharing;
-        let busy = (1.0 - (1.0 - u) * (1.0 - u)) * (1.0 - sharing) + sharing * u;
-        let clock = match (mhz, self.full_mhz) {
-            (Some(mhz), Some(full)) => (mhz / full).clamp(0.2, 1.2),
-            _ => self.shape.low_clock + (1.0 - self.shape.low_clock) * u,
+        let duty = u / spread;
+        let sleepers = self.shape.sleepers.min(self.cores_per_socket);
+        // Fewer CPUs than sleepers each sleep for themselves.
+        let sleepers = (self.cores_per_socket * self.threads_per_core * spread)
+            .min(sleepers)
+            .max(1.0);
+        let awake = 1.0 - (1.0 - duty).powf(sleepers);
+        let cores = self.busy_cores(spread, duty);
+        let relative = mhz.zip(self.full_mhz).map(|(mhz, full)| mhz / full);
+        let at = |clock: f64| {
+            let clock = clock.powf(self.shape.clock_exponent);
+            let uncore = if self.uncore_follows { clock } else { 1.0 };
+            (self.wake_w * awake * uncore, self.core_w * cores * clock)
         };
-        self.wake_w * (1.0 - asleep) + self.core_w * busy * clock.powf(self.shape.clock_exponent)
+        let saving = self.shape.low_clock + (1.0 - self.shape.low_clock) * duty.powf(CLOCK_RISE);
+        let (lowest, clock, highest) = match (relative, self.clock) {
+            (Some(known), _) => {
+                let known = known.clamp(0.2, 1.2);
+                (known, known, known)
+            }
+            (None, ClockPolicy::Steady) => (1.0, 1.0, 1.0),
+            (None, ClockPolicy::Saving) => (saving, saving, saving),
+            (None, ClockPolicy::Unknown) => (saving, saving, 1.0),
+        };
+        let (wake, cores) = at(clock);
+        let sum = |(wake, cores): (f64, f64)| wake + cores;
+        Active {
+            wake,
+            cores,
+            least: sum(at(lowest)),
+            most: sum(at(highest)),
+        }
+    }
+
+    /// The cores' power as a part of that with all threads busy: `spread` of the CPUs are busy for
+    /// the part `duty` of the time.
+    fn busy_cores(&self, spread: f64, duty: f64) -> f64 {
+        let second = self.shape.second_thread;
+        if self.threads_per_core <= 1.0 {
+            return spread * duty;
+        }
+        // Threads a core that have work, and the part of the cores on which it is more than one.
+        let threads = spread * self.threads_per_core;
+        let two = ((threads - 1.0) / (self.threads_per_core - 1.0)).max(0.0);
+        let one = threads.min(1.0) - two;
+        let either = 1.0 - (1.0 - duty) * (1.0 - duty);
+        (one * duty + two * (either + second * duty * duty)) / (1.0 + second)
     }
 }
 
@@ -386,7 +561,8 @@ mod tests {
             measured: None,
             cores: Some(6),
             full_mhz: Some(2600.0),
-            steady_clock: false,
+            threads_per_core: 2,
+            clock: ClockPolicy::Unknown,
         };
         Curve::new(&facts, 2, Shape::SHIPPED)
     }
@@ -397,7 +573,11 @@ mod tests {
         assert_eq!(curve.active(0.0), 0.0);
         assert!((curve.active(1.0) - (curve.full_w() - curve.idle_w)).abs() < 1e-9);
         assert_eq!(curve.active(7.0), curve.active(1.0));
-        assert!(curve.active(0.5) > 0.5 * curve.active(1.0));
+        let steady = Curve {
+            clock: ClockPolicy::Steady,
+            ..curve
+        };
+        assert!(steady.active(0.5) > 0.5 * steady.active(1.0));
         let mut last = 0.0;
         for step in 1..=1000 {
             let now = curve.active(f64::from(step) / 1000.0);
@@ -409,7 +589,7 @@ mod tests {
     #[test]
     fn one_busy_core_wakes_the_socket() {
         let curve = curve();
-        let one = curve.active_at(1.0 / 24.0, 1.0 / 24.0, None);
+        let one = curve.active_at(1.0 / 24.0, 1.0 / 24.0, None).total();
         assert!(one > curve.wake_w && one < curve.wake_w + 0.1 * curve.core_w);
         assert!(curve.active(1.0 / 24.0) < one);
     }
@@ -417,10 +597,10 @@ mod tests {
     #[test]
     fn a_slower_clock_costs_less() {
         let curve = curve();
-        let fast = curve.active_at(0.7, 1.0, Some(2600.0));
-        let slow = curve.active_at(0.7, 1.0, Some(1300.0));
+        let fast = curve.active_at(0.7, 1.0, Some(2600.0)).total();
+        let slow = curve.active_at(0.7, 1.0, Some(1300.0)).total();
         assert!(slow < fast && slow > curve.wake_w);
-        assert!(curve.active_at(0.7, 1.0, Some(1e9)).is_finite());
+        assert!(curve.active_at(0.7, 1.0, Some(1e9)).total().is_finite());
     }
 
     #[test]
@@ -432,7 +612,8 @@ mod tests {
             measured: Some((29.0, 313.0)),
             cores: Some(24),
             full_mhz: Some(3600.0),
-            steady_clock: true,
+            threads_per_core: 2,
+            clock: ClockPolicy::Steady,
         };
         let curve = Curve::new(&facts, 1, Shape::SHIPPED);
         assert_eq!(curve.idle_w, 29.0);
@@ -457,7 +638,8 @@ mod tests {
                 measured: None,
                 cores: Some(cores),
                 full_mhz: Some(ghz * 1000.0),
-                steady_clock: true,
+                threads_per_core: 2,
+                clock: ClockPolicy::Steady,
             };
             let curve = Curve::new(&facts, 1, Shape::SHIPPED);
             let off = |found: f64, truth: f64| found / truth - 1.0;

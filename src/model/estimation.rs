@@ -33,6 +33,9 @@ pub struct Power {
     pub active_band: (f64, f64),
 }
 
+/// Fewer vCPUs than that are none.
+const LEAST_VCPUS: f64 = 1e-6;
+
 impl Estimation {
     /// All of them, the default first.
     pub const ALL: [Self; 3] = [Self::Curve, Self::TdpBased, Self::Vcpu];
@@ -112,16 +115,10 @@ impl Estimation {
         let busy = if busy_vcpus > 0.0 { busy_vcpus } else { 0.0 };
         let vcpus = if vcpus > busy { vcpus } else { busy };
         let load = if vcpus > 0.0 { busy / vcpus } else { 0.0 };
-        let memory_raw = model.memory_watts_raw(gib, load);
+        // Who has no CPU says nothing of what the machine's CPUs do with its memory.
+        let known = (vcpus > LEAST_VCPUS).then_some(load);
+        let memory_raw = model.memory_watts_raw(gib, known);
         let memory = memory_raw.total;
-        // What memory takes above rest is not separated where it is only known by its size: then
-        // the band of the whole holds it, from nothing to all of what it may be at this load.
-        let told = memory > memory_raw.idle;
-        let memory_active = if told {
-            memory_raw.high - memory_raw.idle_high
-        } else {
-            load * (memory_raw.high - memory)
-        };
         let raw = model.vcpus_watts_raw(vcpus, busy);
         let curve = Power {
             package: raw.total,
@@ -133,7 +130,7 @@ impl Estimation {
             ),
             active_band: (
                 raw.low - raw.idle_low + memory_raw.low - memory_raw.idle_low,
-                raw.high - raw.idle_high + memory_active,
+                raw.high - raw.idle_high + memory_raw.high - memory_raw.idle_high,
             ),
         };
         match self {

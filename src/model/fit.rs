@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::curve::{Curve, Shape};
+use super::curve::{ClockPolicy, Curve, Shape};
 
 /// Power of the machine at one load.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -29,6 +29,8 @@ pub struct Fit {
     pub core_w: f64,
     /// Clock at no load as a part of the clock at full load.
     pub low_clock: f64,
+    /// What the second thread of a core adds, as a part of what the first one takes.
+    pub second_thread: f64,
     /// Root mean square of `residuals`, %.
     pub residual_percent: f64,
     /// Factor by which the truth may lie above or below, for 95 % of cases.
@@ -55,20 +57,51 @@ const BLIND_BAND: f64 = 0.15;
 /// ```
 /// use lithowatt::model::fit::{Point, fit};
 /// let at = |load, watts| Point { load, spread: load, watts };
-/// let found = fit(&[at(0.0, 20.0), at(0.5, 50.0), at(1.0, 72.0)], 2.0).unwrap();
+/// let found = fit(&[at(0.0, 20.0), at(0.5, 50.0), at(1.0, 72.0)], 2.0, 1.0).unwrap();
 /// assert!((found.idle_w - 20.0).abs() < 1.0 && found.residual_percent < 3.0);
 /// ```
-pub fn fit(points: &[Point], cores_per_socket: f64) -> Option<Fit> {
+pub fn fit(points: &[Point], cores_per_socket: f64, threads_per_core: f64) -> Option<Fit> {
     let sound = |p: &Point| {
         let part = 0.0..=1.0;
         part.contains(&p.load) && part.contains(&p.spread) && p.watts.is_finite() && p.watts > 0.0
     };
-    if points.len() < 2 || !points.iter().all(sound) || !cores_per_socket.is_finite() {
+    if points.len() < 2
+        || !points.iter().all(sound)
+        || ![cores_per_socket, threads_per_core]
+            .iter()
+            .all(|n| n.is_finite())
+    {
         return None;
     }
-    [1.0, Shape::SHIPPED.low_clock]
-        .into_iter()
-        .filter_map(|low_clock| with_clock(points, cores_per_socket, low_clock))
+    // The likeliest first: another must be better to be taken.
+    let clocks = [1.0, Shape::SHIPPED.low_clock];
+    let seconds: &[f64] = if threads_per_core > 1.0 {
+        &[Shape::SHIPPED.second_thread, 0.05, 1.0]
+    } else {
+        &[Shape::SHIPPED.second_thread]
+    };
+    let one = |second_thread: f64, low_clock: f64| {
+        let unit = Curve {
+            idle_w: 0.0,
+            wake_w: 0.0,
+            core_w: 0.0,
+            cores_per_socket,
+            threads_per_core,
+            full_mhz: None,
+            clock: ClockPolicy::Saving,
+            uncore_follows: false,
+            shape: Shape {
+                low_clock,
+                second_thread,
+                ..Shape::SHIPPED
+            },
+        };
+        with_shape(points, &unit)
+    };
+    seconds
+        .iter()
+        .flat_map(|second| clocks.map(|clock| one(*second, clock)))
+        .flatten()
         .reduce(|best, next| {
             // A hair's breadth is no reason.
             if next.residual_percent < best.residual_percent - 0.1 {
@@ -79,23 +112,19 @@ pub fn fit(points: &[Point], cores_per_socket: f64) -> Option<Fit> {
         })
 }
 
-fn with_clock(points: &[Point], cores_per_socket: f64, low_clock: f64) -> Option<Fit> {
+/// Least squares of idle, wake and cores with the shape of `unit`.
+fn with_shape(points: &[Point], unit: &Curve) -> Option<Fit> {
+    let shape = unit.shape;
     let unit = |wake_w: f64, core_w: f64| Curve {
-        idle_w: 0.0,
         wake_w,
         core_w,
-        cores_per_socket,
-        full_mhz: None,
-        shape: Shape {
-            low_clock,
-            ..Shape::SHIPPED
-        },
+        ..*unit
     };
     let (wake, core) = (unit(1.0, 0.0), unit(0.0, 1.0));
     let rows: Vec<[f64; 3]> = points
         .iter()
         .map(|p| {
-            let part = |curve: &Curve| curve.active_at(p.load, p.spread, None) / p.watts;
+            let part = |curve: &Curve| curve.active_at(p.load, p.spread, None).total() / p.watts;
             [1.0 / p.watts, part(&wake), part(&core)]
         })
         .collect();
@@ -123,7 +152,9 @@ fn with_clock(points: &[Point], cores_per_socket: f64, low_clock: f64) -> Option
         (2.0 * (sum / count).sqrt()).max(BLIND_BAND)
     };
     let lowest = points.iter().min_by(|a, b| a.load.total_cmp(&b.load))?;
-    let above = unit(found[1], found[2]).active_at(lowest.load, lowest.spread, None);
+    let above = unit(found[1], found[2])
+        .active_at(lowest.load, lowest.spread, None)
+        .total();
     let unseen = if found[0] > 0.0 {
         (UNSEEN * above / found[0]).min(2.0)
     } else {
@@ -134,7 +165,8 @@ fn with_clock(points: &[Point], cores_per_socket: f64, low_clock: f64) -> Option
         idle_w: found[0],
         wake_w: found[1],
         core_w: found[2],
-        low_clock,
+        low_clock: shape.low_clock,
+        second_thread: shape.second_thread,
         residual_percent: 100.0 * (sum / count).sqrt(),
         band: 1.0 + band,
         residuals_percent: residuals(&found).iter().map(|r| 100.0 * r).collect(),
@@ -196,7 +228,7 @@ mod tests {
     use super::*;
 
     fn ladder(curve: &Curve, loads: &[(f64, f64)]) -> Vec<Point> {
-        let watts = |load, spread| curve.idle_w + curve.active_at(load, spread, None);
+        let watts = |load, spread| curve.idle_w + curve.active_at(load, spread, None).total();
         loads
             .iter()
             .map(|&(load, spread)| Point {
@@ -209,13 +241,16 @@ mod tests {
 
     #[test]
     fn a_curve_is_found_again_with_its_clock() {
-        for low_clock in [1.0, 0.5] {
+        for low_clock in [1.0, Shape::SHIPPED.low_clock] {
             let curve = Curve {
                 idle_w: 20.0,
                 wake_w: 15.0,
                 core_w: 90.0,
                 cores_per_socket: 8.0,
+                threads_per_core: 2.0,
                 full_mhz: None,
+                clock: ClockPolicy::Saving,
+                uncore_follows: false,
                 shape: Shape {
                     low_clock,
                     ..Shape::SHIPPED
@@ -224,11 +259,12 @@ mod tests {
             let loads = [
                 (0.01, 1.0),
                 (0.125, 0.125),
+                (0.3, 1.0),
                 (0.5, 0.5),
-                (0.75, 0.75),
+                (0.75, 1.0),
                 (1.0, 1.0),
             ];
-            let found = fit(&ladder(&curve, &loads), 8.0).unwrap();
+            let found = fit(&ladder(&curve, &loads), 8.0, 2.0).unwrap();
             assert_eq!(found.low_clock, low_clock);
             for (a, b) in [
                 (found.idle_w, 20.0),
@@ -243,6 +279,7 @@ mod tests {
             let found = fit(
                 &ladder(&curve, &[(0.5, 1.0), (0.7, 1.0), (0.8, 1.0), (1.0, 1.0)]),
                 8.0,
+                2.0,
             );
             assert!(found.unwrap().band > 1.3);
         }
@@ -257,7 +294,7 @@ mod tests {
         };
         // Convex: a wake would have to be negative.
         let points = [at(0.0, 20.0), at(0.5, 25.0), at(0.75, 40.0), at(1.0, 90.0)];
-        let found = fit(&points, 4.0).unwrap();
+        let found = fit(&points, 4.0, 2.0).unwrap();
         assert!(found.idle_w >= 0.0 && found.wake_w >= 0.0 && found.core_w > 0.0);
         let worst = found
             .residuals_percent
@@ -273,14 +310,14 @@ mod tests {
             spread: load,
             watts,
         };
-        assert_eq!(fit(&[], 4.0), None);
-        assert_eq!(fit(&[at(0.0, 20.0)], 4.0), None);
-        assert_eq!(fit(&[at(0.0, 20.0), at(f64::NAN, 30.0)], 4.0), None);
-        assert_eq!(fit(&[at(0.0, 20.0), at(1.0, 0.0)], 4.0), None);
-        let found = fit(&[at(0.0, 20.0), at(1.0, 30.0)], 1.0).unwrap();
+        assert_eq!(fit(&[], 4.0, 1.0), None);
+        assert_eq!(fit(&[at(0.0, 20.0)], 4.0, 1.0), None);
+        assert_eq!(fit(&[at(0.0, 20.0), at(f64::NAN, 30.0)], 4.0, 1.0), None);
+        assert_eq!(fit(&[at(0.0, 20.0), at(1.0, 0.0)], 4.0, 1.0), None);
+        let found = fit(&[at(0.0, 20.0), at(1.0, 30.0)], 1.0, 1.0).unwrap();
         assert!((found.core_w - 10.0).abs() < 1e-9 && found.band == 1.0 + BLIND_BAND);
         // Falling with load: a constant is the best that is possible.
-        let found = fit(&[at(0.0, 30.0), at(1.0, 20.0)], 1.0).unwrap();
+        let found = fit(&[at(0.0, 30.0), at(1.0, 20.0)], 1.0, 1.0).unwrap();
         assert!(found.core_w == 0.0 && found.residual_percent > 10.0);
     }
 }

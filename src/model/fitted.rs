@@ -36,6 +36,10 @@ pub struct Fitted {
     pub cores_per_socket: f64,
     /// Clock at no load as a part of the clock at full load.
     pub low_clock: f64,
+    /// What the second thread of a core adds, as a part of what the first one takes; `None`: the
+    /// shipped shape's, as before it was fitted.
+    #[serde(default)]
+    pub second_thread: Option<f64>,
     /// Clock with all CPUs busy, MHz, where it could be read.
     #[serde(default)]
     pub full_mhz: Option<f64>,
@@ -93,6 +97,14 @@ impl Fitted {
         self.method == MeasuredBy::MeterFile
     }
 
+    /// Hardware threads that a core runs, with the machine's CPUs on so many sockets.
+    pub(super) fn threads_per_core(&self, sockets: u32) -> f64 {
+        let cores = self.cores_per_socket * f64::from(sockets.max(1));
+        (f64::from(self.logical_cpus) / cores.max(1.0))
+            .round()
+            .clamp(1.0, 8.0)
+    }
+
     /// Where the curve is from, in words.
     pub fn describe(&self) -> String {
         let by = match self.method {
@@ -128,6 +140,10 @@ impl Fitted {
                 (1.0..=8192.0).contains(&self.cores_per_socket),
             ),
             ("low_clock", (0.1..=1.0).contains(&self.low_clock)),
+            (
+                "second_thread",
+                self.second_thread.is_none_or(|s| (0.0..=2.0).contains(&s)),
+            ),
             ("full_mhz", optional(self.full_mhz)),
             ("residual_percent", watts(self.residual_percent)),
             ("band", (1.0..=100.0).contains(&self.band)),

@@ -22,6 +22,7 @@ pub mod estimation;
 pub mod fit;
 pub mod fitted;
 pub mod lambda;
+mod memory;
 pub mod table;
 mod unknown;
 
@@ -29,20 +30,10 @@ use serde::Serialize;
 
 use crate::estimate::Estimate;
 use crate::machine::cpu::CpuIdentity;
-use curve::{Curve, Facts, Family, Shape, Spread, full_clock};
+use curve::{Active, ClockPolicy, Curve, Facts, Family, Shape, Spread, WORKLOAD, full_clock};
 use fitted::Fitted;
+use memory::Memory;
 use table::{Certainty, Class, CpuSpec};
-
-/// Memory power (W per GB) of the Cloud Carbon Footprint methodology, from Crucial and Micron
-/// figures, <https://www.cloudcarbonfootprint.org/docs/methodology/>.
-pub const MEMORY_W_PER_GB: f64 = 0.392;
-
-/// Lowest and highest memory power (W per GB): DRAM of AWS metal hosts from idle to full load by
-/// turbostat, 0.15 (Xeon 8259CL, idle) to 1.10 (Xeon 8275CL, full), from the Teads data.
-pub const MEMORY_W_PER_GB_RANGE: (f64, f64) = (0.15, 1.10);
-
-/// Bytes in a GiB over bytes in a GB.
-const GB_PER_GIB: f64 = 1.073_741_824;
 
 /// The model was asked for something that no machine does.
 #[derive(Debug, Clone, Copy, PartialEq, thiserror::Error)]
@@ -119,8 +110,10 @@ pub struct Assumptions {
     pub band: Spread,
     /// vCPUs that were bought with the memory, else `None`.
     pub allotted_vcpus: Option<f64>,
-    /// Memory power (W per GB).
-    pub memory_w_per_gb: f64,
+    /// Power (W) of a GiB of memory at rest: of a machine of 64 GiB, or of the host of a guest.
+    pub memory_rest_w_per_gib: f64,
+    /// The same with all CPUs at work.
+    pub memory_full_w_per_gib: f64,
     /// Where the figures come from.
     pub source: String,
 }
@@ -139,21 +132,12 @@ pub struct PowerModel {
     facts: Facts,
     curve: Curve,
     spread: Spread,
+    /// Factor between the cores' power of one program and of another.
+    workload: f64,
     shared: bool,
     allotted_vcpus: Option<f64>,
     memory: Memory,
     source: String,
-}
-
-/// What memory takes.
-#[derive(Debug, Clone, Copy, PartialEq)]
-enum Memory {
-    /// [`MEMORY_W_PER_GB`].
-    PerGb,
-    /// Measured on this machine: W per GiB at rest, what full load adds, and the band's factor.
-    Measured { idle: f64, active: f64, band: f64 },
-    /// It is in the curve: an external meter shows the whole machine.
-    InCurve,
 }
 
 /// What is known of the machine besides the processor's name.
@@ -165,6 +149,8 @@ struct Host<'a> {
     guest: Option<bool>,
     architecture: Option<&'a str>,
     cores: Option<u32>,
+    clock: ClockPolicy,
+    limit_mhz: Option<f64>,
 }
 
 impl PowerModel {
@@ -202,6 +188,11 @@ impl PowerModel {
                 guest: Some(identity.hypervisor),
                 architecture: Some(&identity.architecture),
                 cores: identity.physical_cores,
+                clock: identity
+                    .governor
+                    .as_deref()
+                    .map_or(ClockPolicy::Unknown, ClockPolicy::of_governor),
+                limit_mhz: identity.limit_mhz.filter(|_| !identity.hypervisor),
             },
         )
     }
@@ -254,6 +245,14 @@ impl PowerModel {
             let seen = host.cores.filter(|_| !guest)?;
             Some(seen.div_ceil(sockets))
         });
+        let threads_per_core = match cores {
+            // SMT that is switched off shows in the machine's own count.
+            Some(cores) => (f64::from(threads_per_socket) / f64::from(cores.max(1)))
+                .round()
+                .clamp(1.0, 8.0) as u32,
+            None if matches!(class, Class::ArmServer | Class::SingleBoard) => 1,
+            None => 2,
+        };
         let tdp_w = spec.and_then(|spec| spec.tdp_w);
         let measured = spec.and_then(|spec| spec.idle_w.zip(spec.full_w));
         let known = measured.is_some() || tdp_w.is_some();
@@ -276,8 +275,13 @@ impl PowerModel {
                     spec.allcore_mhz,
                 )
             }),
-            // Clouds keep the clock up; so does whoever made a host for guests.
-            steady_clock: guest,
+            threads_per_core,
+            // Clouds keep the clock up, on their metal too; so does whoever made a host for guests.
+            clock: if guest || spec.is_some_and(CpuSpec::made_for_a_cloud) {
+                ClockPolicy::Steady
+            } else {
+                host.clock
+            },
         };
 
         let mut spread = if measured.is_some() {
@@ -326,11 +330,16 @@ impl PowerModel {
             threads_per_socket,
             host_threads,
             facts,
-            curve: Curve::new(&facts, sockets, Shape::SHIPPED),
+            curve: Curve::new(&facts, sockets, Shape::SHIPPED).kept_below(host.limit_mhz),
             spread,
+            workload: family.map_or(WORKLOAD, |family| family.workload),
             shared: guest,
             allotted_vcpus: None,
-            memory: Memory::PerGb,
+            memory: if guest {
+                Memory::OF_A_HOST
+            } else {
+                Memory::WHOLE
+            },
             source,
         }
     }
@@ -357,13 +366,19 @@ impl PowerModel {
                 wake_w: fitted.wake_w,
                 core_w: fitted.core_w,
                 cores_per_socket: fitted.cores_per_socket,
+                threads_per_core: fitted.threads_per_core(self.sockets),
                 full_mhz: fitted.full_mhz,
+                // The fitted low clock says it.
+                clock: ClockPolicy::Saving,
+                uncore_follows: false,
                 shape: Shape {
                     low_clock: fitted.low_clock,
+                    second_thread: fitted.second_thread.unwrap_or(Shape::SHIPPED.second_thread),
                     ..Shape::SHIPPED
                 },
             },
             spread: band,
+            workload: 1.0,
             shared: false,
             memory: match fitted.memory {
                 _ if fitted.whole_machine() => Memory::InCurve,
@@ -372,7 +387,7 @@ impl PowerModel {
                     active: memory.active_w / memory.gib,
                     band: fitted.band,
                 },
-                _ => Memory::PerGb,
+                _ => self.memory,
             },
             source: format!("{}; shipped: {}", fitted.describe(), self.source),
             ..self.clone()
@@ -428,7 +443,7 @@ impl PowerModel {
             .filter(|cores| *cores > 0)
             .map_or(1.0, |cores| f64::from(cores) / self.host_threads);
         let active = self.curve.active_at(load, spread, frequency_mhz);
-        let raw = self.banded(self.curve.idle_w, active, self.spread);
+        let raw = self.banded(self.curve.idle_w, &active, self.spread);
         Ok(self.estimate(raw.total, raw.low, raw.high))
     }
 
@@ -458,7 +473,7 @@ impl PowerModel {
         } else {
             self.spread
         };
-        self.banded(idle, active, spread)
+        self.banded(idle, &active, spread)
     }
 
     /// Watts above idle of `vcpus` hardware threads, `busy_vcpus` of them busy, as in
@@ -473,22 +488,47 @@ impl PowerModel {
         };
         let vcpus = at_least_zero(vcpus);
         self.active_share(&curve, vcpus, at_least_zero(busy_vcpus).min(vcpus))
+            .total()
     }
 
     /// Watts above idle of `vcpus` by the host's `curve`, `busy` of them busy.
-    fn active_share(&self, curve: &Curve, vcpus: f64, busy: f64) -> f64 {
+    fn active_share(&self, curve: &Curve, vcpus: f64, busy: f64) -> Active {
         if busy > 0.0 {
-            curve.active(busy / vcpus) * (vcpus / self.host_threads)
+            curve
+                .active_at(busy / vcpus, 1.0, None)
+                .scaled(vcpus / self.host_threads)
         } else {
-            0.0
+            Active::default()
         }
     }
 
-    fn banded(&self, idle: f64, active: f64, spread: Spread) -> RawPower {
+    /// What is not known of the machine, of the program that runs and of the clock are independent
+    /// of each other: the logarithms of their factors add in quadrature.
+    fn banded(&self, idle: f64, active: &Active, spread: Spread) -> RawPower {
+        let above = active.total();
+        let (mut low, mut high) = (1.0, 1.0);
+        if above > 0.0 {
+            let part = |watts: f64| (watts / above).ln();
+            let factor = |program: f64, clock: f64| {
+                let machine = spread.active.ln();
+                (machine * machine + program * program + clock * clock)
+                    .sqrt()
+                    .exp()
+            };
+            low = 1.0
+                / factor(
+                    part(active.wake + active.cores / self.workload),
+                    part(active.least),
+                );
+            high = factor(
+                part(active.wake + active.cores * self.workload),
+                part(active.most),
+            );
+        }
         RawPower {
-            total: idle + active,
-            low: idle / spread.idle + active / spread.active,
-            high: idle * spread.idle + active * spread.active,
+            total: idle + above,
+            low: idle / spread.idle + above * low,
+            high: idle * spread.idle + above * high,
             idle,
             idle_low: idle / spread.idle,
             idle_high: idle * spread.idle,
@@ -504,48 +544,36 @@ impl PowerModel {
         }
     }
 
-    /// Power (W) of so many GiB of memory, with a band from an idle to a fully loaded host.
+    /// The same machine with the size of its memory (GiB) and, where they are shown, the number of its modules:
+    /// what a container or a function is given is then a part of it.
+    #[must_use]
+    pub fn with_memory(mut self, gib: f64, modules: Option<u32>) -> Self {
+        if let Memory::BySize { host_gib, .. } = self.memory {
+            self.memory = Memory::BySize {
+                // A guest's memory is a part of its host's, whose size it does not see.
+                host_gib: Some(host_gib.map_or(gib, |host| host.max(gib))),
+                modules: modules.filter(|n| *n > 0 && !self.shared),
+            };
+        }
+        self
+    }
+
+    /// Power (W) of so many GiB of memory at any load, with a band from rest to a fully loaded machine.
     /// Negative or NaN counts as none.
     pub fn memory_watts(&self, gib: f64) -> Estimate {
-        let gb = at_least_zero(gib).min(1e9) * GB_PER_GIB;
-        if self.memory != Memory::PerGb {
-            let raw = self.memory_watts_raw(gib, 0.0);
-            return self.estimate(raw.total, raw.low, raw.high);
-        }
+        let raw = self.memory_watts_raw(gib, None);
         Estimate {
-            value: gb * MEMORY_W_PER_GB,
-            low: gb * MEMORY_W_PER_GB_RANGE.0,
-            high: gb * MEMORY_W_PER_GB_RANGE.1,
-            source:
-                "memory 0.392 W/GB (Cloud Carbon Footprint); band: turbostat on AWS metal hosts"
-                    .to_owned(),
+            value: raw.total,
+            low: raw.low,
+            high: raw.high,
+            source: self.memory.source().to_owned(),
         }
     }
 
-    /// Power (W) of so many GiB of memory at a `load` (0..1) of the CPUs, as bare numbers, from half
-    /// to one and a half times what is taken for it unless it was measured. None of its own where
-    /// the curve is that of an external meter.
-    pub fn memory_watts_raw(&self, gib: f64, load: f64) -> RawPower {
-        let gib = at_least_zero(gib).min(1e9);
-        let (idle, total, low, high) = match self.memory {
-            Memory::PerGb => {
-                let watts = gib * GB_PER_GIB * MEMORY_W_PER_GB;
-                (watts, watts, 0.5, 1.5)
-            }
-            Memory::Measured { idle, active, band } => {
-                let active = active * at_least_zero(load).min(1.0);
-                (idle * gib, (idle + active) * gib, 1.0 / band, band)
-            }
-            Memory::InCurve => (0.0, 0.0, 1.0, 1.0),
-        };
-        RawPower {
-            total,
-            low: total * low,
-            high: total * high,
-            idle,
-            idle_low: idle * low,
-            idle_high: idle * high,
-        }
+    /// Power (W) of so many GiB of memory at a `load` (0..1) of the CPUs, `None` where that is not
+    /// known, as bare numbers. None of its own where the curve is that of an external meter.
+    pub fn memory_watts_raw(&self, gib: f64, load: Option<f64>) -> RawPower {
+        self.memory.watts(gib, load)
     }
 
     /// The TDP (W) of one socket that the model used, and where it comes from. `None` where the
@@ -573,6 +601,10 @@ impl PowerModel {
         } else {
             self.spread
         };
+        let memory = |load: f64| {
+            let gib = 64.0;
+            self.memory_watts_raw(gib, Some(load)).total / gib
+        };
         Assumptions {
             cpu: self.cpu.clone(),
             matched: self.spec.map(|spec| spec.pattern.clone()),
@@ -591,7 +623,8 @@ impl PowerModel {
             full_mhz: self.curve.full_mhz,
             band,
             allotted_vcpus: self.allotted_vcpus,
-            memory_w_per_gb: self.memory_watts_raw(1.0, 0.0).total / GB_PER_GIB,
+            memory_rest_w_per_gib: memory(0.0),
+            memory_full_w_per_gib: memory(1.0),
             source: self.source.clone(),
         }
     }
@@ -634,6 +667,19 @@ fn virtual_name(name: &str) -> bool {
 
 fn server_name(name: &str) -> bool {
     let name = name.to_lowercase();
+    // Client dies that are sold as servers have few CPUs on metal, too.
+    let client = [
+        "xeon(r) e3",
+        "xeon e3",
+        "xeon(r) e-",
+        "xeon e-",
+        "xeon(r) cpu e3",
+        "xeon(r) w-1",
+        "xeon w-1",
+    ];
+    if client.iter().any(|word| name.contains(word)) {
+        return false;
+    }
     ["xeon", "epyc", "graviton", "neoverse", "ampere", "altra"]
         .iter()
         .any(|word| name.contains(word))

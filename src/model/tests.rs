@@ -290,6 +290,8 @@ fn two_vcpus_never_pay_for_the_package() {
         sockets: Some(1),
         base_mhz: None,
         max_mhz: None,
+        governor: None,
+        limit_mhz: None,
         hypervisor: true,
     };
     for name in [
@@ -480,11 +482,26 @@ fn the_band_of_a_bare_machine_reaches_what_its_maker_says() {
 fn memory() {
     let model = PowerModel::for_lambda(1024, "arm64", None);
     let one = model.memory_watts(1.0);
-    assert!((one.value - 0.392 * 1.073741824).abs() < 1e-12);
     assert!(one.low < one.value && one.value < one.high);
     assert_eq!(model.memory_watts(f64::NAN).value, 0.0);
     assert_eq!(model.memory_watts(-3.0).high, 0.0);
     assert!(model.memory_watts(f64::INFINITY).high.is_finite());
+    // The memory of a function is a part of its host's: twice as much takes twice as much.
+    let two = model.memory_watts(2.0);
+    assert!((two.value - 2.0 * one.value).abs() < 1e-12);
+    // 2 TiB at rest took 123 W, where 0.392 W a GB said 848.
+    let host = PowerModel::for_cpu(
+        "Intel(R) Xeon(R) CPU E5-4669 v4 @ 2.20GHz",
+        Some(176),
+        Some(4),
+    );
+    let rest = host.memory_watts_raw(2015.0, Some(0.0));
+    assert!(rest.low < 123.0 && 123.0 < rest.high && rest.total < 200.0);
+    // A container's part, where the machine's size is known.
+    let container = host
+        .with_memory(2015.0, None)
+        .memory_watts_raw(20.15, Some(0.0));
+    assert!((container.total - 0.01 * rest.total).abs() < 1e-9);
 }
 
 #[test]

@@ -669,6 +669,7 @@ fn fit_curve(
     py: Python<'_>,
     points: Vec<(f64, f64, f64)>,
     cores_per_socket: f64,
+    threads_per_core: f64,
 ) -> PyResult<Bound<'_, PyAny>> {
     let points: Vec<_> = points
         .into_iter()
@@ -678,7 +679,7 @@ fn fit_curve(
             watts,
         })
         .collect();
-    serialised(py, &fit::fit(&points, cores_per_socket))
+    serialised(py, &fit::fit(&points, cores_per_socket, threads_per_core))
 }
 
 #[pymodule]

@@ -416,9 +416,10 @@ def _curve(
 ) -> tuple[dict[str, Any], list[str]]:
     """The fitted curve as it is stored, and why it had better not be."""
     cpus = identity["logical_cpus"]
-    cores = (identity["physical_cores"] or cpus) / (identity["sockets"] or 1)
+    sockets = identity["sockets"] or 1
+    cores = max((identity["physical_cores"] or cpus) / sockets, 1.0)
     points = [(s.load, s.spread(cpus), w) for s, w in zip(steps, watts, strict=True)]
-    fit = _core.fit_curve(points, max(cores, 1.0))
+    fit = _core.fit_curve(points, cores, max(round(cpus / sockets / cores), 1))
     if fit is None:
         raise CalibrationError(f"no curve goes through {[round(w, 3) for w in watts]} W")
     problems = []
@@ -450,12 +451,20 @@ def _curve(
         "method": method,
         "lithowatt": _core.__version__,
         "logical_cpus": cpus,
-        "cores_per_socket": max(cores, 1.0),
+        "cores_per_socket": cores,
         "full_mhz": steps[-1].mhz,
         "memory": _memory(steps, method),
         **{
             name: fit[name]
-            for name in ("idle_w", "wake_w", "core_w", "low_clock", "residual_percent", "band")
+            for name in (
+                "idle_w",
+                "wake_w",
+                "core_w",
+                "low_clock",
+                "second_thread",
+                "residual_percent",
+                "band",
+            )
         },
         "points": [
             {

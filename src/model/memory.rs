@@ -1,0 +1,199 @@
+//! Power of memory: what it takes at rest, by its modules and size, and what traffic adds.
+//!
+//! No counter shows it on most machines, and a counter that does shows other watts than the
+//! modules take (`docs/measurement.md`). The answer comes from the few machines whose memory was
+//! measured, at rest and with all CPUs busy with memory kernels, by size between them; with a band
+//! that holds nine of ten rows of those.
+
+use super::{RawPower, at_least_zero};
+
+/// Memory (GiB) of a machine, its power (W) at rest and with all CPUs at work, by what was measured:
+///
+/// - 32 GiB: two 16 GB modules of two E5-2650 v4, 2.2 W at rest and 9.1 W at most (DRAM RAPL, which current-sense
+///   risers confirm within a third; Alt et al., ICPE 2024);
+/// - 179 and 358 GiB: six AWS metal hosts by turbostat, 37 to 60 W at rest, 169 to 384 W at full load
+///   (Teads Engineering). At rest the counters of these parts show up to twice what modules take (12 of 0.9 to
+///   1.9 W), so the values are between the two;
+/// - 2015 GiB: four E5-4669 v4, 123 W at rest; full load as of 358 GiB times the same ratio.
+///
+/// The smallest is one module of 8 GiB as of 32 GiB.
+const MEASURED: [(f64, f64, f64); 5] = [
+    (8.0, 0.9, 2.4),
+    (32.0, 2.2, 9.0),
+    (179.0, 28.0, 187.0),
+    (358.0, 45.0, 293.0),
+    (2015.0, 110.0, 490.0),
+];
+
+/// Power (W) of one module at rest, by current-sense risers and machines with many modules: 0.9 to 1.9.
+const MODULE_REST_W: f64 = 1.4;
+
+/// Memory (GiB) of the host of a guest, which does not see it: 4 GiB a vCPU on 96, the commonest size of AWS hosts.
+const HOST_GIB: f64 = 384.0;
+
+/// Exponent of load in what traffic adds: six AWS hosts take 0.10 to 0.23 of it at 10 % load and
+/// 0.55 to 0.61 at 50 %.
+const LOAD_EXPONENT: f64 = 0.77;
+
+/// Factor by which the truth may lie above or below, for 95 % of cases.
+const BAND: f64 = 2.5;
+
+/// What is known of the memory.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Memory {
+    /// Its size, and that of the machine it is part of: `None` where it is all of it.
+    BySize {
+        host_gib: Option<f64>,
+        /// Memory modules of the machine, where it shows them.
+        modules: Option<u32>,
+    },
+    /// Measured on this machine: W per GiB at rest, what full load adds, and the band's factor.
+    Measured { idle: f64, active: f64, band: f64 },
+    /// It is in the curve: an external meter shows the whole machine.
+    InCurve,
+}
+
+impl Memory {
+    /// A machine of which nothing but the size will be told.
+    pub(super) const WHOLE: Self = Self::BySize {
+        host_gib: None,
+        modules: None,
+    };
+    /// A part of a host that is not seen.
+    pub(super) const OF_A_HOST: Self = Self::BySize {
+        host_gib: Some(HOST_GIB),
+        modules: None,
+    };
+
+    /// Power of so many GiB at a `load` of the CPUs (0..1); `None` where it is not known, for which
+    /// the band reaches from rest to full load. Negative or NaN counts as none.
+    pub(super) fn watts(self, gib: f64, load: Option<f64>) -> RawPower {
+        let gib = at_least_zero(gib).min(1e9);
+        let load = load.map(|load| at_least_zero(load).min(1.0));
+        let (rest, total, band) = match self {
+            Self::BySize { host_gib, modules } => {
+                let host = at_least_zero(host_gib.unwrap_or(gib)).max(gib);
+                let (rest, full) = ends(host);
+                let part = if host > 0.0 { gib / host } else { 0.0 };
+                let rest = modules.map_or(rest, |n| MODULE_REST_W * f64::from(n)) * part;
+                let traffic = (full * part - rest).max(0.0);
+                let total = match load {
+                    Some(load) => rest + traffic * load.powf(LOAD_EXPONENT),
+                    None => (rest * (rest + traffic)).sqrt(),
+                };
+                (rest, total, BAND)
+            }
+            Self::Measured { idle, active, band } => {
+                let at = |load: f64| (idle + active * load) * gib;
+                return RawPower {
+                    total: at(load.unwrap_or(0.5)),
+                    low: at(load.unwrap_or(0.0)) / band,
+                    high: at(load.unwrap_or(1.0)) * band,
+                    idle: at(0.0),
+                    idle_low: at(0.0) / band,
+                    idle_high: at(0.0) * band,
+                };
+            }
+            Self::InCurve => (0.0, 0.0, 1.0),
+        };
+        RawPower {
+            total,
+            low: total / band,
+            high: total * band,
+            idle: rest,
+            idle_low: rest / band,
+            idle_high: rest * band,
+        }
+    }
+
+    /// Where the figures come from.
+    pub(super) fn source(self) -> &'static str {
+        match self {
+            Self::BySize { .. } => {
+                "memory by size, between machines that were measured (Alt et al., ICPE 2024; Teads \
+                 Engineering)"
+            }
+            Self::Measured { .. } => "memory as calibrated",
+            Self::InCurve => "memory is in the watts of the external meter",
+        }
+    }
+}
+
+/// Power (W) of a machine's memory at rest and with all CPUs at work: between two measured sizes by
+/// the logarithms, beyond them in proportion.
+fn ends(gib: f64) -> (f64, f64) {
+    let (first, last) = (MEASURED[0], MEASURED[MEASURED.len() - 1]);
+    if gib <= first.0 {
+        return (first.1 * gib / first.0, first.2 * gib / first.0);
+    }
+    for pair in MEASURED.windows(2) {
+        let (low, high) = (pair[0], pair[1]);
+        if gib <= high.0 {
+            let way = (gib / low.0).ln() / (high.0 / low.0).ln();
+            let between = |a: f64, b: f64| a * (b / a).powf(way);
+            return (between(low.1, high.1), between(low.2, high.2));
+        }
+    }
+    (last.1 * gib / last.0, last.2 * gib / last.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn more_memory_takes_more_and_less_a_gib_in_the_end() {
+        let mut last = RawPower::default();
+        for step in 0..200 {
+            let gib = 1.05_f64.powi(step);
+            let now = Memory::WHOLE.watts(gib, None);
+            assert!(now.total > last.total && now.idle > last.idle, "{gib}");
+            assert!(now.low <= now.total && now.total <= now.high);
+            assert!(now.idle <= now.total);
+            last = now;
+        }
+        let per_gib = |gib: f64| Memory::WHOLE.watts(gib, Some(0.0)).total / gib;
+        assert!(per_gib(2015.0) < 0.5 * per_gib(179.0));
+    }
+
+    #[test]
+    fn measured_machines_are_inside() {
+        for (gib, load, watts) in [
+            (32.0, 0.0, 2.2),
+            (32.0, 0.5, 9.05),
+            (179.0, 0.0, 36.55),
+            (179.0, 0.1, 66.3),
+            (179.0, 1.0, 210.5),
+            (358.0, 0.0, 57.8),
+            (358.0, 0.1, 92.4),
+            (358.0, 1.0, 383.8),
+            (2015.0, 0.0, 123.0),
+        ] {
+            let told = Memory::WHOLE.watts(gib, Some(load));
+            assert!(told.low <= watts && watts <= told.high, "{gib}: {told:?}");
+        }
+    }
+
+    #[test]
+    fn parts_of_a_machine_sum_to_it() {
+        let of = |gib: f64| {
+            Memory::BySize {
+                host_gib: Some(64.0),
+                modules: Some(4),
+            }
+            .watts(gib, Some(0.3))
+        };
+        let parts: f64 = [1.0, 7.0, 24.0, 32.0].iter().map(|g| of(*g).total).sum();
+        assert!((parts - of(64.0).total).abs() < 1e-9);
+        assert!((of(64.0).idle - 4.0 * MODULE_REST_W).abs() < 1e-9);
+    }
+
+    #[test]
+    fn nonsense_is_no_memory() {
+        for bad in [f64::NAN, -3.0, 0.0] {
+            assert_eq!(Memory::WHOLE.watts(bad, None), RawPower::default());
+        }
+        let most = Memory::WHOLE.watts(f64::INFINITY, Some(f64::NAN));
+        assert!(most.high.is_finite());
+    }
+}
