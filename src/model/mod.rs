@@ -404,6 +404,30 @@ impl PowerModel {
         }
     }
 
+    /// The same processor as one of another family whose watts nobody measured: how families are
+    /// validated on machines that they were not taken from.
+    #[doc(hidden)]
+    pub fn with_family(&self, family: Family) -> Self {
+        let facts = Facts {
+            family: Some(family),
+            measured: None,
+            ..self.facts
+        };
+        Self {
+            curve: Curve::new(&facts, self.sockets, Shape::SHIPPED),
+            workload: family.workload,
+            spread: Spread::FAMILY,
+            facts,
+            ..self.clone()
+        }
+    }
+
+    /// Facts from which the curve was made.
+    #[doc(hidden)]
+    pub fn facts(&self) -> &Facts {
+        &self.facts
+    }
+
     /// Package power (W) of the whole host, all sockets, at `load_percent` of its CPUs (0..100;
     /// more counts as 100), with the 95 % band.
     ///

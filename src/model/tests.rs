@@ -255,14 +255,14 @@ fn bare_metal_share_of_everything_is_the_machine() {
 
 #[test]
 fn a_share_is_host_watts_per_thread() {
-    let name = "AMD EPYC 7R13 Processor";
-    let host = PowerModel::for_cpu(name, Some(96), Some(1));
+    let name = "AMD EPYC 7763 64-Core Processor";
+    let host = PowerModel::for_cpu(name, Some(128), Some(1));
     let guest = PowerModel::for_cpu(name, Some(2), None);
     assert!(guest.shared && !host.shared);
     let of = |load: f64| {
         let whole = host.watts(load, None, None).unwrap().value;
         let part = guest.vcpus_watts_raw(2.0, 2.0 * load / 100.0).total;
-        (part, whole * 2.0 / 96.0)
+        (part, whole * 2.0 / 128.0)
     };
     for load in [0.0, 100.0] {
         let (part, thread) = of(load);
@@ -546,10 +546,10 @@ fn cores_that_a_machine_does_not_have_wake_nothing() {
         let raw = model.vcpus_watts_raw(2.0, 2.0 * busy);
         raw.total - raw.idle
     };
-    assert!(of(2.0, 0.02) < 0.3 * raw(0.02));
+    assert!(of(2.0, 0.02) < 0.7 * raw(0.02));
     assert!((of(2.0, 1.0) - raw(1.0)).abs() < 1e-9);
     // No more wake it than the processor has.
-    assert_eq!(of(1e6, 0.02).to_bits(), raw(0.02).to_bits());
+    assert!((of(1e6, 0.02) - raw(0.02)).abs() < 1e-9);
     assert_eq!(of(f64::NAN, 0.0), 0.0);
     assert_eq!(model.active_watts_of_cores(0.0, 1.0, 2.0), 0.0);
 }
