@@ -38,10 +38,14 @@ impl Shape {
     pub const SHIPPED: Self = Self {
         second_thread: 0.35,
         clock_exponent: 1.4,
-        low_clock: 0.46,
+        low_clock: 0.48,
         sleepers: 8.0,
     };
 }
+
+/// [`Shape::low_clock`] of parts of no known family: between those whose clock falls and old ones
+/// whose clock hardly did (SPECpower's servers of 2006 to 2008).
+const UNKNOWN_LOW_CLOCK: f64 = 0.7;
 
 /// Exponent of a CPU's own load in what the governor raises its clock by.
 const CLOCK_RISE: f64 = 2.0;
@@ -135,9 +139,15 @@ impl Family {
     pub fn of(microarchitecture: &str, class: Class) -> Option<Self> {
         let name = microarchitecture.trim();
         let server = class == Class::Server;
-        let client = |core_w| family(0.08, 0.07, core_w);
+        let client = |core_w| Self {
+            low_clock: Some(0.58),
+            ..family(0.08, 0.07, core_w)
+        };
         let known = match name {
-            "Nehalem" | "Westmere" if server => family(0.116, 0.18, 7.0),
+            "Nehalem" | "Westmere" if server => Self {
+                low_clock: Some(0.65),
+                ..family(0.116, 0.18, 7.0)
+            },
             "Sandy Bridge" | "Ivy Bridge" if server => family(0.116, 0.12, 6.0),
             "Sandy Bridge" | "Ivy Bridge" => client(6.0),
             "Haswell" if server => family(0.105, 0.12, 5.3),
@@ -383,10 +393,10 @@ impl Curve {
             },
             uncore_follows: !matches!(facts.class, Class::Server | Class::ArmServer),
             shape: Shape {
-                low_clock: facts
-                    .family
-                    .and_then(|family| family.low_clock)
-                    .unwrap_or(shape.low_clock),
+                low_clock: match facts.family {
+                    Some(family) => family.low_clock.unwrap_or(shape.low_clock),
+                    None => shape.low_clock.max(UNKNOWN_LOW_CLOCK),
+                },
                 ..shape
             },
         }

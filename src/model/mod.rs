@@ -208,9 +208,16 @@ impl PowerModel {
         let guest = host
             .guest
             .unwrap_or_else(|| match (table_threads, logical) {
-                (Some(threads), Some(logical)) => logical < threads,
+                // Who tells the sockets means a machine, perhaps with SMT off.
+                (Some(threads), Some(logical)) => {
+                    let cores = spec.and_then(|spec| spec.cores).unwrap_or(threads);
+                    logical < sockets_told.map_or(threads, |sockets| cores.saturating_mul(sockets))
+                }
                 // A server-class machine with a handful of CPUs is a guest.
-                (None, Some(logical)) => virtual_name(name) || logical <= 8 && server_name(name),
+                (None, Some(logical)) => {
+                    virtual_name(name)
+                        || sockets_told.is_none() && logical <= 8 && server_name(name)
+                }
                 _ => false,
             });
         let fallback = unknown::class_default(
