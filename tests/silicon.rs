@@ -190,7 +190,11 @@ fn shipped_model_on_every_machine() {
 fn every_kernel_of_rome_is_inside_the_band() {
     let Some(machines) = machines() else { return };
     let mut kernels: BTreeMap<String, (f64, f64)> = BTreeMap::new();
-    for machine in machines.iter().filter(|(name, _)| name.contains("7502")).map(|(_, m)| m) {
+    for machine in machines
+        .iter()
+        .filter(|(name, _)| name.contains("7502"))
+        .map(|(_, m)| m)
+    {
         let model = model_of(machine);
         for point in &machine.points {
             let told = model.watts(point.load, point.busy, point.mhz).unwrap();
@@ -251,7 +255,9 @@ fn families_that_were_left_out() {
 /// Wall power of whole servers: only the curve's shape between idle and full load counts.
 #[test]
 fn shape_of_published_curves() {
-    let Some(rows) = table("specpower.csv") else { return };
+    let Some(rows) = table("specpower.csv") else {
+        return;
+    };
     // Of each server its mean absolute difference, and the differences at 10, 50 and 90 % load.
     let mut families: BTreeMap<String, Vec<[f64; 4]>> = BTreeMap::new();
     for row in rows {
@@ -292,16 +298,20 @@ fn shape_of_published_curves() {
             of(3)
         );
     }
-    let all = mean(families
-        .values()
-        .map(|off| mean(off.iter().map(|off| off[0]))));
+    let all = mean(
+        families
+            .values()
+            .map(|off| mean(off.iter().map(|off| off[0]))),
+    );
     println!("mean over families {all:.1} points");
     assert!(all <= 5.0, "{all:.1} points");
 }
 
 #[test]
 fn memory_of_measured_machines() {
-    let Some(rows) = table("package_power.csv") else { return };
+    let Some(rows) = table("package_power.csv") else {
+        return;
+    };
     let gib = |machine: &str| {
         Some(match machine {
             "2x-xeon-e5-2650v4" => 32.0,
@@ -328,5 +338,8 @@ fn memory_of_measured_machines() {
     }
     println!("inside the band of {n} rows: {known} with the load, {unknown} without");
     assert!(f64::from(known) >= 0.85 * f64::from(n), "{known} of {n}");
-    assert!(f64::from(unknown) >= 0.85 * f64::from(n), "{unknown} of {n}");
+    assert!(
+        f64::from(unknown) >= 0.85 * f64::from(n),
+        "{unknown} of {n}"
+    );
 }

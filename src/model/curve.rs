@@ -148,7 +148,7 @@ impl Family {
                 low_clock: Some(0.65),
                 ..family(0.116, 0.18, 7.0)
             },
-            "Sandy Bridge" | "Ivy Bridge" if server => family(0.116, 0.12, 6.0),
+            "Sandy Bridge" | "Ivy Bridge" if server => family(0.116, 0.1, 6.0),
             "Sandy Bridge" | "Ivy Bridge" => client(6.0),
             "Haswell" if server => family(0.105, 0.12, 5.3),
             "Broadwell" if server => family(0.13, 0.17, 3.6),
@@ -177,7 +177,10 @@ impl Family {
                 ..family(0.18, 0.1, 2.5)
             },
             "Rome" => epyc(0.21, 0.12, 1.4),
-            "Milan" | "Milan-X" => epyc(0.23, 0.13, 1.4),
+            "Milan" | "Milan-X" => Self {
+                low_clock: Some(0.6),
+                ..epyc(0.23, 0.13, 1.4)
+            },
             "Genoa" | "Genoa-X" => epyc(0.17, 0.14, 1.4),
             "Bergamo" => epyc(0.14, 0.12, 1.3),
             "Turin" | "Turin Dense" => epyc(0.15, 0.13, 1.3),

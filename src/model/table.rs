@@ -170,7 +170,7 @@ impl CpuSpec {
         let part = name.rsplit(' ').next().unwrap_or(name);
         let digits = |text: &str| text.chars().filter(char::is_ascii_digit).count();
         // EPYC 7R13, 7B12, 7V73X, 9R14: a letter within the number. EPYC 72F3 is for all.
-        let epyc = self.microarchitecture != "" && name.starts_with("epyc ") && {
+        let epyc = name.starts_with("epyc ") && {
             let mut letters = part.chars().skip(1);
             matches!(letters.next(), Some('r' | 'b' | 'v')) && digits(part) >= 3
         };
