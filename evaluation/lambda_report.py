@@ -96,11 +96,10 @@ def estimate(memory_mb: int, architecture: str, workers: int) -> Row:
         model = _model(memory_mb, architecture, None if name == architecture else name)
         vcpus = memory_mb / 1769
         busy = min(share_seconds * GUEST_CPUS / seconds, vcpus)
-        watts = model.vcpus_watts(vcpus, busy)
-        memory = model.assumptions()["memory_w_per_gb"] * memory_mb / 1024
-        values.append((watts.value + memory) * seconds)
-        lows.append((watts.low + 0.15 * memory_mb / 1024) * seconds)
-        highs.append((watts.high + 1.10 * memory_mb / 1024) * seconds)
+        watts = model.share_watts(vcpus, busy, memory_mb / 1024).total
+        values.append(watts.value * seconds)
+        lows.append(watts.low * seconds)
+        highs.append(watts.high * seconds)
     mean = statistics.fmean
     return Row(
         mean(row[0] for row in rows),

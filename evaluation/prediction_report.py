@@ -78,8 +78,7 @@ def truth(path: Path, arch: str) -> dict[Place, Truth]:
             )
         }  # fmt: skip
         model = PowerModel.for_lambda(int(key.memory_mb), arch)
-        # Lambda's megabytes are 2**20 bytes, the power of memory is per 10**9.
-        vcpus, gb = key.memory_mb / 1769, key.memory_mb * 2**20 / 1e9
+        vcpus, gib = key.memory_mb / 1769, key.memory_mb / 1024
         times, cpus, joules, dollars = [], [], [], []
         for index, worker in enumerate(columns["worker_time_execution"]):
             phases = [columns[p][index] for p in ("cold_start", "read", "compute", "write")]
@@ -88,7 +87,7 @@ def truth(path: Path, arch: str) -> dict[Place, Truth]:
             cpus.append(cpu.sum())
             joules.append(
                 sum(
-                    t * (model.vcpus_watts(vcpus, min(c / t, vcpus)).value + 0.392 * gb)
+                    t * model.share_watts(vcpus, min(c / t, vcpus), gib).total.value
                     for t, c in zip(worker, cpu, strict=True)
                 )
             )

@@ -590,7 +590,8 @@ def test_a_limit_that_nobody_recorded_widens_the_band(tmp_path: Path) -> None:
     assert energy.value == pytest.approx(limited.value)
     for platform in (Server(), Kubernetes(), FunctionSandbox()):
         found = platform.watts(worker, 2.0)
-        bands = [platform.watts(worker._replace(vcpus=limit), 2.0) for limit in (2.0, 8.0, 96.0)]
+        limits = (2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 96.0)
+        bands = [platform.watts(worker._replace(vcpus=limit), 2.0) for limit in limits]
         assert found is not None and found.value == bands[-1].value  # type: ignore[union-attr]
         assert found.low == min(one.low for one in bands if one is not None)
         assert found.high == max(one.high for one in bands if one is not None)
