@@ -37,6 +37,10 @@ use system::{note_held_back, sandbox_reading, steal_seconds, system_reading};
 /// window is off by up to this, s.
 pub const UPDATE_SECONDS: f64 = 1e-3;
 
+/// Why there is no headline though there is a counter.
+const UNDIVIDED: &str =
+    "the machine's energy was read but not divided: the CPU time of what is metered is unknown";
+
 /// How sure a headline is by its kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -235,11 +239,7 @@ impl Reading {
         let measured =
             counter.and_then(|read| measured(outcome, facts, definition, read, &mut warnings));
         if counter.is_some() && measured.is_none() {
-            warnings.push(
-                "the machine's energy was read but not divided: the CPU time of what is metered \
-                 is unknown"
-                    .into(),
-            );
+            warnings.push(UNDIVIDED.into());
         }
         note_busy(outcome, &mut warnings);
         note_missed(outcome, &mut warnings);
@@ -251,7 +251,9 @@ impl Reading {
         );
         let (headline, divided) = measured.or_else(|| model.clone()).unzip();
         let model = model.map(|(headline, _)| headline);
-        if headline.is_none() {
+        if headline.is_none() && counter.is_some() {
+            headline_reason = Some(UNDIVIDED.into());
+        } else if headline.is_none() {
             headline_reason = Some(format!(
                 "no counter ({}) and {}",
                 counters
