@@ -389,7 +389,11 @@ impl Frame {
             let mut at = Some(busy.looked_at_ns);
             pass.near(format_args!("busy.looked_at_ns"), &mut at, t_ns);
             busy.looked_at_ns = at.unwrap_or(t_ns);
-            pass.number(format_args!("busy.capacity_ns"), &mut busy.capacity_ns);
+            // Less what there would have been with as many CPUs from the beginning.
+            let base_ns = cpus.wrapping_mul(busy.looked_at_ns);
+            let mut capacity = Some(busy.capacity_ns);
+            pass.near(format_args!("busy.capacity_ns"), &mut capacity, base_ns);
+            busy.capacity_ns = capacity.unwrap_or(0);
             pass.maybe(format_args!("busy.idle_ns"), &mut busy.idle_ns);
             pass.number(format_args!("busy.waiting_ns"), &mut busy.waiting_ns);
             pass.number(format_args!("busy.witness"), &mut busy.witness);
