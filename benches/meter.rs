@@ -9,16 +9,20 @@ use std::fs;
 use std::hint::black_box;
 use std::os::unix::fs::symlink;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use lithowatt::attribution::{Interval, Ledger};
 use lithowatt::counter::{At, Counter};
+use lithowatt::machine::facts::Facts;
 use lithowatt::meter::{Meter, Options};
-use lithowatt::source::EnergyCounter;
-use lithowatt::source::Methods;
-use lithowatt::source::procfs::{MachineCpu, Tree};
+use lithowatt::model::estimation::Estimation;
+use lithowatt::sampler::{Rules, replay};
+use lithowatt::source::procfs::{MachineCpu, MachineShown, Tree};
 use lithowatt::source::rapl::Rapl;
+use lithowatt::source::{Domain, EnergyCounter, Method, Methods, Zone};
+use lithowatt::trace::{BLOCK_ROWS, CpuTimes, Header, Kind, Layout, Machine, Trace, encode};
 
 use tempfile::TempDir;
 
@@ -174,12 +178,98 @@ fn meters(c: &mut Criterion) {
     });
 }
 
+/// One hour at 10 Hz of eight counters, with CPU times at each sample.
+fn recorded_hour() -> Trace {
+    const ROWS: u64 = 36_000;
+    const SAMPLE_NS: u64 = 100_000_000;
+    let domains = [Domain::Package, Domain::Core, Domain::Uncore, Domain::Dram];
+    let zone = |package: u32, domain: Domain| Zone {
+        method: Method::Rapl,
+        domain,
+        package,
+        name: format!("{domain}-{package}"),
+        unit_joules: 1e-6,
+        modulus: Some(262_143_328_851),
+    };
+    let zones: Vec<Zone> = (0..2)
+        .flat_map(|package| domains.map(|domain| zone(package, domain)))
+        .collect();
+    let layout = Layout::of(&zones);
+    let columns = layout.columns();
+    let mut rows = Vec::new();
+    for n in 0..ROWS {
+        let t_ns = 1_000_000_000_000 + n * SAMPLE_NS + n * 7_919 % 60_000;
+        let mut frame = layout.frame();
+        frame.kind = match n {
+            0 => Kind::Begin,
+            _ if n == ROWS - 1 => Kind::End,
+            _ => Kind::Sample,
+        };
+        (frame.t_ns, frame.slack_ns) = (t_ns, 20_000);
+        frame.reads = vec![Some((t_ns - 3_000, 15_000))];
+        frame.raw = (0..8u64)
+            .map(|i| Ok((n * (4_000_000 + i * 500_000) + n * 6_007 % 90_000) % 262_143_328_851))
+            .collect();
+        frame.cpu = Some(CpuTimes {
+            own_ns: Some(n * SAMPLE_NS / 2 + n * 104_729 % 700_000),
+            inside_ns: Some(n * SAMPLE_NS / 2 + n * 104_729 % 700_000 + n * 50),
+            began_ns: t_ns + 20_000,
+            ended_ns: t_ns + 60_000,
+            ..CpuTimes::default()
+        });
+        frame.busy = Some(MachineShown {
+            cpus: 64,
+            looked_at_ns: t_ns,
+            capacity_ns: 64 * t_ns,
+            idle_ns: Some(n * SAMPLE_NS * 63),
+            genuine: true,
+            ..MachineShown::default()
+        });
+        layout.write(&mut frame, &mut rows);
+    }
+    let width = columns.len();
+    let header = Header {
+        machine: Machine::of(&Facts::of(Path::new("/"))),
+        at_end: None,
+        zones,
+        limits: Vec::new(),
+        notes: Vec::new(),
+        holes: Vec::new(),
+        missing: Vec::new(),
+        hardware_missing: None,
+        methods: vec![Method::Rapl, Method::Tdp],
+        interval_ns: Some(SAMPLE_NS),
+        children: true,
+        estimation: ("curve".into(), None),
+        definition: None,
+        columns,
+    };
+    let text = serde_json::to_vec(&header).expect("a header");
+    let blocks = rows
+        .chunks(BLOCK_ROWS * width)
+        .map(|rows| encode(rows, width));
+    Trace::new(&text, blocks.collect()).expect("a trace")
+}
+
+fn traces(c: &mut Criterion) {
+    let trace = Arc::new(recorded_hour());
+    let rules = Rules {
+        methods: Methods::of(&trace.header.methods),
+        estimation: Estimation::default(),
+        idle_watts: None,
+        window: None,
+    };
+    c.bench_function("replay of 1 h at 10 Hz, 8 zones", |b| {
+        b.iter(|| replay(&trace, rules).expect("an outcome"));
+    });
+}
+
 criterion_group! {
     name = benches;
     config = Criterion::default()
         .warm_up_time(Duration::from_millis(500))
         .measurement_time(Duration::from_secs(2))
         .sample_size(50);
-    targets = parts, meters
+    targets = parts, meters, traces
 }
 criterion_main!(benches);

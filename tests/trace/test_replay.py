@@ -266,6 +266,7 @@ def test_files_that_are_none() -> None:
         Trace.read("/nowhere/at/all")
 
 
+@pytest.mark.slow
 def test_a_bomb_is_refused_with_little_memory() -> None:
     bomb = b"".join(packed({}, "{}", [bytes(1 << 20)] * 257))
     assert len(bomb) < 1 << 20
@@ -283,6 +284,7 @@ def test_a_later_version_is_named() -> None:
         Trace(b"".join(packed({"version": 2}, "{}", framed([]))))
 
 
+@pytest.mark.slow
 def test_an_hour_at_10_hz_of_eight_counters_is_below_two_megabytes() -> None:
     import random
 

@@ -52,8 +52,9 @@ class Trace:
         body = _unpacked(content, name)
         header, blocks = _parts(body, name)
         try:
-            self._core = _core.Trace(json.dumps(header.pop("recording")).encode(), blocks)
-        except (KeyError, ValueError) as error:
+            recording = json.dumps(header.pop("recording", None))
+            self._core = _core.Trace(recording.encode(), blocks)
+        except ValueError as error:
             raise _malformed(name, str(error)) from None
         self.about = header
 
