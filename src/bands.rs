@@ -24,14 +24,6 @@ impl Energy {
     pub(crate) fn half(self) -> f64 {
         (self.high - self.low) / 2.0
     }
-
-    pub(crate) fn plus(self, other: Self) -> Self {
-        Self {
-            joules: self.joules + other.joules,
-            low: self.low + other.low,
-            high: self.high + other.high,
-        }
-    }
 }
 
 /// A share of the machine's busy time, 0..1, with its 95 % band.
@@ -73,6 +65,16 @@ impl Share {
 /// The energies above idle and at idle (J) at one end of a doubt.
 pub(crate) type End = (f64, f64);
 
+/// Energy that a counter gets wrong or does not see, by how much the truth may be below and above, J. It
+/// errs the same way throughout.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Systematic {
+    /// Of what flows at rest.
+    pub idle: (f64, f64),
+    /// Of what lies above.
+    pub active: (f64, f64),
+}
+
 /// A machine's energy and the part of it that flows at rest, with their 95 % bands.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Bands {
@@ -83,12 +85,28 @@ pub struct Bands {
     /// Both are one model's, and err the same way; else each has its own error.
     #[serde(skip)]
     pub together: bool,
+    /// What both bands do not hold.
+    #[serde(skip)]
+    pub systematic: Systematic,
 }
 
 impl Bands {
     /// What lies above idle, J.
     pub(crate) fn active(&self) -> f64 {
         (self.machine.joules - self.idle.joules).max(0.0)
+    }
+
+    /// The same with what the counters get wrong in both bands.
+    pub(crate) fn with_systematic(mut self) -> Self {
+        let Systematic { idle, active } = std::mem::take(&mut self.systematic);
+        let wider = |energy: Energy, below: f64, above: f64| Energy {
+            low: (energy.low - below).max(0.0),
+            high: energy.high + above,
+            ..energy
+        };
+        self.machine = wider(self.machine, idle.0 + active.0, idle.1 + active.1);
+        self.idle = wider(self.idle, idle.0, idle.1);
+        self
     }
 
     /// The two ends of each doubt about the machine's energy and idle's.
@@ -104,6 +122,11 @@ impl Bands {
             vec![
                 [machine.low, machine.high].map(|machine| split(machine, idle.joules)),
                 [idle.low, idle.high].map(|idle| split(machine.joules, idle)),
+                {
+                    let (active, idle) = split(machine.joules, idle.joules);
+                    let Systematic { idle: i, active: a } = self.systematic;
+                    [(active - a.0, idle - i.0), (active + a.1, idle + i.1)]
+                },
             ]
         }
     }

@@ -7,6 +7,13 @@
 //! step that no machine could have used is refused: the counter goes on from the new value, nothing
 //! is added, and [`Anomalies`] records what happened and how much time is without energy for it.
 
+mod updates;
+
+pub use updates::Updates;
+
+/// How often a counter changes is learned from readings whose moments are known as well as this, ns.
+const SHARP_NS: u64 = 200_000;
+
 /// More than any socket, memory or platform domain can draw, W; for counters of a machine of which
 /// nothing nearer is known. (The largest published package power in 2026 is below 1 kW.)
 pub const STATED_WATTS: f64 = 5_000.0;
@@ -259,6 +266,8 @@ pub struct Counter {
     pub anomalies: Anomalies,
     /// When the counter last changed, ns.
     pub changed_ns: u64,
+    /// How often it changes, as far as its readings show.
+    pub updates: Updates,
 }
 
 impl Counter {
@@ -277,6 +286,7 @@ impl Counter {
             ambiguous: 0,
             anomalies: Anomalies::default(),
             changed_ns: 0,
+            updates: Updates::default(),
         }
     }
 
@@ -312,6 +322,9 @@ impl Counter {
         let most = self.most_units(last_at, at);
         let step = self.judge((last_at, last), at, raw, most);
         self.note(step, (last_at, last), at, raw, most);
+        if !step.refused() && self.lost == 0 && last_at.slack_ns + at.slack_ns <= SHARP_NS {
+            self.updates.see(dt_ns, raw != last);
+        }
         if raw != last {
             if !step.refused() {
                 self.learn_update(last_at.t_ns.saturating_sub(self.changed_ns));

@@ -7,7 +7,7 @@ use pyo3::types::PyDict;
 
 use super::root_or_environment;
 use crate::attribution::edge_error_ns;
-use crate::bands::Share;
+use crate::bands::{Share, Systematic};
 use crate::error::Error;
 use crate::reading::{Bands, Energy};
 use crate::sampler;
@@ -75,6 +75,7 @@ pub fn parts_above_idle(
         machine: energy(machine),
         idle: energy(idle),
         together,
+        systematic: Systematic::default(),
     };
     let (busy, step) = match busy_ns {
         Some(ns) => (ns, edge_error_ns(seen)),

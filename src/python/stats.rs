@@ -42,7 +42,7 @@ impl PyTaken {
         }
         part! {
             allotted_cpus cpu_seconds duration ebpf headline headline_reason interval label model
-            phases running samples sandbox steal_seconds system system_reason verdict warnings
+            notes phases running samples sandbox steal_seconds system system_reason verdict warnings
             window_ns zones
         }
     }

@@ -8,9 +8,10 @@ use crate::sampler::Outcome;
 use crate::source::{Domain, Method};
 use crate::validate::{Pair, TOLERANCE, Verdict, compare};
 
-/// Half-width of the band from the two edges, in updates. The difference of two uniform delays is
-/// triangular: 0.78 covers 95 %, this 98 %, as updates are not exactly one millisecond apart.
-pub(super) const EDGE_UPDATES: f64 = 0.86;
+/// How much the errors of several counters at the edges of a window go together. Domains of a package
+/// may change at the same moment, and packages may keep their distance, as they share a clock: then
+/// errors add up. Or they do not, and partly cancel. Nobody sees which, so half.
+const TOGETHER: f64 = 0.5;
 
 /// Wall clock and monotonic clock apart by more than this part of the window is a warning.
 pub(super) const DRIFT: f64 = 0.01;
@@ -24,20 +25,66 @@ const BURST: f64 = 3.0;
 /// Counters change within this time, also where the processor filters them, s.
 const SLACK_SECONDS: f64 = 0.02;
 
+/// The energy that one counter showed of the machine.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Counted {
+    energy: Energy,
+    /// What of its band is from the edges of the window: below and above, J.
+    edges: (f64, f64),
+}
+
+/// What several counters showed.
+fn sum(parts: &[Counted]) -> Energy {
+    let joules = parts.iter().map(|part| part.energy.joules).sum();
+    // What is not from the edges adds up; what is, in part.
+    let deviation = |of: fn(&Counted) -> (f64, f64)| -> f64 {
+        let (mut all, mut edges, mut squares) = (0.0, 0.0, 0.0);
+        for (all_of_it, edge) in parts.iter().map(of) {
+            all += all_of_it;
+            edges += edge;
+            squares += edge * edge;
+        }
+        all - edges + (TOGETHER * edges * edges + (1.0 - TOGETHER) * squares).sqrt()
+    };
+    let below = deviation(|part| (part.energy.joules - part.energy.low, part.edges.0));
+    let above = deviation(|part| (part.energy.high - part.energy.joules, part.edges.1));
+    Energy {
+        joules,
+        low: (joules - below).max(0.0),
+        high: joules + above,
+    }
+}
+
 /// The energy that one counter showed of the machine, or why there is none.
-pub(super) type Shown = Result<Energy, String>;
+pub(super) type Shown = Result<Counted, String>;
 
 impl Outcome {
     /// The band that the two edges of the window leave: the counter shows the energy of a window
     /// that began and ended up to one update earlier, so its length is off by `a` either way.
-    fn edge_band(&self, joules: f64, seconds: f64) -> Energy {
-        let update = EDGE_UPDATES * UPDATE_SECONDS;
+    fn edge_band(&self, i: usize, joules: f64, seconds: f64) -> Energy {
+        let update = self.edge_seconds(i);
         let a = (rss(&[update, self.slack_ns as f64 * 1e-9]) / seconds).min(0.9);
         Energy {
             joules,
             low: joules / (1.0 + a),
             high: joules / (1.0 - a),
         }
+    }
+
+    /// How far off a window may be at the edges by the steps of counter `i`, s.
+    fn edge_seconds(&self, i: usize) -> f64 {
+        let zones = self.zones();
+        let near = |j: &usize| {
+            let zone = &zones[*j];
+            *j != i
+                && zone.method == zones[i].method
+                && matches!(zone.domain, Domain::Package | Domain::Core | Domain::Dram)
+        };
+        let others: Vec<_> = (0..zones.len())
+            .filter(near)
+            .map(|j| self.updates[j])
+            .collect();
+        self.updates[i].beside(&others).edge_seconds()
     }
 
     /// A live counter changes within a millisecond, and is looked at once in an interval.
@@ -67,7 +114,12 @@ impl Outcome {
     }
 
     /// One domain of one method, all packages; or why not.
-    fn domain(&self, method: Method, domain: Domain, shown: &[Shown]) -> Result<Energy, String> {
+    fn domain(
+        &self,
+        method: Method,
+        domain: Domain,
+        shown: &[Shown],
+    ) -> Result<Vec<Counted>, String> {
         let slots = self.slots_of(method, domain);
         if slots.is_empty() {
             let mut notes = self.catalog.notes.iter();
@@ -82,15 +134,14 @@ impl Outcome {
         if let Some((_, hole)) = holes.find(|(m, hole)| *m == method && hole.domain == domain) {
             return Err(hole.why.clone());
         }
-        let mut sum = Energy {
-            joules: 0.0,
-            low: 0.0,
-            high: 0.0,
-        };
-        for i in slots {
-            sum = sum.plus(shown[i].clone()?);
-        }
-        Ok(sum)
+        // The platform's counter is that of a master package; on the others it stays at 0.
+        let is_master = |i: &usize| self.ledger.joules[*i] > 0.0 || self.faults[*i].is_some();
+        let masters = domain == Domain::Psys && slots.iter().any(is_master);
+        slots
+            .into_iter()
+            .filter(|i| !masters || is_master(i))
+            .map(|i| shown[i].clone())
+            .collect()
     }
 
     /// What each counter showed of the window, in the order of the zones; or why not.
@@ -148,7 +199,8 @@ impl Outcome {
                 self.most_watts[i]
             ));
         }
-        let mut energy = self.edge_band(joules, seconds);
+        let mut energy = self.edge_band(i, joules, seconds);
+        let edges = (joules - energy.low, energy.high - joules);
         // Power may have been up to so many times the mean while nobody counted it.
         let lost = joules / (seconds - missing) * missing * BURST;
         let doubt = self.anomalies[i].doubt_units as f64 * zone.unit_joules;
@@ -163,7 +215,9 @@ impl Outcome {
                 energy.high += self.ledger.joules[j];
             }
         }
-        Ok(energy)
+        // No band goes below nothing.
+        let edges = (edges.0.min(joules - energy.low), edges.1);
+        Ok(Counted { energy, edges })
     }
 }
 
@@ -265,21 +319,24 @@ pub(super) fn method_reading(outcome: &Outcome, method: Method, shown: &[Shown])
         };
     }
     let mut reading = MethodReading::default();
+    let mut package_and_dram = Vec::new();
     for domain in Domain::ALL {
         match outcome.domain(method, domain, shown) {
-            Ok(energy) => {
-                reading.domains.insert(domain, energy);
+            Ok(counted) => {
+                reading.domains.insert(domain, sum(&counted));
+                if matches!(domain, Domain::Package | Domain::Dram) {
+                    package_and_dram.extend(counted);
+                }
             }
             Err(why) => {
                 reading.reasons.insert(domain, why);
             }
         }
     }
-    let dram = reading.domains.get(&Domain::Dram);
     reading.total = reading
         .domains
-        .get(&Domain::Package)
-        .map(|package| dram.map_or(*package, |dram| package.plus(*dram)));
+        .contains_key(&Domain::Package)
+        .then(|| sum(&package_and_dram));
     reading.availability = if !reading.domains.is_empty() {
         let names: Vec<_> = outcome
             .zones()
@@ -302,7 +359,7 @@ pub(super) fn method_reading(outcome: &Outcome, method: Method, shown: &[Shown])
 pub(super) fn zone_readings(outcome: &Outcome, shown: Vec<Shown>) -> Vec<ZoneReading> {
     let read = zip(outcome.zones(), shown).map(|(zone, shown)| {
         let (energy, reason) = match shown {
-            Ok(energy) => (Some(energy), None),
+            Ok(counted) => (Some(counted.energy), None),
             Err(why) => (None, Some(why)),
         };
         ZoneReading {

@@ -1,8 +1,9 @@
 //! The energy of the call with its band: its share of what was measured, or the model's.
 
 use super::divided::Divided;
+use super::memory::systematic;
 use super::{Energy, Headline, MethodReading, Quality};
-use crate::bands::Bands;
+use crate::bands::{Bands, Systematic};
 use crate::definition::Definition;
 use crate::machine::facts::{Facts, IdleSource};
 use crate::sampler::{Outcome, Scope};
@@ -93,6 +94,7 @@ pub(super) fn measured(
             high: of(idle.high).max(joules),
         },
         together: false,
+        systematic: systematic(facts, reading, &divided.division, divided.seconds),
     };
     let weight = match outcome.scope {
         _ if outcome.followed().is_some() => "ebpf",
@@ -138,6 +140,7 @@ pub(super) fn modelled(
             high: band.idle.1,
         },
         together: true,
+        systematic: Systematic::default(),
     };
     let method = outcome.estimation.method(&facts.model);
     Some((
@@ -156,7 +159,7 @@ impl Headline {
             definition: divided.definition,
             division: divided.division,
             other: band(divided.definition.other()),
-            bands,
+            bands: bands.with_systematic(),
             idle_source: divided.idle.source,
             share: divided.share,
         }

@@ -8,6 +8,7 @@ mod domains;
 mod doubts;
 mod headline;
 mod idle;
+mod memory;
 mod probes;
 mod system;
 
@@ -197,6 +198,8 @@ pub struct Reading {
     pub verdict: Verdict,
     /// Short texts that a careful user wants to read.
     pub warnings: Vec<String>,
+    /// What its values hold and do not hold on every machine of this kind.
+    pub notes: Vec<String>,
     /// The processor.
     pub cpu: crate::machine::cpu::CpuIdentity,
     /// The surroundings.
@@ -249,6 +252,8 @@ impl Reading {
             facts,
             probed.map(|((headline, divided), (_, read))| (divided, headline.energy, read)),
         );
+        let notes = measured.as_ref().zip(counter);
+        let notes = notes.and_then(|(_, (method, read))| memory::note(facts, method, read));
         let (headline, divided) = measured.or_else(|| model.clone()).unzip();
         let model = model.map(|(headline, _)| headline);
         if headline.is_none() && counter.is_some() {
@@ -329,6 +334,7 @@ impl Reading {
             phases,
             verdict,
             warnings,
+            notes: notes.into_iter().collect(),
             cpu: facts.cpu.clone(),
             environment: facts.environment.clone(),
             tdp_watts,
@@ -375,6 +381,7 @@ impl Reading {
             phases: Vec::new(),
             verdict: Verdict::default(),
             warnings: vec![reason.into()],
+            notes: Vec::new(),
             cpu: facts.cpu.clone(),
             environment: facts.environment.clone(),
             tdp_watts: None,

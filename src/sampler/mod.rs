@@ -61,6 +61,14 @@ const LINGER: Duration = Duration::from_secs(2);
 /// … in naps of this length, so that a meter that comes meanwhile need not wake it.
 const LINGER_STEP: Duration = Duration::from_millis(100);
 
+/// How often a counter changes is learned by looking again shortly after a sample, so many times, …
+const LOOKS: u32 = 3;
+/// … after a pause in which a counter that changes evenly every millisecond surely does, and one
+/// that does so unevenly may not, …
+const LOOK_PAUSE: Duration = Duration::from_micros(1_100);
+/// … until it is known, and where samples are not near to each other anyway, ns.
+const LOOKS_FROM_NS: u64 = 20_000_000;
+
 /// What finding out the facts of a machine may allocate at once, bytes: most is the table of
 /// processors.
 pub const FACTS_BYTES: usize = 1 << 20;
@@ -480,6 +488,17 @@ impl Hub {
             state.bound_counters();
             state.note_facts();
             state.tick();
+            for _ in 0..LOOKS {
+                if interval < LOOKS_FROM_NS || !state.wants_looks() {
+                    break;
+                }
+                // Others get the lock meanwhile.
+                state = self.pause(state, LOOK_PAUSE);
+                if self.is_retired() || memory::is_short() {
+                    break;
+                }
+                state.look_again();
+            }
             // After a stall the rhythm goes on from here. There is always a pause, for in it others
             // get the lock.
             let now = clock::monotonic_ns();

@@ -15,7 +15,7 @@ use crate::machine::facts::{Facts, ModelBand, Modelled};
 use crate::model::estimation::Estimation;
 use crate::source::perf::TreeCount;
 use crate::source::procfs::{Missed, Tree, idle_between};
-use crate::source::{Method, Methods};
+use crate::source::{Domain, Method, Methods};
 use crate::timeline::Timeline;
 use crate::trace::Kind;
 
@@ -44,6 +44,9 @@ const LEAST_TOLD_NS: f64 = 50e6;
 
 /// A counter that did not move for longer than this stands still, ns: two updates.
 const UPDATES_NS: u64 = 2_000_000;
+
+/// So many looks at the counters tell how often they change, or nothing does.
+const MOST_LOOKS: u32 = 600;
 
 /// Idle time of a stretch may be above its capacity by so much, ns: it is printed in steps of 10 ms.
 const IDLE_SLACK_NS: u64 = 2 * IDLE_STEP_NS;
@@ -182,12 +185,7 @@ impl State {
 
     /// One round of the background thread: counters always, the rest where an interval ends.
     pub(super) fn tick(&mut self) {
-        let union = self
-            .active
-            .iter()
-            .filter(|a| a.record.interval_ns.is_some())
-            .fold(self.always, |m, a| m.union(a.record.methods));
-        let moment = self.read_counters(union);
+        let moment = self.read_counters(self.sampled());
         let mut running = std::mem::take(&mut self.active);
         for active in running
             .iter_mut()
@@ -222,6 +220,38 @@ impl State {
         self.active = running;
         self.learn_idle(moment.t_ns);
         self.tape.commit(Kind::Sample);
+    }
+
+    /// The methods of the meters that are sampled.
+    fn sampled(&self) -> Methods {
+        let sampled = self.active.iter().map(|active| &active.record);
+        sampled
+            .filter(|record| record.interval_ns.is_some())
+            .fold(self.always, |m, record| m.union(record.methods))
+    }
+
+    /// Whether it is not known yet how often the counters change. An agent's are not this process's
+    /// to look at.
+    pub(super) fn wants_looks(&self) -> bool {
+        let methods = self.sampled();
+        let mut looked = std::iter::zip(&self.zones, &self.counters);
+        // A recording has what it is replayed from, and no more.
+        self.looks < MOST_LOOKS
+            && self.tape.is_off()
+            && self.ring.via().is_none()
+            && looked.any(|(zone, counter)| {
+                let counted = matches!(zone.domain, Domain::Package | Domain::Dram);
+                counted && methods.has(zone.method) && !counter.updates.is_settled()
+            })
+    }
+
+    /// Reads the counters once more, to learn how often they change.
+    pub(super) fn look_again(&mut self) {
+        self.looks += 1;
+        let methods = self.sampled();
+        if methods != Methods::none() {
+            self.read_counters_once(methods);
+        }
     }
 
     /// An interval of attribution ends; the one before it is settled.
@@ -606,6 +636,7 @@ impl State {
             possible_mirrors: self.possible_mirrors(width),
             stood_ns,
             early_units,
+            updates: self.counters[..width].iter().map(|c| c.updates).collect(),
             wraps: sum(|c| c.wraps) - record.wraps,
             ambiguous: sum(|c| c.ambiguous) - record.ambiguous,
             ledger: record.ledger,

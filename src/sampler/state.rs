@@ -10,7 +10,7 @@ use super::window::{Active, Catalog, CountBase, Edge, Follow, Moment, Record};
 use crate::cgroup::cpu::{CgroupCount, CgroupCpu};
 use crate::cgroup::limits::SandboxCount;
 use crate::clock;
-use crate::counter::{At, Counter, Step};
+use crate::counter::{At, Counter, Step, Updates};
 use crate::machine::allotted;
 use crate::machine::ceilings;
 use crate::machine::facts::Facts;
@@ -41,6 +41,9 @@ const COUNT_BACK_NS: u64 = 1_000_000;
 /// Reading all counters takes microseconds; if it took this long, something came between, ns.
 const INTERRUPTED_NS: u64 = 500_000;
 
+/// A source of which something was lost is opened anew so often at most, ns.
+const LOST_AGAIN_NS: u64 = 1_000_000_000;
+
 /// What was counted when idle power was last looked for.
 #[derive(Debug)]
 pub(super) struct Resting {
@@ -59,6 +62,8 @@ pub(super) struct Resting {
 #[derive(Debug, Default)]
 pub(super) struct Inherited {
     counters: Vec<(Method, Box<dyn EnergyCounter>)>,
+    /// How often each counter changes, as far as that was learned.
+    updates: Vec<(Zone, Updates)>,
     system: Option<System>,
 }
 
@@ -67,6 +72,8 @@ pub(super) struct Source {
     pub(super) method: Method,
     pub(super) open: Open,
     pub(super) counter: Opened<Box<dyn EnergyCounter>>,
+    /// When what was lost of it was last looked for, ns.
+    tried_ns: Option<u64>,
 }
 
 impl Source {
@@ -134,6 +141,8 @@ pub(super) struct State {
     pub(super) idle_since: Option<Resting>,
     /// Counters of which it is known what they can show at most: the first so many.
     pub(super) bounded: usize,
+    /// Readings that were made to learn how often the counters change.
+    pub(super) looks: u32,
     /// Zones that may show one and the same counter.
     pub(super) mirrors: Mirrors,
     /// Power of each counter while the machine was less than 5 % busy.
@@ -168,6 +177,7 @@ impl State {
                     method,
                     open,
                     counter: None,
+                    tried_ns: None,
                 })
                 .collect(),
             ring: super::ring::Borrowed::default(),
@@ -188,6 +198,7 @@ impl State {
             outside_rate: None,
             idle_since: None,
             bounded: 0,
+            looks: 0,
             mirrors: Mirrors::default(),
             idle_learners: Vec::new(),
             tree_count: None,
@@ -207,6 +218,9 @@ impl State {
                 .sources
                 .iter_mut()
                 .filter_map(|source| Some((source.method, source.counter.take()?.ok()?)))
+                .collect(),
+            updates: std::iter::zip(&self.zones, &self.counters)
+                .map(|(zone, counter)| (zone.clone(), counter.updates))
                 .collect(),
             system: self.system.take(),
         }
@@ -300,14 +314,42 @@ impl State {
         if matches!(&self.tree_counters, Some(Ok(counters)) if counters.are_lost()) {
             self.tree_counters = None;
         }
+        let mut renamed = false;
         for source in &mut self.sources {
-            if let Some(Ok(counter)) = &mut source.counter
-                && counter.is_lost()
-                && let Ok(anew) = (source.open)(&self.root)
-                && anew.zones() == counter.zones()
-            {
-                *counter = anew;
+            let Some(Ok(counter)) = &mut source.counter else {
+                continue;
+            };
+            if !counter.is_lost() {
+                continue;
             }
+            // What is lost may not come back soon, and looking for it takes a while.
+            let now = clock::monotonic_ns();
+            let tried = source.tried_ns.replace(now);
+            if tried.is_some_and(|then| now.saturating_sub(then) < LOST_AGAIN_NS) {
+                continue;
+            }
+            let Ok(anew) = (source.open)(&self.root) else {
+                continue;
+            };
+            let method = source.method;
+            let zones = anew.zones();
+            let same = |(a, b): (&Zone, &Zone)| a.counts_as(b);
+            if zones.len() != counter.zones().len()
+                || !std::iter::zip(zones, counter.zones()).all(same)
+            {
+                continue;
+            }
+            // A package may be read on another CPU now.
+            let known = self.zones.iter_mut().filter(|zone| zone.method == method);
+            for (known, zone) in std::iter::zip(known, zones) {
+                renamed |= known.name != zone.name;
+                known.name.clone_from(&zone.name);
+            }
+            *counter = anew;
+            source.tried_ns = None;
+        }
+        if renamed {
+            self.publish();
         }
     }
 
@@ -334,8 +376,12 @@ impl State {
     /// Makes the catalog anew.
     pub(super) fn publish(&mut self) {
         for zone in &self.zones[self.counters.len()..] {
-            self.counters
-                .push(Counter::new(zone.unit_joules, zone.modulus));
+            let mut counter = Counter::new(zone.unit_joules, zone.modulus);
+            let mut known = self.inherited.updates.iter();
+            if let Some((_, updates)) = known.find(|(of, _)| of == zone) {
+                counter.updates = *updates;
+            }
+            self.counters.push(counter);
             self.faults.push(None);
             self.idle_learners.push(IdleLearner::default());
         }
@@ -683,7 +729,9 @@ impl State {
     /// There are dies whose maker shows one counter for several.
     fn may_repeat_counters(&self) -> bool {
         let vendor = self.facts.as_ref().and_then(|f| f.cpu.vendor.as_deref());
-        !self.mirrors.is_empty() && vendor.is_some_and(is_amd)
+        let mut opened = self.sources.iter().filter_map(Source::opened);
+        !self.mirrors.is_empty()
+            && (vendor.is_some_and(is_amd) || opened.any(EnergyCounter::may_repeat_dies))
     }
 
     /// Once the machine is known, so is what its counters can show at most.

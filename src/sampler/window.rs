@@ -10,7 +10,7 @@ use super::slots::{Part, Slot, Slots};
 use super::subject::{Scope, Subject};
 use crate::attribution::Ledger;
 use crate::cgroup::limits::SandboxCount;
-use crate::counter::Anomalies;
+use crate::counter::{Anomalies, Updates};
 use crate::machine::facts::Facts;
 use crate::machine::facts::ModelBand;
 use crate::machine::idle_power::IdleLearner;
@@ -327,6 +327,8 @@ pub struct Outcome {
     /// What each counter, one per zone, showed at once after it had stood still from the start of the
     /// window for longer than an update: part of it may be from before the window. Units.
     pub early_units: Vec<u64>,
+    /// How often each counter changes, as far as that was learned by the end of the window.
+    pub updates: Vec<Updates>,
     /// Wraps of all counters within the window.
     pub wraps: u32,
     /// Readings so far apart that wraps may be missing.

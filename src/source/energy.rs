@@ -37,6 +37,12 @@ pub trait EnergyCounter: fmt::Debug + Send {
         false
     }
 
+    /// Whether zones of one package may show one counter, as it is not known whether each die has its
+    /// own.
+    fn may_repeat_dies(&self) -> bool {
+        false
+    }
+
     /// Keeps one of several zones that show one counter. It may take some milliseconds: for readers
     /// that cannot wait until a window shows which these are.
     fn leave_out_mirrors(&mut self) {}

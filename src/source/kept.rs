@@ -192,6 +192,11 @@ impl Kept {
         })
     }
 
+    /// The file's path.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     fn opened(path: &Path) -> io::Result<u64> {
         let (mut file, mut found) = plain::open(path)?;
         if file.as_raw_fd() <= LAST_STANDARD {

@@ -177,6 +177,15 @@ pub struct Zone {
     pub modulus: Option<u64>,
 }
 
+impl Zone {
+    /// Whether it is the same counter as `other`, though it may be read elsewhere.
+    pub fn counts_as(&self, other: &Self) -> bool {
+        (self.method, self.domain, self.package) == (other.method, other.domain, other.package)
+            && self.unit_joules == other.unit_joules
+            && self.modulus == other.modulus
+    }
+}
+
 /// Why one read of one counter gave no value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

@@ -8,15 +8,16 @@
 
 use std::fs;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use perf_event::events::Dynamic;
 use perf_event::{Builder, ReadFormat};
 
 use super::kept::{self, StandardStreams};
 use super::procfs::{cpu_list, cpu_vendor, is_amd};
-use super::topology::{Scope, one_cpu_each};
-use super::{Domain, EnergyCounter, Method, Note, ReadFault, Unavailable, Zone};
+use super::topology::{self, Scope, one_cpu_each};
+use super::{Domain, EnergyCounter, Method, Note, ReadFault, Unavailable, Zone, rapl};
+use crate::clock;
 use owned::OwnCounter;
 
 mod owned;
@@ -37,6 +38,13 @@ const POWER_EVENTS: [(&str, Domain); 5] = [
 /// above this many cores the sum is left out: it would cost more than it is worth.
 const MOST_CORE_COUNTERS: usize = 16;
 
+/// So many threads a core has at most (Power; 2 on x86).
+const MOST_THREADS: usize = 8;
+
+/// A counter of a package or core that stood still for so long is looked after: its CPU may have gone
+/// offline, ns.
+const STILL_NS: u64 = 200_000_000;
+
 /// The command that opens the power PMU to everybody until the next boot.
 pub const POWER_FIX: &str = "sudo sysctl kernel.perf_event_paranoid=0";
 /// The command that opens a process's own counters until the next boot.
@@ -52,6 +60,9 @@ struct CpuGroup {
     members: Vec<OwnCounter>,
     /// Index in `PowerPmu::zones` of the leader and of each member.
     zones: Vec<usize>,
+    cpu: u32,
+    /// What the leader showed last, and since when, ns.
+    still: (u64, u64),
 }
 
 /// The open power PMU.
@@ -60,8 +71,11 @@ pub struct PowerPmu {
     zones: Vec<Zone>,
     groups: Vec<CpuGroup>,
     notes: Vec<Note>,
-    /// Somebody closed one of the descriptors.
+    /// Somebody closed one of the descriptors, or one of the CPUs went offline.
     lost: bool,
+    /// Dies are read one by one, and nothing shows whether each has its own counter.
+    unsure_of_dies: bool,
+    root: PathBuf,
 }
 
 impl PowerPmu {
@@ -76,6 +90,8 @@ impl PowerPmu {
             groups: Vec::new(),
             notes: Vec::new(),
             lost: false,
+            unsure_of_dies: false,
+            root: root.to_owned(),
         };
         let devices = root.join("sys/bus/event_source/devices");
         let power = devices.join("power");
@@ -87,19 +103,11 @@ impl PowerPmu {
             ))
             .with_driver("sudo modprobe rapl"));
         }
-        let cpus = mask(&power);
-        let scope = match cpu_vendor(root) {
-            Some(vendor) if is_amd(&vendor) => Scope::Package,
-            _ => Scope::Die,
-        };
+        let cpus = topology::readable(root, mask(&power));
         let mut refused = None;
-        for (index, (package, cpu)) in one_cpu_each(root, &cpus, scope).iter().enumerate() {
+        for (package, cpu) in &pmu.one_of_each(&cpus) {
             let mut group: Option<CpuGroup> = None;
             for (event, domain) in POWER_EVENTS {
-                // The platform has one counter, whichever package it is read on.
-                if domain == Domain::Psys && index > 0 {
-                    continue;
-                }
                 if !power.join("events").join(event).exists() {
                     continue;
                 }
@@ -140,22 +148,50 @@ impl PowerPmu {
         }
     }
 
-    /// AMD's per-core PMU: the sum over its cpumask is the core domain.
+    /// One CPU of everything that has a counter of its own, with its package.
+    ///
+    /// The kernel (drivers/powercap/intel_rapl_common.c, on the scope of the package counter): AMD
+    /// counts packages; of Intel's processors with more than one die Cascade Lake-AP counts dies, and
+    /// those with TPMI count packages. Where it counts dies its powercap zones are named after them.
+    fn one_of_each(&mut self, cpus: &[u32]) -> Vec<(u32, u32)> {
+        let packages = one_cpu_each(&self.root, cpus, Scope::Package);
+        if cpu_vendor(&self.root).is_some_and(|vendor| is_amd(&vendor)) {
+            return packages;
+        }
+        let dies = one_cpu_each(&self.root, cpus, Scope::Die);
+        if dies.len() == packages.len() {
+            return packages;
+        }
+        match rapl::counts_dies(&self.root) {
+            Some(false) => packages,
+            shown => {
+                self.unsure_of_dies = shown.is_none();
+                dies
+            }
+        }
+    }
+
+    /// AMD's per-core PMU: the sum over the cores is the core domain.
     fn add_core_pmu(&mut self, device: &Path) {
         if !device.join("events").join(CORE_EVENT).exists() {
             return;
         }
-        let cpus = mask(device);
-        if cpus.len() > MOST_CORE_COUNTERS {
+        let cpus = topology::readable(&self.root, mask(device));
+        let cores = if cpus.len() > MOST_CORE_COUNTERS * MOST_THREADS {
+            None
+        } else {
+            let cores = one_cpu_each(&self.root, &cpus, Scope::Core);
+            Some(cores).filter(|cores| cores.len() <= MOST_CORE_COUNTERS)
+        };
+        let Some(cores) = cores else {
             let why = format!(
-                "{} cores would take an interrupt each at every reading, so the core domain is left \
-                 out",
-                cpus.len()
+                "more than {MOST_CORE_COUNTERS} cores would take an interrupt each at every \
+                 reading, so the core domain is left out"
             );
             self.notes.push(left_out(Domain::Core, CORE_EVENT, &why));
             return;
-        }
-        for cpu in cpus {
+        };
+        for (package, cpu) in cores {
             let mut group = None;
             match open_energy(device, CORE_EVENT, cpu, &mut group) {
                 Ok(scale) => {
@@ -165,7 +201,7 @@ impl PowerPmu {
                     self.zones.push(Zone {
                         method: Method::Perf,
                         domain: Domain::Core,
-                        package: 0,
+                        package,
                         name: format!("power_core/{CORE_EVENT}/ on cpu {cpu}"),
                         unit_joules: scale,
                         modulus: None,
@@ -193,7 +229,12 @@ impl EnergyCounter for PowerPmu {
         self.lost
     }
 
+    fn may_repeat_dies(&self) -> bool {
+        self.unsure_of_dies
+    }
+
     fn read(&mut self, out: &mut Vec<Result<u64, ReadFault>>) {
+        let now_ns = clock::monotonic_ns();
         let base = out.len();
         out.resize(base + self.zones.len(), Err(ReadFault::Failed));
         for group in &mut self.groups {
@@ -206,9 +247,20 @@ impl EnergyCounter for PowerPmu {
             };
             let counters = std::iter::once(&group.leader).chain(&group.members);
             for (counter, zone) in counters.zip(&group.zones) {
-                if let Some(entry) = data.get(counter) {
-                    out[base + zone] = Ok(entry.value());
+                match data.get(counter) {
+                    Some(entry) => out[base + zone] = Ok(entry.value()),
+                    // A CPU that goes offline dissolves its groups.
+                    None => self.lost = true,
                 }
+            }
+            let Some(shown) = data.get(&group.leader).map(|entry| entry.value()) else {
+                continue;
+            };
+            if shown != group.still.0 {
+                group.still = (shown, now_ns);
+            } else if now_ns.saturating_sub(group.still.1) > STILL_NS {
+                group.still.1 = now_ns;
+                self.lost |= topology::is_offline(&self.root, group.cpu);
             }
         }
     }
@@ -227,12 +279,9 @@ fn left_out(domain: Domain, event: &str, why: &str) -> Note {
     }
 }
 
-fn mask(device: &Path) -> Vec<u32> {
-    super::plain::kernel_text(&device.join("cpumask"))
-        .ok()
-        .and_then(|text| cpu_list(&text))
-        .filter(|cpus| !cpus.is_empty())
-        .unwrap_or_else(|| vec![0])
+fn mask(device: &Path) -> Option<Vec<u32>> {
+    let text = super::plain::kernel_text(&device.join("cpumask")).ok()?;
+    cpu_list(&text)
 }
 
 fn open_energy(
@@ -272,6 +321,8 @@ fn open_energy(
                 leader: OwnCounter::new(leader),
                 members: Vec::new(),
                 zones: Vec::new(),
+                cpu,
+                still: (0, 0),
             });
         }),
         Some(group) => builder
@@ -314,6 +365,121 @@ fn refusal(error: &io::Error, what: &str, fix: &str) -> Unavailable {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A PMU that the kernel counts as its CPU clock, with these events.
+    fn pmu(root: &Path, name: &str, mask: &str, events: &[&str]) {
+        let device = root.join("sys/bus/event_source/devices").join(name);
+        fs::create_dir_all(device.join("events")).unwrap();
+        fs::create_dir_all(device.join("format")).unwrap();
+        fs::write(device.join("type"), "1\n").unwrap();
+        fs::write(device.join("cpumask"), mask).unwrap();
+        fs::write(device.join("format/event"), "config:0-63\n").unwrap();
+        for event in events {
+            let file = |end: &str| device.join("events").join(format!("{event}{end}"));
+            fs::write(file(""), "event=0x00\n").unwrap();
+            fs::write(file(".unit"), "Joules\n").unwrap();
+            fs::write(file(".scale"), "1e-9\n").unwrap();
+        }
+    }
+
+    /// CPUs by (package, die, core), all online.
+    fn cpus(root: &Path, places: &[(u32, u32, u32)]) {
+        let cpus = root.join("sys/devices/system/cpu");
+        for (i, (package, die, core)) in places.iter().enumerate() {
+            let dir = cpus.join(format!("cpu{i}/topology"));
+            fs::create_dir_all(&dir).unwrap();
+            fs::write(dir.join("physical_package_id"), format!("{package}\n")).unwrap();
+            fs::write(dir.join("die_id"), format!("{die}\n")).unwrap();
+            fs::write(dir.join("core_id"), format!("{core}\n")).unwrap();
+        }
+        fs::write(cpus.join("online"), format!("0-{}\n", places.len() - 1)).unwrap();
+    }
+
+    fn vendor(root: &Path, vendor: &str) {
+        fs::create_dir_all(root.join("proc")).unwrap();
+        let text = format!("processor\t: 0\nvendor_id\t: {vendor}\n\n");
+        fs::write(root.join("proc/cpuinfo"), text).unwrap();
+    }
+
+    fn package_zone(root: &Path, id: &str, name: &str) {
+        let dir = root.join("sys/class/powercap").join(id);
+        fs::create_dir_all(&dir).unwrap();
+        fs::write(dir.join("name"), format!("{name}\n")).unwrap();
+    }
+
+    /// A zone's domain and package, and the CPU that it is read on.
+    type Place = (Domain, u32, String);
+
+    /// Where the zones are; `None` where this process may not count a CPU's clock.
+    fn opened(root: &Path) -> Option<(Vec<Place>, PowerPmu)> {
+        let pmu = match PowerPmu::open(root) {
+            Err(why) if why.denied => return None,
+            opened => opened.unwrap(),
+        };
+        let cpu = |zone: &Zone| zone.name.rsplit_once(' ').unwrap().1.to_owned();
+        let zones = pmu.zones.iter();
+        let zones = zones.map(|zone| (zone.domain, zone.package, cpu(zone)));
+        Some((zones.collect(), pmu))
+    }
+
+    fn of(domain: Domain, package: u32, cpu: &str) -> Place {
+        (domain, package, cpu.to_owned())
+    }
+
+    #[test]
+    fn a_package_is_read_once_whatever_the_mask_names() {
+        for mask in ["0-15\n", "0\n", "\n", "0-1\n", "0,16-31\n"] {
+            let tmp = tempfile::tempdir().unwrap();
+            pmu(tmp.path(), "power", mask, &["energy-pkg", "energy-psys"]);
+            let places: Vec<_> = (0..16).map(|i| (0, 0, i / 2)).collect();
+            cpus(tmp.path(), &places);
+            let Some((zones, _)) = opened(tmp.path()) else {
+                return;
+            };
+            let expected = [of(Domain::Package, 0, "0"), of(Domain::Psys, 0, "0")];
+            assert_eq!(zones, expected, "{mask:?}");
+        }
+    }
+
+    #[test]
+    fn dies_are_read_where_they_are_counted() {
+        // CPU 0 in die 0, CPU 1 in die 1, and so on.
+        let places: Vec<_> = (0..16).map(|i| (0, i % 2, i / 4)).collect();
+        let both = [of(Domain::Package, 0, "0"), of(Domain::Package, 0, "1")];
+        for (maker, zone, expected, unsure) in [
+            ("GenuineIntel", Some("package-0-die-0"), &both[..], false),
+            ("GenuineIntel", Some("package-0"), &both[..1], false),
+            ("GenuineIntel", None, &both[..], true),
+            ("AuthenticAMD", Some("package-0-die-0"), &both[..1], false),
+        ] {
+            let tmp = tempfile::tempdir().unwrap();
+            pmu(tmp.path(), "power", "0-15\n", &["energy-pkg"]);
+            cpus(tmp.path(), &places);
+            vendor(tmp.path(), maker);
+            if let Some(name) = zone {
+                package_zone(tmp.path(), "intel-rapl:0", name);
+            }
+            let Some((zones, pmu)) = opened(tmp.path()) else {
+                return;
+            };
+            assert_eq!(zones, expected, "{maker} {zone:?}");
+            assert_eq!(pmu.may_repeat_dies(), unsure);
+        }
+    }
+
+    #[test]
+    fn a_core_is_read_on_one_of_its_threads() {
+        let tmp = tempfile::tempdir().unwrap();
+        pmu(tmp.path(), "power", "0\n", &["energy-pkg"]);
+        pmu(tmp.path(), "power_core", "0-3\n", &["energy-core"]);
+        cpus(tmp.path(), &[(0, 0, 0), (0, 0, 1), (0, 0, 0), (0, 0, 1)]);
+        vendor(tmp.path(), "AuthenticAMD");
+        let Some((zones, _)) = opened(tmp.path()) else {
+            return;
+        };
+        let core = |cpu| of(Domain::Core, 0, cpu);
+        assert_eq!(zones, [of(Domain::Package, 0, "0"), core("0"), core("1")]);
+    }
 
     #[test]
     fn no_pmu_is_absent_not_denied() {

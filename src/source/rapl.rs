@@ -6,6 +6,7 @@
 //! The kernel's layout: <https://docs.kernel.org/power/powercap/powercap.html>.
 
 use std::io;
+use std::iter::zip;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -19,6 +20,7 @@ use crate::counter::{At, Counter};
 
 mod find;
 
+pub(super) use find::counts_dies;
 pub use find::zone_name;
 
 /// Joules per unit of `energy_uj`.
@@ -63,6 +65,9 @@ pub fn counter_value(text: &str) -> Option<u64> {
 pub struct Rapl {
     zones: Vec<Zone>,
     kept: Vec<Kept>,
+    /// The name of each zone, and whether it vanished.
+    names: Vec<String>,
+    gone: Vec<bool>,
     notes: Vec<Note>,
     holes: Vec<Hole>,
     /// Directories of the package zones.
@@ -87,6 +92,8 @@ impl Rapl {
         let mut rapl = Self {
             zones: Vec::new(),
             kept: Vec::new(),
+            names: Vec::new(),
+            gone: Vec::new(),
             notes: found.notes,
             holes: Vec::new(),
             packages: Vec::new(),
@@ -112,6 +119,8 @@ impl Rapl {
                         rapl.packages.push(candidate.path);
                     }
                     rapl.zones.push(zone);
+                    rapl.names.push(candidate.name);
+                    rapl.gone.push(false);
                     rapl.kept.push(kept);
                 }
                 Err(why) => {
@@ -172,8 +181,20 @@ impl EnergyCounter for Rapl {
     }
 
     fn read(&mut self, out: &mut Vec<Result<u64, ReadFault>>) {
-        for kept in &self.kept {
-            out.push(read_counter(kept));
+        for ((kept, name), gone) in zip(zip(&self.kept, &self.names), &mut self.gone) {
+            // Where the driver was loaded anew, or a processor came back, zones may have changed
+            // places.
+            if *gone && !is_named(kept, name) {
+                out.push(Err(ReadFault::Vanished));
+                continue;
+            }
+            let read = read_counter(kept);
+            *gone = read == Err(ReadFault::Vanished);
+            if *gone {
+                // The file that is at its place later is another one.
+                kept.release();
+            }
+            out.push(read);
         }
     }
 
@@ -227,6 +248,8 @@ impl EnergyCounter for Rapl {
         for index in (0..self.zones.len()).rev() {
             if mirrors.of(index).is_some() {
                 self.kept.remove(index);
+                self.names.remove(index);
+                self.gone.remove(index);
                 let zone = self.zones.remove(index);
                 self.notes.push(Note {
                     domain: None,
@@ -244,6 +267,12 @@ impl EnergyCounter for Rapl {
 /// Opens powercap's counters below `root`, as [`Rapl::open`].
 pub(super) fn open(root: &Path) -> Result<Box<dyn EnergyCounter>, Unavailable> {
     Ok(Box::new(Rapl::open(root)?))
+}
+
+/// Whether the zone of a counter has that name now.
+fn is_named(kept: &Kept, name: &str) -> bool {
+    let file = kept.path().with_file_name("name");
+    super::plain::kernel_text(&file).is_ok_and(|text| text.trim() == name)
 }
 
 fn read_counter(kept: &Kept) -> Result<u64, ReadFault> {
@@ -488,6 +517,44 @@ mod tests {
         fs::remove_file(&range).unwrap();
         let why = Rapl::open_as(tmp.path(), || None).unwrap_err();
         assert!(why.reason.contains("cannot be read"), "{why}");
+    }
+
+    #[test]
+    fn a_zone_that_comes_back_is_read_by_its_name() {
+        let tmp = tempfile::tempdir().unwrap();
+        let class = tmp.path().join("sys/class/powercap");
+        zone(&class, "intel-rapl:0", "package-0", "1");
+        zone(&class, "intel-rapl:1", "package-1", "2");
+        let mut rapl = Rapl::open_as(tmp.path(), || None).unwrap();
+        // As when somebody closed the descriptor and the zone is gone.
+        fs::rename(class.join("intel-rapl:1"), class.join("other")).unwrap();
+        rapl.kept[1].release();
+        let mut read = || {
+            let mut out = Vec::new();
+            rapl.read(&mut out);
+            out
+        };
+        assert_eq!(read(), [Ok(1), Err(ReadFault::Vanished)]);
+        zone(&class, "intel-rapl:1", "package-2", "3");
+        assert_eq!(read(), [Ok(1), Err(ReadFault::Vanished)]);
+        zone(&class, "intel-rapl:1", "package-1", "4");
+        assert_eq!(read(), [Ok(1), Ok(4)]);
+    }
+
+    #[test]
+    fn powercap_shows_whether_dies_are_counted() {
+        for (names, dies) in [
+            (["package-0", "package-1"], Some(false)),
+            (["package-0-die-0", "package-0-die-1"], Some(true)),
+            (["psys", "dram"], None),
+        ] {
+            let tmp = tempfile::tempdir().unwrap();
+            let class = tmp.path().join("sys/class/powercap");
+            zone(&class, "intel-rapl:0", names[0], "1");
+            zone(&class, "intel-rapl:1", names[1], "1");
+            assert_eq!(counts_dies(tmp.path()), dies);
+        }
+        assert_eq!(counts_dies(Path::new("/nowhere")), None);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Which package and die is a CPU in?
+//! Which package, die and core is a CPU in?
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -13,12 +13,40 @@ pub enum Scope {
     Package,
     /// The die (Intel).
     Die,
+    /// The core, with all its threads (AMD's `power_core`).
+    Core,
 }
 
-/// One CPU for each package or die, out of `cpus`, with the package's number.
+/// The CPUs on which a PMU may be read by its `mask`: those of them that are online. Where it names
+/// none that is, all that are online; where nobody knows which are, CPU 0.
+pub fn readable(root: &Path, mask: Option<Vec<u32>>) -> Vec<u32> {
+    let mut mask = mask.unwrap_or_default();
+    mask.sort_unstable();
+    mask.dedup();
+    let Some(online) = online(root) else {
+        return if mask.is_empty() { vec![0] } else { mask };
+    };
+    mask.retain(|cpu| online.binary_search(cpu).is_ok());
+    if mask.is_empty() { online } else { mask }
+}
+
+/// The CPUs that are online, ascending.
+fn online(root: &Path) -> Option<Vec<u32>> {
+    let text = fs::read_to_string(root.join("sys/devices/system/cpu/online")).ok()?;
+    cpu_list(&text).filter(|cpus| !cpus.is_empty())
+}
+
+/// Whether CPU `cpu` is known to be offline. CPU 0 of most machines has no such file.
+pub fn is_offline(root: &Path, cpu: u32) -> bool {
+    let file = root.join(format!("sys/devices/system/cpu/cpu{cpu}/online"));
+    fs::read_to_string(file).is_ok_and(|text| text.trim() == "0")
+}
+
+/// One CPU for each package, die or core, out of `cpus`, with the package's number.
 ///
 /// A counter of a package may be read on any of its CPUs and shows the same. The kernel names one of
-/// them in a `cpumask` up to Linux 6 and all of them later, so the mask does not decide.
+/// them in a `cpumask`, or all of them where the PMU is powercap's (Linux 7), so the mask does not
+/// decide.
 ///
 /// Where nothing separates packages, `cpus` that are all of the machine's are taken for one
 /// package, and others for one each.
@@ -45,11 +73,19 @@ pub fn one_cpu_each(root: &Path, cpus: &[u32], scope: Scope) -> Vec<(u32, u32)> 
             chosen.push((None, *cpu));
             continue;
         };
-        let (die, siblings) = match scope {
-            Scope::Die => (number("die_id").unwrap_or(0), "die_cpus_list"),
-            Scope::Package => (0, "package_cpus_list"),
+        let die = || number("die_id").unwrap_or(0);
+        let (die, core, siblings) = match scope {
+            Scope::Core => match number("core_id") {
+                Some(core) => (die(), core, "core_cpus_list"),
+                None => {
+                    chosen.push((Some(package), *cpu));
+                    continue;
+                }
+            },
+            Scope::Die => (die(), 0, "die_cpus_list"),
+            Scope::Package => (0, 0, "package_cpus_list"),
         };
-        if places.insert((package, die)) {
+        if places.insert((package, die, core)) {
             chosen.push((Some(package), *cpu));
         }
         // Spares looking at each of some hundred CPUs.
@@ -60,11 +96,8 @@ pub fn one_cpu_each(root: &Path, cpus: &[u32], scope: Scope) -> Vec<(u32, u32)> 
                 .unwrap_or_default(),
         );
     }
-    let online = || {
-        let text = fs::read_to_string(root.join("sys/devices/system/cpu/online")).ok()?;
-        cpu_list(&text)
-    };
-    if places.is_empty() && cpus.len() > 1 && online().is_some_and(|all| all == cpus) {
+    let whole = || online(root).is_some_and(|all| all == cpus);
+    if places.is_empty() && scope != Scope::Core && cpus.len() > 1 && whole() {
         chosen.truncate(1);
     }
     let numbered = chosen.into_iter().enumerate();
@@ -145,6 +178,59 @@ mod tests {
                 [(0, 1), (0, 2), (3, 5), (3, 6)]
             );
         }
+    }
+
+    #[test]
+    fn one_thread_of_each_core() {
+        // Two packages of two cores of two threads, numbered as AMD does: the second threads last.
+        let places = [
+            (0, 0),
+            (0, 0),
+            (1, 0),
+            (1, 0),
+            (0, 0),
+            (0, 0),
+            (1, 0),
+            (1, 0),
+        ];
+        let tmp = machine(&places, true);
+        for cpu in 0..8 {
+            let dir = format!("sys/devices/system/cpu/cpu{cpu}/topology");
+            fs::write(
+                tmp.path().join(&dir).join("core_id"),
+                format!("{}\n", cpu % 2),
+            )
+            .unwrap();
+        }
+        let each = |cpus: &[u32]| one_cpu_each(tmp.path(), cpus, Scope::Core);
+        let cores = [(0, 0), (0, 1), (1, 2), (1, 3)];
+        assert_eq!(each(&[0, 1, 2, 3, 4, 5, 6, 7]), cores);
+        assert_eq!(each(&[0, 1, 2, 3]), cores);
+        assert_eq!(each(&[4, 5]), [(0, 4), (0, 5)]);
+    }
+
+    #[test]
+    fn masks_name_many_few_none_and_what_is_offline() {
+        let tmp = machine(&[(0, 0); 16], true);
+        let cpus = tmp.path().join("sys/devices/system/cpu");
+        fs::write(cpus.join("online"), "1-15\n").unwrap();
+        let each = |mask: Option<Vec<u32>>| {
+            let cpus = readable(tmp.path(), mask);
+            one_cpu_each(tmp.path(), &cpus, Scope::Package)
+        };
+        assert_eq!(each(Some((0..16).collect())), [(0, 1)]);
+        assert_eq!(each(Some(vec![7])), [(0, 7)]);
+        assert_eq!(each(Some(vec![9, 3, 3])), [(0, 3)]);
+        // Nothing, and nothing that is online.
+        for mask in [None, Some(vec![]), Some(vec![0])] {
+            assert_eq!(each(mask), [(0, 1)]);
+        }
+        fs::remove_file(cpus.join("online")).unwrap();
+        assert_eq!(readable(tmp.path(), None), [0]);
+        assert_eq!(readable(tmp.path(), Some(vec![4, 5])), [4, 5]);
+        assert!(!is_offline(tmp.path(), 3));
+        fs::write(cpus.join("cpu3/online"), "0\n").unwrap();
+        assert!(is_offline(tmp.path(), 3));
     }
 
     #[test]

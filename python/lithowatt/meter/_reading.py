@@ -508,6 +508,11 @@ class Reading:
         return [Phase(**phase) for phase in self._part("phases")]
 
     @property
+    def notes(self) -> list[str]:
+        """What the values do and do not hold on any such machine: of memory, with a counter."""
+        return list(self._part("notes"))
+
+    @property
     def warnings(self) -> list[str]:
         """Short texts that a careful user wants to read."""
         return list(self._part("warnings"))

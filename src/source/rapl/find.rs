@@ -103,6 +103,16 @@ pub(super) fn find(root: &Path) -> Result<Found, Unavailable> {
     }
 }
 
+/// Whether each die has a package zone of its own; `None` where no package zone is to be seen.
+pub(in crate::source) fn counts_dies(root: &Path) -> Option<bool> {
+    let found = find(root).ok()?;
+    let mut packages = found.candidates.iter();
+    let mut packages = packages.by_ref().filter(|c| c.domain == Domain::Package);
+    let first = packages.next()?;
+    let of_die = |candidate: &Candidate| candidate.name.contains("-die-");
+    Some(of_die(first) || packages.any(of_die))
+}
+
 fn unlisted(place: &Path, error: &io::Error) -> Unavailable {
     match error.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Unavailable::absent(format!(
