@@ -289,7 +289,7 @@ def report(*_):
     time.sleep(1.1)
     os.kill(os.getpid(), signal.SIGTERM)
     print("not given up")
-run._report = report
+run.report = report
 sys.argv[1:] = ["run", "--", "sh", "-c", "exit 6"]
 sys.exit(cli.main())
 """

@@ -6,6 +6,7 @@ import builtins
 import re
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ import pytest
 from lithowatt import EnergyMeter
 from lithowatt._support.install import OPTIONAL, install_lithowatt, pip_install
 from tests.support import TOP
+from tests.support.made_profiles import Kind, write
 
 #: `pip install` of lithowatt by its name, with or without an extra; a path or a file is none.
 BY_NAME = re.compile(r"pip install (?:-\S+ |'?[\w>=.]+'? )*['\"]?lithowatt(?:\[|['\"`\s]|$)")
@@ -86,3 +88,33 @@ def test_a_meter_says_what_it_needs(
             timeline.to_pandas()
         else:
             meter.timeline()
+
+
+@pytest.mark.parametrize(
+    ("package", "verb"),
+    [
+        ("pyarrow", ["profile", "export", "IN", "-o", "c.parquet"]),
+        ("pyarrow", ["profile", "export", "IN", "-o", "c.arrow"]),
+        ("pyarrow", ["profile", "export", "IN", "-o", "c/"]),
+        ("jinja2", ["report", "IN", "-o", "r.md"]),
+        ("altair", ["report", "IN", "-o", "r/"]),
+        ("numpy", ["profile", "stats", "IN"]),
+    ],
+)
+def test_a_command_without_its_package_ends_with_one_line(
+    package: str, verb: list[str], tmp_path: Path
+) -> None:
+    folder = write(tmp_path / "in", Kind(workers=(2,), repetitions=2))
+    arguments = [str(folder) if one == "IN" else one for one in verb]
+    script = (
+        f"import sys; sys.modules[{package!r}] = None\n"
+        "from lithowatt.cli import main\n"
+        f"sys.exit(main({arguments!r}))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, cwd=tmp_path, check=False
+    )
+    assert done.returncode == 2, done.stderr
+    assert len(done.stderr.splitlines()) == 1 and "-m pip install" in done.stderr, done.stderr
+    assert package in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["in"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import hashlib
 import io
 import json
@@ -347,3 +348,69 @@ def test_cells_are_escaped_for_each_format() -> None:
         "-3",
     ]
     assert latex("\x1b[31m") == r"\textbackslash{}x1b[31m"
+
+
+def test_tables_say_what_joules_rest_on_and_how_wide_their_own_band_is(tmp_path: Path) -> None:
+    folder = write(tmp_path / "in", KIND, ARM)
+    out = tmp_path / "out"
+    found = report.write_report(folder, f"{out}/", minimise="energy")
+    row = found["recommend"]["ranked"][0]
+    assert row["energy_quality"] == "modelled"
+    ends = [row["energy_j"][end] for end in ("low", "high")]
+    for name in ("recommended", "configurations"):
+        text = (out / f"tables/{name}.csv").read_text("utf-8")
+        heads, first, *_ = csv.reader(io.StringIO(text))
+        cells = dict(zip(heads, first, strict=True))
+        assert cells["joules are"] == "modelled"
+        low, high = map(float, cells["their own 95 % band, J"].split(" to "))
+        scatter = re.findall(r"[0-9.]+", cells["energy, J (over runs)"])
+        assert low < float(scatter[1]) < float(scatter[2]) < high
+        if name == "recommended":
+            assert [low, high] == pytest.approx(ends, rel=0.01)
+        tex = (out / f"tables/{name}.tex").read_text("utf-8")
+        assert "& modelled &" in tex and r"their own 95 \% band, J" in tex
+    for page in ("report.md", "report.tex", "report.html"):
+        assert "joules are" in (out / page).read_text("utf-8"), page
+
+
+def test_a_figure_of_modelled_joules_says_how_far_they_may_be_off(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    report.write_report(write(tmp_path / "in", KIND, ARM), f"{out}/")
+    text = (out / "figures/time-energy.svg").read_text("utf-8")
+    assert re.search(r"(?s)95 % band of the joules themselves, ×0\.\d+ to ×\d", text)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [["-o", "nodir/r.html"], ["-o", "/dev/full"], ["-o", "r.html", "--bundle", "no/b.zip"]],
+)
+def test_outputs_are_looked_at_before_the_work(
+    options: list[str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    folder = write(tmp_path / "in", KIND)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("lithowatt.profiles._runs.read_profiles", pytest.fail)
+    assert main(["report", str(folder), *options]) == 2
+    error = capsys.readouterr().err
+    assert len(error.splitlines()) == 1 and "directory" in error, error
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in"]
+
+
+def test_what_cannot_be_written_is_named_and_leaves_no_folder(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = write(tmp_path / "in", KIND)
+
+    def full(_descriptor: int, _data: bytes) -> None:
+        raise OSError(errno.EFBIG, "File too large")
+
+    monkeypatch.setattr("lithowatt._support.files._write_all", full)
+    for output in ("out/deep/", "r.html"):
+        assert main(["report", str(folder), "-o", str(tmp_path / output)]) == 2
+        error = capsys.readouterr().err
+        assert len(error.splitlines()) == 1, error
+        assert str(tmp_path / output) in error and "could not be written: File too large" in error
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in"]

@@ -30,6 +30,9 @@ INTERRUPTED = 128 + signal.SIGINT
 _OUTPUT_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF)
 """What a write to standard output fails with, but for a reader who has gone."""
 
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""What only the writing of a file fails with."""
+
 
 @contextlib.contextmanager
 def writable() -> Iterator[None]:
@@ -61,6 +64,7 @@ def guarded(run: Callable[[], int]) -> int:
     | what happened | exit code |
     |---|---|
     | an error of ours, or of a file | 2, and one line on standard error |
+    | a package is missing that is not always installed | 2, and one line: how to install it |
     | the output cannot be written (a full disk) | 2, and one line on standard error |
     | whoever read the output had enough (a closed pipe) | the command's, 0 where it had not ended |
     | Ctrl-C | 130 |
@@ -104,11 +108,21 @@ def _guarded(run: Callable[[], int]) -> int:
     except LithowattError as error:
         complain(str(error))
         code = FAILED
+    except ImportError as error:
+        from lithowatt._support.install import missing_package
+
+        missing = missing_package(error)
+        if missing is None:
+            raise
+        complain(missing)
+        code = FAILED
     except BrokenPipeError:
         pass
     except OSError as error:
         if error.filename is None and error.errno in _OUTPUT_ERRORS:
             complain(f"the output could not be written: {error.strerror}")
+        elif error.errno in _FULL and error.strerror == os.strerror(error.errno):
+            complain(f"{error.filename} could not be written: {error.strerror}")
         else:
             complain(str(error))
         code = FAILED

@@ -14,7 +14,7 @@ import os
 import secrets
 import stat
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, NamedTuple
 
@@ -30,7 +30,10 @@ __all__ = [
     "Appended",
     "Stamp",
     "append_line",
+    "folders_for",
     "locked",
+    "no_folder",
+    "no_output",
     "read_plain",
     "replacement",
     "write_atomically",
@@ -67,6 +70,16 @@ def write_atomically(
         OSError: It cannot be written; what was there before still is.
     """
     data = content.encode("utf-8") if isinstance(content, str) else content
+    try:
+        _replace(path, data, mode, sync)
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        # A full disk, a limit: of a write by its descriptor, which does not know the name.
+        raise OSError(error.errno, error.strerror, os.fspath(path)) from error
+
+
+def _replace(path: StrPath, data: bytes, mode: int, sync: bool) -> None:
     if _is_special(path):
         descriptor = os.open(path, os.O_WRONLY | _CLOSED_ON_EXEC)
         try:
@@ -186,6 +199,57 @@ def _behind_links(path: str) -> str:
             raise PermissionError(errno.EACCES, message, path)
         path = os.path.join(os.path.dirname(path), os.readlink(path))  # noqa: PTH115, PTH118, PTH120
     raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
+
+
+def no_output(output: Path, option: str = "--output") -> str | None:
+    """Why a file cannot be written there, ``None`` where it can: to be asked before the work."""
+    if output.is_dir():
+        return f"{output} is a directory; {option} takes a file"
+    if output.exists() and not output.is_file():  # a device or a FIFO is written to, not replaced
+        return None if os.access(output, os.W_OK) else f"{output} is not writable"
+    if not output.parent.is_dir():
+        return f"there is no directory {output.parent} to write {output.name} in"
+    if not os.access(output.parent, os.W_OK):
+        return f"{output.parent} is not writable"
+    return None
+
+
+def no_folder(folder: Path) -> str | None:
+    """Why a folder cannot be made and written to, ``None`` where it can."""
+    there = folder
+    while not os.path.lexists(there) and there != there.parent:
+        there = there.parent
+    if not there.is_dir():
+        return f"{there} is no directory; expected a folder to write in"
+    if not os.access(there, os.W_OK):
+        return f"{there} is not writable"
+    return None
+
+
+@contextlib.contextmanager
+def folders_for(files: Iterable[Path]) -> Iterator[None]:
+    """The folders of files that are going to be written: those that had to be made, and hold
+    nothing when the block fails, are removed again.
+
+    Raises:
+        OSError: One cannot be made.
+    """
+    made: list[Path] = []
+    try:
+        for folder in dict.fromkeys(file.parent for file in files):
+            missing = []
+            while not folder.exists() and folder != folder.parent:
+                missing.append(folder)
+                folder = folder.parent
+            for one in reversed(missing):
+                one.mkdir(exist_ok=True)
+                made.append(one)
+        yield
+    except BaseException:
+        for one in reversed(made):
+            with contextlib.suppress(OSError):
+                one.rmdir()
+        raise
 
 
 def read_plain(path: StrPath, limit: int) -> bytes:

@@ -27,6 +27,13 @@ OPTIONAL = {
 }
 """Packages that parts of lithowatt need, as ``pyproject.toml`` asks for them (a test compares)."""
 
+_PACKAGES = {
+    "opentelemetry": "opentelemetry-api",
+    "prometheus_client": "prometheus-client",
+    "vl_convert": "vl-convert-python",
+}
+"""Modules that are not called as their package is."""
+
 
 def pip_install(*packages: str) -> str:
     """The command that installs ``packages`` for this very interpreter.
@@ -39,6 +46,25 @@ def pip_install(*packages: str) -> str:
     # Without one, as where Python is embedded, the name is left to the reader.
     python = shlex.quote(sys.executable or "python3")
     return " ".join([python, "-m", "pip", "install", *map(shlex.quote, wanted)])
+
+
+def missing_package(error: ImportError) -> str | None:
+    """What to say of a package that is not there; `None` where the error is about ours, or about
+    one that is there and broken.
+
+    Example:
+        >>> missing_package(ModuleNotFoundError(name="pandas.io")).startswith("this needs pandas: ")
+        True
+        >>> missing_package(ModuleNotFoundError(name="lithowatt.x")) is None
+        True
+    """
+    if "-m pip install " in str(error):  # somebody who knows more has said it
+        return str(error)
+    name = (error.name or "").partition(".")[0]
+    package = _PACKAGES.get(name, name)
+    if not isinstance(error, ModuleNotFoundError) or package not in (*OPTIONAL, "lithops"):
+        return None
+    return f"this needs {package}: {pip_install(package)}"
 
 
 def arrow() -> Any:

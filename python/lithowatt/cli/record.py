@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lithowatt._support.command import abandon, complain
-from lithowatt.cli.run import Signals, no_output, report
+from lithowatt._support.files import no_output
+from lithowatt.cli.run import Signals, report
 from lithowatt.trace._record import Recording
 
 if TYPE_CHECKING:

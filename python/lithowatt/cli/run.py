@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from lithowatt import _core
 from lithowatt._support.calls import calls_path, hand_in
 from lithowatt._support.command import abandon, complain
-from lithowatt._support.files import write_atomically
+from lithowatt._support.files import no_output, write_atomically
 from lithowatt._support.harmless import described
 from lithowatt._support.install import pip_install
 from lithowatt._support.text import (
@@ -192,19 +192,6 @@ def _draw(meter: EnergyMeter, picture: Path) -> None:
         complain(f"the picture could not be drawn: {described(error)}")
     except KeyboardInterrupt:
         pass
-
-
-def no_output(output: Path, option: str = "--output") -> str | None:
-    """Why a report cannot be written there, ``None`` where it can."""
-    if output.is_dir():
-        return f"{output} is a directory; {option} takes a file"
-    if output.exists() and not output.is_file():  # a device or a FIFO is written to, not replaced
-        return None if os.access(output, os.W_OK) else f"{output} is not writable"
-    if not output.parent.is_dir():
-        return f"there is no directory {output.parent} to write {output.name} in"
-    if not os.access(output.parent, os.W_OK):
-        return f"{output.parent} is not writable"
-    return None
 
 
 class Signals:

@@ -98,7 +98,9 @@ def _figures(results: Results) -> Iterator[tuple[str, bytes]]:
                 "points": points,
                 **{name: _of_stage(sets[one], stage) for name, one in plot.more.items()},
             }
-            spec["title"] = f"{plot.title}: {printable(stage)}"
+            title = f"{plot.title}: {printable(stage)}"
+            # A figure in a paper is without the page's caption: what a reader must not miss.
+            spec["title"] = title if plot.below is None else {"text": title, "subtitle": plot.below}
             spec["background"] = "white"
             name = f"figures/{plot.name}" + (f"-{slugs[stage]}" if len(stages) > 1 else "")
             svg: str = vl_convert.vegalite_to_svg(spec)

@@ -44,6 +44,7 @@ class Plot:
         order: Fields by which the keyboard goes from dot to dot.
         needs: Fields that have to be above 0 for a dot to be drawn.
         more: Further data sets of the chart, to the sets of rows that they are.
+        below: What a figure in a file says below its title, where it has no caption.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Plot:
     order: tuple[str, ...]
     more: Mapping[str, str]
     needs: tuple[str, ...] = ()
+    below: str | None = None
 
     def spec(self, width: int | str = "container") -> dict[str, Any]:
         """The chart in Vega-Lite."""
@@ -220,7 +222,16 @@ def _against_time(
         _dots(alt, base, x=x, y=y, color=colour, shape=shape),
         _focus(alt, base, x=x, y=y),
     ]
-    line = _own_bands(some) if field == "joules" else ""
+    factors = _own_bands(some) if field == "joules" else None
+    line = below = ""
+    if factors is not None:
+        line = (
+            f" They are of the runs alone: the error of the joules themselves, {factors} and "
+            "mostly common to all dots, is not drawn."
+        )
+        below = (
+            f"Not drawn: the 95 % band of the joules themselves, {factors}, mostly common to all"
+        )
     line += " A grey square is around what is recommended."
     if more:
         line += " The dashed line is the Pareto front: nothing is both faster and cheaper."
@@ -240,23 +251,21 @@ def _against_time(
         ("time",),
         more,
         ("time", field),
+        below or None,
     )
 
 
-def _own_bands(some: Sequence[Row]) -> str:
-    """How much wider the joules' own bands are, which are not drawn."""
+def _own_bands(some: Sequence[Row]) -> str | None:
+    """The joules' own bands, which are not drawn, as factors: of the widest."""
     parts = [
         (row["band_low"] / row["joules"], row["band_high"] / row["joules"])
         for row in some
         if row["band_low"] is not None and row["joules"]
     ]
     if not parts:
-        return ""
+        return None
     low, high = min(one for one, _ in parts), max(one for _, one in parts)
-    return (
-        f" They are of the runs alone: the error of the joules themselves, ×{low:.2g} to "
-        f"×{high:.2g} and mostly common to all dots, is not drawn."
-    )
+    return f"×{low:.2g} to ×{high:.2g}"
 
 
 def _time_cost(rows: Mapping[str, Sequence[Row]]) -> Plot | None:

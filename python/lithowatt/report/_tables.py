@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lithowatt._support.text import format_number
+from lithowatt._support.text import format_number, three_digits
 from lithowatt.report._words import NAMES, interval, name_of_stage
 
 
@@ -78,6 +78,27 @@ def _of_band(band: Mapping[str, float] | None, scale: float = 1.0) -> str:
     return "–" if band is None else _interval(band["value"], (band["low"], band["high"]), scale)
 
 
+#: Headings of joules: the mean with the scatter of the runs, what that rests on, and the band with
+#: the error of the joules themselves, which the scatter does not hold.
+_JOULES = ("energy, J (over runs)", "joules are", "their own 95 % band, J")
+
+
+def _joules(
+    over_runs: Mapping[str, float] | None, quality: str | None, band: Mapping[str, float] | None
+) -> tuple[str, str, str]:
+    """Cells for `_JOULES`."""
+    if over_runs is None:
+        return "–", "–", "–"
+    ends = None if band is None else (band["low"], band["high"])
+    return _of_band(over_runs), quality or "unknown", _ends(ends)
+
+
+def _ends(ends: Sequence[float | None] | None) -> str:
+    if ends is None or ends[0] is None or ends[1] is None:
+        return "–"
+    return f"{three_digits(ends[0])} to {three_digits(ends[1])}"
+
+
 def _stage(row: Mapping[str, Any]) -> str:
     return name_of_stage((row["workload"], row["stage"]))
 
@@ -94,7 +115,7 @@ def _recommended(recommend: Mapping[str, Any]) -> Table:
                     _number(one["runs"]),
                     _of_band(one["time_s"]),
                     _of_band(one["cost_usd"], 1000),
-                    _of_band(one["energy_fit_j"]),
+                    *_joules(one["energy_fit_j"], one["energy_quality"], one["energy_j"]),
                     "yes" if one["tied"] and len(stage["tied"]) > 1 else "",
                     _number(one["best_probability"], 2),
                 )
@@ -110,12 +131,12 @@ def _recommended(recommend: Mapping[str, Any]) -> Table:
             "runs",
             "time, s",
             "USD per 1,000 runs",
-            "energy, J (over runs)",
+            *_JOULES,
             "tie",
             "P(best)",
         ),
         tuple(rows()),
-        frozenset({1, 2, 4, 5, 6, 7, 9}),
+        frozenset({1, 2, 4, 5, 6, 7, 9, 11}),
         True,
     )
 
@@ -231,6 +252,7 @@ def _configurations(stats: Mapping[str, Any]) -> Table:
     for row in stats["configurations"]:
         metrics = row["metrics"]
         energy = metrics["energy_j"]
+        known = energy is not None and energy["n"]
         rows.append(
             (
                 _stage(row),
@@ -244,7 +266,8 @@ def _configurations(stats: Mapping[str, Any]) -> Table:
                 _metric(metrics["cpu_seconds_s"]),
                 _metric(metrics["cost_usd"], 1000),
                 _metric(energy),
-                "–" if energy is None or not energy["n"] else str(energy["quality"]),
+                str(energy["quality"]) if known else "–",
+                _ends(energy["band"] if known else None),
             )
         )
     return Table(
@@ -261,11 +284,10 @@ def _configurations(stats: Mapping[str, Any]) -> Table:
             "compute, s",
             "CPU s",
             "USD per 1,000 runs",
-            "energy, J (over runs)",
-            "joules are",
+            *_JOULES,
         ),
         tuple(rows),
-        frozenset({3, 4, 5, 6, 7, 8, 9, 10}),
+        frozenset({3, 4, 5, 6, 7, 8, 9, 10, 12}),
     )
 
 

@@ -62,6 +62,7 @@ def written(
     from lithowatt.report._results import results
 
     form = format_of(output)
+    _possible(output, form, others)
     single = [*others, *([output] if form != FOLDER else [])]
     keep_given(single, paths)
     # Lint looks at every column.
@@ -71,8 +72,30 @@ def written(
     return found, _write(found, output, form)
 
 
+def _possible(output: str, form: str, others: Sequence[str]) -> None:
+    """Before minutes of work: that the outputs can be written, and that there is what it needs.
+
+    Raises:
+        UnwritableFileError: One cannot be written.
+        ModuleNotFoundError: A package of the extra `report` is missing.
+    """
+    from lithowatt._support.files import no_folder, no_output
+    from lithowatt.errors import UnwritableFileError
+    from lithowatt.report import _templates
+    from lithowatt.report._files import FOLDER
+    from lithowatt.report._plots import altair
+
+    problems = [no_output(Path(one), "--bundle") for one in others]
+    problems.append(no_folder(Path(output)) if form == FOLDER else no_output(Path(output)))
+    for problem in filter(None, problems):
+        raise UnwritableFileError(problem)
+    _templates.environment(visible=form == "html")
+    if form in (FOLDER, "html"):
+        altair()
+
+
 def _write(found: Results, output: str, form: str) -> Mapping[str, bytes] | None:
-    from lithowatt._support.files import write_atomically
+    from lithowatt._support.files import folders_for, write_atomically
     from lithowatt.profiles._outputs import keep_inputs
     from lithowatt.report._files import FOLDER, report_files, report_text
 
@@ -82,9 +105,9 @@ def _write(found: Results, output: str, form: str) -> Mapping[str, bytes] | None
     files = dict(report_files(found))
     places = {Path(output) / name: content for name, content in files.items()}
     keep_inputs(places, (file.path for file in found.profiles.files))
-    for place, content in places.items():
-        place.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(place, content)
+    with folders_for(places):
+        for place, content in places.items():
+            write_atomically(place, content)
     return files
 
 

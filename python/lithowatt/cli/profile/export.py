@@ -38,6 +38,7 @@ def add_verb(verbs: Any) -> None:
 
 
 def _export(arguments: argparse.Namespace) -> int:
+    from lithowatt._support.install import arrow
     from lithowatt.analysis._envelope import as_text, envelope
     from lithowatt.analysis.basis import Basis
     from lithowatt.analysis.selection import Settings
@@ -49,6 +50,8 @@ def _export(arguments: argparse.Namespace) -> int:
     from lithowatt.profiles._tidy import Layout, facts_of, table_rows
 
     form = format_of(arguments.output)
+    if form not in ("csv", "jsonl"):
+        arrow()  # before all the work
     keep_given([arguments.output], arguments.path)
     settings = Settings(basis=Basis.of(arguments.basis, arguments.exclude), region=arguments.region)
     try:
