@@ -22,6 +22,9 @@ pytestmark = [pytest.mark.kernel, pytest.mark.timeout(1800)]
 MOST_ERROR = 0.005
 """Relative, in a window of 2 s."""
 
+QUICK = 0.01
+"""Starting and stopping a meter takes no longer, s, unless the host does something else."""
+
 LEAST_HELD = 16
 """Of 20 short windows so many bands hold at least; a 95 % band's fewer in 0.3 % of runs."""
 
@@ -99,6 +102,8 @@ def check(scenario: Scenario, window: dict[str, Any], method: str) -> None:
     start, end = window["window"]
     assert before <= start <= begun <= ending <= end <= ended
     seconds = (end - start) * 1e-9
+    # Where the host halted the machine at an edge, nothing shows when the counters were read.
+    halted = max(0.0, (begun - before + ended - ending) * 1e-9 - QUICK)
     for domain, watts in scenario.watts(method).items():
         estimate = window[method][domain]
         if watts is None:
@@ -107,7 +112,8 @@ def check(scenario: Scenario, window: dict[str, Any], method: str) -> None:
         assert estimate is not None, (method, domain, window["reasons"], window[f"{method}_source"])
         joules, low, high = estimate
         least, most = truth(watts, window)
-        assert joules == pytest.approx(watts * seconds, rel=MOST_ERROR), (method, domain)
+        allowed = watts * (seconds * MOST_ERROR + halted)
+        assert joules == pytest.approx(watts * seconds, abs=allowed), (method, domain)
         assert low <= most and high >= least, (method, domain)
 
 
