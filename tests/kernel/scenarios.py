@@ -76,6 +76,7 @@ class Scenario:
 
 
 PLAIN = {"kind": "plain"}
+COST = {"kind": "cost"}
 
 # Intel's servers from Haswell on count memory in 2^-16 J, whatever their register of units states:
 # Linux, arch/x86/events/rapl.c and drivers/powercap/intel_rapl_common.c.
@@ -91,6 +92,7 @@ SCENARIOS = (
             "driver unloaded and loaded": {"kind": "reload"},
             "plain user": {"kind": "plain", "user": True, "paranoid": 2},
             "plain user, perf allowed": {"kind": "plain", "user": True, "paranoid": 0},
+            "cost": COST,
         },
         package=(50_000,),
         core=30_000,
@@ -104,6 +106,7 @@ SCENARIOS = (
             "windows": PLAIN,
             "a CPU off and on": {"kind": "switch", "cpus": [3]},
             "a package off and on": {"kind": "switch", "cpus": [2, 3]},
+            "cost": COST,
         },
         package=(60_000, 45_000),
         dram=(12_000, 8_000),
@@ -139,7 +142,7 @@ SCENARIOS = (
     Scenario(
         "32 CPUs, two sockets",
         "many",
-        {"windows": PLAIN, "cost": {"kind": "cost"}},
+        {"windows": PLAIN, "cost": COST},
         package=(60_000, 45_000),
         dram=(12_000, 8_000),
         parameters=SERVER_UNITS,

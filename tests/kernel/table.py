@@ -46,8 +46,8 @@ def lines() -> list[str]:
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
         for row in table
     ]
-    for name, (start, stop, cpus) in data["start_stop_ms"].items():
-        text.append(f"{name}: start {start:.2f} ms, stop {stop:.2f} ms, emulated, {cpus} CPUs")
+    for name, (start, stop) in data["start_stop_ms"].items():
+        text.append(f"{name}: start {start:.2f} ms, stop {stop:.2f} ms, of an emulated processor")
     for name, told in data["machines"].items():
         state = "" if told["complete"] else ", NOT COMPLETE"
         text.append(
@@ -121,14 +121,14 @@ def _held(scenario: Scenario, found: dict[str, Any], domain: str) -> dict[str, s
     return held
 
 
-def _costs() -> Iterator[tuple[str, tuple[float, float, str]]]:
-    for scenario, step, found in _steps():
+def _costs() -> Iterator[tuple[str, tuple[float, float]]]:
+    for scenario, _, found in _steps():
         if "empty" in found:
             # The first one opens the sources.
             times = found["empty"][1:]
             start = statistics.median(times[i][1] - times[i][0] for i in range(len(times)))
             stop = statistics.median(times[i][3] - times[i][2] for i in range(len(times)))
-            yield f"{scenario.name}: {step}", (start * 1e-6, stop * 1e-6, scenario.machine)
+            yield scenario.name, (start * 1e-6, stop * 1e-6)
 
 
 def _cells(row: dict[str, Any]) -> tuple[str, ...]:
