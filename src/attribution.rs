@@ -429,8 +429,8 @@ impl Ledger {
     }
 
     /// The function's share of all busy time, or of what weighs more truly, with the band that step
-    /// size and unlike workloads leave.
-    pub fn share(&self) -> Share {
+    /// size and unlike workloads leave: a CPU-second of one may cost `spread` times another's.
+    pub fn share(&self, spread: f64) -> Share {
         let busy = self.own_ns + self.others_ns;
         if busy <= 0.0 || self.own_ns <= 0.0 {
             return Share::default();
@@ -445,7 +445,7 @@ impl Ledger {
         } else {
             self.own_ns / busy
         };
-        Share::of(value, busy, step)
+        Share::of(value, busy, step, spread)
     }
 }
 
@@ -653,7 +653,7 @@ mod tests {
             shown = now;
             add(&mut ledger, &one, &[0.05]);
         }
-        let share = ledger.share();
+        let share = ledger.share(crate::bands::WORKLOAD_SPREAD);
         assert!((share.value - 0.5).abs() < 0.02, "{share:?}");
         assert!(share.low < 0.5 && share.high > 0.5);
     }
@@ -666,7 +666,7 @@ mod tests {
             ..interval(50, 50)
         };
         add(&mut ledger, &unknown, &[1.0]);
-        let share = ledger.share();
+        let share = ledger.share(crate::bands::WORKLOAD_SPREAD);
         assert!(!ledger.busy_known && share.low == 0.0 && share.high == 1.0);
     }
 
@@ -685,7 +685,7 @@ mod tests {
         for _ in 0..30 {
             add(&mut ledger, &interval(16, 160), &[5.0]);
         }
-        let share = ledger.share();
+        let share = ledger.share(crate::bands::WORKLOAD_SPREAD);
         assert!(
             share.low < 1.6 / 10.6 && 1.6 / 10.6 < share.high,
             "{share:?}"
@@ -709,7 +709,7 @@ mod tests {
         assert_eq!(ledger.others_ns, 60e6);
         assert_eq!(divide(&ledger, &[0], 0.0, 1.0).marginal, 2.0);
         assert!(ledger.seen && ledger.weight == Some(Weight::Cycles));
-        let share = ledger.share();
+        let share = ledger.share(crate::bands::WORKLOAD_SPREAD);
         assert!(share.low < 0.2 && share.value == 0.2 && share.high > 0.2);
         // One interval that was not seen, and the ledger is no longer of what was.
         add(&mut ledger, &interval(30, 90), &[10.0]);

@@ -4,9 +4,10 @@
 use serde::Serialize;
 
 /// How much more or less a CPU-second of one workload may cost than one of another on the same
-/// machine. Full-load package power between scalar loops and stress kernels differs by about this
-/// much (FIRESTARTER, Hackenberg et al., IGCC 2013). It only widens the band, and only as far as
-/// others were active.
+/// machine: 1.1 to 1.6 for 95 % of pairs of programs on Intel servers (Alt et al., ICPE 2024; Cadorel
+/// and Saingre), about this much between scalar loops and stress kernels (FIRESTARTER, Hackenberg et
+/// al., IGCC 2013). It only widens the band, and only as far as others were active. AMD's servers
+/// need more: [`crate::model::PowerModel::workload_spread`].
 pub const WORKLOAD_SPREAD: f64 = 1.7;
 
 /// An energy with its 95 % band, J.
@@ -40,17 +41,17 @@ pub struct Share {
 impl Share {
     /// The share `value` (0..1) of `busy` ns of CPU time, which may be off by `step` ns; infinite
     /// where the busy time is unknown. The band holds that step, and that a CPU-second of one may
-    /// cost [`WORKLOAD_SPREAD`] times another's.
+    /// cost `spread` times another's ([`WORKLOAD_SPREAD`]).
     ///
     /// ```
     /// use lithowatt::bands::Share;
-    /// let half = Share::of(0.5, 1e9, 0.0);
+    /// let half = Share::of(0.5, 1e9, 0.0, 1.7);
     /// assert!((half.low - 1.0 / 2.7).abs() < 1e-12 && (half.high - 1.7 / 2.7).abs() < 1e-12);
-    /// assert_eq!(Share::of(1.0, 1e9, 0.0).low, 1.0);
+    /// assert_eq!(Share::of(1.0, 1e9, 0.0, 1.7).low, 1.0);
     /// ```
-    pub fn of(value: f64, busy: f64, step: f64) -> Self {
+    pub fn of(value: f64, busy: f64, step: f64, spread: f64) -> Self {
         // In the unit of CPU time: what the weights make of the function's and the others'.
-        let (own, others, k) = (value * busy, (1.0 - value) * busy, WORKLOAD_SPREAD);
+        let (own, others, k) = (value * busy, (1.0 - value) * busy, spread);
         let most = k * (others + step);
         let least = (others - step).max(0.0) / k;
         let ratio = |others: f64| if own > 0.0 { own / (own + others) } else { 0.0 };

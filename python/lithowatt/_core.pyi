@@ -392,10 +392,16 @@ def parts_above_idle(
     shares: Sequence[float],
     busy_ns: float | None,
     seen: bool,
+    spread: float,
 ) -> list[tuple[float, float, float]]:
     """The joules above idle, with 95 % bands, of those that had ``shares`` (0..1) of ``busy_ns`` of
     CPU time, which kernel probes have ``seen`` or else the kernel's clocks: as a meter charges its
-    function. ``together``: machine and idle (J, low, high) are one model's and err the same way."""
+    function. ``together``: machine and idle (J, low, high) are one model's and err the same way.
+    ``spread``: how much more a CPU-second of one may cost than another's."""
+
+def workload_spread(root: str | os.PathLike[str] | None = None) -> float:
+    """How much more or less a CPU-second of one program may cost than one of another, below
+    ``root``: 2.4 on AMD's servers, else 1.7."""
 
 def load_probes(root: str | os.PathLike[str] | None = None) -> list[str]:
     """Loads the kernel probes and pins them for every process; what they see.

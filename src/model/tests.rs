@@ -134,6 +134,80 @@ fn the_server_default_follows_the_table() {
 }
 
 #[test]
+fn an_unknown_server_has_its_tdp_with_smt_off_too() {
+    let of = |logical_cpus: u32| {
+        PowerModel::for_identity(&CpuIdentity {
+            name: "Intel(R) Xeon(R) Platinum 9999".to_owned(),
+            brand: "Intel".to_owned(),
+            vendor: None,
+            architecture: "x86_64".to_owned(),
+            physical_cores: Some(64),
+            logical_cpus,
+            sockets: Some(2),
+            base_mhz: None,
+            max_mhz: None,
+            governor: None,
+            limit_mhz: None,
+            hypervisor: false,
+        })
+    };
+    let (on, off) = (of(128), of(64));
+    assert!(on.describe().starts_with("model:class-server"));
+    assert_eq!(on.tdp().0, off.tdp().0);
+}
+
+#[test]
+fn a_governor_says_what_the_clock_does() {
+    let of = |governor: Option<&str>, limit_mhz: Option<f64>| {
+        PowerModel::for_identity(&CpuIdentity {
+            name: "Intel(R) Xeon(R) Gold 6130 CPU @ 2.10GHz".to_owned(),
+            brand: "Intel".to_owned(),
+            vendor: None,
+            architecture: "x86_64".to_owned(),
+            physical_cores: Some(32),
+            logical_cpus: 64,
+            sockets: Some(2),
+            base_mhz: Some(2100.0),
+            max_mhz: Some(3700.0),
+            governor: governor.map(str::to_owned),
+            limit_mhz,
+            hypervisor: false,
+        })
+        .watts(30.0, None, None)
+        .unwrap()
+    };
+    let (steady, saving, unknown) = (
+        of(Some("performance"), None),
+        of(Some("schedutil"), None),
+        of(None, None),
+    );
+    assert!(saving.value < 0.85 * steady.value);
+    // Where it is not known the band holds both.
+    assert!(unknown.low <= saving.value && steady.value <= unknown.high);
+    assert!(unknown.high - unknown.low > saving.high - saving.low);
+    // Turbo that is switched off, or a limit that was set.
+    assert!(of(Some("performance"), Some(2100.0)).value < 0.95 * steady.value);
+}
+
+#[test]
+fn hosts_made_for_a_cloud_keep_their_clock() {
+    for (name, is) in [
+        ("Intel(R) Xeon(R) Platinum 8275CL CPU @ 3.00GHz", true),
+        ("Intel(R) Xeon(R) Platinum 8175M CPU @ 2.50GHz", true),
+        ("Intel(R) Xeon(R) Platinum 8375C CPU @ 2.90GHz", true),
+        ("AMD EPYC 7R13 Processor", true),
+        ("AMD EPYC 9R14", true),
+        ("AWS Graviton3 (Neoverse-V1)", true),
+        ("Intel(R) Xeon(R) Gold 6130 CPU @ 2.10GHz", false),
+        ("Intel(R) Xeon(R) Platinum 8280 CPU @ 2.70GHz", false),
+        ("AMD EPYC 72F3 8-Core Processor", false),
+        ("AMD EPYC 7763 64-Core Processor", false),
+    ] {
+        assert_eq!(row(name).made_for_a_cloud(), is, "{name}");
+    }
+}
+
+#[test]
 fn sockets_are_counted() {
     let name = "Intel(R) Xeon(R) CPU E5-2620 v3 @ 2.40GHz";
     let two = PowerModel::for_cpu(name, Some(24), None);

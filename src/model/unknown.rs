@@ -72,11 +72,13 @@ impl Kind {
     }
 }
 
-/// A class default from what is known of the machine: its name, its threads per socket (`None` when
-/// unknown or when they are only a guest's), whether it is a guest, and its architecture.
+/// A class default from what is known of the machine: its name, its threads and cores per socket
+/// (`None` when unknown or when they are only a guest's), whether it is a guest, and its
+/// architecture.
 pub(super) fn class_default(
     name: &str,
     threads: Option<u32>,
+    cores: Option<u32>,
     guest: bool,
     architecture: Option<&str>,
 ) -> Default {
@@ -161,7 +163,11 @@ pub(super) fn class_default(
     }
     let server = |class, threads: u32| Default {
         class,
-        tdp_w: server_tdp(threads),
+        // The same chip has the same TDP with SMT switched off: the table's x86 servers have it.
+        tdp_w: server_tdp(match (class, cores) {
+            (Class::Server, Some(cores)) => threads.max(cores.saturating_mul(2)),
+            _ => threads,
+        }),
         threads,
         spread: Spread::CLASS_DEFAULT,
         reason: SERVER_REASON,

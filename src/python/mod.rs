@@ -715,6 +715,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(probes::unload_probes, module)?)?;
     module.add_function(wrap_pyfunction!(probes::weigh, module)?)?;
     module.add_function(wrap_pyfunction!(probes::parts_above_idle, module)?)?;
+    module.add_function(wrap_pyfunction!(probes::workload_spread, module)?)?;
     module.add_function(wrap_pyfunction!(doctor, module)?)?;
     module.add_function(wrap_pyfunction!(cpu_identity, module)?)?;
     module.add_function(wrap_pyfunction!(rapl_now, module)?)?;

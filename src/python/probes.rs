@@ -59,9 +59,9 @@ type Band = (f64, f64, f64);
 
 /// The joules above idle of those that had `shares` (0..1) of `busy_ns` of CPU time, as kernel
 /// probes `seen` it or the kernel's clocks: as a meter charges its function. `together`: machine and
-/// idle are one model's.
+/// idle are one model's. `spread`: how much more a CPU-second of one may cost than another's.
 #[pyfunction]
-#[pyo3(signature = (machine, idle, together, shares, busy_ns, seen))]
+#[pyo3(signature = (machine, idle, together, shares, busy_ns, seen, spread))]
 pub fn parts_above_idle(
     machine: Band,
     idle: Band,
@@ -69,6 +69,7 @@ pub fn parts_above_idle(
     shares: Vec<f64>,
     busy_ns: Option<f64>,
     seen: bool,
+    spread: f64,
 ) -> Vec<Band> {
     let energy = |(joules, low, high): Band| Energy { joules, low, high };
     let bands = Bands {
@@ -83,13 +84,23 @@ pub fn parts_above_idle(
     };
     let part = |share: f64| {
         if share > 0.0 {
-            let part = bands.part(Share::of(share.min(1.0), busy, step));
+            let part = bands.part(Share::of(share.min(1.0), busy, step, spread));
             (part.joules, part.low, part.high)
         } else {
             (0.0, 0.0, 0.0)
         }
     };
     shares.into_iter().map(part).collect()
+}
+
+/// How much more or less a CPU-second of one program may cost than one of another, below `root`.
+#[pyfunction]
+#[pyo3(signature = (root = None))]
+pub fn workload_spread(root: Option<&Bound<'_, PyAny>>) -> PyResult<f64> {
+    let root = root_or_environment(root)?;
+    Ok(crate::machine::facts::Facts::of(&root)
+        .model
+        .workload_spread())
 }
 
 fn refused(why: Unavailable) -> PyErr {

@@ -111,7 +111,7 @@ impl Divided {
             // A thread or a coroutine of a function is not all for which its sandbox exists.
             sole: !outcome.scope.is_one_thread() && facts.environment.function_sandbox,
         };
-        let (alone, share) = (ledger.alone(), ledger.share());
+        let (alone, share) = (ledger.alone(), ledger.share(facts.model.workload_spread()));
         let division = divide(ledger, &slots, idle.watts, claim.part(alone, share.value));
         Self {
             basis,

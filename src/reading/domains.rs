@@ -151,7 +151,7 @@ mod tests {
                 sole: false,
             },
             alone: false,
-            share: ledger.share(),
+            share: ledger.share(crate::bands::WORKLOAD_SPREAD),
             division: divide(ledger, &[0, 2], idle_watts, 0.25),
             seconds: ledger.dt_ns * 1e-9,
         }

@@ -201,7 +201,7 @@ def energy_of(quality: str = "measured") -> Energy:
 @pytest.mark.parametrize("quality", ["measured", "modelled"])
 def test_a_share_and_its_band(quality: str) -> None:
     energy = energy_of(quality)
-    none, some, alone = parts([0, 4, 10], 10, energy, 10**9, by_probes=True)
+    none, some, alone = parts([0, 4, 10], 10, energy, 10**9, by_probes=True, spread=1.7)
     assert none == (0.0, 0.0, 0.0)
     value, low, high = some
     assert value == pytest.approx(0.4 * 12)
@@ -573,7 +573,9 @@ def test_a_row_and_a_meter_state_one_band(
     # Where the busy time is unknown any share may be true.
     known = share["low"] > 0
     busy_ns = round(reading.cpu_seconds * 1e9 / share["value"]) if known else None
-    (row,) = parts([share["value"]], 1.0, energy, busy_ns, by_probes=False)
+    (row,) = parts(
+        [share["value"]], 1.0, energy, busy_ns, by_probes=False, spread=_core.workload_spread()
+    )
     assert row == pytest.approx(tuple(reading.headline[:3]), rel=1e-9)
 
 

@@ -51,6 +51,7 @@ class Power:
         self._ring = _core.Ring(ring, root)
         self._zones = self._ring.header()["zones"]
         self._names = names
+        self._spread = _core.workload_spread(root)
         self._meter: EnergyMeter | None = EnergyMeter(
             methods=["rapl", "perf"],
             interval=SECONDS / 2,
@@ -197,8 +198,8 @@ class Power:
             (idle, min(idle, rested.low * scale), max(idle, rested.high * scale)),
         )
 
-    @staticmethod
     def _with_bands(
+        self,
         parts: list[float],
         machine: float,
         idle: float,
@@ -213,7 +214,7 @@ class Power:
             (v, v if lo is None else lo, v if hi is None else hi) for v, lo, hi in bands
         )
         busy = busy_ns if busy_ns > 0 else None
-        made = _core.parts_above_idle(whole, rested, False, shares, busy, False)
+        made = _core.parts_above_idle(whole, rested, False, shares, busy, False, self._spread)
         return [
             (part, min(part, low), max(part, high))
             for part, (_, low, high) in zip(parts, made, strict=True)

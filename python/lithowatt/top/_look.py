@@ -139,7 +139,12 @@ class Look:
 
 
 def parts(
-    weights: list[float], whole: float, energy: Energy, busy_ns: int | None, by_probes: bool
+    weights: list[float],
+    whole: float,
+    energy: Energy,
+    busy_ns: int | None,
+    by_probes: bool,
+    spread: float,
 ) -> list[tuple[float, float, float]]:
     """The joules above idle, with their bands, of those that weigh so much of ``whole``.
 
@@ -151,7 +156,9 @@ def parts(
     shares = [weight / whole if whole > 0 else 0.0 for weight in weights]
     modelled = energy.quality == "modelled"
     busy = None if busy_ns is None else float(busy_ns)
-    return _core.parts_above_idle(energy.machine, energy.idle, modelled, shares, busy, by_probes)
+    return _core.parts_above_idle(
+        energy.machine, energy.idle, modelled, shares, busy, by_probes, spread
+    )
 
 
 class Top:
@@ -324,7 +331,9 @@ class Top:
         if energy is not None:
             by_probes = self._why_not_probes is None
             weights = [row.weight for row in rows]
-            joules = parts(weights, total, energy, look.busy_ns, by_probes)
+            joules = parts(
+                weights, total, energy, look.busy_ns, by_probes, _core.workload_spread(self._root)
+            )
             for row, part in zip(rows, joules, strict=True):
                 row.joules = part
         keys: dict[str, Callable[[Row], Any]] = {
