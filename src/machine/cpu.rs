@@ -4,16 +4,16 @@
 //! below a `root`. Nothing here fails: what the kernel does not show is `None`, and a machine that
 //! shows nothing still has a name (`"unknown"`) and at least one logical CPU.
 
-use std::collections::BTreeSet;
 use std::io::Read;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::source::procfs::{CpuInfo, count, meaningful, parse_cpu_list, parse_cpuinfo, positive};
+use super::cores::sockets_and_cores;
+use crate::source::procfs::{CpuInfo, count, meaningful, parse_cpu_list, positive};
 
-/// No file read here is larger than a few MB even with thousands of CPUs.
-const MAX_FILE_BYTES: u64 = 16 << 20;
+/// No file read here is longer, bytes: the list of CPUs that are online is, where every other one is.
+const MAX_FILE_BYTES: u64 = 1 << 16;
 
 /// The processor of a machine as seen from here, which may be a guest or a container.
 ///
@@ -330,7 +330,7 @@ impl CpuIdentity {
     /// Reads the identity below `root` (`/` for this machine; a test or a container may point at
     /// another tree that has `proc` and `sys`). Never fails.
     pub fn read(root: &Path) -> Self {
-        let info = parse_cpuinfo(&slurp(root, "proc/cpuinfo").unwrap_or_default());
+        let info = CpuInfo::read(root);
         let online =
             parse_cpu_list(&slurp(root, "sys/devices/system/cpu/online").unwrap_or_default());
         let board = slurp(root, "proc/device-tree/model")
@@ -344,7 +344,7 @@ impl CpuIdentity {
                 .and_then(|khz| positive(&khz))
                 .map(|khz| khz / 1000.0)
         };
-        let topology = read_topology(root, &online);
+        let topology = sockets_and_cores(root, &online);
 
         let mut identity = Self::from_parts(
             &info,
@@ -455,30 +455,6 @@ impl CpuIdentity {
     }
 }
 
-fn read_topology(root: &Path, online: &[u32]) -> Option<(u32, u32)> {
-    let mut sockets = BTreeSet::new();
-    let mut cores = BTreeSet::new();
-    for cpu in online {
-        let read = |file: &str| {
-            slurp(
-                root,
-                &format!("sys/devices/system/cpu/cpu{cpu}/topology/{file}"),
-            )?
-            .parse::<u32>() // -1 means that the firmware does not say
-            .ok()
-        };
-        let package = read("physical_package_id")?;
-        sockets.insert(package);
-        cores.insert((
-            package,
-            read("die_id").unwrap_or(0),
-            read("cluster_id").unwrap_or(0),
-            read("core_id")?,
-        ));
-    }
-    Some((count(sockets.len())?, count(cores.len())?))
-}
-
 /// The brand by the name and the stated vendor of a processor; `"unknown"` where neither shows it.
 pub fn brand_of(name: &str, vendor: Option<&str>) -> &'static str {
     match vendor {
@@ -528,6 +504,7 @@ fn slurp(root: &Path, relative: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::source::procfs::parse_cpuinfo;
 
     fn x86(processor: u32, socket: u32, core: u32) -> String {
         format!(

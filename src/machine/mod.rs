@@ -2,6 +2,7 @@
 
 pub mod allotted;
 pub mod ceilings;
+mod cores;
 pub mod cpu;
 pub mod environment;
 pub mod facts;

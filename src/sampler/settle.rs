@@ -36,6 +36,9 @@ const TIMELINE_SAMPLES: usize = 2048;
 /// Idle power is learned from windows with at least this much capacity, ns of CPU: 1 % resolution.
 const IDLE_CAPACITY_NS: u64 = 1_000_000_000;
 
+/// … and that last at least so long, ns: on a large machine each sample would be one.
+const IDLE_STRETCH_NS: u64 = ATTRIBUTION_NS / 2;
+
 /// A function may have used that much more than the capacity by the edges of its clocks.
 const MOST_USED: f64 = 1.05;
 
@@ -101,8 +104,9 @@ impl State {
         let mut timeline = interval_ns.map(|_| Timeline::new(slots.columns(), TIMELINE_SAMPLES));
         let ledger = Ledger::new(slots.count());
         // CPU time is read next to the counters, so that both see the same window; what this
-        // reads again below it has read already.
+        // would read again below it has read already.
         self.idle_ns(clock::monotonic_ns(), None);
+        self.machine.hold(true);
         self.renew_facts(id > 1, interval_ns.is_some());
         let cpu = self.own_and_inside(methods, &mut follow);
         follow.missed = self.missed_of(&follow);
@@ -113,6 +117,7 @@ impl State {
         };
         let read = cpu.read;
         let mut start = self.edge_from(now, cpu, width);
+        self.machine.hold(false);
         // The counters come last, so that nothing of the meter's own is inside the window.
         let moment = self.read_counters(methods);
         start.t_ns = moment.t_ns;
@@ -469,10 +474,11 @@ impl State {
         }
         let capacity_ns = self.machine.capacity_ns(t_ns);
         let there = |since: &Resting| capacity_ns.saturating_sub(since.capacity_ns);
+        let lasts = |since: &Resting| t_ns.saturating_sub(since.t_ns);
         if self
             .idle_since
             .as_ref()
-            .is_some_and(|since| there(since) < IDLE_CAPACITY_NS)
+            .is_some_and(|since| there(since) < IDLE_CAPACITY_NS || lasts(since) < IDLE_STRETCH_NS)
         {
             return;
         }

@@ -1,11 +1,18 @@
 //! /proc/cpuinfo: a pure parser, and the maker of the processors.
 
 use std::collections::BTreeSet;
+use std::io::Read;
 use std::path::Path;
 
 use serde::Serialize;
 
+use super::online_cpus;
 use crate::source::kept::Kept;
+use crate::source::plain;
+
+/// More of /proc/cpuinfo is not read, bytes: the CPUs behind it are like those before. It holds 40 of
+/// a large x86 server's CPUs, and 300 of ARM's; all of those machines whose CPUs differ.
+const MOST_BYTES: usize = 1 << 16;
 
 /// What `/proc/cpuinfo` holds, x86 or ARM. Every field is `None` or zero where the text is silent.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
@@ -37,6 +44,8 @@ pub struct CpuInfo {
     pub physical_cores: Option<u32>,
     /// `siblings`: logical CPUs per socket.
     pub siblings: Option<u32>,
+    /// `cpu cores`: cores per socket.
+    pub cores_per_socket: Option<u32>,
     /// Mean of `cpu MHz` over the processors: the clock now, not the base clock.
     pub mhz: Option<f64>,
     /// The `hypervisor` flag (x86), a guest's platform (Power), or IBM Z, which always runs in a
@@ -57,7 +66,6 @@ pub fn parse_cpuinfo(text: &str) -> CpuInfo {
     let mut info = CpuInfo::default();
     let mut sockets = BTreeSet::new();
     let mut cores = BTreeSet::new();
-    let mut cores_per_socket = None;
     let mut socket = None;
     let mut mhz_sum = 0.0;
     let mut mhz_count = 0u32;
@@ -131,7 +139,9 @@ pub fn parse_cpuinfo(text: &str) -> CpuInfo {
                     cores.insert((package, core));
                 }
             }
-            "cpu cores" => cores_per_socket = value.parse::<u32>().ok().or(cores_per_socket),
+            "cpu cores" => {
+                info.cores_per_socket = value.parse::<u32>().ok().or(info.cores_per_socket);
+            }
             "siblings" => info.siblings = value.parse::<u32>().ok().or(info.siblings),
             "cpu MHz" => {
                 if let Some(mhz) = positive(value) {
@@ -151,13 +161,49 @@ pub fn parse_cpuinfo(text: &str) -> CpuInfo {
 
     info.sockets = count(sockets.len());
     info.physical_cores = count(cores.len()).or_else(|| {
-        let per_socket: u32 = cores_per_socket?;
+        let per_socket = info.cores_per_socket?;
         Some(per_socket.saturating_mul(info.sockets.unwrap_or(1))).filter(|n| *n > 0)
     });
     if mhz_count > 0 {
         info.mhz = Some(mhz_sum / f64::from(mhz_count));
     }
     info
+}
+
+impl CpuInfo {
+    /// Reads `/proc/cpuinfo` below `root`. Of a long one the start is read, and numbers of CPUs,
+    /// sockets and cores are made of what each CPU there says and of how many are online.
+    pub fn read(root: &Path) -> Self {
+        let (text, whole) = start(root);
+        let mut info = parse_cpuinfo(&text);
+        if whole {
+            return info;
+        }
+        let cpus = online_cpus(root);
+        info.processors = cpus;
+        info.sockets = info
+            .siblings
+            .filter(|n| *n > 0)
+            .map(|siblings| cpus.div_ceil(siblings));
+        let cores = info.sockets.zip(info.cores_per_socket);
+        info.physical_cores = cores.map(|(sockets, cores)| sockets.saturating_mul(cores));
+        info
+    }
+}
+
+/// The start of `/proc/cpuinfo` below `root`, up to the end of a CPU, and whether that is all of it.
+pub(super) fn start(root: &Path) -> (String, bool) {
+    let mut bytes = Vec::new();
+    if let Ok((file, _)) = plain::open(&root.join("proc/cpuinfo")) {
+        // What was read before an error is there all the same.
+        let _ = file.take(MOST_BYTES as u64 + 1).read_to_end(&mut bytes);
+    }
+    let whole = bytes.len() <= MOST_BYTES;
+    let mut text = String::from_utf8_lossy(&bytes).into_owned();
+    if !whole {
+        text.truncate(text.rfind("\n\n").map_or(0, |end| end + 1));
+    }
+    (text, whole)
 }
 
 /// The maker's processors count energy as AMD's do.
@@ -196,4 +242,48 @@ pub(crate) fn positive(value: &str) -> Option<f64> {
 
 pub(crate) fn count(n: usize) -> Option<u32> {
     u32::try_from(n).ok().filter(|n| *n > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_long_one_the_start_says_all() {
+        let root = tempfile::tempdir().unwrap();
+        let write = |path: &str, text: &str| {
+            let path = root.path().join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        };
+        let flags = "flag ".repeat(200);
+        let text = |cpus: u32| -> String {
+            let one = |cpu: u32| {
+                let package = cpu % 512 / 64;
+                format!(
+                    "processor\t: {cpu}\nvendor_id\t: GenuineIntel\nmodel name\t: Xeon\n\
+                     physical id\t: {package}\nsiblings\t: 128\ncore id\t\t: {}\n\
+                     cpu cores\t: 64\nflags\t\t: {flags} hypervisor\n\n",
+                    cpu % 64
+                )
+            };
+            (0..cpus).map(one).collect()
+        };
+        let (few, many) = (text(16), text(1024));
+        assert!(few.len() < MOST_BYTES && many.len() > MOST_BYTES);
+        write("proc/cpuinfo", &few);
+        assert_eq!(CpuInfo::read(root.path()), parse_cpuinfo(&few));
+        write("proc/cpuinfo", &many);
+        write("sys/devices/system/cpu/online", "0-1023\n");
+        let found = CpuInfo::read(root.path());
+        assert_eq!(found, parse_cpuinfo(&many));
+        assert_eq!((found.sockets, found.physical_cores), (Some(8), Some(512)));
+        // Without a word of sysfs, /proc/stat counts the CPUs.
+        std::fs::remove_dir_all(root.path().join("sys")).unwrap();
+        write(
+            "proc/stat",
+            &("cpu 1\n".to_owned() + &"cpu7 1\n".repeat(1024)),
+        );
+        assert_eq!(CpuInfo::read(root.path()), found);
+    }
 }

@@ -171,6 +171,8 @@ pub struct MachineCpu {
     unused_ns: Option<u64>,
     /// What idle time by /proc/uptime and the process's CPU time were at the last look.
     seen: Option<(u64, u64, Option<u64>)>,
+    /// It is not looked again: see [`MachineCpu::hold`].
+    held: bool,
 }
 
 /// What all sources showed at one moment.
@@ -257,6 +259,7 @@ impl MachineCpu {
             turns: 0,
             lost: false,
             seen: None,
+            held: false,
         }
     }
 
@@ -280,6 +283,7 @@ impl MachineCpu {
             turns: 0,
             lost: false,
             seen: None,
+            held: false,
         }
     }
 
@@ -372,6 +376,9 @@ impl MachineCpu {
     /// tree, `inside_ns`, explain where the capacity went.
     pub fn idle_ns(&mut self, now_ns: u64, inside_ns: Option<u64>) -> Option<u64> {
         let passed = self.looked_at.map(|at| now_ns.saturating_sub(at));
+        if self.held {
+            return self.told();
+        }
         if let Some(passed) = passed
             && passed.saturating_mul(u64::from(self.cpus)) < TICK_NS
         {
@@ -391,6 +398,13 @@ impl MachineCpu {
         }
         self.take(now_ns, uptime_ns, inside_ns);
         self.told()
+    }
+
+    /// Until it is let go [`MachineCpu::idle_ns`] is what it was at the last look. For an edge that is
+    /// made in several steps: with many CPUs the step in which idle time is printed is shorter than
+    /// what lies between them.
+    pub fn hold(&mut self, held: bool) {
+        self.held = held;
     }
 
     /// Sums up capacity; returns whether CPUs came or went.

@@ -15,6 +15,9 @@ pub use machine::{MachineCpu, MachineShown, StatLine, idle_between, online_cpus,
 pub use system::{InOut, Memory, System, SystemEdge, SystemState, disk_bytes, net_bytes};
 pub use tree::{Missed, PidStat, Tree, began_at, peak_bytes};
 
+/// Where there are more CPUs than this, not each is asked: some of them stand for all.
+pub const MOST_CPUS_ASKED: usize = 16;
+
 /// /proc counts in 1/100 s for user space (USER_HZ) on every architecture we run on: the resolution
 /// of [`MachineCpu::idle_ns`].
 pub const TICK_NS: u64 = 10_000_000;

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::StatLine;
+use super::{MOST_CPUS_ASKED, StatLine, cpu_list};
 use crate::source::kept::Kept;
 
 /// Bytes moved, summed over devices.
@@ -135,7 +135,8 @@ pub struct System {
     meminfo: Option<Kept>,
     loadavg: Option<Kept>,
     frequency: Vec<Kept>,
-    /// Where there is no cpufreq: mean `cpu MHz` of /proc/cpuinfo, as psutil falls back to.
+    /// Where there is no cpufreq: mean `cpu MHz` of /proc/cpuinfo, as psutil falls back to; of the
+    /// CPUs at its start where it is long.
     fixed_mhz: Option<f64>,
     temperature: Option<Kept>,
     block: PathBuf,
@@ -162,9 +163,7 @@ impl System {
         let proc = |name: &str| Kept::open(&root.join("proc").join(name)).ok();
         let frequency = open_frequencies(root);
         let fixed_mhz = if frequency.is_empty() {
-            crate::source::plain::kernel_text(&root.join("proc/cpuinfo"))
-                .ok()
-                .and_then(|text| mean_mhz(&text))
+            mean_mhz(&super::cpuinfo::start(root).0)
         } else {
             None
         };
@@ -271,13 +270,23 @@ fn sorted_entries(dir: &Path) -> Vec<PathBuf> {
 }
 
 fn open_frequencies(root: &Path) -> Vec<Kept> {
-    let policies: Vec<_> = sorted_entries(&root.join("sys/devices/system/cpu/cpufreq"))
-        .into_iter()
-        .map(|policy| policy.join("scaling_cur_freq"))
-        .filter(|file| file.exists())
-        .collect();
-    let step = policies.len().div_ceil(FREQUENCY_POLICIES).max(1);
-    policies
+    let cpus = root.join("sys/devices/system/cpu");
+    let online = crate::source::plain::kernel_text(&cpus.join("online")).ok();
+    let online = online.and_then(|text| cpu_list(&text)).unwrap_or_default();
+    let files: Vec<_> = if online.len() > MOST_CPUS_ASKED {
+        // To look which of them there are takes a call for each.
+        let all = online.iter();
+        all.map(|cpu| cpus.join(format!("cpu{cpu}/cpufreq/scaling_cur_freq")))
+            .collect()
+    } else {
+        sorted_entries(&cpus.join("cpufreq"))
+            .into_iter()
+            .map(|policy| policy.join("scaling_cur_freq"))
+            .filter(|file| file.exists())
+            .collect()
+    };
+    let step = files.len().div_ceil(FREQUENCY_POLICIES).max(1);
+    files
         .iter()
         .step_by(step)
         .filter_map(|file| Kept::open(file).ok())
