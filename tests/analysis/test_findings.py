@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import statistics
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
@@ -624,3 +625,24 @@ def test_ranks_are_in_order(measured: dict[str, Any]) -> None:
     for name in ("time_s", "cpu_seconds_s", "energy_j", "cost_usd"):
         rows = [one for one in measured["workload-ranking"]["rows"] if one["quantity"] == name]
         assert all(a["value"] >= b["value"] for a, b in pairwise(rows))
+
+
+def test_the_terminal_has_the_band_of_modelled_joules(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(tmp_path, Kind(workers=(2, 4), repetitions=5))
+    assert main(["profile", "findings", str(tmp_path), "--only", "energy-delay-product"]) == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert re.search(r"m: modelled, not measured: 95 % band × 0\.\d+ to × [\d.]+, mostly", text)
+    assert "wide band" not in text
+
+
+def test_joules_of_calls_own_meters_are_not_called_ours(tmp_path: Path) -> None:
+    own, ours = tmp_path / "own", tmp_path / "ours"
+    result = findings(read_profiles([written(own, quality="modelled")]))
+    (text,) = [one["text"] for one in result["warnings"] if one["code"] == "modelled-energy"]
+    assert "what each call's meter took from a power model" in text and "95 % band ×" in text
+    write(ours, Kind(workers=(2,), repetitions=3))
+    result = findings(read_profiles([ours]))
+    (text,) = [one["text"] for one in result["warnings"] if one["code"] == "modelled-energy"]
+    assert "each worker's seconds times the watts" in text and "95 % band ×" in text

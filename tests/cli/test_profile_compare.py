@@ -150,3 +150,39 @@ def test_what_is_no_work_is_refused(tmp_path: Path, capsys: Captured, work: str)
     write(tmp_path, KIND)
     with pytest.raises(SystemExit, match="2"):
         main(["profile", "scaling", str(tmp_path), f"--work-per-run={work}"])
+
+
+def test_modelled_joules_are_said_to_be_wherever_they_are_compared(
+    tmp_path: Path, capsys: Captured
+) -> None:
+    write(tmp_path / "in", *matched(KIND, [1024]))
+    sides = sorted(map(str, (tmp_path / "in").glob("*/stage.json")))
+    options = ["--quantity", "energy_j", "--margin", "1%"]
+    (row,) = json.loads(ran(capsys, "compare", *sides, *options, "--json"))["modelled"]
+    low, high = row["factors"]
+    assert low < 1 < high and 0 < row["cpu_seconds_ratio"] < 2
+    text = " ".join(ran(capsys, "compare", *sides, *options, "--cells").split())
+    assert "energy_j is modelled (95 % band × " in text
+    assert f"by CPU seconds alone the ratio is × {row['cpu_seconds_ratio']:.3f}" in text
+    assert "energy_j, J, modelled, 95 % band × " in text and "model's watts" in text
+    failing = [*options, "--by", "file", "--fail-if-worse", "5"]
+    text = ran(capsys, "compare", *sides, *failing, "--cells", code=1)
+    told = [" ".join(part.split()) for part in text.split("\nworse: ")[1:]]
+    assert told and all("): modelled; " in one and "the model's watts" in one for one in told)
+    assert max(map(len, text.splitlines())) <= 80
+    # Without joules there is nothing to say.
+    assert "modelled" not in ran(capsys, "compare", *sides, "--quantity", "time_s")
+
+
+def test_two_names_of_what_ran_are_pointed_out_before_any_verdict(
+    tmp_path: Path, capsys: Captured
+) -> None:
+    write(tmp_path, KIND, replace(KIND, workload="titanic"))
+    sides = sorted(map(str, tmp_path.glob("*/stage.json")))
+    text = " ".join(ran(capsys, "compare", *sides, "--by", "file").split())
+    assert "no verdict here means anything" in text.split("verdict quantity")[0]
+    alike = tmp_path / "other" / Path(sides[0]).parent.name / "stage.json"
+    alike.parent.mkdir(parents=True)
+    alike.write_bytes(Path(sides[0]).read_bytes())
+    text = ran(capsys, "compare", sides[0], str(alike), "--by", "file")
+    assert "means anything" not in " ".join(text.split())

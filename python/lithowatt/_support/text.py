@@ -62,6 +62,18 @@ def few(names: Sequence[str], most: int = 3, between: str = ", ") -> str:
     return f"{between.join(names[:most])}{more}"
 
 
+def told_factors(factors: Sequence[float] | None) -> str:
+    """Factors of a band, in words.
+
+    >>> told_factors((0.376, 2.74))
+    '95 % band × 0.38 to × 2.7'
+    """
+    if factors is None:
+        return "no known band"
+    low, high = (format_number(float(f"{one:.2g}")) for one in factors)
+    return f"95 % band × {low} to × {high}"
+
+
 def aligned(rows: Sequence[Sequence[str]], right: Container[int] = ()) -> list[str]:
     """Lines of a table, two blanks between columns; those in ``right`` end in one place.
 

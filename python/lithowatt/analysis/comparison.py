@@ -28,7 +28,7 @@ from lithowatt.analysis.matching import (
     match,
 )
 from lithowatt.analysis.placement import worker_of
-from lithowatt.analysis.selection import NAMES, Selection, Settings
+from lithowatt.analysis.selection import NAMES, Selection, Settings, widest_factors
 from lithowatt.analysis.significance import (
     cliffs_delta,
     hedges_g,
@@ -121,6 +121,7 @@ def compare(
         warnings += found.beside(same)
     warnings += found.strata_that_differ(strata)
     sensitivity = found.sensitivity(watts)
+    modelled = found.modelled()
     worse = [] if fail_if_worse is None else found.worse(fail_if_worse)
     return {
         **envelope(
@@ -138,6 +139,7 @@ def compare(
         "overall": found.overall,
         "by_cpu": strata,
         "sensitivity": sensitivity,
+        "modelled": modelled,
         "unmatched": [
             {"file": one.selected.file.name, "key": one.selected.runs.key, "reason": one.reason}
             for one in found.matched.unmatched
@@ -417,6 +419,49 @@ class _Comparison:
             )
         return sorted(rows, key=_row_order)
 
+    def modelled(self) -> list[dict[str, Any]]:
+        """How much of a ratio of joules that nobody measured is the model's watts.
+
+        On a log scale a ratio of joules is that of CPU seconds and that of watts a CPU second.
+        """
+        groups = [
+            (head, cells)
+            for head, cells in self._groups()
+            if head["memory_mb"] is None and head["quantity"] == "energy_j"
+        ]
+        groups = [(head, cells) for head, cells in groups if all(map(_is_modelled, cells))]
+        if not groups:
+            return []
+        times = self
+        if "cpu_seconds_s" not in self.quantities:
+            times = _Comparison(self.selection, self.by, ("cpu_seconds_s",), self.paths)
+        seconds = {
+            _stage_key(row): row["ratio"]
+            for row in times.overall
+            if row["memory_mb"] is None and row["quantity"] == "cpu_seconds_s"
+        }
+        rows = []
+        for head, cells in groups:
+            ratio, _ = geometric_mean(_logs(cells), self.settings.confidence)
+            of_seconds = seconds.get(_stage_key(head))
+            factors = widest_factors(
+                member.selected for cell in cells for member in (*cell.pair.a, *cell.pair.b)
+            )
+            rows.append(
+                {
+                    **{name: head[name] for name in ("workload", "stage", "architecture")},
+                    "a": head["a"],
+                    "b": head["b"],
+                    "factors": None if factors is None else list(factors),
+                    "energy_ratio": _or_none(ratio),
+                    "cpu_seconds_ratio": of_seconds,
+                    "share_from_watts": 1 - math.log(of_seconds) / math.log(ratio)
+                    if of_seconds and ratio > 0 and ratio != 1
+                    else None,
+                }
+            )
+        return sorted(rows, key=_row_order)
+
     # --- warnings and what fails ----------------------------------------------
 
     def warnings(self) -> list[dict[str, Any]]:
@@ -559,6 +604,11 @@ def _apart(one: float | None, other: float | None, margin: float) -> bool:
     if not one or not other:
         return False
     return abs(math.log(one / other)) > -math.log1p(-margin)
+
+
+def _is_modelled(cell: Cell) -> bool:
+    members = (*cell.pair.a, *cell.pair.b)
+    return all(one.selected.energy_quality() == "modelled" for one in members)
 
 
 def _assumed(cells: Sequence[Cell]) -> tuple[float, float] | None:

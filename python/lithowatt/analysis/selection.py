@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -29,6 +29,13 @@ from lithowatt.profiles._runs import (
     ProfileFile,
     Profiles,
 )
+
+
+def widest_factors(some: Iterable[Selected]) -> tuple[float, float] | None:
+    """The widest of `Selected.energy_factors`; `None` where no configuration has any."""
+    found = [factors for one in some if (factors := one.energy_factors()) is not None]
+    return (min(low for low, _ in found), max(high for _, high in found)) if found else None
+
 
 #: What statistics are made of, in the order in which they are shown.
 NAMES = tuple(one.name for one in TABLE)
@@ -198,6 +205,15 @@ class Selected:
         if not keep.any():
             return None
         return QUALITIES[int(self.joules.quality[keep].max())]
+
+    def energy_factors(self) -> tuple[float, float] | None:
+        """The widest 95 % band of the joules of a repetition that counts, as factors of them;
+        `None` where none has a band."""
+        joules = self.joules
+        with np.errstate(invalid="ignore", divide="ignore"):
+            low, high = joules.low / joules.values, joules.high / joules.values
+        keep = self.used & np.isfinite(low) & np.isfinite(high)
+        return (float(low[keep].min()), float(high[keep].max())) if keep.any() else None
 
     @property
     def backend(self) -> str | None:

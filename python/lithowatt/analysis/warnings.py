@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from lithowatt._support.text import few
-from lithowatt.analysis.energy import machine_columns
+from lithowatt._support.text import few, told_factors
+from lithowatt.analysis.energy import holds_joules, machine_columns
 from lithowatt.analysis.lint import findings
 from lithowatt.analysis.platforms import AwsLambda
 from lithowatt.analysis.quantities import row_lambda
-from lithowatt.analysis.selection import Selected, Selection
+from lithowatt.analysis.selection import Selected, Selection, widest_factors
 from lithowatt.estimate import QUALITIES
 
 #: Fewer repetitions say little of their own scatter.
@@ -229,15 +229,28 @@ def _joules(selection: Selection) -> Iterable[dict[str, Any]]:
             "energy fork writes the whole machine's joules there, once for each worker on it",
             machine,
         )
-    modelled = {name for name, some in by_file.items() if any(_all_modelled(one) for one in some)}
-    if modelled:
-        yield data_warning(
-            "modelled-energy",
-            f"no joule was measured in {_number(len(modelled), 'file')}: energy_j is each "
-            "worker's seconds times the watts of its share of a machine at its load, by the power "
-            "model, within a wide band",
-            modelled,
-        )
+    own: dict[str, list[Selected]] = {}
+    ours: dict[str, list[Selected]] = {}
+    for name, some in by_file.items():
+        for one in filter(_all_modelled, some):
+            held = holds_joules(one.runs, selection.energy_column)
+            (own if held else ours).setdefault(name, []).append(one)
+    for modelled, how in (
+        (own, "what each call's meter took from a power model"),
+        (
+            ours,
+            "each worker's seconds times the watts of its share of a machine at its load, by the "
+            "power model",
+        ),
+    ):
+        if modelled:
+            factors = widest_factors(one for some in modelled.values() for one in some)
+            yield data_warning(
+                "modelled-energy",
+                f"no joule was measured in {_number(len(modelled), 'file')}: energy_j is {how} "
+                f"({told_factors(factors)}, mostly common to one architecture)",
+                modelled,
+            )
 
 
 def _all_modelled(one: Selected) -> bool:

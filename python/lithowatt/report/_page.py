@@ -82,7 +82,8 @@ def method(found: Mapping[str, Any]) -> list[str]:
         "(time_s): a worker's seconds in no phase are in its worker time and on the bill, not in "
         "this time.",
         "Joules that are modelled are each worker's seconds times the watts of its share of a "
-        "machine at its load. Their 95 % band holds the model's error, which is common to all: "
+        "machine at its load. Their 95 % band holds the model's error, which is mostly common to "
+        "one architecture: "
         "intervals over runs do not hold it.",
     ]
 

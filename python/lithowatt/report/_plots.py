@@ -227,11 +227,9 @@ def _against_time(
     if factors is not None:
         line = (
             f" They are of the runs alone: the error of the joules themselves, {factors} and "
-            "mostly common to all dots, is not drawn."
+            "mostly common to the dots of one architecture, is not drawn."
         )
-        below = (
-            f"Not drawn: the 95 % band of the joules themselves, {factors}, mostly common to all"
-        )
+        below = f"Not drawn: the 95 % band of the joules themselves, {factors}"
     line += " A grey square is around what is recommended."
     if more:
         line += " The dashed line is the Pareto front: nothing is both faster and cheaper."

@@ -24,7 +24,7 @@ from lithowatt.analysis.findings.phases import PHASES, phases
 from lithowatt.analysis.findings.ranking import workload_ranking
 from lithowatt.analysis.findings.score import efficiency_score
 from lithowatt.analysis.findings.tco import total_cost
-from lithowatt.analysis.selection import Selection, Settings
+from lithowatt.analysis.selection import Selection, Settings, widest_factors
 from lithowatt.analysis.warnings import data_warnings
 from lithowatt.profiles._runs import Profiles
 
@@ -86,4 +86,9 @@ def findings(
     # What a file should not hold, 1e300 s say, becomes a number that results leave out.
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         found = {name: analysis(context).as_json() for name, analysis in wanted.items()}
-    return {**envelope("findings", profiles, head, data_warnings(selection)), "findings": found}
+    factors = widest_factors(one for one in selection.all if one.energy_quality() == "modelled")
+    return {
+        **envelope("findings", profiles, head, data_warnings(selection)),
+        "modelled_factors": None if factors is None else list(factors),
+        "findings": found,
+    }

@@ -13,6 +13,7 @@ from lithowatt._support.text import (
     few,
     shortened,
     three_digits,
+    told_factors,
     wrapped,
 )
 from lithowatt.cli.profile._analysis import WIDTH, add_common, basis_line, run
@@ -117,6 +118,15 @@ def _text(found: Mapping[str, Any], cells: bool) -> Iterator[str]:
         f"{margin * 100:g} %; differ: pairs with Holm's p below 0.05"
     )
     yield from wrapped(head, WIDTH, "")
+    unlike = " ".join(one["text"] for one in found["warnings"] if one["code"] == "unlike")
+    if "workload is " in unlike or "stage is " in unlike:
+        yield ""
+        yield from wrapped(
+            "The sides have other names for what ran (see the note below): unless they are two "
+            "versions of one workload, no verdict here means anything.",
+            WIDTH,
+            "",
+        )
     if not found["overall"]:
         yield ""
         yield "nothing to compare: no two configurations are equal in all but that"
@@ -124,14 +134,16 @@ def _text(found: Mapping[str, Any], cells: bool) -> Iterator[str]:
         some = list(rows)
         yield ""
         yield from wrapped(_title(some[0]), WIDTH, "")
+        modelled = next((row for row in found["modelled"] if _stage(row) == stage), None)
         own = [row for row in found["cells"] if _stage(row) == stage]
         yield from _overall(some, own)
+        yield from _modelled_lines(modelled)
         yield from _strata([row for row in found["by_cpu"] if _stage(row) == stage])
         yield from _watts_lines(
             [row for row in found["sensitivity"] if _stage(row, False) == _stage(some[0], False)]
         )
         if cells or len(own) < _FEW_CELLS:
-            yield from _cells(own)
+            yield from _cells(own, modelled)
     if found["unmatched"]:
         yield ""
         yield from _unmatched(found["unmatched"])
@@ -239,12 +251,34 @@ def _watts_lines(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
         yield from wrapped(text, WIDTH, "")
 
 
-def _cells(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+def _modelled_lines(row: Mapping[str, Any] | None) -> Iterator[str]:
+    """What a ratio of joules that nobody measured rests on."""
+    if row is None:
+        return
+    text = f"energy_j is modelled ({told_factors(row['factors'])}, mostly common to a side)"
+    if row["cpu_seconds_ratio"] is not None:
+        text += f": by CPU seconds alone the ratio is × {row['cpu_seconds_ratio']:.3f}"
+        if row["share_from_watts"] is not None:
+            text += f"; {_part(row['share_from_watts'])} the model's watts, which nobody measured"
+    yield from wrapped(text, WIDTH, "")
+
+
+def _part(share: float) -> str:
+    """Which part of a ratio something is, on a log scale."""
+    if share > 1:  # the seconds go the other way
+        return "more than all of the difference is"
+    return "none of it is" if share <= 0 else f"{share * 100:.0f} % of the difference is"
+
+
+def _cells(rows: Sequence[Mapping[str, Any]], modelled: Mapping[str, Any] | None) -> Iterator[str]:
     """A table for each quantity."""
     quantities = sorted({row["quantity"] for row in rows}, key=_order)
     for quantity in quantities:
         yield ""
-        yield f"{quantity} (w: workers; p: Holm's)"
+        of = ""
+        if quantity == "energy_j" and modelled is not None:
+            of = f", J, modelled, {told_factors(modelled['factors'])}"
+        yield from wrapped(f"{quantity}{of} (w: workers; p: Holm's)", WIDTH, "")
         yield from _table([row for row in rows if row["quantity"] == quantity])
 
 
@@ -289,6 +323,7 @@ def _unmatched(rows: Sequence[Mapping[str, str]]) -> Iterator[str]:
 
 
 def _worse(found: Mapping[str, Any]) -> Iterator[str]:
+    """What `--fail-if-worse` found; of modelled joules, that they are."""
     most = found["settings"]["fail_if_worse"]
     if most is None:
         return
@@ -306,9 +341,18 @@ def _worse(found: Mapping[str, Any]) -> Iterator[str]:
             )
             if one
         )
-        yield from wrapped(
+        text = (
             f"worse: {row['quantity']} of {row['b']['label']} is × {row['b_over_a']:.3f} that of "
-            f"{row['a']['label']} ({place or 'all'})",
+            f"{row['a']['label']} ({place or 'all'})"
+        )
+        told = (one for one in found["modelled"] if _stage(one) == _stage(row))
+        if row["quantity"] == "energy_j" and (modelled := next(told, None)) is not None:
+            share = modelled["share_from_watts"]
+            text += ": modelled"
+            if share is not None:
+                text += f"; {_part(share)} the model's watts"
+        yield from wrapped(
+            text,
             WIDTH,
             "",
         )

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
-from lithowatt._support.text import aligned, fitted, format_number, wrapped
+from lithowatt._support.text import aligned, fitted, format_number, told_factors, wrapped
 from lithowatt.cli.profile._analysis import WIDTH, add_common, basis_line, run, with_interval
 from lithowatt.cli.profile._numbers import count, not_negative
 
@@ -92,7 +92,8 @@ def _text(found: Mapping[str, Any], top: int) -> Iterator[str]:
             yield from wrapped(f"- {note}", WIDTH, "")
         yield from _rows(finding, top)
         if finding["modelled"]:
-            yield "m: modelled, not measured"
+            factors = told_factors(found["modelled_factors"])
+            yield f"m: modelled, not measured: {factors}, mostly common to one architecture"
         for text in finding["assumes"][finding["modelled"] :]:
             first, *rest = wrapped(f"assumed: {text}", WIDTH - 2, "  ")
             yield from (first.strip(), *rest)
