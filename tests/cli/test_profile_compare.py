@@ -186,3 +186,20 @@ def test_two_names_of_what_ran_are_pointed_out_before_any_verdict(
     alike.write_bytes(Path(sides[0]).read_bytes())
     text = ran(capsys, "compare", sides[0], str(alike), "--by", "file")
     assert "means anything" not in " ".join(text.split())
+
+
+def test_a_recommendation_by_modelled_joules_says_so_and_what_dollars_say(
+    tmp_path: Path, capsys: Captured
+) -> None:
+    write(tmp_path, *matched(KIND))
+    found = json.loads(ran(capsys, "recommend", str(tmp_path), "--json"))
+    assert found["minimise"] == "energy" and found["recommended"]["energy_quality"] == "modelled"
+    text = " ".join(ran(capsys, "recommend", str(tmp_path)).split())
+    line = text.split("recommended: ")[1].split(" bound: ")[0]
+    assert "joules are modelled (95 % band × 0." in line
+    least = min(found["ranked"], key=lambda one: one["cost_usd"]["value"])
+    assert f"the least cost has {least['workers']} workers of {least['memory_mb']:g} MB" in line
+    low = found["recommended"]["energy_j"]["low"]
+    assert f"what is recommended uses {float(f'{low:.3g}'):g} to " in text
+    by_cost = " ".join(ran(capsys, "recommend", str(tmp_path), "--minimise", "cost").split())
+    assert "the least cost has" not in by_cost

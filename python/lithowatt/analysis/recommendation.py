@@ -14,6 +14,8 @@ from lithowatt._support.text import (
     fitted,
     format_number,
     percent_more,
+    three_digits,
+    told_factors,
     wrapped,
 )
 from lithowatt.analysis._envelope import envelope
@@ -353,11 +355,14 @@ def _below(
     found: Mapping[str, Any], warnings: Iterable[Mapping[str, Any]], first: Mapping[str, Any]
 ) -> Iterator[str]:
     """What holds for all of the table."""
-    if first["energy_j"] is not None and first["energy_quality"] is not None:
-        low, high = first["energy_j"]["low"], first["energy_j"]["high"]
+    chosen = found["recommended"]
+    one = first if chosen is None else chosen
+    if one["energy_j"] is not None and one["energy_quality"] is not None:
+        low, high = one["energy_j"]["low"], one["energy_j"]["high"]
+        which = "the first" if chosen is None else "what is recommended"
         yield (
-            f"joules are {first['energy_quality']}; with all that is unsure, the first uses "
-            f"{low:.3g} to {high:.3g} J"
+            f"joules are {one['energy_quality']}; with all that is unsure, {which} uses "
+            f"{three_digits(low)} to {three_digits(high)} J"
         )
     kept = f" with probability {found['confidence']:g}" if found["bounds"] else ""
     yield (
@@ -477,16 +482,33 @@ def _advice(found: Mapping[str, Any]) -> Iterator[str]:
         chosen = found["recommended"]
         takes = f"{chosen['time_s']['value']:.3g} s"
         if name != "time_s":
-            takes += f", {chosen[name]['value']:.3g} {unit}{per}"
-        yield f"recommended: {_named(chosen)}: {takes}"
+            takes += f", {three_digits(chosen[name]['value'])} {unit}{per}"
+        yield f"recommended: {_named(chosen)}: {takes}{_modelled(found, chosen)}"
     tied, best = found["tied"], found["best"]
     if len(tied) > 1:
         chance = best["best_probability"]
+        so = "" if found["no_recommendation"] else ", so the fastest of them is recommended"
         yield (
-            f"  tie: nothing in these runs tells {_group(tied)} apart; the least mean has "
-            f"{_named(best)}, which is best with probability {_probability(chance)}"
+            f"  tie: {_group(tied)} differ by no more than chance may (Welch's p > 0.05){so}; the "
+            f"least mean has {_named(best)}, in {_probability(chance)} of the resampled runs"
         )
     yield from (f"  {line}" for line in _conditions(found, least))
+
+
+def _modelled(found: Mapping[str, Any], chosen: Mapping[str, Any]) -> str:
+    """What a recommendation by joules that nobody measured rests on, and what dollars say."""
+    band = chosen["energy_j"]
+    if found["minimise"] not in ("energy", "edp") or chosen["energy_quality"] != "modelled":
+        return ""
+    if band is None or not band["value"]:
+        return " (joules are modelled)"
+    factors = told_factors((band["low"] / band["value"], band["high"] / band["value"]))
+    text = f"; joules are modelled ({factors})"
+    priced = [one for one in found["ranked"] if one["cost_usd"] is not None]
+    if priced:
+        cheapest = min(priced, key=lambda one: one["cost_usd"]["value"])
+        text += f"; the least cost has {_named(cheapest)} (--minimise cost)"
+    return text
 
 
 def _to_know(one: Mapping[str, Any]) -> str:

@@ -465,10 +465,13 @@ def _how_sure(
     if recommended["no_recommendation"]:
         verdict = "Not sure enough to recommend one."
     elif len(tied) > 1:
-        chance = (recommended["recommended"] or best)["best_probability"]
+        chance = _chance(best["best_probability"])
         verdict = (
-            f"{len(tied)} of {counted(recommended['candidates'], 'configuration')} are tied; that "
-            f"this one has the least mean has probability {_chance(chance)} within these runs."
+            f"{len(tied)} of {counted(recommended['candidates'], 'configuration')} are tied: these "
+            "runs do not show their differences to be more than chance. The least mean has "
+            f"{counted(best['workers'], 'worker')} of {best['memory_mb']:g} MB, "
+            f"{best['architecture']} (in {chance} of the resampled runs); of those tied the "
+            "fastest is recommended."
         )
     else:
         chance = _chance(best["best_probability"])
