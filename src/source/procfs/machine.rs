@@ -376,7 +376,7 @@ impl MachineCpu {
     /// tree, `inside_ns`, explain where the capacity went.
     pub fn idle_ns(&mut self, now_ns: u64, inside_ns: Option<u64>) -> Option<u64> {
         let passed = self.looked_at.map(|at| now_ns.saturating_sub(at));
-        if self.held {
+        if self.held && passed.is_some_and(|passed| passed < TOGETHER_NS) {
             return self.told();
         }
         if let Some(passed) = passed
@@ -400,7 +400,7 @@ impl MachineCpu {
         self.told()
     }
 
-    /// Until it is let go [`MachineCpu::idle_ns`] is what it was at the last look. For an edge that is
+    /// Until it is let go [`MachineCpu::idle_ns`] is what it was just read. For an edge that is
     /// made in several steps: with many CPUs the step in which idle time is printed is shorter than
     /// what lies between them.
     pub fn hold(&mut self, held: bool) {
