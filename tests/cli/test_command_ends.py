@@ -353,3 +353,13 @@ def test_whoever_insists_is_heard() -> None:
     with Ending(insist=0.0), pytest.raises(KeyboardInterrupt):
         os.kill(os.getpid(), signal.SIGTERM)
         os.kill(os.getpid(), signal.SIGTERM)
+
+
+@pytest.mark.parametrize("verb", ["lint", "findings"])
+def test_a_verb_of_profile_is_pointed_to(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    from lithowatt.cli import main
+
+    with pytest.raises(SystemExit) as ended:
+        main([verb, "x"])
+    assert ended.value.code == 2
+    assert f"expected lithowatt profile {verb}" in capsys.readouterr().err

@@ -175,3 +175,30 @@ def test_calls_of_a_real_job(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "sum of 2 of 2 calls" in done.stdout
+
+
+@pytest.mark.parametrize("jobs", [1, 3])
+def test_a_terminal_of_80_columns_has_room(jobs: int) -> None:
+    long = {
+        "worker_func_energy_consumption": 1234.567,
+        "worker_func_energy_low": 1022.345,
+        "worker_func_energy_high": 10234.56,
+        "worker_func_energy_duration": 10.12345,
+        "worker_func_energy_cpu_time": 9.123456,
+        "worker_func_energy_quality": "attributed",
+        "worker_func_energy_method": "rapl+perf+cputime",
+        "worker_func_energy_definition": "marginal",
+    }
+
+    class Future:
+        stats = long
+        call_id = "00000"
+
+        def __init__(self, job: int) -> None:
+            self.job_id = f"M{job:03}"
+
+    made = table([Future(at % jobs) for at in range(6)])
+    lines = str(made).splitlines()
+    assert max(map(len, lines)) <= 80, lines
+    for head in ("call", "J", "95 % band", "quality", *(["job"] if jobs > 1 else [])):
+        assert head in lines[0]

@@ -19,3 +19,16 @@ class Parser(argparse.ArgumentParser):
             self._check_value(action, value)
             return value
         return super()._get_values(action, arg_strings)
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        """A verb of ``profile`` that is given as a command is pointed to."""
+        commands = action.choices if isinstance(action.choices, dict) else {}
+        if value not in commands and "profile" in commands:
+            inner = commands["profile"]._subparsers
+            if inner is not None and any(
+                value in (one.choices or ()) for one in inner._group_actions
+            ):
+                raise argparse.ArgumentError(
+                    None, f"{value!r} is no command; expected lithowatt profile {value}"
+                )
+        super()._check_value(action, value)

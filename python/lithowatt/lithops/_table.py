@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lithowatt._support.install import pip_install
@@ -20,6 +20,8 @@ __all__ = ["CallEnergy", "EnergyTable", "table"]
 
 _WIDTH = 80
 _MISSING = "–"
+_SPARE = (6, 3, 8)
+"""Places of columns that a terminal does without where there is no room: W, CPU s, method."""
 _HEADS = ("job", "call", "s", "CPU s", "J", "95 % band", "W", "quality", "method")
 
 
@@ -176,6 +178,9 @@ class EnergyTable:
         kept = [at for at in range(len(_HEADS)) if any(row[at] != _MISSING for row in rows[1:])]
         if len({one.job for one in self.calls}) == 1 and 0 in kept:
             kept.remove(0)
+        for at in _SPARE:
+            if at in kept and _wide(rows, kept) > _WIDTH:
+                kept.remove(at)
         lines = aligned([[row[at] for at in kept] for row in rows], right=_right(kept))
         for note in self._notes():
             lines += wrapped(note, _WIDTH, "")
@@ -321,6 +326,11 @@ def _cells(one: CallEnergy) -> tuple[str, ...]:
         one.quality or _MISSING,
         one.method or _MISSING,
     )
+
+
+def _wide(rows: Sequence[Sequence[str]], kept: Sequence[int]) -> int:
+    """Characters of a line with these columns."""
+    return sum(max(len(row[at]) for row in rows) + 2 for at in kept) - 2
 
 
 def _right(kept: Iterable[int]) -> set[int]:
