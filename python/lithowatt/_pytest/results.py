@@ -12,7 +12,7 @@ from lithowatt import _core
 from lithowatt._pytest import budget
 from lithowatt._support.files import write_atomically
 from lithowatt._support.harmless import Harmless
-from lithowatt._support.text import aligned, counted, few, format_number, printable
+from lithowatt._support.text import aligned, counted, few, format_number, printable, wrapped
 
 if TYPE_CHECKING:
     import pytest
@@ -135,10 +135,11 @@ class Results:
         known = [one for one in self._tests if one["energy_j"] is not None]
         if not self._tests:
             return ["no test was metered", *self._notes]
-        lines = []
+        table: list[str] = []
+        lines: list[str] = []
         if known:
             most = sorted(known, key=lambda one: -one["energy_j"])
-            lines += _table(most[:top] if top > 0 else most)
+            table = _table(most[:top] if top > 0 else most)
             if 0 < top < len(most):
                 lines.append(f"and {counted(len(most) - top, 'test')} that used less")
             lines += self._sum(known)
@@ -150,7 +151,8 @@ class Results:
         said = [text for one in self._tests for text in one["warnings"] if text not in reasons]
         lines += _counted_texts(said, "")
         lines += self._workers()
-        return lines + self._notes
+        # Names of tests and of files are one word, whatever their length: such lines stay whole.
+        return [*table, *(part for line in lines for part in _lines_of(line)), *self._notes]
 
     def _sum(self, known: list[dict[str, Any]]) -> list[str]:
         total = self.total()
@@ -192,6 +194,16 @@ class Results:
             "machine used is divided among them by CPU time, so that nothing counts twice. Beside "
             "another test a test has other joules than alone"
         ]
+
+
+def _lines_of(text: str) -> list[str]:
+    """A sentence as lines of a terminal; what follows the first is indented."""
+    indent = text[: len(text) - len(text.lstrip())]
+    return wrapped(text.strip(), _WIDTH, indent, "  ")
+
+
+_WIDTH = 80
+"""Columns of a terminal."""
 
 
 def _finite(value: Any) -> Any:
