@@ -363,3 +363,9 @@ def test_a_verb_of_profile_is_pointed_to(verb: str, capsys: pytest.CaptureFixtur
         main([verb, "x"])
     assert ended.value.code == 2
     assert f"expected lithowatt profile {verb}" in capsys.readouterr().err
+
+
+def test_a_list_of_keys_is_no_command(capsys: pytest.CaptureFixture[str]) -> None:
+    from lithowatt.cli import main
+
+    assert main(["explain"]) == 0 and capsys.readouterr().out

@@ -480,7 +480,7 @@ def _advice(found: Mapping[str, Any]) -> Iterator[str]:
             yield f"no recommendation: {one['reason']}{_to_know(one)}"
     else:
         chosen = found["recommended"]
-        takes = f"{chosen['time_s']['value']:.3g} s"
+        takes = f"{three_digits(chosen['time_s']['value'])} s"
         if name != "time_s":
             takes += f", {three_digits(chosen[name]['value'])} {unit}{per}"
         yield f"recommended: {_named(chosen)}: {takes}{_modelled(found, chosen)}"
@@ -568,7 +568,7 @@ def _bound_line(bound: Mapping[str, Any] | None, least: str) -> Iterator[str]:
     if bound is None or not bound["steps"]:
         return
     first, *rest = bound["steps"]
-    text = f"bound: {least} is {_named(first)}, if {first['time_s']:.3g} s is fast enough"
+    text = f"bound: {least} is {_named(first)}, if {three_digits(first['time_s'])} s is fast enough"
     last, shown = first["time_s"], 0
     for at, one in enumerate(rest):
         final = at == len(rest) - 1
@@ -578,7 +578,7 @@ def _bound_line(bound: Mapping[str, Any] | None, least: str) -> Iterator[str]:
             continue
         last, shown = one["time_s"], shown + 1
         more = "" if one["more"] is None else f" ({percent_more(one['more'])})"
-        text += f"; {_named(one)}{more} from {one['time_s']:.3g} s"
+        text += f"; {_named(one)}{more} from {three_digits(one['time_s'])} s"
     yield text
 
 

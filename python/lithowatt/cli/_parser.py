@@ -22,8 +22,9 @@ class Parser(argparse.ArgumentParser):
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         """A verb of ``profile`` that is given as a command is pointed to."""
+        # A value of an option may be a list.
         commands = action.choices if isinstance(action.choices, dict) else {}
-        if value not in commands and "profile" in commands:
+        if isinstance(value, str) and value not in commands and "profile" in commands:
             inner = commands["profile"]._subparsers
             if inner is not None and any(
                 value in (one.choices or ()) for one in inner._group_actions
