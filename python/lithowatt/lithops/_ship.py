@@ -45,6 +45,7 @@ _LEFT_OUT = (
     "pytest_plugin.py",
     "top",
     "trace",
+    "validate.py",
 )
 #: Of the reports what functions may hold and use; pages are made in clients.
 _OF_REPORTS = (
@@ -55,15 +56,20 @@ _OF_REPORTS = (
     "energy_report.py",
     "logger.py",
 )
-#: And what of this folder runs in clients alone.
+#: And single modules that run in clients alone.
 _CLIENTS = (
+    "lithowatt/flexecutor/_scheduling.py",
     "lithowatt/lithops/__main__.py",
     "lithowatt/lithops/_config.py",
     "lithowatt/lithops/_dockerfile.py",
+    "lithowatt/lithops/_k8s_template.py",
     "lithowatt/lithops/_layer.py",
     "lithowatt/lithops/_runtime.py",
     "lithowatt/lithops/_ship.py",
+    "lithowatt/lithops/_table.py",
     "lithowatt/lithops/backends/",
+    "lithowatt/lithops/kubernetes.py",
+    "lithowatt/model/_calibrate.py",
 )
 
 #: What Lithops pickles for a function.
