@@ -188,6 +188,7 @@ def _draw(meter: EnergyMeter, picture: Path) -> None:
         from lithowatt.figures._window import window_figure
 
         save(window_figure(meter), picture)
+        complain(f"plot written to {picture}")
     except Exception as error:  # what matplotlib raises is not ours to know
         complain(f"the picture could not be drawn: {described(error)}")
     except KeyboardInterrupt:
