@@ -111,9 +111,11 @@ def test_sixteen_packages_are_their_zones_more(name: str) -> None:
 def test_a_sample_reads_zones_and_no_cpus(name: str) -> None:
     small, large, many = reads(2, 2), reads(1024, 2), reads(1024, 16)
     sample = f"sample {name}"
-    # Idle time, CPUs online and perhaps /proc/stat, beside the zones.
+    # Idle time, CPUs online and perhaps /proc/stat, beside the zones, of which three looks more
+    # are taken as long as it is not known how often they change.
     for found, zones in ((small, 2 * ZONES), (large, 2 * ZONES), (many, 16 * ZONES)):
-        assert zones / 2 < found[sample] <= zones + 6
+        assert zones / 2 < found[sample] <= (1 + 3) * zones + 6
+    assert large[sample] <= small[sample] + 6
 
 
 @pytest.mark.parametrize("name", ["rapl", "all"])

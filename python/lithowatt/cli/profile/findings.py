@@ -93,7 +93,8 @@ def _text(found: Mapping[str, Any], top: int) -> Iterator[str]:
         yield from _rows(finding, top)
         if finding["modelled"]:
             factors = told_factors(found["modelled_factors"])
-            yield f"m: modelled, not measured: {factors}, mostly common to one architecture"
+            yield f"m: modelled, not measured: {factors},"
+            yield "   mostly common to one architecture"
         for text in finding["assumes"][finding["modelled"] :]:
             first, *rest = wrapped(f"assumed: {text}", WIDTH - 2, "  ")
             yield from (first.strip(), *rest)
