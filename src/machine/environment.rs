@@ -182,3 +182,19 @@ fn ec2_type(root: &Path) -> Option<String> {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-');
     (word.contains('.') && word.len() <= 32 && word.chars().all(plain)).then(|| word.to_owned())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn modules_are_counted_over_all_memory_controllers() {
+        let root = tempfile::tempdir().unwrap();
+        assert_eq!(memory_modules(root.path()), None);
+        let controllers = root.path().join("sys/devices/system/edac/mc");
+        for name in ["mc0/dimm0", "mc0/dimm3", "mc0/power", "mc1/dimm0", "power"] {
+            std::fs::create_dir_all(controllers.join(name)).unwrap();
+        }
+        assert_eq!(memory_modules(root.path()), Some(3));
+    }
+}
