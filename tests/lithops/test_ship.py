@@ -142,7 +142,7 @@ def test_it_adds_about_two_megabytes_to_a_function_s_upload(seen):
     extension = Path(_core.__file__).stat().st_size
     if extension > 4_000_000:
         pytest.skip(f"a debug build: its extension alone has {extension} bytes")
-    assert 400_000 < seen["size"] < 2_150_000
+    assert 400_000 < seen["size"] < 2_200_000
 
 
 def test_workers_that_write_the_same_files_at_once_both_meter(tmp_path):
@@ -234,7 +234,7 @@ def test_what_is_sent_imports_nothing_that_stays_behind(tmp_path):
     missing = set()
     rooms = ("_support", "export", "lithops", "meter", "model", "report", "worker")
     files = [file for room in rooms for file in (package / "lithowatt" / room).rglob("*.py")]
-    assert len(files) > 50
+    assert len(files) >= 40
     for file in files:
         if file.name == "stored_profiles.py":
             continue  # needs NumPy and what analyses profiles

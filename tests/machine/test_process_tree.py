@@ -240,8 +240,9 @@ def test_orphans_are_not_counted_twice() -> None:
     cpu = meter.reading.cpu_seconds
     assert cpu is not None
     # What an orphan uses between the last look and its end may be missing, nothing may be twice:
-    # each process uses some ms more until it is gone.
-    assert count * (each - 0.2) < cpu < truth + 0.25
+    # each of the eight processes uses some ms more until its memory is given back, less in all than
+    # one orphan that is counted twice.
+    assert count * (each - 0.2) < cpu < truth + 0.95 * each
 
 
 #: Two windows of a process whose orphan ends within the first. The parent of the process is its

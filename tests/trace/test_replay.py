@@ -137,10 +137,10 @@ def test_other_rules(tmp_path: Path) -> None:
     modelled = reading("model")
     assert modelled.quality == "modelled" and modelled.rapl.total is None
     assert reading("model", estimation="tdp_based").method.startswith("model:tdp_based")
-    lower, higher = reading(idle_watts=5), reading(idle_watts=30)
+    lower, higher = reading(idle_watts=0.5), reading(idle_watts=30)
     assert lower.idle_source == higher.idle_source == "configured"
     # At rest no more than was counted in each interval.
-    assert 0 < lower.idle <= 5 * plain.duration * (1 + 1e-9)
+    assert 0 < lower.idle <= 0.5 * plain.duration * (1 + 1e-9)
     assert lower.idle < higher.idle
     assert higher.joules < lower.joules
     assert plain.machine == higher.machine
