@@ -330,7 +330,8 @@ def test_a_peak_that_is_freed_again_is_seen(more: str, parent_mb: int) -> None:
     )
     del parent
     now, peak = map(float, done.stdout.split())
-    assert now + 49 <= peak <= now + 60
+    # At the end of the window the meter may have a MiB of its own that it had not at the peak.
+    assert now + 48 <= peak <= now + 60
 
 
 def test_a_peak_before_the_window_is_not_in_it() -> None:

@@ -576,7 +576,16 @@ def test_a_row_and_a_meter_state_one_band(
     (row,) = parts(
         [share["value"]], 1.0, energy, busy_ns, by_probes=False, spread=_core.workload_spread()
     )
-    assert row == pytest.approx(tuple(reading.headline[:3]), rel=1e-9)
+    joules, low, high = reading.headline[:3]
+    if not counter:
+        assert row == pytest.approx((joules, low, high), rel=1e-9)
+        return
+    # What the counters do not know of memory widens machine and idle together; beside each other
+    # they are two doubts, and the row's band is a little wider.
+    assert row[0] == pytest.approx(joules, rel=1e-9)
+    wider = 0.15 * (high - low)
+    assert low - wider <= row[1] <= low * (1 + 1e-9)
+    assert high * (1 - 1e-9) <= row[2] <= high + wider
 
 
 def test_the_machine_and_idle_are_those_of_the_meter_beside(tmp_path: Path) -> None:

@@ -151,7 +151,8 @@ def parts(
     One window's energy of the machine is divided among many here. The core's
     ``attribution::divide`` divides it between one function and all others, interval by interval,
     with a share of idle at the end; the node agent's ``agent::groups::divide`` divides whole uJ, so
-    that counters of groups sum exactly. The band is the one that a meter of that process states.
+    that counters of groups sum exactly. The band is the one that a meter of that process states,
+    and a little wider where memory has no counter or one that is in doubt.
     """
     shares = [weight / whole if whole > 0 else 0.0 for weight in weights]
     modelled = energy.quality == "modelled"
