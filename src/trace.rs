@@ -10,6 +10,7 @@
 //! writes frames and plays them.
 
 use std::fmt;
+use std::path::Path;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -66,6 +67,7 @@ impl Machine {
     /// The facts that it was made of.
     pub fn facts(&self) -> Facts {
         Facts::of_parts(
+            Path::new("/"),
             self.cpu.clone(),
             self.environment.clone(),
             self.cpus,

@@ -189,36 +189,26 @@ fn find_facts(root: &Path) -> Facts {
     let cpus = online_cpus(root);
     let environment = Environment::read(root, cpus);
     let calibration = Calibration::load(&cpu);
-    let model = environment.model(&cpu);
-    // Machines of which memory buys a part come and go: nobody calibrated this one.
-    let model = match &calibration {
-        Some(stored) if !environment.memory_buys_cpus() => stored.model(root, &cpu, model),
-        _ => model,
-    };
     let sandbox = environment.allotted.open().map(Arc::new);
     Facts {
-        cpu,
-        environment,
-        model,
-        cpus,
-        calibration,
         sandbox,
+        ..Facts::of_parts(root, cpu, environment, cpus, calibration)
     }
 }
 
 impl Facts {
-    /// The facts of a machine that was recorded: nothing is looked for here.
+    /// The facts of a machine below `root` that were found, or recorded: nothing is looked for here.
     pub fn of_parts(
+        root: &Path,
         cpu: CpuIdentity,
         environment: Environment,
         cpus: u32,
         calibration: Option<Calibration>,
     ) -> Self {
         let model = environment.model(&cpu);
+        // Machines of which memory buys a part come and go: nobody calibrated this one.
         let model = match &calibration {
-            Some(stored) if !environment.memory_buys_cpus() => {
-                stored.model(Path::new("/"), &cpu, model)
-            }
+            Some(stored) if !environment.memory_buys_cpus() => stored.model(root, &cpu, model),
             _ => model,
         };
         Self {

@@ -243,23 +243,13 @@ impl MachineCpu {
                 (None, Some(_)) => Witness::Stat(Distrust::Unreadable),
                 (None, None) => Witness::Nothing(Distrust::Unreadable),
             },
-            unknown: None,
             covered,
             genuine: kind == Some(PROC),
             uptime,
             stat,
             online: Kept::open(&root.join("sys/devices/system/cpu/online")).ok(),
             cpus: online_cpus(root),
-            fixed: false,
-            capacity_ns: 0,
-            looked_at: None,
-            line: None,
-            base: None,
-            unused_ns: None,
-            turns: 0,
-            lost: false,
-            seen: None,
-            held: false,
+            ..Self::replayed()
         }
     }
 
