@@ -89,20 +89,6 @@ impl PyPowerModel {
         ))
     }
 
-    /// Watts of a share, memory included, by an estimation method, with their band, and the
-    /// method's name.
-    fn raw_estimation(
-        &self,
-        estimation: &str,
-        vcpus: f64,
-        busy_vcpus: f64,
-        memory_gib: f64,
-    ) -> PyResult<Parts> {
-        let ((value, low, high), .., method) =
-            self.raw_share_power(estimation, vcpus, busy_vcpus, memory_gib)?;
-        Ok((value, low, high, method))
-    }
-
     fn describe(&self) -> String {
         self.inner.describe()
     }
