@@ -20,7 +20,7 @@ from lithowatt.errors import UnavailableError
 from lithowatt.model._calibrate import counter_fix, curve_line
 from rig import StaticTree
 
-CHMOD = "sudo chmod a+r /sys/class/powercap/*/energy_uj"
+SETUP = 'sudo lithowatt setup --group "$(id -gn)"'
 
 
 def finding(
@@ -40,22 +40,22 @@ VIRTUAL = [
     finding("rapl", reason="absent; this is a virtual machine: only its host has the counter"),
     finding("perf", fix="sudo sysctl kernel.perf_event_paranoid=2"),
 ]
-DENIED = [finding("rapl", reason="readable by root only", fix=CHMOD), finding("perf")]
+DENIED = [finding("rapl", reason="readable by root only", fix=SETUP), finding("perf")]
 NO_DRIVER = [finding("rapl", fix="sudo modprobe intel_rapl_msr"), finding("perf")]
 COUNTED = [finding("rapl", True), finding("perf", fix="sudo sysctl kernel.perf_event_paranoid=0")]
-BY_PERF = [finding("rapl", fix=CHMOD), finding("perf", True)]
+BY_PERF = [finding("rapl", fix=SETUP), finding("perf", True)]
 
 
 def test_the_verdict_is_one_sentence_and_names_the_way_out() -> None:
     assert verdict(COUNTED).startswith("You get measured joules by rapl (package-0).")
     assert "by perf (package-0)" in verdict(BY_PERF)
-    assert verdict(DENIED).endswith(f"To measure them: {CHMOD}")
+    assert verdict(DENIED).endswith(f"To measure them: {SETUP}")
     assert verdict(NO_DRIVER).endswith("To measure them: sudo modprobe intel_rapl_msr")
     assert "MODELLED" in verdict(VIRTUAL) and "only its host" in verdict(VIRTUAL)
 
 
 def test_which_command_makes_a_counter_readable() -> None:
-    assert counter_fix(DENIED) == CHMOD
+    assert counter_fix(DENIED) == SETUP
     assert counter_fix(NO_DRIVER) == "sudo modprobe intel_rapl_msr"
     # There is one already, or the advice is about counters of the process.
     assert counter_fix(COUNTED) is counter_fix(BY_PERF) is counter_fix(VIRTUAL) is None
@@ -108,9 +108,9 @@ def test_no_line_is_wider_than_the_terminal(
     for one in some:
         for step in (one["fix"] or "").split(" && "):
             assert told.count(step) >= 1
-    assert told.count(CHMOD) == (CHMOD in str([one["fix"] for one in some]))
+    assert told.count(SETUP) == (SETUP in str([one["fix"] for one in some]))
     # What is said of a command follows that command.
-    assert ("until the next boot" in told) == (not measured and CHMOD in told)
+    assert ("after each boot" in " ".join(told.split())) == (not measured and SETUP in told)
     for line in lines:
         command = "sudo" in line or "lithowatt" in line or "echo" in line
         assert len(line) <= width or command, line
@@ -171,7 +171,7 @@ def test_the_json_has_the_verdict(tmp_path: Path, capsys: pytest.CaptureFixture[
     ("findings", "words"),
     [
         (VIRTUAL, ("no energy counter here to calibrate", "--meter-file")),
-        (DENIED, ("there is an energy counter", "calibrate", "chmod", "--meter-file")),
+        (DENIED, ("there is an energy counter", "calibrate", "setup --group", "--meter-file")),
         (NO_DRIVER, ("modprobe intel_rapl_msr", "--meter-file")),
     ],
 )

@@ -1,8 +1,8 @@
 """``lithowatt``: what can be measured here, and the joules of a command.
 
 ``lithowatt doctor``, ``explain KEY``, ``run -- CMD``, ``record``, ``replay``, ``top``,
-``calibrate``, ``lithops status``, ``profile recommend``, ``compare``, ``agent``: each in a module
-of its own.
+``calibrate``, ``lithops status``, ``profile recommend``, ``compare``, ``agent``, ``setup``: each in
+a module of its own.
 """
 
 from __future__ import annotations
@@ -48,6 +48,7 @@ def _parser() -> argparse.ArgumentParser:
     from lithowatt.cli.replay import add_cli as add_replay_cli
     from lithowatt.cli.report import add_cli as add_report_cli
     from lithowatt.cli.run import add_cli as add_run_cli
+    from lithowatt.cli.setup import add_cli as add_setup_cli
     from lithowatt.cli.top import add_cli as add_top_cli
 
     add_doctor_cli(commands)
@@ -62,6 +63,7 @@ def _parser() -> argparse.ArgumentParser:
     add_report_cli(commands)
     add_cost_cli(commands)
     add_agent_cli(commands)
+    add_setup_cli(commands)
     add_top_cli(commands)
     made: argparse.ArgumentParser = parser
     return made

@@ -34,9 +34,6 @@ VIRTUAL = "this is a virtual machine: only its host has"
 NOT_LOADED = 1
 """Exit code where ``--load`` loaded nothing that other processes see."""
 
-TMPFILES = "z /sys/class/powercap/*/energy_uj 0444 root root -"
-"""What systemd-tmpfiles makes of the counters at each boot (tmpfiles.d(5))."""
-
 
 def add_cli(commands: Any) -> None:
     """Adds ``doctor`` to the command line."""
@@ -157,8 +154,8 @@ def _lines(
     kind, way, command = _verdict(findings)
     yield from wrapped(kind, width, "")
     yield from _fact(f"{way} {command}".strip(), width)
-    if "energy_uj" in command:
-        yield from _kept_readable(width)
+    if "setup --group" in command:
+        yield from _of_rights(width)
     yield ""
     yield from _table(findings, command, verbose, width)
     yield ""
@@ -182,15 +179,17 @@ def _lines(
         yield from wrapped(f"warning: {problem}", width, "", "  ")
 
 
-def _kept_readable(width: int) -> Iterator[str]:
-    """How counters stay readable, and what to do instead."""
-    told = "That holds until the next boot, and lets every user read the counters. To keep it:"
+def _of_rights(width: int) -> Iterator[str]:
+    """What the right to read counters means, and what to do instead."""
+    told = (
+        "That shows first what it does, lets your group read the counters now and after each boot, "
+        "and --undo takes it back. Counters this fine can reveal secrets of other programs "
+        "(CVE-2020-8694)."
+    )
     yield from wrapped(told, width, "  ")
-    yield f"    echo '{TMPFILES}' \\"
-    yield "      | sudo tee /etc/tmpfiles.d/lithowatt.conf"
     told = "Or leave them to root, whose agent gives everybody the joules in coarser steps"
     yield from wrapped(f"{told} (docs/how-to/agent.md):", width, "  ")
-    yield f"    {runnable('sudo lithowatt agent')}"
+    yield f"    {runnable('sudo lithowatt setup --agent')}"
 
 
 def _table(findings: list[dict[str, Any]], told: str, verbose: bool, width: int) -> Iterator[str]:

@@ -34,6 +34,7 @@ logger = logging.getLogger("lithowatt")
 _LEFT_OUT = (
     "__main__.py",
     "_pytest",
+    "_setup",
     "agent",
     "analysis",
     "carbon.py",  # its tables are in data

@@ -324,7 +324,7 @@ def _no_counter(root: str | None) -> str:
     return (
         "there is an energy counter, and this user may not read it; run "
         f"{runnable('sudo lithowatt calibrate')} and then the command that it prints for all "
-        f"users, or {fix} first; or {meter}"
+        f"users, or {runnable(fix)} first; or {meter}"
     )
 
 

@@ -1,0 +1,1 @@
+"""What ``lithowatt setup`` writes, so that rights and services are there after each boot."""
