@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: help develop demo examples test test-fast test-kernel check lint format api stats-reference environment-reference lint-reference docs probes wheel wheel-arm64 release-check audit bench clean
+.PHONY: help develop demo examples test test-fast test-kernel check lint format api stats-reference environment-reference lint-reference docs probes wheel wheel-arm64 release-check audit bench bench-compare clean
 .DEFAULT_GOAL := demo
 # make has a rule of its own by which cc would compile the kernel probes over the committed object.
 MAKEFLAGS += --no-builtin-rules
@@ -87,7 +87,7 @@ lint-ruff: $(VENV)/installed
 lint-format: $(VENV)/installed
 	$(BIN)/ruff format --check .
 lint-types: $(VENV)/installed
-	$(BIN)/mypy python/lithowatt lithops_patch examples tests/rig/rig.py tools
+	$(BIN)/mypy python/lithowatt lithops_patch examples tests/rig/rig.py tools benches/python/results.py
 	$(BIN)/mypy --config-file tests/mypy.ini tests evaluation
 # The stub says what the built extension has: names, signatures, defaults, what can be subclassed.
 lint-stubs: $(VENV)/installed
@@ -153,9 +153,18 @@ audit:  ## known vulnerabilities of the dependencies (asks advisory databases on
 	@command -v cargo-deny >/dev/null || { echo "cargo-deny is missing: cargo install --locked cargo-deny" >&2; exit 1; }
 	cargo deny check
 
-bench: $(VENV)/installed  ## what metering costs
+# Results of the other benches: each takes --json FILE.
+BENCH_RESULTS ?= bench-results
+bench: $(VENV)/installed  ## what metering costs; the results also in bench-results/
 	cargo bench
-	$(BIN)/python benches/python/compare.py
+	mkdir -p $(BENCH_RESULTS)
+	$(BIN)/python benches/python/compare.py \
+	    --json "$(BENCH_RESULTS)/compare-$$(date -u +%Y%m%dT%H%M%S)-$$(git describe --always --dirty=+ --exclude='*').json"
+
+# BEFORE and AFTER may be several files each. ARGS=--other-machine compares those of two machines.
+bench-compare: $(VENV)/installed  ## compares results: BEFORE=a.json AFTER="b.json c.json"
+	@[ -n "$(BEFORE)" ] && [ -n "$(AFTER)" ] || { echo "usage: make bench-compare BEFORE=a.json AFTER=b.json" >&2; exit 2; }
+	@$(BIN)/python tools/bench_compare.py --before $(BEFORE) --after $(AFTER) $(ARGS)
 
 clean:  ## removes all that was built
 	rm -rf $(VENV) target tests/rig/target lithowatt-results site

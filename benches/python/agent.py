@@ -23,6 +23,8 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parent.parent), str(HERE.parent.parent / "tests" / "rig")]
 
+import results  # noqa: E402
+
 from lithowatt import EnergyMeter, _core  # noqa: E402
 from rig import StaticTree  # noqa: E402
 from tests.support.agent_tools import AgentProcess, blind_root  # noqa: E402
@@ -70,8 +72,10 @@ def bare_rhythm(rate: float, seconds: float) -> float:
     return float(out) * rate * 100
 
 
-def one(readers: int, rate: float, seconds: float, folder: Path) -> dict[str, object]:
-    """One line of the table."""
+def one(
+    readers: int, rate: float, seconds: float, folder: Path
+) -> tuple[dict[str, object], list[results.Figure]]:
+    """One line of the table, and its figures."""
     tree = StaticTree(folder / f"root{readers}", packages=2, domains=("package", "dram"))
     (folder / f"r{readers}").mkdir()
     blind = blind_root(folder / f"r{readers}")
@@ -109,7 +113,7 @@ def one(readers: int, rate: float, seconds: float, folder: Path) -> dict[str, ob
         rss = Path(f"/proc/{pid}/status").read_text().split("VmRSS:")[1].split()[0]
         done.set()
         mover.join()
-    return {
+    line: dict[str, object] = {
         "readers": readers,
         "sampler_percent": round(cpu, 3),
         "process_percent": round(whole, 3),
@@ -118,9 +122,15 @@ def one(readers: int, rate: float, seconds: float, folder: Path) -> dict[str, ob
         "start_stop_us_p95": round(statistics.quantiles(took, n=20)[18] / 1e3, 2),
         "windows": len(took),
     }
+    return line, [
+        results.Figure(f"{readers} readers: sampler, of a core", "%", cpu),
+        results.Figure(f"{readers} readers: agent's process, of a core", "%", whole),
+        results.Figure(f"{readers} readers: agent's memory, RSS", "MiB", int(rss) / 1024),
+        results.figure(f"{readers} readers: start + stop", "µs", [ns / 1e3 for ns in took]),
+    ]
 
 
-def tight(folder: Path, turns: int) -> dict[str, float]:
+def tight(folder: Path, turns: int) -> dict[str, list[float]]:
     """Start and stop, and a look alone, in a warm loop, µs."""
     tree = StaticTree(folder / "tight", packages=2, domains=("package", "dram"))
     (folder / "t").mkdir()
@@ -131,7 +141,7 @@ def tight(folder: Path, turns: int) -> dict[str, float]:
         meter.start()
         meter.stop()
         ring = _core.Ring(path, blind)
-        results = {}
+        found = {}
         for name, action in (
             ("start_stop", lambda: (meter.start(), meter.stop())),
             ("look", ring.touch),
@@ -140,10 +150,10 @@ def tight(folder: Path, turns: int) -> dict[str, float]:
             for _ in range(turns):
                 a = time.perf_counter_ns()
                 action()
-                took.append(time.perf_counter_ns() - a)
-            results[name] = round(statistics.median(took) / 1e3, 2)
+                took.append((time.perf_counter_ns() - a) / 1e3)
+            found[name] = took
         assert meter.reading.rapl.source
-    return results
+    return found
 
 
 def main() -> None:
@@ -152,17 +162,28 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=8.0)
     parser.add_argument("--rate", type=float, default=100.0)
     parser.add_argument("--readers", default="1,10,100")
+    results.argument(parser)
     arguments = parser.parse_args()
     base = "/dev/shm" if Path("/dev/shm").is_dir() else None
     folder = Path(tempfile.mkdtemp(prefix="lithowatt-bench-", dir=base))
     try:
         print(json.dumps({"cpus": os.cpu_count(), "load": os.getloadavg()[0]}))
-        print(json.dumps({"bare_rhythm_percent": round(bare_rhythm(arguments.rate, 4), 3)}))
-        print(json.dumps({"warm_us": tight(folder, 3000)}))
+        bare = bare_rhythm(arguments.rate, 4)
+        figures = [results.Figure("a bare sleep of this rhythm, of a core", "%", bare)]
+        print(json.dumps({"bare_rhythm_percent": round(bare, 3)}))
+        warm = tight(folder, 3000)
+        figures += [results.figure(f"warm loop: {name}", "µs", us) for name, us in warm.items()]
+        medians = {name: round(statistics.median(us), 2) for name, us in warm.items()}
+        print(json.dumps({"warm_us": medians}))
         for readers in (int(part) for part in arguments.readers.split(",")):
-            print(json.dumps(one(readers, arguments.rate, arguments.seconds, folder)), flush=True)
+            line, found = one(readers, arguments.rate, arguments.seconds, folder)
+            figures += found
+            print(json.dumps(line), flush=True)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+    if arguments.json:
+        how = {"rate": arguments.rate, "seconds": arguments.seconds}
+        results.write(arguments.json, "agent", figures, how)
 
 
 if __name__ == "__main__":

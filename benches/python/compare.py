@@ -15,11 +15,9 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import datetime
 import importlib.util
 import json
 import os
-import platform
 import subprocess
 import sys
 import tempfile
@@ -34,6 +32,8 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 PROBE = HERE / "probe.py"
 sys.path.insert(0, str(HERE.parents[1] / "tests" / "rig"))
+
+import results  # noqa: E402
 
 from rig import Rig, StaticTree  # noqa: E402
 
@@ -349,11 +349,8 @@ def measure(options: argparse.Namespace, scratch: Path) -> dict[str, Any]:
     extension = importlib.util.find_spec("lithowatt._core")
     assert extension is not None and extension.origin is not None
     return {
-        "date": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
-        "machine": f"{os.cpu_count()} CPUs, Linux {'.'.join(platform.release().split('.')[:2])}, "
-        f"Python {platform.python_version()}",
+        **results.head("compare"),
         "quick": options.quick,
-        "load": os.getloadavg()[0],
         "bare_ms": bare_ms,
         "extension_mb": os.path.getsize(extension.origin) / 1e6,
         "meters": meters,
@@ -541,11 +538,18 @@ def errors(found: dict[str, Any], sockets: int) -> str:
     return table(head, rows)
 
 
+def where(machine: dict[str, Any]) -> str:
+    linux = ".".join(machine["kernel"].split(".")[:2])
+    return (
+        f"{machine['cpus']} CPUs, Linux {linux}, Python {machine['python']}, "
+        f"load {machine['load'][0]:.1f}"
+    )
+
+
 def report(found: dict[str, Any]) -> str:
     bare = found["bare_ms"]
     parts = [
-        f"{found['date']}, {found['machine']}, load {found['load']:.1f}"
-        + (", quick" if found["quick"] else ""),
+        f"{found['date'][:10]}, {where(found['machine'])}" + (", quick" if found["quick"] else ""),
         goals(found),
         details(found),
         f"Bare Python starts in {figure(median(bare))} ms ({spread(bare)}).",
@@ -561,6 +565,34 @@ def report(found: dict[str, Any]) -> str:
     return "\n\n".join(parts)
 
 
+QUANTITIES: tuple[tuple[str, tuple[str, ...], str, float], ...] = (
+    ("import above bare Python", ("import",), "ms", 1.0),
+    ("warm start + stop", ("warm", "pair"), "µs", 1e6),
+    ("… 60 ms apart", ("warm", "pair_spaced"), "µs", 1e6),
+    ("… and read", ("warm", "pair_and_result"), "µs", 1e6),
+    ("first start", ("first", "first_start"), "ms", 1e3),
+    ("cold start", ("first", "cold"), "ms", 1e3),
+    ("background, of a core", ("background", "percent"), "%", 1.0),
+    ("memory after a window, PSS", ("memory", "window", "pss"), "MB", 1.0),
+    ("memory after its reading, RSS", ("memory", "result", "rss"), "MB", 1.0),
+)
+
+
+def figures(found: dict[str, Any]) -> list[results.Figure]:
+    """All figures of all meters."""
+    listed = [results.figure("bare Python", "ms", found["bare_ms"])]
+    listed.append(results.Figure("size of the extension", "MB", found["extension_mb"]))
+    meters = [*found["meters"], found["edges"], *found["sampling"], found["nothing"]]
+    rested = found["rested"]
+    named = [(meter.name, meter) for meter in meters]
+    for name, meter in [*named, (f"{rested.name}, perf unused for 2.5 s", rested)]:
+        for what, keys, unit, scale in QUANTITIES:
+            values = [value * scale for value in meter.values(*keys)]
+            if values:
+                listed.append(results.figure(f"{name}: {what}", unit, values))
+    return listed
+
+
 def plain(value: Any) -> Any:
     """For JSON."""
     return str(value) if isinstance(value, Path) else vars(value)
@@ -572,7 +604,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         prog="compare.py", description="What lithowatt costs, next to its peers."
     )
     parser.add_argument("--quick", action="store_true", help="a minute or two, and more noise")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write every figure here")
+    results.argument(parser)
     parser.add_argument(
         "--only", action="append", choices=sorted(PEERS), help="this peer only; may be repeated"
     )
@@ -588,7 +620,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         found = measure(options, Path(scratch))
     print(report(found))
     if options.json is not None:
-        options.json.write_text(json.dumps(found, default=plain, indent=1))
+        keys = ("meters", "edges", "sampling", "nothing", "rested", "reason")
+        details = json.loads(json.dumps({key: found[key] for key in keys}, default=plain))
+        how = {"quick": options.quick}
+        results.write(options.json, "compare", figures(found), how, details)
     return 0
 
 

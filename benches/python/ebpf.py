@@ -13,6 +13,8 @@ import struct
 import time
 from collections.abc import Callable
 
+import results
+
 from lithowatt import EnergyMeter, UnavailableError, _core
 
 WITH = ("rapl", "perf", "ebpf", "psutil", "tdp")
@@ -50,17 +52,24 @@ def forked(methods: tuple[str, ...]) -> float:
     return float(took) / 1e3
 
 
-def paired(name: str, measure: Callable[[tuple[str, ...]], float], rounds: int) -> None:
+def paired(
+    name: str, measure: Callable[[tuple[str, ...]], float], rounds: int
+) -> list[results.Figure]:
     pairs = [(measure(WITHOUT), measure(WITH)) for _ in range(rounds)]
     without, with_probes = (statistics.median(side) for side in zip(*pairs, strict=True))
     added = statistics.median(b - a for a, b in pairs)
     print(f"{name:<34} {without:9.1f} us {with_probes:9.1f} us {added:+9.1f} us")
+    return [
+        results.figure(f"{name}, without probes", "µs", [a for a, _ in pairs]),
+        results.figure(f"{name}, added by probes", "µs", [b - a for a, b in pairs], "without"),
+    ]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--calls", type=int, default=2000)
+    results.argument(parser)
     arguments = parser.parse_args()
     try:
         _core.Probes()
@@ -72,11 +81,13 @@ def main() -> None:
         ours = True
     try:
         print(f"{'median of ' + str(arguments.rounds) + ' pairs':<34}   without      with probes")
-        paired("start + stop, warm", lambda m: warm(m, arguments.calls), arguments.rounds)
-        paired("first start after a fork", forked, 10 * arguments.rounds)
+        figures = paired("start + stop, warm", lambda m: warm(m, arguments.calls), arguments.rounds)
+        figures += paired("first start after a fork", forked, 10 * arguments.rounds)
     finally:
         if ours:
             _core.unload_probes()
+    if arguments.json:
+        results.write(arguments.json, "ebpf", figures, {"calls": arguments.calls})
 
 
 if __name__ == "__main__":

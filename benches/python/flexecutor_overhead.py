@@ -1,6 +1,6 @@
 """What metering adds to a FlexExecutor stage: the same trivial stage with and without.
 
-    python benches/python/flexecutor_overhead.py --flexecutor DIR [--calls 4] [--rounds 15] [--json]
+    python benches/python/flexecutor_overhead.py --flexecutor DIR [--calls 4] [--rounds 15]
 
 DIR is a checkout of FlexExecutor, used as it is. Needs Lithops, what FlexExecutor
 needs and the lithowatt wheel in this interpreter. One driver runs the stage again
@@ -35,6 +35,8 @@ import sys
 import tempfile
 from pathlib import Path
 from typing import Any
+
+import results
 
 IN_WORKER = (
     "worker_exec_time",
@@ -173,7 +175,7 @@ def run_stages(checkout: Path, version: int, calls: int, rounds: int) -> dict[st
 
 
 def row(where: str, name: str, pairs: list[Pair]) -> dict[str, Any]:
-    """Medians in ms of one quantity, and of the differences of its pairs."""
+    """Medians in ms of one quantity, and of the differences of its pairs; its figures."""
     both = [p for without, metered in pairs for p in zip(without[name], metered[name], strict=True)]
     return {
         "where": where,
@@ -182,6 +184,12 @@ def row(where: str, name: str, pairs: list[Pair]) -> dict[str, Any]:
         "without_ms": statistics.median(a for a, _ in both) * 1e3,
         "with_ms": statistics.median(b for _, b in both) * 1e3,
         "added_ms": statistics.median(b - a for a, b in both) * 1e3,
+        "figures": [
+            results.figure(f"{where}: {name}, without", "ms", [a * 1e3 for a, _ in both]),
+            results.figure(
+                f"{where}: {name}, added", "ms", [(b - a) * 1e3 for a, b in both], "without"
+            ),
+        ],
     }
 
 
@@ -191,7 +199,7 @@ def main() -> int:
     parser.add_argument("--flexecutor", type=Path, metavar="DIR", required=True, help="a checkout")
     parser.add_argument("--calls", type=int, default=4, help="workers of a stage (default 4)")
     parser.add_argument("--rounds", type=int, default=15, help="stages of each kind (default 15)")
-    parser.add_argument("--json", action="store_true")
+    results.argument(parser)
     options = parser.parse_args()
     checkout = options.flexecutor.resolve()
     if not (checkout / "flexecutor" / "workflow" / "executor.py").is_file():
@@ -207,7 +215,8 @@ def main() -> int:
         source = "saved" if name == "saving a repetition" else "pairs"
         pairs = [pair for found in founds for pair in found[source]]
         rows.append(row(f"driver, {options.calls} workers", name, pairs))
-    install = statistics.median(found["install"] for found in founds) * 1e3
+    installs = [found["install"] * 1e3 for found in founds]
+    install = statistics.median(installs)
     rows.append(
         {
             "where": "driver",
@@ -216,12 +225,13 @@ def main() -> int:
             "without_ms": 0.0,
             "with_ms": install,
             "added_ms": install,
+            "figures": [results.figure("driver: install()", "ms", installs)],
         }
     )
 
     if options.json:
-        print(json.dumps(rows, indent=2))
-        return 0
+        figures = [one for line in rows for one in line["figures"]]
+        results.write(options.json, "flexecutor_overhead", figures, {"calls": options.calls})
     print("medians in ms; added is the median over pairs")
     print(f"{'':<22} {'':<22} {'pairs':>6} {'without':>9} {'with':>9} {'added':>9}")
     for line in rows:

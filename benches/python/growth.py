@@ -14,10 +14,8 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import datetime
 import json
 import os
-import platform
 import shutil
 import statistics
 import subprocess
@@ -30,6 +28,8 @@ from typing import Any
 
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parents[1]), str(HERE.parents[1] / "tests" / "rig")]
+
+import results  # noqa: E402
 
 SIZES = ((2, 2), (64, 2), (256, 2), (1024, 2), (1024, 4), (1024, 16))
 """CPUs and packages; the first is what the others are compared with."""
@@ -237,6 +237,7 @@ def measure(rounds: int, turns: int, folder: Path) -> list[dict[str, Any]]:
             row: dict[str, Any] = {"cpus": machine.cpus, "packages": machine.packages}
             row["zones"] = len(machine.tree.zones)
             row |= {name: statistics.median(every) for name, every in values.items()}
+            row["every"] = values
             row["rapl_zone_us"] = row["rapl_us"] / row["zones"]
             for task, name in (
                 ("rapl", "rapl_calls"),
@@ -268,14 +269,18 @@ def table(rows: Sequence[dict[str, Any]]) -> list[str]:
     return lines
 
 
-def commit() -> str | None:
-    """The commit of this checkout; with a plus where it was changed."""
-    git = shutil.which("git")
-    if git is None:
-        return None
-    command = [git, "-C", str(HERE), "describe", "--always", "--dirty=+", "--exclude=*"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    return done.stdout.strip() or None
+def figures(rows: Sequence[dict[str, Any]]) -> list[results.Figure]:
+    """Each cost of each size."""
+    listed = []
+    for row in rows:
+        for key, what, unit in COLUMNS:
+            # Some columns go on from the one before.
+            name = f"{row['cpus']} CPUs, {row['packages']} packages: {key}, {what.strip('… ')}"
+            if key in row["every"]:
+                listed.append(results.figure(name, unit, row["every"][key]))
+            elif row[key] is not None:
+                listed.append(results.Figure(name, unit, row[key]))
+    return listed
 
 
 def main() -> None:
@@ -283,14 +288,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--turns", type=int, default=3000, help="windows in a row (%(default)s)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there, too")
+    results.argument(parser)
     parser.add_argument("--probe", nargs=3, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.probe:
         task, root, turns = arguments.probe
         print(json.dumps(probe(task, root, int(turns))))
         return
-    load = os.getloadavg()[0]
     base = "/dev/shm" if Path("/dev/shm").is_dir() else None
     folder = Path(tempfile.mkdtemp(prefix="lithowatt-bench-", dir=base))
     try:
@@ -310,18 +314,8 @@ def main() -> None:
         f"({last['zones'] / first['zones']:.0f} × as many); the goal is {GOAL:.0f} ×"
     )
     if arguments.json:
-        system = ".".join(platform.release().split(".")[:2])
-        record = {
-            "date": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
-            "commit": commit(),
-            "machine": f"{os.cpu_count()} CPUs, Linux {system}, Python {platform.python_version()}",
-            "load": load,
-            "rounds": arguments.rounds,
-            "turns": arguments.turns,
-            "ratios": ratios,
-            "sizes": rows,
-        }
-        arguments.json.write_text(json.dumps(record, indent=1) + "\n")
+        how = {"turns": arguments.turns}
+        results.write(arguments.json, "growth", figures(rows), how, {"ratios": ratios})
 
 
 if __name__ == "__main__":

@@ -19,6 +19,8 @@ import sys
 import tempfile
 import zipfile
 
+import results
+
 SCRIPT = """
 import os, site, sys, time
 begin = time.thread_time()
@@ -33,6 +35,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("layer")
     parser.add_argument("--runs", type=int, default=30)
+    results.argument(parser)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         with zipfile.ZipFile(arguments.layer) as archive:
@@ -53,6 +56,11 @@ def main() -> None:
     pairs = zip(times["metering"], times["off"], strict=True)
     added = statistics.median(a - b for a, b in pairs)
     print(f"metering adds {added:.2f} ms to a cold start (median of {arguments.runs} by rank)")
+    if arguments.json:
+        figures = [
+            results.figure(f"cold start, {kind}", "ms", values) for kind, values in times.items()
+        ]
+        results.write(arguments.json, "lambda_cold_start", figures)
 
 
 def start(folder: str, layer: str, enabled: str, metering: bool) -> float:

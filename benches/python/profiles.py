@@ -1,6 +1,6 @@
 """Reading and exporting profiles, against the json of Python and orjson, side by side.
 
-    python benches/python/profiles.py [--megabytes 50] [--rounds 5] [--large] [--json]
+    python benches/python/profiles.py [--megabytes 50] [--rounds 5] [--large] [--json FILE]
 
 Each reader runs in processes of its own, in turns, on one generated profile (the energy fork's 19
 metrics, a value a line); its time is the median, without the start of Python and the imports, and
@@ -21,6 +21,8 @@ import time
 from pathlib import Path
 from statistics import median
 from typing import Any
+
+import results
 
 WORKERS = (4, 6, 8, 10, 12, 16, 20, 24, 28)
 TEXTS = {
@@ -148,11 +150,11 @@ def child(name: str, path: str) -> None:
     print(json.dumps({"seconds": seconds, "peak_mb": peak}))
 
 
-def measured(names: dict[str, Any], path: Path, rounds: int) -> dict[str, dict[str, float]]:
-    """Of each reader the median of its seconds and the most memory, in turns."""
+def measured(names: dict[str, Any], path: Path, rounds: int) -> dict[str, list[dict[str, float]]]:
+    """Of each reader its seconds and its memory in each round, in turns."""
     found: dict[str, list[dict[str, float]]] = {name: [] for name in names}
     for _ in range(rounds):
-        for name, results in found.items():
+        for name, runs in found.items():
             run = subprocess.run(
                 [sys.executable, __file__, "--child", name, str(path)],
                 capture_output=True,
@@ -161,15 +163,19 @@ def measured(names: dict[str, Any], path: Path, rounds: int) -> dict[str, dict[s
             if run.returncode:
                 print(f"{name}: {run.stderr.strip().splitlines()[-1]}", file=sys.stderr)
                 continue
-            results.append(json.loads(run.stdout))
-    return {
-        name: {
-            "seconds": median(one["seconds"] for one in results),
-            "peak_mb": max(one["peak_mb"] for one in results),
-        }
-        for name, results in found.items()
-        if results
-    }
+            runs.append(json.loads(run.stdout))
+    return {name: runs for name, runs in found.items() if runs}
+
+
+def figures(size: float, rows: dict[str, list[dict[str, float]]]) -> list[results.Figure]:
+    """Time and most memory of each reader."""
+    listed = []
+    for name, runs in rows.items():
+        title = f"{size:.0f} MB, {name}"
+        listed.append(results.figure(title, "s", [one["seconds"] for one in runs]))
+        peaks = [one["peak_mb"] for one in runs]
+        listed.append(results.figure(f"{title}: peak memory", "MB", peaks))
+    return listed
 
 
 def main() -> None:
@@ -177,13 +183,13 @@ def main() -> None:
     parser.add_argument("--megabytes", type=float, default=50)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--large", action="store_true", help="also 1000 MB")
-    parser.add_argument("--json", action="store_true")
+    results.argument(parser)
     parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.child:
         child(*arguments.child)
         return
-    result = {}
+    listed: list[results.Figure] = []
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "stage.json")
         sizes = [(arguments.megabytes, arguments.rounds, {**READERS, **EXPORTS})]
@@ -193,21 +199,23 @@ def main() -> None:
         for megabytes, rounds, names in sizes:
             write_profile(path, megabytes)
             size = path.stat().st_size / 1e6
-            result[f"{size:.0f} MB"] = rows = measured(names, path, rounds)
-            if not arguments.json:
-                shown(size, rows)
+            rows = measured(names, path, rounds)
+            listed += figures(size, rows)
+            shown(size, rows)
     if arguments.json:
-        print(json.dumps(result, indent=2))
+        results.write(arguments.json, "profiles", listed)
 
 
-def shown(size: float, rows: dict[str, dict[str, float]]) -> None:
+def shown(size: float, rows: dict[str, list[dict[str, float]]]) -> None:
     print(f"{size:.0f} MB".ljust(32), "      s   MB/s  peak MB  of the size  of json.load")
-    base = rows.get("json.load", {}).get("seconds")
-    for name, row in rows.items():
-        faster = "" if base is None else f"{base / row['seconds']:.1f} ×"
+    seconds = {name: median(one["seconds"] for one in runs) for name, runs in rows.items()}
+    base = seconds.get("json.load")
+    for name, runs in rows.items():
+        took, peak = seconds[name], max(one["peak_mb"] for one in runs)
+        faster = "" if base is None else f"{base / took:.1f} ×"
         print(
-            f"{name:32} {row['seconds']:7.2f} {size / row['seconds']:6.0f} {row['peak_mb']:8.0f} "
-            f"{row['peak_mb'] / size:10.2f} × {faster:>12}"
+            f"{name:32} {took:7.2f} {size / took:6.0f} {peak:8.0f} "
+            f"{peak / size:10.2f} × {faster:>12}"
         )
 
 

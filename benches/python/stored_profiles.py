@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import results
 
 MEMORY_MB = 1024
 WORKERS = (2, 4, 8)
@@ -88,6 +89,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--files", type=int, default=1000)
     parser.add_argument("--repetitions", type=int, default=5)
+    results.argument(parser)
     arguments = parser.parse_args()
     # Lithops' own cleaner may still be at work when the last run has ended.
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:
@@ -105,13 +107,18 @@ def main() -> None:
         print(f"{arguments.files} profiles, {size / 1e6:.1f} MB, {os.cpu_count()} CPUs")
         local_s, local = run(directory, None, str(storage / "runs"))
         print(f"one process        {local_s:6.1f} s")
+        figures = [results.Figure("one process", "s", local_s)]
         for workers in (1, 2, 4):
             seconds, result = run(directory, workers, "profiles/runs")
             same = "equal" if result == local else "NOT EQUAL"
+            figures.append(results.Figure(f"Lithops, {workers} workers", "s", seconds))
             print(
                 f"Lithops, {workers} workers {seconds:6.1f} s, x {seconds / local_s:.1f}: {same}",
                 flush=True,
             )
+    if arguments.json:
+        how = {"files": arguments.files, "repetitions": arguments.repetitions}
+        results.write(arguments.json, "stored_profiles", figures, how)
 
 
 if __name__ == "__main__":
