@@ -135,6 +135,13 @@ pub fn getpid() -> i32 {
     unsafe { libc::getpid() }
 }
 
+/// The most memory of this process that was ever resident, bytes; where it was started as another
+/// program, that of what it was before, too.
+pub fn own_peak_bytes() -> Option<u64> {
+    let kib = u64::try_from(usage(libc::RUSAGE_SELF)?.ru_maxrss).ok()?;
+    kib.checked_mul(1024)
+}
+
 fn usage(who: i32) -> Option<libc::rusage> {
     // SAFETY: getrusage fills the zeroed struct, for which all-zero is a valid value.
     unsafe {

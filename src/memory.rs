@@ -8,10 +8,16 @@
 //! does without.
 //!
 //! The reserve takes no lock: a fork may happen in the middle of anything.
+//!
+//! A forked child has a [`Nursery`] before the system's allocator.
+
+mod nursery;
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::UnsafeCell;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+pub use nursery::Nursery;
 
 /// Blocks of one size.
 #[derive(Debug, Clone, Copy)]
@@ -188,9 +194,10 @@ impl std::fmt::Debug for Reserve {
     }
 }
 
-/// The system's allocator with a reserve behind it.
+/// The system's allocator with a reserve behind it, and before it in a forked child a nursery.
 #[derive(Debug)]
 pub struct Backed<A> {
+    nursery: Nursery,
     first: A,
     reserve: Reserve,
 }
@@ -199,17 +206,22 @@ impl<A> Backed<A> {
     /// `first` with a reserve that is not used yet.
     pub const fn new(first: A) -> Self {
         Self {
+            nursery: Nursery::new(),
             first,
             reserve: Reserve::new(),
         }
     }
 }
 
-// SAFETY: every block is of `first` or of the reserve and goes back where it came from,
-// distinguished
-// by its address; a block of the reserve is at least as large and as aligned as was asked for.
+// SAFETY: every block is of the nursery, of `first` or of the reserve and goes back where it came from,
+// distinguished by its address; a block of the nursery is as large and as aligned as was asked for, one
+// of the reserve at least so.
 unsafe impl<A: GlobalAlloc> GlobalAlloc for Backed<A> {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        let young = self.nursery.take(layout);
+        if !young.is_null() {
+            return young;
+        }
         // SAFETY: the caller's promise is passed on.
         let at = unsafe { self.first.alloc(layout) };
         if at.is_null() {
@@ -219,6 +231,12 @@ unsafe impl<A: GlobalAlloc> GlobalAlloc for Backed<A> {
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        let young = self.nursery.take(layout);
+        if !young.is_null() {
+            // SAFETY: a block of this size, which is nobody else's.
+            unsafe { young.write_bytes(0, layout.size()) };
+            return young;
+        }
         // SAFETY: the caller's promise is passed on.
         let at = unsafe { self.first.alloc_zeroed(layout) };
         if !at.is_null() {
@@ -233,7 +251,9 @@ unsafe impl<A: GlobalAlloc> GlobalAlloc for Backed<A> {
     }
 
     unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
-        if self.reserve.holds(at) {
+        if self.nursery.holds(at) {
+            self.nursery.give_back(at, layout.size());
+        } else if self.reserve.holds(at) {
             self.reserve.give_back(at);
         } else {
             // SAFETY: it is not the reserve's, so it is `first`'s.
@@ -243,7 +263,11 @@ unsafe impl<A: GlobalAlloc> GlobalAlloc for Backed<A> {
 
     unsafe fn realloc(&self, at: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         let ours = self.reserve.holds(at);
-        if !ours {
+        if self.nursery.holds(at) {
+            if self.nursery.resize(at, layout.size(), size) {
+                return at;
+            }
+        } else if !ours {
             // SAFETY: it is not the reserve's, so it is `first`'s.
             let moved = unsafe { self.first.realloc(at, layout, size) };
             if !moved.is_null() {
@@ -271,6 +295,12 @@ unsafe impl<A: GlobalAlloc> GlobalAlloc for Backed<A> {
 #[cfg(feature = "python")]
 #[global_allocator]
 static ALLOCATOR: Backed<System> = Backed::new(System);
+
+/// This process was forked, and what it allocates first is to lie together.
+pub fn in_forked_child() {
+    #[cfg(feature = "python")]
+    ALLOCATOR.nursery.open();
+}
 
 /// Why something was not done, for readings.
 pub const SHORT: &str = "no memory was free: the process has reached its limit";
@@ -308,7 +338,7 @@ pub fn allows_thread() -> bool {
     // SAFETY: getrlimit writes the structure, which outlives the call.
     let known = unsafe { libc::getrlimit(libc::RLIMIT_AS, &mut limit) } == 0;
     if !known || limit.rlim_cur == libc::RLIM_INFINITY {
-        return system_has(1 << 20);
+        return true;
     }
     let pages = std::fs::read_to_string("/proc/self/statm")
         .ok()
@@ -361,7 +391,9 @@ mod tests {
     /// On the heap: it is too large for a test's stack.
     fn backed() -> Box<Backed<Empty>> {
         // SAFETY: all-zero is a valid value of atomics and bytes, and `Empty` has none.
-        unsafe { Box::<Backed<Empty>>::new_zeroed().assume_init() }
+        let memory = unsafe { Box::<Backed<Empty>>::new_zeroed().assume_init() };
+        memory.nursery.close();
+        memory
     }
 
     #[test]
@@ -437,6 +469,42 @@ mod tests {
             for at in taken {
                 memory.dealloc(at, layout(60_000, 8));
             }
+        }
+    }
+
+    #[test]
+    fn a_forked_child_takes_blocks_that_lie_together() {
+        let memory = backed();
+        // SAFETY: layouts that are not empty; each block is used with the size it was last given.
+        unsafe {
+            let before = memory.alloc(layout(40, 8));
+            assert!(memory.reserve.holds(before) && !memory.nursery.holds(before));
+            memory.nursery.open();
+            let first = memory.alloc(layout(40, 8));
+            let second = memory.alloc(layout(100, 64));
+            assert_eq!(second as usize, (first as usize + 40).next_multiple_of(64));
+            second.write_bytes(7, 100);
+            // The last block grows where it is, another is moved.
+            assert_eq!(memory.realloc(second, layout(100, 64), 5000), second);
+            let moved = memory.realloc(first, layout(40, 8), 48);
+            assert_eq!(moved as usize, second as usize + 5000);
+            assert_eq!(second.add(99).read(), 7);
+            assert_eq!(memory.realloc(second, layout(5000, 64), 60), second);
+            // The last goes back, and what comes in its place is as it was asked for.
+            memory.dealloc(moved, layout(48, 8));
+            memory.nursery.open();
+            let zeroed = memory.alloc_zeroed(layout(48, 8));
+            assert_eq!((zeroed, zeroed.add(47).read()), (moved, 0));
+            // What it has no room for comes from behind it.
+            let large = memory.alloc(layout(60_000, 8));
+            let larger = memory.alloc(layout(60_000, 8));
+            let largest = memory.alloc(layout(60_000, 8));
+            assert!(memory.nursery.holds(large) && memory.nursery.holds(larger));
+            assert!(memory.reserve.holds(largest));
+            for (at, size) in [(largest, 60_000), (before, 40)] {
+                memory.dealloc(at, layout(size, 8));
+            }
+            assert_eq!(memory.reserve.in_use.load(Ordering::Relaxed), 0);
         }
     }
 

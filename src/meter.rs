@@ -14,7 +14,7 @@ use crate::model::estimation::Estimation;
 use crate::reading::Reading;
 pub use crate::sampler::Scope;
 use crate::sampler::{
-    BROKEN, FACTS_BYTES, Hub, Outcome, Recorded, Rules, Subject, replay as replay_trace,
+    BROKEN, Ended, FACTS_BYTES, Hub, Outcome, Recorded, Rules, Subject, replay as replay_trace,
     require_directory,
 };
 use crate::source::procfs;
@@ -93,6 +93,11 @@ enum State {
         hub: Arc<Hub>,
         id: u64,
     },
+    /// Its window has ended, and what that came to is not known yet.
+    Ended {
+        hub: Arc<Hub>,
+        ended: Box<Ended>,
+    },
     Stopped(Box<Outcome>),
     /// A trace is read, and what it came to is known already.
     Played(Box<Outcome>),
@@ -121,6 +126,9 @@ const GONE: &str = "the process to meter had ended before the window began";
 
 /// A window that is being written down: to look at it would be to change it.
 const RECORDING: &str = "the window is being recorded: its reading is there when it has ended";
+
+/// A window that has ended and that nobody asked to be settled.
+const UNSETTLED: &str = "the window has ended and was not settled: call stop()";
 
 /// A meter of a task that nobody drives: of a plain function or a block.
 const UNDRIVEN: &str =
@@ -333,6 +341,68 @@ impl Meter {
         Ok(())
     }
 
+    /// Starts a window and forgets it, so that [`Self::start`] finds at hand what it needs, and the
+    /// thread that samples: for a process that was forked to run one function. Without effect on
+    /// meters of recordings, and on those that are switched off or run.
+    pub fn prepare(&mut self) {
+        let none = self.options.absent.is_some() || !self.options.enabled;
+        if none
+            || self.options.pid.is_some()
+            || self.options.record
+            || self.options.replay.is_some()
+            || self.is_running()
+        {
+            return;
+        }
+        let known = self
+            .hub
+            .take()
+            .filter(|hub| !hub.is_foreign() && !hub.is_retired());
+        let Some(hub) = known.or_else(|| Hub::get(&self.options.root).ok()) else {
+            return;
+        };
+        if self.options.scope == Scope::Process && self.options.cgroup.is_none() {
+            let subject = Subject::Process {
+                pid: None,
+                children: self.options.children,
+            };
+            let (methods, interval_ns) = (self.options.methods, self.interval_ns);
+            let estimation = self.estimation;
+            let started = contained(|| hub.start(methods, interval_ns, subject, estimation));
+            if let Ok(id) = started {
+                hub.forget(id);
+            }
+        }
+        self.hub = Some(hub);
+    }
+
+    /// Ends the window and does no more: what it came to is found out by [`Self::stop`], which is
+    /// still to be called. Whoever meters a function puts that outside of the function's time.
+    ///
+    /// # Errors
+    /// [`Error::State`] if it does not run.
+    pub fn end(&mut self) -> Result<()> {
+        let State::Running { hub, id } = &self.state else {
+            return if self.is_running() {
+                Ok(())
+            } else {
+                Err(NOT_RUNNING)
+            };
+        };
+        if hub.is_foreign() {
+            return Ok(());
+        }
+        let ended = contained(|| hub.end(*id));
+        self.state = match ended {
+            Ok(ended) => State::Ended {
+                hub: Arc::clone(hub),
+                ended: Box::new(ended),
+            },
+            Err(reason) => State::nothing(reason),
+        };
+        Ok(())
+    }
+
     /// Whether the process to meter has ended since the meter was made.
     fn is_gone(&self) -> bool {
         let pid = self.options.pid.and_then(|pid| i32::try_from(pid).ok());
@@ -354,16 +424,24 @@ impl Meter {
             }
             return Ok(());
         }
-        let ended = match &self.state {
-            State::Running { hub, .. } if hub.is_foreign() => Err(Cow::Borrowed(FORKED)),
-            State::Running { hub, id } => contained(|| hub.stop(*id))
-                .and_then(|outcome| self.is_driven().then_some(outcome).ok_or(UNDRIVEN))
-                .map_err(Cow::Borrowed),
+        if matches!(&self.state, State::Running { hub, .. } if !hub.is_foreign()) {
+            self.end()?;
+        }
+        let driven = self.is_driven();
+        let ended = match std::mem::replace(&mut self.state, State::New) {
+            State::Running { .. } => Err(Cow::Borrowed(FORKED)),
+            State::Ended { hub, .. } if hub.is_foreign() => Err(Cow::Borrowed(FORKED)),
+            State::Ended { hub, ended } => contained(|| hub.close(*ended))
+                .map_err(Cow::Borrowed)
+                .and_then(|outcome| driven.then_some(outcome).ok_or(Cow::Borrowed(UNDRIVEN))),
             State::Nothing {
                 reason,
                 running: true,
-            } => Err(reason.clone()),
-            _ => return Err(NOT_RUNNING),
+            } => Err(reason),
+            other => {
+                self.state = other;
+                return Err(NOT_RUNNING);
+            }
         };
         self.state = match ended {
             Ok(outcome) => State::Stopped(Box::new(outcome)),
@@ -378,7 +456,7 @@ impl Meter {
     /// Whether it runs in this process.
     pub fn is_running(&self) -> bool {
         match &self.state {
-            State::Running { hub, .. } => !hub.is_foreign(),
+            State::Running { hub, .. } | State::Ended { hub, .. } => !hub.is_foreign(),
             State::Nothing { running, .. } => *running,
             State::Played(_) => true,
             _ => false,
@@ -434,6 +512,8 @@ impl Meter {
                 Ok(self.read(outcome, &facts, label))
             }
             State::Running { hub, .. } if hub.is_foreign() => absent(FORKED),
+            State::Ended { hub, .. } if hub.is_foreign() => absent(FORKED),
+            State::Ended { .. } => absent(UNSETTLED),
             State::Running { .. } if !self.is_driven() => absent(UNDRIVEN),
             State::Running { .. } if self.options.record => absent(RECORDING),
             State::Running { hub, id } => match contained(|| hub.peek(*id)) {
@@ -498,7 +578,7 @@ impl Meter {
             State::Running { hub, id } if !hub.is_foreign() && !self.options.record => {
                 Ok(hub.peek(*id).as_ref().ok().and_then(of))
             }
-            State::Running { .. } | State::Nothing { .. } => Ok(None),
+            State::Running { .. } | State::Ended { .. } | State::Nothing { .. } => Ok(None),
         }
     }
 

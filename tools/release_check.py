@@ -36,6 +36,7 @@ WHEEL_NEEDS = (
     "lithowatt/py.typed",
     "lithops_patch/__init__.py",
     ".data/platlib/_lithowatt_hook.py",
+    ".data/platlib/_lithowatt_start.py",
     ".data/platlib/lithowatt-hook.pth",
     ".data/platlib/lithowatt-hook.start",
     ".dist-info/entry_points.txt",
@@ -81,7 +82,7 @@ assert meter.joules > 0, meter
 assert meter.stats()
 assert measure(lambda: 7)() == 7
 assert lithowatt.__version__ == importlib.metadata.version("lithowatt")
-assert "_lithowatt_hook" in sys.modules, "the hook did not run at the start of Python"
+assert any(hasattr(finder, "lithowatt_hook") for finder in sys.meta_path), "no hook at the start"
 print(lithowatt.__version__)
 """
 

@@ -1,9 +1,9 @@
-"""Meters unmodified Lithops workers and FlexExecutor: the part every interpreter loads.
+"""Meters unmodified Lithops workers and FlexExecutor: what is loaded when one of them is imported.
 
-`lithowatt-hook.pth` imports this module at each start of Python, whoever
-starts it, so it may cost next to nothing: no import beyond what `site` has
-loaded already, one entry in `sys.meta_path`, nothing else. The rest of
-lithowatt is imported only in a process that imports what `TABLE` names.
+Every interpreter, whoever starts it, runs the one line of `lithowatt-hook.pth` (Python 3.15 and
+later: `_lithowatt_start`, by `lithowatt-hook.start`). It leaves in `sys.meta_path` an object whose
+`find_spec` looks a name up among those of `TABLE` and no more. This module is imported when one of
+them is, and the rest of lithowatt when that module has run.
 
 The finder goes by the module's name and never by a path, because Lithops runs
 its workers from a copy of itself under the temporary directory.
@@ -36,8 +36,9 @@ TABLE = {
 #: Values of a variable that switch off.
 _OFF = ("false", "0", "no", "off")
 
-#: Names of the table whose import is watched in this process.
+#: Names of the table whose import this process has asked to watch, or not to.
 _watched: "set[str]" = set()
+_unwatched: "set[str]" = set()
 
 
 def enabled() -> bool:
@@ -50,21 +51,32 @@ def _on(variable: str) -> bool:
     return os.environ.get(variable, "").strip().lower() not in ("", *_OFF)
 
 
-class ImportWatcher:
-    """Lets the other finders find a watched module, and patches it once it has run."""
+def _wanted(name: str) -> bool:
+    """Whether the import of a module of the table is watched in this process."""
+    if name in _watched or name in _unwatched:
+        return name in _watched
+    switch = TABLE[name][1]
+    return enabled() if switch is None else _on(switch)
 
-    def find_spec(
-        self, name: str, path: "Any" = None, target: "ModuleType | None" = None
-    ) -> "ModuleSpec | None":
-        if name not in _watched:
-            return None
-        for finder in sys.meta_path:
-            find = None if isinstance(finder, ImportWatcher) else getattr(finder, "find_spec", None)
-            spec: ModuleSpec | None = None if find is None else find(name, path, target)
-            if spec is not None:
-                _patch_when_executed(spec, name)
-                return spec
+
+def _is_ours(finder: object) -> bool:
+    """Whether a finder is one of this hook's: the line of the `.pth` makes the same."""
+    return type(finder) is type(sys.implementation) and hasattr(finder, "lithowatt_hook")
+
+
+def find_spec(
+    name: str, path: "Any" = None, target: "ModuleType | None" = None
+) -> "ModuleSpec | None":
+    """Lets the other finders find a watched module, and patches it once it has run."""
+    if name not in TABLE or not _wanted(name):
         return None
+    for finder in sys.meta_path:
+        find = None if _is_ours(finder) else getattr(finder, "find_spec", None)
+        spec: ModuleSpec | None = None if find is None else find(name, path, target)
+        if spec is not None:
+            _patch_when_executed(spec, name)
+            return spec
+    return None
 
 
 def _patch_when_executed(spec: "ModuleSpec", name: str) -> None:
@@ -89,7 +101,7 @@ def _patch_when_executed(spec: "ModuleSpec", name: str) -> None:
 def _run(name: str, module: "ModuleType") -> None:
     """Does what is to be done with a module; whatever goes wrong, it is imported without us."""
     try:
-        if name in _watched and enabled():
+        if _wanted(name) and enabled():
             where, _, function = TABLE[name][0].partition(":")
             getattr(__import__(where, fromlist=[function]), function)(module)
     except BaseException as error:
@@ -127,18 +139,26 @@ def note(what: str, error: BaseException) -> None:
         _expect_harmless(trouble)
 
 
+def _insert() -> None:
+    """Has the finder, once."""
+    if not any(_is_ours(finder) for finder in sys.meta_path):
+        namespace: Any = type(sys.implementation)
+        sys.meta_path.insert(0, namespace(lithowatt_hook=True, find_spec=find_spec))
+
+
 def watch(*names: str) -> None:
     """Watches the import of these modules of the table."""
     _watched.update(names)
-    if not any(isinstance(finder, ImportWatcher) for finder in sys.meta_path):
-        sys.meta_path.insert(0, ImportWatcher())
+    _unwatched.difference_update(names)
+    _insert()
 
 
 def unwatch(*names: str) -> None:
     """Forgets these names; the finder goes with the last one."""
     _watched.difference_update(names)
-    if not _watched:
-        sys.meta_path[:] = [f for f in sys.meta_path if not isinstance(f, ImportWatcher)]
+    _unwatched.update(names)
+    if not any(_wanted(name) for name in TABLE):
+        sys.meta_path[:] = [finder for finder in sys.meta_path if not _is_ours(finder)]
 
 
 def _always() -> "list[str]":
@@ -148,19 +168,18 @@ def _always() -> "list[str]":
 
 def installed() -> bool:
     """Whether the imports that need no switch are watched in this interpreter."""
-    found = any(isinstance(finder, ImportWatcher) for finder in sys.meta_path)
-    return found and _watched.issuperset(_always())
+    return any(map(_is_ours, sys.meta_path)) and all(map(_wanted, _always()))
 
 
 def install() -> bool:
-    """Watches, once; False where the environment switches the hook off.
+    """Watches what needs no switch; False where the environment switches the hook off.
 
-    Raises nothing but an interrupt: whoever starts Python did not ask for this.
+    Raises nothing but an interrupt: it is not what its caller is about.
     """
     try:
         if not enabled():
             return False
-        watch(*[name for name, (_, switch) in TABLE.items() if switch is None or _on(switch)])
+        watch(*_always())
     except BaseException as error:
         _expect_harmless(error)
         note("calls are not metered", error)

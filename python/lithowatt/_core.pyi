@@ -90,6 +90,14 @@ class Meter:
         Raises:
             MeterStateError: If it does not run.
         """
+    def prepare(self) -> None:
+        """Opens what the meter reads, and has its thread, so that a start is quick."""
+    def end(self) -> None:
+        """Ends the window and no more; ``stop``, still to be called, finds out what it came to.
+
+        Raises:
+            MeterStateError: If it does not run.
+        """
     def resume(self) -> None:
         """The task (scope ``task``) goes on, on the calling thread."""
     def suspend(self) -> None:
@@ -100,6 +108,14 @@ class Meter:
         """Marks the end of a phase; False where the meter does not run."""
     def taken(self) -> Taken:
         """The last window, or the running one so far, as it is now.
+
+        Raises:
+            MeterStateError: If the meter was never started.
+        """
+    def energy(
+        self, definition: str | None = None
+    ) -> tuple[float, float, float, float, str, float, float | None] | None:
+        """Of the last window: joules, low, high, seconds, quality, joules above idle, CPU seconds.
 
         Raises:
             MeterStateError: If the meter was never started.

@@ -7,7 +7,7 @@ use super::allotted::Allotted;
 use crate::source::kept::Kept;
 
 /// They are not read more often than this, ns.
-const EVERY_NS: u64 = 100_000_000;
+pub const EVERY_NS: u64 = 100_000_000;
 
 /// More of them are not kept open.
 const MOST_FILES: usize = 16;

@@ -421,6 +421,14 @@ impl PyMeter {
         Ok(self.with(|own| own.meter.stop())?)
     }
 
+    fn prepare(&self) {
+        self.with(|own| own.meter.prepare());
+    }
+
+    fn end(&self) -> PyResult<()> {
+        Ok(self.with(|own| own.meter.end())?)
+    }
+
     #[getter]
     fn running(&self) -> bool {
         self.with(|own| own.meter.is_running())
@@ -457,6 +465,32 @@ impl PyMeter {
     /// The window as it is now, to be asked for its forms.
     fn taken(&self) -> PyResult<stats::PyTaken> {
         Ok(stats::PyTaken(self.reading()?))
+    }
+
+    /// What the last window came to by a definition, else by its own, as a tuple: joules, low, high,
+    /// seconds, quality, joules above idle and CPU seconds. `None` where it has no energy.
+    ///
+    /// Alone, and without Python objects for the rest of a reading: a worker asks it for each call.
+    #[pyo3(signature = (definition = None))]
+    fn energy(&self, definition: Option<&str>) -> PyResult<Option<Brief>> {
+        let reading = self.reading()?;
+        let Some(headline) = &reading.headline else {
+            return Ok(None);
+        };
+        let asked = definition.and_then(Definition::parse);
+        let energy = match asked.is_some_and(|asked| asked != headline.definition) {
+            true => &headline.other,
+            false => &headline.energy,
+        };
+        Ok(Some((
+            energy.joules,
+            energy.low,
+            energy.high,
+            reading.duration,
+            headline.quality.name(),
+            headline.division.marginal,
+            reading.cpu_seconds,
+        )))
     }
 
     fn raw_stats_json<'py>(
@@ -505,6 +539,9 @@ impl PyMeter {
         Ok(Some((times, values, names)))
     }
 }
+
+/// See [`PyMeter::energy`].
+type Brief = (f64, f64, f64, f64, &'static str, f64, Option<f64>);
 
 /// Times in ns, the columns one after the other, and their names.
 type RawTimeline<'py> = (Bound<'py, PyBytes>, Bound<'py, PyBytes>, Vec<String>);

@@ -42,6 +42,7 @@ mod slots;
 mod state;
 mod subject;
 mod tape;
+mod thread;
 pub mod weight;
 mod window;
 
@@ -49,7 +50,7 @@ pub use probed::load_probes;
 pub use ring::Via;
 pub use seen::SeenWindow;
 pub use slots::{Part, Slot, Slots};
-use state::{Inherited, State};
+use state::State;
 pub use subject::{Scope, Subject};
 pub use tape::{Recorded, Rules, replay};
 use window::Record;
@@ -73,6 +74,10 @@ const LOOKS_FROM_NS: u64 = 20_000_000;
 /// processors.
 pub const FACTS_BYTES: usize = 1 << 20;
 
+/// The thread leaves the lock alone for so long at first, or for half an interval, ns: whoever
+/// starts it is about to use it, and is short of time where it was forked for one call.
+const UNTOUCHED_NS: u64 = 5_000_000;
+
 /// Where no thread was to be had, one is asked for again after this, ns.
 const THREAD_AGAIN_NS: u64 = 1_000_000_000;
 
@@ -92,6 +97,13 @@ pub struct Hub {
     wake: Condvar,
     /// It was let go, and another stands for its root.
     retired: AtomicBool,
+}
+
+/// A window that has ended, and is not settled yet.
+#[derive(Debug)]
+pub struct Ended {
+    active: window::Active,
+    edge: Edge,
 }
 
 /// The hubs of a process, the one that was asked for last at the end.
@@ -133,13 +145,14 @@ fn registry() -> &'static Registry {
 }
 
 impl Registry {
-    /// What a hub of the process before the fork left open. A lock that is held was held by a
-    /// thread that does not exist here, and guards what it was in the middle of.
-    fn inheritance(&self, root: &Path) -> Option<Inherited> {
+    /// The state that a hub of the process before the fork leaves to this one. A lock that is held
+    /// was held by a thread that does not exist here, and guards what it was in the middle of.
+    fn inheritance(&self, root: &Path) -> Option<State> {
         let hubs = self.hubs.try_lock().ok()?;
         let hub = hub_of(&hubs, root)?;
         let mut state = hub.state.try_lock().ok()?;
-        Some(state.hand_over())
+        memory::in_forked_child();
+        Some(State::forked(root, &mut state))
     }
 }
 
@@ -202,11 +215,15 @@ impl Hub {
             hubs.push(found);
             return Ok(hub);
         }
-        require_directory(root)?;
-        let hub = Arc::new(Self::new(root, registry.pid));
-        if let Some(inherited) = registry.parent.and_then(|parent| parent.inheritance(root)) {
-            lock(&hub.state).inherited = inherited;
-        }
+        let inherited = registry.parent.and_then(|parent| parent.inheritance(root));
+        let state = match inherited {
+            Some(state) => state,
+            None => {
+                require_directory(root)?;
+                State::new(root)
+            }
+        };
+        let hub = Arc::new(Self::with(root, registry.pid, state));
         retire_idle(&mut hubs);
         hubs.push((root.to_owned(), Arc::clone(&hub)));
         Ok(hub)
@@ -214,15 +231,15 @@ impl Hub {
 
     /// A hub of its own, for a diagnosis that must not go by what was true before.
     pub fn apart(root: &Path) -> Self {
-        Self::new(root, clock::getpid())
+        Self::with(root, clock::getpid(), State::new(root))
     }
 
-    fn new(root: &Path, pid: i32) -> Self {
+    fn with(root: &Path, pid: i32, state: State) -> Self {
         Self {
             pid,
             root: root.to_owned(),
             facts: OnceLock::new(),
-            state: Mutex::new(State::new(root)),
+            state: Mutex::new(state),
             wake: Condvar::new(),
             retired: AtomicBool::new(false),
         }
@@ -290,6 +307,16 @@ impl Hub {
         if state.active.try_reserve(1).is_err() {
             return Err(memory::SHORT);
         }
+        self.ready(&mut state, methods, interval_ns);
+        Ok(state.begin(methods, interval_ns, subject, estimation))
+    }
+
+    /// Forgets a meter that was started only to have all that a start needs at hand.
+    pub fn forget(&self, id: u64) {
+        let _ = lock(&self.state).take(id);
+    }
+
+    fn ready(self: &Arc<Self>, state: &mut State, methods: Methods, interval_ns: Option<u64>) {
         // It may have been let go since its meter looked.
         self.retired.store(false, Ordering::Relaxed);
         if !self.knows_facts() && Facts::known(&self.root).is_none() {
@@ -299,28 +326,40 @@ impl Hub {
         state.open(methods);
         if interval_ns.is_some() {
             if !state.thread.runs {
-                self.want_thread(&mut state);
+                self.want_thread(state, interval_ns);
             } else if state.thread.parked || interval_ns < state.thread.pace {
                 self.wake.notify_one();
             }
         }
-        Ok(state.begin(methods, interval_ns, subject, estimation))
     }
 
-    /// Ends a meter.
+    /// Ends a meter's window: its counters and clocks are read, and no more than that is done.
     ///
     /// # Errors
     /// Why nothing is known of its window; it has ended all the same.
-    pub fn stop(&self, id: u64) -> Result<Outcome, &'static str> {
+    pub fn end(&self, id: u64) -> Result<Ended, &'static str> {
         let mut state = lock(&self.state);
         let mut active = state.take(id).ok_or(BROKEN)?;
         if memory::is_short() {
             return Err(memory::SHORT);
         }
         let edge = state.edge(&mut active.record, &mut active.follow);
+        Ok(Ended { active, edge })
+    }
+
+    /// What a window came to that has ended.
+    ///
+    /// # Errors
+    /// Why nothing is known of it.
+    pub fn close(&self, ended: Ended) -> Result<Outcome, &'static str> {
+        if memory::is_short() {
+            return Err(memory::SHORT);
+        }
+        let mut state = lock(&self.state);
         if !self.inform(&mut state) {
             return Err(memory::SHORT);
         }
+        let Ended { mut active, edge } = ended;
         Ok(state.close(&mut active.follow, active.record, edge, false))
     }
 
@@ -399,40 +438,26 @@ impl Hub {
     }
 
     /// Starts the thread, if the process may have one and if it was not refused just before.
-    fn want_thread(self: &Arc<Self>, state: &mut State) {
+    fn want_thread(self: &Arc<Self>, state: &mut State, interval_ns: Option<u64>) {
         let now = clock::monotonic_ns();
         let refused = state.thread.refused_ns;
         if refused.is_some_and(|then| now.saturating_sub(then) < THREAD_AGAIN_NS) {
             return;
         }
-        state.thread.runs = memory::allows_thread() && self.spawn();
+        let first_ns = interval_ns.map_or(0, |interval| (interval / 2).min(UNTOUCHED_NS));
+        let hub = Arc::clone(self);
+        state.thread.tid = match memory::allows_thread() {
+            true => thread::spawn(Box::new(move || hub.run(Duration::from_nanos(first_ns)))),
+            false => None,
+        };
+        state.thread.runs = state.thread.tid.is_some();
         state.thread.refused_ns = (!state.thread.runs).then_some(now);
     }
 
-    fn spawn(self: &Arc<Self>) -> bool {
-        let hub = Arc::clone(self);
-        // Signals are the user's: with all of them blocked here they reach the threads they reach
-        // without us. The mask is inherited, so it is set round the spawn.
-        // SAFETY: both sets live on this stack; sigfillset and pthread_sigmask only write to them.
-        let old = unsafe {
-            let mut all: libc::sigset_t = std::mem::zeroed();
-            let mut old: libc::sigset_t = std::mem::zeroed();
-            libc::sigfillset(&mut all);
-            libc::pthread_sigmask(libc::SIG_SETMASK, &all, &mut old);
-            old
-        };
-        let spawned = std::thread::Builder::new()
-            .name("lithowatt".into())
-            .stack_size(128 * 1024)
-            .spawn(move || hub.run());
-        // SAFETY: `old` was filled by the call above.
-        unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &old, std::ptr::null_mut()) };
-        spawned.is_ok()
-    }
-
-    fn run(&self) {
+    /// The thread: leaves the lock alone for `first`, then samples.
+    fn run(&self, first: Duration) {
+        std::thread::sleep(first);
         let mut state = lock(&self.state);
-        state.thread.tid = Some(clock::gettid());
         let mut next = clock::monotonic_ns();
         let mut lingered = Duration::ZERO;
         loop {

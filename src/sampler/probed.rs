@@ -83,6 +83,17 @@ impl Reading {
 }
 
 impl Probing {
+    /// The same in a forked process. Probes that are open are found among those that processes share
+    /// with their children; that there are none is known, and looked for again as before.
+    pub(super) fn forked(mut self) -> Self {
+        self.ours = None;
+        if matches!(self.probes, Some(Ok(_))) {
+            self.probes = None;
+            self.throttle = None;
+        }
+        self
+    }
+
     /// Opens the probes below `root`, where `methods` ask for them. Loading takes milliseconds and
     /// leaves something behind in the kernel, so it is done for those who asked by name. Returns
     /// whether anything is new.

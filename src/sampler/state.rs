@@ -10,12 +10,12 @@ use super::window::{Active, Catalog, CountBase, Edge, Follow, Moment, Record};
 use crate::cgroup::cpu::{CgroupCount, CgroupCpu};
 use crate::cgroup::limits::SandboxCount;
 use crate::clock;
-use crate::counter::{At, Counter, Step, Updates};
+use crate::counter::{At, Counter, Step};
 use crate::machine::allotted;
 use crate::machine::ceilings;
 use crate::machine::facts::Facts;
 use crate::machine::idle_power::IdleLearner;
-use crate::machine::watch::Watch;
+use crate::machine::watch::{self, Watch};
 use crate::memory;
 use crate::source::kept;
 use crate::source::mirrors::{Mirror, Mirrors};
@@ -49,6 +49,10 @@ const AWAKENING_NS: u64 = 150_000;
 /// A source of which something was lost is opened anew so often at most, ns.
 const LOST_AGAIN_NS: u64 = 1_000_000_000;
 
+/// What was not there when it was looked for is looked for again after this, ns: a driver may have
+/// been loaded since, or a right given. A worker lives for hours.
+const ABSENT_AGAIN_NS: u64 = 60_000_000_000;
+
 /// What was counted when idle power was last looked for.
 #[derive(Debug)]
 pub(super) struct Resting {
@@ -62,16 +66,6 @@ pub(super) struct Resting {
     pub(super) totals: Vec<(u64, u32)>,
 }
 
-/// Sources that a forked process takes over. Opening them anew costs every call of a worker some
-/// 100 µs, and more on a large machine, where /proc/cpuinfo is long.
-#[derive(Debug, Default)]
-pub(super) struct Inherited {
-    counters: Vec<(Method, Box<dyn EnergyCounter>)>,
-    /// How often each counter changes, as far as that was learned.
-    updates: Vec<(Zone, Updates)>,
-    system: Option<System>,
-}
-
 /// A method that counts energy, and its counters as far as they were opened.
 pub(super) struct Source {
     pub(super) method: Method,
@@ -79,11 +73,20 @@ pub(super) struct Source {
     pub(super) counter: Opened<Box<dyn EnergyCounter>>,
     /// When what was lost of it was last looked for, ns.
     tried_ns: Option<u64>,
+    /// When it was last found absent, ns.
+    absent_ns: Option<u64>,
 }
 
 impl Source {
     pub(super) fn opened(&self) -> Option<&dyn EnergyCounter> {
         self.counter.as_ref()?.as_ref().ok().map(Box::as_ref)
+    }
+
+    /// Whether it is to be opened: it was not tried, or could not be had then, or was absent long
+    /// ago and nothing stands for it (`replaced`).
+    fn is_to_be_opened(&self, now: u64, replaced: bool) -> bool {
+        let long_ago = |then: u64| now.saturating_sub(then) >= ABSENT_AGAIN_NS;
+        is_to_be_tried(&self.counter) || !replaced && self.absent_ns.is_some_and(long_ago)
     }
 }
 
@@ -105,8 +108,6 @@ pub(super) struct SamplerThread {
 }
 
 pub(super) struct State {
-    /// What the process before the fork had open.
-    pub(super) inherited: Inherited,
     pub(super) root: PathBuf,
     /// The machine, once an interval was settled: finding it out takes a millisecond of reading files.
     pub(super) facts: Option<Arc<Facts>>,
@@ -157,8 +158,10 @@ pub(super) struct State {
     /// A row of a timeline in the making.
     pub(super) row: Vec<f64>,
     pub(super) thread: SamplerThread,
-    /// The files that limit this process, once it has metered more than one window.
+    /// The files that limit this process, once it has metered for a while.
     pub(super) watch: Option<Watch>,
+    /// Since when this process meters, ns: what limits it was found out then, or before the fork.
+    pub(super) since_ns: u64,
     /// Whether its reads are written down, or come from what was.
     pub(super) tape: Tape,
     /// Methods that are sampled whether or not a window runs.
@@ -173,18 +176,21 @@ impl State {
 
     /// The same where the machine's busy time is looked at by `machine`.
     pub(super) fn with(root: &Path, machine: MachineCpu) -> Self {
+        let sources = Method::energy_counters().map(|(method, open)| Source {
+            method,
+            open,
+            counter: None,
+            tried_ns: None,
+            absent_ns: None,
+        });
+        Self::of(root, machine, sources.collect())
+    }
+
+    fn of(root: &Path, machine: MachineCpu, sources: Vec<Source>) -> Self {
         Self {
-            inherited: Inherited::default(),
             root: root.to_owned(),
             facts: None,
-            sources: Method::energy_counters()
-                .map(|(method, open)| Source {
-                    method,
-                    open,
-                    counter: None,
-                    tried_ns: None,
-                })
-                .collect(),
+            sources,
             ring: super::ring::Borrowed::default(),
             tree_counters: None,
             tree_looked_ns: 0,
@@ -210,25 +216,42 @@ impl State {
             row: Vec::new(),
             thread: SamplerThread::default(),
             watch: None,
+            since_ns: clock::monotonic_ns(),
             tape: Tape::Off,
             always: Methods::none(),
         }
     }
 
-    /// What is of use to a forked process: this state is not used there any more. What could not be
-    /// opened is tried again.
-    pub(super) fn hand_over(&mut self) -> Inherited {
-        Inherited {
-            counters: self
-                .sources
-                .iter_mut()
-                .filter_map(|source| Some((source.method, source.counter.take()?.ok()?)))
-                .collect(),
-            updates: std::iter::zip(&self.zones, &self.counters)
-                .map(|(zone, counter)| (zone.clone(), counter.updates))
-                .collect(),
-            system: self.system.take(),
+    /// The state of a forked process, which takes over what its parent had open and knew: `parent` is
+    /// not used there any more. To find that out anew costs every call of a worker a hundred system
+    /// calls, and each page of memory that it takes a page fault.
+    ///
+    /// What is of the parent itself stays behind: its windows, its thread, its tree and the counters
+    /// of that, what probes follow, and what it saw of others than itself.
+    pub(super) fn forked(root: &Path, parent: &mut Self) -> Self {
+        use std::mem::take;
+        let machine = std::mem::replace(&mut parent.machine, MachineCpu::replayed());
+        let mut own = Self::of(root, machine.forked(), take(&mut parent.sources));
+        own.tree.was_forked();
+        own.facts = parent.facts.take();
+        own.ring = take(&mut parent.ring);
+        own.probing = take(&mut parent.probing).forked();
+        own.system = parent.system.take();
+        own.system_starved = parent.system_starved;
+        own.zones = take(&mut parent.zones);
+        own.catalog = take(&mut parent.catalog);
+        own.counters = take(&mut parent.counters);
+        own.faults = take(&mut parent.faults);
+        own.raw = take(&mut parent.raw);
+        own.mirrors = take(&mut parent.mirrors);
+        own.idle_learners = take(&mut parent.idle_learners);
+        own.bounded = parent.bounded;
+        own.looks = parent.looks;
+        if parent.tree_counters.is_some() {
+            // What the catalog says of counters of the tree is of the parent's.
+            own.publish();
         }
+        own
     }
 
     /// Closes every source. Nothing runs here any more.
@@ -247,20 +270,19 @@ impl State {
     pub(super) fn open(&mut self, methods: Methods) {
         let mut news = false;
         self.forget_lost();
+        let now = clock::monotonic_ns();
         for source in &mut self.sources {
             let method = source.method;
-            if !methods.has(method) || !is_to_be_tried(&source.counter) {
+            let replaced = self.ring.via().is_some_and(|via| via.method == method);
+            if !methods.has(method) || !source.is_to_be_opened(now, replaced) {
                 continue;
             }
-            let inherited = &mut self.inherited.counters;
-            let opened = match inherited.iter().position(|(of, _)| *of == method) {
-                Some(i) => Ok(inherited.swap_remove(i).1),
-                None => (source.open)(&self.root),
-            };
+            let opened = (source.open)(&self.root);
             let opened = unless_starved(method.title(), opened, |c| c.holes().is_empty());
             if let Ok(counter) = &opened {
                 self.zones.extend_from_slice(counter.zones());
             }
+            source.absent_ns = opened.is_err().then_some(now);
             source.counter = Some(opened);
             news = true;
         }
@@ -271,8 +293,7 @@ impl State {
             self.system = None;
         }
         if methods.has(Method::Psutil) && self.system.is_none() {
-            let open = || System::open(&self.root);
-            self.system = Some(self.inherited.system.take().unwrap_or_else(open));
+            self.system = Some(System::open(&self.root));
             self.system_starved = kept::no_descriptor_free();
             news = true;
         }
@@ -381,12 +402,8 @@ impl State {
     /// Makes the catalog anew.
     pub(super) fn publish(&mut self) {
         for zone in &self.zones[self.counters.len()..] {
-            let mut counter = Counter::new(zone.unit_joules, zone.modulus);
-            let mut known = self.inherited.updates.iter();
-            if let Some((_, updates)) = known.find(|(of, _)| of == zone) {
-                counter.updates = *updates;
-            }
-            self.counters.push(counter);
+            self.counters
+                .push(Counter::new(zone.unit_joules, zone.modulus));
             self.faults.push(None);
             self.idle_learners.push(IdleLearner::default());
         }
@@ -789,8 +806,8 @@ impl State {
 
     /// Renews what is known of the part of the machine that this process may use: CPUs come and go,
     /// threads are bound, quotas are set, in a parent before a fork, too. Files are read where
-    /// `files`, and only in a process that has metered before: a worker that is forked for one call
-    /// has its parent's limits. The CPUs that the calling thread may run on are asked for where
+    /// `files`, and only in a process that has metered for a while: a worker that is forked for one
+    /// call has its parent's limits. The CPUs that the calling thread may run on are asked for where
     /// `affinity`: where something is settled before the next call.
     pub(super) fn renew_facts(&mut self, files: bool, affinity: bool) {
         let Some(facts) = self.facts.as_ref().filter(|_| !self.tape.plays()) else {
@@ -805,7 +822,7 @@ impl State {
         };
         let changed = match &mut self.watch {
             Some(watch) => watch.changed(now),
-            None => files,
+            None => files && now.saturating_sub(self.since_ns) >= watch::EVERY_NS,
         };
         if !changed && cpus == facts.cpus && may == share.affinity || memory::is_short() {
             return;

@@ -18,8 +18,8 @@ use super::plain;
 /// A read shorter than this was not cut by the kernel's page of 4096 bytes.
 const SURELY_WHOLE: usize = 2048;
 
-/// Most files of /proc fit in this, bytes.
-const FIRST_BYTES: usize = 4096;
+/// Most files of /proc fit in twice this, bytes.
+const FIRST_BYTES: usize = 2048;
 
 /// Descriptor of standard error.
 const LAST_STANDARD: i32 = 2;

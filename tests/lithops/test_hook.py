@@ -12,6 +12,8 @@ import json
 import logging
 import os
 import pickle
+import re
+import runpy
 import subprocess
 import sys
 import types
@@ -120,21 +122,20 @@ class Meter:
 
     def stop(self) -> None: ...
 
+    def prepare(self) -> None: ...
+
+    def end(self) -> None: ...
+
+    def _json_maker(self) -> Any:
+        return self.stats_json
+
     @property
     def running(self) -> bool:
         return True
 
-    @property
-    def reading(self) -> Any:
-        return types.SimpleNamespace(
-            headline=types.SimpleNamespace(value=2.5, low=0.5, high=4.0),
-            definition="marginal",
-            marginal=2.5,
-            amortised=3.5,
-            cpu_seconds=0.5,
-            duration=1.0,
-            quality="measured",
-        )
+    def _energy(self, definition: str | None = None) -> Any:
+        scale = 1.4 if definition == "amortised" else 1.0
+        return (2.5 * scale, 0.5 * scale, 4.0 * scale, 1.0, "measured", 2.5, 0.5)
 
     def stats(self) -> dict[str, Any]:
         return {
@@ -551,14 +552,14 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 LOADED = "import sys; print([m for m in sys.modules if 'lithowatt' in m])"
 
 
-def test_an_interpreter_loads_the_bootstrap_and_nothing_else(site, tmp_path):
+def test_an_interpreter_loads_nothing_of_ours(site, tmp_path):
     done = run_python(site, "-c", LOADED, directory=tmp_path)
-    assert (done.stdout, done.stderr) == ("['_lithowatt_hook']\n", "")
+    assert (done.stdout, done.stderr) == ("[]\n", "")
 
 
-def test_the_bootstrap_imports_nothing_that_python_has_not_loaded(site, tmp_path):
+def test_the_start_of_an_interpreter_imports_nothing(site, tmp_path):
     # The same interpreter with a .pth file of somebody else: what it loads for that, and what its
-    # distributor has it load at its start, is not the bootstrap's doing.
+    # distributor has it load at its start, is not the hook's doing.
     home = tmp_path / "without"
     venv.create(home, with_pip=False, symlinks=True)
     without = home / "bin" / "python"
@@ -570,19 +571,20 @@ def test_the_bootstrap_imports_nothing_that_python_has_not_loaded(site, tmp_path
         )
         assert done.returncode == 0, done.stderr
         loaded.append(set(ast.literal_eval(done.stdout)))
-    assert loaded[0] - loaded[1] == {"_lithowatt_hook"}
+    assert loaded[0] - loaded[1] == set()
 
 
-def test_switched_off_no_finder_is_added(site, tmp_path):
-    script = "import sys; print([type(f).__name__ for f in sys.meta_path])"
-    off = run_python(site, "-c", script, directory=tmp_path, ENERGY_MONITORING_ENABLED="0")
-    on = run_python(site, "-c", script, directory=tmp_path)
-    assert "ImportWatcher" in on.stdout
-    assert "ImportWatcher" not in off.stdout
+def test_switched_off_nothing_is_patched(site, tmp_path):
+    fake_lithops(tmp_path / "copy", KNOWN)
+    path = str(tmp_path / "copy")
+    for switch, patched in (("0", "False"), ("1", "True")):
+        environment = {"PYTHONPATH": path, "ENERGY_MONITORING_ENABLED": switch}
+        done = run_python(site, "-c", IS_PATCHED, directory=tmp_path, **environment)
+        assert (done.stdout, done.stderr) == (f"{patched} False\n", "")
 
 
 @pytest.mark.parametrize("broken", ["missing", "raises", "exits", "panics", "syntax"])
-def test_a_broken_bootstrap_never_shows(tmp_path, broken):
+def test_a_broken_hook_never_shows(tmp_path, broken):
     home = tmp_path / "env"
     venv.create(home, with_pip=False, symlinks=True)
     python = home / "bin" / "python"
@@ -596,24 +598,39 @@ def test_a_broken_bootstrap_never_shows(tmp_path, broken):
         (packages / "_lithowatt_hook.py").write_text("raise BaseException('no')")
     elif broken == "syntax":
         (packages / "_lithowatt_hook.py").write_text("def (")
-    done = run_python(python, "-c", "print('fine')", directory=tmp_path)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "fine\n", "")
+    fake_lithops(tmp_path / "copy", KNOWN)
+    program = "import lithops.worker.handler as h; print(hasattr(h, '__lithowatt_hook__'))"
+    path = str(tmp_path / "copy")
+    done = run_python(python, "-c", program, directory=tmp_path, PYTHONPATH=path)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "False\n", "")
 
 
-def test_the_start_file_names_what_the_pth_calls(site, tmp_path):
+def test_the_start_file_does_what_the_pth_does(site, tmp_path):
     """PEP 829, which Python 3.15 and later follow: one `module:function` a line."""
     (line,) = (HOOK_FILES / "lithowatt-hook.start").read_text().splitlines()
     module, _, function = line.partition(":")
-    pth = (HOOK_FILES / "lithowatt-hook.pth").read_text()
-    assert f"import {module}" in pth and f"{module}.{function}(" in pth
-    # What raised would be printed at every start of Python, what it returns is nobody's.
+    fake_lithops(tmp_path / "copy", KNOWN)
+    # Without site nothing has been hooked. What is raised would be printed at every start.
     script = (
-        f"import sys; sys.path.insert(0, {str(HOOK_FILES)!r}); import {module} as hook\n"
-        f"for _ in range(3): hook.{function}()\n"
-        "print([type(f).__name__ for f in sys.meta_path].count('ImportWatcher'))"
+        f"import sys; sys.path[:0] = [{str(HOOK_FILES)!r}, {str(tmp_path / 'copy')!r}]\n"
+        f"import {module} as start; start.{function}()\n"
+        f"sys.path.append({str(site_packages(site))!r})\n"
+        "print(sorted(m for m in sys.modules if 'lithowatt' in m))\n" + IS_PATCHED
     )
-    done = run_python(site, "-I", "-c", script, directory=tmp_path)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "1\n", "")
+    done = run_python(site, "-I", "-S", "-B", "-c", script, directory=tmp_path)
+    assert (done.stdout, done.stderr) == (f"['{module}']\nTrue False\n", "")
+
+
+def test_the_names_that_each_start_looks_for_are_those_of_the_table():
+    hook, start = (
+        runpy.run_path(str(HOOK_FILES / f"{name}.py"))
+        for name in ("_lithowatt_hook", "_lithowatt_start")
+    )
+    assert set(start["_NAMES"]) == set(hook["TABLE"])
+    pth = (HOOK_FILES / "lithowatt-hook.pth").read_text()
+    assert pth.count("\n") == 1
+    found = re.search(r"name not in (\([^)]*\))", pth)
+    assert found is not None and set(ast.literal_eval(found[1])) == set(hook["TABLE"])
 
 
 @pytest.mark.parametrize(

@@ -859,6 +859,34 @@ def test_a_fork_takes_over_the_counters_that_are_open(tmp_path: Path) -> None:
     assert got["parent"] == "13.0"
 
 
+def test_a_fork_opens_nothing_but_its_own_memory(tree: StaticTree) -> None:
+    """What the parent has open is the machine's, and so is what it did not find."""
+    code = """
+    import os, sys
+    from lithowatt import EnergyMeter
+
+    def opened():
+        return set(os.listdir("/proc/self/fd"))
+
+    with EnergyMeter(root="/"):
+        pass
+    if os.fork() == 0:
+        meter = EnergyMeter(root="/")
+        before = opened()
+        for _ in range(2):
+            with meter:
+                sum(range(1000))
+        assert meter.reading.duration > 0 and meter.reading.system is not None
+        named = [f"/proc/self/fd/{fd}" for fd in opened() - before]
+        names = [os.readlink(path) for path in named if os.path.exists(path)]
+        print(sorted(name.split("/")[-1] for name in names), flush=True)
+        os._exit(0)
+    os.wait()
+    """
+    out = run(code, tree.root)
+    assert out in ("['statm']\n", "[]\n"), out
+
+
 def test_a_child_drops_its_parent_s_meter(tree: StaticTree) -> None:
     code = """
     import os, sys, time

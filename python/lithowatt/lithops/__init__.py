@@ -128,9 +128,8 @@ def uninstall_hook() -> None:
     Undoes `install_hook` and, for this process, the `.pth`. Calls that are
     under way still report their energy. Calling it again changes nothing.
     """
-    bootstrap = sys.modules.get("_lithowatt_hook")
-    if bootstrap is not None:
-        bootstrap.uninstall()
+    if any(hasattr(finder, "lithowatt_hook") for finder in sys.meta_path):
+        importlib.import_module("_lithowatt_hook").uninstall()
     handler = sys.modules.get(_HANDLER)
     if handler is not None:
         from lithowatt.lithops import _worker

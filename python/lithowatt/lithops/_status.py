@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import importlib
 import importlib.util
 import json
 import os
@@ -92,8 +93,7 @@ def status() -> HookStatus:
     environment = os.environ.get("ENERGY_MONITORING_ENABLED")
     enabled = metering_enabled()
     pth, start = _find_in_site(PTH_NAME), _find_in_site(START_NAME)
-    bootstrap = sys.modules.get("_lithowatt_hook")
-    finder = bootstrap is not None and bool(bootstrap.installed())
+    finder = _watches()
     handler = sys.modules.get(_HANDLER)
     handler_patched = handler is not None and hasattr(handler, "__lithowatt_hook__")
     package = _find_lithops()
@@ -139,6 +139,13 @@ def status() -> HookStatus:
         handler_patched=handler_patched,
         workers=_other_workers(),
     )
+
+
+def _watches() -> bool:
+    """Whether the import of a handler would be seen in this process."""
+    if not any(hasattr(finder, "lithowatt_hook") for finder in sys.meta_path):
+        return False
+    return bool(importlib.import_module("_lithowatt_hook").installed())
 
 
 def _why_not_run(pth: Path | None, start: Path | None) -> str:

@@ -316,7 +316,7 @@ class _JobWindow(FunctionWindow):
     def replace_function(self, runner: Any) -> None:
         """Has the runner load the function with the meter round it, and see to its stats."""
         self.watch_stats(runner.stats)
-        self._job.func = pickle.dumps(_MeteredFunction())
+        self._job.func = _METERED
 
     def watch_stats(self, stats: Any) -> None:
         """Has the values committed when the runner writes its first line after the function."""
@@ -366,6 +366,10 @@ def _load_function() -> Any:
     if task is None or task.window is None:
         raise RuntimeError("a metered function can be loaded only in its own worker")
     return task.window.load()
+
+
+#: The same for every call.
+_METERED = pickle.dumps(_MeteredFunction())
 
 
 # --- the two wraps -----------------------------------------------------------

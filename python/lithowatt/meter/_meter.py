@@ -284,6 +284,19 @@ class EnergyMeter:
         """
         self._core.stop()
 
+    def _json_maker(self) -> Callable[[], bytes]:
+        """What makes `stats_json()` of the window of this meter that is over when it is called."""
+        from functools import partial  # workers have loaded it, and nobody else calls this
+
+        return partial(self._core.raw_stats_json, SPELLING, _compact())
+
+    def _energy(
+        self, definition: str | None = None
+    ) -> tuple[float, float, float, float, str, float, float | None] | None:
+        """Of the last window, by a definition: joules, low, high, seconds, quality, joules above
+        idle and CPU seconds; `None` where it has no energy."""
+        return self._core.energy(definition)
+
     def _resume(self) -> None:
         """The task (scope ``task``) goes on, on the calling thread."""
         self._core.resume()

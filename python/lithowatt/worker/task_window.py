@@ -60,25 +60,6 @@ class Energy(NamedTuple):
     quality: str
 
 
-def energy_of(reading: Any, definition: str | None = None) -> Energy | None:
-    """What a window came to, None where there is no energy.
-
-    Args:
-        reading: Of the window.
-        definition: `marginal` or `amortised`; by default what the meter chose.
-    """
-    headline = reading.headline
-    if headline is None:
-        return None
-    joules, low, high = headline.value, headline.low, headline.high
-    if definition in ("marginal", "amortised") and definition != reading.definition:
-        other = reading.marginal if definition == "marginal" else reading.amortised
-        if other is not None:
-            scale = other / joules if joules > 0 else 1.0
-            joules, low, high = other, low * scale, max(high * scale, other)
-    return Energy(joules, low, high, reading.duration, reading.quality or QUALITIES[-1])
-
-
 class Chunk:
     """What a process did before the calls of one chunk, and who pays for it."""
 
@@ -172,54 +153,59 @@ class TaskWindow:
         """
         values: dict[str, Any] = dict.fromkeys(KEYS)
         values[PREFIX + "cold_start"] = self.cold
-        definition = None
-        floor = Energy(0.0, 0.0, 0.0, 0.0, QUALITIES[0])
-        if function is not None:
-            definition = function.get(FUNCTION + "energy_definition")
-            floor = _function_energy(function) or floor
-        reading = self.meter.reading
-        task = energy_of(reading, definition)
-        if task is None:
+        definition = None if function is None else function.get(FUNCTION + "energy_definition")
+        energy = self.meter._energy(definition)
+        if energy is None:
             return values
-        self._add_startup(values, reading)
+        joules, low, high, seconds, quality, _, _ = energy
+        self._add_startup(values, energy)
         download = None
         if self.share > 0 and self.chunk.download is not None:
-            download = energy_of(self.chunk.download.reading, definition)
-        parts = [(task, 1.0)] if download is None else [(task, 1.0), (download, self.share)]
-        # The function is in the window, and its own meter, which samples, sees
-        # more of it than the two ends of the window.
+            download = self.chunk.download._energy(definition)
+        if download is not None:
+            share = self.share
+            joules += share * download[0]
+            low += share * download[1]
+            high += share * download[2]
+            seconds += share * download[3]
+            quality = max(quality, download[4], key=QUALITIES.index)
+        floor = None if function is None else _function_energy(function)
+        if floor is not None:
+            # The function is in the window, and its own meter, which samples, sees
+            # more of it than the two ends of the window.
+            joules, low = max(joules, floor.joules), max(low, floor.low)
+            high = max(high, floor.high)
         for key, value in (
-            ("energy_consumption", max(_sum(parts, "joules"), floor.joules)),
-            ("energy_low", max(_sum(parts, "low"), floor.low)),
-            ("energy_high", max(_sum(parts, "high"), floor.high)),
-            ("energy_duration", _sum(parts, "seconds")),
-            ("energy_quality", max((p.quality for p, _ in parts), key=QUALITIES.index)),
+            ("energy_consumption", joules),
+            ("energy_low", low),
+            ("energy_high", high),
+            ("energy_duration", seconds),
+            ("energy_quality", quality),
         ):
             values[PREFIX + key] = value
         return values
 
-    def _add_startup(self, values: dict[str, Any], reading: Any) -> None:
-        cpu = self.chunk.startup_cpu if self.share > 0 else 0.0
-        if cpu is None:
+    def _add_startup(self, values: dict[str, Any], energy: Any) -> None:
+        startup = self.chunk.startup_cpu if self.share > 0 else 0.0
+        if startup is None:
             return
-        cpu *= self.share
-        marginal, seconds, headline = reading.marginal, reading.cpu_seconds, reading.headline
-        if cpu == 0.0:
-            energy = (0.0, 0.0, 0.0)
-        elif not seconds or marginal is None or headline is None:
+        startup *= self.share
+        joules, low, high, _, _, marginal, cpu = energy
+        if startup == 0.0:
+            came = (0.0, 0.0, 0.0)
+        elif not cpu:
             return
         else:
-            per_second = marginal / seconds
-            value = headline.value
-            below = headline.low / value if value > 0 else 0.0
-            above = headline.high / value if value > 0 else 1.0
-            energy = (
-                per_second * cpu,
-                per_second * cpu * below / _UNSEEN,
-                per_second * cpu * above * _UNSEEN,
+            per_second = marginal / cpu
+            below = low / joules if joules > 0 else 0.0
+            above = high / joules if joules > 0 else 1.0
+            came = (
+                per_second * startup,
+                per_second * startup * below / _UNSEEN,
+                per_second * startup * above * _UNSEEN,
             )
-        for key, joules in zip(("", "_low", "_high"), energy, strict=True):
-            values[f"{PREFIX}energy_startup{key}"] = joules
+        for key, value in zip(("", "_low", "_high"), came, strict=True):
+            values[f"{PREFIX}energy_startup{key}"] = value
 
 
 def _function_energy(stats: dict[str, Any]) -> Energy | None:
@@ -230,7 +216,3 @@ def _function_energy(stats: dict[str, Any]) -> Energy | None:
         return None
     quality = stats.get(FUNCTION + "energy_quality")
     return Energy(joules, low, high, seconds, str(quality))  # type: ignore[arg-type]
-
-
-def _sum(parts: list[tuple[Energy, float]], name: str) -> float:
-    return float(sum(getattr(energy, name) * share for energy, share in parts))

@@ -277,6 +277,16 @@ impl MachineCpu {
         }
     }
 
+    /// The same in a forked process: what is known of the parent's CPU time is not of the child's.
+    pub fn forked(mut self) -> Self {
+        self.seen = None;
+        self.held = false;
+        if let Some(base) = &mut self.base {
+            base.inside_ns = None;
+        }
+        self
+    }
+
     /// What it shows since it was last looked at.
     pub fn shown(&self) -> MachineShown {
         MachineShown {

@@ -290,6 +290,8 @@ pub struct Tree {
     late: bool,
     statm: Option<Kept>,
     status: Option<Kept>,
+    /// It is this process's, which runs what its parent did when it was forked.
+    forked: bool,
     /// What is read goes here, and the room stays.
     text: Vec<u8>,
     /// Before this the tree is not looked at again, ns.
@@ -313,12 +315,19 @@ impl Tree {
             late: false,
             statm: None,
             status: None,
+            forked: false,
             text: Vec::new(),
             rest_until_ns: 0,
             whole_after_ns: 0,
             memory_rest_until_ns: 0,
             memory_bytes: None,
         }
+    }
+
+    /// This process was forked and goes on as what it was. Its peak of memory is the kernel's own
+    /// account then; in one that was started as another program that still holds what was before.
+    pub fn was_forked(&mut self) {
+        self.forked = self.root.own;
     }
 
     /// CPU time of the root process alone, ns; what it was when last seen where it has ended.
@@ -606,6 +615,9 @@ impl Tree {
 
     /// Peak of the root's resident memory since its last exec, bytes.
     pub fn root_peak_bytes(&mut self) -> Option<u64> {
+        if self.forked {
+            return clock::own_peak_bytes();
+        }
         if self.status.is_none() {
             let pid = self.root.shown?;
             self.status = Kept::open(Path::new(&format!("/proc/{pid}/status"))).ok();
