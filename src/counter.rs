@@ -350,6 +350,21 @@ impl Counter {
         step
     }
 
+    /// Whether the last reading showed another value than the one before it.
+    ///
+    /// ```
+    /// use lithowatt::counter::{At, Counter};
+    /// let mut counter = Counter::new(1e-6, None);
+    /// counter.advance(At::exactly(0), 7);
+    /// counter.advance(At::exactly(1_000), 7);
+    /// assert!(!counter.moved());
+    /// counter.advance(At::exactly(2_000), 8);
+    /// assert!(counter.moved());
+    /// ```
+    pub fn moved(&self) -> bool {
+        self.last.is_some_and(|(at, _)| at.t_ns == self.changed_ns)
+    }
+
     /// Whoever hands this counter on lost energy, so many times, before what is read next.
     pub fn lose(&mut self, times: u32) {
         self.lost = self.lost.saturating_add(times);

@@ -48,6 +48,11 @@ const NEAREST_NS: u64 = 100_000;
 /// 10 µs, and a change may come late now and then.
 const ODD: f64 = 0.005;
 
+/// The logarithms of [`ODD`] and of 1 less it. Most readings are of this kind, so that they need not be
+/// computed: the sampler has to do with each counter at each sample.
+const LOG_ODD: f64 = -5.298_317_366_548_036;
+const LOG_SURE: f64 = -0.005_012_541_823_544_286;
+
 /// A kind stays possible by this much (natural logarithm), so that it can be learned anew.
 const LEAST: f32 = -16.0;
 
@@ -101,8 +106,13 @@ impl Updates {
         }
         let ms = apart_ns as f64 * 1e-6;
         for (log, (pattern, mean, _)) in self.0.iter_mut().zip(KINDS) {
-            let still = Ages(pattern, mean).older(ms).clamp(ODD, 1.0 - ODD);
-            *log += if moved { 1.0 - still } else { still }.ln() as f32;
+            let still = Ages(pattern, mean).older(ms);
+            let shown = if moved { 1.0 - still } else { still };
+            *log += match shown {
+                odd if odd <= ODD => LOG_ODD,
+                sure if sure >= 1.0 - ODD => LOG_SURE,
+                other => other.ln(),
+            } as f32;
         }
         let most = self.0.iter().copied().fold(f32::NEG_INFINITY, f32::max);
         for log in &mut self.0 {
@@ -313,6 +323,12 @@ mod tests {
         let seen = updates;
         updates.see(LONGEST_NS + 1, false);
         assert_eq!(updates, seen);
+    }
+
+    #[test]
+    fn logarithms_are_those_of_their_numbers() {
+        assert_eq!(LOG_ODD, ODD.ln());
+        assert_eq!(LOG_SURE, (1.0 - ODD).ln());
     }
 
     #[test]

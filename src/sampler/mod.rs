@@ -513,8 +513,12 @@ impl Hub {
             state.bound_counters();
             state.note_facts();
             state.tick();
-            for _ in 0..LOOKS {
-                if interval < LOOKS_FROM_NS || !state.wants_looks() {
+            let looks = match interval >= LOOKS_FROM_NS && state.begins_looks() {
+                true => LOOKS,
+                false => 0,
+            };
+            for _ in 0..looks {
+                if !state.wants_looks() {
                     break;
                 }
                 // Others get the lock meanwhile.

@@ -235,9 +235,9 @@ impl State {
             .fold(self.always, |m, record| m.union(record.methods))
     }
 
-    /// Whether it is not known yet how often the counters change. An agent's are not this process's
-    /// to look at.
-    pub(super) fn wants_looks(&self) -> bool {
+    /// Whether it is not known yet how often the counters change, of those that `which` is true of. An
+    /// agent's are not this process's to look at.
+    fn wants_looks_at(&self, which: impl Fn(&Counter) -> bool) -> bool {
         let methods = self.sampled();
         let mut looked = std::iter::zip(&self.zones, &self.counters);
         // A recording has what it is replayed from, and no more.
@@ -246,8 +246,20 @@ impl State {
             && self.ring.via().is_none()
             && looked.any(|(zone, counter)| {
                 let counted = matches!(zone.domain, Domain::Package | Domain::Dram);
-                counted && methods.has(zone.method) && !counter.updates.is_settled()
+                let open = counted && !counter.updates.is_settled() && which(counter);
+                open && methods.has(zone.method)
             })
+    }
+
+    /// Whether to look again after a sample. A counter that stood still since the sample before is at
+    /// rest, and looks would show nothing but that.
+    pub(super) fn begins_looks(&self) -> bool {
+        self.wants_looks_at(Counter::moved)
+    }
+
+    /// Whether to go on with it.
+    pub(super) fn wants_looks(&self) -> bool {
+        self.wants_looks_at(|_| true)
     }
 
     /// Reads the counters once more, to learn how often they change.

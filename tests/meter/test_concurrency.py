@@ -211,6 +211,28 @@ def test_a_sampler_that_cannot_keep_up_stands_in_nobody_s_way(tree: StaticTree) 
     assert run(code, tree.root, timeout=60) == "fine\n"
 
 
+def test_a_counter_at_rest_is_not_looked_at_between_samples(tree: StaticTree) -> None:
+    """Looks are there to learn how often a counter changes, and this one does not."""
+    code = """
+    import sys, time
+    from pathlib import Path
+    from lithowatt import EnergyMeter
+    meter = EnergyMeter(["rapl"], root=sys.argv[1], interval=0.05)
+    begun = time.monotonic()
+    meter.start()
+    time.sleep(1)
+    tasks = Path("/proc/self/task").iterdir()
+    (sampler,) = [t for t in tasks if (t / "comm").read_text() == "lithowatt\\n"]
+    status = (sampler / "status").read_text()
+    sleeps = int(status.split("\\nvoluntary_ctxt_switches:")[1].split()[0])
+    samples = (time.monotonic() - begun) / 0.05
+    meter.stop()
+    assert sleeps < 2 * samples, (sleeps, samples)
+    print("fine")
+    """
+    assert run(code, tree.root) == "fine\n"
+
+
 # -- nested and overlapping -----------------------------------------------------------------------
 
 
