@@ -78,18 +78,33 @@ pub fn own_thread_cpu_ns() -> u64 {
     read(libc::CLOCK_THREAD_CPUTIME_ID).unwrap_or(0)
 }
 
+/// No process or thread has a number above it: PID_MAX_LIMIT in include/linux/threads.h of the
+/// kernel. The clock of a larger one would be another's, as its uppermost bits are shifted out.
+const MOST_PIDS: i32 = 4 * 1024 * 1024;
+
 /// CPU time of any process in ns; `None` when it is gone.
 ///
 /// The same clock that `clock_getcpuclockid(3)` names: no privilege is needed.
+///
+/// ```
+/// use lithowatt::clock::process_cpu_ns;
+/// assert!(process_cpu_ns(std::process::id() as i32).is_some());
+/// assert_eq!(process_cpu_ns(i32::MAX), None);
+/// ```
 pub fn process_cpu_ns(pid: i32) -> Option<u64> {
     // CPUCLOCK_SCHED, per process: see include/linux/posix-timers.h of the kernel.
-    read((!pid << 3) | 2)
+    read(numbered(pid)? | 2)
 }
 
 /// CPU time of a thread of this process in ns; `None` when it is gone.
 pub fn thread_cpu_ns(tid: i32) -> Option<u64> {
     // CPUCLOCK_PERTHREAD_MASK | CPUCLOCK_SCHED.
-    read((!tid << 3) | 4 | 2)
+    read(numbered(tid)? | 4 | 2)
+}
+
+/// The kernel's number of a process or thread in its clock's.
+fn numbered(id: i32) -> Option<i32> {
+    (1..=MOST_PIDS).contains(&id).then_some(!id << 3)
 }
 
 /// CPU time in ns of the children of this process that were waited for, and of theirs.

@@ -88,6 +88,20 @@ pub enum Error {
         source: io::Error,
     },
 
+    /// A pattern, a unit or a job that no cgroup is of.
+    #[error(
+        "no cgroup is there for {given:?} (looked for below {}); expected a directory with cpu.stat or \
+         cpuacct.usage, a pattern of such, unit:NAME of a unit that runs, or job:ID of a job that runs \
+         on this machine and whose CPU time its batch system has the kernel account for",
+        shown(place)
+    )]
+    NoGroups {
+        /// What was asked for.
+        given: String,
+        /// Where the cgroups are.
+        place: PathBuf,
+    },
+
     /// The process has reached its memory limit.
     #[error("no memory is free: the process has reached its limit")]
     Memory,
@@ -197,7 +211,9 @@ impl Error {
             Self::InvalidInterval { .. } => "InvalidIntervalError",
             Self::Conflict { .. } | Self::EmptyRoot => "ConflictingOptionsError",
             Self::NoSuchProcess { .. } => "ProcessNotFoundError",
-            Self::Io { .. } | Self::NoCgroup { .. } => "UnreadableFileError",
+            Self::Io { .. } | Self::NoCgroup { .. } | Self::NoGroups { .. } => {
+                "UnreadableFileError"
+            }
             Self::Write { .. } => "UnwritableFileError",
             Self::Malformed { .. } | Self::Profile { .. } => "MalformedValueError",
             Self::Unavailable { .. } => "UnavailableError",

@@ -4,7 +4,8 @@ use std::borrow::Cow;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::cgroup::cpu::CgroupCpu;
+use crate::cgroup::several::Groups;
+use crate::cgroup::wanted::Wanted;
 use crate::clock;
 use crate::definition::Definition;
 use crate::error::{Error, Result};
@@ -30,14 +31,14 @@ pub struct Options {
     pub methods: Methods,
     /// Sampler interval in s, 0.001 to 3600; `None` reads at the edges only and starts no thread.
     pub interval: Option<f64>,
-    /// The process to meter; `None` is this one.
-    pub pid: Option<i64>,
+    /// The processes to meter, as one; none is this one.
+    pub pids: Vec<i64>,
     /// Its descendants too.
     pub children: bool,
-    /// Whose energy: a process, a thread or a task; [`Options::cgroup`] makes it a cgroup.
+    /// Whose energy: a process, a thread or a task; [`Options::cgroups`] makes it a cgroup.
     pub scope: Scope,
-    /// A cgroup directory instead of a process.
-    pub cgroup: Option<PathBuf>,
+    /// Cgroups instead of a process, as one: directories, or what [`Wanted::new`] takes.
+    pub cgroups: Vec<PathBuf>,
     /// Where /sys and /proc are.
     pub root: PathBuf,
     /// Switched off, a meter reads nothing and its readings say so.
@@ -71,10 +72,10 @@ impl Default for Options {
         Self {
             methods: Methods::AUTO,
             interval: Some(0.1),
-            pid: None,
+            pids: Vec::new(),
             children: true,
             scope: Scope::Process,
-            cgroup: None,
+            cgroups: Vec::new(),
             root: PathBuf::from("/"),
             enabled: true,
             estimation: None,
@@ -134,6 +135,25 @@ const UNSETTLED: &str = "the window has ended and was not settled: call stop()";
 const UNDRIVEN: &str =
     "scope \"task\" meters coroutines and generators, and none ran: decorate one";
 
+/// These processes as one subject; this process where there are none.
+fn processes(pids: &[i32], children: bool) -> Subject {
+    let pids = if children {
+        procfs::outermost(pids)
+    } else {
+        let mut once = pids.to_vec();
+        once.sort_unstable();
+        once.dedup();
+        once
+    };
+    match pids.as_slice() {
+        [] | [_] => Subject::Process {
+            pid: pids.first().copied().filter(|p| *p != clock::getpid()),
+            children,
+        },
+        _ => Subject::Processes { pids, children },
+    }
+}
+
 /// An energy meter.
 ///
 /// ```
@@ -153,8 +173,8 @@ pub struct Meter {
     estimation_problem: Option<String>,
     interval_ns: Option<u64>,
     state: State,
-    /// When the metered process began: its number may be given to another.
-    began_at: Option<u64>,
+    /// When the metered processes began: their numbers may be given to others.
+    began_at: Vec<(i32, Option<u64>)>,
     hub: Option<Arc<Hub>>,
     task: Option<Arc<TaskClock>>,
 }
@@ -176,32 +196,31 @@ impl Meter {
                 return Err(Error::InvalidInterval { given });
             }
         };
-        let other = options.pid.is_some() || options.cgroup.is_some();
+        let other = !options.pids.is_empty() || !options.cgroups.is_empty();
         if other && options.scope != Scope::Process {
             return Err(Error::Conflict {
                 given: "pid or cgroup with a scope of thread or task".into(),
                 accepted: "scope=\"process\" with pid or cgroup".into(),
             });
         }
-        if options.pid.is_some() && options.cgroup.is_some() {
+        if !options.pids.is_empty() && !options.cgroups.is_empty() {
             return Err(Error::Conflict {
                 given: "pid and cgroup".into(),
                 accepted: "one of them".into(),
             });
         }
-        let mut began_at = None;
+        let mut began_at = Vec::new();
         let asked = options.absent.is_none();
-        if let Some(pid) = options.pid.filter(|_| asked) {
-            let alive = i32::try_from(pid)
+        for given in options.pids.iter().filter(|_| asked) {
+            let alive = i32::try_from(*given)
                 .ok()
-                .filter(|p| *p > 0)
-                .and_then(clock::process_cpu_ns);
-            if alive.is_none() {
+                .filter(|pid| *pid > 0 && clock::process_cpu_ns(*pid).is_some());
+            let Some(pid) = alive else {
                 return Err(Error::NoSuchProcess {
-                    pid: pid.to_string(),
+                    pid: given.to_string(),
                 });
-            }
-            began_at = i32::try_from(pid).ok().and_then(procfs::began_at);
+            };
+            began_at.push((pid, procfs::began_at(pid)));
         }
         if options.record && (other || options.scope != Scope::Process) {
             return Err(Error::Conflict {
@@ -212,15 +231,15 @@ impl Meter {
         if options.root.as_os_str().is_empty() {
             return Err(Error::EmptyRoot);
         }
-        if let Some(path) = options.cgroup.as_ref().filter(|_| asked) {
-            if path.as_os_str().is_empty() {
+        if asked && !options.cgroups.is_empty() {
+            if let Some(path) = options.cgroups.iter().find(|p| p.as_os_str().is_empty()) {
                 let source = std::io::ErrorKind::NotFound.into();
                 return Err(Error::NoCgroup {
                     path: path.clone(),
                     source,
                 });
             }
-            CgroupCpu::open(path)?;
+            Groups::open(&Wanted::new(&options.root, &options.cgroups))?;
         }
         let (estimation, estimation_problem) = match (options.estimation, &options.replay) {
             (Some(asked), _) => (asked, None),
@@ -277,29 +296,25 @@ impl Meter {
             };
             return Ok(());
         }
-        if self.is_gone() {
+        let there = self.those_there();
+        if there.is_empty() && !self.began_at.is_empty() {
             self.state = State::nothing(GONE);
             return Ok(());
         }
-        let subject = match (self.options.scope, &self.options.cgroup) {
-            (_, Some(path)) => match CgroupCpu::open(path) {
-                Ok(cgroup) => Subject::Cgroup(cgroup),
-                Err(error) => {
-                    self.state = State::nothing(error.to_string());
-                    return Ok(());
+        let subject = match self.options.scope {
+            _ if !self.options.cgroups.is_empty() => {
+                let wanted = Wanted::new(&self.options.root, &self.options.cgroups);
+                match Groups::open(&wanted) {
+                    Ok(groups) => Subject::Cgroup(groups),
+                    Err(error) => {
+                        self.state = State::nothing(error.to_string());
+                        return Ok(());
+                    }
                 }
-            },
-            (Scope::Process | Scope::Cgroup, _) => Subject::Process {
-                // Checked by `new`.
-                pid: self
-                    .options
-                    .pid
-                    .and_then(|p| i32::try_from(p).ok())
-                    .filter(|p| *p != clock::getpid()),
-                children: self.options.children,
-            },
-            (Scope::Thread, _) => Subject::Thread(clock::gettid()),
-            (Scope::Task, _) => {
+            }
+            Scope::Process | Scope::Cgroup => processes(&there, self.options.children),
+            Scope::Thread => Subject::Thread(clock::gettid()),
+            Scope::Task => {
                 let task = Arc::new(TaskClock::default());
                 self.task = Some(Arc::clone(&task));
                 Subject::Task(task)
@@ -347,7 +362,7 @@ impl Meter {
     pub fn prepare(&mut self) {
         let none = self.options.absent.is_some() || !self.options.enabled;
         if none
-            || self.options.pid.is_some()
+            || !self.options.pids.is_empty()
             || self.options.record
             || self.options.replay.is_some()
             || self.is_running()
@@ -361,7 +376,7 @@ impl Meter {
         let Some(hub) = known.or_else(|| Hub::get(&self.options.root).ok()) else {
             return;
         };
-        if self.options.scope == Scope::Process && self.options.cgroup.is_none() {
+        if self.options.scope == Scope::Process && self.options.cgroups.is_empty() {
             let subject = Subject::Process {
                 pid: None,
                 children: self.options.children,
@@ -403,14 +418,15 @@ impl Meter {
         Ok(())
     }
 
-    /// Whether the process to meter has ended since the meter was made.
-    fn is_gone(&self) -> bool {
-        let pid = self.options.pid.and_then(|pid| i32::try_from(pid).ok());
-        let Some(pid) = pid else { return false };
-        match (self.began_at, procfs::began_at(pid)) {
-            (Some(then), Some(now)) => then != now,
-            _ => clock::process_cpu_ns(pid).is_none(),
-        }
+    /// The processes to meter that have not ended since the meter was made.
+    fn those_there(&self) -> Vec<i32> {
+        let there = self.began_at.iter().filter(|(pid, began_at)| {
+            match (began_at, procfs::began_at(*pid)) {
+                (Some(then), Some(now)) => *then == now,
+                _ => clock::process_cpu_ns(*pid).is_some(),
+            }
+        });
+        there.map(|(pid, _)| *pid).collect()
     }
 
     /// Stops.

@@ -60,10 +60,10 @@ class Meter:
         methods: str | Sequence[str],
         *,
         interval: float | Literal["auto"] | None,
-        pid: int | None = None,
+        pid: int | Sequence[int] | None = None,
         children: bool,
         scope: str | None = None,
-        cgroup: str | os.PathLike[str] | None = None,
+        cgroup: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None = None,
         label: str | None = None,
         root: str | os.PathLike[str] | None = None,
         enabled: bool | None = None,
@@ -449,6 +449,17 @@ def in_lambda() -> bool:
 
 def process_cpu_seconds(pid: int) -> float | None:
     """CPU time of a process that nobody has waited for yet, s; None when it is gone."""
+
+def find_cgroups(
+    cgroup: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    root: str | os.PathLike[str] | None = None,
+) -> list[Path]:
+    """The directories that a meter with this ``cgroup`` would follow now.
+
+    Raises:
+        UnreadableFileError: Nothing that is there is meant.
+        ConflictingOptionsError: A job's id is one of two batch systems.
+    """
 
 def place_of_cgroup(path: str) -> tuple[str, str]:
     """What the cgroup at ``path`` is: kind and name. The name may hold what a terminal obeys."""

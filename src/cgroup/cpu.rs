@@ -42,6 +42,11 @@ impl CgroupCpu {
             })
     }
 
+    /// Whether it is of version 2.
+    pub fn is_unified(&self) -> bool {
+        self.unified
+    }
+
     /// Its directory.
     pub fn path(&self) -> &Path {
         &self.path

@@ -3,5 +3,8 @@
 
 pub mod cpu;
 pub mod identity;
+pub mod jobs;
 pub mod limits;
 pub mod own;
+pub mod several;
+pub mod wanted;

@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use pyo3::exceptions::{PyMemoryError, PyOverflowError, PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyBytes, PyDict, PyList, PyString};
+use pyo3::types::{PyBool, PyBytes, PyDict, PyList, PyString, PyTuple};
 use serde_json::Value;
 
 use crate::definition::Definition;
@@ -238,16 +238,42 @@ fn definition_from_environment() -> PyResult<Option<Definition>> {
     }
 }
 
-fn pid_of(given: Option<&Bound<'_, PyAny>>) -> PyResult<Option<i64>> {
-    let Some(given) = given else { return Ok(None) };
-    match given.extract::<i64>() {
-        Ok(pid) if !given.is_instance_of::<PyBool>() => Ok(Some(pid)),
-        Err(e) if e.is_instance_of::<PyOverflowError>(given.py()) => Err(Error::NoSuchProcess {
-            pid: given.to_string().chars().take(64).collect(),
+fn pids_of(given: Option<&Bound<'_, PyAny>>) -> PyResult<Vec<i64>> {
+    let Some(given) = given else {
+        return Ok(Vec::new());
+    };
+    let accepted = "a whole number, several in a list, or None";
+    let pid = |one: &Bound<'_, PyAny>| match one.extract::<i64>() {
+        Ok(pid) if !one.is_instance_of::<PyBool>() => Ok(pid),
+        Err(e) if e.is_instance_of::<PyOverflowError>(one.py()) => Err(Error::NoSuchProcess {
+            pid: one.to_string().chars().take(64).collect(),
         }
         .into()),
-        _ => Err(wrong_type("pid", "a whole number or None", given)),
+        _ => Err(wrong_type("pid", accepted, given)),
+    };
+    match several(given) {
+        Some(all) if all.is_empty() => Err(wrong_type("pid", accepted, given)),
+        Some(all) => all.iter().map(pid).collect(),
+        None => Ok(vec![pid(given)?]),
     }
+}
+
+fn cgroups_of(given: Option<&Bound<'_, PyAny>>) -> PyResult<Vec<PathBuf>> {
+    let Some(given) = given else {
+        return Ok(Vec::new());
+    };
+    let accepted = "a path, a pattern, unit:NAME or job:ID, or several in a list";
+    match several(given) {
+        Some(all) if all.is_empty() => Err(wrong_type("cgroup", accepted, given)),
+        Some(all) => all.iter().map(|one| path_of("cgroup", one)).collect(),
+        None => Ok(vec![path_of("cgroup", given)?]),
+    }
+}
+
+/// What is in a list or a tuple; `None` where it is neither.
+fn several<'py>(given: &Bound<'py, PyAny>) -> Option<Vec<Bound<'py, PyAny>>> {
+    let listed = given.is_instance_of::<PyList>() || given.is_instance_of::<PyTuple>();
+    listed.then(|| given.try_iter().ok()?.collect::<PyResult<_>>().ok())?
 }
 
 fn text_of(option: &str, given: &Bound<'_, PyAny>) -> PyResult<String> {
@@ -389,10 +415,10 @@ impl PyMeter {
                 _ => methods_of(methods)?,
             },
             interval: interval_of(interval)?,
-            pid: pid_of(pid)?,
+            pids: pids_of(pid)?,
             children: switch_of("children", children)?,
             scope,
-            cgroup: cgroup.map(|given| path_of("cgroup", given)).transpose()?,
+            cgroups: cgroups_of(cgroup)?,
             root: root_or_environment(root)?,
             enabled: enabled
                 .map(|given| switch_of("enabled", given))
@@ -625,6 +651,17 @@ fn process_cpu_seconds(pid: i32) -> Option<f64> {
     crate::clock::process_cpu_ns(pid).map(|ns| ns as f64 * 1e-9)
 }
 
+/// The directories that a meter with this `cgroup` would follow now.
+#[pyfunction]
+#[pyo3(signature = (cgroup, root = None))]
+fn find_cgroups(
+    cgroup: &Bound<'_, PyAny>,
+    root: Option<&Bound<'_, PyAny>>,
+) -> PyResult<Vec<PathBuf>> {
+    let (given, root) = (cgroups_of(Some(cgroup))?, root_or_environment(root)?);
+    Ok(crate::cgroup::wanted::Wanted::new(&root, &given).find()?)
+}
+
 /// What the cgroup at `path` is: kind and name. The name is not to be trusted by a terminal.
 #[pyfunction]
 fn place_of_cgroup(path: &str) -> (&'static str, String) {
@@ -759,6 +796,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(surroundings, module)?)?;
     module.add_function(wrap_pyfunction!(process_cpu_seconds, module)?)?;
     module.add_function(wrap_pyfunction!(in_lambda, module)?)?;
+    module.add_function(wrap_pyfunction!(find_cgroups, module)?)?;
     module.add_function(wrap_pyfunction!(place_of_cgroup, module)?)?;
     module.add_function(wrap_pyfunction!(relative_difference, module)?)?;
     module.add_function(wrap_pyfunction!(integrate, module)?)?;

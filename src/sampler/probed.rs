@@ -9,7 +9,7 @@ use crate::clock;
 use crate::source::ebpf::layout::{FLAG_FREQUENCY, FLAG_IDLE, FLAG_THERMAL};
 use crate::source::ebpf::{Absent, Followed, Grouped, Probes, directory};
 use crate::source::opened::unless_starved;
-use crate::source::procfs::Tree;
+use crate::source::procfs::{Tree, Trees};
 use crate::source::throttle::Throttle;
 use crate::source::{Method, Methods, Unavailable};
 
@@ -147,14 +147,14 @@ impl Probing {
         pins.exists()
     }
 
-    /// Has the probes follow `subject`, whose descendants are in `tree`, or returns why they do
+    /// Has the probes follow `subject`, whose descendants are in `trees`, or returns why they do
     /// not.
     /// `our_tree` is this process's.
     pub(super) fn follow(
         &mut self,
         methods: Methods,
         subject: &Subject,
-        tree: Option<&mut Tree>,
+        trees: Option<&mut Trees>,
         our_tree: &mut Tree,
     ) -> Result<Probed, String> {
         if !methods.has(Method::Ebpf) {
@@ -191,10 +191,16 @@ impl Probing {
                 let followed = probes.follow(Some(number)).map_err(reason)?;
                 Ok(Probed::Tree(FollowedSince {
                     followed,
-                    before_ns: tree.and_then(Tree::cpu_ns).unwrap_or(0),
+                    before_ns: trees.and_then(|trees| trees.cpu_ns(true)).unwrap_or(0),
                 }))
             }
-            Subject::Cgroup(group) => {
+            Subject::Processes { children: true, .. } => {
+                Err("several processes are followed by their CPU clocks".into())
+            }
+            Subject::Cgroup(groups) => {
+                let Some(group) = groups.alone() else {
+                    return Err("several cgroups are followed by their CPU clocks".into());
+                };
                 let grouped = probes.cgroup(group.path()).map_err(reason)?;
                 let used = probes.used_by_cgroup(&grouped).map_or(0, |used| used.ns);
                 let before_ns = group.cpu_ns().used().unwrap_or(0).saturating_sub(used);
@@ -202,6 +208,9 @@ impl Probing {
             }
             // A thread's, a coroutine's and a single process's CPU clocks are exact.
             Subject::Process {
+                children: false, ..
+            }
+            | Subject::Processes {
                 children: false, ..
             }
             | Subject::Thread(_)

@@ -14,7 +14,7 @@ use crate::counter::{Anomalies, Counter};
 use crate::machine::facts::{Facts, ModelBand, Modelled};
 use crate::model::estimation::Estimation;
 use crate::source::perf::TreeCount;
-use crate::source::procfs::{Missed, Tree, idle_between};
+use crate::source::procfs::{Missed, Trees, idle_between};
 use crate::source::{Domain, Method, Methods};
 use crate::timeline::Timeline;
 use crate::trace::Kind;
@@ -75,22 +75,19 @@ impl State {
         let id = self.next_id;
         let width = self.zones.len();
         let slots = Slots::of(width);
-        let mut tree = match subject {
-            Subject::Process { pid: Some(pid), .. } => Some(Tree::new(Some(pid))),
+        let mut trees = match &subject {
+            Subject::Process { pid: Some(pid), .. } => Some(Trees::new(&[*pid])),
+            Subject::Processes { pids, .. } => Some(Trees::new(pids)),
             _ => None,
         };
         let mut follow = Follow {
             probed: self
                 .probing
-                .follow(methods, &subject, tree.as_mut(), &mut self.tree),
-            tree,
+                .follow(methods, &subject, trees.as_mut(), &mut self.tree),
+            trees,
             subject,
             last_own_ns: 0,
             count_base: None,
-            earlier_ns: 0,
-            removed: 0,
-            unreadable: 0,
-            gone: false,
             missed: Missed::default(),
         };
         let mut system = None;
@@ -212,12 +209,11 @@ impl State {
                 } else if self.tape.plays() {
                     // What a look changes, it changed here, too.
                     self.play_look(&mut active.follow);
-                } else if matches!(
-                    active.follow.subject,
-                    Subject::Process { children: true, .. }
-                ) {
-                    let tree = active.follow.tree.as_mut().unwrap_or(&mut self.tree);
-                    tree.watch_discarded();
+                } else if active.follow.subject.is_tree() {
+                    match &mut active.follow.trees {
+                        Some(trees) => trees.watch_discarded(),
+                        None => self.tree.watch_discarded(),
+                    }
                 }
                 self.push_timeline(&mut active.record, moment.t_ns, false);
             }
@@ -629,7 +625,7 @@ impl State {
             samples: record.samples,
             sampler_refused: refused && record.interval_ns.is_some(),
             scope: follow.subject.scope(),
-            other_process: follow.tree.is_some(),
+            other_process: follow.trees.is_some(),
             faults: self.zones[..width]
                 .iter()
                 .zip(&self.faults)
@@ -673,21 +669,22 @@ impl State {
                 let now = missed;
                 // perf's clock counts what nobody waits for.
                 let counted = tree_count.is_some_and(|count| count.task_clock_ns.is_some());
-                Missed {
-                    removed: follow.removed,
-                    unreadable: follow.unreadable,
-                    ..match follow.subject {
-                        Subject::Process { children: true, .. } if counted => Missed {
-                            discarding: 0,
-                            ..now.since(follow.missed)
-                        },
-                        Subject::Process { children: true, .. } => now.since(follow.missed),
-                        Subject::Process { .. } => Missed {
-                            root_ended: now.root_ended,
-                            ..Missed::default()
-                        },
-                        _ => Missed::default(),
-                    }
+                match &follow.subject {
+                    subject if subject.is_tree() && counted => Missed {
+                        discarding: 0,
+                        ..now.since(follow.missed)
+                    },
+                    subject if subject.is_tree() => now.since(follow.missed),
+                    Subject::Process { .. } | Subject::Processes { .. } => Missed {
+                        root_ended: now.root_ended,
+                        ..Missed::default()
+                    },
+                    Subject::Cgroup(groups) => Missed {
+                        removed: groups.removed(),
+                        unreadable: groups.unreadable(),
+                        ..Missed::default()
+                    },
+                    Subject::Thread(_) | Subject::Task(_) => Missed::default(),
                 }
             },
             timeline: record.timeline,

@@ -7,7 +7,6 @@ use super::probed::{CpuCount, Probing, Reading};
 use super::subject::Subject;
 use super::tape::Tape;
 use super::window::{Active, Catalog, CountBase, Edge, Follow, Moment, Record};
-use crate::cgroup::cpu::{CgroupCount, CgroupCpu};
 use crate::cgroup::limits::SandboxCount;
 use crate::clock;
 use crate::counter::{At, Counter, Step};
@@ -33,10 +32,6 @@ const TREE_AFTER_NS: u64 = 1_000_000_000;
 
 /// Whether they are to be opened, or opened anew because threads ended, is looked at so often, ns.
 const TREE_AGAIN_NS: u64 = 5_000_000_000;
-
-/// CPU time of a group that is lower than before by no more than this stands still, ns: the kernel
-/// sums it over CPUs that go on counting.
-const COUNT_BACK_NS: u64 = 1_000_000;
 
 /// Reading all counters takes microseconds; if it took this long, something came between, ns …
 const INTERRUPTED_NS: u64 = 500_000;
@@ -588,6 +583,7 @@ impl State {
         // Next to the process's own clock; the thread waits for the lock meanwhile.
         let sampler_ns = match &follow.subject {
             Subject::Process { pid: None, .. } => self.sampler_ns(),
+            Subject::Processes { pids, .. } if pids.contains(&clock::getpid()) => self.sampler_ns(),
             _ => 0,
         };
         let look = self.probing.look(&follow.probed, pid);
@@ -621,48 +617,20 @@ impl State {
                 pid: Some(_),
                 children,
             } => {
-                let own = follow.tree.as_mut().and_then(|t| {
-                    if *children {
-                        t.cpu_ns()
-                    } else {
-                        t.root_cpu_ns()
-                    }
-                });
+                let own = follow.trees.as_mut().and_then(|t| t.cpu_ns(*children));
                 (own, own)
+            }
+            Subject::Processes { children, .. } => {
+                let inside = follow.trees.as_mut().and_then(|t| t.cpu_ns(*children));
+                (inside.map(|ns| ns.saturating_sub(sampler_ns)), inside)
             }
             Subject::Thread(tid) => (
                 clock::thread_cpu_ns(*tid).or(Some(follow.last_own_ns)),
                 Some(clock::own_process_cpu_ns()),
             ),
             Subject::Task(task) => (Some(task.cpu_ns()), Some(clock::own_process_cpu_ns())),
-            Subject::Cgroup(group) => {
-                let own = match group.cpu_ns() {
-                    CgroupCount::Used(ns) => {
-                        let all = follow.earlier_ns.saturating_add(ns);
-                        // No group's time goes back: it was set anew, or this is no such time.
-                        let back = all.saturating_add(COUNT_BACK_NS) < follow.last_own_ns;
-                        (!back).then_some(all)
-                    }
-                    CgroupCount::Removed => {
-                        let seen = follow.last_own_ns;
-                        follow.removed += u64::from(!follow.gone);
-                        follow.gone = true;
-                        // A service that starts again has a new group at the same path.
-                        let again = CgroupCpu::open(group.path()).ok();
-                        let again = again.and_then(|again| Some((again.cpu_ns().used()?, again)));
-                        match again {
-                            Some((ns, again)) => {
-                                *group = again;
-                                follow.gone = false;
-                                follow.earlier_ns = seen;
-                                Some(seen.saturating_add(ns))
-                            }
-                            None => (seen > 0).then_some(seen),
-                        }
-                    }
-                    CgroupCount::Unreadable => None,
-                };
-                follow.unreadable += u64::from(own.is_none());
+            Subject::Cgroup(groups) => {
+                let own = groups.cpu_ns(follow.last_own_ns);
                 (own, own)
             }
         };
@@ -671,12 +639,12 @@ impl State {
         let count = CpuCount {
             own_ns: own,
             inside_ns: inside,
-            may_be_late: match follow.subject {
-                Subject::Process { children: true, .. } if by_probe.is_none() => {
-                    follow.tree.as_ref().unwrap_or(&self.tree).may_be_late()
-                }
-                _ => false,
-            },
+            may_be_late: follow.subject.is_tree()
+                && by_probe.is_none()
+                && match &follow.trees {
+                    Some(trees) => trees.may_be_late(),
+                    None => self.tree.may_be_late(),
+                },
             read: Reading {
                 began_ns,
                 ended_ns: clock::monotonic_ns(),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use crate::cgroup::cpu::CgroupCpu;
+use crate::cgroup::several::Groups;
 use crate::error::{Error, Result};
 use crate::task::TaskClock;
 
@@ -64,23 +64,38 @@ pub enum Subject {
         /// Descendants too.
         children: bool,
     },
+    /// Several processes, none inside another's tree, with their descendants or alone.
+    Processes {
+        /// This one may be among them.
+        pids: Vec<i32>,
+        /// Descendants too.
+        children: bool,
+    },
     /// One thread of this process.
     Thread(i32),
     /// One coroutine or generator.
     Task(Arc<TaskClock>),
-    /// Everything in a cgroup.
-    Cgroup(CgroupCpu),
+    /// Everything in a cgroup, or in several.
+    Cgroup(Groups),
 }
 
 impl Subject {
     /// What kind it is.
     pub(super) fn scope(&self) -> Scope {
         match self {
-            Self::Process { .. } => Scope::Process,
+            Self::Process { .. } | Self::Processes { .. } => Scope::Process,
             Self::Thread(_) => Scope::Thread,
             Self::Task(_) => Scope::Task,
             Self::Cgroup(_) => Scope::Cgroup,
         }
+    }
+
+    /// Whether it is a tree of processes, or several.
+    pub(super) fn is_tree(&self) -> bool {
+        matches!(
+            self,
+            Self::Process { children: true, .. } | Self::Processes { children: true, .. }
+        )
     }
 
     /// Whether it is inside this process's own cgroup limit: only then may the model charge the

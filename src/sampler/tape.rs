@@ -423,11 +423,10 @@ impl State {
         if let Some(frame) = self.tape.frame() {
             return frame.high_water_bytes;
         }
-        let bytes = follow
-            .tree
-            .as_mut()
-            .unwrap_or(&mut self.tree)
-            .root_peak_bytes();
+        let bytes = match &mut follow.trees {
+            Some(trees) => trees.root_peak_bytes(),
+            None => self.tree.root_peak_bytes(),
+        };
         if let Some(frame) = self.tape.writes() {
             frame.high_water_bytes = bytes;
         }
@@ -439,7 +438,10 @@ impl State {
         if let Some(frame) = self.tape.frame() {
             return frame.rss_bytes;
         }
-        let bytes = follow.tree.as_mut().unwrap_or(&mut self.tree).rss_bytes();
+        let bytes = match &mut follow.trees {
+            Some(trees) => trees.rss_bytes(),
+            None => self.tree.rss_bytes(),
+        };
         if let Some(frame) = self.tape.writes() {
             frame.rss_bytes = bytes;
         }
@@ -451,7 +453,10 @@ impl State {
         if let Some(frame) = self.tape.frame() {
             return frame.missed;
         }
-        let missed = follow.tree.as_ref().unwrap_or(&self.tree).missed();
+        let missed = match &follow.trees {
+            Some(trees) => trees.missed(),
+            None => self.tree.missed(),
+        };
         if let Some(frame) = self.tape.writes() {
             frame.missed = missed;
         }

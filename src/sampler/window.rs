@@ -17,7 +17,7 @@ use crate::machine::idle_power::IdleLearner;
 use crate::model::estimation::Estimation;
 use crate::source::mirrors::Mirror;
 use crate::source::perf::TreeCount;
-use crate::source::procfs::{Missed, SystemEdge, SystemState, Tree};
+use crate::source::procfs::{Missed, SystemEdge, SystemState, Trees};
 use crate::source::{Domain, Hole, Method, Methods, Note, ReadFault, Unavailable, Zone};
 use crate::timeline::Timeline;
 
@@ -112,19 +112,13 @@ pub(super) struct Active {
 #[derive(Debug)]
 pub(super) struct Follow {
     pub(super) subject: Subject,
-    pub(super) tree: Option<Tree>,
+    /// Of other processes; this one's is the hub's.
+    pub(super) trees: Option<Trees>,
     /// As kernel probes follow it, or why they do not.
     pub(super) probed: Result<Probed, String>,
     pub(super) last_own_ns: u64,
     /// Where perf's count and the tree's clocks began in the window.
     pub(super) count_base: Option<CountBase>,
-    /// CPU time of cgroups that were at the same path before, ns, and how often one was removed.
-    pub(super) earlier_ns: u64,
-    pub(super) removed: u64,
-    /// How often its CPU time could not be read though the group was there.
-    pub(super) unreadable: u64,
-    /// There is none at the path now.
-    pub(super) gone: bool,
     /// What the tree had missed when the window began.
     pub(super) missed: Missed,
 }

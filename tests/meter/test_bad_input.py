@@ -161,7 +161,7 @@ def test_a_pid_that_cannot_be_one(pid: int) -> None:
         EnergyMeter(pid=pid)
 
 
-@pytest.mark.parametrize("pid", ["1", 1.5, [1]])
+@pytest.mark.parametrize("pid", ["1", 1.5, ["1"]])
 def test_a_pid_of_another_type(pid: Any) -> None:
     with pytest.raises(TypeError, match="pid"):
         EnergyMeter(pid=pid)

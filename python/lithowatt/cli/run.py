@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from lithowatt import _core
 from lithowatt._support.calls import calls_path, hand_in
-from lithowatt._support.command import abandon, complain
+from lithowatt._support.command import Ending, abandon, complain
 from lithowatt._support.files import no_output, write_atomically
 from lithowatt._support.harmless import described
 from lithowatt._support.install import pip_install
@@ -27,6 +28,7 @@ from lithowatt._support.text import (
     terminal_width,
     wrapped,
 )
+from lithowatt.errors import UnreadableFileError
 from lithowatt.meter._meter import EnergyMeter
 
 if TYPE_CHECKING:
@@ -36,15 +38,23 @@ if TYPE_CHECKING:
 
 DOMAINS = (*_core.DOMAINS, "total")
 
+SYSTEMS = ("slurm", "oar", "pbs", "condor")
+"""Batch systems, as ``EnergyMeter(cgroup=…)`` names them before an id."""
+
+LOOK = 0.5
+"""Seconds between two looks whether a job is still there."""
+
 
 def add_cli(commands: Any) -> None:
     """Adds ``run`` to the command line."""
     parser: argparse.ArgumentParser = commands.add_parser(
         "run",
-        help="run a command and report its joules, like perf stat",
+        help="run a command and report its joules, like perf stat; or those of a job, a cgroup or "
+        "processes",
         description="Runs CMD; prints its joules on standard error. With --json or --csv they go "
         "to standard output, after CMD's own. The exit code is CMD's (128 + n for signal n), "
-        "whatever becomes of the report.",
+        "whatever becomes of the report. With --job, --cgroup or --pid it reports the joules of "
+        "those instead: while CMD runs, or without CMD until they have ended or Ctrl-C.",
     )
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="as one JSON object")
@@ -76,9 +86,29 @@ def add_cli(commands: Any) -> None:
         help="joules above idle, or with the share of idle (default: ENERGY_DEFINITION, else "
         "marginal on a machine and amortised in a sandbox for one function)",
     )
+    whose = parser.add_mutually_exclusive_group()
+    whose.add_argument(
+        "--job",
+        metavar="ID[.STEP]",
+        help="a job of Slurm (or a step of it, as 4711.0 or 4711.batch), OAR or PBS on this "
+        "machine, or a slot of HTCondor; slurm:ID, oar:ID, pbs:ID, condor:SLOT name the system",
+    )
+    whose.add_argument(
+        "--cgroup",
+        action="append",
+        metavar="PATTERN",
+        help="cgroups: a directory, a pattern as 'system.slice/web@*.service', or unit:NAME; may "
+        "be given several times, and all of them are one",
+    )
+    whose.add_argument(
+        "--pid",
+        action="append",
+        type=int,
+        help="a process with its descendants; may be given several times",
+    )
     parser.add_argument("--root", help="look for /sys and /proc below this directory")
-    parser.add_argument("command", nargs="+", metavar="CMD", help="the command, after --")
-    parser.set_defaults(func=run)
+    parser.add_argument("command", nargs="*", metavar="CMD", help="the command, after --")
+    parser.set_defaults(func=run, usage_error=parser.error)
 
 
 def _interval(text: str) -> Any:
@@ -92,13 +122,19 @@ def _interval(text: str) -> Any:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Runs the command; returns its exit code."""
+    """Runs the command, or waits; returns its exit code."""
+    whose, cgroup = _whose(arguments)
+    if not (whose or arguments.command):
+        arguments.usage_error("expected CMD, or one of --job, --cgroup and --pid")
     # An argument need not be text; a label and a report are.
-    shown = " ".join(arguments.command).encode("utf-8", "replace").decode("utf-8")
+    shown = " ".join(arguments.command)
+    label = f"{whose}, during {shown}" if whose and shown else whose or shown
     meter = EnergyMeter(
         methods=arguments.methods,
         interval=arguments.interval,
-        label=shown,
+        pid=arguments.pid,
+        cgroup=cgroup,
+        label=label.encode("utf-8", "replace").decode("utf-8"),
         root=arguments.root,
         definition=arguments.definition,
     )
@@ -115,6 +151,13 @@ def run(arguments: argparse.Namespace) -> int:
         if problem:
             complain(problem)
             return 2
+    if not arguments.command:
+        meter.start()
+        _wait(arguments.pid, cgroup, arguments.root)
+        _tell(meter, arguments, None, output)
+        if picture is not None:
+            _draw(meter, picture)
+        return 0
     with Signals(last=arguments.as_program) as signals:
         meter.start()
         try:
@@ -126,9 +169,43 @@ def run(arguments: argparse.Namespace) -> int:
         _tell(meter, arguments, code, output)
         if picture is not None:
             _draw(meter, picture)
-        if calls_path() is not None:
+        if calls_path() is not None and not whose:
             _hand_in(meter, arguments.command)
     return code
+
+
+def _whose(arguments: argparse.Namespace) -> tuple[str, list[str] | None]:
+    """Whose joules are asked for, in words, where it is not the command; and their cgroups."""
+    if arguments.job is not None:
+        system, colon, _ = arguments.job.partition(":")
+        named = bool(colon) and system in SYSTEMS
+        return f"job {arguments.job}", [arguments.job if named else f"job:{arguments.job}"]
+    if arguments.cgroup is not None:
+        return f"cgroup {', '.join(arguments.cgroup)}", arguments.cgroup
+    if arguments.pid is not None:
+        word = "process" if len(arguments.pid) == 1 else "processes"
+        return f"{word} {', '.join(map(str, arguments.pid))}", None
+    return "", None
+
+
+def _wait(pids: list[int] | None, cgroup: list[str] | None, root: str | None) -> None:
+    """Waits until these are no more, or a signal comes."""
+    with Ending() as ending:
+        while not ending.wait(LOOK):
+            if pids is not None:
+                there = any(_core.process_cpu_seconds(pid) is not None for pid in pids)
+            else:
+                there = _is_there(cgroup or [], root)
+            if not there:
+                return
+
+
+def _is_there(cgroup: list[str], root: str | None) -> bool:
+    for each in cgroup:
+        with contextlib.suppress(UnreadableFileError):
+            if any(path.is_dir() for path in _core.find_cgroups(each, root)):
+                return True
+    return False
 
 
 def _hand_in(meter: EnergyMeter, command: list[str]) -> None:
@@ -141,7 +218,9 @@ def _hand_in(meter: EnergyMeter, command: list[str]) -> None:
         pass
 
 
-def _tell(meter: EnergyMeter, arguments: argparse.Namespace, code: int, to: Path | None) -> None:
+def _tell(
+    meter: EnergyMeter, arguments: argparse.Namespace, code: int | None, to: Path | None
+) -> None:
     """Ends the window and reports it. Whatever becomes of that, the exit code is the command's."""
     stream = None
     try:
@@ -265,15 +344,16 @@ def report(reading: Reading, arguments: argparse.Namespace, code: int | None, to
         for row in _as_rows(reading):
             writer.writerow(["" if value is None else value for value in row])
     else:
-        to.write(render(reading, code))
+        to.write(render(reading, code, of_command=bool(arguments.command)))
 
 
-def render(reading: Reading, code: int | None) -> str:
+def render(reading: Reading, code: int | None, *, of_command: bool = True) -> str:
     """The report for people: no digit that the band does not carry, no line that wraps."""
+    ended = f"exit code {'unknown' if code is None else code}, " if of_command else ""
     lines = [
         "",
         *wrapped(printable(reading.label or ""), terminal_width(), " ", "  "),
-        f"   exit code {'unknown' if code is None else code}, {_times(reading)}",
+        f"   {ended}{_times(reading)}",
         "",
     ]
     headline = reading.headline

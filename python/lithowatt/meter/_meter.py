@@ -78,11 +78,19 @@ class EnergyMeter:
         interval: Seconds between samples of the background thread, 0.001 to 3600. ``None``: no
             thread, only the window's edges are read. ``"auto"``: the environment's
             ``ENERGY_COLLECTION_INTERVAL`` (milliseconds or ``off``), else 0.1.
-        pid: Process to meter instead of this one.
+        pid: Process to meter instead of this one, or several in a list, which are then one: their
+            energies are summed. A descendant of another one of them is counted once.
         children: Count descendants too, those that die within the window included.
         scope: ``"process"``, ``"thread"`` (the one that starts the meter) or ``"task"`` (one
             coroutine or generator; ``@measure`` drives it).
-        cgroup: Directory of a cgroup to meter instead of a process.
+        cgroup: Cgroup to meter instead of a process: its directory; a path below the mount of the
+            cgroups, such as ``"system.slice/web.service"``; a pattern of either with ``*``, ``?``
+            or ``[…]``; ``"unit:web.service"``, a unit of systemd wherever it is; ``"job:4711"``,
+            a job of Slurm, OAR or PBS, or ``"slurm:4711.0"``, ``"oar:…"``, ``"pbs:…"``,
+            ``"condor:slot1_2"`` to name the batch system (a step of Slurm's after the dot). Several
+            in a list, or several that a pattern means, are one: their energies are summed, and one
+            inside another is counted once. Cgroups that a pattern or name means and that are made
+            within the window are counted, from their beginning; at most 1000 at a time.
         label: A name of yours, kept in the reading.
         root: Where ``/sys`` and ``/proc`` are, for tests and for containers that mount the host's;
             ``LITHOWATT_ROOT`` or ``/`` by default.
@@ -132,10 +140,10 @@ class EnergyMeter:
         methods: str | Sequence[str] = "auto",
         *,
         interval: float | Literal["auto"] | None = "auto",
-        pid: int | None = None,
+        pid: int | Sequence[int] | None = None,
         children: bool = True,
         scope: str = "process",
-        cgroup: str | os.PathLike[str] | None = None,
+        cgroup: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None = None,
         label: str | None = None,
         root: str | os.PathLike[str] | None = None,
         enabled: bool | None = None,
@@ -499,7 +507,11 @@ class _Likes:
 def settled(options: dict[str, Any]) -> dict[str, Any]:
     """The options, without a list that its owner may change later."""
     methods = options.get("methods", "auto")
-    return options if isinstance(methods, str) else {**options, "methods": tuple(methods)}
+    lists = {} if isinstance(methods, str) else {"methods": tuple(methods)}
+    for name in ("pid", "cgroup"):
+        if isinstance(options.get(name), list):
+            lists[name] = tuple(options[name])
+    return {**options, **lists} if lists else options
 
 
 def is_mistake(error: Exception, options: dict[str, Any]) -> bool:

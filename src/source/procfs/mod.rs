@@ -6,6 +6,7 @@ mod cpuinfo;
 mod machine;
 mod system;
 mod tree;
+mod trees;
 mod witness;
 
 pub use cpu_list::{MAX_CPUS, cpu_list, parse_cpu_list};
@@ -14,6 +15,7 @@ pub(crate) use cpuinfo::{count, meaningful, positive};
 pub use machine::{MachineCpu, MachineShown, StatLine, idle_between, online_cpus, uptime_idle_ns};
 pub use system::{InOut, Memory, System, SystemEdge, SystemState, disk_bytes, net_bytes};
 pub use tree::{Missed, PidStat, Tree, began_at, peak_bytes};
+pub use trees::{Trees, outermost};
 
 /// Where there are more CPUs than this, not each is asked: some of them stand for all.
 pub const MOST_CPUS_ASKED: usize = 16;
