@@ -12,10 +12,12 @@ from __future__ import annotations
 import sys
 from itertools import groupby
 from pathlib import Path
+from textwrap import fill
 
 from generated import compare_or_write
 
 from lithowatt.cli._keys import COLUMNS, COST, LAMBDA, RESULTS, TASK, Row, table
+from lithowatt.stats import ESSENTIAL
 
 TOP = Path(__file__).resolve().parent.parent
 DOCUMENT = TOP / "docs" / "reference" / "stats.md"
@@ -35,14 +37,23 @@ A call's energy comes as a flat dict in two forms:
 * `EnergyMeter.stats()`, `EnergyManager.stop_monitoring()` and Lithops' `future.stats` have the
   **keys in stats**, which begin with `worker_` as all of Lithops' do.
 
-All keys are always there; `ENERGY_STATS=compact` leaves those without a value out of the stats. A
-value that could not be had is `None`, and the `_source` of its group begins with `unavailable:`
-and the reason. The values are plain numbers, texts, booleans, lists and one dict, so they pass
-through JSON unchanged. `energy_schema` counts up when a key changes its meaning.
+All keys are always there, unless a job of many calls asks for
+[smaller stats](../how-to/lithops.md#jobs-of-many-calls): `ENERGY_STATS=compact` leaves keys without
+a value out of the stats, `ENERGY_STATS=essential` also all but [some](#the-essential-stats). A
+value that could not be had is `None`, and the `_source` of its group begins with `unavailable:` and
+the reason. The values are plain numbers, texts, booleans, lists and one dict, so they pass through
+JSON unchanged. `energy_schema` counts up when a key changes its meaning.
 
 "Function" is what the window is of: by default the process with all its descendants. "Machine" is
 everything that runs on it. "Headline" is `energy_consumption`. J = joules, s = seconds, W =
 watts, MiB = 1,048,576 bytes, % = 0 to 100, 1 = no unit.
+"""
+
+ESSENTIAL_KEYS = """\
+## The essential stats
+
+With `ENERGY_STATS=essential` a call's stats have these keys, where they have a value, beside those
+of the task and of Lambda's bill:
 """
 
 FOOT = """\
@@ -104,6 +115,8 @@ def reference(rows: tuple[Row, ...]) -> str:
         if group in NOTES:
             parts.append(NOTES[group])
         parts.append("\n".join(lines) + "\n")
+    names = ", ".join(f"`{name}`" for name in ESSENTIAL)
+    parts.append(f"{ESSENTIAL_KEYS}\n{fill(names, 100, break_long_words=False)}\n")
     return "\n".join([*parts, FOOT])
 
 

@@ -43,7 +43,8 @@ class Spelling:
 
     Args:
         prefix: Before the plain name of each key.
-        renamed: Keys by their plain names, and the whole names that they have instead.
+        renamed: Keys by their plain names, and the whole names that they have instead; a key
+            that has none is left out.
 
     Raises:
         ValueError: For a plain name that is no key of the stats.

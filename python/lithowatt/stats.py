@@ -38,6 +38,53 @@ RENAMED: dict[str, tuple[str, ...]] = {
     "processor_info": ("worker_processor_info",),
 }
 
+#: Plain keys of the essential stats (``ENERGY_STATS=essential``): the headline with its band and
+#: where it is from, the parts of the machine's energy, the phases, and what `FunctionTimes`,
+#: profiles and tables of calls are made of. Sources of each method and what only describes the
+#: machine are left out.
+ESSENTIAL: tuple[str, ...] = (
+    "energy_consumption",
+    "energy_low",
+    "energy_high",
+    "energy_quality",
+    "energy_method",
+    "energy_source",
+    "energy_method_used",
+    "energy_duration",
+    "energy_cpu_time",
+    "energy_marginal",
+    "energy_amortised",
+    "energy_definition",
+    "energy_machine",
+    "energy_idle",
+    "energy_others",
+    "energy_idle_source",
+    "energy_phase_read",
+    "energy_phase_compute",
+    "energy_phase_write",
+    "energy_warnings",
+    "avg_cpu_usage",
+    "rapl_energy_package",
+    "rapl_energy_core",
+    "rapl_energy_total",
+    "perf_energy_package",
+    "perf_energy_core",
+    "perf_energy_total",
+    "ebpf_energy_package",
+    "ebpf_energy_core",
+    "ebpf_energy_total",
+    "tdp_energy",
+    "psutil_cpu_percent",
+    "processor_name",
+    "processor_architecture",
+    "processor_cores",
+    "processor_threads",
+    "aws_instance_type",
+    "aws_is_lambda",
+    "aws_memory_size",
+    "energy_schema",
+)
+
 
 def spelt(plain: str) -> tuple[str, ...]:
     """The names of a plain key in these stats.

@@ -254,6 +254,19 @@ def test_a_call_reports_what_the_function_left():
     assert "send_finish_event" not in vars(status)
 
 
+@pytest.mark.parametrize("form", ["", "compact", "essential"])
+def test_a_small_form_has_no_task_keys_without_a_value(monkeypatch, form):
+    monkeypatch.setenv("ENERGY_STATS", form)
+    module = handler()
+    assert _worker.patch(module)
+    status = module.create_call_status(job(), None)
+    status.send_finish_event()
+    of_task = {key: value for key, value in status.sent.items() if key in task.KEYS}
+    assert of_task["worker_task_cold_start"] is True
+    assert (None in of_task.values()) == (form == "")
+    assert (len(of_task) == len(task.KEYS)) == (form == "")
+
+
 def test_a_function_that_left_nothing_is_reported_by_the_task_window():
     module = handler()
     _worker.patch(module)

@@ -14,6 +14,8 @@ from typing import Any
 
 import pytest
 
+from lithowatt.stats import ESSENTIAL, spelt
+from lithowatt.worker.task_window import KEYS as TASK_KEYS
 from tests.support import TOP
 from tests.support.lithops_environments import RELEASES, metered, plain, run_python, run_scenarios
 from tests.support.lithops_outcomes import SILENT, portable
@@ -271,6 +273,24 @@ def test_switched_off_for_one_job_by_extra_env(pythons, plain_jobs, tmp_path, re
 
     for name in SWITCH:
         assert seen[name]["stats"].keys() == plain_jobs[release, 1][name]["stats"].keys()
+
+
+@pytest.mark.parametrize("release", RELEASES)
+def test_essential_stats_by_extra_env(pythons, plain_jobs, tmp_path, release):
+    """One job asks for them; what is killed is reported in the same form."""
+    small = {"ENERGY_STATS": "essential"}
+    names = ["success", "killed"]
+    seen = run_scenarios(pythons(release), plan(1, names, extra_env=small), tmp_path)
+
+    allowed = {spelling for key in ESSENTIAL for spelling in spelt(key)} | set(TASK_KEYS)
+    for name in names:
+        stats = seen[name]["stats"]
+        ours = stats.keys() - plain_jobs[release, 1][name]["stats"].keys()
+        assert ours <= allowed
+        assert None not in [stats[key] for key in ours]
+        assert stats[ENERGY + "consumption"] > 0
+        assert stats[ENERGY + "low"] < stats[ENERGY + "consumption"] < stats[ENERGY + "high"]
+        assert stats["worker_task_cold_start"] in (True, False)
 
 
 @pytest.mark.parametrize("release", RELEASES)

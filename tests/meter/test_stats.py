@@ -17,6 +17,11 @@ from typing import Any
 import pytest
 
 from lithowatt import EnergyMeter, _core
+from lithowatt.lithops import table
+from lithowatt.meter import _meter
+from lithowatt.profiles._values import energy_values
+from lithowatt.report._executions import executions
+from lithowatt.stats import ESSENTIAL, spelt
 from rig import StaticTree
 from tests.support.stats_contract import CONTRACT, NUMBER
 
@@ -344,6 +349,93 @@ def test_compact_by_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     assert m.stats(compact=False) == full
     monkeypatch.setenv("ENERGY_STATS", "full")
     assert m.stats() == full
+
+
+# -- essential ----------------------------------------------------------------------------------
+
+
+def test_essential_keys_are_keys_of_the_stats() -> None:
+    names = [name for name, *_, in_stats in _core.stats_keys() if in_stats]
+    assert set(ESSENTIAL) <= set(names)
+    assert len(set(ESSENTIAL)) == len(ESSENTIAL) < len(names) / 2
+
+
+def test_essential_has_some_keys_with_the_values_of_all(
+    tree: StaticTree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = {name for key in ESSENTIAL for name in spelt(key)}
+    for variant, meter in variants(tree):
+        full = meter.stats(compact=False)
+        assert names < full.keys(), variant
+        monkeypatch.setenv("ENERGY_STATS", " Essential ")
+        essential = meter.stats()
+        assert essential == {k: v for k, v in full.items() if k in names and v is not None}, variant
+        assert json.loads(meter.stats_json()) == essential, variant
+        # Who asks for a form is given it.
+        assert meter.stats(compact=False) == full
+        assert meter.stats(compact=True) == {k: v for k, v in full.items() if v is not None}
+        monkeypatch.delenv("ENERGY_STATS")
+
+
+def test_essential_is_what_function_times_are_made_of(
+    tree: StaticTree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A call's FunctionTimes, row of a table and execution in a report lose nothing by it."""
+    for variant, meter in variants(tree):
+        full = meter.stats(compact=False)
+        monkeypatch.setenv("ENERGY_STATS", "essential")
+        essential = meter.stats()
+        monkeypatch.delenv("ENERGY_STATS")
+        assert energy_values(essential) == energy_values(full), variant
+        assert table([essential]).calls == table([full]).calls, variant
+        assert list(executions([essential])) == list(executions([full])), variant
+
+
+def test_essential_says_why_there_is_no_energy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ENERGY_STATS", "essential")
+    with EnergyMeter(methods="psutil") as m:
+        pass
+    stats = m.stats()
+    assert "worker_func_energy_consumption" not in stats
+    assert get(stats, "energy_source").startswith("unavailable: ")
+
+
+def test_essential_of_a_pickled_meter(monkeypatch: pytest.MonkeyPatch) -> None:
+    with EnergyMeter(methods="tdp") as m:
+        spin(0.01)
+    monkeypatch.setenv("ENERGY_STATS", "essential")
+    essential = m.stats()
+    assert get(essential, "energy_consumption") > 0
+    copied = copy.copy(m)
+    assert copied.stats() == essential
+    assert json.loads(copied.stats_json()) == essential
+    assert copied.stats(compact=False) == m.stats(compact=False)
+
+
+def test_a_worker_knows_the_form_before_it_forks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What writes the stats of a call is made where the job's environment is in place."""
+    m = EnergyMeter(methods="tdp")
+    monkeypatch.setattr(_meter, "_essential", None)
+    monkeypatch.setenv("ENERGY_STATS", "essential")
+    write = m._json_maker()
+    made = _meter._essential
+    assert made is not None
+    with m:
+        spin(0.01)
+    essential = m.stats()
+    monkeypatch.delenv("ENERGY_STATS")
+    assert json.loads(write()) == essential
+    assert len(essential) < len(m.stats())
+    assert _meter._essential is made
+
+
+def test_essential_stats_are_a_third_of_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without counters: 1361 of 4704 bytes where this was written."""
+    with EnergyMeter(methods=["tdp", "psutil"]) as m:
+        spin(0.03)
+    full = m.stats_json()
+    monkeypatch.setenv("ENERGY_STATS", "essential")
+    assert len(m.stats_json()) < 0.4 * len(full)
 
 
 # -- what the numbers mean ----------------------------------------------------------------------

@@ -44,7 +44,9 @@ SETTINGS: dict[str, tuple[tuple[str, str, str], ...]] = {
         ),
         (
             "ENERGY_STATS",
-            "`compact`: leave keys without a value out of the stats",
+            "`compact`: leave keys without a value out of the stats; `essential`: also those that "
+            "tables and profiles of calls do not need ([which, and what it saves]"
+            "(../how-to/lithops.md#jobs-of-many-calls))",
             "every key is there",
         ),
     ),
@@ -118,6 +120,15 @@ def enabled(environment: Mapping[str, str] = os.environ) -> bool:
     Read for every call, since Lithops sets a job's `extra_env` only then.
     """
     return environment.get("ENERGY_MONITORING_ENABLED", "").strip().lower() not in OFF
+
+
+def stats_form(environment: Mapping[str, str] = os.environ) -> str:
+    """What ENERGY_STATS asks for: `compact`, `essential`, or `full` for anything else.
+
+    Read for every call, as above.
+    """
+    form = environment.get("ENERGY_STATS", "").strip().lower()
+    return form if form in ("compact", "essential") else "full"
 
 
 def misspelt(environment: Mapping[str, str] = os.environ) -> list[str]:

@@ -97,9 +97,9 @@ def _any_of(words: tuple[str, ...]) -> str:
 
 
 def _stats(name: str, value: str) -> str | None:
-    if value.strip().lower() in ("", "compact"):
+    if value.strip().lower() in ("", "compact", "essential"):
         return None
-    return f"{_set(name, value)} is ignored; expected compact"
+    return f"{_set(name, value)} is ignored; expected compact or essential"
 
 
 def _user(name: str, value: str) -> str | None:

@@ -42,7 +42,7 @@ from typing import Any
 
 # At import, so that the extension is loaded before the first task and before any fork.
 from lithowatt import EnergyMeter, _core
-from lithowatt._support.environment_variables import enabled
+from lithowatt._support.environment_variables import enabled, stats_form
 from lithowatt._support.harmless import Harmless
 from lithowatt.stats import PREFIX
 from lithowatt.worker import task_window as _task
@@ -122,7 +122,7 @@ class _Task:
                 ours = dict.fromkeys(_task.KEYS)
                 if self.task is not None:
                     ours = self.task.values(function)
-                if os.environ.get("ENERGY_STATS", "").strip().lower() == "compact":
+                if stats_form() != "full":
                     ours = {key: value for key, value in ours.items() if value is not None}
                 values.update(ours)
             self._values = values

@@ -7,7 +7,8 @@ from __future__ import annotations
 import os
 from time import monotonic_ns
 
-from lithowatt._core import Meter, Spelling
+from lithowatt._core import Meter, Spelling, stats_keys
+from lithowatt._support.environment_variables import stats_form
 from lithowatt._support.harmless import described
 from lithowatt.errors import (
     ConflictingOptionsError,
@@ -19,7 +20,7 @@ from lithowatt.errors import (
     UnknownScopeError,
 )
 from lithowatt.meter._reading import Reading
-from lithowatt.stats import PREFIX, RENAMED
+from lithowatt.stats import ESSENTIAL, PREFIX, RENAMED, spelt
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -48,8 +49,28 @@ if TYPE_CHECKING:
 SPELLING = Spelling(PREFIX, RENAMED)
 
 
-def _compact() -> bool:
-    return os.environ.get("ENERGY_STATS", "").strip().lower() == "compact"
+_essential: Spelling | None = None
+
+
+def _essential_spelling() -> Spelling:
+    """How the essential stats write the keys: the others not at all. Made once, in 0.1 ms."""
+    global _essential
+    if _essential is None:
+        # Keys that stats do not have cannot be named here.
+        rest = {name for name, *_, in_stats in stats_keys() if in_stats}.difference(ESSENTIAL)
+        _essential = Spelling(PREFIX, {**RENAMED, **dict.fromkeys(rest, ())})
+    return _essential
+
+
+def _form(compact: bool | None) -> str:
+    if compact is None:
+        return stats_form()
+    return "compact" if compact else "full"
+
+
+def _written(form: str) -> tuple[Spelling, bool]:
+    """How a form of the stats writes the keys, and whether it leaves out those without a value."""
+    return _essential_spelling() if form == "essential" else SPELLING, form != "full"
 
 
 #: Samples, at most, that are pickled with a meter: 1 MB or so.
@@ -235,22 +256,29 @@ class EnergyMeter:
         slots = {name: getattr(self, name) for name in names if hasattr(self, name)}
         return (own, slots) if slots else own
 
-    def _raw_stats(self, compact: bool) -> dict[str, Any]:
+    def _raw_stats(self, form: str) -> dict[str, Any]:
         try:
-            return self._core.taken().stats(SPELLING, compact)
+            return self._core.taken().stats(*_written(form))
         except MeterStateError:
             if self._past is None:
                 raise
             stats = self._past[1]
-            return {key: value for key, value in stats.items() if value is not None or not compact}
+            names = set(stats)
+            if form == "essential":
+                names &= {name for key in ESSENTIAL for name in spelt(key)}
+            return {
+                name: value
+                for name, value in stats.items()
+                if name in names and (value is not None or form == "full")
+            }
 
-    def _raw_stats_json(self, compact: bool) -> bytes:
+    def _raw_stats_json(self, form: str) -> bytes:
         try:
-            return self._core.raw_stats_json(SPELLING, compact)
+            return self._core.raw_stats_json(*_written(form))
         except MeterStateError:
             import json
 
-            return json.dumps(self._raw_stats(compact)).encode()
+            return json.dumps(self._raw_stats(form)).encode()
 
     def _raw_timeline(self) -> tuple[Any, Sequence[_Span]]:
         try:
@@ -296,7 +324,7 @@ class EnergyMeter:
         """What makes `stats_json()` of the window of this meter that is over when it is called."""
         from functools import partial  # workers have loaded it, and nobody else calls this
 
-        return partial(self._core.raw_stats_json, SPELLING, _compact())
+        return partial(self._core.raw_stats_json, *_written(stats_form()))
 
     def _energy(
         self, definition: str | None = None
@@ -422,12 +450,14 @@ class EnergyMeter:
         What is unavailable is ``None``; its ``*_source`` is the reason.
 
         Args:
-            compact: Leave unavailable keys out; by default when ``ENERGY_STATS=compact``.
+            compact: Leave unavailable keys out. By default ``ENERGY_STATS`` decides: ``compact``,
+                ``essential`` (unavailable keys and those that tables and profiles of calls do not
+                need), or all keys.
 
         Raises:
             MeterStateError: If the meter was never started.
         """
-        return self._raw_stats(_compact() if compact is None else compact)
+        return self._raw_stats(_form(compact))
 
     def stats_json(self, compact: bool | None = None) -> bytes:
         """:meth:`stats` as JSON text, in UTF-8: quicker where it is to be sent or stored.
@@ -438,7 +468,7 @@ class EnergyMeter:
         Raises:
             MeterStateError: If the meter was never started.
         """
-        return self._raw_stats_json(_compact() if compact is None else compact)
+        return self._raw_stats_json(_form(compact))
 
     def timeline(self) -> Timeline:
         """The samples of the window as NumPy arrays: times in s, power in W per domain.
