@@ -8,9 +8,10 @@ use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use crate::error::{Error, Result};
+use crate::json::{self, from_json};
 use crate::machine::cpu::CpuIdentity;
 use crate::model::PowerModel;
 use crate::model::fitted::Fitted;
@@ -18,7 +19,7 @@ use crate::source::Zone;
 use crate::source::plain;
 
 /// A stored calibration.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Calibration {
     /// Version of this layout.
     pub schema: u32,
@@ -27,18 +28,25 @@ pub struct Calibration {
     /// When, seconds since the epoch.
     pub date: f64,
     /// Idle watts by zone name, measured while the machine was less than 5 % busy.
-    #[serde(default)]
     pub idle_watts: BTreeMap<String, f64>,
     /// Joules of the reference per joule of the method, by zone name.
-    #[serde(default)]
     pub factors: BTreeMap<String, f64>,
     /// What the factors were measured against.
-    #[serde(default)]
     pub reference: Option<String>,
     /// Power against load, where a load ladder was run.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub curve: Option<Fitted>,
 }
+
+from_json!(Calibration {
+    schema,
+    machine,
+    date,
+    idle_watts,
+    factors,
+    reference,
+    curve
+});
 
 /// More than any calibration has: the 1000 steps that a ladder may have come to a third of it.
 const MOST_BYTES: u64 = 1 << 20;
@@ -78,10 +86,17 @@ impl Calibration {
     /// [`Error::Io`] or [`Error::Malformed`] naming it.
     pub fn read(path: &Path) -> Result<Self> {
         let text = plain::read_text(path, MOST_BYTES).map_err(|e| Error::io(path, e))?;
-        let stored: Self = serde_json::from_str(&text)
-            .map_err(|e| Error::malformed(path, &e.to_string(), "a lithowatt calibration"))?;
+        let stored = Self::parse(text.as_bytes(), path)?;
         stored.check(path)?;
         Ok(stored)
+    }
+
+    /// Reads the text of what is, or is to be, the file at `path`.
+    ///
+    /// # Errors
+    /// [`Error::Malformed`] naming the path.
+    pub fn parse(text: &[u8], path: &Path) -> Result<Self> {
+        json::read(text).map_err(|why| Error::malformed(path, &why, "a lithowatt calibration"))
     }
 
     fn check(&self, path: &Path) -> Result<()> {

@@ -1,9 +1,9 @@
 //! A best estimate with its band.
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 /// A best estimate with its 95 % band and where it comes from.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Estimate {
     /// Best estimate, in the unit that the function returning it names.
     pub value: f64,

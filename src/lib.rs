@@ -48,6 +48,7 @@ pub mod distributions;
 pub mod doctor;
 pub mod error;
 pub mod estimate;
+mod json;
 pub mod least_power;
 pub mod machine;
 pub mod memory;

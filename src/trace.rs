@@ -13,10 +13,11 @@ use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use crate::calibration::Calibration;
 use crate::cgroup::limits::SandboxCount;
+use crate::json::{self, from_json};
 use crate::machine::allotted::Allotted;
 use crate::machine::cpu::CpuIdentity;
 use crate::machine::environment::Environment;
@@ -37,7 +38,7 @@ pub const BLOCK_ROWS: usize = 4096;
 const MOST_ZONES: usize = 4096;
 
 /// What the machine is.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize)]
 pub struct Machine {
     /// The processor.
     pub cpu: CpuIdentity,
@@ -48,6 +49,13 @@ pub struct Machine {
     /// Its stored calibration.
     pub calibration: Option<Calibration>,
 }
+
+from_json!(Machine {
+    cpu,
+    environment,
+    cpus,
+    calibration
+});
 
 impl Machine {
     /// What a recording keeps of `facts`; names that somebody gave (of pods and nodes) are none of it.
@@ -77,7 +85,7 @@ impl Machine {
 }
 
 /// What was different of the machine when the window ended.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize)]
 pub struct AtEnd {
     /// Logical CPUs online.
     pub cpus: u32,
@@ -85,8 +93,10 @@ pub struct AtEnd {
     pub allotted: Allotted,
 }
 
+from_json!(AtEnd { cpus, allotted });
+
 /// What does not change within a trace.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize)]
 pub struct Header {
     /// The machine.
     pub machine: Machine,
@@ -117,6 +127,23 @@ pub struct Header {
     /// The columns of a row.
     pub columns: Vec<String>,
 }
+
+from_json!(Header {
+    machine,
+    at_end,
+    zones,
+    limits,
+    notes,
+    holes,
+    missing,
+    hardware_missing,
+    methods,
+    interval_ns,
+    children,
+    estimation,
+    definition,
+    columns
+});
 
 /// What a frame is of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -599,7 +626,7 @@ impl Trace {
     /// # Errors
     /// What is wrong with it, in words.
     pub fn new(header: &[u8], blocks: Vec<Vec<u8>>) -> Result<Self, String> {
-        let header: Header = exact(header)?;
+        let header: Header = json::read(header)?;
         let believable = |zone: &Zone| {
             zone.unit_joules.is_finite() && zone.unit_joules > 0.0 && zone.modulus != Some(0)
         };
@@ -678,38 +705,6 @@ impl Trace {
     pub fn layout(&self) -> &Layout {
         &self.layout
     }
-}
-
-/// JSON with every number as it is written: `serde_json` may be off by the last bit of a fraction.
-fn exact(text: &[u8]) -> Result<Header, String> {
-    let read = jiter::JsonValue::parse(text, false).map_err(|e| e.to_string())?;
-    serde_json::from_value(value(&read, 0)?).map_err(|e| e.to_string())
-}
-
-fn value(read: &jiter::JsonValue<'_>, depth: usize) -> Result<serde_json::Value, String> {
-    use jiter::JsonValue as J;
-    use serde_json::Value;
-    if depth > 32 {
-        return Err("its header is nested too deep".into());
-    }
-    Ok(match read {
-        J::Null => Value::Null,
-        J::Bool(flag) => Value::Bool(*flag),
-        J::Int(number) => Value::from(*number),
-        J::Float(number) => Value::from(*number),
-        J::Str(text) => Value::from(text.as_ref()),
-        J::Array(items) => items
-            .iter()
-            .map(|item| value(item, depth + 1))
-            .collect::<Result<_, _>>()?,
-        J::Object(object) => {
-            let mut map = serde_json::Map::new();
-            for (key, item) in object.iter() {
-                map.insert(key.as_ref().to_owned(), value(item, depth + 1)?);
-            }
-            Value::Object(map)
-        }
-    })
 }
 
 #[cfg(test)]

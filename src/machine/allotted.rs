@@ -6,16 +6,17 @@
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use crate::cgroup::limits::{Accounts, Directories, SandboxCpu};
+use crate::json::{from_json, word_from_json};
 use crate::source::plain;
 
 /// Least part of a CPU that counts.
 pub const LEAST_CPUS: f64 = 0.01;
 
 /// What sets the CPUs that a process may use.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Limit {
     /// Nothing: every CPU of the machine.
@@ -31,6 +32,8 @@ pub enum Limit {
     Bought,
 }
 
+word_from_json!(Limit: Machine, Affinity, Cpuset, Quota, Bought);
+
 impl Limit {
     fn words(self) -> Cow<'static, str> {
         match self {
@@ -44,7 +47,7 @@ impl Limit {
 }
 
 /// The part of a machine that a process may use.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Allotted {
     /// CPUs, a fraction where a quota sets it; at least [`LEAST_CPUS`].
     pub cpus: f64,
@@ -72,6 +75,11 @@ pub struct Allotted {
     #[serde(skip)]
     files: Vec<PathBuf>,
 }
+
+from_json!(Allotted {
+    cpus, machine_cpus, set_by, quota, cpuset, affinity, smt, memory_gib
+    ; skipped accounts, limited, files
+});
 
 impl Allotted {
     /// Looks below `root`, on a machine of `machine_cpus`. Never fails: what is not known is

@@ -7,9 +7,10 @@
 use std::io::Read;
 use std::path::Path;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use super::cores::sockets_and_cores;
+use crate::json::from_json;
 use crate::source::procfs::{CpuInfo, count, meaningful, parse_cpu_list, positive};
 
 /// No file read here is longer, bytes: the list of CPUs that are online is, where every other one is.
@@ -23,7 +24,7 @@ const MAX_FILE_BYTES: u64 = 1 << 16;
 /// assert!(cpu.logical_cpus >= 1);
 /// assert!(!cpu.name.is_empty());
 /// ```
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct CpuIdentity {
     /// Model name, e.g. `Intel(R) Xeon(R) Platinum 8259CL CPU @ 2.50GHz`, `AWS Graviton2
     /// (Neoverse-N1)`, `Raspberry Pi 4 Model B Rev 1.4`; `"unknown"` where nothing shows it.
@@ -53,6 +54,21 @@ pub struct CpuIdentity {
     /// True in a virtual machine: the CPUs seen are then a share of a host that is not seen.
     pub hypervisor: bool,
 }
+
+from_json!(CpuIdentity {
+    name,
+    brand,
+    vendor,
+    architecture,
+    physical_cores,
+    logical_cpus,
+    sockets,
+    base_mhz,
+    max_mhz,
+    governor,
+    limit_mhz,
+    hypervisor
+});
 
 /// The clock (MHz) that a model name carries after its `@`, e.g. `… @ 2.50GHz` is 2500.
 pub fn mhz_in_name(name: &str) -> Option<f64> {

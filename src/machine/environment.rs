@@ -5,16 +5,17 @@
 use std::env;
 use std::path::Path;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use super::allotted::Allotted;
 use super::cpu::CpuIdentity;
 use super::service::{self, Service};
 use crate::cgroup::identity;
+use crate::json::from_json;
 use crate::model::{PowerModel, lambda};
 
 /// The surroundings of this process.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Environment {
     /// The part of the machine that this process may use.
     pub allotted: Allotted,
@@ -42,6 +43,21 @@ pub struct Environment {
     /// What was set and cannot be used, for the warnings of a reading.
     pub problems: Vec<String>,
 }
+
+from_json!(Environment {
+    allotted,
+    memory_gib,
+    memory_modules,
+    service,
+    lambda_memory_mb,
+    container_runtime,
+    function_sandbox,
+    k8s_pod,
+    k8s_node,
+    instance_type,
+    idle_watts,
+    problems
+});
 
 impl Environment {
     /// Looks round on a machine of `cpus`. Never fails: what is not known is `None`.

@@ -10,7 +10,9 @@
 
 use std::env;
 
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::Serialize;
+
+use crate::json::{self, FromJson};
 
 /// A service, and the variable that shows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -63,17 +65,11 @@ const SERVICES: [Service; 9] = [
 ];
 
 /// By its variable: the rest is in the table.
-impl<'de> Deserialize<'de> for Service {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        #[derive(Deserialize)]
-        struct Named {
-            variable: String,
-        }
-        let named = Named::deserialize(from)?;
-        let known = SERVICES
-            .into_iter()
-            .find(|one| one.variable == named.variable);
-        known.ok_or_else(|| serde::de::Error::custom("a service that is not known"))
+impl FromJson for Service {
+    fn from_json(value: &serde_json::Value) -> Result<Self, String> {
+        let variable: String = json::field(json::fields(value)?, "variable")?;
+        let known = SERVICES.into_iter().find(|one| one.variable == variable);
+        known.ok_or_else(|| "a service that is not known".into())
     }
 }
 

@@ -3,12 +3,12 @@
 //! Package power is linear in what is sought once the shape is given, so this is least squares in
 //! three unknowns that must not be negative: all seven sets of them are tried.
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use super::curve::{ClockPolicy, Curve, Shape};
 
 /// Power of the machine at one load.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Point {
     /// Load of all CPUs together, 0..1.
     pub load: f64,

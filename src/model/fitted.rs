@@ -1,10 +1,12 @@
 //! The curve that a load ladder gave for this machine: what `lithowatt calibrate` stores and
 //! `PowerModel::calibrated` uses.
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
+
+use crate::json::{from_json, word_from_json};
 
 /// What measured the watts of a curve.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum MeasuredBy {
     /// powercap.
@@ -15,8 +17,10 @@ pub enum MeasuredBy {
     MeterFile,
 }
 
+word_from_json!(MeasuredBy: Rapl, Perf, MeterFile);
+
 /// Power of this machine against load, as fitted to a load ladder.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Fitted {
     /// When, seconds since the epoch.
     pub date: f64,
@@ -38,24 +42,39 @@ pub struct Fitted {
     pub low_clock: f64,
     /// What the second thread of a core adds, as a part of what the first one takes; `None`: the
     /// shipped shape's, as before it was fitted.
-    #[serde(default)]
     pub second_thread: Option<f64>,
     /// Clock with all CPUs busy, MHz, where it could be read.
-    #[serde(default)]
     pub full_mhz: Option<f64>,
     /// Root mean square of what the fit leaves, %.
     pub residual_percent: f64,
     /// Factor by which the truth may lie above or below, for 95 % of cases.
     pub band: f64,
     /// Memory, where it has a counter of its own.
-    #[serde(default)]
     pub memory: Option<FittedMemory>,
     /// What was measured.
     pub points: Vec<Step>,
 }
 
+from_json!(Fitted {
+    date,
+    method,
+    lithowatt,
+    logical_cpus,
+    idle_w,
+    wake_w,
+    core_w,
+    cores_per_socket,
+    low_clock,
+    second_thread,
+    full_mhz,
+    residual_percent,
+    band,
+    memory,
+    points
+});
+
 /// Memory's power as measured.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct FittedMemory {
     /// At rest, W.
     pub idle_w: f64,
@@ -65,8 +84,14 @@ pub struct FittedMemory {
     pub gib: f64,
 }
 
+from_json!(FittedMemory {
+    idle_w,
+    active_w,
+    gib
+});
+
 /// One step of a load ladder.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Step {
     /// CPUs that we kept busy.
     pub cpus: u32,
@@ -79,14 +104,23 @@ pub struct Step {
     /// Power of what the curve is about, W.
     pub watts: f64,
     /// Power of memory, W, where it has a counter of its own.
-    #[serde(default)]
     pub dram_watts: Option<f64>,
     /// Mean clock of all CPUs, MHz, where it could be read.
-    #[serde(default)]
     pub mhz: Option<f64>,
     /// Fitted minus measured power, %.
     pub residual_percent: f64,
 }
+
+from_json!(Step {
+    cpus,
+    duty,
+    load_percent,
+    seconds,
+    watts,
+    dram_watts,
+    mhz,
+    residual_percent
+});
 
 /// A ladder has no more steps than that.
 const MOST_STEPS: usize = 1000;

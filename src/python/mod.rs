@@ -710,13 +710,7 @@ fn calibration_path() -> Option<PathBuf> {
 /// Writes a calibration (a JSON text) to `path` atomically.
 #[pyfunction]
 fn write_calibration(text: &str, path: PathBuf) -> PyResult<()> {
-    let stored: calibration::Calibration = serde_json::from_str(text).map_err(|e| {
-        PyErr::from(Error::Malformed {
-            path: path.clone(),
-            given: e.to_string(),
-            expected: "a lithowatt calibration",
-        })
-    })?;
+    let stored = calibration::Calibration::parse(text.as_bytes(), &path)?;
     Ok(stored.write(&path)?)
 }
 

@@ -4,9 +4,10 @@
 use std::fmt;
 use std::path::Path;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use super::{Domain, ReadFault, Unavailable, Zone};
+use crate::json::from_json;
 
 /// The open energy counters of one method.
 ///
@@ -52,7 +53,7 @@ pub trait EnergyCounter: fmt::Debug + Send {
 pub type Open = fn(&Path) -> Result<Box<dyn EnergyCounter>, Unavailable>;
 
 /// Something that a source left out.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Note {
     /// The domain that is missing for it, in whole or in part; `None` where none is.
     pub domain: Option<Domain>,
@@ -61,6 +62,8 @@ pub struct Note {
     /// Why it was left out.
     pub why: String,
 }
+
+from_json!(Note { domain, about, why });
 
 impl fmt::Display for Note {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -73,10 +76,12 @@ impl fmt::Display for Note {
 }
 
 /// A part of a domain that cannot be read though it is there.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Hole {
     /// The domain.
     pub domain: Domain,
     /// Which part, and why.
     pub why: String,
 }
+
+from_json!(Hole { domain, why });

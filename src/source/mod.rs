@@ -4,7 +4,9 @@
 
 use std::fmt;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
+
+use crate::json::{from_json, word_from_json};
 
 pub mod ebpf;
 mod energy;
@@ -26,7 +28,7 @@ pub use energy::{EnergyCounter, Hole, Note, Open};
 pub use registry::{Method, Methods};
 
 /// A part of the machine that has an energy counter of its own.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Domain {
     /// The whole socket (PKG).
@@ -44,6 +46,8 @@ pub enum Domain {
     #[doc(alias = "platform")]
     Psys,
 }
+
+word_from_json!(Domain: Package, Core, Uncore, Dram, Psys);
 
 impl Domain {
     /// All domains, in the order in which they are reported.
@@ -74,7 +78,7 @@ impl fmt::Display for Domain {
 }
 
 /// Why a value is not there, and what would bring it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Unavailable {
     /// One line, for the user.
     pub reason: String,
@@ -89,6 +93,8 @@ pub struct Unavailable {
     #[serde(skip)]
     pub passing: bool,
 }
+
+from_json!(Unavailable { reason, fix, denied; skipped driver, passing });
 
 impl Unavailable {
     /// Something that is not there.
@@ -161,7 +167,7 @@ impl fmt::Display for Unavailable {
 }
 
 /// One energy counter of the machine.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Zone {
     /// Which method reads it.
     pub method: Method,
@@ -177,6 +183,15 @@ pub struct Zone {
     pub modulus: Option<u64>,
 }
 
+from_json!(Zone {
+    method,
+    domain,
+    package,
+    name,
+    unit_joules,
+    modulus
+});
+
 impl Zone {
     /// Whether it is the same counter as `other`, though it may be read elsewhere.
     pub fn counts_as(&self, other: &Self) -> bool {
@@ -187,7 +202,7 @@ impl Zone {
 }
 
 /// Why one read of one counter gave no value.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ReadFault {
     /// The zone is gone (unplugged, module removed).

@@ -3,11 +3,13 @@
 //! A new source of energy is a file with an [`EnergyCounter`](super::EnergyCounter) and a line here.
 //! The place of a line is the method's number in an agent's ring, so lines are added at the end.
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
+use serde_json::Value;
 
 use super::energy::Open;
 use super::{perf, rapl};
 use crate::error::{Error, Result};
+use crate::json::{self, FromJson};
 
 macro_rules! methods {
     ($(
@@ -16,9 +18,7 @@ macro_rules! methods {
         $variant:ident: $name:literal $(| $alias:literal)*, $title:literal, $open:expr;
     )+) => {
         /// A way to obtain a number.
-        #[derive(
-            Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
-        )]
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
         #[serde(rename_all = "lowercase")]
         pub enum Method {
             $( $(#[doc = $doc])+ $(#[cfg($cfg)])? $variant, )+
@@ -74,6 +74,12 @@ methods! {
     /// Counters in plain files, for tests of what every source goes through.
     #[cfg(test)]
     Files: "files", "counter files", Some(super::files::open);
+}
+
+impl FromJson for Method {
+    fn from_json(value: &Value) -> std::result::Result<Self, String> {
+        json::word(Self::ALL, value)
+    }
 }
 
 impl Method {

@@ -157,10 +157,7 @@ fn numbers_of_a_header_are_exact() {
         2.220_446_049_250_313e-16,
     ] {
         let text = serde_json::to_vec(&number).unwrap();
-        let read = jiter::JsonValue::parse(&text, false).unwrap();
-        let read: f64 = serde_json::from_value(value(&read, 0).unwrap()).unwrap();
+        let read: f64 = json::read(&text).unwrap();
         assert_eq!(read.to_bits(), f64::to_bits(number));
     }
-    let deep = [b"[".repeat(60), b"]".repeat(60)].concat();
-    assert!(exact(&deep).is_err());
 }
