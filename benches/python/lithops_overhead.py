@@ -360,9 +360,14 @@ def import_figures(kind: str, python: Path, env: dict[str, str]) -> list[results
             _, whole, name = line.removeprefix("import time:").split("|")
             if "lithowatt" in name:
                 found.setdefault(name.strip(), []).append(float(whole))
+    # A .pth that imports nothing leaves no line there.
+    count = results.Figure(f"-X importtime, modules of lithowatt, {kind}", "", len(found))
     return [
-        results.figure(f"-X importtime, {name}, {kind}", "µs", microseconds)
-        for name, microseconds in found.items()
+        count,
+        *(
+            results.figure(f"-X importtime, {name}, {kind}", "µs", microseconds)
+            for name, microseconds in found.items()
+        ),
     ]
 
 
