@@ -101,6 +101,13 @@ pub fn examine(root: &Path) -> Vec<Finding> {
                 finding.gives = vec![facts.model.describe()];
                 finding.reason = Some(facts.model.tdp().1);
             }
+            Method::Nvml => match hub.gpus() {
+                Ok(names) => finding.gives = names,
+                Err(why) => {
+                    finding.available = false;
+                    (finding.reason, finding.fix) = (Some(why.reason), why.fix);
+                }
+            },
             Method::Ebpf => finding.gives = hub.probes_give(),
             _ => {}
         }

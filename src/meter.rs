@@ -609,6 +609,8 @@ impl Meter {
     pub fn header(&self) -> Option<Header> {
         let hub = self.hub.as_ref().filter(|_| self.options.record)?;
         let methods = self.options.methods.without(Method::Ebpf);
+        // A trace has no rows of GPUs.
+        let methods = methods.without(Method::Nvml);
         let asked = Method::ALL.iter().copied();
         hub.header(Recorded {
             methods: asked.filter(|method| methods.has(*method)).collect(),

@@ -73,6 +73,11 @@ These joules are the whole machine's, not the function's (`machine_scope`), with
 added. Packages hold cores and uncore; psys, where there is one, holds the packages and is never
 added.
 """,
+    "GPUs": """\
+GPUs are no part of packages and memory, so these joules are in no other key: neither in
+`energy_consumption` nor in `energy_machine` nor in `rapl_energy_total`.
+[gpu.md](../how-to/gpu.md) explains them.
+""",
     "The phases, in `Reading.flat()` only": """\
 One each for every phase that you marked. `<name>` is the phase's name: a character that is no
 letter, digit or `_` is `_` there, it ends after 64 characters, and of several names that become

@@ -29,7 +29,7 @@ pub fn most_watts(facts: &Facts, zone: &Zone, limits: &[f64]) -> f64 {
             package_watts(facts.model.tdp().0.filter(|_| known), limits)
         }
         // Its power has nothing to do with the processor's.
-        Domain::Dram => STATED_WATTS,
+        Domain::Dram | Domain::Gpu => STATED_WATTS,
         Domain::Psys => STATED_WATTS + PLATFORM_WATTS,
     }
 }

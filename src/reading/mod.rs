@@ -6,6 +6,7 @@ mod counters;
 mod divided;
 mod domains;
 mod doubts;
+mod gpu;
 mod headline;
 mod idle;
 mod memory;
@@ -18,6 +19,7 @@ use serde::Serialize;
 
 pub use crate::bands::{Bands, Energy};
 pub use availability::Availability;
+pub use gpu::GpuReading;
 pub use probes::ProbeReading;
 pub use system::{SandboxReading, SystemReading};
 
@@ -30,6 +32,7 @@ use crate::source::{Domain, Method};
 use crate::validate::Verdict;
 use counters::{method_reading, note_faults, verify, zone_readings};
 use doubts::{no_model, note_busy, note_missed};
+use gpu::gpu_reading;
 use headline::{measured, modelled};
 use probes::probe_reading;
 use system::{note_held_back, sandbox_reading, steal_seconds, system_reading};
@@ -167,6 +170,8 @@ pub struct Reading {
     pub counters: BTreeMap<Method, MethodReading>,
     /// The same counter by counter, with those that were left out.
     pub zones: Vec<ZoneReading>,
+    /// The machine's GPUs; no part of any other energy here.
+    pub gpu: GpuReading,
     /// Kernel probes: **this call's** energy by domain, not the machine's.
     pub ebpf: MethodReading,
     /// What else they saw.
@@ -283,6 +288,8 @@ impl Reading {
             .as_ref()
             .map(|s| system_reading(outcome, s, duration));
         note_faults(outcome, duration, &mut warnings);
+        let mut zones = zone_readings(outcome, shown);
+        let gpu = gpu_reading(outcome, &mut zones, &mut warnings);
         let sandbox = sandbox_reading(outcome, facts);
         let steal_seconds = steal_seconds(outcome);
         note_held_back(facts, sandbox, steal_seconds, duration, &mut warnings);
@@ -313,7 +320,8 @@ impl Reading {
             headline,
             headline_reason,
             counters,
-            zones: zone_readings(outcome, shown),
+            zones,
+            gpu,
             ebpf,
             probes,
             model_source: match (&model, missing(Method::Tdp)) {
@@ -366,6 +374,7 @@ impl Reading {
                 .map(|(method, _)| (method, none.clone()))
                 .collect(),
             zones: Vec::new(),
+            gpu: GpuReading::absent(reason),
             ebpf: none.clone(),
             probes: None,
             model: None,

@@ -34,6 +34,7 @@ use crate::source::perf::TreeCounters;
 use crate::source::{Method, Methods, Unavailable, Zone};
 use crate::timeline::Timeline;
 
+mod gpus;
 mod probed;
 mod ring;
 mod seen;
@@ -46,6 +47,7 @@ mod thread;
 pub mod weight;
 mod window;
 
+pub use gpus::{GpuSeen, GpusSeen};
 pub use probed::load_probes;
 pub use ring::Via;
 pub use seen::SeenWindow;
@@ -583,6 +585,14 @@ impl Hub {
     /// What the open kernel probes see, in words.
     pub fn probes_give(&self) -> Vec<String> {
         lock(&self.state).probing.gives()
+    }
+
+    /// The GPUs that NVML shows. It may take some seconds.
+    ///
+    /// # Errors
+    /// Why there are none.
+    pub fn gpus(&self) -> Result<Vec<String>, Unavailable> {
+        gpus::names(&self.root)
     }
 
     /// Which counters of the process tree are open.

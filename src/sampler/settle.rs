@@ -88,6 +88,7 @@ impl State {
             subject,
             last_own_ns: 0,
             count_base: None,
+            gpus: Err(String::new()),
             missed: Missed::default(),
         };
         let mut system = None;
@@ -126,6 +127,7 @@ impl State {
             start.totals[i] = counter.total;
             start.anomalies[i] = counter.anomalies.count();
         }
+        follow.gpus = self.follow_gpus(methods, interval_ns.is_some(), &follow.subject, start.t_ns);
         // What cannot be read now is counted from when it can: what it gained before that may be
         // from before the window.
         let counted = (0..width).map(|i| match self.is_fresh(i) {
@@ -593,6 +595,10 @@ impl State {
             })
             .collect();
         let slack_ns = record.start.slack_ns + edge.slack_ns;
+        let gpus = match &follow.gpus {
+            Ok(following) => following.read(edge.t_ns),
+            Err(why) => Err(why.clone()),
+        };
         let own_known = edge.own_ns.is_some() && record.start.own_ns.is_some();
         let width = edge.totals.len();
         let seen = self.probing.window(
@@ -692,6 +698,7 @@ impl State {
             model_band: record.model_band,
             tree_count,
             seen,
+            gpus,
             system,
             resident,
             drift_ns,

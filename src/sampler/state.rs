@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::gpus::{self, Following};
 use super::probed::{CpuCount, Probing, Reading};
 use super::subject::Subject;
 use super::tape::Tape;
@@ -374,6 +375,20 @@ impl State {
         }
     }
 
+    /// Follows the GPUs for a window that begins at `begin_ns`, or says why not.
+    pub(super) fn follow_gpus(
+        &self,
+        methods: Methods,
+        sampled: bool,
+        subject: &Subject,
+        begin_ns: u64,
+    ) -> Result<Following, String> {
+        if !self.tape.is_off() {
+            return Err("a trace holds nothing of GPUs".into());
+        }
+        gpus::follow(&self.root, methods, sampled, subject, begin_ns)
+    }
+
     /// The threads whose counters are to be opened in the background, once that is worth it.
     pub(super) fn wants_tree(&mut self) -> Option<Vec<i32>> {
         let now = clock::monotonic_ns();
@@ -562,13 +577,13 @@ impl State {
         Some(tree.max(then.tree + count.saturating_sub(then.count)))
     }
 
-    /// CPU time of the sampler thread until now, ns. It works between windows, too: taken from an
+    /// CPU time of the threads that read until now, ns. They work between windows, too: taken from an
     /// earlier look, a window would lose what was used before it began.
     fn sampler_ns(&mut self) -> u64 {
         if let Some(now) = self.thread.tid.and_then(clock::thread_cpu_ns) {
             self.thread.cpu_ns = now;
         }
-        self.thread.cpu_ns
+        self.thread.cpu_ns.saturating_add(gpus::thread_cpu_ns())
     }
 
     pub(super) fn own_and_inside(&mut self, methods: Methods, follow: &mut Follow) -> CpuCount {

@@ -18,6 +18,11 @@ type Work = Box<dyn FnOnce() + Send>;
 /// own (four system calls and as many page faults), and end the process where memory is short. What a
 /// thread made here does first is `work`.
 pub(super) fn spawn(work: Work) -> Option<i32> {
+    spawn_with(STACK, work)
+}
+
+/// The same with a stack of so many bytes.
+pub(super) fn spawn_with(stack: usize, work: Work) -> Option<i32> {
     let argument = Box::into_raw(Box::new(work));
     // Signals are the user's: with all of them blocked here they reach the threads they reach
     // without us. The mask is inherited, so it is set round the start.
@@ -33,7 +38,7 @@ pub(super) fn spawn(work: Work) -> Option<i32> {
         let mut thread = MaybeUninit::<libc::pthread_t>::uninit();
         let mut started = masked && libc::pthread_attr_init(attributes.as_mut_ptr()) == 0;
         if started {
-            libc::pthread_attr_setstacksize(attributes.as_mut_ptr(), STACK);
+            libc::pthread_attr_setstacksize(attributes.as_mut_ptr(), stack);
             started = libc::pthread_create(
                 thread.as_mut_ptr(),
                 attributes.as_ptr(),

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::gpus::{Following, GpusSeen};
 use super::probed::Probed;
 use super::seen::{SeenSoFar, SeenWindow};
 use super::slots::{Part, Slot, Slots};
@@ -119,6 +120,8 @@ pub(super) struct Follow {
     pub(super) last_own_ns: u64,
     /// Where perf's count and the tree's clocks began in the window.
     pub(super) count_base: Option<CountBase>,
+    /// Its use of GPUs, or why that is not followed.
+    pub(super) gpus: Result<Following, String>,
     /// What the tree had missed when the window began.
     pub(super) missed: Missed,
 }
@@ -359,6 +362,8 @@ pub struct Outcome {
     pub tree_count: Option<TreeCount>,
     /// What kernel probes saw in the window, or why not.
     pub seen: Result<SeenWindow, String>,
+    /// What the GPUs did in the window, or why that is not known.
+    pub gpus: Result<GpusSeen, String>,
     /// Edges of the system metrics and the state at the end.
     pub system: Option<(SystemEdge, SystemEdge, SystemState)>,
     /// Resident memory of the tree.

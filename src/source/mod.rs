@@ -14,6 +14,7 @@ mod energy;
 mod files;
 pub mod kept;
 pub mod mirrors;
+pub mod nvml;
 pub mod opened;
 pub mod perf;
 pub mod plain;
@@ -45,12 +46,15 @@ pub enum Domain {
     /// The whole platform. It holds the packages and is reported, never added to them.
     #[doc(alias = "platform")]
     Psys,
+    /// GPUs, with their memory and board. They are no part of a package and are never added to one.
+    Gpu,
 }
 
 word_from_json!(Domain: Package, Core, Uncore, Dram, Psys);
 
 impl Domain {
-    /// All domains, in the order in which they are reported.
+    /// The domains that counters of the processor and the platform have, in the order in which they
+    /// are reported.
     pub const ALL: [Self; 5] = [
         Self::Package,
         Self::Core,
@@ -67,6 +71,7 @@ impl Domain {
             Self::Uncore => "uncore",
             Self::Dram => "dram",
             Self::Psys => "psys",
+            Self::Gpu => "gpu",
         }
     }
 }

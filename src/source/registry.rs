@@ -1,6 +1,7 @@
 //! Every way to obtain a number, one line each.
 //!
 //! A new source of energy is a file with an [`EnergyCounter`](super::EnergyCounter) and a line here.
+//! One that cannot be read within microseconds is read by a thread of its own, as GPUs are.
 //! The place of a line is the method's number in an agent's ring, so lines are added at the end.
 
 use serde::Serialize;
@@ -71,6 +72,8 @@ methods! {
     Psutil: "psutil" | "procfs", "/proc/stat", None;
     /// The power model, for where there is no counter.
     Tdp: "tdp" | "model" | "estimation" | "curve", "the power model", None;
+    /// Energy of NVIDIA's GPUs, which a thread of its own reads.
+    Nvml: "nvml" | "gpu", "NVML", None;
     /// Counters in plain files, for tests of what every source goes through.
     #[cfg(test)]
     Files: "files", "counter files", Some(super::files::open);

@@ -259,6 +259,22 @@ keys! {
         MachineScope "machine_scope" Boolean
             "always true: `rapl_energy_*` and `perf_energy_*` are the whole machine's", "";
     }
+    "GPUs" stats {
+        GpuEnergy "gpu_energy" J
+            "all GPUs of the machine that this process sees, whole boards; outside of every other energy here",
+            "no GPU was read: `gpu_source` has the reason";
+        GpuEnergyAttributed "gpu_energy_attributed" J
+            "the function's part of `gpu_energy`, above the GPUs' power at rest, by how busy its processes kept them",
+            "it cannot be told: `gpu_attributed_source` has the reason";
+        GpuEnergyUnattributed "gpu_energy_unattributed" J
+            "the rest of `gpu_energy`: power at rest and other processes",
+            "`gpu_energy_attributed` is `None`";
+        GpuAvailable "gpu_available" Boolean "there are joules of GPUs", "";
+        GpuSource "gpu_source" Text
+            "the GPUs that were read and how, or `unavailable:` and the reason", "";
+        GpuAttributedSource "gpu_attributed_source" Text
+            "how the function's part was found, or `unavailable:` and the reason", "";
+    }
     "Counters of the function's own processes" stats {
         PerfCycles "perf_cycles" Cycles
             "CPU cycles of the function's processes", "perf does not count it: `perf_hardware_source` has the reason";
@@ -384,6 +400,14 @@ keys! {
         TdpEnergyLow "tdp_energy_low" J
             "lower end of the 95 % band of `tdp_energy`", "`tdp_energy` is `None`";
         TdpEnergyHigh "tdp_energy_high" J "upper end of the 95 % band of `tdp_energy`", "`tdp_energy` is `None`";
+        GpuEnergyLow "gpu_energy_low" J
+            "lower end of the 95 % band of `gpu_energy`", "`gpu_energy` is `None`";
+        GpuEnergyHigh "gpu_energy_high" J
+            "upper end of the 95 % band of `gpu_energy`", "`gpu_energy` is `None`";
+        GpuEnergyAttributedLow "gpu_energy_attributed_low" J
+            "lower end of the 95 % band of `gpu_energy_attributed`", "`gpu_energy_attributed` is `None`";
+        GpuEnergyAttributedHigh "gpu_energy_attributed_high" J
+            "upper end of the 95 % band of `gpu_energy_attributed`", "`gpu_energy_attributed` is `None`";
         StealTime "steal_time" S
             "CPU time that the hypervisor took from the machine, all CPUs added",
             "`psutil` is not among the methods, or `/proc/stat` cannot be read";

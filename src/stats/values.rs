@@ -22,6 +22,8 @@ pub(super) fn value(reading: &Reading, key: Key) -> Value {
     let head = reading.headline.as_ref();
     let headline = |f: fn(&Headline) -> f64| number(head.map(f));
     let model = |f: fn(&Energy) -> f64| number(reading.model.as_ref().map(|m| f(&m.energy)));
+    let gpu = |f: fn(&Energy) -> f64| number(reading.gpu.energy.as_ref().map(f));
+    let gpu_part = |f: fn(&Energy) -> f64| number(reading.gpu.attributed.as_ref().map(f));
     let measured = reading.window_ns.1 > reading.window_ns.0;
     let metric = |f: fn(&SystemReading) -> Option<f64>| number(system.and_then(f));
     match key {
@@ -70,6 +72,16 @@ pub(super) fn value(reading: &Reading, key: Key) -> Value {
         K::PerfAvailable => perf().availability.is_available().into(),
         K::PerfSource => line(&perf().availability.to_string()),
         K::MachineScope => true.into(),
+
+        K::GpuEnergy => gpu(|e| e.joules),
+        K::GpuEnergyAttributed => gpu_part(|e| e.joules),
+        K::GpuEnergyUnattributed => number(
+            (reading.gpu.energy.zip(reading.gpu.attributed))
+                .map(|(all, part)| all.joules - part.joules),
+        ),
+        K::GpuAvailable => reading.gpu.energy.is_some().into(),
+        K::GpuSource => line(&reading.gpu.availability.to_string()),
+        K::GpuAttributedSource => line(&reading.gpu.attributed_source.to_string()),
 
         K::PerfCycles => reading.perf_cycles.into(),
         K::PerfInstructions => reading.perf_instructions.into(),
@@ -156,6 +168,10 @@ pub(super) fn value(reading: &Reading, key: Key) -> Value {
         K::EnergyIdleHigh => headline(|h| h.bands.idle.high),
         K::TdpEnergyLow => model(|e| e.low),
         K::TdpEnergyHigh => model(|e| e.high),
+        K::GpuEnergyLow => gpu(|e| e.low),
+        K::GpuEnergyHigh => gpu(|e| e.high),
+        K::GpuEnergyAttributedLow => gpu_part(|e| e.low),
+        K::GpuEnergyAttributedHigh => gpu_part(|e| e.high),
         K::StealTime => number(reading.steal_seconds),
         K::SandboxCpuTime => number(sandbox.and_then(|s| s.cpu_seconds)),
         K::SandboxThrottledPeriods => sandbox.map(|s| s.throttled_periods).into(),

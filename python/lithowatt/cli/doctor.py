@@ -25,8 +25,10 @@ GROUPS = {
     "ebpf": "shares",
     "psutil": "shares",
     "tdp": "model",
+    "nvml": "GPUs",
 }
-"""What a method is for: joules of the machine, their division, or joules where none are counted."""
+"""What a method is for: joules of the machine, their division, joules where none are counted,
+or those of GPUs."""
 
 VIRTUAL = "this is a virtual machine: only its host has"
 """How a finding begins to say so."""

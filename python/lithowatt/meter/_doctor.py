@@ -26,7 +26,8 @@ class MethodStatus(_MethodStatus):
     """Whether a method works here.
 
     Attributes:
-        method: ``rapl``, ``perf``, ``ebpf``, ``psutil`` or ``tdp`` (the power model).
+        method: ``rapl``, ``perf``, ``ebpf``, ``psutil``, ``tdp`` (the power model) or ``nvml``
+            (GPUs).
         available: Whether it gives energy or, of ``psutil``, use.
         gives: What it gives: domains, events, the model's name.
         reason: Why it gives no more; ``None`` where nothing is missing.
@@ -48,7 +49,7 @@ def doctor(root: str | os.PathLike[str] | None = None) -> list[MethodStatus]:
     Example:
         >>> from lithowatt import doctor
         >>> [status.method for status in doctor()]
-        ['rapl', 'perf', 'ebpf', 'psutil', 'tdp']
+        ['rapl', 'perf', 'ebpf', 'psutil', 'tdp', 'nvml']
     """
     return [
         MethodStatus(**{**found, "gives": tuple(found["gives"])}) for found in _core.doctor(root)

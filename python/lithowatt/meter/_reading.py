@@ -503,6 +503,31 @@ class Reading:
         return self._part("model_source")  # type: ignore[no-any-return]
 
     @property
+    def gpu(self) -> Estimate | None:
+        """Energy of all GPUs that this process sees, J; it is in no other energy.
+
+        Its band holds the sensors' 5 % and the 100 ms in which their counters change.
+        """
+        return self._gpu("energy", "source")
+
+    @property
+    def gpu_attributed(self) -> Estimate | None:
+        """This function's part of ``gpu``, J, above the GPUs' power at rest.
+
+        It is shared by how busy NVML says that each process kept them.
+        """
+        return self._gpu("attributed", "attributed_source")
+
+    @property
+    def gpu_source(self) -> str:
+        """The GPUs that were read and how, or ``unavailable: <reason>``."""
+        return self._part("gpu")["source"]  # type: ignore[no-any-return]
+
+    def _gpu(self, part: str, source: str) -> Estimate | None:
+        gpu = self._part("gpu")
+        return None if gpu[part] is None else _estimate(gpu[part], gpu[source])
+
+    @property
     def phases(self) -> list[Phase]:
         """The phases, in the order in which they were first entered."""
         return [Phase(**phase) for phase in self._part("phases")]
@@ -587,6 +612,10 @@ class Reading:
                 estimate = domains.estimate(domain)
                 if estimate is not None:
                     add(f"{name} {domain}", estimate.value, "J", "machine")
+        for name, energy in (("gpu", self.gpu), ("gpu, this call", self.gpu_attributed)):
+            if energy is not None:
+                band = f"{format_number(energy.low)} .. {format_number(energy.high)} J"
+                add(name, energy.value, "J", f"{band}, {energy.source}")
         model = self.model
         add(
             "model",

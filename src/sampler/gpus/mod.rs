@@ -1,0 +1,604 @@
+//! The GPUs of the machine: one thread per process that asks NVML while windows run, and what each
+//! window gets of it.
+//!
+//! NVML's calls take up to some milliseconds and may block, so a window never waits for one: its first
+//! edge wakes the thread, and at its last edge what was read so far is carried on at the last power,
+//! with a band for it. The thread asks every 100 ms, and less often where that would take more than a
+//! twentieth of its time. It exists only where NVIDIA's driver is loaded, from the first window on that
+//! is sampled.
+//!
+//! A forked child has no such thread, and NVML's state is not its own: it begins anew.
+
+mod account;
+
+use std::collections::HashMap;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicI32, AtomicPtr, AtomicU64, Ordering};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use account::{Gpu, Owner, Sum};
+pub use account::{GpuSeen, GpusSeen};
+
+use super::subject::Subject;
+use super::thread;
+use crate::clock;
+use crate::counter::At;
+use crate::memory;
+use crate::source::nvml::{Busy, Nvml, Shown, has_driver, no_driver};
+use crate::source::procfs::PidStat;
+use crate::source::{Method, Methods, Unavailable};
+
+/// Between two looks at least, ns: counters change about that often.
+const LOOK_NS: u64 = 100_000_000;
+
+/// A look may take one part in so many of the time.
+const LOOK_PART: u64 = 20;
+
+/// Devices are looked for anew so often, ns, …
+const DEVICES_NS: u64 = 5_000_000_000;
+/// … and where one failed, ns.
+const DEVICES_AGAIN_NS: u64 = 1_000_000_000;
+
+/// A diagnosis waits so long for its first answer.
+const ANSWER: Duration = Duration::from_secs(5);
+
+/// Where NVML could not be used it is tried again after this, ns.
+const AGAIN_NS: u64 = 5_000_000_000;
+
+/// The driver's library was seen to need more than a small stack.
+const STACK_BYTES: usize = 1 << 20;
+
+/// Processes of which it is remembered who they are.
+const MOST_KIN: usize = 4096;
+
+/// Ancestors of a process that are looked at.
+const MOST_ANCESTORS: usize = 64;
+
+/// The inode of the first PID namespace (PROC_PID_INIT_INO in the kernel's proc_ns.h).
+const FIRST_PID_NAMESPACE: u64 = 0xEFFF_FFFC;
+
+/// Whose use of GPUs a window counts.
+#[derive(Debug, Clone)]
+enum Whose {
+    /// Processes and their descendants.
+    Trees(Vec<i32>),
+    /// Processes alone.
+    Processes(Vec<i32>),
+    /// Everything below this control group's directory.
+    Group(PathBuf),
+    /// It cannot be told, and why.
+    Untold(&'static str),
+}
+
+impl Whose {
+    fn of(subject: &Subject) -> Self {
+        match subject {
+            Subject::Process { pid, children } => {
+                Self::processes(vec![pid.unwrap_or_else(clock::getpid)], *children)
+            }
+            Subject::Processes { pids, children } => Self::processes(pids.clone(), *children),
+            Subject::Thread(_) | Subject::Task(_) => {
+                Self::Untold("NVML knows the use of processes, not of a thread or a coroutine")
+            }
+            Subject::Cgroup(groups) => match groups.alone() {
+                Some(group) => Self::Group(group.path().to_owned()),
+                None => Self::Untold("the use of GPUs is told of one cgroup, not of several"),
+            },
+        }
+    }
+}
+
+impl Whose {
+    fn processes(pids: Vec<i32>, children: bool) -> Self {
+        match children {
+            true => Self::Trees(pids),
+            false => Self::Processes(pids),
+        }
+    }
+}
+
+/// Who a process that uses a GPU is.
+#[derive(Debug, Default)]
+struct Kin {
+    /// When it began, ticks.
+    began: u64,
+    /// Itself and every ancestor it was seen to have: it is handed on when its parent ends.
+    line: Vec<i32>,
+    /// Its control groups, as /proc has them.
+    groups: String,
+}
+
+#[derive(Debug)]
+struct Window {
+    id: u64,
+    begin_ns: u64,
+    whose: Whose,
+    /// One per GPU.
+    sums: Vec<Sum>,
+}
+
+struct Belonging<'w> {
+    whose: &'w Whose,
+    kin: &'w HashMap<i32, Kin>,
+    nested: bool,
+}
+
+impl Owner for Belonging<'_> {
+    fn owns(&self, pid: i32) -> bool {
+        let kin = self.kin.get(&pid);
+        match self.whose {
+            Whose::Trees(roots) => roots
+                .iter()
+                .any(|root| pid == *root || kin.is_some_and(|kin| kin.line.contains(root))),
+            Whose::Processes(pids) => pids.contains(&pid),
+            Whose::Group(path) => kin.is_some_and(|kin| is_in_group(&kin.groups, path)),
+            Whose::Untold(_) => false,
+        }
+    }
+
+    fn sees_few(&self) -> bool {
+        self.nested
+    }
+}
+
+/// Whether a process with these lines of /proc/PID/cgroup is in the group with this directory, or below
+/// it.
+fn is_in_group(lines: &str, directory: &Path) -> bool {
+    let mut parts = directory.components();
+    // What comes after the mount: …/sys/fs/cgroup/.
+    for part in parts.by_ref() {
+        if part.as_os_str() == "cgroup" {
+            break;
+        }
+    }
+    let unified = parts.as_path().to_owned();
+    // Of version 1 there is a mount per controller.
+    parts.next();
+    let by_controller = parts.as_path();
+    lines.lines().any(|line| {
+        let mut fields = line.splitn(3, ':');
+        let number = fields.next();
+        let Some(path) = fields.nth(1) else {
+            return false;
+        };
+        let path = Path::new(path.trim_start_matches('/'));
+        let group = if number == Some("0") {
+            &unified
+        } else {
+            by_controller
+        };
+        !group.as_os_str().is_empty() && path.starts_with(group)
+    })
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    /// The thread is there.
+    runs: bool,
+    /// NVML was asked at least once.
+    asked: bool,
+    /// Why NVML cannot be used, and since when, ns.
+    failed: Option<(String, u64)>,
+    gpus: Vec<Gpu>,
+    windows: Vec<Window>,
+    next_id: u64,
+    /// A window has begun since the last look.
+    hurry: bool,
+}
+
+/// What a process knows of its machine's GPUs.
+#[derive(Debug)]
+struct Watch {
+    pid: i32,
+    shared: Mutex<Shared>,
+    wake: Condvar,
+    /// The thread's id, 0 before it runs.
+    tid: AtomicI32,
+    /// CPU time of the thread when it was last looked at, ns.
+    cpu_ns: AtomicU64,
+}
+
+static WATCH: AtomicPtr<Watch> = AtomicPtr::new(std::ptr::null_mut());
+
+/// This process's, if there is one.
+fn existing() -> Option<&'static Watch> {
+    // SAFETY: the pointer is null or came from Box::leak below and is never freed.
+    let watch: Option<&'static Watch> = unsafe { WATCH.load(Ordering::Acquire).as_ref() };
+    // One from before a fork may be locked for ever.
+    watch.filter(|watch| watch.pid == clock::getpid())
+}
+
+fn watch() -> &'static Watch {
+    loop {
+        if let Some(watch) = existing() {
+            return watch;
+        }
+        let before = WATCH.load(Ordering::Acquire);
+        let fresh = Box::into_raw(Box::new(Watch {
+            pid: clock::getpid(),
+            shared: Mutex::default(),
+            wake: Condvar::new(),
+            tid: AtomicI32::new(0),
+            cpu_ns: AtomicU64::new(0),
+        }));
+        if WATCH
+            .compare_exchange(before, fresh, Ordering::AcqRel, Ordering::Acquire)
+            .is_err()
+        {
+            // SAFETY: `fresh` was made above and never shared, as the exchange failed.
+            drop(unsafe { Box::from_raw(fresh) });
+        }
+    }
+}
+
+/// CPU time of the thread that asks NVML, ns: in this process, and not the function's.
+pub(super) fn thread_cpu_ns() -> u64 {
+    let Some(watch) = existing() else { return 0 };
+    let tid = watch.tid.load(Ordering::Acquire);
+    if tid != 0
+        && let Some(now) = clock::thread_cpu_ns(tid)
+    {
+        watch.cpu_ns.store(now, Ordering::Release);
+    }
+    watch.cpu_ns.load(Ordering::Acquire)
+}
+
+/// A window that is followed; it is let go when this is dropped.
+#[derive(Debug)]
+pub(super) struct Following {
+    watch: &'static Watch,
+    id: u64,
+}
+
+/// Follows the GPUs for a window that begins at `begin_ns`.
+///
+/// # Errors
+/// Why there is nothing to follow.
+pub(super) fn follow(
+    root: &Path,
+    methods: Methods,
+    sampled: bool,
+    subject: &Subject,
+    begin_ns: u64,
+) -> Result<Following, String> {
+    if !methods.has(Method::Nvml) {
+        return Err("not asked for".into());
+    }
+    if !has_driver(root) {
+        return Err(no_driver().reason);
+    }
+    if !sampled {
+        return Err(
+            "GPUs are read by a thread beside the function, and interval=None has none".into(),
+        );
+    }
+    let watch = watch();
+    let mut shared = watch.lock();
+    if let Some((why, since_ns)) = &shared.failed {
+        if begin_ns.saturating_sub(*since_ns) < AGAIN_NS {
+            return Err(why.clone());
+        }
+        shared.failed = None;
+    }
+    if !shared.runs {
+        shared.runs = memory::allows_thread()
+            && thread::spawn_with(STACK_BYTES, Box::new(|| watch.run())).is_some();
+        if !shared.runs {
+            return Err("the system did not let us have a thread to ask NVML with".into());
+        }
+    }
+    shared.next_id += 1;
+    let id = shared.next_id;
+    let sums = shared
+        .gpus
+        .iter()
+        .map(|gpu| Sum::after(gpu.resets()))
+        .collect();
+    shared.windows.push(Window {
+        id,
+        begin_ns,
+        whose: Whose::of(subject),
+        sums,
+    });
+    shared.hurry = true;
+    watch.wake.notify_one();
+    Ok(Following { watch, id })
+}
+
+/// The names of the GPUs, for a diagnosis: it waits until NVML has answered, some seconds at most.
+///
+/// # Errors
+/// Why there are none.
+pub(super) fn names(root: &Path) -> Result<Vec<String>, Unavailable> {
+    if !has_driver(root) {
+        return Err(no_driver());
+    }
+    let ourselves = Subject::Process {
+        pid: None,
+        children: false,
+    };
+    let now = clock::monotonic_ns();
+    let followed = follow(root, Methods::of(&[Method::Nvml]), true, &ourselves, now);
+    let following = followed.map_err(Unavailable::absent)?;
+    let mut shared = following.watch.lock();
+    let until = Instant::now() + ANSWER;
+    while !shared.asked && shared.failed.is_none() && Instant::now() < until {
+        drop(shared);
+        std::thread::sleep(Duration::from_millis(10));
+        shared = following.watch.lock();
+    }
+    match &shared.failed {
+        Some((why, _)) => return Err(Unavailable::absent(why.clone())),
+        None if !shared.asked => return Err(Unavailable::passing("NVML did not answer in time")),
+        None => {}
+    }
+    let names: Vec<String> = shared
+        .gpus
+        .iter()
+        .filter(|gpu| gpu.present)
+        .map(Gpu::name)
+        .collect();
+    drop(shared);
+    match names.is_empty() {
+        true => Err(Unavailable::absent("NVML shows no GPU")),
+        false => Ok(names),
+    }
+}
+
+impl Following {
+    /// What the GPUs did up to `end_ns`. It waits for no device.
+    ///
+    /// # Errors
+    /// Why nothing is known.
+    pub(super) fn read(&self, end_ns: u64) -> Result<GpusSeen, String> {
+        if self.watch.pid != clock::getpid() {
+            return Err("the window began before this process was forked".into());
+        }
+        let shared = self.watch.lock();
+        if let Some((why, _)) = &shared.failed {
+            return Err(why.clone());
+        }
+        let window = shared.windows.iter().find(|window| window.id == self.id);
+        let Some(window) = window.filter(|_| shared.asked) else {
+            return Err("NVML had not answered when the window ended".into());
+        };
+        let mut gpus: Vec<GpuSeen> = std::iter::zip(&shared.gpus, &window.sums)
+            // A device that went before the window began is none of it.
+            .filter(|(gpu, sum)| gpu.present || sum.is_seen())
+            .map(|(gpu, sum)| sum.close(window.begin_ns, end_ns, gpu))
+            .collect();
+        if gpus.is_empty() {
+            return Err("NVML shows no GPU".into());
+        }
+        if let Whose::Untold(why) = window.whose {
+            for gpu in &mut gpus {
+                gpu.attributed = Err(why.into());
+            }
+        }
+        Ok(GpusSeen { gpus })
+    }
+}
+
+impl Drop for Following {
+    fn drop(&mut self) {
+        // After a fork the lock may be held by a thread that does not exist here.
+        if self.watch.pid == clock::getpid() {
+            self.watch
+                .lock()
+                .windows
+                .retain(|window| window.id != self.id);
+        }
+    }
+}
+
+/// What one device was asked, when, and what it said.
+struct Look {
+    place: usize,
+    at: At,
+    shown: Result<Shown, String>,
+}
+
+impl Watch {
+    fn lock(&self) -> MutexGuard<'_, Shared> {
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn run(&self) {
+        // SAFETY: the name is a string that ends with 0 and is below 16 bytes.
+        unsafe { libc::prctl(libc::PR_SET_NAME, c"lithowatt-gpu".as_ptr()) };
+        self.tid.store(clock::gettid(), Ordering::Release);
+        // A panic here must not leave windows waiting.
+        let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.ask()));
+        let why = match ended {
+            Ok(Err(why)) => why,
+            _ => super::BROKEN.into(),
+        };
+        thread_cpu_ns();
+        self.tid.store(0, Ordering::Release);
+        let mut shared = self.lock();
+        shared.runs = false;
+        shared.failed = Some((why, clock::monotonic_ns()));
+    }
+
+    /// Asks as long as windows run, and waits for the next one then.
+    fn ask(&self) -> Result<std::convert::Infallible, String> {
+        let nested = std::fs::metadata("/proc/self/ns/pid")
+            .map_or(true, |namespace| namespace.ino() != FIRST_PID_NAMESPACE);
+        let mut nvml = Nvml::open().map_err(|why| why.reason)?;
+        let mut kin = HashMap::new();
+        let mut places: Vec<usize> = Vec::new();
+        let mut due_ns = 0;
+        loop {
+            let from_ns = clock::monotonic_ns();
+            if from_ns >= due_ns {
+                places = self.enumerate(&mut nvml)?;
+                due_ns = from_ns + DEVICES_NS;
+            }
+            let asleep_ns = clock::asleep_ns();
+            let mut looks = Vec::with_capacity(places.len());
+            for (device, place) in places.iter().enumerate() {
+                let began_ns = clock::monotonic_ns();
+                let shown = nvml.look(device);
+                if shown.is_err() {
+                    due_ns = due_ns.min(from_ns + DEVICES_AGAIN_NS);
+                }
+                looks.push(Look {
+                    place: *place,
+                    at: At::between(began_ns, clock::monotonic_ns(), asleep_ns),
+                    shown,
+                });
+            }
+            find_kin(&looks, &mut kin);
+            let took_ns = clock::monotonic_ns().saturating_sub(from_ns);
+            let pause_ns = LOOK_NS.max(LOOK_PART * took_ns);
+            let mut shared = self.lock();
+            shared.take(&looks, &kin, nested);
+            shared.hurry = false;
+            self.wait(shared, Duration::from_nanos(pause_ns));
+        }
+    }
+
+    /// Waits for the next look: until it is due, or a window begins.
+    fn wait(&self, mut shared: MutexGuard<'_, Shared>, pause: Duration) {
+        loop {
+            if shared.hurry {
+                return;
+            }
+            if shared.windows.is_empty() {
+                shared = self
+                    .wake
+                    .wait(shared)
+                    .unwrap_or_else(PoisonError::into_inner);
+                continue;
+            }
+            let (held, waited) = self
+                .wake
+                .wait_timeout(shared, pause)
+                .unwrap_or_else(PoisonError::into_inner);
+            shared = held;
+            if waited.timed_out() {
+                return;
+            }
+        }
+    }
+
+    /// Looks for devices; returns where each of NVML's is among `gpus`.
+    fn enumerate(&self, nvml: &mut Nvml) -> Result<Vec<usize>, String> {
+        let found = nvml.devices();
+        let mut shared = self.lock();
+        let devices = match found {
+            Ok(devices) => devices,
+            // Once it has answered, it may again.
+            Err(why) if shared.asked => {
+                for gpu in &mut shared.gpus {
+                    gpu.fault = Some(why.clone());
+                }
+                return Ok(Vec::new());
+            }
+            Err(why) => return Err(why),
+        };
+        let first = !std::mem::replace(&mut shared.asked, true);
+        for gpu in &mut shared.gpus {
+            gpu.present = devices.iter().any(|device| device.uuid == gpu.device.uuid);
+        }
+        let mut places = Vec::with_capacity(devices.len());
+        for device in devices {
+            let mut known = shared.gpus.iter();
+            match known.position(|gpu| gpu.device.uuid == device.uuid) {
+                Some(place) => {
+                    shared.gpus[place].device = device;
+                    places.push(place);
+                }
+                None => {
+                    places.push(shared.gpus.len());
+                    shared.gpus.push(Gpu::new(device, !first));
+                }
+            }
+        }
+        Ok(places)
+    }
+}
+
+impl Shared {
+    fn take(&mut self, looks: &[Look], kin: &HashMap<i32, Kin>, nested: bool) {
+        let count = self.gpus.len();
+        for window in &mut self.windows {
+            window.sums.resize_with(count, Sum::default);
+        }
+        for look in looks {
+            let gpu = &mut self.gpus[look.place];
+            let shown = match &look.shown {
+                Ok(shown) => shown,
+                Err(why) => {
+                    gpu.fault = Some(why.clone());
+                    continue;
+                }
+            };
+            let stretch = gpu.take(look.at, shown);
+            for window in &mut self.windows {
+                let owner = Belonging {
+                    whose: &window.whose,
+                    kin,
+                    nested,
+                };
+                window.sums[look.place].take(
+                    window.begin_ns,
+                    look.at.t_ns,
+                    stretch,
+                    gpu,
+                    shown,
+                    &owner,
+                );
+            }
+        }
+    }
+}
+
+/// Finds out who the processes are that use GPUs.
+fn find_kin(looks: &[Look], kin: &mut HashMap<i32, Kin>) {
+    let shown = looks.iter().filter_map(|look| look.shown.as_ref().ok());
+    let mut pids: Vec<i32> = Vec::new();
+    for shown in shown {
+        match &shown.busy {
+            Busy::Processes(processes, _) => pids.extend(processes.iter().map(|(pid, _)| *pid)),
+            Busy::Open(open, _) => pids.extend(open),
+            Busy::Nobody | Busy::NoNews | Busy::Unknown(_) => {}
+        }
+    }
+    pids.sort_unstable();
+    pids.dedup();
+    if kin.len() > MOST_KIN {
+        kin.retain(|pid, _| pids.contains(pid));
+    }
+    for pid in pids {
+        let mut line = vec![pid];
+        let mut began = 0;
+        while let Some(last) = line.last().copied().filter(|last| *last > 1)
+            && line.len() < MOST_ANCESTORS
+            && let Some(stat) = PidStat::read(last)
+        {
+            if last == pid {
+                began = stat.start_ticks;
+            }
+            line.push(stat.ppid);
+        }
+        if began == 0 {
+            // It has ended: what was known of it holds for what it did before.
+            continue;
+        }
+        let known = kin.entry(pid).or_default();
+        if known.began != began {
+            *known = Kin {
+                began,
+                ..Kin::default()
+            };
+        }
+        line.retain(|pid| !known.line.contains(pid));
+        known.line.extend(line);
+        if let Ok(groups) = std::fs::read_to_string(format!("/proc/{pid}/cgroup")) {
+            known.groups = groups;
+        }
+    }
+}
