@@ -50,7 +50,7 @@ pub enum Domain {
     Gpu,
 }
 
-word_from_json!(Domain: Package, Core, Uncore, Dram, Psys);
+word_from_json!(Domain: Package, Core, Uncore, Dram, Psys, Gpu);
 
 impl Domain {
     /// The domains that counters of the processor and the platform have, in the order in which they
