@@ -448,11 +448,12 @@ impl Hub {
         }
         let first_ns = interval_ns.map_or(0, |interval| (interval / 2).min(UNTOUCHED_NS));
         let hub = Arc::clone(self);
-        state.thread.tid = match memory::allows_thread() {
+        let started = match memory::allows_thread() {
             true => thread::spawn(Box::new(move || hub.run(Duration::from_nanos(first_ns)))),
             false => None,
         };
-        state.thread.runs = state.thread.tid.is_some();
+        state.thread.tid = started.filter(|id| *id > 0);
+        state.thread.runs = started.is_some();
         state.thread.refused_ns = (!state.thread.runs).then_some(now);
     }
 

@@ -12,7 +12,8 @@ const STACK: usize = 128 * 1024;
 /// What the thread does.
 type Work = Box<dyn FnOnce() + Send>;
 
-/// Starts a thread with all signals blocked and returns its id; `None` where the system refuses.
+/// Starts a thread with all signals blocked and returns its id, 0 where it is not known (it has ended
+/// already); `None` where the system refuses.
 ///
 /// The standard library's threads allocate before they do anything, which gives each an arena of its
 /// own (four system calls and as many page faults), and end the process where memory is short. What a
@@ -82,6 +83,7 @@ mod tests {
     #[test]
     fn its_id_is_the_threads_own_and_no_signal_reaches_it() {
         let (tell, told) = channel();
+        let (end, ended) = channel::<()>();
         let id = spawn(Box::new(move || {
             // SAFETY: the set is written by the call; nothing is changed.
             let blocked = unsafe {
@@ -91,9 +93,12 @@ mod tests {
             };
             let name = std::fs::read_to_string("/proc/thread-self/comm").unwrap();
             tell.send((crate::clock::gettid(), blocked, name)).unwrap();
+            // A thread that has ended has no id.
+            let _ = ended.recv();
         }));
         let (own, blocked, name) = told.recv().unwrap();
         assert_eq!(id, Some(own));
+        drop(end);
         assert!(blocked);
         assert_eq!(name, "lithowatt\n");
     }
