@@ -126,8 +126,11 @@ class Meter:
 
     def end(self) -> None: ...
 
-    def _json_maker(self) -> Any:
-        return self.stats_json
+    def _json_arguments(self) -> tuple[()]:
+        return ()
+
+    def raw_stats_json(self) -> bytes:
+        return self.stats_json()
 
     @property
     def running(self) -> bool:

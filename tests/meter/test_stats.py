@@ -417,14 +417,14 @@ def test_a_worker_knows_the_form_before_it_forks(monkeypatch: pytest.MonkeyPatch
     m = EnergyMeter(methods="tdp")
     monkeypatch.setattr(_meter, "_essential", None)
     monkeypatch.setenv("ENERGY_STATS", "essential")
-    write = m._json_maker()
+    arguments = m._json_arguments()
     made = _meter._essential
     assert made is not None
     with m:
         spin(0.01)
     essential = m.stats()
     monkeypatch.delenv("ENERGY_STATS")
-    assert json.loads(write()) == essential
+    assert json.loads(m._core.raw_stats_json(*arguments)) == essential
     assert len(essential) < len(m.stats())
     assert _meter._essential is made
 

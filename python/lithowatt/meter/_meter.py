@@ -321,11 +321,9 @@ class EnergyMeter:
         """
         self._core.stop()
 
-    def _json_maker(self) -> Callable[[], bytes]:
-        """What makes `stats_json()` of the window of this meter that is over when it is called."""
-        from functools import partial  # workers have loaded it, and nobody else calls this
-
-        return partial(self._core.raw_stats_json, *_written(stats_form()))
+    def _json_arguments(self) -> tuple[Spelling, bool]:
+        """What the engine's `raw_stats_json` is to be given for `stats_json()` as of now."""
+        return _written(stats_form())
 
     def _energy(
         self, definition: str | None = None

@@ -51,7 +51,9 @@ class FunctionWindow:
         # The engine itself: one call of Python less each.
         self._engine: Any = getattr(self.meter, "_core", self.meter)
         #: The stats as JSON text, as the environment wants them.
-        self._json: Callable[[], bytes] = self.meter._json_maker()
+        self._json: Callable[[], bytes] = functools.partial(
+            self._engine.raw_stats_json, *self.meter._json_arguments()
+        )
         self._shown = calls_path() is not None
         self._callbacks: list[Callable[[dict[str, Any]], object]] = []
         self._name = ""
