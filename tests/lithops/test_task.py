@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -36,17 +35,17 @@ class Meter:
         definition: str = "marginal",
         amortised: float = 0.0,
     ) -> Meter:
-        headline = SimpleNamespace(value=joules, low=0.5 * joules, high=2.0 * joules)
-        self.reading: Any = SimpleNamespace(
-            headline=headline,
-            definition=definition,
-            marginal=joules if definition == "marginal" else joules - 1,
-            amortised=amortised if definition == "marginal" else joules,
-            cpu_seconds=cpu,
-            duration=seconds,
-            quality=quality,
-        )
+        marginal = joules if definition == "marginal" else joules - 1
+        other = amortised if definition == "marginal" else marginal
+        self.definition = definition
+        self.came: dict[bool, Any] = {
+            same: (own, 0.5 * own, 2.0 * own, seconds, quality, marginal, cpu)
+            for same, own in ((True, joules), (False, other))
+        }
         return self
+
+    def _energy(self, definition: str | None = None) -> Any:
+        return self.came[definition in (None, self.definition)] if self.came else None
 
     def start(self) -> None:
         self.running = True
@@ -199,7 +198,7 @@ def test_no_cpu_time_no_startup(cpu: float | None) -> None:
 
 def test_without_energy_all_is_none_but_the_cold_start() -> None:
     window = TaskWindow(worker(), 1)
-    window.meter.reading.headline = None
+    window.meter.came = {}
     stats = values(window, {"worker_func_energy_consumption": None})
     assert stats.pop("cold_start") is True
     assert set(stats.values()) == {None}
