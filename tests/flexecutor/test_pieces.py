@@ -51,6 +51,7 @@ from lithowatt.profiles import (
     write_profile,
 )
 from lithowatt.profiles._values import has_energy
+from tests.support import TOP
 
 # --- columns ------------------------------------------------------------------
 
@@ -735,6 +736,28 @@ def test_without_flexecutor_install_says_what_to_do(monkeypatch):
     flexecutor.uninstall()
     monkeypatch.setenv("ENERGY_MONITORING_ENABLED", "0")
     assert flexecutor.install() is False
+
+
+def test_uninstall_ends_what_the_start_of_python_began(monkeypatch):
+    """The finder of the `.pth` is there before anything of the hook is imported."""
+    files = TOP / "lithowatt.data" / "platlib"
+    script = (
+        "import sys\n"
+        f"sys.meta_path[:] = [f for f in sys.meta_path if not hasattr(f, 'lithowatt_hook')]\n"
+        f"sys.path.insert(0, {str(files)!r})\n"
+        f"exec(open({str(files / 'lithowatt-hook.pth')!r}).read())\n"
+        "from lithowatt import flexecutor\n"
+        "assert '_lithowatt_hook' not in sys.modules\n"
+        "flexecutor.uninstall()\n"
+        "import _lithowatt_hook as hook\n"
+        "print([hook._wanted(name) for name in sorted(hook.TABLE)])"
+    )
+    environment = {**os.environ, "LITHOWATT_FLEXECUTOR": "1"}
+    environment.pop("ENERGY_MONITORING_ENABLED", None)
+    command = [sys.executable, "-B", "-c", script]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    # Of FlexExecutor nothing is watched any more, Lithops is.
+    assert (done.stdout, done.stderr) == ("[False, True, False]\n", "")
 
 
 def test_the_package_is_light_to_import():

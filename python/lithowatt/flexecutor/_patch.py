@@ -21,6 +21,7 @@ from typing import Any
 
 from lithowatt._support.environment_variables import enabled
 from lithowatt._support.harmless import Harmless
+from lithowatt._support.hook import hook_here
 from lithowatt.flexecutor import _fields, _notices, _profile
 from lithowatt.flexecutor._estimate import Place, estimate, place_of
 from lithowatt.flexecutor._given import given_of
@@ -541,7 +542,7 @@ def watch() -> None:
 
 def unwatch() -> None:
     """Ends `watch`."""
-    hook = sys.modules.get("_lithowatt_hook")
+    hook = hook_here()
     if hook is not None:
         hook.unwatch(*MODULES)
 

@@ -128,8 +128,11 @@ def uninstall_hook() -> None:
     Undoes `install_hook` and, for this process, the `.pth`. Calls that are
     under way still report their energy. Calling it again changes nothing.
     """
-    if any(hasattr(finder, "lithowatt_hook") for finder in sys.meta_path):
-        importlib.import_module("_lithowatt_hook").uninstall()
+    from lithowatt._support.hook import hook_here
+
+    hook = hook_here()
+    if hook is not None:
+        hook.uninstall()
     handler = sys.modules.get(_HANDLER)
     if handler is not None:
         from lithowatt.lithops import _worker

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import ast
-import importlib
 import importlib.util
 import json
 import os
@@ -21,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lithowatt._support.environment_variables import enabled as metering_enabled
+from lithowatt._support.hook import hook_here
 from lithowatt._support.install import install_lithowatt
 from lithowatt.errors import UnavailableError
 from lithowatt.lithops._interpreter import find, is_this
@@ -93,7 +93,8 @@ def status() -> HookStatus:
     environment = os.environ.get("ENERGY_MONITORING_ENABLED")
     enabled = metering_enabled()
     pth, start = _find_in_site(PTH_NAME), _find_in_site(START_NAME)
-    finder = _watches()
+    hook = hook_here()
+    finder = hook is not None and bool(hook.installed())
     handler = sys.modules.get(_HANDLER)
     handler_patched = handler is not None and hasattr(handler, "__lithowatt_hook__")
     package = _find_lithops()
@@ -139,13 +140,6 @@ def status() -> HookStatus:
         handler_patched=handler_patched,
         workers=_other_workers(),
     )
-
-
-def _watches() -> bool:
-    """Whether the import of a handler would be seen in this process."""
-    if not any(hasattr(finder, "lithowatt_hook") for finder in sys.meta_path):
-        return False
-    return bool(importlib.import_module("_lithowatt_hook").installed())
 
 
 def _why_not_run(pth: Path | None, start: Path | None) -> str:
