@@ -360,35 +360,15 @@ impl Meter {
     /// thread that samples: for a process that was forked to run one function. Without effect on
     /// meters of recordings, and on those that are switched off or run.
     pub fn prepare(&mut self) {
-        let none = self.options.absent.is_some() || !self.options.enabled;
-        if none
-            || !self.options.pids.is_empty()
-            || self.options.record
-            || self.options.replay.is_some()
-            || self.is_running()
-        {
+        if self.options.record || self.options.replay.is_some() || self.is_running() {
             return;
         }
-        let known = self
-            .hub
-            .take()
-            .filter(|hub| !hub.is_foreign() && !hub.is_retired());
-        let Some(hub) = known.or_else(|| Hub::get(&self.options.root).ok()) else {
-            return;
-        };
-        if self.options.scope == Scope::Process && self.options.cgroups.is_empty() {
-            let subject = Subject::Process {
-                pid: None,
-                children: self.options.children,
-            };
-            let (methods, interval_ns) = (self.options.methods, self.interval_ns);
-            let estimation = self.estimation;
-            let started = contained(|| hub.start(methods, interval_ns, subject, estimation));
-            if let Ok(id) = started {
-                hub.forget(id);
-            }
+        let before = std::mem::replace(&mut self.state, State::New);
+        // It cannot run, and where there is nothing to meter that is told by the start to come.
+        let _ = self.start();
+        if let State::Running { hub, id } = std::mem::replace(&mut self.state, before) {
+            hub.forget(id);
         }
-        self.hub = Some(hub);
     }
 
     /// Ends the window and does no more: what it came to is found out by [`Self::stop`], which is

@@ -15,6 +15,8 @@ import struct
 import zlib
 from typing import Any, Protocol
 
+from lithowatt import _core
+
 #: Bytes of the mapping. A full set is about 4 KB of JSON; pages that are never
 #: written take no memory.
 CAPACITY = 64 * 1024
@@ -96,7 +98,7 @@ class Channel:
         global _spare_of
         memory = self._memory
         mine = self._pid == os.getpid() and len(memory) == CAPACITY
-        if mine and len(_spare) < _MOST_SPARE and _is_gone(self.started_by()):
+        if mine and len(_spare) < _MOST_SPARE and self._is_idle():
             _HEADER.pack_into(memory, 0, _EMPTY, 0, 0, 0, 0)
             _spare_of = self._pid
             _spare.append(memory)
@@ -104,20 +106,12 @@ class Channel:
             return
         memory.close()
 
+    def _is_idle(self) -> bool:
+        """Whether nobody writes any more: the process that did is gone, and was waited for."""
+        writer = self.started_by()
+        return writer is not None and _core.process_cpu_seconds(writer) is None
+
 
 #: What a channel has that was closed.
 _NO_MEMORY = mmap.mmap(-1, 1)
 _NO_MEMORY.close()
-
-
-def _is_gone(pid: int | None) -> bool:
-    """Whether the process that wrote is no more, and was waited for."""
-    if pid is None:
-        return False
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return True
-    except OSError:
-        pass
-    return False

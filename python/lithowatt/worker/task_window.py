@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import os
 import time
-from typing import Any, NamedTuple
+from typing import Any
 
 from lithowatt import EnergyMeter
 from lithowatt.estimate import QUALITIES
@@ -48,16 +48,6 @@ KEYS = tuple(
 #: 11.8 W above idle per percent, the whole of it 5.7 W (packages; 58, 176 and 627 W
 #: at 0, 10 and 100 %, turbostat, published by Teads Engineering).
 _UNSEEN = 2.0
-
-
-class Energy(NamedTuple):
-    """Joules of a window with their band, its seconds and its quality."""
-
-    joules: float
-    low: float
-    high: float
-    seconds: float
-    quality: str
 
 
 class Chunk:
@@ -173,8 +163,7 @@ class TaskWindow:
         if floor is not None:
             # The function is in the window, and its own meter, which samples, sees
             # more of it than the two ends of the window.
-            joules, low = max(joules, floor.joules), max(low, floor.low)
-            high = max(high, floor.high)
+            joules, low, high = map(max, (joules, low, high), floor)
         for key, value in (
             ("energy_consumption", joules),
             ("energy_low", low),
@@ -208,11 +197,11 @@ class TaskWindow:
             values[f"{PREFIX}energy_startup{key}"] = value
 
 
-def _function_energy(stats: dict[str, Any]) -> Energy | None:
+def _function_energy(stats: dict[str, Any]) -> tuple[float, float, float] | None:
+    """Joules of the function's own window with their band, where it has a length, too."""
     joules, low, high, seconds = (
         stats.get(f"{FUNCTION}energy_{key}") for key in ("consumption", "low", "high", "duration")
     )
     if not all(isinstance(number, (int, float)) for number in (joules, low, high, seconds)):
         return None
-    quality = stats.get(FUNCTION + "energy_quality")
-    return Energy(joules, low, high, seconds, str(quality))  # type: ignore[arg-type]
+    return joules, low, high  # type: ignore[return-value]
