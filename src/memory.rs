@@ -391,9 +391,7 @@ mod tests {
     /// On the heap: it is too large for a test's stack.
     fn backed() -> Box<Backed<Empty>> {
         // SAFETY: all-zero is a valid value of atomics and bytes, and `Empty` has none.
-        let memory = unsafe { Box::<Backed<Empty>>::new_zeroed().assume_init() };
-        memory.nursery.close();
-        memory
+        unsafe { Box::<Backed<Empty>>::new_zeroed().assume_init() }
     }
 
     #[test]

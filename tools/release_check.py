@@ -61,6 +61,9 @@ SDIST_NEEDS = (
 #: Compressed. A wheel has 1 to 2 MB today; a debug build or a second copy of the core has more.
 MOST_BYTES = {".whl": 4_000_000, ".gz": 2_000_000}
 
+#: The core as it is loaded, 3.5 MB today: zeros that should be in .bss hardly show in a wheel.
+MOST_CORE_BYTES = 4_500_000
+
 #: The only folders and files at the top of a wheel.
 WHEEL_TOP = re.compile(r"^(lithowatt|lithops_patch|lithowatt-[^/]+\.(data|dist-info))/")
 
@@ -173,6 +176,11 @@ def wheel_problems(path: Path, version: str) -> list[str]:
         needs = [stem + need if need.startswith(".") else need for need in WHEEL_NEEDS]
         problems += name_problems(names, needs)
         problems += [f"unwanted: {name}" for name in names if not WHEEL_TOP.match(name)]
+        problems += [
+            f"size: expected at most {MOST_CORE_BYTES} bytes of {file.filename}, got {file.file_size}"
+            for file in archive.infolist()
+            if file.filename.endswith(".so") and file.file_size > MOST_CORE_BYTES
+        ]
         metadata = f"{stem}.dist-info/METADATA"
         if metadata not in names:
             return [*problems, f"missing: {metadata}"]

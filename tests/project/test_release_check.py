@@ -80,6 +80,12 @@ def test_a_wheel_that_is_too_large(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert problem.startswith("size: expected at most 100 bytes")
 
 
+def test_a_core_that_is_too_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(release_check, "MOST_CORE_BYTES", -1)
+    [problem] = release_check.wheel_problems(wheel(tmp_path), VERSION)
+    assert problem == "size: expected at most -1 bytes of lithowatt/_core.abi3.so, got 0"
+
+
 def test_what_an_sdist_lacks_and_should_not_have(tmp_path: Path) -> None:
     path = tmp_path / f"{STEM}.tar.gz"
     with tarfile.open(path, "w:gz") as archive:
