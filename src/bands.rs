@@ -10,6 +10,10 @@ use serde::Serialize;
 /// need more: [`crate::model::PowerModel::workload_spread`].
 pub const WORKLOAD_SPREAD: f64 = 1.7;
 
+/// Both ends of a stretch are off by up to one update of a meter with equal chance; 95 % of the
+/// differences of two such lie within this part of one update.
+pub const EDGE: f64 = 0.78;
+
 /// An energy with its 95 % band, J.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Energy {

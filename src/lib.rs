@@ -22,6 +22,7 @@
 //! - [`cgroup`]: which control groups there are, what they limit and use, whose they are.
 //! - [`model`]: watts where there is no counter. [`calibration`]: what was measured here once.
 //! - [`validate`]: methods against each other. [`estimate`]: a value with its band and source.
+//! - [`reference`]: meters of the whole machine: their energy, and counters against them.
 //! - [`clock`]: the kernel's clocks. [`task`]: the CPU clock of one coroutine.
 //! - [`memory`]: what is left to the meter where the process has reached its memory limit.
 //! - [`error`]: the one error type. [`version`]: this package's, as Python writes it.
@@ -58,6 +59,7 @@ pub mod profile;
 #[cfg(feature = "python")]
 mod python;
 pub mod reading;
+pub mod reference;
 pub mod sampler;
 pub mod source;
 pub mod stats;

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from lithowatt import model as model
     from lithowatt import monitors as monitors
     from lithowatt import profiles as profiles
+    from lithowatt import reference as reference
     from lithowatt import report as report
     from lithowatt import trace as trace
     from lithowatt import validate as validate
@@ -144,6 +145,7 @@ if not TYPE_CHECKING:  # to a type checker a name that is not here is a mistake
             "model": "",
             "monitors": "",
             "profiles": "",
+            "reference": "",
             "report": "",
             "trace": "",
             "validate": "",

@@ -477,6 +477,34 @@ def integrate(
         ValueError: For times that do not ascend or values that are not finite.
     """
 
+def reference_energy(
+    times: Sequence[float],
+    values: Sequence[float],
+    start: float,
+    end: float,
+    *,
+    counts: bool,
+    update: float,
+    delay: float,
+    averaged: float,
+    relative: float,
+    step: float,
+    gap: float,
+) -> tuple[tuple[float, float, float] | None, str | None]:
+    """Energy between two times (s) of readings of a slow meter with its band, J, or why there is
+    none.
+
+    Raises:
+        ValueError: For times that go back or values that are not finite.
+    """
+
+def reference_line(
+    windows: Sequence[tuple[float, tuple[float, float, float], tuple[float, float, float]]],
+    relative: float,
+) -> dict[str, Any] | None:
+    """A counter against a meter of the whole machine: of each window its seconds and both energies
+    with their bands. ``None`` where either had no energy."""
+
 def calibration_path() -> Path | None:
     """Where the calibration is stored."""
 

@@ -27,6 +27,7 @@ mod distributions;
 mod model;
 mod probes;
 mod profile;
+mod reference;
 mod stats;
 mod trace;
 
@@ -806,6 +807,8 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
         distributions::student_t_two_sided,
         module
     )?)?;
+    module.add_function(wrap_pyfunction!(reference::reference_energy, module)?)?;
+    module.add_function(wrap_pyfunction!(reference::reference_line, module)?)?;
     module.add_function(wrap_pyfunction!(distributions::log_gamma, module)?)?;
     module.add("LAMBDA_MB_PER_VCPU", crate::model::lambda::MIB_PER_VCPU)?;
     // The list that pyo3 keeps would be a second one, beside the stub.

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from lithowatt.meter._timeline import Timeline
+    from lithowatt.reference import Reference
     from lithowatt.trace import Trace
 
     _F = TypeVar("_F", bound=Callable[..., Any])
@@ -124,6 +125,9 @@ class EnergyMeter:
             ``"amortised"``, which adds this function's share of idle. By default
             ``ENERGY_DEFINITION``, else ``"marginal"`` on a machine and ``"amortised"`` in a sandbox
             that exists for the function alone, as on AWS Lambda; the same for every window.
+        reference: A meter of the whole machine that is read beside the window, by a thread of its
+            own, or several in a list: ``"battery"``; see ``docs/how-to/whole-machine.md``. What it
+            counted is ``reading.machine_reference`` and is part of no other number.
         replay: A recording that ``lithowatt record`` made, by its path or as a
             ``lithowatt.trace.Trace``, in the place of this machine: the meter reads nothing here,
             and whatever runs between start and stop, its reading is that of the recorded window.
@@ -148,7 +152,7 @@ class EnergyMeter:
         True
     """
 
-    __slots__ = ("__weakref__", "_core", "_options", "_past", "_spans")
+    __slots__ = ("__weakref__", "_core", "_options", "_past", "_references", "_spans")
     #: What measures; one of its own, so that nothing of the engine is part of this class.
     _core: Meter
     _options: dict[str, Any]
@@ -156,6 +160,8 @@ class EnergyMeter:
     _past: _Past | None
     #: When the phases of the last window were, the first `_MOST_SPANS` that ended.
     _spans: list[_Span]
+    #: Meters of the whole machine that are read meanwhile.
+    _references: tuple[Reference, ...]
 
     def __init__(
         self,
@@ -171,6 +177,7 @@ class EnergyMeter:
         enabled: bool | None = None,
         estimation: str | None = None,
         definition: str | None = None,
+        reference: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None = None,
         replay: str | os.PathLike[str] | Trace | None = None,
         window: tuple[float, float] | None = None,
         idle_watts: float | None = None,
@@ -195,6 +202,10 @@ class EnergyMeter:
 
             self._core, kept = replayed(self._options, replay, window, idle_watts)
             self._options |= kept
+        self._references = ()
+        if reference is not None:
+            self._references = _opened(reference, replay, root)
+            self._options["reference"] = reference
         self._options = settled(self._options)
         self._past = None
         self._spans = []
@@ -215,6 +226,7 @@ class EnergyMeter:
             absent=reason,
         )
         self._options = options
+        self._references = ()
         self._past = None
         self._spans = []
         return self
@@ -241,7 +253,7 @@ class EnergyMeter:
             if samples is not None and len(samples[0]) > 8 * _SAMPLES_PICKLED:
                 samples = None
             spans = tuple(self._spans)
-            past = (Reading._of(taken), taken.stats(SPELLING, False), samples, spans)
+            past = (self.reading, taken.stats(SPELLING, False), samples, spans)
         options = {**self._options, "label": self.label}
         return _copied, (type(self), options, past), self._kept()
 
@@ -312,6 +324,9 @@ class EnergyMeter:
         """
         self._core.start()
         self._spans = []
+        if self._references:
+            for reference in self._references:
+                reference.start()
 
     def stop(self) -> None:
         """Stops.
@@ -320,6 +335,9 @@ class EnergyMeter:
             MeterStateError: If it does not run.
         """
         self._core.stop()
+        if self._references:
+            for reference in self._references:
+                reference.stop()
 
     def _json_arguments(self) -> tuple[Spelling, bool]:
         """What the engine's `raw_stats_json` is to be given for `stats_json()` as of now."""
@@ -417,11 +435,16 @@ class EnergyMeter:
             MeterStateError: If the meter was never started.
         """
         try:
-            return Reading._of(self._core.taken())
+            reading = Reading._of(self._core.taken())
         except MeterStateError:
             if self._past is None:
                 raise
             return self._past[0]
+        if self._references:
+            start, end = (1e-9 * t_ns for t_ns in reading.window_ns)
+            found = (reference.energy(start, end) for reference in self._references)
+            reading._reference = {energy.name: energy for energy in found}
+        return reading
 
     @property
     def joules(self) -> float | None:
@@ -498,6 +521,21 @@ class EnergyMeter:
             return "<em>EnergyMeter: not started</em>"
 
 
+def _opened(
+    reference: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    replay: object,
+    root: str | os.PathLike[str] | None,
+) -> tuple[Reference, ...]:
+    """The meters of the whole machine that were asked for."""
+    if replay is not None:
+        raise ConflictingOptionsError(
+            "reference reads this machine, and replay another window; expected one of them"
+        )
+    from lithowatt.reference import open_references
+
+    return open_references(reference, root)
+
+
 def _copied(cls: type[EnergyMeter], options: dict[str, Any], past: _Past | None) -> EnergyMeter:
     """A copied or unpickled meter, on this machine."""
     meter = cls._of(options)
@@ -537,7 +575,7 @@ def settled(options: dict[str, Any]) -> dict[str, Any]:
     """The options, without a list that its owner may change later."""
     methods = options.get("methods", "auto")
     lists = {} if isinstance(methods, str) else {"methods": tuple(methods)}
-    for name in ("pid", "cgroup"):
+    for name in ("pid", "cgroup", "reference"):
         if isinstance(options.get(name), list):
             lists[name] = tuple(options[name])
     return {**options, **lists} if lists else options

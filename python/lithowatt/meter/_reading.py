@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from lithowatt._core import Taken
     from lithowatt._support.process import ProcessIdentity
+    from lithowatt.reference import ReferenceEnergy
 
     class _Phase(NamedTuple):
         name: str
@@ -175,7 +176,7 @@ class Sandbox(_Sandbox):
 class Reading:
     """What one window came to."""
 
-    __slots__ = ("_flat", "_made_by", "_raw", "_taken")
+    __slots__ = ("_flat", "_made_by", "_raw", "_reference", "_taken")
     #: What was made of it so far: every part, once there is no ``_taken`` any more.
     _raw: dict[str, Any]
     _flat: dict[str, Any] | Callable[[], dict[str, Any]]
@@ -183,6 +184,8 @@ class Reading:
     #: The id of the process that made it, and all that tells it from others once it is sent to
     #: another one; ``None`` where that is not known.
     _made_by: int | tuple[Any, ...] | None
+    #: Set only where a meter of the whole machine was asked for.
+    _reference: dict[str, ReferenceEnergy]
 
     def __init__(
         self, raw: dict[str, Any], flat: dict[str, Any] | Callable[[], dict[str, Any]]
@@ -222,7 +225,10 @@ class Reading:
     def __reduce__(self) -> tuple[Any, ...]:
         maker = self._maker
         # The form in which pickle and copy set what is in slots.
-        state = (None, {"_made_by": None if maker is None else tuple(maker)})
+        slots: dict[str, Any] = {"_made_by": None if maker is None else tuple(maker)}
+        if self.machine_reference:
+            slots["_reference"] = self.machine_reference
+        state = (None, slots)
         return type(self), (self.raw, self.flat()), state
 
     @property
@@ -273,6 +279,13 @@ class Reading:
         if not isinstance(flat, dict):
             flat = self._flat = flat()
         return dict(flat)
+
+    @property
+    def machine_reference(self) -> dict[str, ReferenceEnergy]:
+        """The whole machine's energy by meters outside of the processor, by their names: those that
+        were asked for with ``EnergyMeter(reference=…)``. Each is in J with its band, or has the
+        reason why there is none. It is to compare with, and part of no other number here."""
+        return getattr(self, "_reference", {})
 
     @property
     def label(self) -> str | None:

@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 
-use crate::bands::{Energy, Share};
+use crate::bands::{EDGE, Energy, Share};
 use crate::counter::{At, Counter, STATED_WATTS, Step};
 use crate::source::nvml::{Busy, Device, Shown};
 
@@ -24,10 +24,6 @@ const COUNTER_SECONDS: f64 = 0.1;
 
 /// Power is the mean of the last second on GPUs since Ampere (nvml.h, `nvmlDeviceGetPowerUsage`), s.
 const POWER_SECONDS: f64 = 1.0;
-
-/// Both ends of a stretch are off by up to one update with equal chance; 95 % of the differences of
-/// two such lie within this part of one.
-const EDGE: f64 = 0.78;
 
 /// Samples of processes come every sixth of a second to every second (nvml.h,
 /// `nvmlDeviceGetUtilizationRates`), s.

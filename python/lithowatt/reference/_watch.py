@@ -1,0 +1,164 @@
+"""Reading a meter now and then, by a thread of its own, while a window runs."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections import deque
+from itertools import pairwise
+from typing import ClassVar
+
+from lithowatt._support.harmless import described
+from lithowatt.estimate import Estimate
+from lithowatt.reference._energy import (
+    Elsewhere,
+    ReferenceEnergy,
+    Sensor,
+    Unreadable,
+    energy_of,
+)
+
+MOST_READINGS = 20_000
+"""Kept for windows that are asked for later: five hours at one a second."""
+
+LEAST_CHANGES = 4
+"""After so many changes of its value a meter's update time is known from them."""
+
+LAST_LOOK_SECONDS = 5.0
+"""Whoever asks for a window's energy waits so long, at most, for the look at its end."""
+
+
+class Reference:
+    """A meter of the whole machine.
+
+    Attributes:
+        name: What readings call it.
+        covers: What it measures, and what it does not.
+        sensor: How it answers.
+        period: Seconds between two looks.
+    """
+
+    name: str
+    covers: str
+    sensor: Sensor
+    period: ClassVar[float] = 1.0
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._readings: deque[tuple[float, float]] = deque(maxlen=MOST_READINGS)
+        self._faults: deque[tuple[float, str, bool]] = deque(maxlen=MOST_READINGS)
+        self._thread: threading.Thread | None = None
+        self._ending = threading.Event()
+        self._pid = os.getpid()
+        self._watchers = 0
+
+    def read(self) -> float:
+        """What it shows now, W or J.
+
+        Raises:
+            Unreadable: It cannot be read.
+        """
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Lets go of what it holds."""
+
+    def start(self) -> None:
+        """Begins to read it, until `stop` was called as often."""
+        with self._lock:
+            if self._pid != os.getpid():
+                # The thread of the process that was forked is not here.
+                self._pid, self._thread, self._watchers = os.getpid(), None, 0
+                self._readings.clear()
+            self._watchers += 1
+            if self._watchers > 1:
+                return
+            before = self._thread
+            self._ending = threading.Event()
+            self._thread = threading.Thread(
+                target=self._run, args=(self._ending, before), name="lithowatt-ref", daemon=True
+            )
+            self._thread.start()
+
+    def stop(self) -> None:
+        """Lets it be read once more, and then no longer; waits for nothing."""
+        with self._lock:
+            if self._pid == os.getpid() and self._watchers:
+                self._watchers -= 1
+                if not self._watchers:
+                    self._ending.set()
+
+    def _run(self, ending: threading.Event, before: threading.Thread | None) -> None:
+        if before is not None:
+            before.join()
+        while True:
+            last = ending.is_set()
+            self._look()
+            if last:
+                return
+            ending.wait(self.period)
+
+    def _look(self) -> None:
+        began = time.monotonic()
+        try:
+            value = self.read()
+        except Unreadable as fault:
+            self.fault(began, str(fault), isinstance(fault, Elsewhere))
+        except Exception as fault:
+            self.fault(began, described(fault), False)
+        else:
+            self.tell((began + time.monotonic()) / 2, value)
+
+    def tell(self, when: float, value: float) -> None:
+        """Takes a reading; ``when`` in s on the monotonic clock."""
+        with self._lock:
+            if not self._readings or when >= self._readings[-1][0]:
+                self._readings.append((when, value))
+
+    def fault(self, when: float, why: str, elsewhere: bool) -> None:
+        """Takes a look that failed."""
+        with self._lock:
+            self._faults.append((when, why, elsewhere))
+
+    def _known(self) -> tuple[list[tuple[float, float]], list[tuple[float, str, bool]]]:
+        thread = self._thread
+        if self._ending.is_set() and thread is not None and self._pid == os.getpid():
+            thread.join(LAST_LOOK_SECONDS)
+        with self._lock:
+            return list(self._readings), list(self._faults)
+
+    def _now(self) -> float:
+        """The clock of the readings, s."""
+        return time.monotonic()
+
+    def energy(self, start: float, end: float) -> ReferenceEnergy:
+        """The machine's energy between two times on the monotonic clock, s."""
+        if self._pid != os.getpid():
+            return self._none("the window began before this process was forked")
+        readings, faults = self._known()
+        sensor = self.sensor._replace(update=updates(readings, self.sensor.update))
+        shift = self._now() - time.monotonic()
+        start, end = start + shift, end + shift
+        inside = [fault for fault in faults if start <= fault[0] + shift <= end + self.period]
+        for when, why, elsewhere in inside:
+            if elsewhere:
+                return self._none(f"{why} ({max(0.0, when + shift - start):.0f} s into the window)")
+        found, reason = energy_of(sensor, readings, start, end)
+        count = sum(start <= when <= end for when, _ in readings)
+        if found is None:
+            if inside and not count:
+                reason = inside[-1][1]
+            return self._none(reason)
+        return ReferenceEnergy(self.name, Estimate(*found, self.name), self.covers, None, count)
+
+    def _none(self, reason: str | None) -> ReferenceEnergy:
+        return ReferenceEnergy(self.name, None, self.covers, reason, 0)
+
+
+def updates(readings: list[tuple[float, float]], stated: float) -> float:
+    """How often the meter has a new value, s: as seen, where that was often enough."""
+    changes = [now[0] for then, now in pairwise(readings) if now[1] != then[1]]
+    if len(changes) <= LEAST_CHANGES:
+        return stated
+    return (changes[-1] - changes[0]) / (len(changes) - 1)
