@@ -24,6 +24,7 @@
 //! - [`validate`]: methods against each other. [`estimate`]: a value with its band and source.
 //! - [`reference`]: meters of the whole machine: their energy, and counters against them.
 //! - [`clock`]: the kernel's clocks. [`task`]: the CPU clock of one coroutine.
+//! - `thread`: threads of ours that stand beside the function, made in the cheapest way.
 //! - [`memory`]: what is left to the meter where the process has reached its memory limit.
 //! - [`error`]: the one error type. [`version`]: this package's, as Python writes it.
 //!
@@ -64,6 +65,7 @@ pub mod sampler;
 pub mod source;
 pub mod stats;
 pub mod task;
+mod thread;
 pub mod timeline;
 pub mod trace;
 pub mod validate;

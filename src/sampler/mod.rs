@@ -32,6 +32,7 @@ use crate::model::estimation::Estimation;
 use crate::source::kept;
 use crate::source::perf::TreeCounters;
 use crate::source::{Method, Methods, Unavailable, Zone};
+use crate::thread;
 use crate::timeline::Timeline;
 
 mod gpus;
@@ -43,7 +44,6 @@ mod slots;
 mod state;
 mod subject;
 mod tape;
-mod thread;
 pub mod weight;
 mod window;
 

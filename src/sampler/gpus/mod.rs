@@ -22,13 +22,13 @@ use account::{Gpu, Owner, Sum};
 pub use account::{GpuSeen, GpusSeen};
 
 use super::subject::Subject;
-use super::thread;
 use crate::clock;
 use crate::counter::At;
 use crate::memory;
 use crate::source::nvml::{Busy, Nvml, Shown, has_driver, no_driver};
 use crate::source::procfs::PidStat;
 use crate::source::{Method, Methods, Unavailable};
+use crate::thread;
 
 /// Between two looks at least, ns: counters change about that often.
 const LOOK_NS: u64 = 100_000_000;

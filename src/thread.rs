@@ -1,5 +1,5 @@
-//! The sampler's thread, made in the cheapest way: a worker is forked for every call, and each of them
-//! starts one.
+//! Threads of ours, made in the cheapest way: a worker is forked for every call, and each of them starts
+//! one.
 
 use std::ffi::c_void;
 use std::mem::MaybeUninit;
@@ -18,12 +18,12 @@ type Work = Box<dyn FnOnce() + Send>;
 /// The standard library's threads allocate before they do anything, which gives each an arena of its
 /// own (four system calls and as many page faults), and end the process where memory is short. What a
 /// thread made here does first is `work`.
-pub(super) fn spawn(work: Work) -> Option<i32> {
+pub fn spawn(work: Work) -> Option<i32> {
     spawn_with(STACK, work)
 }
 
 /// The same with a stack of so many bytes.
-pub(super) fn spawn_with(stack: usize, work: Work) -> Option<i32> {
+pub fn spawn_with(stack: usize, work: Work) -> Option<i32> {
     let argument = Box::into_raw(Box::new(work));
     // Signals are the user's: with all of them blocked here they reach the threads they reach
     // without us. The mask is inherited, so it is set round the start.
