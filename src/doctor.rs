@@ -9,7 +9,7 @@ use std::path::Path;
 use serde::Serialize;
 
 use crate::sampler::Hub;
-use crate::source::{Method, Methods};
+use crate::source::{Method, Methods, hwmon};
 
 /// One line of the diagnosis.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -108,6 +108,22 @@ pub fn examine(root: &Path) -> Vec<Finding> {
                     (finding.reason, finding.fix) = (Some(why.reason), why.fix);
                 }
             },
+            Method::Hwmon => {
+                let counted = |chip: &String| {
+                    let name = chip.split(' ').next().unwrap_or("");
+                    finding
+                        .gives
+                        .iter()
+                        .any(|zone| zone.split(' ').next() == Some(name))
+                };
+                let others: Vec<String> = hwmon::survey(root)
+                    .into_iter()
+                    .filter(|chip| !counted(chip))
+                    .collect();
+                if !others.is_empty() {
+                    finding.advise(&format!("shown and not counted: {}", others.join("; ")));
+                }
+            }
             Method::Ebpf => finding.gives = hub.probes_give(),
             _ => {}
         }

@@ -71,7 +71,8 @@ NOTES = {
     "Counters of the whole machine": """\
 These joules are the whole machine's, not the function's (`machine_scope`), with all sockets
 added. Packages hold cores and uncore; psys, where there is one, holds the packages and is never
-added.
+added. `hwmon_*` is there where neither powercap nor perf counts packages
+([hwmon.md](../how-to/hwmon.md)).
 """,
     "GPUs": """\
 GPUs are no part of packages and memory, so these joules are in no other key: neither in

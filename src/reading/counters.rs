@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::iter::zip;
 
 use super::{Availability, Energy, MethodReading, UPDATE_SECONDS, ZoneReading, rss};
+use crate::bands::EDGE;
 use crate::sampler::Outcome;
 use crate::source::{Domain, Method};
 use crate::validate::{Pair, TOLERANCE, Verdict, compare};
@@ -63,7 +64,10 @@ impl Outcome {
     /// that began and ended up to one update earlier, so its length is off by `a` either way.
     fn edge_band(&self, i: usize, joules: f64, seconds: f64) -> Energy {
         let update = self.edge_seconds(i);
-        let a = (rss(&[update, self.slack_ns as f64 * 1e-9]) / seconds).min(0.9);
+        let old = self.zones()[i]
+            .blur()
+            .map_or(0.0, |blur| EDGE * blur.seconds);
+        let a = (rss(&[update, old, self.slack_ns as f64 * 1e-9]) / seconds).min(0.9);
         Energy {
             joules,
             low: joules / (1.0 + a),
@@ -171,7 +175,9 @@ impl Outcome {
         }
         let joules = self.ledger.joules[i];
         if joules <= 0.0 {
-            return Err(if seconds < 2.0 * UPDATE_SECONDS {
+            return Err(if zone.blur().is_some_and(|blur| seconds < blur.seconds) {
+                format!("{}: the window ended before it was read twice", zone.name)
+            } else if seconds < 2.0 * UPDATE_SECONDS {
                 format!(
                     "the window of {:.3} ms is shorter than the counter's update of about 1 ms",
                     seconds * 1e3
@@ -205,8 +211,9 @@ impl Outcome {
         let lost = joules / (seconds - missing) * missing * BURST;
         let doubt = self.anomalies[i].doubt_units as f64 * zone.unit_joules;
         let (before, after) = self.standstill_band(i, joules, seconds);
-        energy.low = (energy.low - zone.unit_joules - doubt - before).max(0.0);
-        energy.high += zone.unit_joules + doubt + lost + after;
+        let sensor = joules * zone.blur().map_or(0.0, |blur| blur.part);
+        energy.low = (energy.low - zone.unit_joules - sensor - doubt - before).max(0.0);
+        energy.high += zone.unit_joules + sensor + doubt + lost + after;
         if self.possible_mirrors[i] {
             energy.low = 0.0;
         }

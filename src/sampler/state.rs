@@ -22,7 +22,9 @@ use crate::source::mirrors::{Mirror, Mirrors};
 use crate::source::opened::{Opened, is_to_be_tried, unless_starved};
 use crate::source::perf::{TreeCount, TreeCounters};
 use crate::source::procfs::{MachineCpu, System, Tree, is_amd};
-use crate::source::{EnergyCounter, Method, Methods, Note, Open, ReadFault, Unavailable, Zone};
+use crate::source::{
+    Domain, EnergyCounter, Method, Methods, Note, Open, ReadFault, Unavailable, Zone, hwmon,
+};
 
 /// Counters of the process tree serve the windows after the one in which they are opened, so they
 /// are for processes that meter again and again: a worker that is forked for one call never does.
@@ -48,6 +50,9 @@ const LOST_AGAIN_NS: u64 = 1_000_000_000;
 /// What was not there when it was looked for is looked for again after this, ns: a driver may have
 /// been loaded since, or a right given. A worker lives for hours.
 const ABSENT_AGAIN_NS: u64 = 60_000_000_000;
+
+/// Why a source that stands in for others is not opened.
+const COUNTED: &str = "another counter has the packages, and none is counted twice";
 
 /// What was counted when idle power was last looked for.
 #[derive(Debug)]
@@ -267,24 +272,11 @@ impl State {
         let mut news = false;
         self.forget_lost();
         let now = clock::monotonic_ns();
-        for source in &mut self.sources {
-            let method = source.method;
-            let replaced = self.ring.via().is_some_and(|via| via.method == method);
-            if !methods.has(method) || !source.is_to_be_opened(now, replaced) {
-                continue;
-            }
-            let opened = (source.open)(&self.root);
-            let opened = unless_starved(method.title(), opened, |c| c.holes().is_empty());
-            if let Ok(counter) = &opened {
-                self.zones.extend_from_slice(counter.zones());
-            }
-            source.absent_ns = opened.is_err().then_some(now);
-            source.counter = Some(opened);
-            news = true;
-        }
+        news |= self.open_sources(methods, now, |method| !method.stands_in());
         if self.tape.is_off() {
             news |= self.open_ring(methods);
         }
+        news |= self.open_sources(methods, now, Method::stands_in);
         if self.system_starved {
             self.system = None;
         }
@@ -301,6 +293,38 @@ impl State {
         } else if news {
             self.publish();
         }
+    }
+
+    /// Opens the sources that count energy, of those that are `meant`; returns whether any was tried.
+    fn open_sources(&mut self, methods: Methods, now: u64, meant: fn(Method) -> bool) -> bool {
+        let counted = self.packages_are_counted();
+        let mut news = false;
+        for source in &mut self.sources {
+            let method = source.method;
+            let replaced = self.ring.via().is_some_and(|via| via.method == method);
+            if !meant(method)
+                || !methods.wants(method, counted)
+                || !source.is_to_be_opened(now, replaced)
+            {
+                continue;
+            }
+            let opened = (source.open)(&self.root);
+            let opened = unless_starved(method.title(), opened, |c| c.holes().is_empty());
+            if let Ok(counter) = &opened {
+                self.zones.extend_from_slice(counter.zones());
+            }
+            source.absent_ns = opened.is_err().then_some(now);
+            source.counter = Some(opened);
+            news = true;
+        }
+        news
+    }
+
+    /// Whether a source of the first choice counts the packages.
+    fn packages_are_counted(&self) -> bool {
+        self.zones
+            .iter()
+            .any(|zone| zone.domain == Domain::Package && !zone.method.stands_in())
     }
 
     /// Opens the counters of the process tree, now.
@@ -429,6 +453,9 @@ impl State {
                     holes.extend(counter.holes().iter().map(|hole| (method, hole.clone())));
                 }
                 Some(Err(why)) => missing.push((method, self.lacking(why))),
+                None if method.stands_in() && self.packages_are_counted() => {
+                    missing.push((method, Unavailable::absent(COUNTED)));
+                }
                 None => {}
             }
         }
@@ -583,7 +610,8 @@ impl State {
         if let Some(now) = self.thread.tid.and_then(clock::thread_cpu_ns) {
             self.thread.cpu_ns = now;
         }
-        self.thread.cpu_ns.saturating_add(gpus::thread_cpu_ns())
+        let others_ns = gpus::thread_cpu_ns().saturating_add(hwmon::spent_cpu_ns());
+        self.thread.cpu_ns.saturating_add(others_ns)
     }
 
     pub(super) fn own_and_inside(&mut self, methods: Methods, follow: &mut Follow) -> CpuCount {

@@ -71,7 +71,9 @@ impl Mirrors {
         let mut pairs = Vec::new();
         for (second, b) in zones.iter().enumerate() {
             for (first, a) in zones[..second].iter().enumerate() {
+                // Channels of hwmon's chips are parts of a package that are known not to be one.
                 if b.domain == Domain::Package
+                    && b.method != Method::Hwmon
                     && (a.method, a.domain, a.package) == (b.method, b.domain, b.package)
                     && a.modulus == b.modulus
                 {

@@ -12,6 +12,7 @@ pub mod ebpf;
 mod energy;
 #[cfg(test)]
 mod files;
+pub mod hwmon;
 pub mod kept;
 pub mod mirrors;
 pub mod nvml;
@@ -198,6 +199,14 @@ from_json!(Zone {
 });
 
 impl Zone {
+    /// How well its sensor is known, where that is not by its own steps.
+    pub fn blur(&self) -> Option<hwmon::Blur> {
+        match self.method {
+            Method::Hwmon => hwmon::blur_of(&self.name),
+            _ => None,
+        }
+    }
+
     /// Whether it is the same counter as `other`, though it may be read elsewhere.
     pub fn counts_as(&self, other: &Self) -> bool {
         (self.method, self.domain, self.package) == (other.method, other.domain, other.package)

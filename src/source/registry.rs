@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::energy::Open;
-use super::{perf, rapl};
+use super::{hwmon, perf, rapl};
 use crate::error::{Error, Result};
 use crate::json::{self, FromJson};
 
@@ -74,6 +74,8 @@ methods! {
     Tdp: "tdp" | "model" | "estimation" | "curve", "the power model", None;
     /// Energy of NVIDIA's GPUs, which a thread of its own reads.
     Nvml: "nvml" | "gpu", "NVML", None;
+    /// Sensors of energy and power through hwmon.
+    Hwmon: "hwmon", "hwmon", Some(hwmon::open);
     /// Counters in plain files, for tests of what every source goes through.
     #[cfg(test)]
     Files: "files", "counter files", Some(super::files::open);
@@ -90,6 +92,12 @@ impl Method {
     pub fn energy_counters() -> impl Iterator<Item = (Self, Open)> {
         let all = Self::ALL.iter().copied();
         all.filter_map(|method| Some((method, method.energy_counter()?)))
+    }
+
+    /// Whether it counts what the others count better: it is opened where none of them counts the
+    /// packages, so that no domain has two sources.
+    pub fn stands_in(self) -> bool {
+        self == Self::Hwmon
     }
 }
 
@@ -122,6 +130,12 @@ impl Methods {
     /// Whether `method` was asked for.
     pub fn has(self, method: Method) -> bool {
         self.0[method as usize] != Asked::No
+    }
+
+    /// Whether `method` is to be opened: it was asked for, and where it stands in for others that have
+    /// the packages `counted`, by its name.
+    pub fn wants(self, method: Method, counted: bool) -> bool {
+        self.has(method) && !(counted && method.stands_in() && !self.has_by_name(method))
     }
 
     /// Whether `method` was asked for by its name: what costs more is done for it, too.
@@ -208,7 +222,7 @@ mod tests {
 
     #[test]
     fn numbers_in_rings_are_kept() {
-        let numbers = [Method::Rapl, Method::Perf].map(|method| method as u64);
-        assert_eq!(numbers, [0, 1]);
+        let numbers = [Method::Rapl, Method::Perf, Method::Hwmon].map(|method| method as u64);
+        assert_eq!(numbers, [0, 1, 6]);
     }
 }

@@ -256,8 +256,17 @@ keys! {
         PerfAvailable "perf_available" Boolean "perf's power PMU gave joules", "";
         PerfSource "perf_source" Text
             "the events of perf's power PMU that were read, or `unavailable:` and the reason", "";
+        HwmonEnergyPackage "hwmon_energy_package" J
+            "all processor packages by sensors of hwmon, where RAPL and perf count none", "hwmon gives none: `hwmon_source` has the reason";
+        HwmonEnergyDram "hwmon_energy_dram" J
+            "memory by sensors of hwmon; outside the packages", "the machine has no such sensor, or it was not read: `hwmon_source`";
+        HwmonEnergyTotal "hwmon_energy_total" J
+            "packages + DRAM by sensors of hwmon", "hwmon gives none: `hwmon_source` has the reason";
+        HwmonAvailable "hwmon_available" Boolean "sensors of hwmon gave joules", "";
+        HwmonSource "hwmon_source" Text
+            "the channels of hwmon that were read, or `unavailable:` and the reason", "";
         MachineScope "machine_scope" Boolean
-            "always true: `rapl_energy_*` and `perf_energy_*` are the whole machine's", "";
+            "always true: `rapl_energy_*`, `perf_energy_*` and `hwmon_energy_*` are the whole machine's", "";
     }
     "GPUs" stats {
         GpuEnergy "gpu_energy" J

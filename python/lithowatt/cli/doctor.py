@@ -26,6 +26,7 @@ GROUPS = {
     "psutil": "shares",
     "tdp": "model",
     "nvml": "GPUs",
+    "hwmon": "counter",
 }
 """What a method is for: joules of the machine, their division, joules where none are counted,
 or those of GPUs."""
@@ -129,7 +130,7 @@ def _verdict(findings: list[dict[str, Any]]) -> tuple[str, str, str]:
     """The kind of joules, what there is to say of it, and a command that makes them better."""
     by = {finding["method"]: finding for finding in findings}
     # perf's other counters are there without its energy counters.
-    for method in ("rapl", "perf"):
+    for method in ("rapl", "perf", "hwmon"):
         if by[method]["available"]:
             zones = ", ".join(by[method]["gives"])
             kind = f"You get measured joules by {method} ({zones})."
@@ -167,7 +168,7 @@ def _lines(
         f"{cpu['name']} ({cpu['architecture']}, {cores} cores, {cpu['logical_cpus']} threads)"
     )
     calibration = _calibration()
-    counted = any(f["available"] for f in findings if f["method"] in ("rapl", "perf"))
+    counted = any(f["available"] for f in findings if f["method"] in ("rapl", "perf", "hwmon"))
     for label, text in (
         ("processor", processor),
         ("here", _surroundings_line(_surroundings(root))),

@@ -34,7 +34,7 @@ from lithowatt.meter._meter import EnergyMeter
 if TYPE_CHECKING:
     import argparse
 
-    from lithowatt.meter._reading import Reading
+    from lithowatt.meter._reading import Domains, Reading
 
 DOMAINS = (*_core.DOMAINS, "total")
 
@@ -384,7 +384,7 @@ def render(reading: Reading, code: int | None, *, of_command: bool = True) -> st
         rows.append(
             ("machine", whole, f"J   = {idle} idle ({source}) + {own} this + {others} others")
         )
-        for name, domains in (("rapl", reading.rapl), ("perf", reading.perf)):
+        for name, domains in _counters(reading):
             for domain in DOMAINS:
                 estimate = domains.estimate(domain)
                 if estimate is not None:
@@ -423,10 +423,16 @@ def _digits(value: float, best: float, width: float) -> str:
     return f"{float(text):.0f}" if "e+" in text else text
 
 
+def _counters(reading: Reading) -> list[tuple[str, Domains]]:
+    """What counted the machine. Few machines have hwmon: it is there where it counted."""
+    counters = [("rapl", reading.rapl), ("perf", reading.perf)]
+    return [*counters, ("hwmon", reading.hwmon)] if reading.hwmon.available else counters
+
+
 def _as_json(reading: Reading, command: list[str], code: int | None) -> dict[str, Any]:
     headline = reading.headline
     methods: dict[str, Any] = {}
-    for name, domains in (("rapl", reading.rapl), ("perf", reading.perf)):
+    for name, domains in _counters(reading):
         methods[name] = {
             "available": domains.available,
             "source": domains.source,
@@ -483,7 +489,7 @@ def _as_rows(reading: Reading) -> list[list[Any]]:
             headline.source if headline else f"unavailable: {reading.reason}",
         )
     ]
-    for name, domains in (("rapl", reading.rapl), ("perf", reading.perf)):
+    for name, domains in _counters(reading):
         for domain in DOMAINS:
             reason = domains.reasons.get(domain)
             source = f"unavailable: {reason}" if reason else domains.source

@@ -26,8 +26,8 @@ class MethodStatus(_MethodStatus):
     """Whether a method works here.
 
     Attributes:
-        method: ``rapl``, ``perf``, ``ebpf``, ``psutil``, ``tdp`` (the power model) or ``nvml``
-            (GPUs).
+        method: ``rapl``, ``perf``, ``ebpf``, ``psutil``, ``tdp`` (the power model), ``nvml``
+            (GPUs) or ``hwmon`` (sensors).
         available: Whether it gives energy or, of ``psutil``, use.
         gives: What it gives: domains, events, the model's name.
         reason: Why it gives no more; ``None`` where nothing is missing.
@@ -49,7 +49,7 @@ def doctor(root: str | os.PathLike[str] | None = None) -> list[MethodStatus]:
     Example:
         >>> from lithowatt import doctor
         >>> [status.method for status in doctor()]
-        ['rapl', 'perf', 'ebpf', 'psutil', 'tdp', 'nvml']
+        ['rapl', 'perf', 'ebpf', 'psutil', 'tdp', 'nvml', 'hwmon']
     """
     return [
         MethodStatus(**{**found, "gives": tuple(found["gives"])}) for found in _core.doctor(root)

@@ -143,7 +143,7 @@ class Zone(_Zone):
     """One energy counter of the machine, over a window.
 
     Attributes:
-        method: ``rapl`` or ``perf``, which reads it.
+        method: ``rapl``, ``perf``, ``hwmon`` or ``nvml``, which reads it.
         domain: ``package``, ``core``, ``uncore``, ``dram`` or ``psys``.
         package: Number of its package (socket), ``None`` where the counter was left out.
         name: As the kernel names it, such as ``package-0`` or ``energy-ram``.
@@ -479,9 +479,9 @@ class Reading:
     def zones(self) -> list[Zone]:
         """The machine's energy counter by counter, with those that were left out.
 
-        Empty where no method that counts energy could be used: :attr:`rapl` and :attr:`perf` have
-        the reasons. Of ``package`` and ``dram`` the sum is the machine's; ``core`` and ``uncore``
-        are inside packages, and ``psys`` holds all of them.
+        Empty where no method that counts energy could be used: :attr:`rapl`, :attr:`perf` and
+        :attr:`hwmon` have the reasons. Of ``package`` and ``dram`` the sum is the machine's;
+        ``core`` and ``uncore`` are inside packages, and ``psys`` holds all of them.
         """
         return [
             Zone(**{**zone, "energy": energy and _estimate(energy, zone["name"])})
@@ -498,6 +498,11 @@ class Reading:
     def perf(self) -> Domains:
         """The machine's energy through the perf power PMU, J."""
         return Domains(self._part("perf"))
+
+    @property
+    def hwmon(self) -> Domains:
+        """The machine's energy through sensors of hwmon, J: of machines without RAPL."""
+        return Domains(self._part("hwmon"))
 
     @property
     def ebpf(self) -> Domains:
@@ -617,7 +622,10 @@ class Reading:
             if headline is not None:
                 remark = self.idle_source if part == "idle" else ""
                 add(part, self._division(part), "J", remark)
-        for name, domains in (("rapl", self.rapl), ("perf", self.perf)):
+        counters = [("rapl", self.rapl), ("perf", self.perf)]
+        # Few machines have it, and why the others have none is no news.
+        counters += [("hwmon", self.hwmon)] if self.hwmon.available else []
+        for name, domains in counters:
             if not domains.available:
                 add(name, None, "J", domains.source)
                 continue
