@@ -7,7 +7,7 @@
 //! `marginal = Σ share·E − P_idle · Σ share·t`. What is not marginal is idle or others', so the
 //! parts add up to the machine by construction.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::bands::Share;
 use crate::definition::Definition;
@@ -80,7 +80,7 @@ pub struct Seen {
 }
 
 /// What stands for energy when a machine's is shared.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Weight {
     /// On-CPU time.
@@ -115,7 +115,7 @@ pub fn beside_sibling(weight: f64, shared: f64) -> f64 {
 }
 
 /// The sums of one window, or of one phase of it.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Ledger {
     /// Length of what was added, ns.
     pub dt_ns: f64,
@@ -220,6 +220,16 @@ impl Ledger {
             steady_ns: 0.0,
             residue_ns: 0.0,
         }
+    }
+
+    /// Whether it has so many slots throughout.
+    pub fn has(&self, slots: usize) -> bool {
+        let lengths = [
+            self.joules.len(),
+            self.shared_joules.len(),
+            self.least.len(),
+        ];
+        lengths.iter().all(|length| *length == slots)
     }
 
     /// How the interval's busy time divides, before any energy is looked at.

@@ -1,7 +1,7 @@
 //! The 95 % band of a share, and of the energy that a share gets: what is not known of a machine's
 //! energy, of its idle power and of the share.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// How much more or less a CPU-second of one workload may cost than one of another on the same
 /// machine: 1.1 to 1.6 for 95 % of pairs of programs on Intel servers (Alt et al., ICPE 2024; Cadorel
@@ -15,7 +15,7 @@ pub const WORKLOAD_SPREAD: f64 = 1.7;
 pub const EDGE: f64 = 0.78;
 
 /// An energy with its 95 % band, J.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Energy {
     /// Best estimate, J.
     pub joules: f64,

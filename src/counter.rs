@@ -7,6 +7,8 @@
 //! step that no machine could have used is refused: the counter goes on from the new value, nothing
 //! is added, and [`Anomalies`] records what happened and how much time is without energy for it.
 
+use serde::{Deserialize, Serialize};
+
 mod updates;
 
 pub use updates::Updates;
@@ -119,7 +121,7 @@ impl Step {
 
 /// What a counter did that no counter should, in numbers that only rise (but for `missing_ns` and
 /// `doubt_units`, which fall again when a counter came back).
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Anomalies {
     /// Steps back.
     pub backs: u32,

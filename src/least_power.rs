@@ -1,10 +1,12 @@
 //! The least power that a counter showed within a window: idle power is not above it.
 
+use serde::{Deserialize, Serialize};
+
 /// Two updates of a counter, ns.
 const UPDATES_NS: f64 = 2e6;
 
 /// A stretch of a window, long enough for its mean power to be sure.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 struct Stretch {
     ns: f64,
     joules: f64,
@@ -15,7 +17,7 @@ struct Stretch {
 /// A counter may stand still for a while and catch up later, or move once a second only. So a
 /// stretch ends when the counter moves, and is looked at together with the one before it: what one
 /// of them lacks, the other one has.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct LeastPower {
     watts: f64,
     open: Stretch,

@@ -15,8 +15,8 @@ use crate::model::estimation::Estimation;
 use crate::reading::Reading;
 pub use crate::sampler::Scope;
 use crate::sampler::{
-    BROKEN, Ended, FACTS_BYTES, Hub, Outcome, Recorded, Rules, Subject, replay as replay_trace,
-    require_directory,
+    BROKEN, Ended, FACTS_BYTES, Heir, Hub, Outcome, Recorded, Rules, Subject,
+    replay as replay_trace, require_directory,
 };
 use crate::source::procfs;
 use crate::source::{Method, Methods};
@@ -177,6 +177,7 @@ pub struct Meter {
     began_at: Vec<(i32, Option<u64>)>,
     hub: Option<Arc<Hub>>,
     task: Option<Arc<TaskClock>>,
+    heir: Option<Heir>,
 }
 
 impl Meter {
@@ -258,6 +259,7 @@ impl Meter {
             began_at,
             hub: None,
             task: None,
+            heir: None,
         })
     }
 
@@ -369,6 +371,50 @@ impl Meter {
         if let State::Running { hub, id } = std::mem::replace(&mut self.state, before) {
             hub.forget(id);
         }
+    }
+
+    /// Before a fork: the child will meter with its copy of this meter, and this one will make the
+    /// numbers of that window. See [`Self::hand_over`] and [`Self::receive`].
+    pub fn expect(&mut self) {
+        if !self.is_plain() {
+            return;
+        }
+        if let Ok(hub) = Hub::get(&self.options.root) {
+            self.heir = Some(Heir::of(&hub));
+            self.hub = Some(hub);
+        }
+    }
+
+    /// In the child: what the parent does not know of the window that was stopped. `None` where it
+    /// could not make the same numbers of it, or did not expect it: the child makes them then.
+    pub fn hand_over(&self) -> Option<Vec<u8>> {
+        match &self.state {
+            State::Stopped(outcome) => self.heir.as_ref()?.hand_over(outcome),
+            _ => None,
+        }
+    }
+
+    /// In the parent: takes the window that a child handed over for its own. False where the bytes
+    /// hold none.
+    pub fn receive(&mut self, bytes: &[u8]) -> bool {
+        if self.is_running() {
+            return false;
+        }
+        let Some(outcome) = self.heir.as_ref().and_then(|heir| heir.receive(bytes)) else {
+            return false;
+        };
+        self.state = State::Stopped(Box::new(outcome));
+        true
+    }
+
+    /// Whether it meters this process, here and now.
+    fn is_plain(&self) -> bool {
+        let options = &self.options;
+        options.pids.is_empty()
+            && options.cgroups.is_empty()
+            && options.scope == Scope::Process
+            && !options.record
+            && options.replay.is_none()
     }
 
     /// Ends the window and does no more: what it came to is found out by [`Self::stop`], which is

@@ -121,6 +121,12 @@ class Meter:
         Raises:
             MeterStateError: If the meter was never started.
         """
+    def expect(self) -> None:
+        """Before a fork: the child's copy of this meter is to hand its window over to this one."""
+    def hand_over(self) -> bytes | None:
+        """In that child: its last window; ``None`` where only the child can make its numbers."""
+    def receive(self, window: bytes) -> bool:
+        """Takes a window that was handed over as this meter's last; False where it is none."""
     def raw_stats_json(self, spelling: Spelling, compact: bool) -> bytes:
         """``taken().stats()`` as JSON in UTF-8.
 

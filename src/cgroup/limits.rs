@@ -5,6 +5,8 @@
 
 use std::path::{Path, PathBuf};
 
+use serde::{Deserialize, Serialize};
+
 use super::cpu::cgroup_usage_usec;
 use super::own::upwards;
 use crate::source::kept::Kept;
@@ -56,7 +58,7 @@ impl SandboxCpu {
 }
 
 /// What a cgroup's `cpu.stat` has counted since it was made.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SandboxCount {
     /// CPU time of everything in it, ns.
     pub used_ns: Option<u64>,

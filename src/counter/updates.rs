@@ -10,6 +10,8 @@
 //! at the edges of a window: those that there are anyway are enough, and where a window is sampled, the
 //! sampler looks a few times more ([`Updates::is_settled`]).
 
+use serde::{Deserialize, Serialize};
+
 /// A pattern of intervals between two changes: (length, part of the intervals), lengths in units of
 /// their mean.
 type Pattern = &'static [(f64, f64)];
@@ -94,7 +96,7 @@ impl Ages {
 }
 
 /// What the readings of one counter show of its kind: logarithms of likelihoods, the highest 0.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct Updates([f32; KINDS.len()]);
 
 impl Updates {

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::calibration::Calibration;
 use crate::cgroup::limits::SandboxCpu;
@@ -114,7 +114,7 @@ pub(crate) struct Modelled {
 }
 
 /// 95 % bands of modelled energies of the machine, J.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct ModelBand {
     /// Of the energy at rest.
     pub idle: (f64, f64),

@@ -6,6 +6,8 @@
 
 use std::iter::zip;
 
+use serde::{Deserialize, Serialize};
+
 use crate::source::Zone;
 
 /// Idle power is learned while less of the machine than this is busy.
@@ -35,7 +37,7 @@ pub struct IdleSeen {
 }
 
 /// What a counter showed at rest and under load.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct IdleLearner {
     /// The window with the least power.
     least: Option<Shown>,
@@ -47,7 +49,7 @@ pub struct IdleLearner {
     cpus: u32,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 struct Shown {
     watts: f64,
     /// Busy part of the machine.
@@ -57,7 +59,7 @@ struct Shown {
 }
 
 /// Sums over windows under load, weighted by their lengths.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 struct Loaded {
     seconds: f64,
     joules: f64,

@@ -1,11 +1,11 @@
 //! How the model's watts are made where there is no counter: `ENERGY_ESTIMATION_METHOD`.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::PowerModel;
 
 /// The way from load to watts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Estimation {
     /// The power model's curve, memory included.

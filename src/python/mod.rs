@@ -452,6 +452,19 @@ impl PyMeter {
         self.with(|own| own.meter.prepare());
     }
 
+    fn expect(&self) {
+        self.with(|own| own.meter.expect());
+    }
+
+    fn hand_over<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyBytes>> {
+        let bytes = self.with(|own| own.meter.hand_over())?;
+        Some(PyBytes::new(py, &bytes))
+    }
+
+    fn receive(&self, window: &[u8]) -> bool {
+        self.with(|own| own.meter.receive(window))
+    }
+
     fn end(&self) -> PyResult<()> {
         Ok(self.with(|own| own.meter.end())?)
     }

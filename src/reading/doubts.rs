@@ -67,7 +67,7 @@ pub(super) fn note_missed(outcome: &Outcome, warnings: &mut Vec<String>) {
 
 /// Notes what is not known of the machine's busy time.
 pub(super) fn note_busy(outcome: &Outcome, warnings: &mut Vec<String>) {
-    match (outcome.ledger.busy_known, outcome.busy_doubt) {
+    match (outcome.ledger.busy_known, outcome.busy_doubt.as_deref()) {
         (true, None) => {}
         (true, Some(doubt)) => warnings.push(doubt.into()),
         (false, why) => {

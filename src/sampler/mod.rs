@@ -36,6 +36,7 @@ use crate::thread;
 use crate::timeline::Timeline;
 
 mod gpus;
+mod handed;
 mod probed;
 mod ring;
 mod seen;
@@ -48,6 +49,7 @@ pub mod weight;
 mod window;
 
 pub use gpus::{GpuSeen, GpusSeen};
+pub use handed::Heir;
 pub use probed::load_probes;
 pub use ring::Via;
 pub use seen::SeenWindow;

@@ -1,5 +1,7 @@
 //! What kernel probes saw up to an edge, in a window, and as the weights of an interval.
 
+use serde::{Deserialize, Serialize};
+
 use super::weight;
 use crate::attribution::{Seen, Weight};
 use crate::source::ebpf::{Machine, Used};
@@ -22,7 +24,7 @@ pub(super) struct SeenSoFar {
 }
 
 /// What kernel probes saw in a window.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SeenWindow {
     /// What the machine did; counts are differences.
     pub machine: Machine,

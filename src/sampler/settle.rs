@@ -1,5 +1,6 @@
 //! The life of a window: it begins, is settled interval by interval, and is closed.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use super::slots::{Part, Slot, Slots};
@@ -669,7 +670,7 @@ impl State {
             ours: record.ours,
             phases: record.phases.into_ended(),
             own_known,
-            busy_doubt,
+            busy_doubt: busy_doubt.map(Cow::Borrowed),
             facts: self.facts.clone(),
             missed: {
                 let now = missed;

@@ -1,6 +1,8 @@
 //! What the slots of a ledger and the columns of a timeline hold: the energy of each counter, then the
 //! model's.
 
+use serde::{Deserialize, Serialize};
+
 /// A part of a machine whose energy the model gives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Part {
@@ -25,7 +27,7 @@ pub enum Slot {
 }
 
 /// The slots of a window.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Slots {
     zones: usize,
 }

@@ -4,6 +4,8 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use super::gpus::{Following, GpusSeen};
 use super::probed::Probed;
 use super::seen::{SeenSoFar, SeenWindow};
@@ -54,7 +56,7 @@ pub struct Edge {
 }
 
 /// A phase of a meter.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Phase {
     /// The phase's name.
     pub name: String,
@@ -272,7 +274,7 @@ pub struct Catalog {
 }
 
 /// Resident memory of a process tree, bytes.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
 pub struct Resident {
     /// At the end of the window.
     pub now_bytes: Option<u64>,
@@ -281,7 +283,7 @@ pub struct Resident {
 }
 
 /// Everything known about a window when it ends, before it is made into a reading.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Outcome {
     /// Start and end on `CLOCK_MONOTONIC`, ns.
     pub window_ns: (u64, u64),
@@ -305,6 +307,7 @@ pub struct Outcome {
     /// catalog's.
     pub slots: Slots,
     /// The sources.
+    #[serde(skip)]
     pub catalog: Arc<Catalog>,
     /// What each zone's last reading ran into, if it failed at an edge.
     pub faults: Vec<Option<ReadFault>>,
@@ -349,10 +352,12 @@ pub struct Outcome {
     /// What of the function's CPU time may be missing.
     pub missed: Missed,
     /// The machine as it was when the window ended, where it is not what it was at first.
+    #[serde(skip)]
     pub facts: Option<Arc<Facts>>,
     /// Why the machine's busy time is unknown, or not sure.
-    pub busy_doubt: Option<&'static str>,
+    pub busy_doubt: Option<Cow<'static, str>>,
     /// Samples: CPU columns, then the slots.
+    #[serde(skip)]
     pub timeline: Option<Timeline>,
     /// Idle watts of each zone as this process saw them, where it saw the machine at rest.
     pub idle_learners: Vec<IdleLearner>,

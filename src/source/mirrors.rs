@@ -4,6 +4,8 @@
 //! it once for each die. Two such zones make the same steps for ever, perhaps from different
 //! starting values; counters of two dies never do for long. So their difference is watched.
 
+use serde::{Deserialize, Serialize};
+
 use super::{Domain, Method, Zone};
 use crate::counter::Counter;
 
@@ -53,7 +55,7 @@ impl Pair {
 }
 
 /// A zone that shows the counter of an earlier one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mirror {
     /// The index of the earlier one.
     pub of: usize,

@@ -4,7 +4,7 @@
 
 use std::fmt;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::json::{from_json, word_from_json};
 
@@ -216,7 +216,7 @@ impl Zone {
 }
 
 /// Why one read of one counter gave no value.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ReadFault {
     /// The zone is gone (unplugged, module removed).

@@ -4,7 +4,7 @@
 //! One that cannot be read within microseconds is read by a thread of its own, as GPUs are.
 //! The place of a line is the method's number in an agent's ring, so lines are added at the end.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::energy::Open;
@@ -102,7 +102,7 @@ impl Method {
 }
 
 /// Whether a method was asked for, and how.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 enum Asked {
     /// It was not.
     No,
@@ -120,7 +120,7 @@ enum Asked {
 /// assert!(asked.has(Method::Rapl) && !asked.has(Method::Perf));
 /// assert!(Methods::parse(["rappl"]).unwrap_err().to_string().contains("\"rappl\""));
 /// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Methods([Asked; Method::ALL.len()]);
 
 impl Methods {

@@ -23,14 +23,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rig import StaticTree
 
-from lithowatt import _core
+from lithowatt import EnergyMeter, _core
 from lithowatt._support import extension_fault
 from lithowatt._support.harmless import Harmless
 from lithowatt.lithops import _status, _worker
 from lithowatt.worker import function_window as window
 from lithowatt.worker import task_window as task
 from lithowatt.worker.channel import Channel
+from lithowatt.worker.function_window import FunctionWindow
 from tests.support.lithops_environments import (
     HOOK_FILES,
     RELEASES,
@@ -52,25 +54,26 @@ VALUES = {"none": None, "yes": True, "list": ["a", "b"], "nested": {"x": 1.5}, "
 
 def test_values_arrive_as_they_were():
     channel = Channel()
-    assert channel.write(json.dumps(VALUES).encode())
-    assert channel.read() == VALUES
+    payload = json.dumps(VALUES).encode()
+    assert channel.write(payload)
+    assert channel.read() == payload
     channel.close()
 
 
 def test_values_of_a_forked_child_arrive():
     # In an interpreter of its own: a fork of pytest's would run its clean-up too.
     script = """
-import os, json
+import os
 from lithowatt.worker.channel import Channel
 channel = Channel()
 pid = os.fork()
 if pid == 0:
     channel.mark_started()
-    channel.write(json.dumps({"from": os.getpid()}).encode())
+    channel.write(b"from %d" % os.getpid())
     os._exit(9)
 os.waitpid(pid, 0)
 assert channel.started_by() == pid
-assert channel.read() == {"from": pid}
+assert channel.read() == b"from %d" % pid
 """
     subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
 
@@ -101,12 +104,75 @@ def test_values_that_do_not_fit_leave_nothing():
     channel.close()
 
 
-@pytest.mark.parametrize("payload", [b"", b"{", b'"text"', b"[1]", b"\xff"])
-def test_what_is_no_json_object_is_not_read(payload):
+@pytest.mark.parametrize("payload", [b"", b"{", b'"text"', b"[1]", b"\xff", b"\x01", b"\x01" * 500])
+def test_what_is_no_object_and_no_window_has_no_values(monkeypatch, payload):
+    monkeypatch.setattr(window, "EnergyMeter", EnergyMeter)
     channel = Channel()
     assert channel.write(payload)
-    assert channel.read() is None
+    assert FunctionWindow(channel).values(channel.read()) is None
     channel.close()
+
+
+#: The numbers of one window in a forked process: as that process makes them, then as its parent does
+#: from what it handed over. Prints `same`, or what is not.
+WINDOW = """
+import json, os, sys
+from lithowatt import EnergyMeter
+from lithowatt.worker.channel import Channel
+from lithowatt.worker.function_window import FunctionWindow, warm
+
+root, form = sys.argv[1:]
+if root:
+    make = EnergyMeter
+    import lithowatt.worker.function_window as module
+    module.EnergyMeter = lambda: make(root=root)
+warm(EnergyMeter(interval=None, root=root or "/"))
+own, handed = Channel(), Channel()
+window = FunctionWindow(handed)
+pid = os.fork()
+if pid == 0:
+    def work(last):
+        return sum(i * i for i in range(last))
+    function = window.metered(work)
+    function(int(os.environ["WORK"]))
+    if form == "bound":
+        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    window.commit()
+    own.write(window._json())
+    os._exit(0)
+os.waitpid(pid, 0)
+payload = handed.read()
+there = json.loads(own.read())
+here = window.values(payload)
+differ = {key: (there.get(key), here.get(key)) for key in {*there, *here}
+          if there.get(key) != here.get(key)}
+print(len(payload), len(there), payload[:1] == b"{", differ or "same")
+"""
+
+
+def two_numbers_of_a_window(root: str, form: str, work: int = 10) -> list[str]:
+    script = [sys.executable, "-c", WINDOW, root, form]
+    environment = {**os.environ, "WORK": str(work)}
+    done = subprocess.run(script, env=environment, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip().split(maxsplit=3)
+
+
+@pytest.mark.parametrize("work", [10, 3_000_000])
+@pytest.mark.parametrize("counters", [False, True])
+def test_a_window_that_is_handed_over_gives_the_numbers_of_its_process(tmp_path, counters, work):
+    root = str(StaticTree(tmp_path, packages=2).root) if counters else ""
+    size, keys, as_text, same = two_numbers_of_a_window(root, "plain", work)
+    assert same == "same"
+    # The window itself, not its numbers: those are 5 KB.
+    assert as_text == "False" and int(size) < 2000 and int(keys) > 90
+
+
+def test_a_process_that_sees_another_machine_than_its_parent_makes_its_own_numbers():
+    if len(os.sched_getaffinity(0)) < 2:
+        pytest.skip("one CPU: nothing to bind to")
+    _, _, as_text, same = two_numbers_of_a_window("", "bound")
+    assert (as_text, same) == ("True", "same")
 
 
 # --- a worker that is only a module --------------------------------------------
@@ -125,6 +191,11 @@ class Meter:
     def prepare(self) -> None: ...
 
     def end(self) -> None: ...
+
+    def expect(self) -> None: ...
+
+    def hand_over(self) -> bytes | None:
+        return None
 
     def _json_arguments(self) -> tuple[()]:
         return ()

@@ -112,7 +112,9 @@ class _Task:
         if self._values is None:
             function = started_by = None
             if self.channel is not None:
-                function = self.channel.read()
+                payload = self.channel.read()
+                if payload is not None and self.window is not None:
+                    function = self.window.values(payload)
                 started_by = self.channel.started_by()
                 self.channel.close()
             if self.task is not None:

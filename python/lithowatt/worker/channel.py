@@ -8,12 +8,11 @@ own way (one line of text per value) turns booleans, lists and None into text.
 
 from __future__ import annotations
 
-import json
 import mmap
 import os
 import struct
 import zlib
-from typing import Any, Protocol
+from typing import Protocol
 
 from lithowatt import _core
 
@@ -42,11 +41,14 @@ class Sink(Protocol):
         """The function begins, in this process."""
 
     def write(self, payload: bytes) -> bool:
-        """Takes the values as JSON text; False where there is no room, and nothing is kept then."""
+        """Takes the call's window, or its values as JSON text.
+
+        False where there is no room, and nothing is kept then.
+        """
 
 
 class Channel:
-    """A mailbox for one JSON object, written by the forked child, read by its parent."""
+    """A mailbox for one payload, written by the forked child, read by its parent."""
 
     def __init__(self, capacity: int = CAPACITY) -> None:
         global _sequence
@@ -64,7 +66,7 @@ class Channel:
         _HEADER.pack_into(self._memory, 0, _STARTED, self._sequence, os.getpid(), 0, 0)
 
     def write(self, payload: bytes) -> bool:
-        """Commits JSON text; False where it does not fit, and nothing is changed then."""
+        """Commits a payload; False where it does not fit, and nothing is changed then."""
         if _HEADER.size + len(payload) > len(self._memory):
             return False
         self._memory[_HEADER.size : _HEADER.size + len(payload)] = payload
@@ -79,19 +81,15 @@ class Channel:
         state, sequence, pid, _, _ = _HEADER.unpack_from(self._memory, 0)
         return int(pid) if state != _EMPTY and sequence == self._sequence else None
 
-    def read(self) -> dict[str, Any] | None:
-        """The committed values, None where there are none or they are damaged."""
+    def read(self) -> bytes | None:
+        """The committed payload, None where there is none or it is damaged."""
         state, sequence, _, length, checksum = _HEADER.unpack_from(self._memory, 0)
         if state != _COMMITTED or sequence != self._sequence:
             return None
         payload = self._memory[_HEADER.size : _HEADER.size + length]
         if len(payload) != length or zlib.crc32(payload) != checksum:
             return None
-        try:
-            values = json.loads(payload.decode())
-        except ValueError:
-            return None
-        return values if isinstance(values, dict) else None
+        return payload
 
     def close(self) -> None:
         """Gives the mapping back (a child that is still alive keeps its own)."""

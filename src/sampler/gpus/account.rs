@@ -6,6 +6,8 @@
 
 use std::collections::VecDeque;
 
+use serde::{Deserialize, Serialize};
+
 use crate::bands::{EDGE, Energy, Share};
 use crate::counter::{At, Counter, STATED_WATTS, Step};
 use crate::source::nvml::{Busy, Device, Shown};
@@ -536,7 +538,7 @@ const HIDDEN: &str = "this process is in a PID namespace of its own, and NVML na
                       processes though somebody uses the GPU: share the host's (hostPID, --pid=host)";
 
 /// What one GPU came to in a window.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct GpuSeen {
     /// As nvidia-smi numbers it.
     pub index: u32,
@@ -555,7 +557,7 @@ pub struct GpuSeen {
 }
 
 /// What the GPUs did in a window.
-#[derive(Debug, Clone, PartialEq, Default)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct GpusSeen {
     /// Those that were there.
     pub gpus: Vec<GpuSeen>,

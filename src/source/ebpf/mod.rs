@@ -15,6 +15,8 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering, fence};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use serde::{Deserialize, Serialize};
+
 use crate::clock;
 use crate::source::Unavailable;
 
@@ -46,7 +48,7 @@ const DEPTH: u32 = 4;
 const ANCESTORS: u32 = 8;
 
 /// What something used, up to the moment of reading.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 pub struct Used {
     /// On-CPU time, ns.
     pub ns: u64,
@@ -63,7 +65,7 @@ pub struct Used {
 }
 
 /// What the CPUs of the machine did, up to the moment of reading.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 pub struct Machine {
     /// All that ran.
     pub busy: Used,

@@ -3,6 +3,8 @@
 use std::fs;
 use std::path::Path;
 
+use serde::{Deserialize, Serialize};
+
 use perf_event::Builder;
 use perf_event::events::{Hardware, Software};
 
@@ -19,7 +21,7 @@ const FREE_PART: u64 = 8;
 const MOST: u64 = 1024;
 
 /// Sums over a process tree since its counters were opened.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TreeCount {
     /// On-CPU time in ns.
     pub task_clock_ns: Option<u64>,

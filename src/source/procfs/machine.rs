@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use serde::{Deserialize, Serialize};
+
 use super::TICK_NS;
 use super::cpu_list;
 use super::witness::{Distrust, LEAST_NS, Stretch, TOGETHER_NS, Witness, judge};
@@ -9,7 +11,7 @@ use crate::source::kept::Kept;
 use crate::source::plain::{self, PROC, file_system};
 
 /// The first line of /proc/stat, in clock ticks of 10 ms.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StatLine {
     /// user + nice; guest time is in them, once.
     pub user: u64,

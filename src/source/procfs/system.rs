@@ -4,11 +4,13 @@ use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use serde::{Deserialize, Serialize};
+
 use super::{MOST_CPUS_ASKED, StatLine, cpu_list};
 use crate::source::kept::Kept;
 
 /// Bytes moved, summed over devices.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InOut {
     /// Read from disks, or received.
     pub input: u64,
@@ -60,7 +62,7 @@ pub fn net_bytes(text: &str) -> Option<InOut> {
 }
 
 /// Machine memory in bytes.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Memory {
     /// MemTotal.
     pub total: u64,
@@ -104,7 +106,7 @@ impl Memory {
 }
 
 /// What changes over a window: read at both of its ends.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
 pub struct SystemEdge {
     /// The machine's CPU line.
     pub stat: Option<StatLine>,
@@ -115,7 +117,7 @@ pub struct SystemEdge {
 }
 
 /// What is a state rather than a flow: read at the end of a window.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
 pub struct SystemState {
     /// Machine memory.
     pub memory: Option<Memory>,

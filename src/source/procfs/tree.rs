@@ -5,6 +5,8 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
+use serde::{Deserialize, Serialize};
+
 use super::TICK_NS;
 use crate::clock;
 use crate::source::kept::{Kept, as_text};
@@ -241,7 +243,7 @@ impl Root {
 }
 
 /// What a tree may have missed.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Missed {
     /// Descendants that ended without being waited for by the tree: what they used after they were
     /// last seen is missing.
