@@ -23,7 +23,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from rig import StaticTree
 
 from lithowatt import EnergyMeter, _core
 from lithowatt._support import extension_fault
@@ -33,6 +32,7 @@ from lithowatt.worker import function_window as window
 from lithowatt.worker import task_window as task
 from lithowatt.worker.channel import Channel
 from lithowatt.worker.function_window import FunctionWindow
+from rig import StaticTree
 from tests.support.lithops_environments import (
     HOOK_FILES,
     RELEASES,
@@ -113,8 +113,8 @@ def test_what_is_no_object_and_no_window_has_no_values(monkeypatch, payload):
     channel.close()
 
 
-#: The numbers of one window in a forked process: as that process makes them, then as its parent does
-#: from what it handed over. Prints `same`, or what is not.
+#: The numbers of one window in a forked process: as that process makes them, then as its parent
+#: does from what it handed over. Prints `same`, or what is not.
 WINDOW = """
 import json, os, sys
 from lithowatt import EnergyMeter
