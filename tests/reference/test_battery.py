@@ -10,6 +10,7 @@ import pytest
 
 from lithowatt import EnergyMeter
 from lithowatt.reference import ReferenceEnergy
+from lithowatt.reference import battery as battery_module
 from lithowatt.reference._energy import Elsewhere, Unreadable
 from lithowatt.reference.battery import ENERGY, FOLDER, POWER, Battery
 
@@ -138,6 +139,23 @@ def test_a_charger_within_the_window_leaves_no_energy(tmp_path: Path) -> None:
     assert found.reason == "AC is connected (20 s into the window)"
 
 
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A battery that has a new value all the time."""
+    monkeypatch.setattr(battery_module, "POWER", POWER._replace(update=1e-6, delay=0.0))
+
+
+def test_a_window_shorter_than_an_update_has_a_reason(tmp_path: Path) -> None:
+    tree(tmp_path, power_now=15_000_000)
+    with EnergyMeter("psutil", reference="battery", root=tmp_path) as meter:
+        pass
+    found = meter.reading.machine_reference["battery"]
+    assert found.energy is None
+    assert found.reason is not None
+    assert "is shorter than the 15.0 s after which it has a new value" in found.reason
+
+
+@pytest.mark.usefixtures("quick")
 def test_a_meter_has_it_beside_its_reading(tmp_path: Path) -> None:
     tree(tmp_path, power_now=15_000_000)
     meter = EnergyMeter("psutil", reference="battery", root=tmp_path)
@@ -156,6 +174,7 @@ def test_without_one_asked_for_there_is_none() -> None:
     assert meter.reading.machine_reference == {}
 
 
+@pytest.mark.usefixtures("quick")
 def test_a_copy_keeps_what_was_read(tmp_path: Path) -> None:
     import pickle
 
@@ -163,5 +182,6 @@ def test_a_copy_keeps_what_was_read(tmp_path: Path) -> None:
     with EnergyMeter("psutil", reference=["battery"], root=tmp_path) as meter:
         pass
     before = meter.reading.machine_reference["battery"].energy
+    assert before is not None
     copy = pickle.loads(pickle.dumps(meter))
     assert copy.reading.machine_reference["battery"].energy == before

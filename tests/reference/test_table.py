@@ -178,8 +178,8 @@ def test_a_meter_takes_a_file_that_grows_meanwhile(tmp_path: Path) -> None:
     with meter:
         sum(range(1000))
     with path.open("a") as file:
-        for second in range(-2, 3):
-            file.write(f"{begin + second},40\n")
+        for step in range(-1000, 20_000):
+            file.write(f"{begin + step * 1e-5},40\n")
     found = meter.reading.machine_reference["plug.csv"]
     assert found.energy is not None, found.reason
     assert found.energy.value == pytest.approx(40 * meter.reading.duration, rel=0.01)

@@ -103,6 +103,20 @@ SETTINGS: dict[str, tuple[tuple[str, str, str], ...]] = {
             "off",
         ),
     ),
+    "Meters of the whole machine": (
+        (
+            "LITHOWATT_REDFISH_USER",
+            "name for a [controller](../how-to/whole-machine.md) that is asked over Redfish",
+            "none",
+        ),
+        ("LITHOWATT_REDFISH_PASSWORD", "its password; sent over HTTPS only", "none"),
+        (
+            "LITHOWATT_MQTT_USER",
+            "name for the broker of a [plug](../how-to/whole-machine.md#mqtt) that meters",
+            "none",
+        ),
+        ("LITHOWATT_MQTT_PASSWORD", "its password", "none"),
+    ),
     "What others set": (
         ("POD_NAME", "the pod that a reading names, on Kubernetes", "`$HOSTNAME`"),
         ("NODE_NAME", "the node that a reading and the node agent name", "none"),

@@ -178,7 +178,11 @@ class EnergyMeter:
         enabled: bool | None = None,
         estimation: str | None = None,
         definition: str | None = None,
-        reference: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None = None,
+        reference: str
+        | os.PathLike[str]
+        | Reference
+        | Sequence[str | os.PathLike[str] | Reference]
+        | None = None,
         replay: str | os.PathLike[str] | Trace | None = None,
         window: tuple[float, float] | None = None,
         idle_watts: float | None = None,
@@ -523,7 +527,7 @@ class EnergyMeter:
 
 
 def _opened(
-    reference: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    reference: str | os.PathLike[str] | Reference | Sequence[str | os.PathLike[str] | Reference],
     replay: object,
     root: str | os.PathLike[str] | None,
 ) -> tuple[Reference, ...]:

@@ -7,48 +7,84 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lithowatt.errors import ConflictingOptionsError, LithowattError
+from lithowatt.reference._watch import Reference
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from lithowatt.reference._watch import Reference
-
 KINDS = {
     "battery": "the battery of this machine, while it runs on it",
     "FILE.csv": "the file of a plug that meters: times and W or kWh",
+    "mqtt://HOST/TOPIC": "a plug that sends to a broker",
+    "pmic": "the rails of a Raspberry Pi 5",
+    "ipmi": "this server's management controller, by the kernel's /dev/ipmi0",
+    "redfish:https://HOST": "a server's management controller, over the network",
 }
 """The forms of a reference, and what each is."""
 
 
 def open_references(
-    wanted: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    wanted: str | os.PathLike[str] | Reference | Sequence[str | os.PathLike[str] | Reference],
     root: str | os.PathLike[str] | None = None,
 ) -> tuple[Reference, ...]:
     """Meters by their names: nothing is read before a window begins.
 
     Args:
-        wanted: One of `KINDS` or several in a list.
+        wanted: One of `KINDS`, a meter that is open, or several in a list.
         root: Where ``/sys`` and ``/dev`` are.
 
     Raises:
-        LithowattError: There is no such kind, or a file that cannot be read.
+        LithowattError: There is no such kind, an option of it is wrong, a file cannot be read, or
+            what it needs is not installed.
     """
-    given = [wanted] if isinstance(wanted, (str, os.PathLike)) else list(wanted)
-    found = [_opened(os.fspath(one), root) for one in given]
+    one = isinstance(wanted, (str, os.PathLike, Reference))
+    given: list[str | os.PathLike[str] | Reference] = [wanted] if one else list(wanted)  # type: ignore[list-item, arg-type]
+    below = os.fspath(root or os.environ.get("LITHOWATT_ROOT") or "/")
+    found = [
+        each if isinstance(each, Reference) else opened(os.fspath(each), below) for each in given
+    ]
     names = [reference.name for reference in found]
-    if len(set(names)) < len(names):
-        raise ConflictingOptionsError(
-            f"reference={', '.join(map(str, given))} names one meter twice; expected each once"
-        )
+    for name in names:
+        if names.count(name) > 1:
+            raise ConflictingOptionsError(
+                f"the reference {name!r} is named twice; expected each meter once"
+            )
     return tuple(found)
 
 
-def _opened(text: str, root: str | os.PathLike[str] | None) -> Reference:
-    root = os.fspath(root or os.environ.get("LITHOWATT_ROOT") or "/")
+def opened(text: str, root: str) -> Reference:
+    """The meter that a text means.
+
+    Raises:
+        LithowattError: As `open_references`.
+    """
+    reference = _opened(text, root)
+    reference.opened_by = text, root
+    return reference
+
+
+def _opened(text: str, root: str) -> Reference:
+    # Imported here: each needs other modules, and one is wanted.
     if text == "battery":
         from lithowatt.reference.battery import Battery
 
         return Battery(root)
+    if text == "pmic":
+        from lithowatt.reference.pmic import Pmic
+
+        return Pmic(root)
+    if text == "ipmi":
+        from lithowatt.reference.ipmi import Ipmi
+
+        return Ipmi(root)
+    if text.startswith("redfish:"):
+        from lithowatt.reference.redfish import Redfish
+
+        return Redfish(text.removeprefix("redfish:"))
+    if text.startswith(("mqtt://", "mqtts://")):
+        from lithowatt.reference.mqtt import Mqtt
+
+        return Mqtt(text)
     path = text if Path(text).exists() else text.partition("?")[0]
     if Path(path).is_file() or path.endswith(".csv"):
         from lithowatt.reference.table import Table
@@ -57,3 +93,21 @@ def _opened(text: str, root: str | os.PathLike[str] | None) -> Reference:
     raise LithowattError(
         f"reference {text[:80]!r} is not known; expected one of {', '.join(KINDS)}"
     )
+
+
+def available(root: str | os.PathLike[str] | None = None) -> list[str]:
+    """Meters that this machine has by the files of their devices, which are not opened."""
+    below = Path(os.fspath(root or os.environ.get("LITHOWATT_ROOT") or "/"))
+    from lithowatt.reference.battery import FOLDER, supplies
+    from lithowatt.reference.ipmi import DEVICES
+
+    found = ["battery"] if supplies(below / FOLDER)[0] else []
+    try:
+        model = (below / "proc/device-tree/model").read_bytes()
+    except OSError:
+        model = b""
+    if b"Raspberry Pi 5" in model or b"Compute Module 5" in model:
+        found.append("pmic")
+    if any((below / device).exists() for device in DEVICES):
+        found.append("ipmi")
+    return found

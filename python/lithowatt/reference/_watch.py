@@ -7,7 +7,7 @@ import threading
 import time
 from collections import deque
 from itertools import pairwise
-from typing import ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from lithowatt._support.harmless import described
 from lithowatt.estimate import Estimate
@@ -19,10 +19,13 @@ from lithowatt.reference._energy import (
     energy_of,
 )
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 MOST_READINGS = 20_000
 """Kept for windows that are asked for later: five hours at one a second."""
 
-LEAST_CHANGES = 4
+LEAST_CHANGES = 3
 """After so many changes of its value a meter's update time is known from them."""
 
 LAST_LOOK_SECONDS = 5.0
@@ -43,6 +46,8 @@ class Reference:
     covers: str
     sensor: Sensor
     period: ClassVar[float] = 1.0
+    #: The text and the root that it was opened by, for a copy.
+    opened_by: tuple[str, str] = ("", "/")
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -62,7 +67,7 @@ class Reference:
         raise NotImplementedError
 
     def close(self) -> None:
-        """Lets go of what it holds."""
+        """Lets go of what it holds; it may be read again."""
 
     def start(self) -> None:
         """Begins to read it, until `stop` was called as often."""
@@ -96,6 +101,7 @@ class Reference:
             last = ending.is_set()
             self._look()
             if last:
+                self.close()
                 return
             ending.wait(self.period)
 
@@ -128,18 +134,37 @@ class Reference:
         with self._lock:
             return list(self._readings), list(self._faults)
 
+    def _update(self, readings: Sequence[tuple[float, float]]) -> float:
+        """How often it has a new value, s: as seen, where that is more often than stated. A value
+        in coarse steps may stay the same for long."""
+        seen = between_changes(readings)
+        stated = self.sensor.update
+        return stated if seen is None else min(seen, stated)
+
     def _now(self) -> float:
         """The clock of the readings, s."""
         return time.monotonic()
+
+    def wait(self, end: float) -> None:
+        """Waits until it may be known what was at ``end`` (s, monotonic), some seconds at most."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        from lithowatt.reference._open import opened
+
+        return opened, self.opened_by
 
     def energy(self, start: float, end: float) -> ReferenceEnergy:
         """The machine's energy between two times on the monotonic clock, s."""
         if self._pid != os.getpid():
             return self._none("the window began before this process was forked")
         readings, faults = self._known()
-        sensor = self.sensor._replace(update=updates(readings, self.sensor.update))
         shift = self._now() - time.monotonic()
         start, end = start + shift, end + shift
+        sensor = self.sensor
+        margin = sensor.gap + sensor.delay
+        readings = [one for one in readings if start - margin <= one[0] <= end + margin]
+        update = self._update(readings)
+        sensor = sensor._replace(update=update, delay=sensor.delay * update / sensor.update)
         inside = [fault for fault in faults if start <= fault[0] + shift <= end + self.period]
         for when, why, elsewhere in inside:
             if elsewhere:
@@ -156,9 +181,9 @@ class Reference:
         return ReferenceEnergy(self.name, None, self.covers, reason, 0)
 
 
-def updates(readings: list[tuple[float, float]], stated: float) -> float:
-    """How often the meter has a new value, s: as seen, where that was often enough."""
+def between_changes(readings: Sequence[tuple[float, float]]) -> float | None:
+    """The mean time from change to change of the value, s; ``None`` with fewer than three."""
     changes = [now[0] for then, now in pairwise(readings) if now[1] != then[1]]
-    if len(changes) <= LEAST_CHANGES:
-        return stated
+    if len(changes) < LEAST_CHANGES:
+        return None
     return (changes[-1] - changes[0]) / (len(changes) - 1)

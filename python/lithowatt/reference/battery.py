@@ -13,9 +13,13 @@ firmware at most once a second (``cache_time`` in drivers/acpi/battery.c).
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lithowatt.reference._energy import Elsewhere, Sensor, Unreadable
-from lithowatt.reference._watch import Reference
+from lithowatt.reference._watch import Reference, between_changes
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 __all__ = ["Battery"]
 
@@ -26,19 +30,21 @@ MICRO = 1e-6
 JOULES_PER_MICROWATTHOUR = 3600e-6
 
 #: Fuel gauges of TI renew their mean current every second (bq34z100 and bq27545 data sheets), and
-#: embedded controllers of laptops pass it on more slowly; what is seen takes the place of this, s.
-UPDATE_SECONDS = 4.0
+#: embedded controllers of laptops pass it on as slowly as they like. This is an assumption until
+#: the value was seen to change, s.
+UPDATE_SECONDS = 15.0
 
 #: An assumption, in the absence of a source for the error of a laptop's fuel gauge.
 RELATIVE = 0.05
 
 #: Without readings for so long, nothing is known of power, s.
-GAP_SECONDS = 30.0
+GAP_SECONDS = 45.0
 
 POWER = Sensor(
     counts=False,
     update=UPDATE_SECONDS,
-    delay=0.5 * UPDATE_SECONDS,
+    # From half an update, for a value of a moment, to a whole one, for a mean.
+    delay=0.75 * UPDATE_SECONDS,
     averaged=0.0,
     relative=RELATIVE,
     step=0.0,
@@ -46,7 +52,7 @@ POWER = Sensor(
 )
 
 #: Energy that is left goes down in steps of 10 mWh on most laptops, and more slowly than power.
-ENERGY = POWER._replace(counts=True, step=36.0, update=15.0, delay=7.5, gap=120.0)
+ENERGY = POWER._replace(counts=True, step=36.0, delay=0.5 * UPDATE_SECONDS, gap=120.0)
 
 
 class Battery(Reference):
@@ -67,6 +73,11 @@ class Battery(Reference):
         """Begins to read, power where the drivers show it, else the energy that is left."""
         self.sensor = POWER if shows_power(self._folder) else ENERGY
         super().start()
+
+    def _update(self, readings: Sequence[tuple[float, float]]) -> float:
+        # In steps of a milliwatt: a value that stays the same was not renewed.
+        seen = between_changes(readings)
+        return self.sensor.update if seen is None else max(seen, self.period)
 
     def read(self) -> float:
         """Power, W; where no driver shows it, what was taken from the batteries so far, J.

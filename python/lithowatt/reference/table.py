@@ -1,8 +1,9 @@
 """The file of a plug that meters, or of another meter in the wall: a table of times and W or kWh.
 
-Columns are found by their names, as Shelly, Tasmota, Home Assistant and FRITZ! write them and as
-people name their own; an error lists the columns that are there. Times without a zone are of this
-machine's zone, or of the one that is given.
+Columns are found by their names, as Shelly, Tasmota and Home Assistant write them and as people
+name their own; an error lists the columns that are there. Energies are totals that rise: a file
+with the energy of each quarter of an hour, as a FRITZ!Box gives, falls and so has a reason. Times
+without a zone are of this machine's zone, or of the one that is given.
 """
 
 from __future__ import annotations
@@ -15,13 +16,16 @@ import time
 from datetime import datetime, timedelta, timezone, tzinfo
 from itertools import pairwise
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import parse_qsl
 from zoneinfo import ZoneInfo
 
 from lithowatt.errors import LithowattError, MalformedValueError, UnreadableFileError
 from lithowatt.reference._energy import Sensor
 from lithowatt.reference._watch import Reference
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 __all__ = ["OPTIONS", "Table"]
 
@@ -43,6 +47,9 @@ GAP_SECONDS = 30.0
 """Nothing is known of power between rows that are further apart than this and than five rows."""
 
 GAP_ROWS = 5.0
+
+PATIENCE_SECONDS = 10.0
+"""How long a command waits for a growing file to reach the end of its last window."""
 
 MOST_BYTES = 1 << 28
 """More than a year of seconds."""
@@ -168,13 +175,22 @@ class Table(Reference):
     def _now(self) -> float:
         return time.time()
 
+    def _update(self, readings: Sequence[tuple[float, float]]) -> float:
+        # Each row is a new value.
+        return self.sensor.update
+
     def _known(self) -> tuple[list[tuple[float, float]], list[tuple[float, str, bool]]]:
         return self._rows(), []
 
-    def until(self) -> float | None:
-        """The time of the last row, s since the epoch; ``None`` where there is none."""
-        rows = self._rows()
-        return rows[-1][0] if rows else None
+    def wait(self, end: float) -> None:
+        """Waits until the file has a row of ``end`` (s, monotonic), if it still grows."""
+        patience = time.monotonic() + PATIENCE_SECONDS
+        end += time.time() - time.monotonic()
+        while time.monotonic() < patience:
+            rows = self._rows()
+            if rows and rows[-1][0] >= end:
+                return
+            time.sleep(0.2)
 
     def _rows(self) -> list[tuple[float, float]]:
         """Readings, in s since the epoch; `sensor` becomes what the rows show of the meter."""
