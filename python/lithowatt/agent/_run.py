@@ -16,14 +16,17 @@ from lithowatt import _core
 from lithowatt._support.calls import DEFAULT_RING
 from lithowatt._support.command import Ending, runnable
 from lithowatt._support.text import format_number
+from lithowatt.agent._references import Totals
 from lithowatt.errors import AgentError
+from lithowatt.reference import open_references
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from lithowatt.agent._page import PageServer
     from lithowatt.agent._server import MetricsServer
+    from lithowatt.reference import Reference
 
 METRICS_ADDRESS = "127.0.0.1:9477"
 """Where the metrics are by default."""
@@ -63,9 +66,10 @@ def run(arguments: argparse.Namespace) -> int:
     # Before the ring is made: an agent that cannot do all it was asked to does nothing.
     server = None if address is None else _bound(address)
     page = _page(arguments)
+    references = open_references(arguments.reference or [], arguments.root)
     # From the ring's first moment on, so that whoever ends it then leaves a closed ring, too.
     with Ending() as ended:
-        return _serve(arguments, path or DEFAULT_RING, group, server, page, ended)
+        return _serve(arguments, path or DEFAULT_RING, group, server, page, references, ended)
 
 
 def _serve(
@@ -74,6 +78,7 @@ def _serve(
     group: int | None,
     server: MetricsServer | None,
     page: PageServer | None,
+    references: Sequence[Reference],
     ended: Ending,
 ) -> int:
     agent = _core.Agent(
@@ -94,7 +99,12 @@ def _serve(
             from lithowatt.agent._beginnings import Beginnings
 
             beginnings = Beginnings.of(path, arguments.root)
-            server.serve(agent, path if arguments.serve_ring else None, beginnings)
+            totals = None
+            if references:
+                totals = Totals(references)
+                totals.start()
+                last.callback(totals.stop)
+            server.serve(agent, path if arguments.serve_ring else None, beginnings, totals)
         if page is not None:
             last.callback(_live(agent, page, path, group, arguments))
         _announce(agent, path, arguments)
@@ -184,6 +194,11 @@ def _check_together(arguments: argparse.Namespace) -> None:
         raise AgentError(
             f"--serve-ring and --mirror {arguments.mirror!r} exclude each other, for a mirror "
             "serves nothing; expected one of them"
+        )
+    if arguments.reference and (arguments.metrics == "off" or arguments.mirror):
+        raise AgentError(
+            "--reference is shown among the metrics, of which there are none; expected --metrics "
+            f"HOST:PORT such as {METRICS_ADDRESS}, and no --mirror"
         )
     if arguments.serve_ring and arguments.metrics == "off":
         raise AgentError(

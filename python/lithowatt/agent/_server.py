@@ -14,6 +14,7 @@ from typing import Any
 from lithowatt import _core
 from lithowatt.agent._beginnings import Beginnings
 from lithowatt.agent._mirror import newest
+from lithowatt.agent._references import Totals
 from lithowatt.export.openmetrics import CONTENT_TYPE, openmetrics
 
 MOST_REQUESTS = 8
@@ -157,6 +158,7 @@ class MetricsServer(LimitedServer):
     agent: _core.Agent
     ring: str | None = None
     beginnings: Beginnings | None = None
+    references: Totals | None = None
 
     def __init__(self, address: tuple[str, int]) -> None:
         """Binds ``address``.
@@ -167,13 +169,19 @@ class MetricsServer(LimitedServer):
         super().__init__(address, _Handler)
 
     def serve(
-        self, agent: _core.Agent, ring: str | None = None, beginnings: Beginnings | None = None
+        self,
+        agent: _core.Agent,
+        ring: str | None = None,
+        beginnings: Beginnings | None = None,
+        references: Totals | None = None,
     ) -> None:
         """Answers for ``agent`` from a thread of its own, which ends with the process; with
-        ``ring``, gives that, too, with ``beginnings`` when counters began."""
+        ``ring``, gives that, too, with ``beginnings`` when counters began, and with
+        ``references`` the meters of the whole machine."""
         self.agent = agent
         self.ring = ring
         self.beginnings = beginnings
+        self.references = references
         # A long poll costs nothing: a request wakes it, and nobody waits for its end.
         run = threading.Thread(
             target=self.serve_forever, args=(3600.0,), name="metrics", daemon=True
@@ -269,7 +277,10 @@ class _Handler(RequestHandler):
         elif path == "/metrics":
             beginnings = self.server.beginnings
             since = None if beginnings is None else beginnings.look()
-            text = openmetrics(self.server.agent.snapshot(), _core.__version__, since)
+            references = self.server.references
+            whole = [] if references is None else references.look()
+            snapshot = self.server.agent.snapshot()
+            text = openmetrics(snapshot, _core.__version__, since, whole)
             self._answer(200, CONTENT_TYPE, text)
         elif path == "/healthz":
             healthy = self.server.agent.alive

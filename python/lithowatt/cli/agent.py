@@ -53,6 +53,13 @@ def add_cli(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
         metavar="HOST:PORT",
         help="where OpenMetrics are served, or 'off' (default: %(default)s)",
     )
+    add(
+        "--reference",
+        action="append",
+        metavar="METER",
+        help="show a meter of the whole machine among the metrics, too: battery, pmic, ipmi, "
+        "redfish:https://HOST, mqtt://HOST/TOPIC; may be repeated",
+    )
     add("--serve-ring", action="store_true", help="give the ring at /ring beside the metrics, too")
     add(
         "--page",

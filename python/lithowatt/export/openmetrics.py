@@ -7,6 +7,7 @@ next batch may be lower. `push` sends them to a Prometheus Pushgateway.
 from __future__ import annotations
 
 import math
+from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lithowatt._support.harmless import described
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Iterable, Mapping
 
+    from lithowatt.agent._references import Total
     from lithowatt.export import Source
     from lithowatt.export._rows import Energy
 
@@ -104,7 +106,12 @@ class Since(NamedTuple):
     groups: Mapping[int, float]
 
 
-def openmetrics(snapshot: Mapping[str, Any], version: str, since: Since | None = None) -> str:
+def openmetrics(
+    snapshot: Mapping[str, Any],
+    version: str,
+    since: Since | None = None,
+    references: Iterable[Total] = (),
+) -> str:
     """The text of a scrape (OpenMetrics 1.0). Energies in J, times in s, all since the agent's
     ring began, but for the machine's counters, which are as the kernel has them. With `since`
     ``_created`` says when it began.
@@ -113,7 +120,32 @@ def openmetrics(snapshot: Mapping[str, Any], version: str, since: Since | None =
     no pod (``pod_uid=""``).
     """
     node = {"node": snapshot["node"]} if snapshot["node"] else {}
-    return _rendered(_of_agent(snapshot, version, since), node)
+    families = _of_agent(snapshot, version, since)
+    began = None if since is None else since.agent
+    return _rendered(chain(families, _of_references(references, began)), node)
+
+
+def _of_references(references: Iterable[Total], began: float | None) -> Iterable[_Family]:
+    """Meters of the whole machine; nothing where there are none."""
+    totals = list(references)
+    if not totals:
+        return
+    labels = [{"reference": total.name, "covers": total.covers} for total in totals]
+    yield _Family(
+        "lithowatt_machine_reference_joules",
+        "counter",
+        "joules",
+        "The whole machine by a meter outside of its processor. It holds what all other families "
+        "count, to compare with: do not add it to them.",
+        [_Sample(label, total.joules, began) for label, total in zip(labels, totals, strict=True)],
+    )
+    yield _Family(
+        "lithowatt_machine_reference_unknown_seconds",
+        "counter",
+        "seconds",
+        "Time in which that meter did not show the machine's power: its joules lack it.",
+        [_Sample(label, total.unknown, began) for label, total in zip(labels, totals, strict=True)],
+    )
 
 
 def _of_agent(snapshot: Mapping[str, Any], version: str, since: Since | None) -> Iterable[_Family]:
