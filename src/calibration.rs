@@ -15,6 +15,7 @@ use crate::json::{self, from_json};
 use crate::machine::cpu::CpuIdentity;
 use crate::model::PowerModel;
 use crate::model::fitted::Fitted;
+use crate::reference::Slope;
 use crate::source::Zone;
 use crate::source::plain;
 
@@ -36,7 +37,35 @@ pub struct Calibration {
     /// Power against load, where a load ladder was run.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub curve: Option<Fitted>,
+    /// The counters against meters of the whole machine, where there were any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub whole_machine: Option<Vec<WholeMachine>>,
 }
+
+/// `meter = offset + slope × counter`, W, as one calibration saw it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct WholeMachine {
+    /// The meter's name.
+    pub reference: String,
+    /// The method of the counter.
+    pub counter: String,
+    /// The counter's joules for each of the meter's.
+    pub part: Slope,
+    /// Watts of the meter for each of the counter.
+    pub slope: Option<Slope>,
+    /// Watts of the meter where the counter has none.
+    pub offset: Option<Slope>,
+}
+
+from_json!(Slope { value, low, high });
+
+from_json!(WholeMachine {
+    reference,
+    counter,
+    part,
+    slope,
+    offset
+});
 
 from_json!(Calibration {
     schema,
@@ -45,7 +74,8 @@ from_json!(Calibration {
     idle_watts,
     factors,
     reference,
-    curve
+    curve,
+    whole_machine
 });
 
 /// More than any calibration has: the 1000 steps that a ladder may have come to a third of it.
@@ -205,6 +235,17 @@ mod tests {
             factors: BTreeMap::new(),
             reference: None,
             curve: None,
+            whole_machine: Some(vec![WholeMachine {
+                reference: "battery".into(),
+                counter: "rapl".into(),
+                part: Slope {
+                    value: 0.6,
+                    low: 0.5,
+                    high: 0.7,
+                },
+                slope: None,
+                offset: None,
+            }]),
         };
         stored.write(&path).unwrap();
         stored.write(&path).unwrap();
@@ -246,6 +287,7 @@ mod tests {
             factors: BTreeMap::new(),
             reference: None,
             curve: Some(curve),
+            whole_machine: None,
         };
         (calibration, cpu)
     }

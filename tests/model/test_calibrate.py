@@ -366,7 +366,7 @@ def test_an_interrupted_ladder_leaves_nothing(
 def test_a_busy_machine_is_not_at_rest(state: Path, tmp_path: Path) -> None:
     path = tmp_path / "meter.csv"
     path.write_text("timestamp,watts\n")
-    with _calibrate._busy(range(CPUS), 1.0):
+    with _calibrate.busy(range(CPUS), 1.0):
         done = run(*COMMAND, "calibrate", "--seconds", "0.5", "--meter-file", str(path))
     assert done.returncode == 1
     assert "the machine was not at rest (busy: " in done.stderr
@@ -489,7 +489,7 @@ def test_a_stored_curve_is_the_machines() -> None:
 @pytest.mark.parametrize("cpus", [1, 2, 3, 8, 192])
 @pytest.mark.parametrize("levels", [2, 3, 5, 12])
 def test_a_ladder_ends_at_full_load(levels: int, cpus: int) -> None:
-    steps = _calibrate._plan(levels, cpus)
+    steps = _calibrate.plan(levels, cpus)
     loads = [count * duty for count, duty in steps]
     assert len(steps) == levels
     assert steps[0] == (0, 0.0)
@@ -503,14 +503,14 @@ def test_cores_are_filled_before_their_second_threads(tmp_path: Path) -> None:
         folder = tmp_path / f"cpu{cpu}/topology"
         folder.mkdir(parents=True)
         (folder / "thread_siblings_list").write_text(f"{siblings}\n")
-    assert _calibrate._cores_first(range(7), tmp_path) == [0, 2, 4, 5, 6, 1, 3]
+    assert _calibrate.cores_first(range(7), tmp_path) == [0, 2, 4, 5, 6, 1, 3]
 
 
 def test_no_worker_is_left_where_one_cannot_start(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_calibrate, "WORKER", "raise SystemExit(1)")
     with (
         pytest.raises(_calibrate.CalibrationError, match="ended before its time"),
-        _calibrate._busy([0], 1.0),
+        _calibrate.busy([0], 1.0),
     ):
         time.sleep(0.5)
     assert workers_of(os.getpid()) == []

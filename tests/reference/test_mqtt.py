@@ -121,8 +121,8 @@ def test_nobody_there_is_a_reason() -> None:
         port = int(free.getsockname()[1])
     meter = Mqtt(f"mqtt://127.0.0.1:{port}/plug")
     meter.sensor = meter.sensor._replace(update=0.1)
-    meter.start()
     begin = time.monotonic()
+    meter.start()
     while not meter._faults and time.monotonic() < begin + 10:
         time.sleep(0.01)
     meter.stop()

@@ -1,8 +1,8 @@
 """``lithowatt``: what can be measured here, and the joules of a command.
 
 ``lithowatt doctor``, ``explain KEY``, ``run -- CMD``, ``record``, ``replay``, ``top``,
-``calibrate``, ``lithops status``, ``profile recommend``, ``compare``, ``agent``, ``setup``: each in
-a module of its own.
+``calibrate``, ``validate``, ``lithops status``, ``profile recommend``, ``compare``, ``agent``,
+``setup``: each in a module of its own.
 """
 
 from __future__ import annotations
@@ -50,6 +50,7 @@ def _parser() -> argparse.ArgumentParser:
     from lithowatt.cli.run import add_cli as add_run_cli
     from lithowatt.cli.setup import add_cli as add_setup_cli
     from lithowatt.cli.top import add_cli as add_top_cli
+    from lithowatt.cli.validate import add_cli as add_validate_cli
 
     add_doctor_cli(commands)
     add_explain_cli(commands)
@@ -57,6 +58,7 @@ def _parser() -> argparse.ArgumentParser:
     add_record_cli(commands)
     add_replay_cli(commands)
     add_calibrate_cli(commands)
+    add_validate_cli(commands)
     add_cli(commands)
     add_profile_cli(commands)
     add_compare_cli(commands)

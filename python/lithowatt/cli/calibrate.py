@@ -42,6 +42,13 @@ def add_cli(commands: Any) -> None:
         metavar="SECONDS",
         help="add this to the times of the file (default: 0)",
     )
+    parser.add_argument(
+        "--reference",
+        action="append",
+        metavar="METER",
+        help="compare the counter with a meter of the whole machine, too: battery, the CSV file of "
+        "a plug, …; where there is no counter, the curve is of the whole machine; may be repeated",
+    )
     parser.add_argument("--force", action="store_true", help="store a curve that fits badly too")
     parser.add_argument("--root", help="look for /sys and /proc below this directory")
     parser.set_defaults(func=calibrate)

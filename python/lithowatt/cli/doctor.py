@@ -14,6 +14,7 @@ from lithowatt._support.text import aligned, format_number, terminal_width, wrap
 from lithowatt.cli._problems import problems
 from lithowatt.errors import LithowattError, UnavailableError
 from lithowatt.model._calibrate import SYSTEM_PATH, counter_fix, curve_line
+from lithowatt.reference._open import available
 
 if TYPE_CHECKING:
     import argparse
@@ -79,6 +80,7 @@ def doctor(arguments: argparse.Namespace) -> int:
             "here": _surroundings(root),
             "methods": findings,
             "calibration": _calibration(),
+            "references": available(root),
             "problems": problems(root),
             "verdict": verdict(findings),
         }
@@ -174,12 +176,29 @@ def _lines(
         ("here", _surroundings_line(_surroundings(root))),
         ("idle power", _idle_line(calibration, counted)),
         ("power curve", curve_line(calibration, root, findings)),
+        ("whole machine", whole_machine_line(calibration, root)),
     ):
         first, *rest = _facts([f"{label}: {text}"], width - 2)
         yield first
         yield from ("  " + line for line in rest)
     for problem in problems(root):
         yield from wrapped(f"warning: {problem}", width, "", "  ")
+
+
+def whole_machine_line(calibration: dict[str, Any], root: str | None) -> str:
+    """Which meters of the whole machine there are by the files of devices, which are not opened,
+    and what the counter was against one."""
+    here = available(root)
+    text = "no meter is seen here; a plug's file or messages can be one"
+    if here:
+        text = f"{', '.join(here)}; compare: lithowatt validate --load --reference {here[0]}"
+    for line in (calibration.get("stored") or {}).get("whole_machine") or ():
+        part = line["part"]
+        text += (
+            f"; {line['counter']} counted {part['value']:.0%} of {line['reference']} "
+            f"({part['low']:.0%} to {part['high']:.0%})"
+        ).replace("%", " %")
+    return text
 
 
 def _of_rights(width: int) -> Iterator[str]:

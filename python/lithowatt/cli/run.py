@@ -86,6 +86,13 @@ def add_cli(commands: Any) -> None:
         help="joules above idle, or with the share of idle (default: ENERGY_DEFINITION, else "
         "marginal on a machine and amortised in a sandbox for one function)",
     )
+    parser.add_argument(
+        "--reference",
+        action="append",
+        metavar="METER",
+        help="read a meter of the whole machine meanwhile, too: battery, the CSV file of a plug, "
+        "…; it is told beside the energy and is no part of it",
+    )
     whose = parser.add_mutually_exclusive_group()
     whose.add_argument(
         "--job",
@@ -137,6 +144,7 @@ def run(arguments: argparse.Namespace) -> int:
         label=label.encode("utf-8", "replace").decode("utf-8"),
         root=arguments.root,
         definition=arguments.definition,
+        reference=arguments.reference,
     )
     # An output that cannot be written is reported before anything runs.
     output = Path(arguments.output) if arguments.output else None
@@ -396,6 +404,13 @@ def render(reading: Reading, code: int | None, *, of_command: bool = True) -> st
             first, *rest = wrapped(words, max(30, room - len(line) - 2 - 4), "")
             lines.append(f"   {line} {unit}   {first}")
             lines += [" " * (3 + len(line) + 5) + more for more in rest]
+    for found in reading.machine_reference.values():
+        told = f"no energy: {found.reason}"
+        if found.energy is not None:
+            value, low, high = found.energy[:3]
+            joules = (_digits(part, value, high - low) for part in (value, low, high))
+            told = "{} J ({} to {} J), the whole machine, in no number above".format(*joules)
+        lines += ["", *_wrapped(f"{found.name}: {told}")]
     for warning in reading.warnings:
         lines += ["", *_wrapped(f"warning: {warning}")]
     if headline is not None and reading.quality == "modelled":
@@ -463,6 +478,16 @@ def _as_json(reading: Reading, command: list[str], code: int | None) -> dict[str
         "others": reading.others,
         "machine": reading.machine,
         "methods": methods,
+        "machine_reference": {
+            name: {
+                "joules": found.joules,
+                "low": None if found.energy is None else found.energy.low,
+                "high": None if found.energy is None else found.energy.high,
+                "reason": found.reason,
+                "covers": found.covers,
+            }
+            for name, found in reading.machine_reference.items()
+        },
         "warnings": reading.warnings,
     }
 

@@ -27,9 +27,13 @@ from lithowatt._support.command import runnable
 from lithowatt._support.text import aligned, format_number
 from lithowatt.errors import LithowattError
 from lithowatt.meter._meter import EnergyMeter
+from lithowatt.reference import open_references
+from lithowatt.reference._compare import Window, beyond, line_of, table, told
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+
+    from lithowatt.reference import Reference
 
 __all__ = ["counter_fix", "curve_line"]
 
@@ -57,6 +61,9 @@ SETTLE_SECONDS = 0.3
 
 METER_SETTLE_SECONDS = 1.0
 """The same with an external meter, whose rows are means of a second or so that is past."""
+
+REFERENCE_SECONDS = 20.0
+"""Of a step beside a meter of the whole machine, which has a new value each second to each few."""
 
 METER_PATIENCE_SECONDS = 10.0
 """How long we wait for a growing file to reach the end of the ladder."""
@@ -97,7 +104,7 @@ def calibrate(arguments: argparse.Namespace) -> int:
         print("lithowatt: set LITHOWATT_STATE_DIR: there is no home directory", file=sys.stderr)
         return 1
     try:
-        with _signals_as_exceptions():
+        with signals_as_exceptions():
             if arguments.idle_only:
                 return _idle_only(arguments, path)
             return _ladder(arguments, path)
@@ -123,8 +130,10 @@ def _problem(arguments: argparse.Namespace) -> str | None:
             return f"--meter-offset must be a number of seconds, not {arguments.meter_offset}"
         if arguments.meter_file is None:
             return "--meter-offset shifts the times of --meter-file, which is missing"
+    if arguments.meter_file is not None and arguments.reference:
+        return "--meter-file is a reference, too: give one of both"
     if arguments.idle_only:
-        for name in ("levels", "meter_file", "force"):
+        for name in ("levels", "meter_file", "reference", "force"):
             if getattr(arguments, name):
                 return f"--{name.replace('_', '-')} is for the load ladder: drop --idle-only"
         return None
@@ -146,7 +155,7 @@ class _Stopped(BaseException):
 
 
 @contextlib.contextmanager
-def _signals_as_exceptions() -> Iterator[None]:
+def signals_as_exceptions() -> Iterator[None]:
     asked = False
 
     def stop(number: int, _frame: object) -> None:
@@ -187,12 +196,11 @@ class _Step:
     factors: dict[str, float]
     mhz: float | None = None
     residual: float = field(default=0.0)
+    meter: EnergyMeter | None = None
+    """With meters of the whole machine: what they were read beside."""
 
     def name(self) -> str:
-        if not self.cpus:
-            return "idle"
-        part = "" if self.duty == 1 else f" at {self.duty:.0%}".replace("%", " %")
-        return f"{self.cpus} CPU{'s' if self.cpus > 1 else ''}{part}"
+        return step_name(self.cpus, self.duty)
 
     def spread(self, all_cpus: int) -> float:
         """The part of the CPUs on which the load ran."""
@@ -200,7 +208,15 @@ class _Step:
         return max(self.cpus / all_cpus, self.load) if pinned else 1.0
 
 
-def _plan(levels: int, cpus: int) -> list[tuple[int, float]]:
+def step_name(cpus: int, duty: float) -> str:
+    """What is busy in a step: so many CPUs, for this part of the time."""
+    if not cpus:
+        return "idle"
+    part = "" if duty == 1 else f" at {duty:.0%}".replace("%", " %")
+    return f"{cpus} CPU{'s' if cpus > 1 else ''}{part}"
+
+
+def plan(levels: int, cpus: int) -> list[tuple[int, float]]:
     """How many CPUs are busy for which part of the time, by step.
 
     Where there are more steps than CPUs, the others load all CPUs for a part of the time.
@@ -217,7 +233,7 @@ def _plan(levels: int, cpus: int) -> list[tuple[int, float]]:
     return [(0, 0.0), *sorted(busy, key=lambda step: step[0] * step[1])]
 
 
-def _cores_first(cpus: Sequence[int], below: Path = Path("/sys/devices/system/cpu")) -> list[int]:
+def cores_first(cpus: Sequence[int], below: Path = Path("/sys/devices/system/cpu")) -> list[int]:
     """The CPUs as the kernel fills them: the first thread of each core before any second one."""
 
     def rank(cpu: int) -> tuple[int, int]:
@@ -233,7 +249,7 @@ def _cores_first(cpus: Sequence[int], below: Path = Path("/sys/devices/system/cp
 
 
 @contextlib.contextmanager
-def _busy(cpus: Sequence[int], duty: float) -> Iterator[None]:
+def busy(cpus: Sequence[int], duty: float) -> Iterator[None]:
     """Keeps these CPUs busy meanwhile."""
     workers: list[subprocess.Popen[bytes]] = []
     try:
@@ -257,8 +273,15 @@ def _busy(cpus: Sequence[int], duty: float) -> Iterator[None]:
             worker.wait()
 
 
-def _measure(seconds: float, root: str | None, cpus: int = 0, duty: float = 0.0) -> _Step:
-    meter = EnergyMeter(methods=["rapl", "perf", "psutil"], root=root)
+def _measure(
+    seconds: float,
+    root: str | None,
+    cpus: int = 0,
+    duty: float = 0.0,
+    references: Sequence[Reference] = (),
+) -> _Step:
+    wanted = ["rapl", "perf", "psutil"]
+    meter = EnergyMeter(wanted, root=root, reference=references or None)
     begin = time.time()
     with meter:
         time.sleep(seconds)
@@ -285,11 +308,18 @@ def _measure(seconds: float, root: str | None, cpus: int = 0, duty: float = 0.0)
         zones={name: float(value) / length for name, value in joules.items()},
         factors=factors,
         mhz=reading.system.get("cpu_freq_current"),
+        meter=meter if references else None,
     )
 
 
-def _at_rest(seconds: float, arguments: argparse.Namespace, *, counter: bool) -> _Step:
-    step = _measure(seconds, arguments.root)
+def _at_rest(
+    seconds: float,
+    arguments: argparse.Namespace,
+    *,
+    counter: bool,
+    references: Sequence[Reference] = (),
+) -> _Step:
+    step = _measure(seconds, arguments.root, references=references)
     if counter and not step.zones:
         raise CalibrationError(_no_counter(arguments.root))
     if arguments.max_busy < 100 and step.load * 100 >= arguments.max_busy:
@@ -337,6 +367,7 @@ def _store(
     rest: _Step,
     idle_watts: dict[str, float],
     curve: dict[str, Any] | None,
+    whole: Sequence[dict[str, Any]] = (),
 ) -> None:
     stored: dict[str, Any] = {
         "schema": 1,
@@ -348,6 +379,8 @@ def _store(
     }
     if curve is not None:
         stored["curve"] = curve
+    if whole:
+        stored["whole_machine"] = list(whole)
     _core.write_calibration(json.dumps(stored), path)
     for name, watts in idle_watts.items():
         print(f"{name}: {format_number(watts)} W idle")
@@ -372,28 +405,41 @@ def _idle_only(arguments: argparse.Namespace, path: Path) -> int:
 
 def _ladder(arguments: argparse.Namespace, path: Path) -> int:
     identity = _core.cpu_identity(None)
-    cpus = _cores_first(sorted(os.sched_getaffinity(0)))
+    cpus = cores_first(sorted(os.sched_getaffinity(0)))
     if len(cpus) < identity["logical_cpus"]:
         raise CalibrationError(
             f"this process may use {len(cpus)} of {identity['logical_cpus']} CPUs, and the ladder "
             "needs all of them"
         )
-    seconds = arguments.seconds or 3.0
+    references = open_references(arguments.reference or [], arguments.root)
+    seconds = arguments.seconds or (REFERENCE_SECONDS if references else 3.0)
     external = None if arguments.meter_file is None else Path(arguments.meter_file)
     if external is not None:
         # Faults of the file are reported before anything runs.
         _meter_rows(external)
+    slow = external is not None or bool(references)
     steps: list[_Step] = []
-    for count, duty in _plan(arguments.levels or 5, len(cpus)):
-        if count:
-            with _busy(cpus[:count], duty):
-                time.sleep(SETTLE_SECONDS if external is None else METER_SETTLE_SECONDS)
-                steps.append(_measure(seconds, arguments.root, count, duty))
-        else:
-            steps.append(_at_rest(seconds, arguments, counter=external is None))
-        print(f"{steps[-1].name()}: {_percent(steps[-1].load)} busy", flush=True)
+    with contextlib.ExitStack() as watched:
+        for reference in references:
+            # Without a pause from step to step, so that each begins with a reading.
+            reference.start()
+            watched.callback(reference.stop)
+        for count, duty in plan(arguments.levels or 5, len(cpus)):
+            if count:
+                with busy(cpus[:count], duty):
+                    time.sleep(METER_SETTLE_SECONDS if slow else SETTLE_SECONDS)
+                    steps.append(_measure(seconds, arguments.root, count, duty, references))
+            else:
+                steps.append(_at_rest(seconds, arguments, counter=not slow, references=references))
+            print(f"{steps[-1].name()}: {_percent(steps[-1].load)} busy", flush=True)
+        # What was shown half an update ago is true of the end of the last step.
+        time.sleep(max((r.sensor.delay for r in references), default=0.0))
     rest = steps[0]
-    if external is not None:
+    whole = _against(steps, references)
+    if references and not all(rest.watts.keys() & step.watts.keys() for step in steps):
+        method = "meter-file"
+        watts = _reference_watts(steps, references[0])
+    elif external is not None:
         method = "meter-file"
         watts = _meter_watts(external, arguments.meter_offset or 0.0, steps)
     else:
@@ -407,8 +453,45 @@ def _ladder(arguments: argparse.Namespace, path: Path) -> int:
         raise CalibrationError("; ".join(problems) + " (--force stores it all the same)")
     for problem in problems:
         print(f"stored in spite of it: {problem}")
-    _store(path, arguments.root, rest, _idle_watts(rest, watts[0], curve, method), curve)
+    idle = _idle_watts(rest, watts[0], curve, method)
+    _store(path, arguments.root, rest, idle, curve, whole)
     return 0
+
+
+def _against(steps: list[_Step], references: Sequence[Reference]) -> list[dict[str, Any]]:
+    """The counters against each meter of the whole machine, printed and as it is stored."""
+    for reference in references:
+        reference.wait(time.monotonic())
+    windows = [
+        Window.of(step.name(), step.meter.reading) for step in steps if step.meter is not None
+    ]
+    if not windows:
+        return []
+    print("\n".join(table(windows, [reference.name for reference in references])))
+    method = windows[0].method
+    stored = []
+    for reference in references:
+        line = line_of(windows, reference.name, reference.sensor.relative)
+        if line is None or method is None:
+            continue
+        print("\n".join(told(line, reference.name, method)))
+        for problem in beyond(windows, reference.name):
+            print(f"warning: {problem}")
+        stored.append({"reference": reference.name, "counter": method, **line})
+    return stored
+
+
+def _reference_watts(steps: list[_Step], reference: Reference) -> list[float]:
+    """Mean power of each step where no counter is there."""
+    watts = []
+    for step in steps:
+        if step.meter is None:
+            continue
+        found = step.meter.reading.machine_reference[reference.name]
+        if found.energy is None:
+            raise CalibrationError(f"{reference.name} in the step {step.name()}: {found.reason}")
+        watts.append(found.energy.value / step.seconds)
+    return watts
 
 
 def _curve(

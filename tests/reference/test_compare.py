@@ -1,0 +1,186 @@
+"""Counters against meters of the whole machine: the line, the command, what is stored."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from lithowatt import Estimate, _core
+from lithowatt.agent._references import Totals
+from lithowatt.cli import main
+from lithowatt.cli.doctor import whole_machine_line
+from lithowatt.export.openmetrics import _of_references, _rendered
+from lithowatt.reference import Reference, ReferenceEnergy
+from lithowatt.reference._compare import Window, beyond, line_of, table, told
+from lithowatt.reference._energy import Sensor
+from lithowatt.reference._open import available
+from rig import StaticTree
+
+WATTS = Sensor(False, 1.0, 0.0, 1.0, 0.01, 0.0, 10.0)
+
+
+def window(label: str, counter: float, whole: float, off: float = 0.02) -> Window:
+    seconds = 10.0
+    energies = {}
+    for name, watts in (("rapl", counter), ("plug", whole)):
+        joules = watts * seconds
+        energies[name] = Estimate(joules, joules * (1 - off), joules * (1 + off), name)
+    plug = ReferenceEnergy("plug", energies["plug"], "all", None, 10)
+    return Window(label, seconds, "rapl", energies["rapl"], {"plug": plug})
+
+
+def test_the_line_and_the_part_hold_the_truth() -> None:
+    windows = [window(str(w), w, 11.0 + 1.3 * w) for w in (6.0, 15.0, 30.0, 45.0)]
+    line = line_of(windows, "plug", 0.01)
+    assert line is not None
+    assert line["slope"]["low"] < 1.3 < line["slope"]["high"]
+    assert line["offset"]["low"] < 11.0 < line["offset"]["high"]
+    assert line["slope"]["value"] == pytest.approx(1.3)
+    text = "\n".join(told(line, "plug", "rapl"))
+    assert "rapl counts 56.9 % (" in text
+    assert "plug = 11 W (" in text
+    assert beyond(windows, "plug") == []
+    assert len(list(table(windows, ["plug"]))) == 5
+
+
+def test_a_part_that_is_more_than_the_whole_is_named() -> None:
+    found = beyond([window("busy", 50.0, 40.0), window("idle", 10.0, 10.1)], "plug")
+    assert len(found) == 1
+    assert found[0].startswith("busy: rapl counted 50 W")
+
+
+def test_a_window_without_one_of_both_is_left_out() -> None:
+    bare = Window("1", 10.0, None, None, {})
+    assert line_of([bare], "plug", 0.01) is None
+    line = line_of([window("1", 20.0, 40.0), bare], "plug", 0.01)
+    assert line is not None
+    assert line["windows"] == 1
+    assert "three windows" in line["reason"]
+
+
+@pytest.mark.slow
+def test_the_command_compares_a_known_machine(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Packages take w(t), the plug 10 W + 1.25 w(t); the counters and the file say so."""
+    plug = tmp_path / "plug.csv"
+    plug.write_text("timestamp,watts\n")
+    begin = time.time()
+    stopped = threading.Event()
+
+    def level(t: float) -> float:
+        return 20.0 + 40.0 * t / 3
+
+    with StaticTree(tmp_path / "root", domains=("package",)) as tree:
+
+        def run() -> None:
+            while not stopped.wait(0.01):
+                t = time.time() - begin
+                used = 20.0 * t + 20.0 * t * t / 3
+                tree.set("package-0", round(1e6 * used))
+                with plug.open("a") as file:
+                    file.write(f"{begin + t},{10 + 1.25 * level(t)}\n")
+
+        thread = threading.Thread(target=run)
+        thread.start()
+        try:
+            command = ["validate", "--reference", str(plug), "--json", "--root", str(tree.root)]
+            code = main([*command, "--seconds", "0.5", "--windows", "4"])
+        finally:
+            stopped.set()
+            thread.join()
+    found = json.loads(capsys.readouterr().out)
+    line = found["lines"]["plug.csv"]
+    assert code == 0, found
+    assert found["problems"] == []
+    assert line["windows"] == 4
+    assert line["slope"]["low"] < 1.25 < line["slope"]["high"]
+    assert line["offset"]["low"] < 10.0 < line["offset"]["high"]
+
+
+@pytest.mark.slow
+def test_the_command_without_a_counter_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "sys/class/power_supply/BAT0"
+    folder.mkdir(parents=True)
+    for name, value in (("type", "Battery"), ("status", "Discharging"), ("power_now", 9_000_000)):
+        (folder / name).write_text(f"{value}\n")
+    command = ["validate", "--reference", "battery", "--root", str(tmp_path)]
+    assert main([*command, "--seconds", "0.1", "--windows", "1"]) == 3
+    shown = capsys.readouterr().out
+    assert "no counter" in shown
+    assert "shorter than the 15.0 s" in shown
+
+
+def test_run_tells_it_beside_the_energy(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["run", "--reference", "battery", "--root", str(tmp_path), "--interval", "off"]
+    assert main([*command, "--", "true"]) == 0
+    shown = " ".join(capsys.readouterr().err.split())
+    assert "battery: no energy: there is no battery in" in shown
+    assert main([*command, "--json", "--", "true"]) == 0
+    told = capsys.readouterr()
+    found = json.loads(told.out or told.err)["machine_reference"]["battery"]
+    assert found["joules"] is None
+    assert found["reason"].startswith("there is no battery")
+
+
+def test_totals_go_on_where_they_ended() -> None:
+    meter = Reference()
+    meter.name, meter.covers, meter.sensor = "plug", 'all "behind" it', WATTS
+    totals = Totals([meter])
+    begin = totals._until["plug"]
+    for second in range(101):
+        meter.tell(begin + second, 50.0 + second % 7)
+    for second in range(5, 100, 9):
+        totals.advance(begin + second)
+    (total,) = totals.look()
+    assert total.unknown == 0.0
+    seconds = 95 - 2.0
+    whole = meter.energy(begin, begin + seconds)
+    assert whole.joules is not None
+    assert total.joules == pytest.approx(whole.joules, rel=1e-3)
+    totals.advance(begin + 200)
+    (total,) = totals.look()
+    assert total.unknown > 0
+    assert total.reason is not None
+    text = _rendered(_of_references([total], 5.0), {})
+    assert "do not add it to them" in text
+    assert 'lithowatt_machine_reference_joules_total{reference="plug"' in text
+    assert _rendered(_of_references([], None), {}) == "# EOF\n"
+
+
+def test_what_was_compared_is_stored_and_told(tmp_path: Path) -> None:
+    line = line_of([window(str(w), w, 11.0 + 1.3 * w) for w in (6.0, 15.0, 30.0)], "plug", 0.01)
+    assert line is not None
+    stored = {
+        "schema": 1,
+        "machine": "cpu",
+        "date": 1.0,
+        "idle_watts": {},
+        "factors": {},
+        "reference": None,
+        "whole_machine": [{"reference": "plug", "counter": "rapl", **line}],
+    }
+    path = tmp_path / "calibration.json"
+    _core.write_calibration(json.dumps(stored), path)
+    back = _core.read_calibration(path)
+    assert back["whole_machine"][0]["slope"]["value"] == pytest.approx(1.3)
+    text = whole_machine_line({"stored": back}, str(tmp_path))
+    assert "rapl counted 51 % of plug (" in text
+
+
+def test_meters_are_seen_by_their_devices(tmp_path: Path) -> None:
+    assert available(tmp_path) == []
+    (tmp_path / "proc/device-tree").mkdir(parents=True)
+    (tmp_path / "proc/device-tree/model").write_bytes(b"Raspberry Pi 5 Model B Rev 1.0\0")
+    (tmp_path / "dev").mkdir()
+    (tmp_path / "dev/ipmi0").write_bytes(b"")
+    battery = tmp_path / "sys/class/power_supply/BAT0"
+    battery.mkdir(parents=True)
+    (battery / "type").write_text("Battery\n")
+    assert available(tmp_path) == ["battery", "pmic", "ipmi"]
