@@ -9,8 +9,10 @@
 
 use serde::{Deserialize, Serialize};
 
+mod carried;
 mod updates;
 
+pub use carried::{Carried, Carry, Moment};
 pub use updates::Updates;
 
 /// How often a counter changes is learned from readings whose moments are known as well as this, ns.
@@ -147,6 +149,9 @@ pub struct Anomalies {
     pub missing_ns: u64,
     /// The total may be off by so much either way.
     pub doubt_units: u64,
+    /// What is not known of it now, where it is carried on between rare values.
+    #[serde(skip)]
+    pub carry: Carry,
 }
 
 impl Anomalies {
@@ -178,7 +183,11 @@ impl Anomalies {
             suspended_ns: self.suspended_ns.saturating_sub(earlier.suspended_ns),
             losses: self.losses.saturating_sub(earlier.losses),
             missing_ns: self.missing_ns.saturating_sub(earlier.missing_ns),
-            doubt_units: self.doubt_units.saturating_sub(earlier.doubt_units),
+            doubt_units: self
+                .doubt_units
+                .saturating_sub(earlier.doubt_units)
+                .saturating_add(self.carry.doubt_since(&earlier.carry)),
+            carry: Carry::default(),
         }
     }
 }

@@ -11,6 +11,13 @@ use serde::Serialize;
 use crate::sampler::Hub;
 use crate::source::{Method, Methods, hwmon};
 
+/// What a guest's host is to do …
+const ON_HOST: &str = "sudo lithowatt agent --guest NAME=PID, and share /run/lithowatt/guests/NAME with \
+                       this machine as \"lithowatt\" (docs/how-to/virtual-machines.md)";
+
+/// … and then the guest.
+const MOUNT: &str = "sudo mount --mkdir -t virtiofs -o ro lithowatt /var/lithowatt";
+
 /// One line of the diagnosis.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Finding {
@@ -125,6 +132,10 @@ pub fn examine(root: &Path) -> Vec<Finding> {
                 }
             }
             Method::Ebpf => finding.gives = hub.probes_give(),
+            Method::Guest if !finding.available && facts.cpu.hypervisor => {
+                finding.advise(&format!("on the host: {ON_HOST}"));
+                finding.fix = finding.fix.or_else(|| Some(MOUNT.into()));
+            }
             _ => {}
         }
         findings.push(finding);

@@ -163,7 +163,7 @@ impl Kind {
     const ALL: [Self; 4] = [Self::Begin, Self::Sample, Self::End, Self::Again];
 }
 
-const FAULTS: [ReadFault; 7] = [
+const FAULTS: [ReadFault; 9] = [
     ReadFault::Vanished,
     ReadFault::Denied,
     ReadFault::Malformed,
@@ -171,6 +171,8 @@ const FAULTS: [ReadFault; 7] = [
     ReadFault::Failed,
     ReadFault::Stale,
     ReadFault::Stopped,
+    ReadFault::Waiting,
+    ReadFault::Silent,
 ];
 
 /// CPU time as it was counted at one moment.

@@ -249,6 +249,8 @@ class Agent:
         methods: str | Sequence[str] = "all",
         containers: bool = True,
         node: str = "",
+        guests: Sequence[str] = (),
+        guest_folder: str | os.PathLike[str] | None = None,
     ) -> Agent: ...
     def snapshot(self) -> dict[str, Any]:
         """The state at the end of the last round."""

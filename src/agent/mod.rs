@@ -4,6 +4,7 @@
 //! An agent that comes after a killed one goes on from what the ring holds: the counters went on
 //! meanwhile, so nothing is lost and nothing is counted twice.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -27,9 +28,11 @@ use crate::source::ring::layout::{Account, Header, LAYOUT, MOST_ZONES, Sample, b
 use crate::source::{Domain, EnergyCounter, Method, Methods, ReadFault, Unavailable, Zone};
 
 pub mod groups;
+pub mod guests;
 pub(crate) mod writer;
 
 use groups::{Groups, Round};
+use guests::{Guests, Wanted};
 use writer::{Left, Lock, Writer, left_at};
 
 /// Samples a second by default.
@@ -75,6 +78,10 @@ pub struct Options {
     pub containers: bool,
     /// Name of this node.
     pub node: String,
+    /// Virtual machines whose part is written into a ring of their own each …
+    pub guests: Vec<Wanted>,
+    /// … below this folder.
+    pub guest_folder: PathBuf,
 }
 
 impl Options {
@@ -90,6 +97,8 @@ impl Options {
             methods: Methods::AUTO,
             containers: true,
             node: String::new(),
+            guests: Vec::new(),
+            guest_folder: guests::DEFAULT_FOLDER.into(),
         }
     }
 
@@ -212,6 +221,8 @@ pub struct Snapshot {
     pub groups: Vec<GroupState>,
     /// There are more of them than are followed.
     pub overflow: bool,
+    /// Virtual machines by name: their energy above idle, J.
+    pub guests: BTreeMap<String, f64>,
 }
 
 /// A zone's total.
@@ -247,6 +258,7 @@ pub struct Agent {
     offset_ns: i64,
     writer: Writer,
     groups: Groups,
+    guests: Guests,
     adopted: bool,
     sample: Sample,
     round_ns: u64,
@@ -343,11 +355,22 @@ impl Agent {
         } else {
             0o644
         };
+        // Guests come before the ring: an agent that cannot do all it was asked to does nothing.
+        let hierarchy = own::mount(&options.root, cgroup_version);
+        let guests = Guests::open(
+            &options.guests,
+            &options.guest_folder,
+            &header,
+            hierarchy.as_deref(),
+            guests::Counted {
+                t_ns,
+                machine_uj: divided(&zones).map(|i| first.totals[i]).sum(),
+                idle_ns,
+                capacity_ns: machine.capacity_ns(now),
+            },
+        )?;
         let writer = Writer::create(&options.path, header, mode, options.group, first.clone())?;
-        let top = options
-            .containers
-            .then(|| own::mount(&options.root, cgroup_version))
-            .flatten();
+        let top = hierarchy.filter(|_| options.containers);
         let summed: Vec<u64> = divided(&zones).map(|i| first.totals[i]).collect();
         let sum: u64 = summed.iter().sum();
         let (account, rows) = match left.filter(|_| adopted) {
@@ -378,6 +401,7 @@ impl Agent {
             offset_ns,
             writer,
             groups,
+            guests,
             adopted,
             round_ns: (options.round * 1e9) as u64,
             round_end_ns,
@@ -454,12 +478,24 @@ impl Agent {
         }
         self.sample.t_ns = now.saturating_add_signed(self.offset_ns.saturating_neg());
         let round_ends = self.sample.t_ns.saturating_sub(self.round_end_ns) >= self.round_ns;
-        if round_ends || self.sample.t_ns.saturating_sub(self.sample.idle_t_ns) >= IDLE_EVERY_NS {
+        let guests = self.guests.is_due(self.sample.t_ns);
+        let age_ns = self.sample.t_ns.saturating_sub(self.sample.idle_t_ns);
+        if round_ends || guests || age_ns >= IDLE_EVERY_NS {
             self.read_idle(now);
         }
         self.sample.faults = faults_of(&self.raw);
         self.sample.resets = self.resets;
         self.writer.publish(&mut self.sample);
+        if guests {
+            let counted = guests::Counted {
+                t_ns: self.sample.t_ns,
+                machine_uj: divided(&self.zones).map(|i| self.sample.totals[i]).sum(),
+                idle_ns: self.sample.idle_ns,
+                capacity_ns: self.capacity_ns,
+            };
+            let (watts, _) = self.idle_watts();
+            self.guests.settle(counted, watts);
+        }
         if round_ends {
             self.end_round();
         }
@@ -579,6 +615,7 @@ impl Agent {
         let now = clock::monotonic_ns();
         let t_ns = now.saturating_add_signed(self.offset_ns.saturating_neg());
         self.writer.beat(t_ns, true);
+        self.guests.close(t_ns);
     }
 
     /// What is known now.
@@ -626,6 +663,11 @@ impl Agent {
             idle_source: IdleSource::numbered(account.idle_source),
             groups,
             overflow: self.groups.overflow,
+            guests: self
+                .guests
+                .joules()
+                .map(|(name, joules)| (name.to_owned(), joules))
+                .collect(),
         }
     }
 }

@@ -118,7 +118,7 @@ fn not_made(path: &Path, error: &io::Error) -> Error {
 }
 
 /// Makes the directory, or sees that nobody else can put files into it.
-fn safe(dir: &Path) -> Result<()> {
+pub(super) fn safe(dir: &Path) -> Result<()> {
     match DirBuilder::new().mode(0o755).create(dir) {
         Ok(()) => {
             // Whatever the umask: others must come in.

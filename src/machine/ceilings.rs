@@ -7,7 +7,7 @@
 
 use crate::counter::STATED_WATTS;
 use crate::machine::facts::Facts;
-use crate::source::{Domain, Zone};
+use crate::source::{Domain, Method, Zone};
 
 /// So many times the TDP, or the power limit where that is higher, …
 const TIMES: f64 = 4.0;
@@ -20,8 +20,15 @@ const BELIEVABLE_LIMIT_WATTS: f64 = 1_000.0;
 /// A board with everything on it, accelerators too, W for each package.
 const PLATFORM_WATTS: f64 = 15_000.0;
 
+/// A host's part of a guest, W: its source refuses what no host draws, and where a value corrects what
+/// was carried on, a second's energy comes at once.
+const GUEST_WATTS: f64 = 1e6;
+
 /// The most that `zone` can show, W. `limits` are the power limits of the package zones.
 pub fn most_watts(facts: &Facts, zone: &Zone, limits: &[f64]) -> f64 {
+    if zone.method == Method::Guest {
+        return GUEST_WATTS;
+    }
     match zone.domain {
         Domain::Package | Domain::Core | Domain::Uncore => {
             // A class that was only guessed bounds nothing.

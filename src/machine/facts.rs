@@ -15,7 +15,7 @@ use crate::machine::idle_power::IdleLearner;
 use crate::model::estimation::{Estimation, Power};
 use crate::model::{PowerModel, RawPower};
 use crate::source::procfs::online_cpus;
-use crate::source::{Domain, Zone};
+use crate::source::{Domain, Method, Zone};
 
 /// Idle power of one slot.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -45,16 +45,19 @@ pub enum IdleSource {
     Configured,
     /// The power model's.
     Modelled,
+    /// A host's, and in no value that it hands on to its guest.
+    Host,
 }
 
 impl IdleSource {
     /// All of them, by number.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::Unknown,
         Self::Learned,
         Self::Calibrated,
         Self::Configured,
         Self::Modelled,
+        Self::Host,
     ];
 
     /// The source with this number in an account; `Unknown` where there is none.
@@ -84,6 +87,7 @@ impl IdleSource {
             Self::Calibrated => "calibrated",
             Self::Configured => "configured",
             Self::Modelled => "modelled",
+            Self::Host => "host",
         }
     }
 }
@@ -370,6 +374,15 @@ impl Facts {
                 low: watts * 0.9,
                 high: watts * 1.05,
                 source: IdleSource::Calibrated,
+            });
+        }
+        if zone.method == Method::Guest && self.environment.idle_watts.is_none() {
+            // Hosts divide by CPU time, so a guest at rest has nearly nothing.
+            return Some(IdlePower {
+                watts: 0.0,
+                low: 0.0,
+                high: 0.0,
+                source: IdleSource::Host,
             });
         }
         let raw = self.model.vcpus_watts_raw(f64::from(self.cpus), 0.0);

@@ -8,6 +8,7 @@ use pyo3::types::{PyDict, PyList};
 
 use super::{methods_of, root_or_environment, serialised};
 use crate::agent::groups::{Round, divide};
+use crate::agent::guests::{DEFAULT_FOLDER, Wanted};
 use crate::agent::{Agent, DEFAULT_RATE, LEAST_PUBLIC_QUANTUM_UJ, Options, Running};
 use crate::cgroup::own;
 use crate::clock;
@@ -43,10 +44,11 @@ impl PyAgent {
         signature = (
             path, *, root = None, rate = DEFAULT_RATE, quantum_uj = LEAST_PUBLIC_QUANTUM_UJ,
             round = 1.0, group = None, methods = None, containers = true, node = String::new(),
+            guests = Vec::new(), guest_folder = None,
         ),
         // Constants are `...` in the signature that pyo3 makes; the stub is compared with this one.
         text_signature = "(path, *, root=None, rate=100.0, quantum_uj=1000, round=1.0, group=None, \
-                          methods='all', containers=True, node='')"
+                          methods='all', containers=True, node='', guests=(), guest_folder=None)"
     )]
     #[allow(clippy::too_many_arguments, reason = "they are keywords in Python")]
     fn new(
@@ -59,8 +61,11 @@ impl PyAgent {
         methods: Option<&Bound<'_, PyAny>>,
         containers: bool,
         node: String,
+        guests: Vec<String>,
+        guest_folder: Option<PathBuf>,
     ) -> PyResult<Self> {
         let methods = methods.map_or(Ok(Methods::AUTO), methods_of)?;
+        let guests = guests.iter().map(|text| Wanted::parse(text));
         let agent = Agent::open(Options {
             path,
             root: root_or_environment(root)?,
@@ -71,6 +76,8 @@ impl PyAgent {
             methods,
             containers,
             node,
+            guests: guests.collect::<Result<_, _>>()?,
+            guest_folder: guest_folder.unwrap_or_else(|| DEFAULT_FOLDER.into()),
         })?;
         Ok(Self {
             running: Mutex::new(Running::start(agent)?),

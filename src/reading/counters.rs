@@ -6,7 +6,7 @@ use std::iter::zip;
 use super::{Availability, Energy, MethodReading, UPDATE_SECONDS, ZoneReading, rss};
 use crate::bands::EDGE;
 use crate::sampler::Outcome;
-use crate::source::{Domain, Method};
+use crate::source::{Domain, Method, Note};
 use crate::validate::{Pair, TOLERANCE, Verdict, compare};
 
 /// How much the errors of several counters at the edges of a window go together. Domains of a package
@@ -393,12 +393,21 @@ pub(super) fn zone_readings(outcome: &Outcome, shown: Vec<Shown>) -> Vec<ZoneRea
         .collect()
 }
 
+/// By which rule a host found its guest's part.
+pub(super) fn rule_of(outcome: &Outcome, method: Method) -> Option<String> {
+    let mut notes = outcome.catalog.notes.iter();
+    let of_all = |(of, note): &&(Method, Note)| *of == method && note.domain.is_none();
+    notes.find(of_all).map(|(_, note)| note.why.clone())
+}
+
 pub(super) fn verify(
     counters: &BTreeMap<Method, MethodReading>,
     warnings: &mut Vec<String>,
 ) -> Verdict {
     let mut readable = counters
         .iter()
+        // A host's part is none of what a counter here counts.
+        .filter(|(method, _)| **method != Method::Guest)
         .filter(|(_, reading)| reading.availability.is_available());
     let (Some((first, one)), Some((second, other))) = (readable.next(), readable.next()) else {
         return compare(&[]);

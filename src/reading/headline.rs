@@ -94,7 +94,7 @@ pub(super) fn measured(
             high: of(idle.high).max(joules),
         },
         together: false,
-        systematic: systematic(facts, reading, &divided.division, divided.seconds),
+        systematic: systematic(facts, (method, reading), &divided.division, divided.seconds),
     };
     let weight = match outcome.scope {
         _ if outcome.followed().is_some() => "ebpf",
@@ -105,7 +105,8 @@ pub(super) fn measured(
     let headline = Headline::of(
         &divided,
         bands,
-        if all {
+        // A guest's is its host's division, whoever else is in it.
+        if all && method != Method::Guest {
             Quality::Measured
         } else {
             Quality::Attributed

@@ -21,10 +21,14 @@ const ABOVE: (f64, f64) = (0.1, 0.2);
 /// What the counters of a window get wrong of memory.
 pub(super) fn systematic(
     facts: &Facts,
-    reading: &MethodReading,
+    (method, reading): (Method, &MethodReading),
     division: &Division,
     seconds: f64,
 ) -> Systematic {
+    if method == Method::Guest {
+        // Memory is in what the host divided.
+        return Systematic::default();
+    }
     let Some(dram) = reading.domains.get(&Domain::Dram) else {
         let (least, most) = unseen_watts(facts);
         return Systematic {
@@ -53,6 +57,9 @@ fn unseen_watts(facts: &Facts) -> (f64, f64) {
 /// What a reader has to know of memory in a reading by `method`.
 pub(super) fn note(facts: &Facts, method: Method, reading: &MethodReading) -> Option<String> {
     reading.total?;
+    if method == Method::Guest {
+        return None;
+    }
     if reading.domains.contains_key(&Domain::Dram) {
         return Some(format!(
             "DRAM by {}: its band is the counter's. Memory truly takes {:.1} to {:.1} times that at \

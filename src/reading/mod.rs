@@ -258,7 +258,10 @@ impl Reading {
             probed.map(|((headline, divided), (_, read))| (divided, headline.energy, read)),
         );
         let notes = measured.as_ref().zip(counter);
-        let notes = notes.and_then(|(_, (method, read))| memory::note(facts, method, read));
+        let notes = notes.and_then(|(_, (method, read))| match method {
+            Method::Guest => counters::rule_of(outcome, method),
+            _ => memory::note(facts, method, read),
+        });
         let (headline, divided) = measured.or_else(|| model.clone()).unzip();
         let model = model.map(|(headline, _)| headline);
         if headline.is_none() && counter.is_some() {

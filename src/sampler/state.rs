@@ -308,7 +308,13 @@ impl State {
             {
                 continue;
             }
-            let opened = (source.open)(&self.root);
+            let opened = match method {
+                // Nobody else can play again what a host wrote.
+                Method::Guest if !self.tape.is_off() => Err(Unavailable::absent(
+                    "a trace holds nothing of a host's account",
+                )),
+                _ => (source.open)(&self.root),
+            };
             let opened = unless_starved(method.title(), opened, |c| c.holes().is_empty());
             if let Ok(counter) = &opened {
                 self.zones.extend_from_slice(counter.zones());
@@ -553,11 +559,26 @@ impl State {
             let at = At::between(from_ns, clock::monotonic_ns(), asleep_ns);
             self.tape.note_counters(method, at, &self.raw, &self.zones);
             self.take_raw(method, at, lost_times);
+            self.take_carries(place);
         }
         let after = clock::monotonic_ns();
         Moment {
             t_ns: before + (after - before) / 2,
             slack_ns: (after - before) / 2,
+        }
+    }
+
+    /// Keeps what is not known of the totals that the source at `place` carried on.
+    fn take_carries(&mut self, place: usize) {
+        let source = &self.sources[place];
+        let carries = source.opened().map_or(&[][..], EnergyCounter::carries);
+        if carries.is_empty() {
+            return;
+        }
+        let its = self.zones.iter().zip(&mut self.counters);
+        let its = its.filter(|(zone, _)| zone.method == source.method);
+        for ((_, counter), carry) in its.zip(carries) {
+            counter.anomalies.carry = *carry;
         }
     }
 

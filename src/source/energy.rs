@@ -7,6 +7,7 @@ use std::path::Path;
 use serde::Serialize;
 
 use super::{Domain, ReadFault, Unavailable, Zone};
+use crate::counter::Carry;
 use crate::json::from_json;
 
 /// The open energy counters of one method.
@@ -42,6 +43,12 @@ pub trait EnergyCounter: fmt::Debug + Send {
     /// own.
     fn may_repeat_dies(&self) -> bool {
         false
+    }
+
+    /// What is not known of each total as it was last read, where values come so seldom that they are
+    /// carried on in between; else nothing.
+    fn carries(&self) -> &[Carry] {
+        &[]
     }
 
     /// Keeps one of several zones that show one counter. It may take some milliseconds: for readers

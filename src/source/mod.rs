@@ -12,6 +12,7 @@ pub mod ebpf;
 mod energy;
 #[cfg(test)]
 mod files;
+pub mod guest;
 pub mod hwmon;
 pub mod kept;
 pub mod mirrors;
@@ -233,6 +234,10 @@ pub enum ReadFault {
     Stale,
     /// The node agent has marked its ring as left.
     Stopped,
+    /// A host's file was not written again yet, so that its power is not known.
+    Waiting,
+    /// A host's file is not written any more.
+    Silent,
 }
 
 impl fmt::Display for ReadFault {
@@ -245,6 +250,8 @@ impl fmt::Display for ReadFault {
             Self::Failed => "the counter could not be read",
             Self::Stale => "the node agent gave no sign of life",
             Self::Stopped => "the node agent was stopped",
+            Self::Waiting => "the host wrote no second value yet, so its power is not known",
+            Self::Silent => "the host writes its file no more",
         })
     }
 }

@@ -46,10 +46,22 @@ fn kind(ask: impl FnOnce(&mut libc::statfs) -> libc::c_int) -> Option<i64> {
 /// # Errors
 /// The system's error, or `InvalidInput` where the name is a pipe, a device or a directory.
 pub fn open(path: &Path) -> io::Result<(File, Metadata)> {
+    open_with(path, 0)
+}
+
+/// [`open`], past the pages that this kernel keeps of the file (`O_DIRECT`).
+///
+/// # Errors
+/// As [`open`]; `EINVAL`, which is `InvalidInput`, where its file system cannot.
+pub fn open_direct(path: &Path) -> io::Result<(File, Metadata)> {
+    open_with(path, libc::O_DIRECT)
+}
+
+fn open_with(path: &Path, flags: libc::c_int) -> io::Result<(File, Metadata)> {
     let file = OpenOptions::new()
         .read(true)
         // A pipe must not make its reader wait, and a terminal must not become ours.
-        .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
+        .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY | flags)
         .open(path)?;
     let found = file.metadata()?;
     if found.is_file() {

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::energy::Open;
-use super::{hwmon, perf, rapl};
+use super::{guest, hwmon, perf, rapl};
 use crate::error::{Error, Result};
 use crate::json::{self, FromJson};
 
@@ -76,6 +76,8 @@ methods! {
     Nvml: "nvml" | "gpu", "NVML", None;
     /// Sensors of energy and power through hwmon.
     Hwmon: "hwmon", "hwmon", Some(hwmon::open);
+    /// A virtual machine's part of its host's energy, as the host states it.
+    Guest: "guest", "the host's account of this virtual machine", Some(guest::open);
     /// Counters in plain files, for tests of what every source goes through.
     #[cfg(test)]
     Files: "files", "counter files", Some(super::files::open);

@@ -203,7 +203,7 @@ keys! {
         EnergyOthers "energy_others" J
             "what everybody else used above idle", "there is no headline";
         EnergyIdleSource "energy_idle_source" Text
-            "where idle power comes from: `learned`, `calibrated`, `configured` or `modelled`",
+            "where idle power comes from: `learned`, `calibrated`, `configured` or `modelled`; `host` where a host keeps it out of its guest's part",
             "there is no headline";
         EnergyWatts "energy_watts" W
             "mean power: headline ÷ duration", "there is no headline, or no time passed";
@@ -267,6 +267,12 @@ keys! {
             "the channels of hwmon that were read, or `unavailable:` and the reason", "";
         MachineScope "machine_scope" Boolean
             "always true: `rapl_energy_*`, `perf_energy_*` and `hwmon_energy_*` are the whole machine's", "";
+        GuestEnergy "guest_energy" J
+            "this virtual machine's part of its host's energy, as the host states it",
+            "no host hands it on: `guest_source` has the reason";
+        GuestAvailable "guest_available" Boolean "the host gave joules", "";
+        GuestSource "guest_source" Text
+            "the host's files that were read, or `unavailable:` and the reason", "";
     }
     "GPUs" stats {
         GpuEnergy "gpu_energy" J

@@ -14,6 +14,7 @@ pub(super) fn value(reading: &Reading, key: Key) -> Value {
     let rapl = || reading.counter(Method::Rapl);
     let perf = || reading.counter(Method::Perf);
     let hwmon = || reading.counter(Method::Hwmon);
+    let guest = || reading.counter(Method::Guest);
     let ebpf = &reading.ebpf;
     let probes = reading.probes.as_ref();
     let system = reading.system.as_ref();
@@ -78,6 +79,9 @@ pub(super) fn value(reading: &Reading, key: Key) -> Value {
         K::HwmonAvailable => hwmon().availability.is_available().into(),
         K::HwmonSource => line(&hwmon().availability.to_string()),
         K::MachineScope => true.into(),
+        K::GuestEnergy => total(guest()),
+        K::GuestAvailable => guest().availability.is_available().into(),
+        K::GuestSource => line(&guest().availability.to_string()),
 
         K::GpuEnergy => gpu(|e| e.joules),
         K::GpuEnergyAttributed => gpu_part(|e| e.joules),

@@ -213,6 +213,8 @@ def test_a_ring_on_a_disk_is_shown_another_place(monkeypatch: pytest.MonkeyPatch
         (["--mirror", "http://a:9", "--serve-ring"], "exclude each other"),
         (["--mirror", "http://a:9", "--mirror-period", "5"], "--mirror-period 5.0"),
         (["--method", "perf"], "no energy counter"),
+        (["--guest", "vm=1", "--mirror", "http://a:9"], "exclude each other"),
+        (["--guest-folder", "/x"], "--guest NAME=PID"),
     ],
 )
 def test_what_cannot_be_is_said_and_nothing_is_made(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import json
+import mmap
 import os
 import subprocess
 import sys
@@ -164,6 +165,8 @@ def switching(cpus: list[int]) -> Callable[[], None]:
 def metered(step: dict[str, Any]) -> dict[str, Any]:
     """One step of a scenario, in a process of its own."""
     kind = step["kind"]
+    if kind == "guest":
+        return guest(step["share"])
     if kind == "cost":
         return {"empty": [window(lambda: None)["times"] for _ in range(EMPTY_WINDOWS)]}
     # The sources are opened in the first window.
@@ -179,6 +182,77 @@ def metered(step: dict[str, Any]) -> dict[str, Any]:
     if kind == "switch":
         return {"long": window(switching(step["cpus"])), "after": undisturbed()}
     raise ValueError(f"kind is {kind!r}, expected plain, wrap, reload, switch or cost")
+
+
+def page(file: int) -> tuple[int, int, int] | None:
+    """Number, time (ns), energy (µJ) of the newest sample of a guest's ring, past each cache."""
+    buffer = mmap.mmap(-1, 8192)
+    if os.preadv(file, [buffer], 4096) < 64:
+        return None
+    number = int.from_bytes(buffer[:8], "little")
+    words = 9
+    at = 4096 + (number - 1) % 16 * words * 8
+    sample = [int.from_bytes(buffer[at + 8 * i : at + 8 * i + 8], "little") for i in range(words)]
+    return (number, sample[1], sample[7]) if sample[0] == number else None
+
+
+def settled(file: int) -> tuple[int, int, int]:
+    """:func:`page`, again where it was being written."""
+    while (found := page(file)) is None:
+        pass
+    return found
+
+
+def guest(share: list[str]) -> dict[str, Any]:
+    """Windows of a machine whose host hands its energy on; ``share`` is how that is mounted."""
+    from lithowatt import EnergyMeter
+
+    ring = os.open("/var/lithowatt/ring", os.O_RDONLY | os.O_DIRECT)
+    busy = time.monotonic() + 3
+    while time.monotonic() < busy:
+        window(lambda: time.sleep(0.1))
+    windows = []
+    for seconds, count in ((SHORT, 12), (0.3, 8), (LONG, 4)):
+        for number in range(count):
+            spins = number % 2 == 0
+            meter = EnergyMeter()
+            edges = [settled(ring)]
+            began = time.monotonic()
+            meter.start()
+            edges.append(settled(ring))
+            while spins and time.monotonic() - began < seconds:
+                pass
+            time.sleep(max(0.0, began + seconds - time.monotonic()))
+            edges.append(settled(ring))
+            meter.stop()
+            edges.append(settled(ring))
+            reading = meter.reading
+            estimate = reading.guest.estimate("total")
+            windows.append(
+                {
+                    "seconds": seconds,
+                    "duration": reading.duration,
+                    "spins": spins,
+                    "edges": edges,
+                    "guest": estimate and (estimate.value, estimate.low, estimate.high),
+                    "reasons": reading.guest.reasons,
+                    "joules": reading.joules,
+                    "method": reading.method,
+                    "notes": reading.notes,
+                    "warnings": reading.warnings,
+                }
+            )
+    looks = [time.perf_counter_ns()]
+    for _ in range(100):
+        page(ring)
+    looks.append(time.perf_counter_ns())
+    return {
+        "share": share,
+        "windows": windows,
+        "look_us": (looks[1] - looks[0]) / 1e5,
+        "doctor": doctor(),
+        "stats": meter.stats(compact=False)["worker_func_guest_source"],
+    }
 
 
 def zones() -> dict[str, Any]:
@@ -207,6 +281,8 @@ def run(step: dict[str, Any]) -> dict[str, Any]:
     command = [sys.executable, __file__, json.dumps(step)]
     if step.get("user"):
         command = ["setpriv", "--reuid=1000", "--regid=1000", "--clear-groups", *command]
+    if step["kind"] == "guest":
+        mount(step["share"])
     Path("/proc/sys/kernel/perf_event_paranoid").write_text(str(step.get("paranoid", 2)))
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=surroundings())
     try:
@@ -214,6 +290,13 @@ def run(step: dict[str, Any]) -> dict[str, Any]:
     except (IndexError, ValueError):
         found = {"failed": done.stdout[-2000:] + done.stderr[-4000:]}
     return found
+
+
+def mount(share: list[str]) -> None:
+    """Mounts the host's folder where a guest looks for it."""
+    print(shell("modprobe 9pnet_virtio; modprobe 9p; mkdir -p /var/lithowatt"), flush=True)
+    shell("umount /var/lithowatt")
+    print(shell(f"mount {' '.join(share)} /var/lithowatt; ls -ln /var/lithowatt"), flush=True)
 
 
 def surroundings() -> dict[str, str]:
@@ -242,7 +325,8 @@ def main() -> None:
     with results() as write:
         write({"kernel": kernel, "booted": time.monotonic()})
         for scenario in job:
-            load(scenario["powers"])
+            if scenario["powers"]:
+                load(scenario["powers"])
             base = {"scenario": scenario["name"], "zones": zones()}
             for step in scenario["steps"]:
                 began = time.monotonic()

@@ -12,6 +12,8 @@ import stat
 import subprocess
 import tempfile
 import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -47,6 +49,10 @@ class Machine:
     job: list[dict[str, Any]]
     words: str = ""
     memory_mb: int = 1024
+    devices: tuple[str, ...] = ()
+    """More arguments for qemu."""
+    modules: tuple[str, ...] = ()
+    """Modules of the kernel beside those that every machine has, by their path below its folder."""
 
 
 @dataclass
@@ -74,16 +80,20 @@ def image() -> tuple[Path | None, str]:
     raise RuntimeError(f"image.sh ended with exit code {made.returncode}")
 
 
-def boot(machine: Machine, folder: Path) -> Outcome:
-    """Boots ``machine`` and waits for the end of its job."""
+Beside = Callable[[int], AbstractContextManager[object]]
+
+
+def boot(machine: Machine, folder: Path, beside: Beside = lambda pid: nullcontext()) -> Outcome:
+    """Boots ``machine`` and waits for the end of its job; ``beside`` runs meanwhile, and is given
+    the number of the machine's process."""
     for _ in range(BOOTS):
-        outcome = _boot_once(machine, folder)
+        outcome = _boot_once(machine, folder, beside)
         if outcome.complete:
             break
     return outcome
 
 
-def _boot_once(machine: Machine, folder: Path) -> Outcome:
+def _boot_once(machine: Machine, folder: Path, beside: Beside) -> Outcome:
     outcome = Outcome(machine)
     with tempfile.TemporaryDirectory(prefix="lithowatt-kernel-") as folder_of_boot:
         place = Path(folder_of_boot)
@@ -95,6 +105,7 @@ def _boot_once(machine: Machine, folder: Path) -> Outcome:
             *("-serial", f"file:{place / 'console'}", "-serial", f"file:{place / 'results'}"),
             *("-kernel", str(folder / "vmlinuz"), "-initrd", str(place / "initramfs")),
             *("-append", f"{WORDS} {machine.words}"),
+            *machine.devices,
         ]
         began, used = time.monotonic(), _children_cpu_seconds()
         with (
@@ -102,7 +113,8 @@ def _boot_once(machine: Machine, folder: Path) -> Outcome:
             subprocess.Popen(command, stderr=told, start_new_session=True) as process,
         ):
             try:
-                process.wait(BOOT_SECONDS)
+                with beside(process.pid):
+                    process.wait(BOOT_SECONDS)
             except subprocess.TimeoutExpired:
                 pass
             finally:
@@ -136,6 +148,8 @@ def _pack(file: Path, machine: Machine, folder: Path) -> None:
     shutil.copyfile(folder / "initramfs", file)
     with file.open("ab") as opened:
         archive = Archive(opened)
+        for module in machine.modules:
+            _add_module(archive, folder / "root", module)
         archive.add("rig", stat.S_IFDIR | 0o755)
         for content in (HERE / "inside.py", folder / "simulated_registers.ko"):
             archive.add(f"rig/{content.name}", stat.S_IFREG | 0o644, content.read_bytes())
@@ -144,3 +158,12 @@ def _pack(file: Path, machine: Machine, folder: Path) -> None:
         package = Path(lithowatt.__file__).resolve().parent
         archive.add_tree(package, "rig/lithowatt", left_out=re.compile(r".*__pycache__"))
         archive.end()
+
+
+def _add_module(archive: Archive, root: Path, module: str) -> None:
+    """A module of the image's kernel, with the folders on the way to it."""
+    file = next((root / "usr/lib/modules").glob(f"*/kernel/{module}.ko*"))
+    name = file.relative_to(root)
+    for above in reversed(name.parents[:-1]):
+        archive.add(str(above), stat.S_IFDIR | 0o755)
+    archive.add(str(name), stat.S_IFREG | 0o644, file.read_bytes())

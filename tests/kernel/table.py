@@ -13,11 +13,40 @@ from tests.kernel.scenarios import SCENARIOS, Scenario
 HEADER = ("scenario", "window", "domain", "truth", "powercap", "perf", "bands, 50 ms")
 
 _noted: list[Outcome] = []
+_guests: list[dict[str, Any]] = []
 
 
 def note(outcome: Outcome) -> None:
     """Keeps what a machine's job came to."""
     _noted.append(outcome)
+
+
+def add_guest(
+    share: str, window: dict[str, Any], truth: tuple[float, float, float], held: bool
+) -> None:
+    """Keeps a window of a guest: least, middle, most of what its host wrote of it, J."""
+    names = ("seconds", "spins", "guest", "joules")
+    _guests.append({"share": share, "truth": truth, "held": held} | {n: window[n] for n in names})
+
+
+def _guest_lines() -> Iterator[str]:
+    """A line for each way to mount and each length: sums, and how often the bands held."""
+    kinds = dict.fromkeys((one["share"], one["seconds"], one["spins"]) for one in _guests)
+    for share, seconds, spins in kinds:
+        its = [
+            one
+            for one in _guests
+            if (one["share"], one["seconds"], one["spins"]) == (share, seconds, spins)
+        ]
+        least, _, most = (sum(one["truth"][i] for one in its) for i in range(3))
+        read = sum(one["guest"][0] for one in its)
+        half = statistics.median((one["guest"][2] - one["guest"][1]) / 2 for one in its)
+        held = sum(one["held"] for one in its)
+        kind = "busy" if spins else "at rest"
+        yield (
+            f"guest, {share}, windows of {seconds} s, {kind}: host {least:.2f} to {most:.2f} J, "
+            f"guest {read:.2f} J, band ±{half:.2f} J, held {held}/{len(its)}"
+        )
 
 
 def report() -> dict[str, Any]:
@@ -32,13 +61,19 @@ def report() -> dict[str, Any]:
         }
         for one in _noted
     }
-    return {"machines": machines, "rows": list(_rows()), "start_stop_ms": dict(_costs())}
+    return {
+        "machines": machines,
+        "rows": list(_rows()),
+        "start_stop_ms": dict(_costs()),
+        "guests": list(_guests),
+    }
 
 
 def lines() -> list[str]:
     """The table for people, and the times below it."""
+    guests = list(_guest_lines())
     if not _noted:
-        return []
+        return guests
     data = report()
     table = [HEADER, *(_cells(row) for row in data["rows"])]
     widths = [max(len(row[i]) for row in table) for i in range(len(HEADER))]
@@ -54,7 +89,7 @@ def lines() -> list[str]:
             f"{name}: Linux {told['kernel']}, {told['seconds']:.0f} s in all, "
             f"{told['cpu_seconds']:.0f} s of CPU time{state}"
         )
-    return text
+    return text + guests
 
 
 def write(path: str) -> None:

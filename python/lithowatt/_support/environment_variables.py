@@ -91,6 +91,12 @@ SETTINGS: dict[str, tuple[tuple[str, str, str], ...]] = {
             "none",
         ),
         (
+            "LITHOWATT_GUEST",
+            "in a [virtual machine](../how-to/virtual-machines.md): the host's ring, its file of "
+            "watts, or the folder that holds them",
+            "`/var/lithowatt/ring`, else `/var/scaphandre`",
+        ),
+        (
             "LITHOWATT_CALLS",
             "`on`, or the path of the socket: finished Lithops calls and commands of "
             "`lithowatt run` are shown on the [agent's page](../how-to/live-page.md)",

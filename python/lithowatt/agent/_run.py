@@ -91,6 +91,8 @@ def _serve(
         methods=arguments.methods,
         containers=not arguments.no_containers,
         node=arguments.node or os.environ.get("NODE_NAME", ""),
+        guests=arguments.guest,
+        guest_folder=arguments.guest_folder,
     )
     with contextlib.ExitStack() as last:
         # The page's socket is in the ring's folder, which is there now.
@@ -181,6 +183,13 @@ def _live(
 
 
 def _check_together(arguments: argparse.Namespace) -> None:
+    if arguments.guest and arguments.mirror:
+        raise AgentError(
+            f"--guest {arguments.guest[0]!r} and --mirror {arguments.mirror!r} exclude each other, "
+            "for a mirror holds no counters; expected one of them"
+        )
+    if arguments.guest_folder and not arguments.guest:
+        raise AgentError("--guest-folder is for --guest; expected --guest NAME=PID with it")
     if arguments.page is not None and arguments.mirror:
         raise AgentError(
             f"--page and --mirror {arguments.mirror!r} exclude each other, for a mirror serves "

@@ -117,6 +117,16 @@ def _ring(name: str, value: str) -> str | None:
     return f"{_set(name, value)} is not used; {expected}"
 
 
+def _guest(name: str, value: str) -> str | None:
+    with contextlib.suppress(OSError):  # a folder on the way cannot be searched
+        if Path(value).exists():
+            return None
+    expected = (
+        "expected the file of this virtual machine's host, or its folder, and neither is there"
+    )
+    return f"{_set(name, value)} is not used; {expected}"
+
+
 def _folder(name: str, value: str) -> str | None:
     with contextlib.suppress(OSError):  # a folder on the way cannot be searched
         # It is made when something is stored.
@@ -136,6 +146,7 @@ JUDGES: dict[str, Callable[[str, str], str | None]] = {
     "LITHOWATT_STATE_DIR": _folder,
     "LITHOWATT_RING": _ring,
     "LITHOWATT_RING_OWNER": _user,
+    "LITHOWATT_GUEST": _guest,
     "LITHOWATT_FLEXECUTOR": _switch,
 }
 

@@ -46,6 +46,19 @@ def add_cli(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
         help="rapl, perf, or both with a comma; the first that is there is used (default: all)",
     )
     add("--no-containers", action="store_true", help="do not follow containers and pods")
+    add(
+        "--guest",
+        action="append",
+        default=[],
+        metavar="NAME=PID|CGROUP",
+        help="write the part of this virtual machine, by its process or cgroup, into "
+        "FOLDER/NAME/ring for it to mount; may be given several times",
+    )
+    add(
+        "--guest-folder",
+        metavar="FOLDER",
+        help="where the folders of guests are (default: /run/lithowatt/guests)",
+    )
     add("--node", help="this node's name (default: $NODE_NAME)")
     add(
         "--metrics",

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 GROUPS = {
     "rapl": "counter",
     "perf": "counter",
+    "guest": "counter",
     "ebpf": "shares",
     "psutil": "shares",
     "tdp": "model",
@@ -132,17 +133,20 @@ def _verdict(findings: list[dict[str, Any]]) -> tuple[str, str, str]:
     """The kind of joules, what there is to say of it, and a command that makes them better."""
     by = {finding["method"]: finding for finding in findings}
     # perf's other counters are there without its energy counters.
-    for method in ("rapl", "perf", "hwmon"):
+    for method in ("rapl", "perf", "hwmon", "guest"):
         if by[method]["available"]:
             zones = ", ".join(by[method]["gives"])
             kind = f"You get measured joules by {method} ({zones})."
+            if method == "guest":
+                return kind, "The host states this machine's part: CPU use divides it further.", ""
             return kind, "The counter is the whole machine's: CPU use divides its joules.", ""
     kind = "You get MODELLED joules (95 % band: a factor of 2 to 4 each way)."
     fix = counter_fix(findings)
     if fix is not None:
         return kind, "To measure them:", fix
     if VIRTUAL in (by["rapl"]["reason"] or ""):
-        return kind, "This is a virtual machine: only its host has an energy counter.", ""
+        way = "This is a virtual machine: only its host has an energy counter, and may hand on"
+        return kind, f"{way} this machine's part (docs/how-to/virtual-machines.md).", ""
     return kind, "No energy counter can be read here.", ""
 
 
@@ -170,7 +174,9 @@ def _lines(
         f"{cpu['name']} ({cpu['architecture']}, {cores} cores, {cpu['logical_cpus']} threads)"
     )
     calibration = _calibration()
-    counted = any(f["available"] for f in findings if f["method"] in ("rapl", "perf", "hwmon"))
+    counted = any(
+        f["available"] for f in findings if f["method"] in ("rapl", "perf", "hwmon", "guest")
+    )
     for label, text in (
         ("processor", processor),
         ("here", _surroundings_line(_surroundings(root))),

@@ -439,9 +439,10 @@ def _digits(value: float, best: float, width: float) -> str:
 
 
 def _counters(reading: Reading) -> list[tuple[str, Domains]]:
-    """What counted the machine. Few machines have hwmon: it is there where it counted."""
+    """What counted the machine; of what few machines have, where it counted."""
     counters = [("rapl", reading.rapl), ("perf", reading.perf)]
-    return [*counters, ("hwmon", reading.hwmon)] if reading.hwmon.available else counters
+    rare = [("hwmon", reading.hwmon), ("guest", reading.guest)]
+    return counters + [(name, domains) for name, domains in rare if domains.available]
 
 
 def _as_json(reading: Reading, command: list[str], code: int | None) -> dict[str, Any]:

@@ -214,6 +214,14 @@ def _of_agent(snapshot: Mapping[str, Any], version: str, since: Since | None) ->
             f"CPU time of everything in the {name}.",
             [_Sample(labels, group["cpu_seconds"]) for labels, group in groups],
         )
+    guests = snapshot.get("guests")
+    if guests:
+        # They are in the rest, or in the containers that they run in; each begins with the agent.
+        yield joules(
+            "guest",
+            "Above idle, by virtual machine.",
+            [_Sample({"guest": name}, part, began) for name, part in guests.items()],
+        )
     busy = _Sample({}, snapshot["busy_seconds"], totals)
     yield seconds("machine_busy", "CPU time used, all CPUs.", [busy])
     own = _Sample({}, snapshot["cpu_seconds"], began)

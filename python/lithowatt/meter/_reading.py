@@ -505,6 +505,15 @@ class Reading:
         return Domains(self._part("hwmon"))
 
     @property
+    def guest(self) -> Domains:
+        """This virtual machine's part of its host's energy, as the host states it, J.
+
+        By which rule it was divided is in :attr:`notes`
+        (docs/how-to/virtual-machines.md).
+        """
+        return Domains(self._part("guest"))
+
+    @property
     def ebpf(self) -> Domains:
         """This function's energy by kernel probes, J."""
         return Domains(self._part("ebpf"))
@@ -623,8 +632,9 @@ class Reading:
                 remark = self.idle_source if part == "idle" else ""
                 add(part, self._division(part), "J", remark)
         counters = [("rapl", self.rapl), ("perf", self.perf)]
-        # Few machines have it, and why the others have none is no news.
-        counters += [("hwmon", self.hwmon)] if self.hwmon.available else []
+        # Few machines have these, and why the others have none is no news.
+        rare = [("hwmon", self.hwmon), ("guest", self.guest)]
+        counters += [(name, domains) for name, domains in rare if domains.available]
         for name, domains in counters:
             if not domains.available:
                 add(name, None, "J", domains.source)

@@ -1,0 +1,431 @@
+//! A total that is known at a few moments only, once a second or more rarely, carried on in between.
+//!
+//! Somebody else measures a machine and writes its energy into a file: a host for its guest. Read
+//! as it stands, such a total gives a window of 50 ms nothing, or the energy of a whole second. But
+//! whoever reads it knows the CPU time that was used meanwhile, and by every rule that hosts share
+//! their energy by, a guest's part grows with its CPU time. So the joules per CPU-second of the last
+//! stretches carry the total on from its last value until the next one comes.
+//!
+//! How well that works is seen at each new value, which had been foretold: the foretold and the
+//! true energy of a stretch differ, and that is what a window's two ends are doubted by ([`Carry`]).
+
+/// A machine that does nothing counts as this many busy CPUs, so that its energy is carried on, too. That
+/// much is wholly in doubt.
+const RESTING_CPUS: f64 = 0.002;
+
+/// What was seen before counts so much less after a stretch of as much load, in the joules per
+/// CPU-second …
+const KEPT_POWER: f64 = 0.5;
+
+/// … and in how far they were off. A stretch of rest changes neither: what work costs is not
+/// forgotten in a pause.
+const KEPT_ERROR: f64 = 0.7;
+
+/// How far off a stretch may be as long as few were seen, relative.
+const FIRST_ERROR: f64 = 0.3;
+
+/// A part of a stretch may be so many times as far off as stretches were in the mean (root of the mean
+/// square): 95 % of what is normally distributed, and more, as work changes within a stretch.
+const TIMES_ERROR: f64 = 2.5;
+
+/// The least and the most that a part of a stretch is doubted by, relative.
+const DOUBTS: (f64, f64) = (0.05, 1.0);
+
+/// A total is carried on for so many periods at most.
+const MOST_PERIODS: f64 = 2.5;
+
+/// While more was shown than there is, the total goes on at this part of its pace: it never runs
+/// backwards, and a short window is not without energy.
+const SLOWED: f64 = 0.25;
+
+/// What is not known of a total at one moment, in units of its counter.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Carry {
+    /// Number of the value that it is carried on from.
+    pub update: u32,
+    /// What was carried on since may be off by so much.
+    pub ahead: u64,
+    /// More was shown than there is, by so much.
+    pub owed: u64,
+    /// CPU time is known in steps: what a step is worth.
+    pub grain: u64,
+}
+
+impl Carry {
+    /// By how much the difference of two such totals may be off: of `self` and of an earlier one.
+    pub fn doubt_since(&self, earlier: &Self) -> u64 {
+        let both = self.grain.max(earlier.grain);
+        if self.update == earlier.update {
+            // They are off the same way.
+            return self.ahead.abs_diff(earlier.ahead)
+                + self.owed.abs_diff(earlier.owed)
+                + both.min(self.ahead.max(earlier.ahead).max(both));
+        }
+        let ends = [self, earlier].map(|end| end.ahead as f64);
+        let ends = (ends[0] * ends[0] + ends[1] * ends[1]).sqrt() as u64;
+        ends + self.owed + earlier.owed + both
+    }
+}
+
+/// A moment of the machine: ns on one clock, and the CPU time that it had used until then, ns.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Moment {
+    /// When.
+    pub t_ns: u64,
+    /// CPU time that all its CPUs were busy, ns.
+    pub busy_ns: u64,
+}
+
+impl Moment {
+    /// Busy CPU-seconds since an earlier one.
+    fn load_since(&self, earlier: &Self) -> f64 {
+        let busy = self.busy_ns.saturating_sub(earlier.busy_ns) as f64;
+        let dt = self.t_ns.saturating_sub(earlier.t_ns) as f64;
+        (busy + RESTING_CPUS * dt) * 1e-9
+    }
+
+    /// Where it was a part (0..1) of the way from an earlier one.
+    pub fn between(earlier: &Self, later: &Self, t_ns: u64) -> Self {
+        let whole = later.t_ns.saturating_sub(earlier.t_ns).max(1) as f64;
+        let part = (t_ns.saturating_sub(earlier.t_ns) as f64 / whole).min(1.0);
+        let busy = later.busy_ns.saturating_sub(earlier.busy_ns) as f64;
+        Self {
+            t_ns,
+            busy_ns: earlier.busy_ns + (part * busy) as u64,
+        }
+    }
+}
+
+/// A total that is known at some moments, carried on in between. Joules throughout.
+#[derive(Debug, Clone, Default)]
+pub struct Carried {
+    /// The last value, and when it was true.
+    last: Option<(Moment, f64)>,
+    /// Joules and CPU-seconds of the last stretches, the newest ones counting most.
+    sums: (f64, f64),
+    /// Squares of what foretold stretches were off and of their energies, J².
+    errors: (f64, f64),
+    /// Time between two values, ns; 0 while it is not known.
+    period_ns: f64,
+    /// Added to values, so that what is shown goes on where a row of them begins anew.
+    base: f64,
+    /// What was shown last, and when.
+    shown: f64,
+    looked: Moment,
+    updates: u32,
+    /// Power of late, W, for as long as no stretch was seen.
+    pace: Option<f64>,
+}
+
+impl Carried {
+    /// One of which nothing is known but that values come every `period_ns`, if even that.
+    pub fn new(period_ns: Option<u64>) -> Self {
+        Self {
+            period_ns: period_ns.unwrap_or(0) as f64,
+            ..Self::default()
+        }
+    }
+
+    /// The first value, whose writer says the power of late, too, W. That carries the total on from now
+    /// on, and is wholly in doubt.
+    pub fn begin(&mut self, at: Moment, joules: f64, watts: f64) {
+        self.pace = Some(watts);
+        self.last = Some((at, joules));
+        self.base = self.shown - joules;
+    }
+
+    /// The value that was true at `at` is `joules`: the next in a row that only rises. One that is
+    /// lower than the last begins a new row, and nothing is lost or added by that.
+    pub fn update(&mut self, at: Moment, joules: f64) {
+        let Some((then, before)) = self.last.replace((at, joules)) else {
+            return;
+        };
+        if joules < before || at.t_ns <= then.t_ns {
+            self.base = self.shown - joules;
+            self.updates = self.updates.wrapping_add(1);
+            return;
+        }
+        let (gained, load) = (joules - before, at.load_since(&then));
+        if let Some(each) = self.joules_each() {
+            let foretold = each * load;
+            let off = gained - foretold;
+            let kept = KEPT_ERROR.powf(self.weight(load));
+            self.errors.0 = kept * self.errors.0 + off * off;
+            self.errors.1 = kept * self.errors.1 + gained * gained.max(foretold);
+        } else {
+            if self.pace.is_none() {
+                // What came before is of nobody's window.
+                self.base = self.shown - joules;
+            }
+            self.errors = (FIRST_ERROR * FIRST_ERROR * gained * gained, gained * gained);
+        }
+        let kept = KEPT_POWER.powf(self.weight(load));
+        self.sums.0 = kept * self.sums.0 + gained;
+        self.sums.1 = kept * self.sums.1 + load;
+        let dt = (at.t_ns - then.t_ns) as f64;
+        // Where nobody looked for a while, several values came and went.
+        self.period_ns = match self.period_ns {
+            0.0 => dt,
+            known => dt.min(1.1 * known),
+        };
+        self.updates = self.updates.wrapping_add(1);
+    }
+
+    /// How much a stretch of `load` CPU-seconds counts beside what was seen, 0..1.
+    fn weight(&self, load: f64) -> f64 {
+        if self.sums.1 > 0.0 {
+            (load / self.sums.1).min(1.0)
+        } else {
+            1.0
+        }
+    }
+
+    /// Joules of a busy CPU-second, where any were seen.
+    fn joules_each(&self) -> Option<f64> {
+        (self.sums.1 > 0.0).then(|| self.sums.0 / self.sums.1)
+    }
+
+    /// Time between two values, ns; `None` while it is not known.
+    pub fn period_ns(&self) -> Option<u64> {
+        (self.period_ns > 0.0).then_some(self.period_ns as u64)
+    }
+
+    /// How old the last value is at `t_ns`; `None` where there is none.
+    pub fn age_ns(&self, t_ns: u64) -> Option<u64> {
+        self.last.map(|(then, _)| t_ns.saturating_sub(then.t_ns))
+    }
+
+    /// How much a part of a stretch is doubted by, relative.
+    fn doubt(&self) -> f64 {
+        let (off, all) = self.errors;
+        let error = if all > 0.0 { (off / all).sqrt() } else { 1.0 };
+        (TIMES_ERROR * error).clamp(DOUBTS.0, DOUBTS.1)
+    }
+
+    /// The total now, J, and what is not known of it; `None` until two values have come. `joules_unit`
+    /// is that of [`Carry`]'s numbers, `grain_ns` the step in which CPU time is known.
+    pub fn at(&mut self, now: Moment, grain_ns: u64, joules_unit: f64) -> Option<(f64, Carry)> {
+        let (then, value) = self.last?;
+        let (each, pace) = (self.joules_each(), self.pace);
+        each.or(pace)?;
+        let of = |from: &Moment| match each {
+            Some(each) => each * now.load_since(from),
+            None => pace.unwrap_or(0.0) * now.t_ns.saturating_sub(from.t_ns) as f64 * 1e-9,
+        };
+        let most = MOST_PERIODS * self.period_ns;
+        let age = now.t_ns.saturating_sub(then.t_ns) as f64;
+        let within = if age > most { most / age } else { 1.0 };
+        let ahead = of(&then) * within;
+        let there_is = self.base + value + ahead;
+        if self.looked.t_ns == 0 {
+            self.looked = now;
+        }
+        let busy = now.busy_ns.saturating_sub(self.looked.busy_ns) as f64 * 1e-9;
+        // Not for rest: in a long pause more and more would be owed.
+        let step = each.map_or_else(|| of(&self.looked), |each| each * busy);
+        self.shown = if there_is >= self.shown {
+            there_is
+        } else {
+            self.shown + SLOWED * step
+        };
+        self.looked = now;
+        let resting = match each {
+            Some(each) => each * RESTING_CPUS * age * 1e-9 * within,
+            None => 0.0,
+        };
+        let units = |joules: f64| (joules / joules_unit).max(0.0) as u64;
+        let carry = Carry {
+            update: self.updates,
+            ahead: units(self.doubt() * ahead + resting),
+            owed: units(self.shown - there_is),
+            grain: units(each.unwrap_or(0.0) * grain_ns as f64 * 1e-9),
+        };
+        Some((self.shown, carry))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Numbers that look random, 0 to 1.
+    struct Random(u64);
+
+    impl Random {
+        fn next(&mut self) -> f64 {
+            self.0 ^= self.0 << 13;
+            self.0 ^= self.0 >> 7;
+            self.0 ^= self.0 << 17;
+            (self.0 >> 11) as f64 / (1u64 << 53) as f64
+        }
+    }
+
+    const UNIT: f64 = 1e-6;
+    const STEP_NS: u64 = 1_000_000;
+    const GRAIN_NS: u64 = 10_000_000;
+
+    /// What a guest does, as it falls: how many CPUs for how long, and the joules of a CPU-second.
+    #[derive(Debug, Clone, Copy, PartialEq)]
+    enum Work {
+        /// One kind of work, all the time.
+        Steady,
+        /// Bursts of one kind of work and rests, each of 20 ms to 3 s.
+        Bursts,
+        /// Bursts whose CPU-seconds cost 10 to 17 J.
+        Kinds,
+        /// Bursts between pauses of up to a minute.
+        Pauses,
+    }
+
+    /// The machine at every millisecond: busy ns and J.
+    fn history(work: Work, seconds: u64, random: &mut Random) -> Vec<(u64, f64)> {
+        let mut at = vec![(0, 0.0)];
+        let (mut left, mut cpus, mut each) = (0, 2.0, 12.0);
+        for _ in 0..seconds * 1000 {
+            if left == 0 {
+                let rests = work == Work::Pauses && cpus > 0.1;
+                let most = if rests { 60_000.0 } else { 2_980.0 };
+                left = (20.0 + most * random.next() * random.next()) as u64;
+                if work != Work::Steady {
+                    cpus = if cpus > 0.1 {
+                        if rests { 0.003 } else { 0.02 }
+                    } else {
+                        1.0 + 3.0 * random.next()
+                    };
+                }
+                if work == Work::Kinds {
+                    each = 10.0 + 7.0 * random.next();
+                }
+            }
+            left -= 1;
+            let (busy, joules): (u64, f64) = at[at.len() - 1];
+            let used = cpus * 1e-3;
+            at.push((busy + (used * 1e9) as u64, joules + used * each));
+        }
+        at
+    }
+
+    /// Of windows of `window_ms`: how many there were, the mean of reading ÷ truth, the part whose
+    /// band holds the truth, the median half width of those in which it worked, relative.
+    fn windows(work: Work, period_ms: u64, window_ms: u64, seed: u64) -> (u32, f64, f64, f64) {
+        let mut random = Random(seed);
+        let seconds = 200 * period_ms / 1000;
+        let truth = history(work, seconds, &mut random);
+        let moment = |ms: u64| Moment {
+            t_ns: ms * STEP_NS,
+            // As /proc shows it.
+            busy_ns: truth[ms as usize].0 / GRAIN_NS * GRAIN_NS,
+        };
+        let mut carried = Carried::new(None);
+        let mut starts = Vec::new();
+        let (mut next, mut ending) = (8 * period_ms, None);
+        let (mut count, mut sums, mut inside) = (0, (0.0, 0.0), 0);
+        let mut halves = Vec::new();
+        for ms in 0..seconds * 1000 {
+            if ms % period_ms == 0 {
+                carried.update(moment(ms), truth[ms as usize].1);
+            }
+            // A window's edges, and a sample every 100 ms.
+            let edge = ms == next || Some(ms) == ending;
+            if !edge && ms % 100 != 37 {
+                continue;
+            }
+            let shown = carried.at(moment(ms), GRAIN_NS, UNIT);
+            if ms == next {
+                starts.push((ms, shown.unwrap()));
+                ending = Some(ms + window_ms);
+                next = ms + window_ms + 40 + (random.next() * 900.0) as u64;
+            } else if Some(ms) == ending {
+                let (from, (then, carry)) = starts[starts.len() - 1];
+                let (now, end) = shown.unwrap();
+                let really = truth[ms as usize].1 - truth[from as usize].1;
+                let (read, doubt) = (now - then, end.doubt_since(&carry) as f64 * UNIT);
+                count += 1;
+                sums = (sums.0 + read, sums.1 + really);
+                inside += u32::from((read - really).abs() <= doubt + 1e-6);
+                // At rest a step of CPU time is more than all.
+                if really > 5.0 * window_ms as f64 * 1e-3 {
+                    assert!(read > 0.0, "a window without energy at {ms} ms");
+                    halves.push(doubt / really);
+                }
+            }
+        }
+        halves.sort_by(f64::total_cmp);
+        let part = f64::from(inside) / f64::from(count);
+        (count, sums.0 / sums.1, part, halves[halves.len() / 2])
+    }
+
+    #[test]
+    fn windows_shorter_than_the_period_have_their_energy_and_a_band_that_holds() {
+        for work in [Work::Steady, Work::Bursts, Work::Kinds, Work::Pauses] {
+            for period_ms in [1000, 5000] {
+                for window_ms in [50, 300, 2000] {
+                    let (count, ratio, held, half) = windows(work, period_ms, window_ms, 9);
+                    println!(
+                        "{work:?}, values every {} s, windows of {window_ms} ms: {count} windows, \
+                         read/true {ratio:.3}, held {held:.3}, median half width {half:.3}",
+                        period_ms / 1000
+                    );
+                    assert!(
+                        (ratio - 1.0).abs() < 0.15,
+                        "{work:?} {period_ms} {window_ms}: {ratio}"
+                    );
+                    assert!(held > 0.93, "{work:?} {period_ms} {window_ms}: {held}");
+                    assert!(half < 0.9, "{work:?} {period_ms} {window_ms}: {half}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn nothing_is_shown_before_the_power_is_known_and_what_came_before_is_nobodys() {
+        let at = |s: f64| Moment {
+            t_ns: 1 + (s * 1e9) as u64,
+            busy_ns: (s * 1e9) as u64,
+        };
+        let mut carried = Carried::new(None);
+        assert_eq!(carried.at(at(0.1), 0, UNIT), None);
+        carried.update(at(0.2), 1000.0);
+        assert_eq!(carried.at(at(0.3), 0, UNIT), None);
+        carried.update(at(1.2), 1010.0);
+        let (first, _) = carried.at(at(1.2), 0, UNIT).unwrap();
+        let (later, carry) = carried.at(at(1.7), 0, UNIT).unwrap();
+        assert!(
+            first.abs() < 1e-9 && (later - 5.0).abs() < 1e-9,
+            "{first} {later}"
+        );
+        assert!(carry.ahead > 0);
+    }
+
+    #[test]
+    fn a_host_that_stops_is_not_carried_on_for_ever() {
+        let at = |s: f64| Moment {
+            t_ns: (s * 1e9) as u64,
+            busy_ns: (s * 1e9) as u64,
+        };
+        let mut carried = Carried::new(None);
+        carried.update(at(1.0), 0.0);
+        carried.update(at(2.0), 10.0);
+        let (now, _) = carried.at(at(100.0), 0, UNIT).unwrap();
+        assert!((now - 25.0).abs() < 1.0, "{now}");
+        assert_eq!(carried.age_ns(100_000_000_000), Some(98_000_000_000));
+    }
+
+    #[test]
+    fn a_row_that_begins_anew_adds_and_loses_nothing() {
+        let at = |s: f64| Moment {
+            t_ns: (s * 1e9) as u64,
+            busy_ns: (s * 1e9) as u64,
+        };
+        let mut carried = Carried::new(None);
+        carried.update(at(1.0), 500.0);
+        carried.update(at(2.0), 510.0);
+        let (before, _) = carried.at(at(2.5), 0, UNIT).unwrap();
+        carried.update(at(2.5), 0.0);
+        let (same, _) = carried.at(at(2.5), 0, UNIT).unwrap();
+        carried.update(at(3.5), 10.0);
+        let (after, _) = carried.at(at(3.5), 0, UNIT).unwrap();
+        assert!((same - before).abs() < 1e-9);
+        assert!((after - before - 10.0).abs() < 1e-6, "{before} {after}");
+    }
+}

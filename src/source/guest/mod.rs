@@ -1,0 +1,284 @@
+//! The energy of a virtual machine, as its host states it.
+//!
+//! A guest has no energy counter. Its host has, and knows what CPU time the guest's process used of
+//! all: the guest's part, never the whole machine's. It writes that into a file which the guest
+//! mounts (virtio-fs, 9p): the ring of our own agent ([`crate::agent::guests`]), or what other
+//! programs write for their guests ([`content`]). All of them change seldom, from ten times a second
+//! to once in five, so the total is carried on by the CPU time that the guest used since
+//! ([`Carried`]), and what that leaves open widens the band of a window.
+
+use std::path::{Path, PathBuf};
+
+use self::busy::BusyClock;
+use self::content::{Content, Value};
+use self::file::SharedFile;
+use super::energy::{EnergyCounter, Note};
+use super::{Domain, Method, ReadFault, Unavailable, Zone};
+use crate::clock;
+use crate::counter::{Carried, Carry, Moment};
+
+mod busy;
+mod content;
+mod file;
+mod place;
+
+pub use place::{DEFAULT_RING, SCAPHANDRE, VARIABLE};
+
+/// Joules of a zone's count.
+const UNIT_JOULES: f64 = 1e-6;
+
+/// A file is looked at so many times in the time between two of its values …
+const LOOKS: u64 = 20;
+
+/// … and in this time at least and at most once, ns: over 9p a look takes some 100 µs.
+const LOOK_NS: (u64, u64) = (2_000_000, 50_000_000);
+
+/// A host that wrote nothing for so many periods, and this long, has stopped.
+const SILENT_PERIODS: u64 = 4;
+const SILENT_NS: u64 = 3_000_000_000;
+
+/// A file that may have been replaced is opened anew at most this often, ns.
+const REOPEN_NS: u64 = 500_000_000;
+
+/// Clocks of host and guest drift apart by up to this between two values, ns.
+const DRIFT_NS: i64 = 1_000_000;
+
+/// The first stretch counts where so much of it was seen, 0..1.
+const SEEN_PART: f64 = 0.3;
+
+/// Opens what the host of the machine below `root` hands on.
+pub(super) fn open(root: &Path) -> Result<Box<dyn EnergyCounter>, Unavailable> {
+    let found = place::find(root)?;
+    let mut busy = BusyClock::open(root);
+    let now = busy.moment(clock::monotonic_ns());
+    let mut guest = Guest {
+        zones: Vec::new(),
+        notes: Vec::new(),
+        parts: Vec::new(),
+        carries: Vec::new(),
+        busy,
+        next_look_ns: 0,
+    };
+    let mut rule = None;
+    for path in &found {
+        let part = Part::open(path, now)?;
+        guest.zones.push(Zone {
+            method: Method::Guest,
+            domain: Domain::Package,
+            package: guest.zones.len() as u32,
+            name: part.content.title(path),
+            unit_joules: UNIT_JOULES,
+            modulus: None,
+        });
+        rule = Some(part.content.rule());
+        guest.carries.push(Carry::default());
+        guest.parts.push(part);
+    }
+    guest.notes.extend(rule.map(|rule| Note {
+        domain: None,
+        about: String::new(),
+        why: rule.to_owned(),
+    }));
+    Ok(Box::new(guest))
+}
+
+/// The files of one guest.
+#[derive(Debug)]
+struct Guest {
+    zones: Vec<Zone>,
+    notes: Vec<Note>,
+    parts: Vec<Part>,
+    carries: Vec<Carry>,
+    busy: BusyClock,
+    next_look_ns: u64,
+}
+
+impl EnergyCounter for Guest {
+    fn zones(&self) -> &[Zone] {
+        &self.zones
+    }
+
+    fn read(&mut self, out: &mut Vec<Result<u64, ReadFault>>) {
+        let now = self.busy.moment(clock::monotonic_ns());
+        let is_due = now.t_ns >= self.next_look_ns;
+        let mut apart = LOOK_NS.1;
+        for (part, carry) in self.parts.iter_mut().zip(&mut self.carries) {
+            if is_due {
+                part.look(now);
+            }
+            apart = apart.min(part.looks_apart_ns());
+            out.push(part.total(now).map(|(joules, unsure)| {
+                *carry = unsure;
+                (joules / UNIT_JOULES) as u64
+            }));
+        }
+        if is_due {
+            self.next_look_ns = now.t_ns.saturating_add(apart);
+        }
+    }
+
+    fn notes(&self) -> &[Note] {
+        &self.notes
+    }
+
+    fn carries(&self) -> &[Carry] {
+        &self.carries
+    }
+}
+
+/// What was seen of a file before its first change.
+#[derive(Debug, Clone, Copy)]
+struct First {
+    value: Value,
+    /// When it was first looked at.
+    seen: Moment,
+}
+
+/// One file and what it counts.
+#[derive(Debug)]
+struct Part {
+    path: PathBuf,
+    file: SharedFile,
+    content: Content,
+    carried: Carried,
+    first: Option<First>,
+    /// This machine's clock less the host's, ns: the least that was seen, as a value is seen late.
+    offset_ns: Option<i64>,
+    /// When it was last looked at.
+    looked: Moment,
+    reopened_ns: u64,
+    fault: Option<ReadFault>,
+}
+
+impl Part {
+    fn open(path: &Path, now: Moment) -> Result<Self, Unavailable> {
+        let mut file = SharedFile::open(path)?;
+        let mut content = Content::of(path, &mut file)?;
+        let value = content
+            .look(&mut file)
+            .map_err(|fault| Unavailable::absent(format!("{}: {fault}", path.display())))?;
+        let mut part = Self {
+            path: path.to_owned(),
+            file,
+            carried: Carried::new(content.period_ns()),
+            content,
+            first: None,
+            offset_ns: None,
+            looked: now,
+            reopened_ns: now.t_ns,
+            fault: None,
+        };
+        if let Some(value) = value {
+            part.begin(value, now);
+        }
+        Ok(part)
+    }
+
+    /// Takes the first value. It is not believed to go on, whatever power it states, before it changed:
+    /// its host may have stopped long ago.
+    fn begin(&mut self, value: Value, now: Moment) {
+        self.time_of(&value, now, 0);
+        self.first = Some(First { value, seen: now });
+    }
+
+    /// When a value that was seen `now` was true, on this machine's clock, ns: not before `least_ns`.
+    fn time_of(&mut self, value: &Value, now: Moment, least_ns: u64) -> u64 {
+        let Some(host_ns) = value.host_ns else {
+            return now.t_ns;
+        };
+        let seen = now.t_ns as i64 - host_ns;
+        let offset = match self.offset_ns {
+            Some(known) => seen.min(known + DRIFT_NS),
+            None => seen,
+        };
+        self.offset_ns = Some(offset);
+        (host_ns + offset).clamp(least_ns.min(now.t_ns) as i64, now.t_ns as i64) as u64
+    }
+
+    /// Looks whether the host wrote something new.
+    fn look(&mut self, now: Moment) {
+        let looked = std::mem::replace(&mut self.looked, now);
+        match self.content.look(&mut self.file) {
+            Ok(Some(value)) => {
+                self.fault = None;
+                self.take(value, looked, now);
+            }
+            Ok(None) => self.fault = None,
+            Err(fault) => self.fault = Some(fault),
+        }
+        let age = self.carried.age_ns(now.t_ns).unwrap_or(u64::MAX);
+        let is_quiet = self.fault.is_some() || age > self.silent_ns() / 2;
+        if is_quiet && now.t_ns.saturating_sub(self.reopened_ns) >= REOPEN_NS {
+            self.reopened_ns = now.t_ns;
+            // Another file may be in its place: the host's program was started anew.
+            if let Ok(file) = SharedFile::open(&self.path) {
+                self.file = file;
+                self.content.reopened(&mut self.file);
+            }
+        }
+    }
+
+    fn take(&mut self, value: Value, looked: Moment, now: Moment) {
+        let t_ns = self.time_of(&value, now, looked.t_ns);
+        let offset_ns = self.offset_ns;
+        let at = Moment::between(&looked, &now, t_ns);
+        if self.carried.age_ns(now.t_ns).is_some() {
+            return self.carried.update(at, value.joules);
+        }
+        let Some(first) = self.first.take() else {
+            return self.begin(value, now);
+        };
+        // Of the first stretch only the end was seen: it is taken to have been like that throughout.
+        let seen = at.t_ns.saturating_sub(first.seen.t_ns) as f64;
+        // How old the first value was shows only now.
+        let first_ns = match (first.value.host_ns, offset_ns) {
+            (Some(host_ns), Some(offset)) => (host_ns + offset).max(0) as u64,
+            _ => first.seen.t_ns,
+        };
+        let first_ns = first_ns.min(first.seen.t_ns);
+        let whole = at.t_ns.saturating_sub(first_ns) as f64;
+        if seen < SEEN_PART * whole {
+            return match value.watts {
+                Some(watts) => self.carried.begin(at, value.joules, watts),
+                None => self.begin(value, now),
+            };
+        }
+        let rate = at.busy_ns.saturating_sub(first.seen.busy_ns) as f64 / seen.max(1.0);
+        let unseen = first.seen.t_ns.saturating_sub(first_ns) as f64;
+        let before = Moment {
+            t_ns: first_ns,
+            busy_ns: first.seen.busy_ns.saturating_sub((rate * unseen) as u64),
+        };
+        self.carried.update(before, first.value.joules);
+        self.carried.update(at, value.joules);
+    }
+
+    fn looks_apart_ns(&self) -> u64 {
+        let period = self.carried.period_ns().unwrap_or(0);
+        (period / LOOKS).clamp(LOOK_NS.0, LOOK_NS.1)
+    }
+
+    fn silent_ns(&self) -> u64 {
+        let period = self.carried.period_ns().unwrap_or(0);
+        (SILENT_PERIODS * period).max(SILENT_NS)
+    }
+
+    /// The total now, J, and what is not known of it.
+    fn total(&mut self, now: Moment) -> Result<(f64, Carry), ReadFault> {
+        let carried = self.carried.at(now, self.busy_grain(), UNIT_JOULES);
+        match (self.carried.age_ns(now.t_ns), carried) {
+            (Some(age), _) if age > self.silent_ns() => {
+                Err(self.fault.unwrap_or(ReadFault::Silent))
+            }
+            (_, Some(total)) => Ok(total),
+            (_, None) => Err(self.fault.unwrap_or(ReadFault::Waiting)),
+        }
+    }
+
+    fn busy_grain(&self) -> u64 {
+        super::procfs::TICK_NS
+    }
+}
+
+#[cfg(test)]
+mod tests;
