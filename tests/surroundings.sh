@@ -5,6 +5,8 @@
 #
 #   plain-user      as `nobody`, in a copy of what git has, started in the background
 #   debian-python   by the distribution's /usr/bin/python3 (Debian's and Ubuntu's has a sitecustomize)
+#   python-VERSION  by a Python of this version (python-3.15): one at hand, else Debian's, unpacked into a
+#                   folder by pythons/debian.sh
 #   no-bpffs        as root where no BPF file system is mounted
 #   bpffs           as root where one is
 #
@@ -15,18 +17,27 @@ where=$1 wheel=$(realpath "$2")
 shift 2
 top=$(cd "$(dirname "$0")/.." && pwd)
 case $where in
-    plain-user | debian-python | no-bpffs | bpffs) ;;
-    *) echo "surroundings: plain-user, debian-python, no-bpffs or bpffs, not $where" >&2; exit 2 ;;
+    plain-user | debian-python | python-3.* | no-bpffs | bpffs) ;;
+    *) echo "surroundings: not $where, but" >&2; sed -n 's/^#   \([a-z][^ ]*\)  .*/\1/p' "$0" >&2; exit 2 ;;
 esac
+
+# What most tests import, beside lithowatt.
+few="pytest pytest-timeout pytest-xdist hypothesis psutil cloudpickle prometheus-client rich pandas ipython"
 
 skip() {
     echo "$where: not tried: $1"
     exit 0
 }
 
-[ "$(id -u)" = 0 ] || skip "only root may become somebody else and mount"
+case $where in
+    debian-python | python-*) ;;
+    *) [ "$(id -u)" = 0 ] || skip "only root may become somebody else and mount" ;;
+esac
 python=python3
 case $where in
+    python-*)
+        python=$("$top/tests/pythons/at_hand.sh" "${where#python-}") || skip "$(echo "$python" | tail -n 1)"
+        ;;
     debian-python)
         python=/usr/bin/python3
         [ -x "$python" ] || skip "there is no $python"
@@ -39,26 +50,43 @@ case $where in
             python=/usr/bin/python3
         fi
         ;;
-    *)
+    no-bpffs | bpffs)
         unshare --mount true 2>/dev/null || skip "no mount namespace may be made"
         ;;
 esac
-"$python" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 10))' 2>/dev/null ||
-    skip "$(command -v "$python") is no Python 3.10 with venv"
-
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
+needs="sys, venv, ensurepip"
+case $where in python-*) needs="sys, venv" ;; esac
+"$python" -c "import $needs; sys.exit(sys.version_info < (3, 10))" 2>/dev/null ||
+    skip "$(command -v "$python") is no Python 3.10 with venv"
+
 chmod 755 "$work"
-"$python" -m venv "$work/venv"
-extras=test,examples
-[ "${1:-}" != --fast ] || extras=test
-"$work/venv/bin/python" -m pip install --quiet --disable-pip-version-check "lithowatt[$extras] @ file://$wheel"
+case $where in
+    python-*)
+        # By the pip of this checkout or machine: Debian's Python has none. And with what most tests
+        # use, which installs in seconds; the others are left out.
+        "$python" -m venv --without-pip "$work/venv"
+        pip="$top/.venv/bin/python"
+        [ -x "$pip" ] || pip=python3
+        # shellcheck disable=SC2086 # a list
+        "$pip" -m pip --python "$work/venv/bin/python" install --quiet --disable-pip-version-check \
+            --only-binary :all: "$wheel" ${PACKAGES:-$few}
+        ;;
+    *)
+        "$python" -m venv "$work/venv"
+        extras=test,examples
+        [ "${1:-}" != --fast ] || extras=test
+        "$work/venv/bin/python" -m pip install --quiet --disable-pip-version-check "lithowatt[$extras] @ file://$wheel"
+        ;;
+esac
 mkdir "$work/copy" "$work/tmp" "$work/home"
 git -C "$top" ls-files -z | tar -C "$top" --null --files-from=- -cf - | tar -C "$work/copy" -xf -
 echo "$where: $("$work/venv/bin/python" --version) of $(realpath "$work/venv/bin/python"), $(basename "$wheel")"
 
 # The simulated machine is built once, not for each copy.
 export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$top/tests/rig/target}"
+case $where in python-*) set -- --without-doctests "$@" ;; esac
 set -- "$work/venv/bin/python" tests/run_suites.py --without-rust "$@"
 cd "$work/copy"
 case $where in
@@ -75,7 +103,7 @@ case $where in
     bpffs)
         unshare --mount sh -c 'grep -q " /sys/fs/bpf bpf " /proc/mounts || mount -t bpf bpf /sys/fs/bpf; exec "$@"' sh "$@"
         ;;
-    debian-python)
+    debian-python | python-*)
         "$@"
         ;;
 esac

@@ -9,7 +9,7 @@ True
 PYTEST_DONT_REWRITE: this has no assertions, and pytest warns where it is imported before pytest is.
 """
 
-from lithowatt._support import attach, extension_fault
+from lithowatt._support import attach, extension_fault, own_extension
 
 TYPE_CHECKING = False  # without importing typing, which costs more than all of this module
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ __all__ = [
 
 
 def _expect_whole_extension() -> None:
-    cut = extension_fault(f"{__path__[0]}/_core.abi3.so")
+    cut = extension_fault(own_extension(f"{__path__[0]}/_core"))
     if cut is not None:
         raise ImportError(f"lithowatt is installed in part only, install it again: {cut}")
 

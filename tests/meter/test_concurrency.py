@@ -980,7 +980,8 @@ def test_metering_imports_nothing_more(tree: StaticTree) -> None:
     assert run(code, tree.root) == "[]\n"
 
 
-@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+# The default is fork up to Python 3.13 and forkserver from 3.14 on.
+@pytest.mark.parametrize("method", ["default", "fork", "spawn", "forkserver"])
 def test_multiprocessing(tree: StaticTree, tmp_path: Path, method: str) -> None:
     script = tmp_path / "job.py"
     script.write_text(
@@ -1000,7 +1001,8 @@ def test_multiprocessing(tree: StaticTree, tmp_path: Path, method: str) -> None:
                 return result, work.meter.reading.cpu_seconds
 
             if __name__ == "__main__":
-                context = multiprocessing.get_context(sys.argv[2])
+                method = None if sys.argv[2] == "default" else sys.argv[2]
+                context = multiprocessing.get_context(method)
                 with EnergyMeter(root=sys.argv[1], interval=0.005) as whole:
                     with context.Pool(2) as pool:
                         answers = pool.map(job, [0.05, 0.1, 0.15], chunksize=1)

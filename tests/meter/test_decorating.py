@@ -275,13 +275,19 @@ def test_what_is_no_method_does_not_become_one() -> None:
     class Holder:
         length = quick(len)
         add = quick(adder)
-        first = quick(functools.partial(operator.getitem, "abc"))
+        plain = functools.partial(operator.getitem, "abc")
+        first = quick(plain)
         upper = quick(str.upper)
 
     holder: Any = Holder()
     assert holder.length([1, 2]) == 2
     assert holder.add(4) == 4
-    assert holder.first(0) == "a"
+    if sys.version_info < (3, 14):
+        assert (holder.plain(0), holder.first(0)) == ("a", "a")
+    else:  # a partial has become a method, metered or not
+        for function in (holder.plain, holder.first):
+            with pytest.raises(TypeError):
+                function(0)
     assert Holder.upper("x") == "X"
     assert holder.add.total == 4
     holder.add.total = 10

@@ -43,6 +43,34 @@ def loaded(module: str) -> object:
     return sys.modules[module]
 
 
+def own_extension(stem: str) -> str:
+    """The file of an extension that this interpreter can load.
+
+    A free-threaded Python has objects of another layout. It still finds a wheel's ``.abi3.so``
+    (3.14 loads it, and what the loading comes to is a `SystemError`), where the wheel is on its
+    path though no installer put it there: in a folder that several Pythons share, say.
+
+    Args:
+        stem: Its path without the suffix.
+
+    Raises:
+        ImportError: On a free-threaded Python that has no build of its own here.
+    """
+    shared = f"{stem}.abi3.so"
+    if "t" not in sys.abiflags:
+        return shared
+    from _imp import extension_suffixes
+
+    for suffix in extension_suffixes():
+        own = stem + suffix
+        if own != shared and os.path.exists(own):  # noqa: PTH110 - pathlib is one more import
+            return own
+    raise ImportError(
+        f"this build of lithowatt is not for a free-threaded Python ({sys.version.split()[0]}): "
+        "use Python 3.10 or later with a GIL, or build lithowatt with this one from its sources"
+    )
+
+
 #: Of the file's header (ELF, 64 bits): where a number is, and how many bytes it has.
 _SEGMENTS, _SECTIONS = (32, 8), (40, 8)
 _SEGMENT_SIZE, _SEGMENT_COUNT = (54, 2), (56, 2)

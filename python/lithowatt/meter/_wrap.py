@@ -266,7 +266,7 @@ def _wrap_function(
         try:
             result = function(*args, **kwargs)
             # One that nobody else has: then nobody can see that it is given back as another.
-            goes_on = type(result) is made and sys.getrefcount(result) <= 2 and _is_new(result)
+            goes_on = type(result) is made and sys.getrefcount(result) <= _ALONE and _is_new(result)
             if not goes_on:
                 return result
         finally:
@@ -289,6 +289,16 @@ def _wrap_function(
         return driven
 
     return metered
+
+
+def _count_of_one_alone() -> int:
+    alone = object()
+    return sys.getrefcount(alone)
+
+
+#: What `sys.getrefcount` says of what a local name alone holds: 2 up to Python 3.13; 1 from 3.14
+#: on, which lends what it hands to a function.
+_ALONE = _count_of_one_alone()
 
 
 def _inside(function: Any) -> Any:
