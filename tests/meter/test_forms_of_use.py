@@ -926,7 +926,7 @@ def test_doctor_is_a_table() -> None:
 def test_doctor_names_the_one_command_that_fixes_it(tmp_path: Path) -> None:
     done = command("doctor", "--json", "--root", str(tmp_path))
     methods = {m["method"]: m for m in json.loads(done.stdout)["methods"]}
-    assert set(methods) == {"rapl", "perf", "nvml", "hwmon", "ebpf", "psutil", "tdp"}
+    assert set(methods) == {"rapl", "perf", "nvml", "hwmon", "guest", "ebpf", "psutil", "tdp"}
     for name in ("rapl", "perf", "psutil"):
         assert methods[name]["available"] is False, name
         assert methods[name]["reason"], name

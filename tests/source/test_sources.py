@@ -412,7 +412,7 @@ def test_values_up_to_the_largest_number(tmp_path: Path) -> None:
 
 def test_the_doctor_names_every_method_and_a_reason(rig: Rig) -> None:
     findings = {finding["method"]: finding for finding in doctor(rig.root)}
-    assert set(findings) == {"rapl", "perf", "ebpf", "psutil", "tdp", "nvml", "hwmon"}
+    assert set(findings) == {"rapl", "perf", "ebpf", "psutil", "tdp", "nvml", "hwmon", "guest"}
     for finding in findings.values():
         assert finding["available"] or finding["reason"]
         if finding["available"]:

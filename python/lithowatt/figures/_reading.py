@@ -70,7 +70,12 @@ def _bars(reading: Reading) -> list[_Bar]:
     add(f"others, above idle ({quality}, no band)", reading.others, None, _PART)
     add(f"idle ({reading.idle_source})", reading.idle, reading.idle_estimate, _PART)
     add(f"machine ({machine})", reading.machine, reading.machine_estimate, _PART)
-    counters = (("rapl", reading.rapl), ("perf", reading.perf), ("hwmon", reading.hwmon))
+    counters = (
+        ("rapl", reading.rapl),
+        ("perf", reading.perf),
+        ("hwmon", reading.hwmon),
+        ("guest", reading.guest),
+    )
     for method, domains in counters:
         for domain in _core.DOMAINS:
             estimate = domains.estimate(domain)

@@ -27,7 +27,7 @@ class MethodStatus(_MethodStatus):
 
     Attributes:
         method: ``rapl``, ``perf``, ``ebpf``, ``psutil``, ``tdp`` (the power model), ``nvml``
-            (GPUs) or ``hwmon`` (sensors).
+            (GPUs), ``hwmon`` (sensors) or ``guest`` (a virtual machine's host).
         available: Whether it gives energy or, of ``psutil``, use.
         gives: What it gives: domains, events, the model's name.
         reason: Why it gives no more; ``None`` where nothing is missing.
@@ -49,7 +49,7 @@ def doctor(root: str | os.PathLike[str] | None = None) -> list[MethodStatus]:
     Example:
         >>> from lithowatt import doctor
         >>> [status.method for status in doctor()]
-        ['rapl', 'perf', 'ebpf', 'psutil', 'tdp', 'nvml', 'hwmon']
+        ['rapl', 'perf', 'ebpf', 'psutil', 'tdp', 'nvml', 'hwmon', 'guest']
     """
     return [
         MethodStatus(**{**found, "gives": tuple(found["gives"])}) for found in _core.doctor(root)

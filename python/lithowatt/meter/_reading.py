@@ -143,7 +143,7 @@ class Zone(_Zone):
     """One energy counter of the machine, over a window.
 
     Attributes:
-        method: ``rapl``, ``perf``, ``hwmon`` or ``nvml``, which reads it.
+        method: ``rapl``, ``perf``, ``hwmon``, ``guest`` or ``nvml``, which reads it.
         domain: ``package``, ``core``, ``uncore``, ``dram`` or ``psys``.
         package: Number of its package (socket), ``None`` where the counter was left out.
         name: As the kernel names it, such as ``package-0`` or ``energy-ram``.
@@ -479,9 +479,9 @@ class Reading:
     def zones(self) -> list[Zone]:
         """The machine's energy counter by counter, with those that were left out.
 
-        Empty where no method that counts energy could be used: :attr:`rapl`, :attr:`perf` and
-        :attr:`hwmon` have the reasons. Of ``package`` and ``dram`` the sum is the machine's;
-        ``core`` and ``uncore`` are inside packages, and ``psys`` holds all of them.
+        Empty where no method that counts energy could be used: :attr:`rapl`, :attr:`perf`,
+        :attr:`hwmon` and :attr:`guest` have the reasons. Of ``package`` and ``dram`` the sum is
+        the machine's; ``core`` and ``uncore`` are inside packages, and ``psys`` holds all of them.
         """
         return [
             Zone(**{**zone, "energy": energy and _estimate(energy, zone["name"])})
