@@ -30,7 +30,7 @@ const UNIT_JOULES: f64 = 1e-6;
 /// A file is looked at so many times in the time between two of its values …
 const LOOKS: u64 = 20;
 
-/// … and in this time at least and at most once, ns: over 9p a look takes some 100 µs.
+/// … and in this time at least and at most once, ns: each asks the host.
 const LOOK_NS: (u64, u64) = (2_000_000, 50_000_000);
 
 /// A host that wrote nothing for so many periods, and this long, has stopped.
