@@ -116,17 +116,11 @@ pub fn examine(root: &Path) -> Vec<Finding> {
                 }
             },
             Method::Hwmon => {
-                let counted = |chip: &String| {
-                    let name = chip.split(' ').next().unwrap_or("");
-                    finding
-                        .gives
-                        .iter()
-                        .any(|zone| zone.split(' ').next() == Some(name))
-                };
-                let others: Vec<String> = hwmon::survey(root)
-                    .into_iter()
-                    .filter(|chip| !counted(chip))
-                    .collect();
+                let cards = hwmon::card_names(root);
+                if !cards.is_empty() {
+                    finding.advise(&format!("GPUs: {}", cards.join(", ")));
+                }
+                let others = hwmon::survey(root);
                 if !others.is_empty() {
                     finding.advise(&format!("shown and not counted: {}", others.join("; ")));
                 }

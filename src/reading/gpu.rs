@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::{Availability, Energy, ZoneReading};
 use crate::sampler::{GpuSeen, Outcome};
-use crate::source::{Domain, Method};
+use crate::source::Domain;
 
 /// What the GPUs used, beside and apart from the energy of packages and memory.
 #[derive(Debug, Clone, PartialEq, Default, Serialize)]
@@ -68,7 +68,7 @@ pub(super) fn gpu_reading(
 
 fn zone(gpu: &GpuSeen) -> ZoneReading {
     ZoneReading {
-        method: Method::Nvml,
+        method: gpu.method,
         domain: Domain::Gpu,
         package: Some(gpu.index),
         name: gpu.name.clone(),
@@ -120,6 +120,7 @@ fn sum(seen: &[GpuSeen], of: fn(&GpuSeen) -> &Result<Energy, String>) -> Result<
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::source::Method;
 
     fn gpu(index: u32, joules: Result<f64, &str>) -> GpuSeen {
         let energy = joules.map_err(str::to_owned).map(|joules| Energy {
@@ -128,6 +129,7 @@ mod tests {
             high: 1.1 * joules,
         });
         GpuSeen {
+            method: Method::Nvml,
             index,
             name: format!("gpu-{index} X"),
             by_counter: index == 0,

@@ -11,17 +11,19 @@
 use std::io;
 use std::path::Path;
 
-use self::chips::{CARDS, Known, sort};
+use self::chips::{Known, sort};
 use self::find::Chip;
 use self::watch::{Sensor, Watch};
 use super::{Domain, EnergyCounter, Hole, Method, Note, ReadFault, Unavailable, Zone};
 
+mod cards;
 mod chips;
 mod find;
 #[cfg(test)]
 mod tests;
 mod watch;
 
+pub use cards::{Cards, card_names, has_cards};
 pub use chips::{Blur, blur_of};
 pub use watch::spent_cpu_ns;
 
@@ -170,21 +172,19 @@ impl EnergyCounter for Hwmon {
     }
 }
 
-/// Every chip that shows energy or power, with its channels: those that are counted and those that are
-/// not. For a diagnosis: it reads the names of all files of all chips.
+/// The chips of which no channel is counted though they show energy or power, with their channels. For a
+/// diagnosis: it reads the names of all files of all chips.
 pub fn survey(root: &Path) -> Vec<String> {
     let chips = find::find(root, |_| true);
-    let channels = chips.iter().map(|chip| (chip, chip.listing.channels()));
-    let shown = channels.filter(|(_, channels)| !channels.is_empty());
-    let texts = shown.map(|(chip, channels)| {
-        let listing = &chip.listing;
-        format!("{} {}: {}", listing.name, listing.id, channels.join(", "))
+    let listings: Vec<_> = chips.into_iter().map(|chip| chip.listing).collect();
+    let known = sort(&listings, std::env::consts::ARCH).known;
+    let unknown = listings
+        .iter()
+        .enumerate()
+        .filter(|(place, _)| known.iter().all(|one| one.chip != *place));
+    let texts = unknown.filter_map(|(_, listing)| {
+        let channels = listing.channels().join(", ");
+        (!channels.is_empty()).then(|| format!("{} {}: {channels}", listing.name, listing.id))
     });
     texts.collect()
-}
-
-/// The chips of GPU cards below `root`.
-#[allow(dead_code, reason = "until GPUs are read by it")]
-fn cards(root: &Path) -> Vec<Chip> {
-    find::find(root, |name| CARDS.contains(&name))
 }

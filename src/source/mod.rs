@@ -12,6 +12,7 @@ pub mod ebpf;
 mod energy;
 #[cfg(test)]
 mod files;
+pub mod gpu;
 pub mod guest;
 pub mod hwmon;
 pub mod kept;

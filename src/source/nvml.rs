@@ -12,6 +12,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
 use super::Unavailable;
+use super::gpu::{Busy, Device, Shown};
 use crate::clock;
 
 /// The name under which every driver package installs it.
@@ -27,6 +28,10 @@ const MOST_PROCESSES: usize = 4096;
 /// An answer that is bound to be text ends within so many bytes (`NVML_DEVICE_NAME_V2_BUFFER_SIZE`,
 /// `NVML_DEVICE_UUID_V2_BUFFER_SIZE`).
 const TEXT: usize = 96;
+
+/// A counter changes about every 100 ms ("approximately every 100 ms", ml.energy, 2025; 20 to 100 ms,
+/// Yang et al., SC 2024), s.
+const UPDATE_SECONDS: f64 = 0.1;
 
 /// A sample of processes is not older than that, ns.
 const RECENT_NS: u64 = 10_000_000_000;
@@ -163,51 +168,6 @@ fn words(code: Code) -> String {
         _ => return format!("NVML's error {code}"),
     };
     known.to_owned()
-}
-
-/// One GPU. MIG's instances are parts of it and are no devices of their own here.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Device {
-    /// As nvidia-smi numbers it.
-    pub index: u32,
-    /// As NVIDIA names it.
-    pub name: String,
-    /// What stays the same when numbers change.
-    pub uuid: String,
-    /// The most that it may draw, W, where it is known.
-    pub limit_watts: Option<f64>,
-    /// It is divided by MIG.
-    pub divided: bool,
-}
-
-/// Which processes kept a GPU busy since it was last asked.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Busy {
-    /// In percent of the time: kernels of the process were running. It is of the time up to so many ns
-    /// on `CLOCK_MONOTONIC`, where that is told.
-    Processes(Vec<(i32, f64)>, Option<u64>),
-    /// Nobody did, in the last period of which the driver knows it.
-    Nobody,
-    /// Somebody did, and the driver has no new sample yet.
-    NoNews,
-    /// There is no such sample here. These processes have it open; the GPU was busy for so many
-    /// percent of the time, where it says so.
-    Open(Vec<i32>, Option<f64>),
-    /// It cannot be known, and why.
-    Unknown(String),
-}
-
-/// What one GPU showed.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Shown {
-    /// Energy since the driver was loaded, mJ; `None` where the GPU has no such counter.
-    pub millijoules: Option<u64>,
-    /// Power, W; `None` where the counter was read.
-    pub watts: Option<f64>,
-    /// Percent of the time in which a kernel was running on it.
-    pub busy_percent: Option<f64>,
-    /// Who kept it busy.
-    pub busy: Busy,
 }
 
 /// One device, and when its processes were last asked for, µs by the driver's clock.
@@ -377,6 +337,7 @@ impl Functions {
             uuid: text(self.uuid).unwrap_or_else(|| format!("number {index}")),
             limit_watts: (limited && milliwatts > 0).then(|| f64::from(milliwatts) * 1e-3),
             divided: told && now == 1,
+            update_seconds: UPDATE_SECONDS,
         }
     }
 

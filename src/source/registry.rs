@@ -19,7 +19,9 @@ macro_rules! methods {
         $variant:ident: $name:literal $(| $alias:literal)*, $title:literal, $open:expr;
     )+) => {
         /// A way to obtain a number.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+        #[derive(
+            Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+        )]
         #[serde(rename_all = "lowercase")]
         pub enum Method {
             $( $(#[doc = $doc])+ $(#[cfg($cfg)])? $variant, )+

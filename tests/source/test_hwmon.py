@@ -132,4 +132,86 @@ def test_doctor_shows_what_is_not_counted(tmp_path: Path) -> None:
     found = {status.method: status for status in doctor(tmp_path)}["hwmon"]
     assert found.available
     assert "power_meter Grace Power Socket 1" in found.gives
-    assert found.reason is not None and "not counted: ina226 hwmon7: power1" in found.reason
+    assert found.reason is not None
+    # A known chip that says of itself that it is something else, and one that says nothing.
+    assert "shown and not counted: power_meter hwmon4: power1 (SysIO" in found.reason
+    assert "ina226 hwmon7: power1" in found.reason
+
+
+def cards(root: Path, linked: bool = True) -> Chips:
+    """A machine with a Radeon, an Arc, and a processor of AMD whose graphics has a chip, too."""
+    chips = Chips(root, linked=linked)
+    (root / "sys/bus/pci/drivers/amdgpu").mkdir(parents=True)
+    chips.add(
+        {
+            "hwmon3/name": "amdgpu",
+            "hwmon3/device/uevent": "DRIVER=amdgpu\nPCI_ID=1002:744C\nPCI_SLOT_NAME=0000:03:00.0",
+            "hwmon3/power1_cap": "300000000",
+            "hwmon4/name": "xe",
+            "hwmon4/device/uevent": "DRIVER=xe\nPCI_ID=8086:E20B\nPCI_SLOT_NAME=0000:05:00.0",
+            "hwmon4/energy1_label": "card",
+            "hwmon4/energy2_label": "pkg",
+            "hwmon4/energy2_input": "7000000",
+            "hwmon5/name": "amdgpu",
+            "hwmon5/device/uevent": "DRIVER=amdgpu\nPCI_ID=1002:1681\nPCI_SLOT_NAME=0000:33:00.0",
+            "hwmon5/in1_label": "vddnb",
+            "hwmon5/in1_input": "724",
+        }
+    )
+    chips.draw("hwmon3/power1_average", 90.0)
+    chips.draw("hwmon5/power1_average", 17.0)
+    chips.use("hwmon4/energy1_input", 0.0)
+    return chips
+
+
+def test_cards_are_gpus_and_a_processor_s_graphics_is_none(tmp_path: Path) -> None:
+    chips = cards(tmp_path)
+    with EnergyMeter(root=tmp_path) as meter:
+        time.sleep(0.5)
+        chips.use("hwmon4/energy1_input", 25.0)
+        time.sleep(0.5)
+    reading, flat = meter.reading, meter.reading.flat()
+    window = flat["window_start"], flat["window_end"]
+    truth = chips.joules("hwmon3/power1_average", *window) + 25.0
+    assert flat["gpu_energy"] == pytest.approx(truth, rel=0.1)
+    assert flat["gpu_energy_low"] < truth < flat["gpu_energy_high"]
+    assert "amdgpu 0000:03:00.0 (power, integrated)" in flat["gpu_source"]
+    assert "xe 0000:05:00.0" in flat["gpu_source"] and "0000:33" not in flat["gpu_source"]
+    # The kernel does not say whose they are, and lithowatt does not guess.
+    assert flat["gpu_energy_attributed"] is None
+    assert "does not say which processes" in flat["gpu_attributed_source"]
+    # The processor with its graphics is a package, and the cards are in no sum with it.
+    package = reading.hwmon.estimate("package")
+    assert package is not None
+    own = chips.joules("hwmon5/power1_average", *window)
+    assert package.value == pytest.approx(own, rel=0.05)
+    assert flat["energy_machine"] == pytest.approx(package.value)
+    # Every joule of the machine is in one zone.
+    zones = sum(zone.joules or 0.0 for zone in reading.zones)
+    assert zones == pytest.approx(truth + own, rel=0.1)
+
+
+def test_beside_rapl_the_graphics_of_a_package_is_not_added(tmp_path: Path) -> None:
+    with StaticTree(tmp_path / "machine", domains=("package",), mirror=False) as tree:
+        chips = cards(tree.root, linked=False)
+        (tree.root / "proc").symlink_to("/proc")
+        with EnergyMeter(root=tree.root) as meter:
+            for _ in range(10):
+                tree.add("package-0", 2_000_000)
+                chips.use("hwmon4/energy1_input", 4.0)
+                time.sleep(0.05)
+        flat = meter.reading.flat()
+        window = flat["window_start"], flat["window_end"]
+        assert flat["energy_machine"] == pytest.approx(20.0)
+        domains = {(zone.method, zone.domain) for zone in meter.reading.zones}
+        assert domains == {("rapl", "package"), ("hwmon", "gpu")}
+        truth = chips.joules("hwmon3/power1_average", *window) + 40.0
+        assert flat["gpu_energy_low"] < truth < flat["gpu_energy_high"]
+
+
+def test_a_card_that_sleeps_is_not_woken(tmp_path: Path) -> None:
+    chips = cards(tmp_path)
+    chips.add({"hwmon3/device/power/runtime_status": "suspended"})
+    flat = metered(tmp_path, 0.4)[0].flat()
+    assert flat["gpu_energy"] is None
+    assert "asleep" in flat["gpu_source"]

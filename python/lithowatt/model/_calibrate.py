@@ -280,7 +280,7 @@ def _measure(
     duty: float = 0.0,
     references: Sequence[Reference] = (),
 ) -> _Step:
-    wanted = ["rapl", "perf", "psutil"]
+    wanted = ["rapl", "perf", "hwmon", "psutil"]
     meter = EnergyMeter(wanted, root=root, reference=references or None)
     begin = time.time()
     with meter:
@@ -431,6 +431,11 @@ def _ladder(arguments: argparse.Namespace, path: Path) -> int:
                     steps.append(_measure(seconds, arguments.root, count, duty, references))
             else:
                 steps.append(_at_rest(seconds, arguments, counter=not slow, references=references))
+                if not slow and not steps[0].watts and not references:
+                    raise CalibrationError(
+                        "a curve is fitted to RAPL, perf or an external meter, and here are "
+                        "sensors of hwmon: --idle-only stores their power at rest"
+                    )
             print(f"{steps[-1].name()}: {_percent(steps[-1].load)} busy", flush=True)
         # What was shown half an update ago is true of the end of the last step.
         time.sleep(max((r.sensor.delay for r in references), default=0.0))

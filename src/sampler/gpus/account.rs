@@ -10,7 +10,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::bands::{EDGE, Energy, Share};
 use crate::counter::{At, Counter, STATED_WATTS, Step};
-use crate::source::nvml::{Busy, Device, Shown};
+use crate::source::Method;
+use crate::source::gpu::{Busy, Device, Shown};
 
 /// The sensors are off by 5 % (Yang et al., "Accurate and Convenient Energy Measurements for GPUs",
 /// SC 2024, on 70 GPUs of 12 generations).
@@ -19,10 +20,6 @@ const SENSOR: f64 = 0.05;
 /// … and power that is read now and then, instead of a counter, misses what happens in between: on A100
 /// and H100 it is the mean of 25 ms out of every 100 (the same).
 const SAMPLED: f64 = 0.1;
-
-/// A counter changes about every 100 ms ("approximately every 100 ms", ml.energy, 2025; 20 to 100 ms,
-/// Yang et al.), s.
-const COUNTER_SECONDS: f64 = 0.1;
 
 /// Power is the mean of the last second on GPUs since Ampere (nvml.h, `nvmlDeviceGetPowerUsage`), s.
 const POWER_SECONDS: f64 = 1.0;
@@ -66,6 +63,8 @@ pub(super) struct Stretch {
 /// A GPU as this process has seen it so far.
 #[derive(Debug)]
 pub(super) struct Gpu {
+    /// Who tells of it.
+    pub(super) method: Method,
     pub(super) device: Device,
     /// It was there at the last look.
     pub(super) present: bool,
@@ -99,7 +98,7 @@ pub(super) struct Gpu {
 }
 
 impl Gpu {
-    pub(super) fn new(device: Device, came_late: bool) -> Self {
+    pub(super) fn new(method: Method, device: Device, came_late: bool) -> Self {
         let mut counter = Counter::new(1e-3, None);
         // Boards go beyond their limit for moments, and a counter brings its energy in steps.
         counter.most_watts = match device.limit_watts {
@@ -107,6 +106,7 @@ impl Gpu {
             None => STATED_WATTS,
         };
         Self {
+            method,
             device,
             present: true,
             came_late,
@@ -137,7 +137,9 @@ impl Gpu {
     pub(super) fn take(&mut self, at: At, shown: &Shown) -> Option<Stretch> {
         self.fault = None;
         // What is shown is the truth of half an update ago, in the mean.
-        let as_of_ns = at.t_ns.saturating_sub((COUNTER_SECONDS * 0.5e9) as u64);
+        let as_of_ns = at
+            .t_ns
+            .saturating_sub((self.device.update_seconds * 0.5e9) as u64);
         let from_ns = self.last_ns.replace(as_of_ns);
         let told_before = std::mem::replace(&mut self.told_watts, shown.watts);
         self.sampled = shown.millijoules.is_none();
@@ -233,7 +235,7 @@ impl Gpu {
     fn rest_band(&self) -> (Energy, bool) {
         if let Some(watts) = self.rest() {
             // The stretch that it was seen in may begin and end between two updates.
-            let off = SENSOR + EDGE * COUNTER_SECONDS / REST_SECONDS;
+            let off = SENSOR + EDGE * self.device.update_seconds / REST_SECONDS;
             let band = Energy {
                 joules: watts,
                 low: watts * (1.0 - off),
@@ -464,7 +466,7 @@ impl Sum {
                 let update = if gpu.sampled {
                     POWER_SECONDS
                 } else {
-                    COUNTER_SECONDS
+                    gpu.device.update_seconds
                 };
                 let edge = EDGE * update.min(seconds) * watts;
                 let limit = gpu.device.limit_watts.unwrap_or(3.0 * watts).max(watts);
@@ -481,6 +483,7 @@ impl Sum {
             Err(why) => Err(why.clone()),
         };
         GpuSeen {
+            method: gpu.method,
             index: gpu.device.index,
             name: gpu.name(),
             by_counter: !gpu.sampled,
@@ -540,6 +543,8 @@ const HIDDEN: &str = "this process is in a PID namespace of its own, and NVML na
 /// What one GPU came to in a window.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct GpuSeen {
+    /// Who told of it.
+    pub method: Method,
     /// As nvidia-smi numbers it.
     pub index: u32,
     /// Its name in readings.
@@ -591,6 +596,7 @@ mod tests {
             uuid: "GPU-0".into(),
             limit_watts,
             divided: false,
+            update_seconds: 0.1,
         }
     }
 
@@ -606,7 +612,7 @@ mod tests {
     /// Looks every 100 ms from 0 on at a GPU that draws so many W, and closes the window 2 s after
     /// it began at 1 s.
     fn window(watts: f64, nested: bool, busy: impl Fn(u64) -> Busy) -> GpuSeen {
-        let mut gpu = Gpu::new(device(Some(300.0)), false);
+        let mut gpu = Gpu::new(Method::Nvml, device(Some(300.0)), false);
         let mut sum = Sum::after(gpu.resets());
         let begin = 1000 * MS;
         for t in (100..=3000).step_by(100).map(|t: u64| t * MS) {
@@ -673,7 +679,7 @@ mod tests {
 
     #[test]
     fn a_namespace_s_own_processes_share_with_those_it_does_not_show() {
-        let mut gpu = Gpu::new(device(None), false);
+        let mut gpu = Gpu::new(Method::Nvml, device(None), false);
         let mut sum = Sum::after(0);
         for t in (0..=2000).step_by(100).map(|t: u64| t * MS) {
             let shown = Shown {
@@ -691,7 +697,7 @@ mod tests {
 
     #[test]
     fn a_window_between_two_looks_has_the_last_power() {
-        let mut gpu = Gpu::new(device(Some(300.0)), false);
+        let mut gpu = Gpu::new(Method::Nvml, device(Some(300.0)), false);
         for t in (100..=2000).step_by(100).map(|t: u64| t * MS) {
             gpu.take(At::exactly(t), &shown(t / 10_000, Busy::Nobody));
         }
@@ -704,7 +710,7 @@ mod tests {
 
     #[test]
     fn a_gpu_that_was_read_once_has_no_energy() {
-        let mut gpu = Gpu::new(device(None), false);
+        let mut gpu = Gpu::new(Method::Nvml, device(None), false);
         let mut sum = Sum::after(0);
         let shown = shown(5_000, Busy::Nobody);
         let stretch = gpu.take(At::exactly(100 * MS), &shown);
@@ -715,7 +721,7 @@ mod tests {
 
     #[test]
     fn rest_is_what_nobody_s_use_leaves() {
-        let mut gpu = Gpu::new(device(Some(300.0)), false);
+        let mut gpu = Gpu::new(Method::Nvml, device(Some(300.0)), false);
         let mut counted = 0;
         for step in 0..100u64 {
             let busy = step >= 40;

@@ -1,11 +1,11 @@
-//! The GPUs of the machine: one thread per process that asks NVML while windows run, and what each
-//! window gets of it.
+//! The GPUs of the machine: a thread that asks NVML while windows run, another that reads the kernel's
+//! sensors of cards, each where there is something to ask, and what each window gets of it.
 //!
 //! NVML's calls take up to some milliseconds and may block, so a window never waits for one: its first
 //! edge wakes the thread, and at its last edge what was read so far is carried on at the last power,
 //! with a band for it. The thread asks every 100 ms, and less often where that would take more than a
-//! twentieth of its time. It exists only where NVIDIA's driver is loaded, from the first window on that
-//! is sampled.
+//! twentieth of its time. It exists only where NVIDIA's driver is loaded or a card has sensors, from the first
+//! window on that is sampled.
 //!
 //! A forked child has no such thread, and NVML's state is not its own: it begins anew.
 
@@ -25,7 +25,9 @@ use super::subject::Subject;
 use crate::clock;
 use crate::counter::At;
 use crate::memory;
-use crate::source::nvml::{Busy, Nvml, Shown, has_driver, no_driver};
+use crate::source::gpu::{Busy, Device, Shown};
+use crate::source::hwmon::{Cards, has_cards};
+use crate::source::nvml::{Nvml, has_driver, no_driver};
 use crate::source::procfs::PidStat;
 use crate::source::{Method, Methods, Unavailable};
 use crate::thread;
@@ -47,6 +49,9 @@ const ANSWER: Duration = Duration::from_secs(5);
 /// Where NVML could not be used it is tried again after this, ns.
 const AGAIN_NS: u64 = 5_000_000_000;
 
+/// A thread that reads cards ends where nobody meters for so long.
+const LINGER: Duration = Duration::from_secs(2);
+
 /// The driver's library was seen to need more than a small stack.
 const STACK_BYTES: usize = 1 << 20;
 
@@ -55,6 +60,9 @@ const MOST_KIN: usize = 4096;
 
 /// Ancestors of a process that are looked at.
 const MOST_ANCESTORS: usize = 64;
+
+/// Why a method that was left out gives nothing.
+const NOT_ASKED: &str = "not asked for";
 
 /// The inode of the first PID namespace (PROC_PID_INIT_INO in the kernel's proc_ns.h).
 const FIRST_PID_NAMESPACE: u64 = 0xEFFF_FFFC;
@@ -188,42 +196,103 @@ struct Shared {
     hurry: bool,
 }
 
-/// What a process knows of its machine's GPUs.
+/// Who tells of GPUs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Teller {
+    Nvml,
+    /// The kernel, by hwmon below this root.
+    Cards(PathBuf),
+}
+
+impl Teller {
+    fn method(&self) -> Method {
+        match self {
+            Self::Nvml => Method::Nvml,
+            Self::Cards(_) => Method::Hwmon,
+        }
+    }
+
+    /// Why there is nothing to be asked; `None` where there is.
+    fn missing(&self, root: &Path) -> Option<String> {
+        match self {
+            Self::Nvml => (!has_driver(root)).then(|| no_driver().reason),
+            Self::Cards(root) => (!has_cards(root)).then(|| "hwmon shows no GPU".into()),
+        }
+    }
+}
+
+/// The same, opened by the thread that asks.
+enum Asked {
+    Nvml(Nvml),
+    Cards(Cards),
+}
+
+impl Asked {
+    fn open(teller: &Teller) -> Result<Self, Unavailable> {
+        match teller {
+            Teller::Nvml => Nvml::open().map(Self::Nvml),
+            Teller::Cards(root) => Ok(Self::Cards(Cards::below(root))),
+        }
+    }
+
+    fn devices(&mut self) -> Result<Vec<Device>, String> {
+        match self {
+            Self::Nvml(nvml) => nvml.devices(),
+            Self::Cards(cards) => Ok(cards.devices()),
+        }
+    }
+
+    fn look(&mut self, place: usize) -> Result<Shown, String> {
+        match self {
+            Self::Nvml(nvml) => nvml.look(place),
+            Self::Cards(cards) => cards.look(place),
+        }
+    }
+}
+
+/// What a process knows of its machine's GPUs by one that tells of them.
 #[derive(Debug)]
 struct Watch {
     pid: i32,
+    teller: Teller,
     shared: Mutex<Shared>,
     wake: Condvar,
     /// The thread's id, 0 before it runs.
     tid: AtomicI32,
     /// CPU time of the thread when it was last looked at, ns.
     cpu_ns: AtomicU64,
+    /// CPU time of those of its threads that have ended, ns.
+    ended_cpu_ns: AtomicU64,
 }
 
-static WATCH: AtomicPtr<Watch> = AtomicPtr::new(std::ptr::null_mut());
-
-/// This process's, if there is one.
-fn existing() -> Option<&'static Watch> {
-    // SAFETY: the pointer is null or came from Box::leak below and is never freed.
-    let watch: Option<&'static Watch> = unsafe { WATCH.load(Ordering::Acquire).as_ref() };
-    // One from before a fork may be locked for ever.
-    watch.filter(|watch| watch.pid == clock::getpid())
+/// Those of a process.
+#[derive(Debug)]
+struct Watches {
+    pid: i32,
+    list: Mutex<Vec<&'static Watch>>,
 }
 
-fn watch() -> &'static Watch {
+static WATCHES: AtomicPtr<Watches> = AtomicPtr::new(std::ptr::null_mut());
+
+/// This process's, if there are any.
+fn existing() -> Option<&'static Watches> {
+    // SAFETY: the pointer is null or came from Box::into_raw below and is never freed.
+    let watches: Option<&'static Watches> = unsafe { WATCHES.load(Ordering::Acquire).as_ref() };
+    // Those from before a fork may be locked for ever.
+    watches.filter(|watches| watches.pid == clock::getpid())
+}
+
+fn watches() -> &'static Watches {
     loop {
-        if let Some(watch) = existing() {
-            return watch;
+        if let Some(watches) = existing() {
+            return watches;
         }
-        let before = WATCH.load(Ordering::Acquire);
-        let fresh = Box::into_raw(Box::new(Watch {
+        let before = WATCHES.load(Ordering::Acquire);
+        let fresh = Box::into_raw(Box::new(Watches {
             pid: clock::getpid(),
-            shared: Mutex::default(),
-            wake: Condvar::new(),
-            tid: AtomicI32::new(0),
-            cpu_ns: AtomicU64::new(0),
+            list: Mutex::default(),
         }));
-        if WATCH
+        if WATCHES
             .compare_exchange(before, fresh, Ordering::AcqRel, Ordering::Acquire)
             .is_err()
         {
@@ -233,24 +302,51 @@ fn watch() -> &'static Watch {
     }
 }
 
-/// CPU time of the thread that asks NVML, ns: in this process, and not the function's.
-pub(super) fn thread_cpu_ns() -> u64 {
-    let Some(watch) = existing() else { return 0 };
-    let tid = watch.tid.load(Ordering::Acquire);
-    if tid != 0
-        && let Some(now) = clock::thread_cpu_ns(tid)
-    {
-        watch.cpu_ns.store(now, Ordering::Release);
+fn watch(teller: Teller) -> &'static Watch {
+    let mut list = watches().list();
+    if let Some(watch) = list.iter().find(|watch| watch.teller == teller) {
+        return watch;
     }
-    watch.cpu_ns.load(Ordering::Acquire)
+    // Never freed, as a thread of it may be within a call for ever: there is one for each root.
+    let watch: &'static Watch = Box::leak(Box::new(Watch {
+        pid: clock::getpid(),
+        teller,
+        shared: Mutex::default(),
+        wake: Condvar::new(),
+        tid: AtomicI32::new(0),
+        cpu_ns: AtomicU64::new(0),
+        ended_cpu_ns: AtomicU64::new(0),
+    }));
+    list.push(watch);
+    watch
 }
 
-/// A window that is followed; it is let go when this is dropped.
+impl Watches {
+    fn list(&self) -> MutexGuard<'_, Vec<&'static Watch>> {
+        self.list.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// CPU time of the threads that ask for GPUs, ns: in this process, and not the function's.
+pub(super) fn thread_cpu_ns() -> u64 {
+    let Some(watches) = existing() else { return 0 };
+    watches
+        .list()
+        .iter()
+        .map(|watch| watch.thread_cpu_ns())
+        .sum()
+}
+
+/// A window that is followed by one that tells of GPUs; it is let go when this is dropped.
 #[derive(Debug)]
-pub(super) struct Following {
+struct Part {
     watch: &'static Watch,
     id: u64,
 }
+
+/// A window that is followed.
+#[derive(Debug)]
+pub(super) struct Following(Vec<Part>);
 
 /// Follows the GPUs for a window that begins at `begin_ns`.
 ///
@@ -263,18 +359,40 @@ pub(super) fn follow(
     subject: &Subject,
     begin_ns: u64,
 ) -> Result<Following, String> {
-    if !methods.has(Method::Nvml) {
-        return Err("not asked for".into());
+    let tellers = [Teller::Nvml, Teller::Cards(root.to_owned())];
+    let mut parts = Vec::new();
+    let mut missing = None;
+    for teller in tellers {
+        let asked = methods.has(teller.method());
+        let followed = match asked.then(|| teller.missing(root)) {
+            None => Err(NOT_ASKED.to_owned()),
+            Some(Some(why)) => Err(why),
+            Some(None) => follow_one(teller, sampled, subject, begin_ns),
+        };
+        match followed {
+            Ok(part) => parts.push(part),
+            // Why NVML has none is told, unless nobody wanted to know.
+            Err(why) => missing = missing.filter(|first| first != NOT_ASKED).or(Some(why)),
+        }
     }
-    if !has_driver(root) {
-        return Err(no_driver().reason);
+    match (parts.is_empty(), missing) {
+        (true, Some(why)) => Err(why),
+        _ => Ok(Following(parts)),
     }
+}
+
+fn follow_one(
+    teller: Teller,
+    sampled: bool,
+    subject: &Subject,
+    begin_ns: u64,
+) -> Result<Part, String> {
     if !sampled {
         return Err(
             "GPUs are read by a thread beside the function, and interval=None has none".into(),
         );
     }
-    let watch = watch();
+    let watch = watch(teller);
     let mut shared = watch.lock();
     if let Some((why, since_ns)) = &shared.failed {
         if begin_ns.saturating_sub(*since_ns) < AGAIN_NS {
@@ -286,7 +404,7 @@ pub(super) fn follow(
         shared.runs = memory::allows_thread()
             && thread::spawn_with(STACK_BYTES, Box::new(|| watch.run())).is_some();
         if !shared.runs {
-            return Err("the system did not let us have a thread to ask NVML with".into());
+            return Err("the system did not let us have a thread to read GPUs with".into());
         }
     }
     shared.next_id += 1;
@@ -304,7 +422,7 @@ pub(super) fn follow(
     });
     shared.hurry = true;
     watch.wake.notify_one();
-    Ok(Following { watch, id })
+    Ok(Part { watch, id })
 }
 
 /// The names of the GPUs, for a diagnosis: it waits until NVML has answered, some seconds at most.
@@ -320,7 +438,7 @@ pub(super) fn names(root: &Path) -> Result<Vec<String>, Unavailable> {
         children: false,
     };
     let now = clock::monotonic_ns();
-    let followed = follow(root, Methods::of(&[Method::Nvml]), true, &ourselves, now);
+    let followed = follow_one(Teller::Nvml, true, &ourselves, now);
     let following = followed.map_err(Unavailable::absent)?;
     let mut shared = following.watch.lock();
     let until = Instant::now() + ANSWER;
@@ -353,6 +471,16 @@ impl Following {
     /// # Errors
     /// Why nothing is known.
     pub(super) fn read(&self, end_ns: u64) -> Result<GpusSeen, String> {
+        let mut seen = GpusSeen::default();
+        for part in &self.0 {
+            seen.gpus.extend(part.read(end_ns)?.gpus);
+        }
+        Ok(seen)
+    }
+}
+
+impl Part {
+    fn read(&self, end_ns: u64) -> Result<GpusSeen, String> {
         if self.watch.pid != clock::getpid() {
             return Err("the window began before this process was forked".into());
         }
@@ -362,7 +490,10 @@ impl Following {
         }
         let window = shared.windows.iter().find(|window| window.id == self.id);
         let Some(window) = window.filter(|_| shared.asked) else {
-            return Err("NVML had not answered when the window ended".into());
+            return Err(format!(
+                "{} had not answered when the window ended",
+                self.watch.words()
+            ));
         };
         let mut gpus: Vec<GpuSeen> = std::iter::zip(&shared.gpus, &window.sums)
             // A device that went before the window began is none of it.
@@ -370,7 +501,7 @@ impl Following {
             .map(|(gpu, sum)| sum.close(window.begin_ns, end_ns, gpu))
             .collect();
         if gpus.is_empty() {
-            return Err("NVML shows no GPU".into());
+            return Err(format!("{} shows no GPU", self.watch.words()));
         }
         if let Whose::Untold(why) = window.whose {
             for gpu in &mut gpus {
@@ -381,7 +512,7 @@ impl Following {
     }
 }
 
-impl Drop for Following {
+impl Drop for Part {
     fn drop(&mut self) {
         // After a fork the lock may be held by a thread that does not exist here.
         if self.watch.pid == clock::getpid() {
@@ -401,6 +532,23 @@ struct Look {
 }
 
 impl Watch {
+    fn words(&self) -> &'static str {
+        self.teller.method().title()
+    }
+
+    /// CPU time of its thread, ns.
+    fn thread_cpu_ns(&self) -> u64 {
+        let tid = self.tid.load(Ordering::Acquire);
+        if tid != 0
+            && let Some(now) = clock::thread_cpu_ns(tid)
+        {
+            let ended = self.ended_cpu_ns.load(Ordering::Acquire);
+            self.cpu_ns
+                .store(ended.saturating_add(now), Ordering::Release);
+        }
+        self.cpu_ns.load(Ordering::Acquire)
+    }
+
     fn lock(&self) -> MutexGuard<'_, Shared> {
         self.shared.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -412,35 +560,43 @@ impl Watch {
         // A panic here must not leave windows waiting.
         let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.ask()));
         let why = match ended {
+            // Nobody meters: it is begun anew where somebody does.
+            Ok(Ok(())) => return,
             Ok(Err(why)) => why,
-            _ => super::BROKEN.into(),
+            Err(_) => super::BROKEN.into(),
         };
-        thread_cpu_ns();
-        self.tid.store(0, Ordering::Release);
         let mut shared = self.lock();
-        shared.runs = false;
+        self.ends(&mut shared);
         shared.failed = Some((why, clock::monotonic_ns()));
     }
 
+    /// The thread is about to end: another may begin once the lock is free.
+    fn ends(&self, shared: &mut Shared) {
+        let spent_ns = self.thread_cpu_ns();
+        self.tid.store(0, Ordering::Release);
+        self.ended_cpu_ns.store(spent_ns, Ordering::Release);
+        shared.runs = false;
+    }
+
     /// Asks as long as windows run, and waits for the next one then.
-    fn ask(&self) -> Result<std::convert::Infallible, String> {
+    fn ask(&self) -> Result<(), String> {
         let nested = std::fs::metadata("/proc/self/ns/pid")
             .map_or(true, |namespace| namespace.ino() != FIRST_PID_NAMESPACE);
-        let mut nvml = Nvml::open().map_err(|why| why.reason)?;
+        let mut asked = Asked::open(&self.teller).map_err(|why| why.reason)?;
         let mut kin = HashMap::new();
         let mut places: Vec<usize> = Vec::new();
         let mut due_ns = 0;
         loop {
             let from_ns = clock::monotonic_ns();
             if from_ns >= due_ns {
-                places = self.enumerate(&mut nvml)?;
+                places = self.enumerate(&mut asked)?;
                 due_ns = from_ns + DEVICES_NS;
             }
             let asleep_ns = clock::asleep_ns();
             let mut looks = Vec::with_capacity(places.len());
             for (device, place) in places.iter().enumerate() {
                 let began_ns = clock::monotonic_ns();
-                let shown = nvml.look(device);
+                let shown = asked.look(device);
                 if shown.is_err() {
                     due_ns = due_ns.min(from_ns + DEVICES_AGAIN_NS);
                 }
@@ -456,17 +612,22 @@ impl Watch {
             let mut shared = self.lock();
             shared.take(&looks, &kin, nested);
             shared.hurry = false;
-            self.wait(shared, Duration::from_nanos(pause_ns));
+            if !self.wait(shared, Duration::from_nanos(pause_ns)) {
+                return Ok(());
+            }
         }
     }
 
-    /// Waits for the next look: until it is due, or a window begins.
-    fn wait(&self, mut shared: MutexGuard<'_, Shared>, pause: Duration) {
+    /// Waits for the next look: until it is due, or a window begins. False where the thread is to end:
+    /// it costs little to begin anew where nothing has to be initialised.
+    fn wait(&self, mut shared: MutexGuard<'_, Shared>, pause: Duration) -> bool {
+        let stays = self.teller == Teller::Nvml;
         loop {
             if shared.hurry {
-                return;
+                return true;
             }
-            if shared.windows.is_empty() {
+            let idle = shared.windows.is_empty();
+            if idle && stays {
                 shared = self
                     .wake
                     .wait(shared)
@@ -475,18 +636,22 @@ impl Watch {
             }
             let (held, waited) = self
                 .wake
-                .wait_timeout(shared, pause)
+                .wait_timeout(shared, if idle { LINGER } else { pause })
                 .unwrap_or_else(PoisonError::into_inner);
             shared = held;
-            if waited.timed_out() {
-                return;
+            if waited.timed_out() && !shared.hurry {
+                if shared.windows.is_empty() && !stays && idle {
+                    self.ends(&mut shared);
+                    return false;
+                }
+                return true;
             }
         }
     }
 
     /// Looks for devices; returns where each of NVML's is among `gpus`.
-    fn enumerate(&self, nvml: &mut Nvml) -> Result<Vec<usize>, String> {
-        let found = nvml.devices();
+    fn enumerate(&self, asked: &mut Asked) -> Result<Vec<usize>, String> {
+        let found = asked.devices();
         let mut shared = self.lock();
         let devices = match found {
             Ok(devices) => devices,
@@ -513,7 +678,9 @@ impl Watch {
                 }
                 None => {
                     places.push(shared.gpus.len());
-                    shared.gpus.push(Gpu::new(device, !first));
+                    shared
+                        .gpus
+                        .push(Gpu::new(self.teller.method(), device, !first));
                 }
             }
         }
