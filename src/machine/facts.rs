@@ -266,6 +266,13 @@ impl Facts {
         }
     }
 
+    /// Whether what [`Self::renewed`] may change is as in `other`.
+    pub(crate) fn is_as(&self, other: &Self) -> bool {
+        self.cpus == other.cpus
+            && self.environment == other.environment
+            && self.sandbox.is_some() == other.sandbox.is_some()
+    }
+
     /// The part of the machine's CPUs that this function may use, 0..1.
     pub fn allotted_share(&self) -> f64 {
         let machine = f64::from(self.cpus.max(1));

@@ -861,10 +861,14 @@ impl State {
         }
         let limits = changed.then_some(self.root.as_path());
         let renewed = facts.renewed(cpus, may, limits);
+        // The first look at the files finds, as a rule, what the facts were made of.
+        let same = self.watch.is_none() && renewed.is_as(facts);
         if changed {
             self.watch = Some(Watch::open(&renewed.environment.allotted, now));
         }
-        self.facts = Some(Arc::new(renewed));
+        if !same {
+            self.facts = Some(Arc::new(renewed));
+        }
     }
 
     pub(super) fn take(&mut self, id: u64) -> Option<Active> {

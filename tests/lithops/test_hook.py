@@ -116,7 +116,7 @@ def test_what_is_no_object_and_no_window_has_no_values(monkeypatch, payload):
 #: The numbers of one window in a forked process: as that process makes them, then as its parent
 #: does from what it handed over. Prints `same`, or what is not.
 WINDOW = """
-import json, os, sys
+import json, os, sys, time
 from lithowatt import EnergyMeter
 from lithowatt.worker.channel import Channel
 from lithowatt.worker.function_window import FunctionWindow, warm
@@ -132,8 +132,13 @@ window = FunctionWindow(handed)
 pid = os.fork()
 if pid == 0:
     def work(last):
+        if form == "late":
+            # After so long a process looks for itself what limits it.
+            time.sleep(0.3)
         return sum(i * i for i in range(last))
     function = window.metered(work)
+    if form == "late":
+        time.sleep(0.3)
     function(int(os.environ["WORK"]))
     if form == "bound":
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
@@ -162,7 +167,8 @@ def two_numbers_of_a_window(root: str, form: str, work: int = 10) -> list[str]:
 @pytest.mark.parametrize("counters", [False, True])
 def test_a_window_that_is_handed_over_gives_the_numbers_of_its_process(tmp_path, counters, work):
     root = str(StaticTree(tmp_path, packages=2).root) if counters else ""
-    size, keys, as_text, same = two_numbers_of_a_window(root, "plain", work)
+    form = "late" if work > 10 else "plain"
+    size, keys, as_text, same = two_numbers_of_a_window(root, form, work)
     assert same == "same"
     # The window itself, not its numbers: those are 5 KB.
     assert as_text == "False" and int(size) < 2000 and int(keys) > 90
