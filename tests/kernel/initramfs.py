@@ -22,7 +22,8 @@ LEFT_OUT = re.compile(
     r"|usr/lib/[^/]*/(gconv|gprofng|perl.*|systemd)"
     r"|usr/lib/[^/]*/lib(a|hwa|l|t|ub)san.*|usr/lib/[^/]*/lib(apt|bfd|db|gprofng|isl).*"
     r"|usr/lib/modules/[^/]*/(build|source|vdso|modules\.(alias|symbols).*)"
-    r"|usr/lib/modules/[^/]*/kernel/(?!arch$|arch/x86$|arch/x86/events|drivers$|drivers/powercap).*"
+    r"|usr/lib/modules/[^/]*/kernel/(?!arch$|arch/x86$|arch/x86/events|drivers$|drivers/powercap"
+    r"|drivers/char$|drivers/char/ipmi).*"
     r"|usr/bin/(apt.*|dpkg.*|perl.*|sqv|x86_64-linux-gnu-.*)"
     r"|.*\.a|.*/__pycache__)"
 )

@@ -162,11 +162,37 @@ def switching(cpus: list[int]) -> Callable[[], None]:
     return work
 
 
+def controlled() -> dict[str, Any]:
+    """A window beside the machine's management controller, read by the kernel's own driver."""
+    from lithowatt import EnergyMeter
+
+    loaded = shell("modprobe ipmi_devintf; modprobe ipmi_si type=kcs ports=0xca2")
+    for _ in range(300):
+        if Path("/dev/ipmi0").exists():
+            break
+        time.sleep(0.1)
+    meter = EnergyMeter(reference="ipmi")
+    with meter:
+        time.sleep(5 * LONG)
+    reading = meter.reading
+    found = reading.machine_reference["ipmi"]
+    return {
+        "seconds": reading.duration,
+        "energy": found.energy and tuple(found.energy[:3]),
+        "reason": found.reason,
+        "readings": found.readings,
+        "package": reading.rapl.package,
+        "loaded": loaded + shell("dmesg | grep -i ipmi | tail -n 20"),
+    }
+
+
 def metered(step: dict[str, Any]) -> dict[str, Any]:
     """One step of a scenario, in a process of its own."""
     kind = step["kind"]
     if kind == "guest":
         return guest(step["share"])
+    if kind == "controller":
+        return controlled()
     if kind == "cost":
         return {"empty": [window(lambda: None)["times"] for _ in range(EMPTY_WINDOWS)]}
     # The sources are opened in the first window.
@@ -181,7 +207,9 @@ def metered(step: dict[str, Any]) -> dict[str, Any]:
         return {"long": window(reloading), "after": undisturbed()}
     if kind == "switch":
         return {"long": window(switching(step["cpus"])), "after": undisturbed()}
-    raise ValueError(f"kind is {kind!r}, expected plain, wrap, reload, switch or cost")
+    raise ValueError(
+        f"kind is {kind!r}, expected plain, wrap, reload, switch, cost, guest or controller"
+    )
 
 
 def page(file: int) -> tuple[int, int, int] | None:

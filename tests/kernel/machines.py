@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import lithowatt
+from tests.kernel.controller import Controller
 from tests.kernel.initramfs import Archive
 
 HERE = Path(__file__).resolve().parent
@@ -53,6 +54,8 @@ class Machine:
     """More arguments for qemu."""
     modules: tuple[str, ...] = ()
     """Modules of the kernel beside those that every machine has, by their path below its folder."""
+    controller_watts: int | None = None
+    """Power that its management controller shows; ``None``: it has none."""
 
 
 @dataclass
@@ -67,6 +70,8 @@ class Outcome:
     complete: bool = False
     results: list[dict[str, Any]] = field(default_factory=list)
     console: str = ""
+    asked: list[tuple[int, int, bytes]] = field(default_factory=list)
+    """What was asked of the management controller."""
 
 
 def image() -> tuple[Path | None, str]:
@@ -107,6 +112,12 @@ def _boot_once(machine: Machine, folder: Path, beside: Beside) -> Outcome:
             *("-append", f"{WORDS} {machine.words}"),
             *machine.devices,
         ]
+        controller = None
+        if machine.controller_watts is not None:
+            controller = Controller(place / "bmc", machine.controller_watts)
+            command += ["-chardev", f"socket,id=bmc,path={place / 'bmc'},server=on,wait=off"]
+            command += ["-device", "ipmi-bmc-extern,id=bmc0,chardev=bmc"]
+            command += ["-device", "isa-ipmi-kcs,bmc=bmc0"]
         began, used = time.monotonic(), _children_cpu_seconds()
         with (
             (place / "qemu").open("wb") as told,
@@ -120,6 +131,9 @@ def _boot_once(machine: Machine, folder: Path, beside: Beside) -> Outcome:
             finally:
                 if process.poll() is None:
                     os.killpg(process.pid, signal.SIGKILL)
+        if controller is not None:
+            controller.close()
+            outcome.asked = controller.asked
         outcome.seconds = time.monotonic() - began
         outcome.cpu_seconds = _children_cpu_seconds() - used
         for name in ("qemu", "console"):

@@ -150,6 +150,15 @@ SCENARIOS = (
 )
 
 # Numbers of models: 158 Coffee Lake, 204 Panther Lake (Linux, arch/x86/include/asm/intel-family.h).
+CONTROLLER_WATTS = 212
+"""What the management controller of the machine "bmc" shows."""
+
+_CONTROLLED = {
+    "name": "management controller",
+    "powers": {"pkg_mw": [50_000], "dram_mw": [0]},
+    "steps": [{"name": "reference", "kind": "controller"}],
+}
+
 _PROCESSORS = {
     "client": ("Skylake-Client-v1,model=158,stepping=10", "2"),
     "server": ("Skylake-Server-v1", "4,sockets=2,cores=2,threads=1"),
@@ -172,3 +181,6 @@ MACHINES = {
     )
     for name, (cpu, smp) in _PROCESSORS.items()
 }
+MACHINES["bmc"] = Machine(
+    "bmc", *_PROCESSORS["client"], job=[_CONTROLLED], controller_watts=CONTROLLER_WATTS
+)

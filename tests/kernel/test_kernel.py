@@ -14,7 +14,7 @@ import pytest
 
 from tests.kernel import table
 from tests.kernel.machines import Outcome, boot, image
-from tests.kernel.scenarios import MACHINES, SCENARIOS, Scenario
+from tests.kernel.scenarios import CONTROLLER_WATTS, MACHINES, SCENARIOS, Scenario
 
 # Beside the boot of a machine, its image is made.
 pytestmark = [pytest.mark.kernel, pytest.mark.timeout(1800)]
@@ -206,3 +206,19 @@ def test_perf_counts_for_a_plain_user_where_it_is_allowed(metered: Metered) -> N
 def test_starting_and_stopping(scenario: str, metered: Metered) -> None:
     # Its times are in the table; none of them fails a test.
     assert metered(scenario, "cost")["empty"]
+
+
+def test_a_management_controller_is_read_by_the_kernels_driver(folder: Path) -> None:
+    done = boot(MACHINES["bmc"], folder)
+    assert done.results, done.console[-4000:]
+    found = done.results[0]["found"]
+    assert found.get("energy"), found
+    joules, low, high = found["energy"]
+    true = CONTROLLER_WATTS * found["seconds"]
+    assert joules == pytest.approx(true, rel=MOST_ERROR)
+    assert low < true < high
+    # The counter beside it is the processor's alone.
+    assert found["package"] == pytest.approx(50 * found["seconds"], rel=0.05)
+    # Of DCMI nothing was asked but the reading.
+    dcmi = {one for one in done.asked if one[0] == 0x2C}
+    assert dcmi == {(0x2C, 0x02, b"\xdc\x01\x00\x00")}
