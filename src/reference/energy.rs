@@ -103,7 +103,7 @@ impl fmt::Display for Unknown {
 /// Power goes in a straight line from reading to reading. The band holds what may have happened in
 /// between, an update at each edge of the window, the meter's steps, and the error that all its readings
 /// share. In a simulation of steady, stepping and bursting loads (updates of 1 to 15 s, windows of 5 to
-/// 120 s) it holds 97 % of truths and more, but for windows of one to four updates: 91 % and more.
+/// 120 s) it holds 97 % of truths and more, but for windows of one to eight updates: 91 % and more.
 ///
 /// ```
 /// use lithowatt::reference::{Sensor, Told, energy};
