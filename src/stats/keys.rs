@@ -273,6 +273,9 @@ keys! {
         GuestAvailable "guest_available" Boolean "the host gave joules", "";
         GuestSource "guest_source" Text
             "the host's files that were read, or `unavailable:` and the reason", "";
+        EnergyZones "energy_zones" Dict
+            "each counter of packages, memory and GPUs by itself, J: a dict by method of dicts by the counter's name. Domains with one counter are left out: their key has it",
+            "no domain has several counters";
     }
     "GPUs" stats {
         GpuEnergy "gpu_energy" J

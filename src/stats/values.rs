@@ -1,9 +1,9 @@
 //! What each key of the table is of a reading.
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::keys::Key;
-use crate::reading::{Energy, Headline, MethodReading, Reading, SystemReading};
+use crate::reading::{Energy, Headline, MethodReading, Reading, SystemReading, ZoneReading};
 use crate::source::{Domain, Method};
 
 /// The value of one key, `null` where it is not available. The match has an arm per row of the
@@ -83,6 +83,7 @@ pub(super) fn value(reading: &Reading, key: Key) -> Value {
         K::GuestAvailable => guest().availability.is_available().into(),
         K::GuestSource => line(&guest().availability.to_string()),
 
+        K::EnergyZones => zones(reading),
         K::GpuEnergy => gpu(|e| e.joules),
         K::GpuEnergyAttributed => gpu_part(|e| e.joules),
         K::GpuEnergyUnattributed => number(
@@ -262,6 +263,38 @@ fn cpu_usage(reading: &Reading) -> Option<f64> {
     let capacity = reading.duration * reading.allotted_cpus;
     let most = reading.duration * reading.cpus;
     (capacity > 0.0).then(|| 100.0 * cpu.min(most) / capacity)
+}
+
+/// Joules of each counter of a socket, its memory or a GPU, where a method has several of the kind:
+/// a sum has no more to say of one. Not of cores, of which a processor may have hundreds.
+fn zones(reading: &Reading) -> Value {
+    let of =
+        |zone: &&ZoneReading| matches!(zone.domain, Domain::Package | Domain::Dram | Domain::Gpu);
+    let alike = |zone: &ZoneReading, other: &ZoneReading| {
+        (zone.method, zone.domain) == (other.method, other.domain)
+    };
+    let mut methods = Map::new();
+    for zone in reading.zones.iter().filter(of) {
+        if reading
+            .zones
+            .iter()
+            .filter(|other| alike(zone, other))
+            .nth(1)
+            .is_none()
+        {
+            continue;
+        }
+        let method = methods
+            .entry(zone.method.name())
+            .or_insert_with(|| Map::new().into());
+        if let Value::Object(names) = method {
+            names.insert(zone.name.clone(), number(zone.energy.map(|e| e.joules)));
+        }
+    }
+    match methods.is_empty() {
+        true => Value::Null,
+        false => methods.into(),
+    }
 }
 
 fn tdp_source(reading: &Reading) -> String {

@@ -613,3 +613,37 @@ def test_lambda_as_flexexecutor_reads_it() -> None:
     assert get(stats, "aws_instance_type") == "lambda"
     assert get(stats, "container_runtime") == "lambda"
     assert get(stats, "energy_method").startswith("model:lambda-")
+
+
+@pytest.mark.parametrize("packages", [1, 2, 4, 16])
+def test_each_counter_by_itself_where_there_are_several(tmp_path: Path, packages: int) -> None:
+    with StaticTree(tmp_path, packages=packages, domains=("package", "core", "dram")) as tree:
+        with EnergyMeter("rapl", root=tree.root, interval=None) as meter:
+            for at, zone in enumerate(tree.zones):
+                tree.add(zone.key, 1_000 * (at + 1))
+        stats = meter.stats()
+    zones = stats["worker_func_energy_zones"]
+    if packages == 1:
+        assert zones is None
+        return
+    assert list(zones) == ["rapl"]
+    # Cores are no devices, and a processor may have hundreds of them.
+    assert len(zones["rapl"]) == 2 * packages
+    for key, names in (
+        ("pkg", [name for name in zones["rapl"] if "dram" not in name]),
+        ("dram", [name for name in zones["rapl"] if "dram" in name]),
+    ):
+        assert len(names) == packages
+        total = math.fsum(zones["rapl"][name] for name in names)
+        assert total == pytest.approx(stats[f"worker_func_rapl_energy_{key}"], rel=1e-12)
+
+
+def test_a_counter_that_goes_has_no_joules_of_its_own(tmp_path: Path) -> None:
+    with StaticTree(tmp_path, packages=2, domains=("package",)) as tree:
+        with EnergyMeter("rapl", root=tree.root, interval=None) as meter:
+            tree.add(tree.zones[0].key, 2_000_000)
+            tree.show(tree.zones[1].key, "gone")
+        stats = meter.stats()
+    zones = stats["worker_func_energy_zones"]["rapl"]
+    assert sorted(zones.values(), key=str) == [2.0, None]
+    assert stats["worker_func_rapl_energy_pkg"] is None

@@ -86,6 +86,7 @@ CONTRACT: dict[str, tuple[type, ...]] = {
     "guest_energy": NUMBER,
     "guest_available": (bool,),
     "guest_source": (str,),
+    "energy_zones": (dict,),
     "gpu_energy": NUMBER,
     "gpu_energy_attributed": NUMBER,
     "gpu_energy_unattributed": NUMBER,
