@@ -19,6 +19,45 @@ const MOST_DEPTH: usize = 10;
 /// Published CPU times are multiples of this, ns.
 const CPU_QUANTUM_NS: u64 = 1_000_000;
 
+/// The start of a container or pod is its first so many ns, or its life where that is shorter. When a
+/// pod is ready only Kubernetes' API knows, and what runs in it may never say so; of a length that is
+/// the same for all, starts can be compared.
+pub const START_NS: u64 = 10_000_000_000;
+
+/// What a group used in its start: a part of what it used in all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Start {
+    from_ns: u64,
+    /// How much of it has passed, ns; up to [`START_NS`].
+    pub passed_ns: u64,
+    /// Energy above idle in it, µJ.
+    pub active_uj: u64,
+}
+
+impl Start {
+    /// A group that came after the round that ended then: up to a round before it was found.
+    fn at(from_ns: u64) -> Self {
+        Self {
+            from_ns,
+            passed_ns: 0,
+            active_uj: 0,
+        }
+    }
+
+    /// Adds what of `uj`, used evenly from `from_ns` to `to_ns`, lies in the start.
+    fn add(&mut self, from_ns: u64, to_ns: u64, uj: u64) {
+        let from_ns = from_ns.max(self.from_ns);
+        let end_ns = self.from_ns.saturating_add(START_NS);
+        let within = to_ns.min(end_ns).saturating_sub(from_ns);
+        if within == 0 {
+            return;
+        }
+        let part = u128::from(uj) * u128::from(within) / u128::from(to_ns - from_ns);
+        self.passed_ns += within;
+        self.active_uj += part as u64;
+    }
+}
+
 /// A group that is followed.
 #[derive(Debug)]
 pub struct Group {
@@ -29,12 +68,18 @@ pub struct Group {
     cpu: CgroupCpu,
     seen: bool,
     row: GroupRow,
+    start: Option<Start>,
 }
 
 impl Group {
     /// Its row of the last round.
     pub fn row(&self) -> &GroupRow {
         &self.row
+    }
+
+    /// Its start; `None` where it was there before it could be seen to begin.
+    pub fn start(&self) -> Option<&Start> {
+        self.start.as_ref()
     }
 }
 
@@ -201,6 +246,10 @@ impl Groups {
             active_uj: 0,
             since_ns: t_ns,
         };
+        let mut start = self.searched.then(|| match self.account.t_ns {
+            0 => Start::at(t_ns),
+            round_ns => Start::at(round_ns),
+        });
         // The inode may have been given to another group meanwhile: its clock would be lower.
         let row = match self.earlier.remove(&id) {
             Some(old)
@@ -208,6 +257,7 @@ impl Groups {
                     && old.counted == fresh.counted
                     && old.cpu_ns <= cpu_ns =>
             {
+                start = None;
                 old
             }
             Some(old) => {
@@ -227,6 +277,7 @@ impl Groups {
                 cpu,
                 seen: true,
                 row,
+                start,
             },
         );
     }
@@ -268,6 +319,7 @@ impl Groups {
             })
             .collect();
         let account = &mut self.account;
+        let before_ns = account.t_ns;
         account.round += 1;
         account.t_ns = round.t_ns;
         account.machine_uj += round.machine_uj;
@@ -280,6 +332,9 @@ impl Groups {
         for ((id, ..), part) in counted.iter().zip(parts).chain(inside.iter().zip(within)) {
             if let Some(group) = self.groups.get_mut(id) {
                 group.row.active_uj += part;
+                if let Some(start) = &mut group.start {
+                    start.add(before_ns, round.t_ns, part);
+                }
             }
         }
         for group in self.groups.values_mut() {
@@ -390,6 +445,62 @@ mod tests {
         next.settle(&round(6), IdleSource::Learned);
         assert!(adds_up(&next));
         assert!(next.all().any(|g| g.row.active_uj == pod.active_uj));
+    }
+
+    #[test]
+    fn what_a_group_used_in_its_first_seconds_is_told_apart() {
+        const S: u64 = 1_000_000_000;
+        let tmp = tempfile::tempdir().unwrap();
+        let top = tmp.path();
+        cgroup(top, A, 5_000_000);
+        let mut groups = Groups::new(Some(top.to_owned()), 10, Account::default(), Vec::new());
+        // 1 J above idle in each second, all of it the second group's: it alone runs.
+        let second = |groups: &mut Groups, t: u64| {
+            groups.search(t * S);
+            let round = Round {
+                t_ns: t * S,
+                machine_uj: 1_500_000,
+                idle_uj: 500_000,
+                busy_ns: Some(S),
+                idle_ns: None,
+            };
+            groups.settle(&round, IdleSource::Learned);
+        };
+        second(&mut groups, 100);
+        second(&mut groups, 101);
+        for t in 102..=104 {
+            cgroup(top, B, (t - 101) * 1_000_000);
+            second(&mut groups, t);
+        }
+        let of = |groups: &Groups, id: &str| {
+            let mut all = groups.all();
+            let found = all.find(|g| g.identity.container_id.as_deref() == Some(id));
+            let found = found.unwrap();
+            (found.row().active_uj, found.start().copied())
+        };
+        // It was there before the agent.
+        assert_eq!(of(&groups, A).1, None);
+        let (all_uj, start) = of(&groups, B);
+        let start = start.unwrap();
+        assert_eq!((all_uj, start.active_uj), (3_000_000, 3_000_000));
+        assert_eq!(start.passed_ns, 3 * S);
+        // A round of 10 s, of which 7 s are of the start; then no more is added to it.
+        for (t, cpu) in [(114, 13), (120, 19)] {
+            cgroup(top, B, cpu * 1_000_000);
+            groups.search(t * S);
+            let round = Round {
+                t_ns: t * S,
+                machine_uj: 10_000_000,
+                idle_uj: 0,
+                busy_ns: None,
+                idle_ns: None,
+            };
+            groups.settle(&round, IdleSource::Learned);
+            let (all_uj, start) = of(&groups, B);
+            let start = start.unwrap();
+            assert_eq!((start.passed_ns, start.active_uj), (START_NS, 10_000_000));
+            assert!(all_uj > start.active_uj && adds_up(&groups));
+        }
     }
 
     #[test]

@@ -186,6 +186,10 @@ pub struct GroupState {
     pub cpu_seconds: f64,
     /// Energy above idle, J.
     pub joules: f64,
+    /// What of `joules` it used in its start, J; `None` where it began before the agent.
+    pub start_joules: Option<f64>,
+    /// How much of its start has passed, s; 10 when it is over ([`groups::START_NS`]).
+    pub start_seconds: Option<f64>,
 }
 
 /// The agent's state at the end of a round.
@@ -632,6 +636,8 @@ impl Agent {
                 counted: group.row().counted,
                 cpu_seconds: group.row().cpu_ns as f64 * 1e-9,
                 joules: joules(group.row().active_uj),
+                start_joules: group.start().map(|start| joules(start.active_uj)),
+                start_seconds: group.start().map(|start| start.passed_ns as f64 * 1e-9),
             })
             .collect();
         groups.sort_by(|a, b| a.cgroup.cmp(&b.cgroup));

@@ -395,6 +395,50 @@ def test_metrics_are_openmetrics_and_add_up(folder: Path, tree: StaticTree) -> N
     assert parts == pytest.approx(total("node"), abs=1e-6)
 
 
+@pytest.mark.slow
+def test_a_container_s_start_is_a_number_of_its_own(folder: Path, tree: StaticTree) -> None:
+    parser = pytest.importorskip("prometheus_client.openmetrics.parser")
+    container = f"{os.getpid():064x}"
+    top = Path("/sys/fs/cgroup")
+    own = top if (top / "cgroup.procs").exists() else top / "cpuacct"
+    if not (own / "cgroup.procs").exists():
+        pytest.skip("no cgroup file system at its usual place")
+    group = own / f"libpod-{container}.scope"
+    port = free_port()
+    options = ("--metrics", f"127.0.0.1:{port}", "--round", "0.2")
+
+    def shown() -> dict[str, float]:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+            text = answer.read().decode()
+        families = parser.text_string_to_metric_families(text)
+        samples = [sample for family in families for sample in family.samples]
+        return {s.name: s.value for s in samples if s.labels.get("container_id") == container}
+
+    with AgentProcess(tree.root, folder / "l" / "ring", *options):
+        time.sleep(0.5)
+        assert shown() == {}
+        try:
+            group.mkdir()
+        except OSError as error:
+            pytest.skip(f"no cgroup can be made here: {error}")
+        work = [sys.executable, "-c", "import time\nwhile time.process_time() < 0.5: pass"]
+        try:
+            worker = subprocess.Popen(
+                ["sh", "-c", f'echo $$ > {group}/cgroup.procs && exec "$@"', "sh", *work]
+            )
+            for _ in range(6):
+                tree.add("package-0", 3_000_000)
+                time.sleep(0.2)
+            assert worker.wait(60) == 0
+            time.sleep(0.5)
+            found = shown()
+        finally:
+            group.rmdir()
+    joules = found["lithowatt_container_start_energy_joules"]
+    assert joules == found["lithowatt_container_energy_joules_total"] > 0
+    assert 1.0 < found["lithowatt_container_start_seconds"] < 10.0
+
+
 # -- a meter without counters -----------------------------------------------------------------
 
 

@@ -13,7 +13,8 @@ import pytest
 from tests.support import TESTS
 from tests.support.lithops_environments import isolated, metered, plain, run_python
 
-pytestmark = pytest.mark.slow
+# Quiet: other tests make files in /dev/shm, too.
+pytestmark = [pytest.mark.slow, pytest.mark.quiet]
 
 #: `LITHOWATT_TEST_CALLS` for more than a run of all tests has time for.
 CALLS = int(os.environ.get("LITHOWATT_TEST_CALLS", "500"))

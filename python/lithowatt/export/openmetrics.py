@@ -214,6 +214,22 @@ def _of_agent(snapshot: Mapping[str, Any], version: str, since: Since | None) ->
             f"CPU time of everything in the {name}.",
             [_Sample(labels, group["cpu_seconds"]) for labels, group in groups],
         )
+        started = [(labels, group) for labels, group in groups if group.get("start_seconds")]
+        if started:
+            yield _Family(
+                f"lithowatt_{name}_start_energy_joules",
+                "gauge",
+                "joules",
+                f"Above idle, in the {name}'s first 10 s: a part of its other joules, not to add.",
+                [_Sample(labels, group["start_joules"]) for labels, group in started],
+            )
+            yield _Family(
+                f"lithowatt_{name}_start_seconds",
+                "gauge",
+                "seconds",
+                f"How much of the {name}'s first 10 s has passed.",
+                [_Sample(labels, group["start_seconds"]) for labels, group in started],
+            )
     guests = snapshot.get("guests")
     if guests:
         # They are in the rest, or in the containers that they run in; each begins with the agent.
