@@ -10,6 +10,8 @@
 use serde::{Deserialize, Serialize};
 
 mod carried;
+#[cfg(test)]
+pub(crate) mod random;
 mod updates;
 
 pub use carried::{Carried, Carry, Moment};

@@ -186,18 +186,7 @@ impl Updates {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    /// Numbers that look random, 0 to 1.
-    struct Random(u64);
-
-    impl Random {
-        fn next(&mut self) -> f64 {
-            self.0 ^= self.0 << 13;
-            self.0 ^= self.0 >> 7;
-            self.0 ^= self.0 << 17;
-            (self.0 >> 11) as f64 / (1u64 << 53) as f64
-        }
-    }
+    use crate::counter::random::Random;
 
     /// How the intervals of a simulated counter come about, ms.
     #[derive(Debug, Clone, Copy)]

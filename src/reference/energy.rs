@@ -274,6 +274,7 @@ fn banded(joules: f64, doubts: &[f64]) -> Energy {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::counter::random::Random;
 
     const WATTS: Sensor = Sensor {
         counts: false,
@@ -368,18 +369,12 @@ mod tests {
 
     /// A load that jumps at random moments, as joules since 0 at full tenths of a second.
     fn jumping(seed: u64, seconds: usize) -> Vec<f64> {
-        let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-        let mut random = || {
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            (state >> 11) as f64 / (1u64 << 53) as f64
-        };
+        let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
         let (mut total, mut watts) = (0.0, 10.0);
         let mut joules = vec![0.0];
         for _ in 0..10 * seconds {
-            if random() < 0.08 {
-                watts = if random() < 0.5 { 8.0 } else { 45.0 };
+            if random.next() < 0.08 {
+                watts = if random.next() < 0.5 { 8.0 } else { 45.0 };
             }
             total += 0.1 * watts;
             joules.push(total);
