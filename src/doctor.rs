@@ -11,9 +11,10 @@ use serde::Serialize;
 use crate::sampler::Hub;
 use crate::source::{Method, Methods, hwmon};
 
-/// What a guest's host is to do …
-const ON_HOST: &str = "sudo lithowatt agent --guest NAME=PID, and share /run/lithowatt/guests/NAME with \
-                       this machine as \"lithowatt\" (docs/how-to/virtual-machines.md)";
+/// What a guest's host is to do: a command, and what it cannot do …
+const ON_HOST: &str = "on the host: sudo lithowatt agent --guest NAME=PID";
+const SHARED: &str = "its /run/lithowatt/guests/NAME is to be shared with this machine as \"lithowatt\" \
+                      (docs/how-to/virtual-machines.md)";
 
 /// … and then the guest.
 const MOUNT: &str = "sudo mount --mkdir -t virtiofs -o ro lithowatt /var/lithowatt";
@@ -127,7 +128,8 @@ pub fn examine(root: &Path) -> Vec<Finding> {
             }
             Method::Ebpf => finding.gives = hub.probes_give(),
             Method::Guest if !finding.available && facts.cpu.hypervisor => {
-                finding.advise(&format!("on the host: {ON_HOST}"));
+                finding.advise(ON_HOST);
+                finding.advise(SHARED);
                 finding.fix = finding.fix.or_else(|| Some(MOUNT.into()));
             }
             _ => {}

@@ -36,14 +36,22 @@ def finding(
     }
 
 
+#: Counters of other machines.
+ELSEWHERE = [finding("guest"), finding("hwmon")]
+
 VIRTUAL = [
     finding("rapl", reason="absent; this is a virtual machine: only its host has the counter"),
     finding("perf", fix="sudo sysctl kernel.perf_event_paranoid=2"),
+    *ELSEWHERE,
 ]
-DENIED = [finding("rapl", reason="readable by root only", fix=SETUP), finding("perf")]
-NO_DRIVER = [finding("rapl", fix="sudo modprobe intel_rapl_msr"), finding("perf")]
-COUNTED = [finding("rapl", True), finding("perf", fix="sudo sysctl kernel.perf_event_paranoid=0")]
-BY_PERF = [finding("rapl", fix=SETUP), finding("perf", True)]
+DENIED = [finding("rapl", reason="readable by root only", fix=SETUP), finding("perf"), *ELSEWHERE]
+NO_DRIVER = [finding("rapl", fix="sudo modprobe intel_rapl_msr"), finding("perf"), *ELSEWHERE]
+COUNTED = [
+    finding("rapl", True),
+    finding("perf", fix="sudo sysctl kernel.perf_event_paranoid=0"),
+    *ELSEWHERE,
+]
+BY_PERF = [finding("rapl", fix=SETUP), finding("perf", True), *ELSEWHERE]
 
 
 def test_the_verdict_is_one_sentence_and_names_the_way_out() -> None:
@@ -52,6 +60,11 @@ def test_the_verdict_is_one_sentence_and_names_the_way_out() -> None:
     assert verdict(DENIED).endswith(f"To measure them: {SETUP}")
     assert verdict(NO_DRIVER).endswith("To measure them: sudo modprobe intel_rapl_msr")
     assert "MODELLED" in verdict(VIRTUAL) and "only its host" in verdict(VIRTUAL)
+    of_host = [finding("rapl"), finding("perf"), finding("guest", True), finding("hwmon")]
+    assert "by guest (package-0)" in verdict(of_host)
+    assert "by hwmon (package-0)" in verdict(
+        [*of_host[:2], finding("guest"), finding("hwmon", True)]
+    )
 
 
 def test_which_command_makes_a_counter_readable() -> None:

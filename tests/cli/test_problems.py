@@ -40,6 +40,7 @@ OTHERS = [
     ("LITHOWATT_STATE_DIR", __file__, "expected a directory"),
     ("LITHOWATT_ROOT", str(Path(__file__).parent), "holds no proc"),
     ("LITHOWATT_RING", "/nowhere/ring", "expected the ring of a node agent"),
+    ("LITHOWATT_GUEST", "/nowhere/guest", "expected the file of this virtual machine's host"),
     ("LITHOWATT_RING_OWNER", "me", "expected the number of a user"),
     ("LITHOWATT_RING_OWNER", "9" * 5000, "expected the number of a user"),
     ("LITHOWATT_FLEXECUTOR", "maybe", "false, 0, no or off"),
@@ -60,6 +61,12 @@ ACCEPTED = [
     ("LITHOWATT_ROOT", "/"),
     ("LITHOWATT_RING", __file__),
     ("LITHOWATT_RING_OWNER", "1000"),
+    ("LITHOWATT_GUEST", __file__),
+    *(
+        (f"LITHOWATT_{meter}_{what}", "any")
+        for meter in ("MQTT", "REDFISH")
+        for what in ("USER", "PASSWORD")
+    ),
     *(("LITHOWATT_CALLS", value) for value in ("", "on", "/run/lithowatt/calls")),
     *(("LITHOWATT_FLEXECUTOR", value) for value in ("", "1", "no")),
     ("POD_NAME", "pod-1"),

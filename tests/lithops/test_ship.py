@@ -138,11 +138,11 @@ def test_what_ends_silently_carries_nothing_and_what_is_off_neither(seen):
     assert seen["off"][0]["result"][0] == 25
 
 
-def test_it_adds_about_two_megabytes_to_a_function_s_upload(seen):
+def test_it_adds_two_and_a_half_megabytes_to_a_function_s_upload(seen):
     extension = Path(_core.__file__).stat().st_size
     if extension > 4_000_000:
         pytest.skip(f"a debug build: its extension alone has {extension} bytes")
-    assert 400_000 < seen["size"] < 2_400_000
+    assert 400_000 < seen["size"] < 2_700_000
 
 
 def test_workers_that_write_the_same_files_at_once_both_meter(tmp_path):

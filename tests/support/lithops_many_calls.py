@@ -78,7 +78,7 @@ def main():
     before = left()
     config = {
         "lithops": {"backend": "localhost", "storage": "localhost"},
-        "localhost": {"version": 1, "worker_processes": 2},
+        "localhost": {"runtime": sys.executable, "version": 1, "worker_processes": 2},
     }
     began = time.monotonic()
     executor = lithops.FunctionExecutor(config=config)

@@ -154,4 +154,13 @@ JUDGES: dict[str, Callable[[str, str], str | None]] = {
 BY_CORE = ("LITHOWATT_IDLE_WATTS", "LITHOWATT_ROOT")
 
 #: Any text will do; LITHOWATT_CALLS may be the path of a socket that is not there yet.
-FREE = ("LITHOWATT_CALLS", "LITHOWATT_INSTANCE_TYPE", "POD_NAME", "NODE_NAME")
+FREE = (
+    "LITHOWATT_CALLS",
+    "LITHOWATT_INSTANCE_TYPE",
+    "LITHOWATT_MQTT_USER",
+    "LITHOWATT_MQTT_PASSWORD",
+    "LITHOWATT_REDFISH_USER",
+    "LITHOWATT_REDFISH_PASSWORD",
+    "POD_NAME",
+    "NODE_NAME",
+)
