@@ -181,7 +181,8 @@ def test_it_is_json_of_moderate_size(every: dict[str, dict[str, Any]]) -> None:
     for variant, stats in every.items():
         text = json.dumps(stats, allow_nan=False)
         assert json.loads(text) == stats, variant
-        assert len(text) < 6 * 1024, variant
+        # The longest says of every counter why it is not there.
+        assert len(text) < 7 * 1024, variant
 
 
 def test_the_schema_is_the_core_s(every: dict[str, dict[str, Any]]) -> None:
