@@ -59,12 +59,12 @@ class Reference:
         self._watchers = 0
 
     def read(self) -> float:
-        """What it shows now, W or J.
+        """What it shows now, W or J; a meter whose values come by themselves is not asked.
 
         Raises:
             Unreadable: It cannot be read.
         """
-        raise NotImplementedError
+        raise Unreadable(f"the values of {self.name} come by themselves")
 
     def close(self) -> None:
         """Lets go of what it holds; it may be read again."""
@@ -72,12 +72,7 @@ class Reference:
     def start(self) -> None:
         """Begins to read it, until `stop` was called as often."""
         with self._lock:
-            if self._pid != os.getpid():
-                # The thread of the process that was forked is not here.
-                self._pid, self._thread, self._watchers = os.getpid(), None, 0
-                self._readings.clear()
-            self._watchers += 1
-            if self._watchers > 1:
+            if not self._is_first():
                 return
             before = self._thread
             self._ending = threading.Event()
@@ -85,6 +80,15 @@ class Reference:
                 target=self._run, args=(self._ending, before), name="lithowatt-ref", daemon=True
             )
             self._thread.start()
+
+    def _is_first(self) -> bool:
+        """Counts one watcher more, with the lock held: whether reading is to begin."""
+        if self._pid != os.getpid():
+            # The thread of the process that was forked is not here.
+            self._pid, self._thread, self._watchers = os.getpid(), None, 0
+            self._readings.clear()
+        self._watchers += 1
+        return self._watchers == 1
 
     def stop(self) -> None:
         """Lets it be read once more, and then no longer; waits for nothing."""

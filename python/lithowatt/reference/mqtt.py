@@ -14,11 +14,12 @@ import os
 import threading
 import time
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import unquote, urlsplit
 
 from lithowatt._support.install import pip_install
 from lithowatt.errors import MalformedValueError, UnavailableError
-from lithowatt.reference._energy import Sensor, Unreadable
+from lithowatt.reference._energy import Sensor
+from lithowatt.reference._options import options_in
 from lithowatt.reference._watch import Reference
 from lithowatt.reference.table import ENERGIES, MOST_WATTS, UNITS, words
 
@@ -97,12 +98,7 @@ class Mqtt(Reference):
         """
         super().__init__()
         url = urlsplit(text, allow_fragments=False)
-        options = dict(parse_qsl(url.query, keep_blank_values=True))
-        for name in options:
-            if name not in OPTIONS:
-                raise MalformedValueError(
-                    f"mqtt has no option {name!r}; expected {', '.join(OPTIONS)}"
-                )
+        options = options_in(url.query, OPTIONS, "mqtt")
         self._topic = unquote(url.path.lstrip("/"))
         if not url.hostname or not self._topic:
             raise MalformedValueError(
@@ -143,10 +139,8 @@ class Mqtt(Reference):
         """Connects in the background, until `stop` was called as often."""
         with self._lock:
             if self._pid != os.getpid():
-                self._pid, self._client, self._watchers = os.getpid(), None, 0
-                self._readings.clear()
-            self._watchers += 1
-            if self._watchers > 1:
+                self._client = None
+            if not self._is_first():
                 return
         if self._client is not None:
             # Of a window that nobody asked for.
@@ -202,16 +196,6 @@ class Mqtt(Reference):
         else:
             self.tell(when, value * self._scale)
 
-    def stop(self) -> None:
-        """Lets the next message come in, and then no more."""
-        with self._lock:
-            if self._pid != os.getpid() or not self._watchers:
-                return
-            self._watchers -= 1
-            if self._watchers:
-                return
-        self._ending.set()
-
     def _leave(self, client: Any) -> None:
         client.disconnect()
         self._ended.set()
@@ -231,11 +215,3 @@ class Mqtt(Reference):
         if len(readings) < 3:
             return self.sensor.update
         return (readings[-1][0] - readings[0][0]) / (len(readings) - 1)
-
-    def read(self) -> float:
-        """Nothing: messages come by themselves.
-
-        Raises:
-            Unreadable: Always.
-        """
-        raise Unreadable("messages of MQTT come by themselves")

@@ -20,11 +20,12 @@ import ssl
 import stat
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import urlsplit
 
 from lithowatt.errors import MalformedValueError
 from lithowatt.estimate import number
 from lithowatt.reference._energy import Sensor, Unreadable
+from lithowatt.reference._options import options_in
 from lithowatt.reference._watch import Reference
 
 __all__ = ["OPTIONS", "Redfish"]
@@ -71,13 +72,7 @@ class Redfish(Reference):
         """
         super().__init__()
         url = urlsplit(text)
-        given = parse_qsl(url.query, keep_blank_values=True)
-        for name, _ in given:
-            if name not in OPTIONS:
-                raise MalformedValueError(
-                    f"redfish has no option {name!r}; expected {', '.join(OPTIONS)}"
-                )
-        options = dict(given)
+        options = options_in(url.query, OPTIONS, "redfish")
         if url.password is not None or url.username is not None:
             raise MalformedValueError(
                 f"redfish: a password in an address is seen by others; expected {USER} and "

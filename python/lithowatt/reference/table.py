@@ -17,11 +17,11 @@ from datetime import datetime, timedelta, timezone, tzinfo
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
-from urllib.parse import parse_qsl
 from zoneinfo import ZoneInfo
 
 from lithowatt.errors import LithowattError, MalformedValueError, UnreadableFileError
 from lithowatt.reference._energy import Sensor
+from lithowatt.reference._options import options_in
 from lithowatt.reference._watch import Reference
 
 if TYPE_CHECKING:
@@ -136,13 +136,7 @@ class Table(Reference):
         if Path(text).exists():
             path, query = text, ""
         self._path = Path(path)
-        given = parse_qsl(query, keep_blank_values=True)
-        for name, _ in given:
-            if name not in OPTIONS:
-                raise MalformedValueError(
-                    f"{text[:120]!r}: there is no option {name!r}; expected {', '.join(OPTIONS)}"
-                )
-        self._options = dict(given)
+        self._options = options_in(query, OPTIONS, f"{path[:120]!r}")
         self._zone = _zone(self._options.get("tz"))
         self._offset = self._number("offset", 0.0)
         relative = self._number("error", RELATIVE * 100) / 100
