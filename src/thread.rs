@@ -1,7 +1,7 @@
 //! Threads of ours, made in the cheapest way: a worker is forked for every call, and each of them starts
 //! one.
 
-use std::ffi::c_void;
+use std::ffi::{CStr, c_void};
 use std::mem::MaybeUninit;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
@@ -12,6 +12,9 @@ const STACK: usize = 128 * 1024;
 /// What the thread does.
 type Work = Box<dyn FnOnce() + Send>;
 
+/// What a new thread is given: its name and what it does.
+type Given = (&'static CStr, Work);
+
 /// Starts a thread with all signals blocked and returns its id, 0 where it is not known (it has ended
 /// already); `None` where the system refuses.
 ///
@@ -19,12 +22,12 @@ type Work = Box<dyn FnOnce() + Send>;
 /// own (four system calls and as many page faults), and end the process where memory is short. What a
 /// thread made here does first is `work`.
 pub fn spawn(work: Work) -> Option<i32> {
-    spawn_with(STACK, work)
+    spawn_with(c"lithowatt", STACK, work)
 }
 
-/// The same with a stack of so many bytes.
-pub fn spawn_with(stack: usize, work: Work) -> Option<i32> {
-    let argument = Box::into_raw(Box::new(work));
+/// The same with a name, of which the system shows 15 bytes, and a stack of so many bytes.
+pub fn spawn_with(name: &'static CStr, stack: usize, work: Work) -> Option<i32> {
+    let argument = Box::into_raw(Box::<Given>::new((name, work)));
     // Signals are the user's: with all of them blocked here they reach the threads they reach
     // without us. The mask is inherited, so it is set round the start.
     // SAFETY: both sets live on this stack and are filled by the calls that get them; the attributes
@@ -67,9 +70,9 @@ pub fn spawn_with(stack: usize, work: Work) -> Option<i32> {
 
 extern "C" fn body(argument: *mut c_void) -> *mut c_void {
     // SAFETY: made by `spawn`, which leaves it to this thread alone.
-    let work = unsafe { Box::from_raw(argument.cast::<Work>()) };
-    // SAFETY: the name is a string that ends with 0 and is below 16 bytes.
-    unsafe { libc::prctl(libc::PR_SET_NAME, c"lithowatt".as_ptr()) };
+    let (name, work) = *unsafe { Box::from_raw(argument.cast::<Given>()) };
+    // SAFETY: the name is a string that ends with 0.
+    unsafe { libc::prctl(libc::PR_SET_NAME, name.as_ptr()) };
     // A panic must not cross into C, nor end the process that is metered.
     let _ = catch_unwind(AssertUnwindSafe(work));
     ptr::null_mut()

@@ -212,11 +212,14 @@ impl Teller {
         }
     }
 
-    /// Why there is nothing to be asked; `None` where there is.
-    fn missing(&self, root: &Path) -> Option<String> {
-        match self {
-            Self::Nvml => (!has_driver(root)).then(|| no_driver().reason),
-            Self::Cards(root) => (!has_cards(root)).then(|| "hwmon shows no GPU".into()),
+    /// The one of a method below `root`, or why there is nothing to be asked. A window of a machine
+    /// without GPUs copies no path for it.
+    fn find(method: Method, root: &Path) -> Result<Self, String> {
+        match method {
+            Method::Nvml if has_driver(root) => Ok(Self::Nvml),
+            Method::Nvml => Err(no_driver().reason),
+            _ if has_cards(root) => Ok(Self::Cards(root.to_owned())),
+            _ => Err("hwmon shows no GPU".into()),
         }
     }
 }
@@ -359,15 +362,13 @@ pub(super) fn follow(
     subject: &Subject,
     begin_ns: u64,
 ) -> Result<Following, String> {
-    let tellers = [Teller::Nvml, Teller::Cards(root.to_owned())];
     let mut parts = Vec::new();
     let mut missing = None;
-    for teller in tellers {
-        let asked = methods.has(teller.method());
-        let followed = match asked.then(|| teller.missing(root)) {
-            None => Err(NOT_ASKED.to_owned()),
-            Some(Some(why)) => Err(why),
-            Some(None) => follow_one(teller, sampled, subject, begin_ns),
+    for method in [Method::Nvml, Method::Hwmon] {
+        let followed = match methods.has(method) {
+            true => Teller::find(method, root)
+                .and_then(|teller| follow_one(teller, sampled, subject, begin_ns)),
+            false => Err(NOT_ASKED.to_owned()),
         };
         match followed {
             Ok(part) => parts.push(part),
@@ -402,7 +403,8 @@ fn follow_one(
     }
     if !shared.runs {
         shared.runs = memory::allows_thread()
-            && thread::spawn_with(STACK_BYTES, Box::new(|| watch.run())).is_some();
+            && thread::spawn_with(c"lithowatt-gpu", STACK_BYTES, Box::new(|| watch.run()))
+                .is_some();
         if !shared.runs {
             return Err("the system did not let us have a thread to read GPUs with".into());
         }
@@ -554,8 +556,6 @@ impl Watch {
     }
 
     fn run(&self) {
-        // SAFETY: the name is a string that ends with 0 and is below 16 bytes.
-        unsafe { libc::prctl(libc::PR_SET_NAME, c"lithowatt-gpu".as_ptr()) };
         self.tid.store(clock::gettid(), Ordering::Release);
         // A panic here must not leave windows waiting.
         let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.ask()));

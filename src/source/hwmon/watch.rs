@@ -302,14 +302,17 @@ impl Watch {
             SPENT_NS.store(0, Ordering::Release);
         }
         memory::allows_thread()
-            && thread::spawn_with(STACK_BYTES, Box::new(move || run(&sensors, &board))).is_some()
+            && thread::spawn_with(
+                c"lithowatt-hwmon",
+                STACK_BYTES,
+                Box::new(move || run(&sensors, &board)),
+            )
+            .is_some()
     }
 }
 
 /// Looks as long as somebody asks.
 fn run(sensors: &[Sensor], board: &Mutex<Board>) {
-    // SAFETY: the name is a string that ends with 0 and is below 16 bytes.
-    unsafe { libc::prctl(libc::PR_SET_NAME, c"lithowatt-hwmon".as_ptr()) };
     let mut spent_ns = 0;
     // Looks are made longer by others that have the CPU, too: the shortest of late is the drivers'.
     let mut took = [u64::MAX; 4];
