@@ -359,6 +359,8 @@ impl Agent {
         } else {
             0o644
         };
+        let summed: Vec<u64> = divided(&zones).map(|i| first.totals[i]).collect();
+        let sum: u64 = summed.iter().sum();
         // Guests come before the ring: an agent that cannot do all it was asked to does nothing.
         let hierarchy = own::mount(&options.root, cgroup_version);
         let guests = Guests::open(
@@ -368,15 +370,13 @@ impl Agent {
             hierarchy.as_deref(),
             guests::Counted {
                 t_ns,
-                machine_uj: divided(&zones).map(|i| first.totals[i]).sum(),
+                machine_uj: sum,
                 idle_ns,
                 capacity_ns: machine.capacity_ns(now),
             },
         )?;
         let writer = Writer::create(&options.path, header, mode, options.group, first.clone())?;
         let top = hierarchy.filter(|_| options.containers);
-        let summed: Vec<u64> = divided(&zones).map(|i| first.totals[i]).collect();
-        let sum: u64 = summed.iter().sum();
         let (account, rows) = match left.filter(|_| adopted) {
             Some(left) if left.account.round > 0 => (left.account, left.groups),
             _ => (

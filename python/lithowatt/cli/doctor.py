@@ -61,6 +61,10 @@ def add_cli(commands: Any) -> None:
     parser.set_defaults(func=doctor)
 
 
+COUNTERS = ("rapl", "perf", "hwmon", "guest")
+"""Methods that count joules of the machine, the likeliest first."""
+
+
 def doctor(arguments: argparse.Namespace) -> int:
     """Runs the command; returns the exit code."""
     root = arguments.root
@@ -133,7 +137,7 @@ def _verdict(findings: list[dict[str, Any]]) -> tuple[str, str, str]:
     """The kind of joules, what there is to say of it, and a command that makes them better."""
     by = {finding["method"]: finding for finding in findings}
     # perf's other counters are there without its energy counters.
-    for method in ("rapl", "perf", "hwmon", "guest"):
+    for method in COUNTERS:
         if by[method]["available"]:
             zones = ", ".join(by[method]["gives"])
             kind = f"You get measured joules by {method} ({zones})."
@@ -174,9 +178,7 @@ def _lines(
         f"{cpu['name']} ({cpu['architecture']}, {cores} cores, {cpu['logical_cpus']} threads)"
     )
     calibration = _calibration()
-    counted = any(
-        f["available"] for f in findings if f["method"] in ("rapl", "perf", "hwmon", "guest")
-    )
+    counted = any(f["available"] for f in findings if f["method"] in COUNTERS)
     for label, text in (
         ("processor", processor),
         ("here", _surroundings_line(_surroundings(root))),

@@ -215,21 +215,22 @@ def _of_agent(snapshot: Mapping[str, Any], version: str, since: Since | None) ->
             [_Sample(labels, group["cpu_seconds"]) for labels, group in groups],
         )
         started = [(labels, group) for labels, group in groups if group.get("start_seconds")]
-        if started:
-            yield _Family(
-                f"lithowatt_{name}_start_energy_joules",
-                "gauge",
+        for what, unit, text in (
+            (
+                "start_energy",
                 "joules",
-                f"Above idle, in the {name}'s first 10 s: a part of its other joules, not to add.",
-                [_Sample(labels, group["start_joules"]) for labels, group in started],
-            )
-            yield _Family(
-                f"lithowatt_{name}_start_seconds",
-                "gauge",
-                "seconds",
-                f"How much of the {name}'s first 10 s has passed.",
-                [_Sample(labels, group["start_seconds"]) for labels, group in started],
-            )
+                "Above idle, in {}: part of its other joules, not to add.",
+            ),
+            ("start", "seconds", "How much of {} has passed."),
+        ):
+            if started:
+                yield _Family(
+                    f"lithowatt_{name}_{what}_{unit}",
+                    "gauge",
+                    unit,
+                    text.format(f"the {name}'s first 10 s"),
+                    [_Sample(labels, group[f"start_{unit}"]) for labels, group in started],
+                )
     guests = snapshot.get("guests")
     if guests:
         # They are in the rest, or in the containers that they run in; each begins with the agent.
