@@ -19,6 +19,16 @@ pub struct Window {
     pub reference: Energy,
 }
 
+impl Window {
+    /// What the meter's band of this window has beside the error that all its readings share, J:
+    /// that one is the same in all windows, and counted once for all of them.
+    fn own_half(&self, relative: f64) -> f64 {
+        let shared = relative * self.reference.joules;
+        let half = self.reference.half();
+        (half * half - shared * shared).max(0.0).sqrt()
+    }
+}
+
 /// A value with its 95 % band.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Slope {
@@ -79,8 +89,9 @@ pub fn compared(windows: &[Window], relative: f64) -> Option<Line> {
     }
     let square = |of: fn(&Window) -> f64| windows.iter().map(of).map(|x| x * x).sum::<f64>();
     // The errors of windows are independent but for the meter's own.
+    let own: f64 = windows.iter().map(|w| w.own_half(relative).powi(2)).sum();
     let off = (square(|w| w.counter.half()).sqrt() / counted)
-        .hypot(square(|w| w.reference.half()).sqrt() / metered)
+        .hypot(own.sqrt() / metered)
         .hypot(relative);
     let part = counted / metered;
     let mut line = Line {
@@ -113,7 +124,7 @@ fn fitted(windows: &[Window], relative: f64) -> Result<(Slope, Slope, f64), Stri
     let points: Vec<(f64, f64, f64)> = windows
         .iter()
         .map(|w| {
-            let half = w.reference.half() / w.seconds;
+            let half = w.own_half(relative) / w.seconds;
             (
                 w.counter.joules / w.seconds,
                 w.reference.joules / w.seconds,
@@ -183,6 +194,34 @@ mod tests {
         assert!(slope.high - slope.low < 0.2 && offset.high - offset.low < 6.0);
         let truth = 139.0 / (45.0 + 1.2 * 139.0);
         assert!((line.part.low..line.part.high).contains(&truth));
+    }
+
+    #[test]
+    fn the_error_that_all_windows_share_is_counted_once() {
+        // A meter that is off by 5 % in all its readings, and by nothing else.
+        let windows: Vec<Window> = [5.0, 20.0, 60.0, 80.0]
+            .map(|watts| {
+                let joules = 10.0 * (12.0 + 1.25 * watts);
+                Window {
+                    seconds: 10.0,
+                    counter: Energy {
+                        joules: 10.0 * watts,
+                        low: 10.0 * watts,
+                        high: 10.0 * watts,
+                    },
+                    reference: Energy {
+                        joules,
+                        low: 0.95 * joules,
+                        high: 1.05 * joules,
+                    },
+                }
+            })
+            .into();
+        let line = compared(&windows, 0.05).unwrap();
+        let off = |band: Slope| (band.high - band.value) / band.value;
+        for band in [line.part, line.slope.unwrap(), line.offset.unwrap()] {
+            assert!((off(band) - 0.05).abs() < 1e-6, "{band:?}");
+        }
     }
 
     #[test]

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from chips import Chips
 from lithowatt import Estimate, _core
 from lithowatt.agent._references import Totals
 from lithowatt.cli import main
@@ -62,33 +65,76 @@ def test_a_window_without_one_of_both_is_left_out() -> None:
     assert "three windows" in line["reason"]
 
 
+#: A machine whose counters the test sets: the keys of its packages and its memory, and how much of
+#: the machine's power each counts.
+MACHINES: dict[str, tuple[dict[str, Any], dict[str, float]]] = {
+    "one package": ({"domains": ("package",)}, {"package-0": 1.0}),
+    "two sockets with memory": (
+        {"packages": 2, "domains": ("package", "dram")},
+        {"package-0": 0.5, "package-0/dram": 0.1, "package-1": 0.3, "package-1/dram": 0.1},
+    ),
+    # What holds the packages, or lies within them, is not added.
+    "a laptop": (
+        {"domains": ("package", "core"), "psys": True},
+        {"package-0": 1.0, "package-0/core": 0.6, "psys": 1.4},
+    ),
+    "grace": ({}, {}),
+}
+
+
 @pytest.mark.slow
+@pytest.mark.parametrize("machine", MACHINES)
 def test_the_command_compares_a_known_machine(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    machine: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Packages take w(t), the plug 10 W + 1.25 w(t); the counters and the file say so."""
+    """Packages and memory take w(t), the plug 10 W + 1.25 w(t), and counters and file say so."""
     plug = tmp_path / "plug.csv"
     plug.write_text("timestamp,watts\n")
     begin = time.time()
     stopped = threading.Event()
+    shape, zones = MACHINES[machine]
 
     def level(t: float) -> float:
         return 20.0 + 40.0 * t / 3
 
-    with StaticTree(tmp_path / "root", domains=("package",)) as tree:
+    with contextlib.ExitStack() as last:
+        if zones:
+            tree = last.enter_context(StaticTree(tmp_path / "root", **shape))
+
+            def use(t: float) -> None:
+                used = 20.0 * t + 20.0 * t * t / 3
+                for zone, part in zones.items():
+                    tree.set(zone, round(1e6 * part * used))
+        else:
+            # Without RAPL: a sensor of the socket and one of its cores.
+            chips = Chips(tmp_path / "root")
+            chips.add(
+                {
+                    "hwmon1/name": "power_meter",
+                    "hwmon1/device/power1_oem_info": "Grace Power Socket 0",
+                    "hwmon2/name": "power_meter",
+                    "hwmon2/device/power1_oem_info": "CPU Power Socket 0",
+                }
+            )
+
+            def use(t: float) -> None:
+                chips.draw("hwmon1/device/power1_average", level(t))
+                chips.draw("hwmon2/device/power1_average", 0.7 * level(t))
+
+        use(0.0)
 
         def run() -> None:
             while not stopped.wait(0.01):
                 t = time.time() - begin
-                used = 20.0 * t + 20.0 * t * t / 3
-                tree.set("package-0", round(1e6 * used))
+                use(t)
                 with plug.open("a") as file:
                     file.write(f"{begin + t},{10 + 1.25 * level(t)}\n")
 
         thread = threading.Thread(target=run)
         thread.start()
         try:
-            command = ["validate", "--reference", str(plug), "--json", "--root", str(tree.root)]
+            root = str(tmp_path / "root")
+            command = ["validate", "--reference", str(plug), "--json", "--root", root]
             code = main([*command, "--seconds", "0.5", "--windows", "4"])
         finally:
             stopped.set()
@@ -97,9 +143,17 @@ def test_the_command_compares_a_known_machine(
     line = found["lines"]["plug.csv"]
     assert code == 0, found
     assert found["problems"] == []
+    assert {window["method"] for window in found["windows"]} == {"rapl" if zones else "hwmon"}
     assert line["windows"] == 4
     assert line["slope"]["low"] < 1.25 < line["slope"]["high"]
     assert line["offset"]["low"] < 10.0 < line["offset"]["high"]
+    counted = sum(window["counter"]["joules"] for window in found["windows"])
+    metered = sum(w["references"]["plug.csv"]["energy"]["joules"] for w in found["windows"])
+    seconds = sum(window["seconds"] for window in found["windows"])
+    # Of the meter's joules the part that the counters have is what they say that it is.
+    assert line["part"]["value"] == pytest.approx(counted / metered)
+    truth = counted / (10 * seconds + 1.25 * counted)
+    assert line["part"]["low"] < truth < line["part"]["high"]
 
 
 @pytest.mark.slow

@@ -201,11 +201,17 @@ def whole_machine_line(calibration: dict[str, Any], root: str | None) -> str:
     if here:
         text = f"{', '.join(here)}; compare: lithowatt validate --load --reference {here[0]}"
     for line in (calibration.get("stored") or {}).get("whole_machine") or ():
-        part = line["part"]
+        part, slope, offset = line["part"], line.get("slope"), line.get("offset")
         text += (
             f"; {line['counter']} counted {part['value']:.0%} of {line['reference']} "
             f"({part['low']:.0%} to {part['high']:.0%})"
         ).replace("%", " %")
+        if slope and offset:
+            text += (
+                f"; {line['reference']} = {offset['value']:.3g} W "
+                f"({offset['low']:.3g} to {offset['high']:.3g}) + {slope['value']:.3g} "
+                f"({slope['low']:.3g} to {slope['high']:.3g}) × {line['counter']}"
+            )
     return text
 
 

@@ -18,7 +18,7 @@ from lithowatt.model._calibrate import (
     step_name,
 )
 from lithowatt.reference import open_references
-from lithowatt.reference._compare import Window, beyond, line_of, table, told
+from lithowatt.reference._compare import COUNTERS, Window, beyond, line_of, table, told
 
 if TYPE_CHECKING:
     import argparse
@@ -119,7 +119,7 @@ def _measured(
             with busy(cpus[:count], duty):
                 if count:
                     time.sleep(min(METER_SETTLE_SECONDS, arguments.seconds))
-                meter = EnergyMeter(["rapl", "perf"], root=arguments.root, reference=references)
+                meter = EnergyMeter(COUNTERS, root=arguments.root, reference=references)
                 with meter:
                     time.sleep(arguments.seconds)
             yield label, meter

@@ -424,6 +424,8 @@ def _ladder(arguments: argparse.Namespace, path: Path) -> int:
             # Without a pause from step to step, so that each begins with a reading.
             reference.start()
             watched.callback(reference.stop)
+        if references:
+            time.sleep(METER_SETTLE_SECONDS)
         for count, duty in plan(arguments.levels or 5, len(cpus)):
             if count:
                 with busy(cpus[:count], duty):

@@ -15,13 +15,17 @@ if TYPE_CHECKING:
     from lithowatt.reference._energy import ReferenceEnergy
 
 
+COUNTERS = ("rapl", "perf", "hwmon")
+"""What counts processor and memory: the first that a window has is compared."""
+
+
 class Window(NamedTuple):
     """A window in which a counter and meters of the whole machine were read.
 
     Attributes:
         label: What ran in it.
         seconds: Its length.
-        method: The counter, ``rapl`` or ``perf``; ``None`` where there is none.
+        method: The counter, one of `COUNTERS`; ``None`` where there is none.
         counter: Packages and memory, J.
         references: What each meter counted.
     """
@@ -35,8 +39,8 @@ class Window(NamedTuple):
     @classmethod
     def of(cls, label: str, reading: Reading) -> Window:
         """What a reading has of both."""
-        for method, domains in (("rapl", reading.rapl), ("perf", reading.perf)):
-            counter = domains.estimate("total")
+        for method in COUNTERS:
+            counter = getattr(reading, method).estimate("total")
             if counter is not None:
                 return cls(label, reading.duration, method, counter, reading.machine_reference)
         return cls(label, reading.duration, None, None, reading.machine_reference)
