@@ -2,6 +2,11 @@
 
 Their names are kept from the FlexExecutor energy prototype (docs/reference/glossary.md).
 
+They know RAPL, perf, kernel probes and psutil. Sensors of hwmon, the part that a virtual machine's
+host hands on, and GPUs are none of these: the meter behind a monitor has them,
+``monitor.meter.reading.hwmon``, ``.guest`` and ``.gpu``, where it was made with such methods, as
+that of :class:`LocalhostEnergyMonitor` is.
+
 Energies are in J and times in s. What is unavailable is ``None``, with the reason in ``source``.
 Metrics have the names of the keys of the stats without their prefix and the method: ``energy_pkg``
 of ``rapl`` is the stats' ``…rapl_energy_pkg``.

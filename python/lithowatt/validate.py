@@ -114,7 +114,8 @@ def integrate_energy_over_time(
         start: s; for a ``Timeline`` since its window began, else on the samples' own clock.
         end: As ``start``, and not before it.
         column: For a ``Timeline``: which of its columns, or several to be summed. By default the
-            machine's energy, packages + DRAM, by RAPL, else perf, else the model.
+            machine's energy, packages + DRAM, by RAPL, else perf, hwmon or a virtual machine's
+            host, else the model.
 
     Raises:
         TypeError: For something that is no number, or no timeline.
@@ -205,7 +206,7 @@ class _Record:
             raise ValueError(
                 "the timeline has no samples; meter with an interval, for longer than that"
             )
-        names = _machine(timeline.joules) if column is None else column
+        names = _machine(timeline) if column is None else column
         names = [names] if isinstance(names, str) else list(names)
         for name in names:
             if name not in timeline.joules:
@@ -270,9 +271,20 @@ class _Record:
         return joules
 
 
-def _machine(columns: Iterable[str]) -> list[str]:
+def _machine(timeline: Timeline) -> list[str]:
     """The columns that make up the machine's energy, by the best method there is."""
-    names = list(columns)
+    names = list(timeline.joules)
+    # What a sensor of hwmon is of, its name does not say.
+    zones = [] if timeline.reading is None else timeline.reading.zones
+    for method in ("rapl", "perf", "hwmon", "guest"):
+        of = [zone for zone in zones if zone.method == method]
+        found = [
+            f"{method}:{zone.name}"
+            for zone in of
+            if zone.domain in ("package", "dram") and f"{method}:{zone.name}" in names
+        ]
+        if found and any(zone.domain == "package" for zone in of):
+            return found
     for found in (
         [n for n in names if n.startswith("rapl:package-") and ("/" not in n or "/dram" in n)],
         [n for n in names if n.startswith(("perf:power/energy-pkg/", "perf:power/energy-ram/"))],

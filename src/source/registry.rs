@@ -176,7 +176,8 @@ impl Methods {
         Self([Asked::No; Method::ALL.len()])
     }
 
-    /// Reads method names, case-insensitively. No name at all means [`Methods::AUTO`].
+    /// Reads method names, case-insensitively. No name at all means [`Methods::AUTO`]; `counters` are
+    /// those that count energy, each where it would be used among all.
     ///
     /// # Errors
     /// [`Error::UnknownMethod`] naming the first name that is none.
@@ -191,6 +192,10 @@ impl Methods {
             let name = given.trim().to_ascii_lowercase();
             if matches!(name.as_str(), "auto" | "all") {
                 methods = methods.union(Self::AUTO);
+            } else if name == "counters" {
+                for (method, _) in Method::energy_counters() {
+                    methods.0[method as usize] = methods.0[method as usize].max(Asked::Among);
+                }
             } else if let Some(method) = Method::parse(&name) {
                 methods.0[method as usize] = Asked::ByName;
             } else {
@@ -220,6 +225,10 @@ mod tests {
         let none: [&str; 0] = [];
         assert_eq!(Methods::parse(none).unwrap(), Methods::AUTO);
         assert!(!Methods::AUTO.has_by_name(Method::Perf));
+        let counters = Methods::parse(["Counters", "model"]).unwrap();
+        assert!(counters.has(Method::Hwmon) && counters.has(Method::Guest));
+        assert!(counters.wants(Method::Hwmon, false) && !counters.wants(Method::Hwmon, true));
+        assert!(counters.has(Method::Tdp) && !counters.has(Method::Psutil));
         let model = Methods::parse([" Curve"]).unwrap();
         assert!(model.has(Method::Tdp) && !model.has(Method::Rapl));
     }

@@ -27,6 +27,7 @@ from lithowatt.lithops.kubernetes import (
     use_template,
 )
 from rig import StaticTree
+from tests.source.test_hwmon import grace
 from tests.support import TOP
 
 pytestmark = pytest.mark.slow
@@ -466,6 +467,18 @@ def test_the_monitor_is_by_counters_where_there_are_any(tmp_path: Path) -> None:
     joules = monitor.get_energy_consumption()
     # Two domains of 5 J each: all of it where nothing else ran in the window.
     assert joules is not None and 0 < joules <= 10
+
+
+def test_sensors_of_hwmon_are_counters_too(tmp_path: Path) -> None:
+    grace(tmp_path)
+    monitor = setup_k8s_energy_monitoring(tmp_path)
+    assert isinstance(monitor, HardwareEnergyMonitor)
+    monitor.start_monitoring()
+    time.sleep(0.3)
+    stats = monitor.stop_monitoring()
+    assert stats["worker_func_hwmon_energy_package"] == pytest.approx(200.0 * 0.3, rel=0.2)
+    assert stats["worker_func_energy_method"].startswith("hwmon+")
+    assert stats["worker_func_gpu_source"].startswith("unavailable: ")
 
 
 def test_the_monitor_is_by_the_model_where_there_are_none(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from lithowatt.monitors import (
     read_rapl_energy,
     setup_perf_monitoring,
 )
+from tests.source.test_hwmon import cards
 from tests.support.powercap_files import RANGE_UJ, TWO_SOCKETS, FakeMachine, advance
 
 pytestmark = pytest.mark.quiet
@@ -300,6 +301,22 @@ def test_all_methods_share_one_window(machine: FakeMachine) -> None:
     assert len({part["duration"] for part in metrics.values()}) == 1
     assert monitor.rapl_monitor.calculate_calibration(34.0) == pytest.approx(2.0)
     assert monitor.collect_metrics()["rapl"]["calibration_factor"] == pytest.approx(2.0)
+
+
+def test_what_no_monitor_is_of_has_a_reason_and_the_meter(tmp_path: Path) -> None:
+    """A machine without RAPL, with sensors and cards: the four methods have no joules of them."""
+    cards(tmp_path, arc=False)
+    monitor = LocalhostEnergyMonitor(root=tmp_path)
+    monitor.start_monitoring()
+    time.sleep(0.4)
+    monitor.stop_monitoring()
+    metrics = monitor.collect_metrics()
+    for name in ("rapl", "perf"):
+        assert metrics[name]["energy_pkg"] is None
+        assert metrics[name]["source"].startswith("unavailable: ")
+    reading = monitor.meter.reading
+    assert reading.hwmon.package == pytest.approx(17.0 * reading.duration, rel=0.05)
+    assert reading.gpu is not None and reading.gpu.low < 90.0 * reading.duration < reading.gpu.high
 
 
 def test_starting_again_begins_from_zero(machine: FakeMachine) -> None:

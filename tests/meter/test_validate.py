@@ -20,6 +20,7 @@ from lithowatt.validate import (
     integrate_energy_over_time,
     validate_energy_measurements,
 )
+from tests.source.test_hwmon import grace
 from tests.support.powercap_files import TWO_SOCKETS, FakeMachine, advance
 
 # --- validate_energy_measurements ---------------------------------------------------------------
@@ -321,6 +322,20 @@ def test_a_metered_window_integrates_to_its_energy(tmp_path: Path) -> None:
 
 
 # --- correlate_energy_with_execution_phases -----------------------------------------------------
+
+
+def test_a_window_of_sensors_integrates_to_its_energy(tmp_path: Path) -> None:
+    # Its names do not say that one of them is of cores, and the model has columns, too.
+    grace(tmp_path)
+    with EnergyMeter(root=tmp_path, interval=0.05) as meter:
+        time.sleep(0.4)
+    line = meter.timeline()
+    package = meter.reading.hwmon.estimate("package")
+    assert package is not None and any(name.startswith("model:") for name in line.joules)
+    whole = line.edges[-1]
+    found = integrate_energy_over_time(line, 0.0, whole)
+    assert found == pytest.approx(200.0 * whole, rel=0.05)
+    assert found == pytest.approx(package.value * whole / meter.reading.duration, rel=0.05)
 
 
 def test_energy_by_phase() -> None:

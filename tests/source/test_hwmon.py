@@ -138,7 +138,7 @@ def test_doctor_shows_what_is_not_counted(tmp_path: Path) -> None:
     assert "ina226 hwmon7: power1" in found.reason
 
 
-def cards(root: Path, linked: bool = True) -> Chips:
+def cards(root: Path, linked: bool = True, arc: bool = True) -> Chips:
     """A machine with a Radeon, an Arc, and a processor of AMD whose graphics has a chip, too."""
     chips = Chips(root, linked=linked)
     (root / "sys/bus/pci/drivers/amdgpu").mkdir(parents=True)
@@ -147,11 +147,6 @@ def cards(root: Path, linked: bool = True) -> Chips:
             "hwmon3/name": "amdgpu",
             "hwmon3/device/uevent": "DRIVER=amdgpu\nPCI_ID=1002:744C\nPCI_SLOT_NAME=0000:03:00.0",
             "hwmon3/power1_cap": "300000000",
-            "hwmon4/name": "xe",
-            "hwmon4/device/uevent": "DRIVER=xe\nPCI_ID=8086:E20B\nPCI_SLOT_NAME=0000:05:00.0",
-            "hwmon4/energy1_label": "card",
-            "hwmon4/energy2_label": "pkg",
-            "hwmon4/energy2_input": "7000000",
             "hwmon5/name": "amdgpu",
             "hwmon5/device/uevent": "DRIVER=amdgpu\nPCI_ID=1002:1681\nPCI_SLOT_NAME=0000:33:00.0",
             "hwmon5/in1_label": "vddnb",
@@ -160,7 +155,17 @@ def cards(root: Path, linked: bool = True) -> Chips:
     )
     chips.draw("hwmon3/power1_average", 90.0)
     chips.draw("hwmon5/power1_average", 17.0)
-    chips.use("hwmon4/energy1_input", 0.0)
+    if arc:
+        chips.add(
+            {
+                "hwmon4/name": "xe",
+                "hwmon4/device/uevent": "DRIVER=xe\nPCI_ID=8086:E20B\nPCI_SLOT_NAME=0000:05:00.0",
+                "hwmon4/energy1_label": "card",
+                "hwmon4/energy2_label": "pkg",
+                "hwmon4/energy2_input": "7000000",
+            }
+        )
+        chips.use("hwmon4/energy1_input", 0.0)
     return chips
 
 

@@ -232,7 +232,7 @@ def _methods(top: Path) -> str:
     """All that give energy: what `psutil` adds to a window takes longer than all the rest."""
     if os.environ.get("ENERGY_METHODS"):
         return "auto"
-    methods = "rapl,perf,model"
+    methods = "counters,model"
     try:
         _core.Probes(top)
     except UnavailableError:

@@ -99,7 +99,7 @@ class HardwareEnergyMonitor(_PodMonitor):
         True
     """
 
-    _methods = ("rapl", "perf", "psutil", "tdp")
+    _methods = ("counters", "nvml", "psutil", "tdp")
 
 
 class EstimationEnergyMonitor(_PodMonitor):
@@ -137,7 +137,8 @@ def setup_k8s_energy_monitoring(
     for finding in _core.doctor(root):
         # perf's own counters of a process are no energy.
         zones = [name for name in finding["gives"] if name.startswith(("package", "psys"))]
-        if finding["method"] in ("rapl", "perf") and finding["available"] and zones:
+        counts = finding["method"] == "hwmon" or (finding["method"] in ("rapl", "perf") and zones)
+        if counts and finding["available"]:
             return HardwareEnergyMonitor(root=root)
     return EstimationEnergyMonitor(root=root)
 

@@ -97,7 +97,8 @@ class EnergyMeter:
             names, too. The names are ``rapl``, ``perf``, ``ebpf``, ``psutil`` (or ``procfs``),
             ``model`` (or ``tdp``, ``curve``, ``estimation``), ``nvml`` (or ``gpu``), ``guest``
             (what a virtual machine's host hands on) and ``hwmon``, which beside a counter of
-            packages is read only where it is named. ``"all"`` is all that work here, and
+            packages is read only where it is named. ``"counters"`` are those that count processor
+            and memory, as ``"all"`` would use them. ``"all"`` is all that work here, and
             ``"auto"`` is what the environment's ``ENERGY_METHODS`` names, else ``"all"``.
         interval: Seconds between samples of the background thread, 0.001 to 3600. ``None``: no
             thread, only the window's edges are read. ``"auto"``: the environment's

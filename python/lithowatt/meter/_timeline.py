@@ -41,7 +41,8 @@ class Timeline:
         watts: Mean power of the machine in each interval, W, shape ``(n,)``, by column: one for
             each counter (``rapl:package-0`` …; ``rapl:repeated:…`` shows another one again) and the
             model's (``model:package``, ``model:dram``). The model knows the machine's load every
-            0.1 s, so within that time shorter intervals have the same watts.
+            0.1 s, so within that time shorter intervals have the same watts. GPUs have no column:
+            another thread reads them, and the window's whole joules are in `Reading.zones`.
         cpu: CPUs that the function used in each interval, mean, shape ``(n,)``.
         times_ns: Edges of the intervals on ``CLOCK_MONOTONIC``, ns, shape ``(n + 1,)``.
         joules: Cumulative energy at the edges, J, shape ``(n + 1,)``, by column.
