@@ -74,6 +74,7 @@ ESSENTIAL: tuple[str, ...] = (
     "ebpf_energy_core",
     "ebpf_energy_total",
     "tdp_energy",
+    "gpu_energy_attributed",
     "psutil_cpu_percent",
     "processor_name",
     "processor_architecture",

@@ -27,6 +27,7 @@ from lithowatt.agent._calls import MOST_CALLS, MOST_FUNCTIONS, Calls, Refused, _
 from lithowatt.agent._live import Live, Power
 from lithowatt.cli import main, run
 from rig import StaticTree
+from tests.source.test_hwmon import cards
 from tests.support.agent_tools import AgentProcess, shared_folder
 from tests.support.browser import Browser, serious
 
@@ -157,6 +158,29 @@ def test_the_parts_sum_to_the_machine(folder: Path, tree: StaticTree) -> None:
     for zone in rows.values():
         value, low, high = zone["watts"]
         assert low <= value <= high and value > 0
+
+
+def test_sensors_have_bands_and_gpus_stand_beside(folder: Path) -> None:
+    root = folder / "root"
+    cards(root, arc=False)
+    agent = _core.Agent(folder / "lithowatt" / "ring", root=root, round=0.1)
+    power = Power(str(folder / "lithowatt" / "ring"), str(root), agent.snapshot)
+    try:
+        state = power.state()
+        for _ in range(3):
+            time.sleep(0.4)
+            state = power.state()
+    finally:
+        power.close()
+        agent.stop()
+    assert state["method"] == "hwmon"
+    value, low, high = state["machine"]
+    assert low < 17.0 < high and value == pytest.approx(17.0, rel=0.1)
+    gpus = [zone for zone in state["zones"] if zone["domain"] == "gpu"]
+    radeon = next(zone["watts"] for zone in gpus if "03:00.0" in zone["name"])
+    assert len(gpus) == 1
+    assert radeon[0] == pytest.approx(90.0, rel=0.05) and radeon[1] < 90.0 < radeon[2]
+    assert [zone["domain"] for zone in state["zones"] if zone not in gpus] == ["package"]
 
 
 def test_nothing_is_zero_before_it_is_measured(folder: Path, tree: StaticTree) -> None:

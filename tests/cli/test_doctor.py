@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import os
 import subprocess
@@ -19,6 +21,7 @@ from lithowatt.cli.run import _digits
 from lithowatt.errors import UnavailableError
 from lithowatt.model._calibrate import counter_fix, curve_line
 from rig import StaticTree
+from tests.source.test_hwmon import cards
 
 SETUP = 'sudo lithowatt setup --group "$(id -gn)"'
 
@@ -233,3 +236,48 @@ def test_the_report_of_a_run_fits_the_terminal(
     # One line says that there is no counter, and where to go on.
     if "modelled" in told:
         assert [line for line in lines if "lithowatt doctor" in line] == [lines[-1]]
+
+
+def test_a_run_tells_of_gpus_and_sensors(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    cards(tmp_path, arc=False)
+    waiting = ["--root", str(tmp_path), "--", "sleep", "0.7"]
+
+    def told(*form: str) -> str:
+        assert main(["run", *form, *waiting]) == 0
+        both = capfd.readouterr()
+        return both.out or both.err
+
+    text = told()
+    assert "in no number above" in " ".join(text.split())
+    assert max(map(len, text.splitlines())) <= 80
+    assert "\n   hwmon package " in text and "\n   gpu " in text
+    found = json.loads(told("--json"))
+    gpu = found["gpu"]
+    assert gpu["low"] < 90.0 * found["seconds"] < gpu["high"]
+    assert "03:00.0" in gpu["source"]
+    # Whose use it was the kernel does not say: no zero, and a reason.
+    assert gpu["attributed"] is None
+    assert "does not say which processes" in gpu["attributed_source"]
+    assert found["machine"] == pytest.approx(17.0 * found["seconds"], rel=0.05)
+    rows = list(csv.DictReader(io.StringIO(told("--csv"))))
+    by = {(row["method"], row["domain"]): row for row in rows}
+    assert float(by["gpu", "gpu"]["watts"]) == pytest.approx(90.0, rel=0.1)
+    assert by["gpu", "function"]["joules"] == ""
+    assert by["gpu", "function"]["source"].startswith("unavailable: ")
+
+
+def test_a_run_without_gpus_says_why_there_are_none(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "proc").symlink_to("/proc")
+    command = ["run", "--json", "--root", str(tmp_path), "--", "true"]
+    assert main(command) == 0
+    both = capfd.readouterr()
+    found = json.loads(both.out or both.err)["gpu"]
+    assert found["joules"] is None
+    assert found["source"].startswith("unavailable: ")
+    assert main(["run", "--root", str(tmp_path), "--", "true"]) == 0
+    assert "gpu" not in capfd.readouterr().err

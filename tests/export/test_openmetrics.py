@@ -16,8 +16,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lithowatt import EnergyMeter, _core
+from lithowatt.agent import _gpus
+from lithowatt.agent._gpus import Gpus
 from lithowatt.export import openmetrics
 from rig import StaticTree
+from tests.source.test_hwmon import cards
 from tests.support.agent_tools import AgentProcess, shared_folder
 from tests.support.time_series_servers import Prometheus, free_port, get, pushgateway, until
 
@@ -201,6 +204,19 @@ def test_a_timeout_that_is_none_is_refused(timeout: Any) -> None:
         openmetrics.push(call("f", 1.0), "localhost:9", timeout=timeout)
 
 
+def test_the_calls_part_of_gpus_has_a_family_of_its_own() -> None:
+    """Not the GPUs' whole energy, which calls beside each other have in common."""
+    calls = [call("f", 1.0, gpu_energy=500.0, gpu_energy_attributed=part) for part in (20.0, 30.0)]
+    found = values(openmetrics.text(calls))
+    (joules,) = found["lithowatt_function_gpu_energy_joules"].values()
+    assert joules == 50.0
+    (joules,) = found["lithowatt_function_energy_joules"].values()
+    assert joules == 2.0
+    # Where one call does not know its part there is no sum, and where none does no family.
+    some = values(openmetrics.text([*calls, call("f", 1.0)]))
+    assert "lithowatt_function_gpu_energy_joules" not in some
+
+
 # -- the agent --------------------------------------------------------------------------------
 
 
@@ -228,6 +244,43 @@ def test_every_family_of_the_agent_keeps_the_conventions(folder: Path, tree: Sta
     # The counters were not at zero when the ring began: a reader would add what was before.
     assert created["lithowatt_machine_energy_joules"] == set()
     assert {s.value for s in found["lithowatt_machine_energy_joules"].samples} == {1.0}
+
+
+def test_gpus_have_a_family_beside_the_machines(folder: Path) -> None:
+    root = folder / "root"
+    chips = cards(root)
+    agent = _core.Agent(folder / "l" / "ring", root=root, round=0.1)
+    gpus = Gpus(str(root))
+    try:
+        time.sleep(0.5)
+        chips.use("hwmon4/energy1_input", 25.0)
+        time.sleep(0.5)
+        since = openmetrics.Since(5.0, 4.0, {})
+        looked = gpus.look()
+        found = families(openmetrics.openmetrics(agent.snapshot(), "1", since, (), looked))
+    finally:
+        gpus.close()
+        agent.stop()
+    family = found["lithowatt_gpu_energy_joules"]
+    joules = {s.labels["gpu"]: s.value for s in family.samples if s.name.endswith("_total")}
+    assert len(joules) == 2 and {s.labels["method"] for s in family.samples} == {"hwmon"}
+    assert sum(joules.values()) == pytest.approx(90.0 * 1.0 + 25.0, rel=0.15)
+    # The machine is the processor, and the cards are in none of its families.
+    zones = found["lithowatt_machine_energy_joules"].samples
+    assert {s.labels["domain"] for s in zones} == {"package"}
+    assert gpus.look() == []
+
+
+def test_where_there_is_no_gpu_nothing_goes_on_being_read(
+    tree: StaticTree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_gpus, "PATIENCE_SECONDS", 0.0)
+    gpus = Gpus(str(tree.root))
+    meter = gpus._meter
+    assert meter is not None and meter.running
+    gpus.settle()
+    assert gpus._meter is None and not meter.running
+    assert gpus.look() == []
 
 
 def scraped(port: int) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:

@@ -24,6 +24,7 @@ from lithowatt import EnergyMeter, Estimate, Zone, measure
 from lithowatt.export import opentelemetry
 from lithowatt.export.opentelemetry import EnergyRecorder, Instrumentation, instrument
 from rig import StaticTree
+from tests.source.test_hwmon import cards
 from tests.support.agent_tools import AgentProcess, blind_root, shared_folder
 
 pytest.importorskip("opentelemetry.sdk")
@@ -681,3 +682,18 @@ def test_what_arrives_by_otlp_has_units_temporality_and_bands(tree: StaticTree) 
     )
     assert low <= joules <= high
     assert histogram.histogram.data_points[0].sum == joules
+
+
+def test_gpus_are_hardware_beside_the_processor(tmp_path: Path) -> None:
+    cards(tmp_path, arc=False)
+    collected = Collected()
+    energy = instrument(collected.provider, root=tmp_path)
+    collected.metrics()
+    time.sleep(0.7)
+    metric = collected.metrics()["hw.energy"]
+    energy.stop()
+    kinds = [point.attributes["hw.type"] for point in metric.data.data_points]
+    assert sorted(kinds) == ["cpu", "gpu"]
+    joules = by(metric, "hw.name")
+    radeon = next(value for name, value in joules.items() if "03:00.0" in name)
+    assert radeon == pytest.approx(90.0 * 0.7, rel=0.3)

@@ -202,3 +202,14 @@ def test_a_terminal_of_80_columns_has_room(jobs: int) -> None:
     assert max(map(len, lines)) <= 80, lines
     for head in ("call", "J", "95 % band", "quality", *(["job"] if jobs > 1 else [])):
         assert head in lines[0]
+
+
+def test_the_calls_part_of_gpus_is_told_and_in_no_joules() -> None:
+    made = table([stats(2.0, gpu_energy_attributed=30.0, gpu_energy=400.0), stats(4.0)])
+    assert made.joules == 6.0
+    assert [one.gpu_joules for one in made] == [30.0, None]
+    assert "GPUs: 30 J above their rest, of 1 of 2 calls; in no J above" in str(made)
+    assert "GPU" not in str(table([stats(2.0)]))
+    pandas = pytest.importorskip("pandas")
+    frame = made.to_pandas()
+    assert frame["gpu_joules"][0] == 30.0 and pandas.isna(frame["gpu_joules"][1])

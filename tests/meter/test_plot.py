@@ -17,6 +17,7 @@ import pytest
 from lithowatt import EnergyMeter, Reading, Timeline
 from lithowatt.figures import _reading
 from lithowatt.lithops import EnergyTable, table
+from tests.source.test_hwmon import cards
 from tests.support.powercap_files import FakeMachine
 
 pytest.importorskip("matplotlib")
@@ -207,6 +208,18 @@ def test_counters_have_bars(tmp_path: Path) -> None:
     labels = [label.get_text() for label in ax.get_yticklabels()]
     at = labels.index("machine's package (rapl, measured)")
     assert ax.patches[at].get_width() == counted.reading.rapl.package  # type: ignore[attr-defined]
+
+
+def test_gpus_have_bars_beside_the_machines(tmp_path: Path) -> None:
+    cards(tmp_path, arc=False)
+    with EnergyMeter(root=tmp_path) as meter:
+        time.sleep(0.4)
+    bars = {bar.name: bar for bar in _reading._bars(meter.reading)}
+    whole = bars["GPUs, beside the machine (measured)"]
+    gpu = meter.reading.gpu
+    assert gpu is not None and whole.value == gpu.value and whole.low == gpu.low
+    # Whose they are is not known: no bar.
+    assert not any("function's part of the GPUs" in name for name in bars)
 
 
 def test_no_energy_has_no_bar_and_a_reason() -> None:

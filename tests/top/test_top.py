@@ -21,6 +21,8 @@ from typing import Any
 
 import pytest
 
+from gpus import Gpu
+from gpus import Gpus as NvmlGpus
 from lithowatt import EnergyMeter, UnavailableError, _core
 from lithowatt._support.text import printable
 from lithowatt.cli import main
@@ -34,10 +36,11 @@ from lithowatt.top._counts import (
     hides_others,
     used_between,
 )
-from lithowatt.top._look import Energy, Look, Row, Top, parts, record
+from lithowatt.top._look import Energy, Gpus, Look, Row, Top, parts, record
 from lithowatt.top._look import _energy as energy_of_machine
 from lithowatt.top._view import Form, plain, show, table
 from rig import Rig, StaticTree
+from tests.source.test_hwmon import SOCKETS, cards, grace
 from tests.support import kernel_probes
 
 pytestmark = pytest.mark.quiet
@@ -601,6 +604,94 @@ def test_the_machine_and_idle_are_those_of_the_meter_beside(tmp_path: Path) -> N
         assert getattr(look.energy, name) == tuple(bands[name].values())
 
 
+# -- beside RAPL: sensors and GPUs -----------------------------------------------------------------
+
+
+def test_sensors_of_hwmon_are_measured_where_there_is_no_rapl(tmp_path: Path) -> None:
+    chips = grace(tmp_path)
+    begin = time.monotonic_ns()
+    look = look_at(0.6, root=str(tmp_path))
+    end = time.monotonic_ns()
+    told = record(look)
+    assert (told["quality"], told["method"]) == ("measured", "hwmon")
+    truth = sum(chips.joules(channel, begin, end) for channel in SOCKETS) / ((end - begin) * 1e-9)
+    assert told["machine_watts"] == pytest.approx(truth, rel=0.02)
+    assert told["machine_low_watts"] < truth < told["machine_high_watts"]
+    check_sum(look)
+    # That no GPU is shown has its reason.
+    assert told["gpus"] == [] and told["gpu_watts"] is None
+    assert told["gpu_source"].startswith("unavailable: ")
+    assert "measured by hwmon" in plain(look, None)
+    assert "GPU" not in plain(look, None)
+    assert "GPUs: unavailable: " in plain(look, None, Form(verbose=True))
+
+
+def test_cards_have_rows_beside_the_machine(tmp_path: Path) -> None:
+    chips = cards(tmp_path)
+    top = Top(0.5, root=str(tmp_path))
+    look_of(top)
+    chips.use("hwmon4/energy1_input", 30.0)
+    look = look_of(top, 1.0)
+    top.close()
+    told = record(look)
+    check_sum(look)
+    gpus = {gpu["name"]: gpu for gpu in told["gpus"]}
+    assert len(gpus) == 2
+    radeon, arc = (
+        next(gpu for name, gpu in gpus.items() if slot in name) for slot in ("03:00.0", "05:00.0")
+    )
+    assert radeon["watts"] == pytest.approx(90.0, rel=0.05)
+    assert arc["low_watts"] * told["seconds"] < 30.0 < arc["high_watts"] * told["seconds"]
+    assert told["gpu_watts"] == pytest.approx(radeon["watts"] + arc["watts"])
+    assert told["gpu_low_watts"] < told["gpu_watts"] < told["gpu_high_watts"]
+    # The processor with its own graphics is the machine, and holds no card.
+    assert told["machine_watts"] == pytest.approx(17.0, rel=0.05)
+    lines = {line.name: line for line in table(look, None)}
+    both = told["machine_watts"] + told["gpu_watts"]
+    assert float(lines["machine and GPUs"].watts) == pytest.approx(both, abs=0.002)
+    text = plain(look, None)
+    assert "in no row of a process" in text
+    assert text.rindex("machine and GPUs") > text.rindex("03:00.0") > text.index("idle")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    NvmlGpus.unavailable_reason() is not None, reason=str(NvmlGpus.unavailable_reason())
+)
+def test_nvidias_gpus_have_rows_beside_the_machine(tmp_path: Path) -> None:
+    gpus = NvmlGpus(tmp_path / "gpus", gpus=[Gpu(0), Gpu(1, rest=20, slope=80, limit=100)])
+    gpus.use(1, 60)
+    command = [sys.executable, "-m", "lithowatt", "top", "--json", "--count", "2"]
+    command += ["--interval", "2", "--root", str(gpus.root)]
+    done = subprocess.run(
+        command, env=gpus.environment, capture_output=True, text=True, timeout=60, check=True
+    )
+    told = json.loads(done.stdout.splitlines()[1])
+    assert sum_of(told) == pytest.approx(told["machine_watts"], rel=1e-9)
+    watts = {gpu["name"]: gpu["watts"] for gpu in told["gpus"]}
+    # 50 W at rest and 0.6 x 250 W; 20 W.
+    assert watts == pytest.approx({"gpu-0 Fake-0": 200.0, "gpu-1 Fake-1": 20.0}, rel=0.05)
+    assert told["gpu_low_watts"] < 220.0 < told["gpu_high_watts"]
+    assert told["gpu_source"] == "measured: gpu-0 Fake-0, gpu-1 Fake-1"
+
+
+def test_a_gpu_that_is_not_known_is_no_zero() -> None:
+    look = hostile_look()
+    look.gpus = Gpus(
+        [("gpu-0 X", (9.0, 8.0, 10.0), None), ("gpu-1 Y\x1b[2J", None, "gone")],
+        None,
+        "unavailable: gpu-1 Y: gone",
+    )
+    told = record(look)
+    assert told["gpu_watts"] is None
+    assert [gpu["watts"] for gpu in told["gpus"]] == [9.0, None]
+    assert told["gpus"][1]["reason"] == "gone"
+    lines = {line.name: line.watts for line in table(look, None)}
+    assert lines["gpu-0 X"] == "9.000" and lines["gpu-1 Y\\x1b[2J"] == "–"
+    assert "machine and GPUs" not in lines
+    assert "GPUs: unavailable: gpu-1 Y: gone" in plain(look, None)
+
+
 # -- where little is told -------------------------------------------------------------------------
 
 
@@ -739,6 +830,7 @@ def hostile_look() -> Look:
         own_ns=10**6,
         processes=3,
         unseen_slices=0,
+        gpus=Gpus([], None, "unavailable: no NVIDIA driver is loaded"),
         warnings=["bad\x1b[2J"],
     )
 

@@ -53,7 +53,7 @@ class Power:
         self._names = names
         self._spread = _core.workload_spread(root)
         self._meter: EnergyMeter | None = EnergyMeter(
-            methods=["rapl", "perf"],
+            methods=["counters", "nvml"],
             interval=SECONDS / 2,
             pid=os.getpid(),
             children=False,
@@ -85,7 +85,7 @@ class Power:
         return {
             "sample": {"age_s": look["age"], "stale": None},
             **self._account(),
-            "zones": self._zone_rows(before, look),
+            "zones": [*self._zone_rows(before, look), *self._gpu_rows()],
         }
 
     def _take_round(self) -> None:
@@ -257,6 +257,7 @@ class Power:
         for zone in reading.zones if reading is not None else []:
             if (
                 zone.energy is None
+                and zone.domain != "gpu"
                 and zone.name not in known
                 and zone.method == self._zones[0]["method"]
             ):
@@ -270,6 +271,23 @@ class Power:
                     }
                 )
         return rows
+
+    def _gpu_rows(self) -> list[dict[str, Any]]:
+        """Each GPU, which the meter beside reads: the agent's account has none."""
+        reading = self._reading
+        if reading is None or not reading.duration > 0:
+            return []
+        return [
+            {
+                "name": zone.name,
+                "method": zone.method,
+                "domain": zone.domain,
+                "watts": zone.energy and [part / reading.duration for part in zone.energy[:3]],
+                "reason": zone.reason,
+            }
+            for zone in reading.zones
+            if zone.domain == "gpu"
+        ]
 
 
 def _same(row: dict[str, Any], other: dict[str, Any] | None) -> dict[str, Any] | None:

@@ -97,8 +97,10 @@ def _serve(
     with contextlib.ExitStack() as last:
         # The page's socket is in the ring's folder, which is there now.
         last.callback(agent.stop)
+        gpus = None
         if server is not None:
             from lithowatt.agent._beginnings import Beginnings
+            from lithowatt.agent._gpus import Gpus
 
             beginnings = Beginnings.of(path, arguments.root)
             totals = None
@@ -106,7 +108,10 @@ def _serve(
                 totals = Totals(references)
                 totals.start()
                 last.callback(totals.stop)
-            server.serve(agent, path if arguments.serve_ring else None, beginnings, totals)
+            gpus = Gpus(arguments.root)
+            last.callback(gpus.close)
+            ring = path if arguments.serve_ring else None
+            server.serve(agent, ring, beginnings, totals, gpus)
         if page is not None:
             last.callback(_live(agent, page, path, group, arguments))
         _announce(agent, path, arguments)
@@ -114,6 +119,8 @@ def _serve(
             if not agent.alive:
                 print("lithowatt agent: its sampler ended; please report it", file=sys.stderr)
                 return 1
+            if gpus is not None:
+                gpus.settle()
     return 0
 
 

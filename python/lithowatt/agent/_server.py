@@ -13,6 +13,7 @@ from typing import Any
 
 from lithowatt import _core
 from lithowatt.agent._beginnings import Beginnings
+from lithowatt.agent._gpus import Gpus
 from lithowatt.agent._mirror import newest
 from lithowatt.agent._references import Totals
 from lithowatt.export.openmetrics import CONTENT_TYPE, openmetrics
@@ -159,6 +160,7 @@ class MetricsServer(LimitedServer):
     ring: str | None = None
     beginnings: Beginnings | None = None
     references: Totals | None = None
+    gpus: Gpus | None = None
 
     def __init__(self, address: tuple[str, int]) -> None:
         """Binds ``address``.
@@ -174,14 +176,16 @@ class MetricsServer(LimitedServer):
         ring: str | None = None,
         beginnings: Beginnings | None = None,
         references: Totals | None = None,
+        gpus: Gpus | None = None,
     ) -> None:
         """Answers for ``agent`` from a thread of its own, which ends with the process; with
-        ``ring``, gives that, too, with ``beginnings`` when counters began, and with
-        ``references`` the meters of the whole machine."""
+        ``ring``, gives that, too, with ``beginnings`` when counters began, with ``references``
+        the meters of the whole machine, and with ``gpus`` its GPUs."""
         self.agent = agent
         self.ring = ring
         self.beginnings = beginnings
         self.references = references
+        self.gpus = gpus
         # A long poll costs nothing: a request wakes it, and nobody waits for its end.
         run = threading.Thread(
             target=self.serve_forever, args=(3600.0,), name="metrics", daemon=True
@@ -279,8 +283,9 @@ class _Handler(RequestHandler):
             since = None if beginnings is None else beginnings.look()
             references = self.server.references
             whole = [] if references is None else references.look()
+            gpus = [] if self.server.gpus is None else self.server.gpus.look()
             snapshot = self.server.agent.snapshot()
-            text = openmetrics(snapshot, _core.__version__, since, whole)
+            text = openmetrics(snapshot, _core.__version__, since, whole, gpus)
             self._answer(200, CONTENT_TYPE, text)
         elif path == "/healthz":
             healthy = self.server.agent.alive

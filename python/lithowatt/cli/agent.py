@@ -43,7 +43,8 @@ def add_cli(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
         "--method",
         default="all",
         metavar="NAMES",
-        help="rapl, perf, or both with a comma; the first that is there is used (default: all)",
+        help="rapl, perf, hwmon, or several with commas; the first that is there is used "
+        "(default: all)",
     )
     add("--no-containers", action="store_true", help="do not follow containers and pods")
     add(

@@ -397,6 +397,7 @@ def render(reading: Reading, code: int | None, *, of_command: bool = True) -> st
                 estimate = domains.estimate(domain)
                 if estimate is not None:
                     rows.append((f"{name} {domain}", f"{estimate.value:.4g}", "J   whole machine"))
+        rows += _gpu_rows(reading)
         numbers = aligned([row[:2] for row in rows], right=[1])
         room = terminal_width() - 3
         for line, (*_, told) in zip(numbers, rows, strict=True):
@@ -417,6 +418,20 @@ def render(reading: Reading, code: int | None, *, of_command: bool = True) -> st
         lines += ["", *_wrapped("No energy counter is read here, so this is an estimate: ")]
         lines[-1] += " lithowatt doctor"
     return "\n".join([*lines, ""])
+
+
+def _gpu_rows(reading: Reading) -> list[tuple[str, str, str]]:
+    """The GPUs, on machines that have some."""
+    rows = []
+    for name, energy in (("gpu", reading.gpu), ("gpu, this", reading.gpu_attributed)):
+        if energy is not None:
+            band = energy.value, energy.high - energy.low
+            value, low, high = (_digits(part, *band) for part in energy[:3])
+            of = "all GPUs, in no number above" if name == "gpu" else "of them, above rest"
+            rows.append((name, value, f"J   {low} to {high} J (95 %), {of}"))
+    if not rows and any(zone.domain == "gpu" for zone in reading.zones):
+        rows.append(("gpu", "?", f"J   {reading.gpu_source}"))
+    return rows
 
 
 def _times(reading: Reading) -> str:
@@ -479,6 +494,14 @@ def _as_json(reading: Reading, command: list[str], code: int | None) -> dict[str
         "others": reading.others,
         "machine": reading.machine,
         "methods": methods,
+        "gpu": {
+            "joules": _value(reading.gpu),
+            "low": None if reading.gpu is None else reading.gpu.low,
+            "high": None if reading.gpu is None else reading.gpu.high,
+            "source": reading.gpu_source,
+            "attributed": _value(reading.gpu_attributed),
+            "attributed_source": reading.raw["gpu"]["attributed_source"],
+        },
         "machine_reference": {
             name: {
                 "joules": found.joules,
@@ -520,5 +543,8 @@ def _as_rows(reading: Reading) -> list[list[Any]]:
             reason = domains.reasons.get(domain)
             source = f"unavailable: {reason}" if reason else domains.source
             rows.append(row(name, domain, domains.estimate(domain), source))
+    told = reading.raw["gpu"]
+    rows.append(row("gpu", "gpu", reading.gpu, told["source"]))
+    rows.append(row("gpu", "function", reading.gpu_attributed, told["attributed_source"]))
     rows.append(row("model", "function", reading.model, reading.model_source))
     return rows

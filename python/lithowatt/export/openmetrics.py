@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Iterable, Mapping
 
+    from lithowatt.agent._gpus import GpuTotal
     from lithowatt.agent._references import Total
     from lithowatt.export import Source
     from lithowatt.export._rows import Energy
@@ -111,6 +112,7 @@ def openmetrics(
     version: str,
     since: Since | None = None,
     references: Iterable[Total] = (),
+    gpus: Iterable[GpuTotal] = (),
 ) -> str:
     """The text of a scrape (OpenMetrics 1.0). Energies in J, times in s, all since the agent's
     ring began, but for the machine's counters, which are as the kernel has them. With `since`
@@ -122,7 +124,21 @@ def openmetrics(
     node = {"node": snapshot["node"]} if snapshot["node"] else {}
     families = _of_agent(snapshot, version, since)
     began = None if since is None else since.agent
-    return _rendered(chain(families, _of_references(references, began)), node)
+    beside = chain(_of_gpus(gpus, began), _of_references(references, began))
+    return _rendered(chain(families, beside), node)
+
+
+def _of_gpus(gpus: Iterable[GpuTotal], began: float | None) -> Iterable[_Family]:
+    """The GPUs of the machine; nothing where there are none."""
+    samples = [_Sample({"gpu": gpu.name, "method": gpu.method}, gpu.joules, began) for gpu in gpus]
+    if samples:
+        yield _Family(
+            "lithowatt_gpu_energy_joules",
+            "counter",
+            "joules",
+            "Each GPU since the agent began. No other family but the whole machine's holds it.",
+            samples,
+        )
 
 
 def _of_references(references: Iterable[Total], began: float | None) -> Iterable[_Family]:
@@ -262,8 +278,10 @@ def text(source: Source) -> str:
     band, ``lithowatt_function_energy_low_joules`` and ``…_high_joules`` (from the sum of the lower
     to the sum of the upper ends; missing where a call has none),
     ``lithowatt_function_duration_seconds``, ``lithowatt_function_cpu_seconds`` and
-    ``lithowatt_function_calls``. Labels: ``function``, ``quality`` (``none`` for calls without
-    energy, of which there are no joules), ``method``, ``definition``.
+    ``lithowatt_function_calls``; where all these calls know their part of GPUs, which is in no
+    other family, ``lithowatt_function_gpu_energy_joules``. Labels: ``function``,
+    ``quality`` (``none`` for calls without energy, of which there are no joules), ``method``,
+    ``definition``.
 
     Args:
         source: As for `lithowatt.export.write`.
@@ -371,26 +389,41 @@ def push(
 
 def _of_calls(source: Source) -> tuple[list[_Family], int]:
     """The families of calls, and how many there are."""
+    from lithowatt.estimate import number
     from lithowatt.export._rows import energy_of, rows_of
 
     together: dict[tuple[str, str, str, str], list[Energy]] = {}
+    gpus: dict[tuple[str, str, str, str], list[float | None]] = {}
     calls = 0
     for row in rows_of(source):
         calls += 1
         one = energy_of(row)
         key = (one.function, one.quality, one.method, one.definition)
         together.setdefault(key, []).append(one)
+        # Not the whole GPUs' joules, which are the same for all calls that ran beside each other.
+        gpus.setdefault(key, []).append(number(row.get("gpu_energy_attributed")))
 
-    def family(name: str, unit: str, text: str, value: Callable[[Energy], float | None]) -> _Family:
+    def summed(
+        name: str,
+        unit: str,
+        text: str,
+        values: Mapping[tuple[str, str, str, str], Iterable[float | None]],
+    ) -> _Family:
         samples = []
-        for key, group in together.items():
+        for key, group in values.items():
             labels = dict(zip(("function", "quality", "method", "definition"), key, strict=True))
-            found = [one for one in map(value, group) if one is not None]
+            all_of_them = list(group)
+            found = [one for one in all_of_them if one is not None]
             # A sum over some of them would pass for one over all.
-            if len(found) == len(group):
+            if len(found) == len(all_of_them):
                 samples.append(_Sample(labels, math.fsum(found)))
         return _Family(f"lithowatt_function_{name}", "gauge", unit, text, samples)
 
+    def family(name: str, unit: str, text: str, value: Callable[[Energy], float | None]) -> _Family:
+        return summed(name, unit, text, {key: map(value, g) for key, g in together.items()})
+
+    told = "These calls' part of the GPUs' energy, above the GPUs' rest; in no other family."
+    of_gpus = summed("gpu_energy_joules", "joules", told, gpus)
     return [
         family("energy_joules", "joules", "Energy of these calls together.", lambda c: c.joules),
         family(
@@ -413,4 +446,6 @@ def _of_calls(source: Source) -> tuple[list[_Family], int]:
         ),
         family("cpu_seconds", "seconds", "CPU time of these calls.", lambda c: c.cpu_seconds),
         family("calls", "", "How many calls these are.", lambda _: 1.0),
+        # Few machines have GPUs.
+        *([of_gpus] if of_gpus.samples else []),
     ], calls

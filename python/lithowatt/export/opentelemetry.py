@@ -44,7 +44,7 @@ SAMPLE_SECONDS = 1.0
 BUCKETS_JOULES = tuple(factor * 10.0**power for power in range(-3, 6) for factor in (1, 2, 5))
 """Bounds of the histogram's buckets, J: from a function of a millisecond to a job of an hour."""
 
-_TYPES = {"package": "cpu", "dram": "memory"}
+_TYPES = {"package": "cpu", "dram": "memory", "gpu": "gpu"}
 """``hw.type`` of the domains that are added up; others lie within them, or hold them."""
 
 #: Readings within this time are one: a collection asks for each instrument.
@@ -108,7 +108,7 @@ class Instrumentation:
             "hw.energy",
             [self._energy_of(lambda: self._zones)],
             joules,
-            "Energy of packages and of memory, each by its counter.",
+            "Energy of packages, of memory and of GPUs, each by its counter.",
         )
         make.create_observable_gauge(
             "hw.power",
@@ -160,7 +160,9 @@ class Instrumentation:
             self._method = "rapl" if "rapl" in methods else min(methods, default=None)
         zones, psys = {}, {}
         for zone in there:
-            if zone.method != self._method or zone.joules is None:
+            # A GPU is in no package, whoever tells of it.
+            counted = zone.method == self._method or zone.domain == "gpu"
+            if not counted or zone.joules is None:
                 continue
             key = f"{zone.method}/{zone.name}"
             labels = {"hw.id": key, "hw.name": zone.name}
@@ -233,7 +235,7 @@ def instrument(
 
     | metric | kind | unit | |
     |---|---|---|---|
-    | ``hw.energy`` | counter | J | packages, memory: ``hw.id``, ``hw.name``, ``hw.type`` |
+    | ``hw.energy`` | counter | J | packages, memory, GPUs: ``hw.id``, ``hw.name``, ``hw.type`` |
     | ``hw.power`` | gauge | W | their mean power since the collection before |
     | ``hw.host.energy`` | counter | J | the platform's counter (psys), where there is one |
     | ``hw.host.power`` | gauge | W | its mean power since the collection before |

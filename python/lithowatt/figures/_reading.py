@@ -81,4 +81,9 @@ def _bars(reading: Reading) -> list[_Bar]:
             estimate = domains.estimate(domain)
             value = None if estimate is None else estimate.value
             add(f"machine's {domain} ({method}, measured)", value, estimate, _COUNTER)
+    for name, gpu in (
+        ("GPUs, beside the machine (measured)", reading.gpu),
+        ("this function's part of the GPUs (attributed)", reading.gpu_attributed),
+    ):
+        add(name, None if gpu is None else gpu.value, gpu, _COUNTER)
     return bars

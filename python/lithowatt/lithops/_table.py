@@ -40,6 +40,8 @@ class CallEnergy(NamedTuple):
         method: How the energy was obtained.
         reason: Why there are no joules, ``None`` where there is.
         warnings: What a careful reader wants to know of it.
+        gpu_joules: Its part of the GPUs' energy above their rest, J, which is not in `joules`;
+            ``None`` where there is none.
     """
 
     job: str | None
@@ -53,6 +55,7 @@ class CallEnergy(NamedTuple):
     method: str | None
     reason: str | None
     warnings: tuple[str, ...]
+    gpu_joules: float | None = None
 
 
 class EnergyTable:
@@ -117,6 +120,7 @@ class EnergyTable:
                 "joules": one.joules,
                 "joules_low": None if one.band is None else one.band[0],
                 "joules_high": None if one.band is None else one.band[1],
+                "gpu_joules": one.gpu_joules,
                 "watts": one.watts,
                 "definition": None if one.joules is None else self.definition,
                 "quality": one.quality,
@@ -125,7 +129,15 @@ class EnergyTable:
             }
             for one in self.calls
         ]
-        numbers = ("seconds", "cpu_seconds", "joules", "joules_low", "joules_high", "watts")
+        numbers = (
+            "seconds",
+            "cpu_seconds",
+            "joules",
+            "joules_low",
+            "joules_high",
+            "gpu_joules",
+            "watts",
+        )
         columns = ("job", "call", *numbers, "definition", "quality", "method", "reason")
         frame: pd.DataFrame = pd.DataFrame(rows, columns=list(columns))
         for name in numbers:
@@ -162,6 +174,10 @@ class EnergyTable:
             kind = "" if self.definition is None else f" {self.definition}"
             of = f"{len(self.known)} of {counted(len(self), 'call')}"
             yield f"{_shown(self.joules)} J{ends}{kind}, sum of {of}"
+        gpus = [one.gpu_joules for one in self.calls if one.gpu_joules is not None]
+        if gpus:
+            of = f"{len(gpus)} of {counted(len(self), 'call')}"
+            yield f"GPUs: {_shown(math.fsum(gpus))} J above their rest, of {of}; in no J above"
         heard: dict[str, int] = {}
         for one in self.calls:
             said = ((f"no energy: {one.reason}",) if one.reason else ()) + one.warnings
@@ -299,6 +315,7 @@ def _call(job: str | None, call: str, stats: Mapping[str, Any], mixed: bool) -> 
         method=None if joules is None else text("energy_method"),
         reason=_reason(stats, text("energy_source")) if joules is None else None,
         warnings=tuple(map(str, [said] if isinstance(said, str) else said or ())),
+        gpu_joules=value("gpu_energy_attributed"),
     )
 
 

@@ -144,7 +144,7 @@ class Zone(_Zone):
 
     Attributes:
         method: ``rapl``, ``perf``, ``hwmon``, ``guest`` or ``nvml``, which reads it.
-        domain: ``package``, ``core``, ``uncore``, ``dram`` or ``psys``.
+        domain: ``package``, ``core``, ``uncore``, ``dram``, ``psys`` or ``gpu``.
         package: Number of its package (socket), ``None`` where the counter was left out.
         name: As the kernel names it, such as ``package-0`` or ``energy-ram``.
         energy: What it counted, J, with its 95 % band; ``None`` where that cannot be told.

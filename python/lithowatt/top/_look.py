@@ -3,7 +3,8 @@
 Between two looks the machine's energy is idle + active. The active part is shared by what each
 process used of the CPUs, as kernel probes counted it (weighed as a meter weighs its function) or,
 without them, as the kernel's CPU clocks say. What belongs to no process that lives has a row of its
-own: the rows sum to the machine.
+own: the rows sum to the machine, which is its packages and memory. Each GPU stands beside them: its
+watts are in no row of a process, and in no other number but the sum of both.
 """
 
 from __future__ import annotations
@@ -100,10 +101,26 @@ class Energy:
 
 
 @dataclass
+class Gpus:
+    """The GPUs between two looks: J, with 95 % bands.
+
+    Attributes:
+        each: name, joules (``None`` where they are not known) and the reason why they are not.
+        whole: of all together; ``None`` where one of them is not known.
+        source: how they were read, or ``unavailable: <reason>``.
+    """
+
+    each: list[tuple[str, tuple[float, float, float] | None, str | None]]
+    whole: tuple[float, float, float] | None
+    source: str
+
+
+@dataclass
 class Look:
     """What happened since the look before.
 
     ``rows`` + ``more`` + ``unattributed`` + ``ended_inside`` + ``others`` + idle = machine, J.
+    No GPU is in any of them.
 
     Attributes:
         seconds: length of the window of the joules.
@@ -114,6 +131,7 @@ class Look:
         ended_inside: of what was asked for, ended in between; J.
         others: of all else; J.
         unseen_slices: times on a CPU that the probes saw no beginning of: they are unattributed.
+        gpus: the GPUs, beside all that.
     """
 
     seconds: float
@@ -135,6 +153,7 @@ class Look:
     own_ns: int
     processes: int
     unseen_slices: int | None
+    gpus: Gpus
     warnings: list[str] = field(default_factory=list)
 
 
@@ -211,7 +230,7 @@ class Top:
         # Two in turn: while one is read the other meters.
         self._meter, self._next = (
             EnergyMeter(
-                methods=["rapl", "perf", "tdp"],
+                methods=["counters", "tdp", "nvml"],
                 interval=min(1.0, interval / 2),
                 pid=own,
                 children=False,
@@ -295,6 +314,7 @@ class Top:
             own_ns=own_ns,
             processes=len(used),
             unseen_slices=after.lost - before.lost if self._why_not_probes is None else None,
+            gpus=_gpus(reading),
             warnings=[*reading.warnings, *self._hidden],
         )
         gone = ended_between(before, after, used)
@@ -434,6 +454,17 @@ def _energy(reading: Reading) -> Energy | None:
     return Energy(machine[:3], idle[:3], quality, method, source)
 
 
+def _gpus(reading: Reading) -> Gpus:
+    """Each GPU that was there, and all of them."""
+    each = [
+        (zone.name, None if zone.energy is None else zone.energy[:3], zone.reason)
+        for zone in reading.zones
+        if zone.domain == "gpu"
+    ]
+    whole = reading.gpu
+    return Gpus(each, None if whole is None else whole[:3], reading.gpu_source)
+
+
 def _group(place: Place, by: str) -> str:
     if place.kind == "unknown":
         return "(unknown)"
@@ -494,6 +525,19 @@ def record(look: Look) -> dict[str, Any]:
             "cycles": row.cycles,
         }
 
+    def gpu_of(
+        name: str, joules: tuple[float, float, float] | None, reason: str | None
+    ) -> dict[str, Any]:
+        value, low, high = joules or (None, None, None)
+        return {
+            "name": name,
+            "watts": watts(value),
+            "low_watts": watts(low),
+            "high_watts": watts(high),
+            "joules": value,
+            "reason": reason,
+        }
+
     count, more_ns, more_joules = look.more
     return {
         "schema": SCHEMA,
@@ -504,6 +548,9 @@ def record(look: Look) -> dict[str, Any]:
         "filter": look.asked,
         **three("machine", energy.machine if energy else None),
         **three("idle", energy.idle if energy else None),
+        **three("gpu", look.gpus.whole),
+        "gpu_source": look.gpus.source,
+        "gpus": [gpu_of(*gpu) for gpu in look.gpus.each],
         "active_watts": watts(energy.active) if energy else None,
         "unattributed_watts": watts(look.unattributed),
         "ended_inside_watts": watts(look.ended_inside),

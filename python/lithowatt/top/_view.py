@@ -65,7 +65,8 @@ HEAD = Line("W", "95 % band", "share", "CPU", "PID", "NAME", "CONTAINER", True)
 
 
 def header(look: Look, verbose: bool = False) -> list[str]:
-    """Two lines: what the machine uses, and how it is divided; more for those who ask."""
+    """What the machine uses, its GPUs where it has some, and how it is divided; more for those who
+    ask."""
     clock = time.strftime("%H:%M:%S", time.localtime(look.when))
     energy = look.energy
     if energy is None:
@@ -77,6 +78,11 @@ def header(look: Look, verbose: bool = False) -> list[str]:
             f"{clock}  machine {value} W {energy.quality}{method} ({low} to {high}): "
             f"idle {_watts(energy.idle[0], look)}, active {_watts(energy.active, look)}"
         ]
+    if look.gpus.whole is not None:
+        value, low, high = (_watts(part, look) for part in look.gpus.whole)
+        lines.append(f"GPUs {value} W ({low} to {high}), in no row of a process")
+    elif look.gpus.each:
+        lines.append(f"GPUs: {look.gpus.source}")
     if look.why_not_probes is None or verbose:
         lines.append(f"shared by {look.weight}")
     else:
@@ -97,6 +103,7 @@ def _details(look: Look) -> list[str]:
         )
     unseen = f", {look.unseen_slices} slices unseen" if look.unseen_slices else ""
     lines.append(f"CPU time from {look.weight_source}{unseen}")
+    lines.append(f"GPUs: {look.gpus.source}")
     if look.why_not_probes:
         lines.append(f"without kernel probes: {look.why_not_probes}")
     share = 100e-9 * look.own_ns / look.seconds if look.seconds > 0 else 0.0
@@ -160,8 +167,19 @@ def table(look: Look, most: int | None, every: bool = True) -> list[Line]:
         ns += sum(row.ns for row in cut)
         below = f" below {LEAST_WATTS:g} W" if len(hidden) == len(cut) and not count else ""
         lines.append(part(f"{count + len(cut)} more{below}", joules, ns))
+    gpus = look.gpus
+
+    def gpu(name: str, joules: tuple[float, float, float] | None) -> Line:
+        value, low, high = joules or (None, None, None)
+        band = "" if joules is None else f"{number(low)} .. {number(high)}"
+        # A share is one of the machine, of which a GPU is no part.
+        return Line(
+            number(value), band, "", "", "", shortened(printable(name), NAME_WIDTH), "", True
+        )
+
+    beside = [gpu(name, joules) for name, joules, _ in gpus.each]
     if energy is None:
-        return lines
+        return lines + beside
     if look.unattributed is not None:
         lines.append(part("short-lived or hidden processes", look.unattributed))
     if look.ended_inside is not None:
@@ -170,6 +188,9 @@ def table(look: Look, most: int | None, every: bool = True) -> list[Line]:
         lines.append(part("all else", look.others))
     lines.append(part("idle", energy.idle[0]))
     lines.append(part("machine", energy.machine[0], look.busy_ns))
+    lines += beside
+    if gpus.whole is not None:
+        lines.append(part("machine and GPUs", energy.machine[0] + gpus.whole[0])._replace(share=""))
     return lines
 
 

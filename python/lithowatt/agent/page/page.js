@@ -96,6 +96,7 @@
     core: "inside the package",
     uncore: "inside the package",
     psys: "the platform, with the packages",
+    gpu: "beside the machine, in none of its parts",
   };
 
   function machine(state) {
