@@ -14,6 +14,7 @@ from lithowatt.model._calibrate import (
     CalibrationError,
     busy,
     cores_first,
+    longest_delay,
     plan,
     step_name,
 )
@@ -109,22 +110,25 @@ def _measured(
         if arguments.windows < 2:
             raise CalibrationError("--load needs two windows or more")
         steps = plan(arguments.windows, len(cpus))
+    lag = longest_delay(references)
+    settle = max(min(METER_SETTLE_SECONDS, arguments.seconds), lag if arguments.load else 0.0)
     for reference in references:
         reference.start()
     try:
         # Before the first window a meter is read already.
-        time.sleep(min(METER_SETTLE_SECONDS, arguments.seconds))
+        time.sleep(settle)
         for number, (count, duty) in enumerate(steps, 1):
             label = step_name(count, duty) if arguments.load else str(number)
             with busy(cpus[:count], duty):
                 if count:
-                    time.sleep(min(METER_SETTLE_SECONDS, arguments.seconds))
+                    time.sleep(settle)
                 meter = EnergyMeter(COUNTERS, root=arguments.root, reference=references)
                 with meter:
                     time.sleep(arguments.seconds)
+                if arguments.load or number == len(steps):
+                    # What is shown so much later is true of the end of the window.
+                    time.sleep(lag)
             yield label, meter
-        # What was shown half an update ago is true of the end of the last window.
-        time.sleep(max(reference.sensor.delay for reference in references))
     finally:
         for reference in references:
             reference.stop()

@@ -418,6 +418,7 @@ def _ladder(arguments: argparse.Namespace, path: Path) -> int:
         # Faults of the file are reported before anything runs.
         _meter_rows(external)
     slow = external is not None or bool(references)
+    lag = longest_delay(references)
     steps: list[_Step] = []
     with contextlib.ExitStack() as watched:
         for reference in references:
@@ -425,12 +426,13 @@ def _ladder(arguments: argparse.Namespace, path: Path) -> int:
             reference.start()
             watched.callback(reference.stop)
         if references:
-            time.sleep(METER_SETTLE_SECONDS)
+            time.sleep(max(METER_SETTLE_SECONDS, lag))
         for count, duty in plan(arguments.levels or 5, len(cpus)):
             if count:
                 with busy(cpus[:count], duty):
-                    time.sleep(METER_SETTLE_SECONDS if slow else SETTLE_SECONDS)
+                    time.sleep(max(METER_SETTLE_SECONDS, lag) if slow else SETTLE_SECONDS)
                     steps.append(_measure(seconds, arguments.root, count, duty, references))
+                    time.sleep(lag)
             else:
                 steps.append(_at_rest(seconds, arguments, counter=not slow, references=references))
                 if not slow and not steps[0].watts and not references:
@@ -438,9 +440,8 @@ def _ladder(arguments: argparse.Namespace, path: Path) -> int:
                         "a curve is fitted to RAPL, perf or an external meter, and here are "
                         "sensors of hwmon: --idle-only stores their power at rest"
                     )
+                time.sleep(lag)
             print(f"{steps[-1].name()}: {_percent(steps[-1].load)} busy", flush=True)
-        # What was shown half an update ago is true of the end of the last step.
-        time.sleep(max((r.sensor.delay for r in references), default=0.0))
     rest = steps[0]
     whole = _against(steps, references)
     if references and not all(rest.watts.keys() & step.watts.keys() for step in steps):
@@ -463,6 +464,13 @@ def _ladder(arguments: argparse.Namespace, path: Path) -> int:
     idle = _idle_watts(rest, watts[0], curve, method)
     _store(path, arguments.root, rest, idle, curve, whole)
     return 0
+
+
+def longest_delay(references: Sequence[Reference]) -> float:
+    """How long the load stays before and after a window, s: what a meter shows then is of the same
+    load, however its delay differs from what is assumed. A ladder only rises, so an error would be
+    the same way in each step, and in no residual."""
+    return max((reference.sensor.delay for reference in references), default=0.0)
 
 
 def _against(steps: list[_Step], references: Sequence[Reference]) -> list[dict[str, Any]]:
