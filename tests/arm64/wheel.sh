@@ -21,30 +21,9 @@ for tool in debootstrap podman runc dpkg-deb; do
 done
 compgen -G "${LITHOWATT_WHEELS:-dist}/lithowatt-*manylinux2014_aarch64*.whl" >/dev/null || make wheel-arm64
 
-binfmt=/proc/sys/fs/binfmt_misc
-mounted=
-registered=
-leave() {
-    [ -z "$registered" ] || echo -1 >"$binfmt/qemu-aarch64"
-    [ -z "$mounted" ] || umount "$binfmt"
-}
-trap leave EXIT
-if [ ! -e "$binfmt/register" ]; then
-    mount -t binfmt_misc binfmt_misc "$binfmt"
-    mounted=1
-fi
-if [ ! -e "$binfmt/qemu-aarch64" ]; then
-    qemu=$(command -v qemu-aarch64-static || true)
-    if [ -z "$qemu" ]; then
-        [ -e "$cache/qemu/complete" ] || unpack qemu "qemu-user-static:$(dpkg --print-architecture)"
-        qemu=$cache/qemu/usr/bin/qemu-aarch64-static
-    fi
-    # A 64-bit little-endian ELF program or library (e_type 2 or 3) of machine 183. F: the kernel
-    # keeps qemu open, so that it need not be in the image.
-    magic='\x7fELF\x02\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00\xb7\x00'
-    mask='\xff\xff\xff\xff\xff\xff\xff\x00\xff\xff\xff\xff\xff\xff\xff\xff\xfe\xff\xff\xff'
-    printf '%s' ":qemu-aarch64:M::$magic:$mask:$qemu:F" >"$binfmt/register"
-    registered=1
-fi
+# shellcheck source=tests/arm64/emulate.sh
+. "$here/emulate.sh"
+trap emulate_no_longer EXIT
+emulate
 
 LITHOWATT_IMAGES=arm64 "$PYTHON" -m pytest tests/images/test_images.py "$@"

@@ -159,6 +159,15 @@ def test_a_wheel_that_lambda_would_not_load_is_refused(wheel, tmp_path, change, 
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_wheel_for_musl_is_refused(wheel, tmp_path):
+    musl = tmp_path / "lithowatt.whl"
+    musl.write_bytes(wheel.read_bytes())
+    with zipfile.ZipFile(musl, "a") as archive:
+        archive.writestr("lithowatt-1.dist-info/WHEEL", "Tag: cp310-abi3-musllinux_1_2_x86_64\n")
+    with pytest.raises(LayerError, match=r"is for musl.*give a manylinux2014_"):
+        build_layer(tmp_path / "layer.zip", musl, architecture=ARCHITECTURE, glibc=ANY_GLIBC)
+
+
 def test_a_wheel_for_the_other_architecture_makes_its_layer(wheel, tmp_path):
     machine = {"x86_64": 62, "arm64": 183}[OTHER].to_bytes(2, "little")
     other = tmp_path / wheel.name

