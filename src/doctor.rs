@@ -9,6 +9,7 @@ use std::path::Path;
 use serde::Serialize;
 
 use crate::sampler::Hub;
+use crate::source::traffic::Traffic;
 use crate::source::{Method, Methods, hwmon};
 
 /// What a guest's host is to do: a command, and what it cannot do …
@@ -108,6 +109,16 @@ pub fn examine(root: &Path) -> Vec<Finding> {
             Method::Tdp => {
                 finding.gives = vec![facts.model.describe()];
                 finding.reason = Some(facts.model.tdp().1);
+                match Traffic::open(root, true) {
+                    Ok(traffic) => finding
+                        .gives
+                        .push(format!("memory's traffic ({})", traffic.describe())),
+                    Err(why) if why.fix.is_some() => {
+                        finding.advise(&format!("memory's traffic is not counted: {}", why.reason));
+                        finding.fix = why.fix;
+                    }
+                    Err(_) => {}
+                }
             }
             Method::Nvml => match hub.gpus() {
                 Ok(names) => finding.gives = names,

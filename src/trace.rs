@@ -26,6 +26,7 @@ use crate::source::perf::TreeCount;
 use crate::source::procfs::{
     InOut, MachineShown, Memory, Missed, StatLine, SystemEdge, SystemState,
 };
+use crate::source::traffic::{Counter, Stretch};
 use crate::source::{Hole, Method, Note, ReadFault, Unavailable, Zone};
 
 /// A value that is not there.
@@ -224,6 +225,8 @@ pub struct Frame {
     pub system: Option<SystemEdge>,
     /// States of the machine.
     pub state: Option<SystemState>,
+    /// Memory's traffic of a stretch that ended since the row before.
+    pub traffic: Option<Stretch>,
     /// Wall clock minus monotonic clock since the trace began, ns.
     pub drift_ns: Option<i64>,
     /// The system refused a thread to sample with.
@@ -494,6 +497,18 @@ impl Frame {
                 format_args!("state.temperature_celsius"),
                 &mut state.temperature_celsius,
             );
+        });
+        pass.group(format_args!("traffic"), &mut self.traffic, |pass, of| {
+            let mut counter = of.counter as u64;
+            pass.number(format_args!("traffic.counter"), &mut counter);
+            of.counter = *Counter::ALL
+                .get(counter as usize)
+                .unwrap_or(&Counter::Resctrl);
+            let (mut from, mut to) = (Some(of.from_ns), Some(of.to_ns));
+            pass.near(format_args!("traffic.from_ns"), &mut from, t_ns);
+            pass.near(format_args!("traffic.to_ns"), &mut to, t_ns);
+            (of.from_ns, of.to_ns) = (from.unwrap_or(t_ns), to.unwrap_or(t_ns));
+            pass.number(format_args!("traffic.bytes"), &mut of.bytes);
         });
         pass.signed(format_args!("drift_ns"), &mut self.drift_ns);
         pass.flag(format_args!("refused"), &mut self.refused);

@@ -13,7 +13,7 @@ use crate::machine::cpu::CpuIdentity;
 use crate::machine::environment::Environment;
 use crate::machine::idle_power::IdleLearner;
 use crate::model::estimation::{Estimation, Power};
-use crate::model::{PowerModel, RawPower};
+use crate::model::{PowerModel, RawPower, Traffic};
 use crate::source::procfs::online_cpus;
 use crate::source::{Domain, Method, Zone};
 
@@ -117,6 +117,19 @@ pub(crate) struct Modelled {
     pub(crate) band: ModelBand,
 }
 
+impl Modelled {
+    /// Adds what flows in `seconds`.
+    fn add(&mut self, watts: Power, seconds: f64) {
+        let of = |(low, high): (f64, f64)| (low * seconds, high * seconds);
+        self.package += watts.package * seconds;
+        self.memory += watts.memory * seconds;
+        self.band.add(ModelBand {
+            idle: of(watts.idle_band),
+            active: of(watts.active_band),
+        });
+    }
+}
+
 /// 95 % bands of modelled energies of the machine, J.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct ModelBand {
@@ -147,6 +160,8 @@ pub(crate) struct Modelling {
     pub(crate) vcpus: f64,
     /// Memory, GiB.
     pub(crate) gib: f64,
+    /// It is the whole machine, with all of its memory.
+    pub(crate) whole: bool,
 }
 
 /// The facts of the root that was asked for first, which nearly always is the only one. They
@@ -299,11 +314,13 @@ impl Facts {
                 gib: share
                     .memory_gib
                     .unwrap_or(machine_gib * self.allotted_share()),
+                whole: false,
             },
             None => Modelling {
                 estimation,
                 vcpus: f64::from(self.cpus),
                 gib: machine_gib,
+                whole: !self.environment.memory_buys_cpus(),
             },
         }
     }
@@ -323,18 +340,30 @@ impl Facts {
         (hertz > 0.0).then(|| (full.total - full.idle).max(0.0) / cpus / hertz)
     }
 
-    /// Energy of `seconds` with `busy_cpus` busy, J.
-    pub(crate) fn model_joules(&self, what: Modelling, busy_cpus: f64, seconds: f64) -> Modelled {
-        let watts = self.model_power(what, busy_cpus);
-        let of = |(low, high): (f64, f64)| (low * seconds, high * seconds);
-        Modelled {
-            package: watts.package * seconds,
-            memory: watts.memory * seconds,
-            band: ModelBand {
-                idle: of(watts.idle_band),
-                active: of(watts.active_band),
-            },
+    /// Energy of `seconds` with `busy_cpus` busy, J. Where memory's traffic was counted, for all of it or a
+    /// part, that part goes by the bytes.
+    pub(crate) fn model_joules(
+        &self,
+        what: Modelling,
+        busy_cpus: f64,
+        seconds: f64,
+        traffic: Option<Traffic>,
+    ) -> Modelled {
+        let mut sum = Modelled::default();
+        let mut left = seconds;
+        // The traffic is the machine's: nobody knows what part of it is a sandbox's.
+        if let Some(traffic) = traffic.filter(|_| what.whole) {
+            let known = traffic.seconds.min(seconds);
+            let cpus = (what.vcpus, busy_cpus);
+            let estimation = what.estimation;
+            sum.add(
+                estimation.power_with(&self.model, cpus, what.gib, traffic),
+                known,
+            );
+            left -= known;
         }
+        sum.add(self.model_power(what, busy_cpus), left);
+        sum
     }
 
     /// Modelled power of the machine's memory at rest, W.

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::PowerModel;
+use super::{PowerModel, RawPower, Traffic};
 
 /// The way from load to watts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -111,13 +111,27 @@ impl Estimation {
     /// assert_eq!(Estimation::TdpBased.power(&model, 1.0, 0.0, 4.0).package, 0.0);
     /// ```
     pub fn power(self, model: &PowerModel, vcpus: f64, busy_vcpus: f64, gib: f64) -> Power {
-        // NaN is nobody busy.
-        let busy = if busy_vcpus > 0.0 { busy_vcpus } else { 0.0 };
-        let vcpus = if vcpus > busy { vcpus } else { busy };
+        let (vcpus, busy) = at_least(vcpus, busy_vcpus);
         let load = if vcpus > 0.0 { busy / vcpus } else { 0.0 };
         // Who has no CPU says nothing of what the machine's CPUs do with its memory.
         let known = (vcpus > LEAST_VCPUS).then_some(load);
-        let memory_raw = model.memory_watts_raw(gib, known);
+        self.with(model, (vcpus, busy), model.memory_watts_raw(gib, known))
+    }
+
+    /// The same with the traffic of its memory as the machine counted it.
+    pub fn power_with(
+        self,
+        model: &PowerModel,
+        (vcpus, busy_vcpus): (f64, f64),
+        gib: f64,
+        traffic: Traffic,
+    ) -> Power {
+        let cpus = at_least(vcpus, busy_vcpus);
+        self.with(model, cpus, model.memory_watts_with(gib, traffic))
+    }
+
+    fn with(self, model: &PowerModel, (vcpus, busy): (f64, f64), memory_raw: RawPower) -> Power {
+        let load = if vcpus > 0.0 { busy / vcpus } else { 0.0 };
         let memory = memory_raw.total;
         let raw = model.vcpus_watts_raw(vcpus, busy);
         let curve = Power {
@@ -143,6 +157,12 @@ impl Estimation {
             Self::TdpBased => curve.around(tdp_per_thread(model) * busy, 0.0, 0.0),
         }
     }
+}
+
+/// Threads and how many of them are busy: at least as many as that. NaN is nobody busy.
+fn at_least(vcpus: f64, busy: f64) -> (f64, f64) {
+    let busy = if busy > 0.0 { busy } else { 0.0 };
+    (if vcpus > busy { vcpus } else { busy }, busy)
 }
 
 impl Power {

@@ -33,7 +33,9 @@ use crate::estimate::Estimate;
 use crate::machine::cpu::CpuIdentity;
 use curve::{Active, ClockPolicy, Curve, Facts, Family, Shape, Spread, WORKLOAD, full_clock};
 use fitted::Fitted;
+pub(crate) use memory::JOULES_A_BYTE;
 use memory::Memory;
+pub use memory::Traffic;
 use table::{Certainty, Class, CpuSpec};
 
 /// [`PowerModel::workload_spread`] of AMD's servers.
@@ -612,6 +614,11 @@ impl PowerModel {
     /// known, as bare numbers. None of its own where the curve is that of an external meter.
     pub fn memory_watts_raw(&self, gib: f64, load: Option<f64>) -> RawPower {
         self.memory.watts(gib, load)
+    }
+
+    /// The same with the traffic that the machine counted, in the place of a load.
+    pub fn memory_watts_with(&self, gib: f64, traffic: Traffic) -> RawPower {
+        self.memory.watts_with(gib, traffic)
     }
 
     /// The TDP (W) of one socket that the model used, and where it comes from. `None` where the

@@ -94,7 +94,13 @@ pub(super) fn measured(
             high: of(idle.high).max(joules),
         },
         together: false,
-        systematic: systematic(facts, (method, reading), &divided.division, divided.seconds),
+        systematic: systematic(
+            outcome,
+            facts,
+            (method, reading),
+            &divided.division,
+            divided.seconds,
+        ),
     };
     let weight = match outcome.scope {
         _ if outcome.followed().is_some() => "ebpf",

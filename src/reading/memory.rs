@@ -7,6 +7,7 @@ use super::MethodReading;
 use crate::attribution::Division;
 use crate::bands::Systematic;
 use crate::machine::facts::Facts;
+use crate::sampler::{Outcome, TrafficSeen};
 use crate::source::{Domain, Method};
 
 /// True energy over what the counter shows, less 1: at rest …
@@ -20,6 +21,7 @@ const ABOVE: (f64, f64) = (0.1, 0.2);
 
 /// What the counters of a window get wrong of memory.
 pub(super) fn systematic(
+    outcome: &Outcome,
     facts: &Facts,
     (method, reading): (Method, &MethodReading),
     division: &Division,
@@ -30,10 +32,10 @@ pub(super) fn systematic(
         return Systematic::default();
     }
     let Some(dram) = reading.domains.get(&Domain::Dram) else {
-        let (least, most) = unseen_watts(facts);
+        let unseen = Unseen::of(outcome, facts, seconds);
         return Systematic {
-            idle: (0.0, least * seconds),
-            active: (0.0, (most - least).max(0.0) * seconds),
+            idle: (0.0, unseen.rest * seconds),
+            active: (0.0, (unseen.most - unseen.rest).max(0.0) * seconds),
         };
     };
     let rest = match division.machine {
@@ -47,15 +49,79 @@ pub(super) fn systematic(
     }
 }
 
-/// The watts of memory that has no counter: at rest, and at most.
-fn unseen_watts(facts: &Facts) -> (f64, f64) {
-    let gib = facts.environment.memory_gib.unwrap_or(0.0);
-    let memory = facts.model.memory_watts(gib);
-    (memory.low, memory.high)
+/// The watts of memory that has no counter.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Unseen {
+    /// At least, all in all.
+    least: f64,
+    /// What of `most` may flow at rest.
+    rest: f64,
+    /// At most, all in all.
+    most: f64,
+}
+
+impl Unseen {
+    /// By the size of memory, and by its traffic for as much of the window as that is known.
+    fn of(outcome: &Outcome, facts: &Facts, seconds: f64) -> Self {
+        let gib = facts.environment.memory_gib.unwrap_or(0.0);
+        let any = facts.model.memory_watts(gib);
+        let by_size = Self {
+            least: any.low,
+            rest: any.low,
+            most: any.high,
+        };
+        let Some(traffic) = outcome.traffic.as_ref().and_then(TrafficSeen::flow) else {
+            return by_size;
+        };
+        let known = (traffic.seconds / seconds).clamp(0.0, 1.0);
+        let counted = facts.model.memory_watts_with(gib, traffic);
+        let mean = |counted: f64, else_: f64| known * counted + (1.0 - known) * else_;
+        Self {
+            least: mean(counted.low, by_size.least),
+            rest: mean(counted.idle_high, by_size.rest),
+            most: mean(counted.high, by_size.most),
+        }
+    }
+}
+
+/// Memory's traffic in words: how much, of how much of the window, and who counted it; or why it is not known.
+/// `None` where no number of the window goes by it.
+pub(super) fn traffic(
+    outcome: &Outcome,
+    facts: &Facts,
+    counted: bool,
+    seconds: f64,
+) -> Option<String> {
+    let seen = outcome.traffic.as_ref()?;
+    if !counted && !facts.modelling(outcome.estimation, outcome.ours).whole {
+        return None;
+    }
+    let name = seen.counter.name();
+    let why = seen.fault.as_deref();
+    if seen.known_ns == 0 {
+        let why = why.unwrap_or("the window is too short for two looks at it");
+        return Some(format!("memory's traffic is not known by {name}: {why}"));
+    }
+    let known = seen.known_ns as f64 * 1e-9;
+    let [low, usual, high] = crate::model::JOULES_A_BYTE.map(|joules| joules * 1e9);
+    let mut text = format!(
+        "memory's traffic: {:.3} GB in {known:.2} of {seconds:.2} s by {name}, taken at {usual} nJ a byte \
+         ({low} to {high})",
+        seen.bytes * 1e-9
+    );
+    if let Some(why) = why {
+        text = format!("{text}; it could not be read to the end: {why}");
+    }
+    Some(text)
 }
 
 /// What a reader has to know of memory in a reading by `method`.
-pub(super) fn note(facts: &Facts, method: Method, reading: &MethodReading) -> Option<String> {
+pub(super) fn note(
+    outcome: &Outcome,
+    facts: &Facts,
+    method: Method,
+    reading: &MethodReading,
+) -> Option<String> {
     reading.total?;
     if method == Method::Guest {
         return None;
@@ -71,11 +137,16 @@ pub(super) fn note(facts: &Facts, method: Method, reading: &MethodReading) -> Op
             1.0 + ABOVE.1
         ));
     }
-    let (least, most) = unseen_watts(facts);
+    let seconds = outcome.ledger.dt_ns * 1e-9;
+    let Unseen { least, most, .. } = Unseen::of(outcome, facts, seconds);
+    let basis = match outcome.traffic.as_ref().and_then(TrafficSeen::flow) {
+        Some(_) => "size and traffic",
+        None => "size",
+    };
     let why = reading.reasons.get(&Domain::Dram);
     let why = why.map_or("no counter", String::as_str);
     Some(format!(
-        "memory is in no value of {} ({why}): by its size it takes {least:.1} to {most:.1} W, which the \
+        "memory is in no value of {} ({why}): by its {basis} it takes {least:.1} to {most:.1} W, which the \
          bands of the machine and of the headline hold",
         method.name()
     ))

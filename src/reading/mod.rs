@@ -260,8 +260,14 @@ impl Reading {
         let notes = measured.as_ref().zip(counter);
         let notes = notes.and_then(|(_, (method, read))| match method {
             Method::Guest => counters::rule_of(outcome, method),
-            _ => memory::note(facts, method, read),
+            _ => memory::note(outcome, facts, method, read),
         });
+        let notes = notes.into_iter().chain(memory::traffic(
+            outcome,
+            facts,
+            measured.is_some(),
+            duration,
+        ));
         let (headline, divided) = measured.or_else(|| model.clone()).unzip();
         let model = model.map(|(headline, _)| headline);
         if headline.is_none() && counter.is_some() {
@@ -345,7 +351,7 @@ impl Reading {
             phases,
             verdict,
             warnings,
-            notes: notes.into_iter().collect(),
+            notes: notes.collect(),
             cpu: facts.cpu.clone(),
             environment: facts.environment.clone(),
             tdp_watts,

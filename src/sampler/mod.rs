@@ -45,6 +45,7 @@ mod slots;
 mod state;
 mod subject;
 mod tape;
+mod traffic;
 pub mod weight;
 mod window;
 
@@ -57,6 +58,7 @@ pub use slots::{Part, Slot, Slots};
 use state::State;
 pub use subject::{Scope, Subject};
 pub use tape::{Recorded, Rules, replay};
+pub use traffic::TrafficSeen;
 use window::Record;
 pub use window::{Catalog, Edge, Outcome, Phase, Resident};
 
@@ -546,6 +548,13 @@ impl Hub {
                     continue;
                 }
                 state.adopt_tree(opened);
+            }
+            if let Some(task) = state.begin_traffic(clock::monotonic_ns()) {
+                // Without the lock, too: each cache is asked on one of its CPUs.
+                drop(state);
+                let done = task.done(&self.root);
+                state = lock(&self.state);
+                state.end_traffic(done);
             }
         }
     }

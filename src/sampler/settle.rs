@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::slots::{Part, Slot, Slots};
 use super::state::{Resting, State};
 use super::subject::Subject;
+use super::traffic::TrafficSeen;
 use super::window::{
     Active, Counted, Edge, FirstMove, Follow, Moment, Outcome, Phases, Record, Resident,
 };
@@ -168,6 +169,7 @@ impl State {
                 rss_peak: None,
                 high_water,
                 model_band: ModelBand::default(),
+                traffic: None,
                 realtime_offset,
                 ambiguous,
                 wraps,
@@ -227,7 +229,7 @@ impl State {
     }
 
     /// The methods of the meters that are sampled.
-    fn sampled(&self) -> Methods {
+    pub(super) fn sampled(&self) -> Methods {
         let sampled = self.active.iter().map(|active| &active.record);
         sampled
             .filter(|record| record.interval_ns.is_some())
@@ -412,16 +414,24 @@ impl State {
             let used = used.and_then(|(now, then)| now.since(then).used_ns);
             Split::within(cpus, used, &interval, split)
         });
+        let traffic = self.traffic.within(from.t_ns, edge.t_ns);
         let modelled = match known {
             Some(facts) if record.methods.has(Method::Tdp) => facts.model_joules(
                 facts.modelling(record.estimation, record.ours),
                 within.unwrap_or(split).busy_cpus,
                 seconds,
+                traffic.as_ref().and_then(TrafficSeen::flow),
             ),
             _ => Modelled::default(),
         };
         joules.extend([modelled.package, modelled.memory]);
         record.model_band.add(modelled.band);
+        if let Some(seen) = traffic {
+            match &mut record.traffic {
+                Some(sum) => sum.add(&seen),
+                None => record.traffic = Some(seen),
+            }
+        }
         let steady_ns = self.ring.steady_ns();
         record.ledger.steady_ns = steady_ns;
         // Power of an interval that lacks energy is no power.
@@ -616,6 +626,7 @@ impl State {
             record.end_phase(name, &before);
         }
         self.learn_from_ring();
+        let traffic = self.traffic_of(&mut record);
         let missed = self.missed_of(follow);
         let drift_ns = self.clock_offset() - record.realtime_offset;
         let refused = self.was_refused();
@@ -697,6 +708,7 @@ impl State {
             timeline: record.timeline,
             idle_learners: self.idle_learners[..width].to_vec(),
             model_band: record.model_band,
+            traffic,
             tree_count,
             seen,
             gpus,

@@ -7,6 +7,7 @@ use super::gpus::{self, Following};
 use super::probed::{CpuCount, Probing, Reading};
 use super::subject::Subject;
 use super::tape::Tape;
+use super::traffic;
 use super::window::{Active, Catalog, CountBase, Edge, Follow, Moment, Record};
 use crate::cgroup::limits::SandboxCount;
 use crate::clock;
@@ -167,6 +168,8 @@ pub(super) struct State {
     pub(super) tape: Tape,
     /// Methods that are sampled whether or not a window runs.
     pub(super) always: Methods,
+    /// Memory's traffic.
+    pub(super) traffic: traffic::Seen,
 }
 
 impl State {
@@ -220,6 +223,7 @@ impl State {
             since_ns: clock::monotonic_ns(),
             tape: Tape::Off,
             always: Methods::none(),
+            traffic: traffic::Seen::default(),
         }
     }
 
@@ -247,6 +251,7 @@ impl State {
         own.mirrors = take(&mut parent.mirrors);
         own.idle_learners = take(&mut parent.idle_learners);
         own.bounded = parent.bounded;
+        own.traffic = take(&mut parent.traffic).forked();
         own.looks = parent.looks;
         if parent.tree_counters.is_some() {
             // What the catalog says of counters of the tree is of the parent's.

@@ -554,9 +554,13 @@ impl State {
 
     /// Lets the frame be played next.
     fn play(&mut self, next: Frame, before: Vec<Frame>) {
-        if let Tape::Playing(player) = &mut self.tape {
-            (player.frame, player.again) = (next, before);
+        let Tape::Playing(player) = &mut self.tape else {
+            return;
+        };
+        if let Some(stretch) = next.traffic {
+            self.traffic.keep(stretch);
         }
+        (player.frame, player.again) = (next, before);
     }
 }
 

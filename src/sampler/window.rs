@@ -11,6 +11,7 @@ use super::probed::Probed;
 use super::seen::{SeenSoFar, SeenWindow};
 use super::slots::{Part, Slot, Slots};
 use super::subject::{Scope, Subject};
+use super::traffic::TrafficSeen;
 use crate::attribution::Ledger;
 use crate::cgroup::limits::SandboxCount;
 use crate::counter::{Anomalies, Updates};
@@ -177,6 +178,8 @@ pub(super) struct Record {
     pub(super) rss_peak: Option<u64>,
     pub(super) high_water: Option<u64>,
     pub(super) model_band: ModelBand,
+    /// Memory's traffic, where something counts it.
+    pub(super) traffic: Option<TrafficSeen>,
     pub(super) realtime_offset: i128,
     pub(super) ambiguous: u32,
     pub(super) wraps: u32,
@@ -363,6 +366,8 @@ pub struct Outcome {
     pub idle_learners: Vec<IdleLearner>,
     /// Bands of the model's energy of the machine over the window.
     pub model_band: ModelBand,
+    /// Memory's traffic, where something counts it.
+    pub traffic: Option<TrafficSeen>,
     /// perf counts of the tree in the window.
     pub tree_count: Option<TreeCount>,
     /// What kernel probes saw in the window, or why not.

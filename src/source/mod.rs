@@ -27,6 +27,7 @@ mod registry;
 pub mod ring;
 pub mod throttle;
 pub mod topology;
+pub mod traffic;
 
 pub use energy::{EnergyCounter, Hole, Note, Open};
 pub use registry::{Method, Methods};

@@ -18,7 +18,7 @@ use super::procfs::{cpu_list, cpu_vendor, is_amd};
 use super::topology::{self, Scope, one_cpu_each};
 use super::{Domain, EnergyCounter, Method, Note, ReadFault, Unavailable, Zone, rapl};
 use crate::clock;
-use owned::OwnCounter;
+pub(super) use owned::OwnCounter;
 
 mod owned;
 mod tree;
@@ -279,7 +279,8 @@ fn left_out(domain: Domain, event: &str, why: &str) -> Note {
     }
 }
 
-fn mask(device: &Path) -> Option<Vec<u32>> {
+/// The CPUs that a PMU asks to be read on, as far as it names any.
+pub(super) fn mask(device: &Path) -> Option<Vec<u32>> {
     let text = super::plain::kernel_text(&device.join("cpumask")).ok()?;
     cpu_list(&text)
 }
@@ -334,7 +335,7 @@ fn open_energy(
 }
 
 /// What the kernel's refusal means, in a line.
-fn refusal(error: &io::Error, what: &str, fix: &str) -> Unavailable {
+pub(super) fn refusal(error: &io::Error, what: &str, fix: &str) -> Unavailable {
     let paranoid = fs::read_to_string("/proc/sys/kernel/perf_event_paranoid");
     let paranoid = paranoid.as_deref().unwrap_or("unknown").trim();
     if kept::is_shortage(error) {

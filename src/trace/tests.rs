@@ -87,6 +87,12 @@ fn full() -> Frame {
             frequency_mhz: None,
             temperature_celsius: Some(-0.0),
         }),
+        traffic: Some(Stretch {
+            counter: Counter::Resctrl,
+            from_ns: u64::MAX / 3 - 7,
+            to_ns: u64::MAX / 3 + 7,
+            bytes: 1 << 40,
+        }),
         drift_ns: Some(-12),
         refused: true,
     }

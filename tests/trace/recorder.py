@@ -44,13 +44,24 @@ def main() -> None:
     root, trace, scene, *methods = sys.argv[1:]
     near_the_end = 262_143_328_850 - 4_000_000
     start_uj = near_the_end if scene == "wrap" else 1_000_000
-    tree = StaticTree(root, packages=2, start_uj=start_uj) if scene != "model" else None
+    cache = Path(root) / "sys/fs/resctrl/mon_data/mon_L3_00"
+    domains: tuple[str, ...] = ("package", "core", "dram")
+    if scene == "traffic":
+        cache.mkdir(parents=True)
+        (cache / "mbm_total_bytes").write_text("0\n")
+        domains = ("package",)
+    tree = None
+    if scene != "model":
+        tree = StaticTree(root, packages=2, domains=domains, start_uj=start_uj)
 
     def vanish(step: int) -> None:
         if tree is not None and scene == "vanish" and step == 60:
             tree.show("package-1", "")
         if tree is not None and scene == "back" and step == 100:
             tree.set("package-0", 500_000)
+        if scene == "traffic":
+            (cache / "new").write_text(f"{step * 10_000_000}\n")
+            (cache / "new").replace(cache / "mbm_total_bytes")
 
     ended = threading.Event()
     recording = Recording(

@@ -95,6 +95,14 @@ def test_a_replay_is_what_was_read_then(scene: str, tmp_path: Path) -> None:
     assert live["flat"]["energy_cpu_time"] > 0.2
 
 
+def test_memory_traffic_is_in_the_trace(tmp_path: Path) -> None:
+    live = recorded(tmp_path, "traffic")
+    again = replayed_elsewhere(tmp_path / "trace", tmp_path)
+
+    assert again == live
+    assert any(" GB in " in note for note in live["raw"]["notes"]), live["raw"]["notes"]
+
+
 def test_a_machine_without_counters_is_replayed_too(tmp_path: Path) -> None:
     live = recorded(tmp_path, "model", "model,psutil")
     again = replayed_elsewhere(tmp_path / "trace", tmp_path)
