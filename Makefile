@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: help develop demo examples test test-fast test-kernel check lint format api stats-reference environment-reference lint-reference docs probes wheel wheel-arm64 wheel-musl pythons release-check release-check-elsewhere audit bench bench-compare clean
+.PHONY: help develop demo examples test test-fast test-kernel check lint format api stats-reference environment-reference lint-reference worker-functions docs probes wheel wheel-arm64 wheel-musl pythons release-check release-check-elsewhere audit bench bench-compare clean
 .DEFAULT_GOAL := demo
 # make has a rule of its own by which cc would compile the kernel probes over the committed object.
 MAKEFLAGS += --no-builtin-rules
@@ -16,7 +16,7 @@ VENV_CHECKED := $(shell tools/venv.sh check $(PYTHON) $(VENV))
 
 # lithowatt with its optional parts, built from this checkout whenever a source changed: the optimised
 # wheel, or after `make develop` an editable build.
-SOURCES := $(shell find src ebpf-probes python lithops_patch lithowatt.data -type f -not -name '*.pyc' 2>/dev/null) Cargo.toml Cargo.lock pyproject.toml
+SOURCES := $(shell find src ebpf-probes linker build.rs python lithops_patch lithowatt.data -type f -not -name '*.pyc' 2>/dev/null) Cargo.toml Cargo.lock pyproject.toml
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 comma := ,
 install = if [ -e $(VENV)/editable ]; then \
@@ -113,6 +113,12 @@ environment-reference: $(VENV)/installed  ## writes docs/reference/environment-v
 
 lint-reference: $(VENV)/installed  ## writes docs/reference/lint.md from the table of rules
 	$(BIN)/python tools/lint_reference.py --write
+
+# After a change of what a worker calls. Needs valgrind.
+worker-functions: $(VENV)/installed  ## writes linker/worker_functions.ld, the functions that a worker runs
+	CARGO_PROFILE_RELEASE_STRIP=none CARGO_PROFILE_RELEASE_DEBUG=line-tables-only \
+	    cargo build --release --lib --features extension-module --target-dir target/symbols
+	$(BIN)/python tools/worker_functions.py target/symbols/release/liblithowatt.so
 
 $(VENV)/docs: $(VENV)/installed
 	$(call install,docs)

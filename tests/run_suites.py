@@ -129,8 +129,11 @@ def main() -> int:
     parser.add_argument(
         "--without-doctests", action="store_true", help="where optional packages are missing"
     )
-    cpus = str(len(os.sched_getaffinity(0)))
-    parser.add_argument("--workers", default=cpus, help="tests side by side (default: CPUs)")
+    # Half of the time a test waits: for a job, a container, the end of a window.
+    twice = str(2 * len(os.sched_getaffinity(0)))
+    parser.add_argument(
+        "--workers", default=twice, help="tests side by side (default: two for each CPU)"
+    )
     parser.add_argument("pytest", nargs="*", help="more arguments for pytest, after --")
     asked = parser.parse_args()
     # Each process has a run of neighbours, which share their file's fixtures, and takes over from

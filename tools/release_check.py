@@ -65,6 +65,9 @@ MOST_BYTES = {".whl": 4_000_000, ".gz": 2_000_000}
 #: The core as it is loaded, 3.5 MB today: zeros that should be in .bss hardly show in a wheel.
 MOST_CORE_BYTES = 4_500_000
 
+#: In the core of a wheel: what a worker runs lies together, see build.rs.
+WORKER_CODE = b"\0.text.worker\0"
+
 #: The only folders and files at the top of a wheel.
 WHEEL_TOP = re.compile(r"^(lithowatt|lithops_patch|lithowatt-[^/]+\.(data|dist-info))/")
 
@@ -75,7 +78,7 @@ UNWANTED = re.compile(r"(^|/)(tests?|__pycache__|target|\.\w+|node_modules)/|\.(
 RUST_TESTS = re.compile(r"^src/.*\.rs$")
 
 SMOKE = """
-import importlib.metadata, sys
+import importlib.metadata, re, sys
 import lithops_patch
 import lithowatt
 from lithowatt import EnergyMeter, measure
@@ -87,6 +90,10 @@ assert meter.stats()
 assert measure(lambda: 7)() == 7
 assert lithowatt.__version__ == importlib.metadata.version("lithowatt")
 assert any(hasattr(finder, "lithowatt_hook") for finder in sys.meta_path), "no hook at the start"
+# What a worker runs lies together (build.rs); else 2 MB of the code would be mapped.
+with open("/proc/self/smaps") as file:
+    mapped = re.search(r"r-xp .*_core\\.abi3\\.so\n(?:.*\n)*?Rss: +(\\d+) kB", file.read())
+assert mapped and int(mapped[1]) < 1400, mapped
 print(lithowatt.__version__)
 """
 
@@ -182,6 +189,8 @@ def wheel_problems(path: Path, version: str) -> list[str]:
             if file.filename.endswith(".so") and file.file_size > MOST_CORE_BYTES:
                 wanted = f"at most {MOST_CORE_BYTES} bytes of {file.filename}"
                 problems.append(f"size: expected {wanted}, got {file.file_size}")
+            if file.filename.endswith(".so") and WORKER_CODE not in archive.read(file):
+                problems.append(f"{file.filename}: expected a section .text.worker, see build.rs")
         metadata = f"{stem}.dist-info/METADATA"
         if metadata not in names:
             return [*problems, f"missing: {metadata}"]

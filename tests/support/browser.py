@@ -165,7 +165,7 @@ def chromium(folder: Path) -> Iterator[Browser]:
     service = Service(executable_path=shutil.which("chromedriver"))
     driver = Chrome(options=options, service=service)
     driver.set_page_load_timeout(60)
-    driver.set_script_timeout(60)
+    driver.set_script_timeout(100)
     try:
         yield Browser(driver)
     finally:
