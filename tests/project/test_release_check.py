@@ -29,12 +29,23 @@ VERSION = "1.2.3"
 STEM = f"lithowatt-{VERSION}"
 
 
-def wheel(folder: Path, *, without: str = "", extra: str = "", version: str = VERSION) -> Path:
+#: What a core has that was linked with its worker's functions side by side.
+CORE = bytes(release_check.WORKER_CODE)
+
+
+def wheel(
+    folder: Path,
+    *,
+    without: str = "",
+    extra: str = "",
+    version: str = VERSION,
+    core: bytes = CORE,
+) -> Path:
     path = folder / f"{STEM}-cp310-abi3-manylinux_2_17_x86_64.manylinux2014_x86_64.whl"
     with zipfile.ZipFile(path, "w") as archive:
         names = [STEM + n if n.startswith(".") else n for n in release_check.WHEEL_NEEDS]
         for name in [n for n in (*names, extra) if n and n != without]:
-            archive.writestr(name, "")
+            archive.writestr(name, core if name.endswith(".so") else b"")
         archive.writestr(
             f"{STEM}.dist-info/METADATA",
             f"Metadata-Version: 2.4\nName: lithowatt\nVersion: {version}\n"
@@ -83,7 +94,13 @@ def test_a_wheel_that_is_too_large(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def test_a_core_that_is_too_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(release_check, "MOST_CORE_BYTES", -1)
     [problem] = release_check.wheel_problems(wheel(tmp_path), VERSION)
-    assert problem == "size: expected at most -1 bytes of lithowatt/_core.abi3.so, got 0"
+    wanted = "size: expected at most -1 bytes of lithowatt/_core.abi3.so"
+    assert problem == f"{wanted}, got {len(CORE)}"
+
+
+def test_a_core_whose_functions_lie_anywhere(tmp_path: Path) -> None:
+    [problem] = release_check.wheel_problems(wheel(tmp_path, core=b"\0.text\0"), VERSION)
+    assert problem == "lithowatt/_core.abi3.so: expected a section .text.worker, see build.rs"
 
 
 def test_what_an_sdist_lacks_and_should_not_have(tmp_path: Path) -> None:

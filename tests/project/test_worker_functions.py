@@ -1,4 +1,4 @@
-"""The list of functions that lie beside each other in the extension, and the tool that writes it."""
+"""The list of functions that lie beside each other in the extension, and its tool."""
 
 from __future__ import annotations
 

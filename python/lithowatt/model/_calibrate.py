@@ -633,7 +633,7 @@ def _report(steps: list[_Step], watts: list[float], curve: dict[str, Any], metho
             )
         )
     print("\n".join(aligned(rows, right=range(1, 5))))
-    whole = ", the whole machine's at the wall" if method == "meter-file" else ""
+    whole = ", of the whole machine," if method == "meter-file" else ""
     print(
         f"curve by {method}{whole}: {curve['idle_w']:.2f} W idle + {curve['wake_w']:.2f} W awake "
         f"+ {curve['core_w']:.2f} W cores"

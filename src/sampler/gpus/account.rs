@@ -455,6 +455,7 @@ impl Sum {
                 .fault
                 .clone()
                 .unwrap_or_else(|| "it was not read within the window".into())),
+            None if read > 0.0 => Err("its counter stood still within the window".into()),
             None => Err("the window ended before it was read twice".into()),
             Some(watts) => {
                 let best = joules + watts * unread;
