@@ -221,6 +221,16 @@ class PowerModel:
         Raises:
             UnknownMethodError: For another estimation than ``curve``, ``vcpu`` and ``tdp_based``.
         """
+    def raw_estimation(
+        self, estimation: str, vcpus: float, busy_vcpus: float, memory_gib: float
+    ) -> tuple[float, float, float, str]:
+        """The first of what `raw_share_power` returns, and the name of the method.
+
+        Programs that judge the model from outside call it.
+
+        Raises:
+            UnknownMethodError: For another estimation than ``curve``, ``vcpu`` and ``tdp_based``.
+        """
     def describe(self) -> str:
         """The model's name, as in a reading's method."""
     def tdp(self) -> tuple[float | None, str]:

@@ -89,6 +89,19 @@ impl PyPowerModel {
         ))
     }
 
+    /// The first of these alone, and the method's name: what evaluations outside of this project ask.
+    fn raw_estimation(
+        &self,
+        estimation: &str,
+        vcpus: f64,
+        busy_vcpus: f64,
+        memory_gib: f64,
+    ) -> PyResult<Parts> {
+        let ((value, low, high), .., method) =
+            self.raw_share_power(estimation, vcpus, busy_vcpus, memory_gib)?;
+        Ok((value, low, high, method))
+    }
+
     fn describe(&self) -> String {
         self.inner.describe()
     }

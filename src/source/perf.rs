@@ -363,24 +363,39 @@ pub(super) fn refusal(error: &io::Error, what: &str, fix: &str) -> Unavailable {
     }
 }
 
+/// Writes a PMU that the kernel counts as its CPU clock, with these events in this unit and scale.
+#[cfg(test)]
+pub(super) fn counting_pmu(
+    root: &Path,
+    name: &str,
+    mask: &str,
+    events: &[&str],
+    (unit, scale): (&str, &str),
+) {
+    let write = |file: &str, text: &str| {
+        let path = root
+            .join("sys/bus/event_source/devices")
+            .join(name)
+            .join(file);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    };
+    write("type", "1\n");
+    write("cpumask", mask);
+    write("format/event", "config:0-63\n");
+    for event in events {
+        write(&format!("events/{event}"), "event=0x00\n");
+        write(&format!("events/{event}.unit"), unit);
+        write(&format!("events/{event}.scale"), scale);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// A PMU that the kernel counts as its CPU clock, with these events.
     fn pmu(root: &Path, name: &str, mask: &str, events: &[&str]) {
-        let device = root.join("sys/bus/event_source/devices").join(name);
-        fs::create_dir_all(device.join("events")).unwrap();
-        fs::create_dir_all(device.join("format")).unwrap();
-        fs::write(device.join("type"), "1\n").unwrap();
-        fs::write(device.join("cpumask"), mask).unwrap();
-        fs::write(device.join("format/event"), "config:0-63\n").unwrap();
-        for event in events {
-            let file = |end: &str| device.join("events").join(format!("{event}{end}"));
-            fs::write(file(""), "event=0x00\n").unwrap();
-            fs::write(file(".unit"), "Joules\n").unwrap();
-            fs::write(file(".scale"), "1e-9\n").unwrap();
-        }
+        counting_pmu(root, name, mask, events, ("Joules", "1e-9"));
     }
 
     /// CPUs by (package, die, core), all online.

@@ -79,3 +79,14 @@ def test_watts_of_a_sandbox(sandbox: Path) -> None:
     assert client["energy_low"] == same(none.total.low * seconds)
     assert client["energy_high"] == same(all_of_them.total.high * seconds)
     assert client["energy_low"] < low < value < high < client["energy_high"]
+
+
+@pytest.mark.parametrize("estimation", ["curve", "tdp_based", "vcpu"])
+def test_both_forms_of_a_shares_watts_agree(estimation: str) -> None:
+    model = PowerModel.for_cpu("AMD EPYC 7763", logical_cpus=128, sockets=1)
+    total = model.share_watts(16.0, 4.0, 64.0, estimation=estimation).total
+    value, low, high, method = model._model.raw_estimation(estimation, 16.0, 4.0, 64.0)
+    assert (value, low, high, method) == (total.value, total.low, total.high, total.source)
+    # Of next to no CPU it is memory's.
+    alone, *_ = model._model.raw_estimation(estimation, 1e-9, 0.0, 64.0)
+    assert 0.0 < alone < value

@@ -294,20 +294,8 @@ fn open_event(device: &Path, event: &str, cpu: u32) -> Result<Counted, Unavailab
 mod tests {
     use super::*;
 
-    /// A PMU that the kernel counts as its CPU clock, with these events.
     fn pmu(root: &Path, name: &str, mask: &str, events: &[&str], scale: &str) {
-        let device = root.join("sys/bus/event_source/devices").join(name);
-        fs::create_dir_all(device.join("events")).unwrap();
-        fs::create_dir_all(device.join("format")).unwrap();
-        fs::write(device.join("type"), "1\n").unwrap();
-        fs::write(device.join("cpumask"), mask).unwrap();
-        fs::write(device.join("format/event"), "config:0-63\n").unwrap();
-        for event in events {
-            let file = |end: &str| device.join("events").join(format!("{event}{end}"));
-            fs::write(file(""), "event=0x00\n").unwrap();
-            fs::write(file(".unit"), "MiB\n").unwrap();
-            fs::write(file(".scale"), scale).unwrap();
-        }
+        perf::counting_pmu(root, name, mask, events, ("MiB", scale));
     }
 
     fn chosen(root: &Path) -> (Vec<(String, Vec<String>)>, bool) {
