@@ -101,7 +101,9 @@ def pytest(name: str, *arguments: str) -> Result:
     closing = [line for line in output.splitlines() if re.search(r" in [\d.]+s\b", line)]
     for number, word in COUNT.findall(closing[-1] if closing else ""):
         counts[word if word.endswith("ed") or word.endswith("s") else f"{word}s"] += int(number)
-    return Result(name, 0 if code == NO_TESTS else code, time.monotonic() - started, counts)
+    # Where each process crashes while it collects, there are no tests either.
+    nothing_chosen = code == NO_TESTS and "crashed" not in output
+    return Result(name, 0 if nothing_chosen else code, time.monotonic() - started, counts)
 
 
 def again(passes: list[Result], arguments: list[str]) -> Result | None:
