@@ -43,7 +43,12 @@ class Recorder:
     """Asks the library, and keeps what it said."""
 
     def __init__(self) -> None:
-        self.library = ctypes.CDLL("libnvidia-ml.so.1")
+        try:
+            self.library = ctypes.CDLL("libnvidia-ml.so.1")
+        except OSError as error:
+            raise SystemExit(
+                f"NVIDIA's library, a part of its driver, is missing: {error}"
+            ) from None
         self.pids = {os.getpid(): 0}
         code = self.library.nvmlInit_v2()
         if code != SUCCESS:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from datetime import datetime, timedelta, timezone
 from itertools import pairwise
@@ -183,3 +184,37 @@ def test_a_meter_takes_a_file_that_grows_meanwhile(tmp_path: Path) -> None:
     found = meter.reading.machine_reference["plug.csv"]
     assert found.energy is not None, found.reason
     assert found.energy.value == pytest.approx(40 * meter.reading.duration, rel=0.01)
+
+
+def test_a_file_that_turns_bad_meanwhile_costs_its_own_energy_alone(tmp_path: Path) -> None:
+    path = written(tmp_path / "plug.csv", "timestamp,watts", "{epoch},{w}")
+    table = Table(str(path))
+    assert between(table, 10, 50).energy is not None
+    with path.open("a") as file:
+        file.write("timestamp,watts\n")  # a writer that began anew
+    found = between(table, 10, 50)
+    assert found.energy is None
+    assert found.reason is not None and "line 123" in found.reason
+    path.unlink()
+    found = between(table, 10, 50)
+    assert (found.energy, found.reason) == (None, f"{path}: No such file or directory")
+
+
+def test_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.csv")
+    with pytest.raises(MalformedValueError, match="is no regular file"):
+        Table(str(tmp_path / "pipe.csv"))
+
+
+@pytest.mark.parametrize(
+    ("rows", "what"),
+    [
+        ("1764500000,1e300\n1764500001,2e300\n", "more than a machine takes"),
+        (f"1764500000,{'1' * 200_000}\n", "field larger than field limit"),
+    ],
+)
+def test_numbers_of_no_machine_are_refused(tmp_path: Path, rows: str, what: str) -> None:
+    path = tmp_path / "plug.csv"
+    path.write_text(f"timestamp,energy kWh\n{rows}")
+    with pytest.raises(MalformedValueError, match=what):
+        Table(str(path))

@@ -220,3 +220,28 @@ def test_a_card_that_sleeps_is_not_woken(tmp_path: Path) -> None:
     flat = metered(tmp_path, 0.4)[0].flat()
     assert flat["gpu_energy"] is None
     assert "asleep" in flat["gpu_source"]
+
+
+def test_what_a_card_took_before_is_no_joule_of_its_sleep(tmp_path: Path) -> None:
+    chips = cards(tmp_path, arc=False)
+    with EnergyMeter(root=tmp_path) as meter:
+        time.sleep(0.6)
+    assert meter.reading.flat()["gpu_energy"] > 0
+    chips.add({"hwmon3/device/power/runtime_status": "suspended"})
+    time.sleep(0.3)
+    for _ in range(2):
+        with EnergyMeter(root=tmp_path) as meter:
+            time.sleep(0.6)
+        flat = meter.reading.flat()
+        assert flat["gpu_energy"] is None
+        assert "asleep" in flat["gpu_source"]
+
+
+@pytest.mark.slow
+def test_a_card_s_counter_that_stands_still_has_no_joules(tmp_path: Path) -> None:
+    cards(tmp_path)
+    with EnergyMeter(root=tmp_path) as meter:
+        time.sleep(2.5)
+    [zone] = [zone for zone in meter.reading.zones if zone.name.startswith("gpu-1")]
+    assert zone.joules is None
+    assert zone.reason == "its counter stood still within the window"

@@ -144,7 +144,7 @@ def _verdict(findings: list[dict[str, Any]]) -> tuple[str, str, str]:
             if method == "guest":
                 return kind, "The host states this machine's part: CPU use divides it further.", ""
             return kind, "The counter is the whole machine's: CPU use divides its joules.", ""
-    kind = "You get MODELLED joules (95 % band: a factor of 2 to 4 each way)."
+    kind = "You get MODELLED joules (95 % band: a factor of 2 to 6 each way)."
     fix = counter_fix(findings)
     if fix is not None:
         return kind, "To measure them:", fix

@@ -10,6 +10,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from lithowatt._support.harmless import described
+from lithowatt.errors import LithowattError
 from lithowatt.estimate import Estimate
 from lithowatt.reference._energy import (
     Elsewhere,
@@ -161,7 +162,11 @@ class Reference:
         """The machine's energy between two times on the monotonic clock, s."""
         if self._pid != os.getpid():
             return self._none("the window began before this process was forked")
-        readings, faults = self._known()
+        try:
+            readings, faults = self._known()
+        except LithowattError as error:
+            # What a file's writer did to it meanwhile costs the window nothing else.
+            return self._none(str(error))
         shift = self._now() - time.monotonic()
         start, end = start + shift, end + shift
         sensor = self.sensor

@@ -31,7 +31,7 @@ __all__ = ["OPTIONS", "Mqtt", "value_in"]
 OPTIONS = {
     "key": "the key of power or energy in a message of JSON, nested ones with dots: ENERGY.Power",
     "unit": "its unit: W (default), kW, Wh or kWh",
-    "error": "how far all values may be off together, %% (default: 2)",
+    "error": "how far all values may be off together, from 0, in % (default: 2)",
 }
 """What may follow the topic, as in ``mqtt://broker/tele/plug/SENSOR?key=ENERGY.Power``."""
 

@@ -8,9 +8,11 @@ without a zone are of this machine's zone, or of the one that is given.
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import math
 import re
+import stat
 import statistics
 import time
 from datetime import datetime, timedelta, timezone, tzinfo
@@ -36,7 +38,7 @@ OPTIONS = {
     "entity": "the entity of Home Assistant's file that is meant",
     "tz": "the zone of times without one, such as Europe/Madrid (default: this machine's)",
     "offset": "seconds to add to the file's times",
-    "error": "how far all values may be off together, %% (default: 2)",
+    "error": "how far all values may be off together, from 0, in % (default: 2)",
 }
 """What may follow the file's name, as in ``plug.csv?tz=Europe/Madrid&offset=2``."""
 
@@ -55,6 +57,9 @@ MOST_BYTES = 1 << 28
 """More than a year of seconds."""
 
 MOST_WATTS = 1e6
+
+MOST_JOULES = 1e18
+"""J; more is no counter of a machine: it is a million machines at 1 kW for thirty years."""
 
 UNITS = {
     "w": 1.0,
@@ -181,15 +186,21 @@ class Table(Reference):
         patience = time.monotonic() + PATIENCE_SECONDS
         end += time.time() - time.monotonic()
         while time.monotonic() < patience:
-            rows = self._rows()
-            if rows and rows[-1][0] >= end:
-                return
+            # Of a file that turned bad meanwhile the reading says so.
+            with contextlib.suppress(LithowattError):
+                rows = self._rows()
+                if rows and rows[-1][0] >= end:
+                    return
             time.sleep(0.2)
 
     def _rows(self) -> list[tuple[float, float]]:
         """Readings, in s since the epoch; `sensor` becomes what the rows show of the meter."""
         try:
-            if self._path.stat().st_size > MOST_BYTES:
+            found = self._path.stat()
+            # A pipe would be waited for, and a device may have no end.
+            if not stat.S_ISREG(found.st_mode):
+                raise MalformedValueError(f"{self._path} is no regular file; expected a CSV file")
+            if found.st_size > MOST_BYTES:
                 raise MalformedValueError(f"{self._path} is larger than {MOST_BYTES >> 20} MiB")
             text = self._path.read_text(encoding="utf-8-sig")
         except UnicodeDecodeError as error:
@@ -203,7 +214,12 @@ class Table(Reference):
             separator = lines.pop(0)[4:5]
         if not lines:
             raise MalformedValueError(f"{self._path} is empty; expected a line of column names")
-        separator = separator or max(";\t,", key=lines[0].count)
+        try:
+            return self._parsed(lines, separator or max(";\t,", key=lines[0].count))
+        except csv.Error as error:
+            raise MalformedValueError(f"{self._path}: {error}") from None
+
+    def _parsed(self, lines: list[str], separator: str) -> list[tuple[float, float]]:
         rows = csv.reader(lines, delimiter=separator)
         header = next(rows)
         columns = self._columns(header)
@@ -235,7 +251,7 @@ class Table(Reference):
                 scale, counts = self._unit(columns, row, header[columns.value], entity)
             value, decimals = _value(cell, separator, where)
             digits = max(digits, decimals)
-            if not counts and abs(value * scale) > MOST_WATTS:
+            if abs(value * scale) > (MOST_JOULES if counts else MOST_WATTS):
                 raise MalformedValueError(f"{where}: {cell[:40]!r} is more than a machine takes")
             clock = "" if columns.clock is None else f" {row[columns.clock].strip()}"
             when = self._moment(row[columns.when].strip() + clock, found, where)

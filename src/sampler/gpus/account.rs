@@ -38,6 +38,9 @@ const SPREAD: f64 = 3.0;
 /// Percents are whole.
 const PERCENT_STEP: f64 = 0.5;
 
+/// Time without a value that a window tells of, s; a thread that is late misses less.
+const UNREAD_NOTED: f64 = 1.0;
+
 /// Power at rest is learned from at least so long without any use: some updates of the counter, s.
 const REST_SECONDS: f64 = 1.5;
 
@@ -443,6 +446,12 @@ impl Sum {
                 gpu.name(),
                 self.unread
             ));
+        } else if self.unread > UNREAD_NOTED {
+            notes.push(format!(
+                "{} could not be read for {:.1} s, or slept: they are given its mean power",
+                gpu.name(),
+                self.unread
+            ));
         }
         let unread = self.unread + if there { tail } else { 0.0 };
         let mean = if read > 0.0 && joules > 0.0 {
@@ -455,7 +464,14 @@ impl Sum {
                 .fault
                 .clone()
                 .unwrap_or_else(|| "it was not read within the window".into())),
-            None if read > 0.0 => Err("its counter stood still within the window".into()),
+            // What it took before says nothing of a window in which it was not read.
+            _ if !there && read <= 0.0 => {
+                Err(gpu.fault.clone().unwrap_or_else(|| "it is gone".into()))
+            }
+            // A GPU that is on takes some power, so a counter that shows none does not count.
+            _ if read > 0.0 && joules <= 0.0 && !gpu.sampled => {
+                Err("its counter stood still within the window".into())
+            }
             None => Err("the window ended before it was read twice".into()),
             Some(watts) => {
                 let best = joules + watts * unread;
