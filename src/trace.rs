@@ -501,9 +501,10 @@ impl Frame {
         pass.group(format_args!("traffic"), &mut self.traffic, |pass, of| {
             let mut counter = of.counter as u64;
             pass.number(format_args!("traffic.counter"), &mut counter);
-            of.counter = *Counter::ALL
+            of.counter = Counter::ALL
                 .get(counter as usize)
-                .unwrap_or(&Counter::Resctrl);
+                .copied()
+                .unwrap_or_default();
             let (mut from, mut to) = (Some(of.from_ns), Some(of.to_ns));
             pass.near(format_args!("traffic.from_ns"), &mut from, t_ns);
             pass.near(format_args!("traffic.to_ns"), &mut to, t_ns);

@@ -10,7 +10,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use perf_event::events::Dynamic;
+use perf_event::events::{Dynamic, Event};
 use perf_event::{Builder, ReadFormat};
 
 use super::kept::{self, StandardStreams};
@@ -308,14 +308,7 @@ fn open_energy(
         .filter(|s| s.is_finite() && *s > 0.0)
         .ok_or_else(|| broken(&"its scale is not a positive number"))?;
     let built = dynamic.build().map_err(|e| broken(&e))?;
-    let mut builder = Builder::new(built);
-    builder
-        .any_pid()
-        .one_cpu(cpu as usize)
-        .include_kernel()
-        .include_hv()
-        .enabled(true)
-        .read_format(ReadFormat::GROUP | ReadFormat::ID);
+    let builder = of_the_machine(built, cpu, ReadFormat::GROUP | ReadFormat::ID);
     let opened = match group.as_mut() {
         None => builder.build().map(|leader| {
             *group = Some(CpuGroup {
@@ -332,6 +325,23 @@ fn open_energy(
     };
     opened.map_err(|e| refusal(&e, &format!("power/{event}/"), POWER_FIX))?;
     Ok(scale)
+}
+
+/// A counter of all that runs on the machine, read on `cpu`, that counts from its opening on.
+pub(super) fn of_the_machine<'a>(
+    event: impl Event + 'a,
+    cpu: u32,
+    format: ReadFormat,
+) -> Builder<'a> {
+    let mut builder = Builder::new(event);
+    builder
+        .any_pid()
+        .one_cpu(cpu as usize)
+        .include_kernel()
+        .include_hv()
+        .enabled(true)
+        .read_format(format);
+    builder
 }
 
 /// What the kernel's refusal means, in a line.

@@ -14,8 +14,8 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
+use perf_event::ReadFormat;
 use perf_event::events::Dynamic;
-use perf_event::{Builder, ReadFormat};
 
 use super::Look;
 use crate::source::kept::StandardStreams;
@@ -186,10 +186,10 @@ impl Counted {
 /// Counts between two looks. Where others had the counter for a part of that time, it is taken to have counted
 /// as much then.
 fn scaled(then: Shown, now: Shown) -> Result<f64, String> {
-    let since = |now: u64, then: u64| now.checked_sub(then);
-    let counts = since(now.count, then.count).ok_or("a memory controller's counter went back")?;
-    let enabled_ns = since(now.enabled_ns, then.enabled_ns).unwrap_or(0);
-    let running_ns = since(now.running_ns, then.running_ns).unwrap_or(0);
+    let counts = now.count.checked_sub(then.count);
+    let counts = counts.ok_or("a memory controller's counter went back")?;
+    let enabled_ns = now.enabled_ns.saturating_sub(then.enabled_ns);
+    let running_ns = now.running_ns.saturating_sub(then.running_ns);
     if enabled_ns == 0 {
         return Err("a memory controller's CPU went offline".into());
     }
@@ -273,15 +273,8 @@ fn open_event(device: &Path, event: &str, cpu: u32) -> Result<Counted, Unavailab
         }
     };
     let built = dynamic.build().map_err(|e| broken(&e))?;
-    let mut builder = Builder::new(built);
-    builder
-        .any_pid()
-        .one_cpu(cpu as usize)
-        .include_kernel()
-        .include_hv()
-        .enabled(true)
-        .read_format(ReadFormat::TOTAL_TIME_ENABLED | ReadFormat::TOTAL_TIME_RUNNING);
-    let counter = builder.build();
+    let times = ReadFormat::TOTAL_TIME_ENABLED | ReadFormat::TOTAL_TIME_RUNNING;
+    let counter = perf::of_the_machine(built, cpu, times).build();
     let counter = counter.map_err(|e: io::Error| perf::refusal(&e, &what, POWER_FIX))?;
     Ok(Counted {
         counter: OwnCounter::new(counter),

@@ -16,9 +16,10 @@ pub mod controllers;
 pub mod resctrl;
 
 /// Who counts the bytes. Its place is its number in a trace.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Counter {
     /// The caches, by the kernel's resource control.
+    #[default]
     Resctrl,
     /// The memory controllers, by perf.
     Controllers,
@@ -62,7 +63,7 @@ pub enum Look {
 }
 
 /// Bytes that went in one stretch of time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Stretch {
     /// Who counted them.
     pub counter: Counter,
@@ -72,17 +73,6 @@ pub struct Stretch {
     pub to_ns: u64,
     /// So many.
     pub bytes: u64,
-}
-
-impl Default for Stretch {
-    fn default() -> Self {
-        Self {
-            counter: Counter::Resctrl,
-            from_ns: 0,
-            to_ns: 0,
-            bytes: 0,
-        }
-    }
 }
 
 /// An open counter of bytes.

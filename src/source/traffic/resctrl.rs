@@ -57,6 +57,36 @@ struct Seen {
     inside: Vec<u64>,
 }
 
+impl Seen {
+    /// What was counted since `then`.
+    fn since(&self, then: &Self) -> Look {
+        if !then.inside.iter().all(|group| self.inside.contains(group)) {
+            return Look::Lost("a monitoring group was removed with its count".into());
+        }
+        let mut bytes = 0u64;
+        for (part, before) in &then.counts {
+            let Some(count) = self.counts.get(part) else {
+                return Look::Lost("a group or a cache is gone with its count".into());
+            };
+            let Some(more) = count.checked_sub(*before) else {
+                return Look::Lost(format!("the count of {} began again", part.cache));
+            };
+            bytes = bytes.saturating_add(more);
+        }
+        for (part, count) in &self.counts {
+            if then.counts.contains_key(part) {
+                continue;
+            }
+            if then.counts.keys().any(|known| known.group == part.group) {
+                return Look::Lost(format!("{} came", part.cache));
+            }
+            // A group begins to count when it is made.
+            bytes = bytes.saturating_add(*count);
+        }
+        Look::Bytes(bytes)
+    }
+}
+
 /// The groups of the machine.
 #[derive(Debug)]
 pub struct Groups {
@@ -130,42 +160,12 @@ impl Groups {
                 return Look::Lost(why);
             }
         };
-        match self.last.replace(now) {
-            Some(then) => self.since(&then),
+        let look = match &self.last {
+            Some(then) => now.since(then),
             None => Look::First,
-        }
-    }
-
-    /// What was counted since `then`.
-    fn since(&self, then: &Seen) -> Look {
-        let Some(now) = &self.last else {
-            return Look::First;
         };
-        if !then.inside.iter().all(|group| now.inside.contains(group)) {
-            return Look::Lost("a monitoring group was removed with its count".into());
-        }
-        let mut bytes = 0u64;
-        for (part, before) in &then.counts {
-            let Some(count) = now.counts.get(part) else {
-                return Look::Lost("a group or a cache is gone with its count".into());
-            };
-            let Some(more) = count.checked_sub(*before) else {
-                return Look::Lost(format!("the count of {} began again", part.cache));
-            };
-            bytes = bytes.saturating_add(more);
-        }
-        let known: Vec<u64> = then.counts.keys().map(|part| part.group).collect();
-        for (part, count) in &now.counts {
-            if then.counts.contains_key(part) {
-                continue;
-            }
-            if known.contains(&part.group) {
-                return Look::Lost(format!("{} came", part.cache));
-            }
-            // A group begins to count when it is made.
-            bytes = bytes.saturating_add(*count);
-        }
-        Look::Bytes(bytes)
+        self.last = Some(now);
+        look
     }
 
     /// All groups as they are now.
