@@ -40,9 +40,8 @@ fn understood(argument: &str, variable: &dyn Fn(&str) -> String) -> bool {
     };
     let flags = variable("CARGO_ENCODED_RUSTFLAGS");
     let chosen = flags
-        .split(['\u{1f}', ' ', '='])
-        .zip(flags.split(['\u{1f}', ' ', '=']).skip(1));
-    let chosen = chosen.filter(|(option, _)| option.ends_with("-fuse-ld"));
+        .split(['\u{1f}', ' '])
+        .filter_map(|flag| flag.split_once("-fuse-ld="));
     let tried = Path::new(&variable("OUT_DIR")).join("tried.so");
     let found = Command::new(linker)
         .args([

@@ -16,7 +16,8 @@ pub enum Error {
     /// A method name that does not exist.
     #[error(
         "unknown method {given:?}{place}; expected \"auto\", \"all\", or names among \"rapl\", \
-         \"perf\", \"hwmon\", \"guest\", \"nvml\", \"ebpf\", \"psutil\", \"counters\" and \"model\" (\"procfs\" is another name of \"psutil\"; \
+         \"perf\", \"hwmon\", \"guest\", \"nvml\", \"ebpf\", \"psutil\", \
+         \"counters\" and \"model\" (\"procfs\" is another name of \"psutil\"; \
          \"tdp\", \"estimation\" and \"curve\" of \"model\")"
     )]
     UnknownMethod {

@@ -184,10 +184,12 @@ def wheel_problems(path: Path, version: str) -> list[str]:
         problems += name_problems(names, needs)
         problems += [f"unwanted: {name}" for name in names if not WHEEL_TOP.match(name)]
         for file in archive.infolist():
-            if file.filename.endswith(".so") and file.file_size > MOST_CORE_BYTES:
+            if not file.filename.endswith(".so"):
+                continue
+            if file.file_size > MOST_CORE_BYTES:
                 wanted = f"at most {MOST_CORE_BYTES} bytes of {file.filename}"
                 problems.append(f"size: expected {wanted}, got {file.file_size}")
-            if file.filename.endswith(".so") and WORKER_CODE not in archive.read(file):
+            if WORKER_CODE not in archive.read(file):
                 problems.append(f"{file.filename}: expected a section .text.worker, see build.rs")
         metadata = f"{stem}.dist-info/METADATA"
         if metadata not in names:

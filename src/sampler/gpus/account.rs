@@ -423,6 +423,7 @@ impl Sum {
         let mut notes = Vec::new();
         let (joules, read) = self.known;
         let there = gpu.present && gpu.fault.is_none();
+        let gone = gpu.fault.as_deref().unwrap_or("it is gone");
         let last_ns = gpu.last_ns.unwrap_or(begin_ns).clamp(begin_ns, end_ns);
         let tail = (end_ns - last_ns) as f64 * 1e-9;
         if self.late > 0.0 {
@@ -437,7 +438,7 @@ impl Sum {
                 "{} is counted up to {:.1} s of {seconds:.1} s: {}",
                 gpu.name(),
                 (last_ns - begin_ns) as f64 * 1e-9,
-                gpu.fault.as_deref().unwrap_or("it is gone")
+                gone
             ));
         }
         if gpu.resets > self.resets {
@@ -465,9 +466,7 @@ impl Sum {
                 .clone()
                 .unwrap_or_else(|| "it was not read within the window".into())),
             // What it took before says nothing of a window in which it was not read.
-            _ if !there && read <= 0.0 => {
-                Err(gpu.fault.clone().unwrap_or_else(|| "it is gone".into()))
-            }
+            _ if !there && read <= 0.0 => Err(gone.to_owned()),
             // A GPU that is on takes some power, so a counter that shows none does not count.
             _ if read > 0.0 && joules <= 0.0 && !gpu.sampled => {
                 Err("its counter stood still within the window".into())
