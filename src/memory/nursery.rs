@@ -19,6 +19,10 @@ const CLOSED: usize = 0;
 /// Where the first block begins: the first cache line stays free, because 0 is `CLOSED`.
 const FIRST: usize = 64;
 
+/// Blocks are aligned as those of the system's allocator, whatever was asked for: libraries count on it.
+/// perf-event-data 0.1.8 cannot read a counter's bytes from elsewhere.
+const ALIGN: usize = 16;
+
 /// Aligned to a page, as the largest of what is asked for in practice.
 #[repr(C, align(4096))]
 struct Room(UnsafeCell<[u8; BYTES]>);
@@ -31,7 +35,8 @@ pub struct Nursery {
     next: AtomicUsize,
 }
 
-// SAFETY: a block belongs to the one who moved `next` over it, by an atomic operation.
+// SAFETY: a block belongs to the one who moved `next` over it, by an atomic operation, after which comes
+// what the one before wrote to it.
 unsafe impl Sync for Nursery {}
 
 impl Default for Nursery {
@@ -73,13 +78,13 @@ impl Nursery {
             if next == CLOSED || layout.align() > 4096 {
                 return std::ptr::null_mut();
             }
-            let from = next.next_multiple_of(layout.align());
+            let from = next.next_multiple_of(layout.align().max(ALIGN));
             let Some(to) = from.checked_add(layout.size()).filter(|to| *to <= BYTES) else {
                 return std::ptr::null_mut();
             };
             match self
                 .next
-                .compare_exchange_weak(next, to, Ordering::Relaxed, Ordering::Relaxed)
+                .compare_exchange_weak(next, to, Ordering::Acquire, Ordering::Relaxed)
             {
                 // SAFETY: `from` is not above BYTES.
                 Ok(_) => return unsafe { self.start().add(from) },
@@ -93,7 +98,7 @@ impl Nursery {
         let from = at as usize - self.start() as usize;
         let _ = self
             .next
-            .compare_exchange(from + size, from, Ordering::Relaxed, Ordering::Relaxed);
+            .compare_exchange(from + size, from, Ordering::Release, Ordering::Relaxed);
     }
 
     /// Makes the last block larger or smaller; false where it is not the last or there is no room.
@@ -103,7 +108,7 @@ impl Nursery {
             return false;
         };
         self.next
-            .compare_exchange(from + size, end, Ordering::Relaxed, Ordering::Relaxed)
+            .compare_exchange(from + size, end, Ordering::AcqRel, Ordering::Relaxed)
             .is_ok()
             || to <= size
     }
@@ -124,5 +129,16 @@ mod tests {
     #[test]
     fn a_new_one_is_zeros() {
         assert_eq!(Nursery::new().next.into_inner(), 0);
+    }
+
+    #[test]
+    fn bytes_are_aligned_as_the_systems_are() {
+        let nursery = Box::new(Nursery::new());
+        nursery.open();
+        for size in [1, 24, 3, 16, 7] {
+            let at = nursery.take(Layout::from_size_align(size, 1).unwrap());
+            assert_eq!(at as usize % ALIGN, 0);
+            nursery.take(Layout::from_size_align(1, 1).unwrap());
+        }
     }
 }

@@ -428,3 +428,27 @@ def test_no_drift_is_reported_where_there_is_none(rig: Rig) -> None:
     with EnergyMeter(root=rig.root) as meter:
         time.sleep(0.2)
     assert not [w for w in meter.reading.warnings if "clock" in w]
+
+
+def test_perf_is_read_in_a_forked_process_as_in_its_parent(live: None) -> None:
+    """A worker forks for each call, and what that allocates lies elsewhere than its parent's memory."""
+    with Rig(1, watts=50.0, perf=True) as rig:
+
+        def energy() -> tuple[float | None, list[str]]:
+            with EnergyMeter(root=rig.root, methods=["perf"]) as meter:
+                time.sleep(0.05)
+            return meter.reading.perf.package, meter.reading.warnings
+
+        assert energy()[0] is not None
+        receiver, sender = os.pipe()
+        child = os.fork()
+        if child == 0:
+            try:
+                os.write(sender, json.dumps([energy() for _ in range(10)]).encode())
+            finally:
+                os._exit(0)
+        os.close(sender)
+        with open(receiver, encoding="utf-8") as pipe:
+            seen = json.load(pipe)
+        os.waitpid(child, 0)
+        assert all(joules is not None and not warnings for joules, warnings in seen), seen
