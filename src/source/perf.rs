@@ -82,7 +82,8 @@ impl PowerPmu {
     /// Opens every energy event on every package.
     ///
     /// # Errors
-    /// [`Unavailable`] where there is no such PMU or where it may not be opened.
+    /// [`Unavailable`] where there is no such PMU, where it does not count packages or where it may not be
+    /// opened.
     pub fn open(root: &Path) -> Result<Self, Unavailable> {
         let _spared = StandardStreams::spared();
         let mut pmu = Self {
@@ -135,17 +136,21 @@ impl PowerPmu {
             pmu.groups.extend(group);
         }
         pmu.add_core_pmu(&devices.join("power_core"));
-        if pmu
-            .zones
-            .iter()
-            .any(|z| z.domain == Domain::Package || z.domain == Domain::Psys)
-        {
-            Ok(pmu)
-        } else {
-            Err(refused.unwrap_or_else(|| {
-                Unavailable::absent(format!("{} has no energy event", power.display()))
-            }))
+        let has = |domain| pmu.zones.iter().any(|zone| zone.domain == domain);
+        if has(Domain::Package) {
+            return Ok(pmu);
         }
+        Err(refused.unwrap_or_else(|| {
+            let path = power.display();
+            Unavailable::absent(if has(Domain::Psys) {
+                // The kernel asks every other register whether it counts before it shows the event.
+                format!(
+                    "{path} has energy-psys alone: virtual machines show it, and it stays at 0 there"
+                )
+            } else {
+                format!("{path} has no energy event")
+            })
+        }))
     }
 
     /// One CPU of everything that has a counter of its own, with its package.
@@ -505,6 +510,22 @@ mod tests {
         };
         let core = |cpu| of(Domain::Core, 0, cpu);
         assert_eq!(zones, [of(Domain::Package, 0, "0"), core("0"), core("1")]);
+    }
+
+    #[test]
+    fn the_platform_alone_is_no_energy_counter() {
+        let tmp = tempfile::tempdir().unwrap();
+        pmu(tmp.path(), "power", "0\n", &["energy-psys"]);
+        cpus(tmp.path(), &[(0, 0, 0)]);
+        let why = PowerPmu::open(tmp.path()).unwrap_err();
+        assert!(
+            why.denied
+                || why.reason.ends_with(
+                    "energy-psys alone: virtual machines show it, and it stays at 0 there"
+                ),
+            "{}",
+            why.reason
+        );
     }
 
     #[test]
