@@ -383,7 +383,7 @@ impl Facts {
         let watts = match zone.domain {
             Domain::Dram => {
                 let gib = self.environment.memory_gib.unwrap_or(0.0);
-                let raw = self.model.memory_watts_raw(gib, Some(busy));
+                let raw = self.model.memory_watts_of(gib, cpus, busy);
                 raw.total - raw.idle
             }
             _ => self

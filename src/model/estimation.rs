@@ -113,9 +113,13 @@ impl Estimation {
     pub fn power(self, model: &PowerModel, vcpus: f64, busy_vcpus: f64, gib: f64) -> Power {
         let (vcpus, busy) = at_least(vcpus, busy_vcpus);
         let load = if vcpus > 0.0 { busy / vcpus } else { 0.0 };
-        // Who has no CPU says nothing of what the machine's CPUs do with its memory.
-        let known = (vcpus > LEAST_VCPUS).then_some(load);
-        self.with(model, (vcpus, busy), model.memory_watts_raw(gib, known))
+        let memory = if vcpus > LEAST_VCPUS {
+            model.memory_watts_of(gib, vcpus, load)
+        } else {
+            // Who has no CPU says nothing of what the machine's CPUs do with its memory.
+            model.memory_watts_raw(gib, None)
+        };
+        self.with(model, (vcpus, busy), memory)
     }
 
     /// The same with the traffic of its memory as the machine counted it.

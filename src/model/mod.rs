@@ -34,8 +34,8 @@ use crate::machine::cpu::CpuIdentity;
 use curve::{Active, ClockPolicy, Curve, Facts, Family, Shape, Spread, WORKLOAD, full_clock};
 use fitted::Fitted;
 pub(crate) use memory::JOULES_A_BYTE;
-use memory::Memory;
 pub use memory::Traffic;
+use memory::{HOST_VCPUS, Memory};
 use table::{Certainty, Class, CpuSpec};
 
 /// [`PowerModel::workload_spread`] of AMD's servers.
@@ -116,7 +116,8 @@ pub struct Assumptions {
     pub band: Spread,
     /// vCPUs that were bought with the memory, else `None`.
     pub allotted_vcpus: Option<f64>,
-    /// Power (W) of a GiB of memory at rest: of a machine of 64 GiB, or of the host of a guest.
+    /// Power (W) of a GiB of memory at rest: of a machine of 64 GiB, or of the host of a guest, which is taken to
+    /// have 4 GiB a vCPU.
     pub memory_rest_w_per_gib: f64,
     /// The same with all CPUs at work.
     pub memory_full_w_per_gib: f64,
@@ -399,8 +400,9 @@ impl PowerModel {
             memory: match fitted.memory {
                 _ if fitted.whole_machine() => Memory::InCurve,
                 Some(memory) if memory.gib > 0.0 => Memory::Measured {
-                    idle: memory.idle_w / memory.gib,
-                    active: memory.active_w / memory.gib,
+                    gib: memory.gib,
+                    idle: memory.idle_w,
+                    active: memory.active_w,
                     band: fitted.band,
                 },
                 _ => self.memory,
@@ -598,7 +600,8 @@ impl PowerModel {
         self
     }
 
-    /// Power (W) of so many GiB of memory at any load, with a band from rest to a fully loaded machine.
+    /// Power (W) of so many GiB of memory at any load, with a band from rest to a fully loaded machine, of
+    /// whose CPUs the same part is taken as of its memory.
     /// Negative or NaN counts as none.
     pub fn memory_watts(&self, gib: f64) -> Estimate {
         let raw = self.memory_watts_raw(gib, None);
@@ -613,7 +616,20 @@ impl PowerModel {
     /// Power (W) of so many GiB of memory at a `load` (0..1) of the CPUs, `None` where that is not
     /// known, as bare numbers. None of its own where the curve is that of an external meter.
     pub fn memory_watts_raw(&self, gib: f64, load: Option<f64>) -> RawPower {
-        self.memory.watts(gib, load)
+        self.memory.watts(gib, None, load)
+    }
+
+    /// Power (W) of so many GiB of memory and of what `vcpus` hardware threads do with them at a `load` (0..1):
+    /// the modules' rest by the GiB, traffic by the threads.
+    pub fn memory_watts_of(&self, gib: f64, vcpus: f64, load: f64) -> RawPower {
+        let vcpus = at_least_zero(vcpus).min(1e9);
+        let host = if self.shared {
+            HOST_VCPUS
+        } else {
+            self.host_threads
+        };
+        self.memory
+            .watts(gib, Some(vcpus / host.max(vcpus)), Some(load))
     }
 
     /// The same with the traffic that the machine counted, in the place of a load.
