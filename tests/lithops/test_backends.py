@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -154,6 +155,25 @@ def text(result: dict[str, Any]) -> str:
 
 
 # --- what is compared -----------------------------------------------------------
+
+
+@pytest.mark.parametrize("spread", [3.0, 30.0, 1000.0])
+def test_two_runs_that_differ_much_are_told_in_the_width_of_a_terminal(spread: float) -> None:
+    def differs(seed: int) -> Take:
+        kinds = takes(0.001, 0.01, seed), takes(0.001 * spread, 0.01 * spread, seed)
+        seen: Counter[int] = Counter({1: seed})
+
+        def take(memory: int, workers: int, job: int) -> list[Call]:
+            seen[workers] += 1
+            return kinds[seen[workers] % 2](memory, workers, job)
+
+        return take
+
+    made = {"kubernet": Made(differs(1)), "machines": Made(differs(2))}
+    found = analyzer(made, repetitions=2).run_comparative_analysis(
+        work, [(1, 512, n) for n in (1, 2)]
+    )
+    text(found)
 
 
 def test_a_planted_ratio_is_found_with_its_verdict() -> None:

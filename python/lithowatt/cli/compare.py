@@ -28,10 +28,8 @@ from lithowatt.cli.profile.compare import add_options, compare_profiles
 if TYPE_CHECKING:
     from lithowatt.lithops.backends._analyzer import MultiBackendEnergyAnalyzer
 
-#: Names of backends that are longer are letters in tables of pairs.
-_MOST_NAME = 8
-
-#: Names that are longer are cut in the table of backends, and whole below it.
+#: Names of backends that are longer are cut in their table and whole below it, and letters in
+#: tables of pairs.
 _MOST_SHOWN = 12
 
 #: From so many 95 % intervals on, one may be expected to miss what is meant.
@@ -254,17 +252,11 @@ def lines(found: Mapping[str, Any], cells: bool = False) -> Iterator[str]:
         WIDTH,
         "",
     )
-    short = _short(names)
-    yield ""
-    yield from _table(found["backends"], short)
-    for name, letter in short.items():
-        if len(name) > _MOST_SHOWN:
-            yield from _item(f"{letter} is {name}")
-    yield from _made(found["backends"])
-    yield from _ratios(found["overall"], short)
-    if cells:
-        yield from _cells(found["cells"], short)
-    yield from _correlations(found["correlation"], short)
+    # Letters, where tables of pairs have no room for names.
+    tables = _tables(found, {name: name for name in names}, cells)
+    if any(map(_is_too_long, names)) or max(map(len, tables)) > WIDTH:
+        tables = _tables(found, _letters(names), cells)
+    yield from tables
     yield from _worse(found)
     for one in found["left_out"]:
         yield ""
@@ -277,6 +269,20 @@ def lines(found: Mapping[str, Any], cells: bool = False) -> Iterator[str]:
         yield from wrapped(f"profiles and runs.ndjson are in {run['folder']}", WIDTH, "")
 
 
+def _tables(found: Mapping[str, Any], short: Mapping[str, str], cells: bool) -> list[str]:
+    """What the verdicts rest on, with names as `short` gives them."""
+    shown = ["", *_table(found["backends"], short)]
+    for name, letter in short.items():
+        if _is_too_long(name):
+            shown += _item(f"{letter} is {name}")
+    shown += _made(found["backends"])
+    shown += _ratios(found["overall"], short)
+    if cells:
+        shown += _cells(found["cells"], short)
+    shown += _correlations(found["correlation"], short)
+    return shown
+
+
 #: What is told first.
 _FIRST = ("energy_j", "time_s", "cpu_seconds_s", "cost_usd")
 
@@ -286,10 +292,11 @@ def _item(text: str) -> list[str]:
     return [first.strip(), *rest]
 
 
-def _short(names: Sequence[str]) -> dict[str, str]:
-    """Names as tables of pairs have room for them."""
-    if all(len(name) <= _MOST_NAME for name in names):
-        return {name: name for name in names}
+def _is_too_long(name: str) -> bool:
+    return len(name) > _MOST_SHOWN
+
+
+def _letters(names: Sequence[str]) -> dict[str, str]:
     letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
     return {name: letters[at] if at < len(letters) else str(at) for at, name in enumerate(names)}
 
@@ -400,7 +407,7 @@ def _order(quantity: str) -> tuple[int, str]:
 
 def _ratio(row: Mapping[str, Any]) -> tuple[str, str]:
     value, interval = row["ratio"], row["ratio_ci"]
-    return "unknown" if value is None else three_digits(value), "" if interval is None else _span(
+    return "unknown" if value is None else _digits(value), "" if interval is None else _span(
         interval
     )
 
@@ -481,4 +488,14 @@ def _worse(found: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _span(ends: Sequence[float]) -> str:
-    return " to ".join(three_digits(end) for end in ends)
+    return " to ".join(_digits(end) for end in ends)
+
+
+def _digits(value: float) -> str:
+    """Three digits; one where they need an exponent, as the ends of an interval of two runs do.
+
+    >>> _digits(0.0123), _digits(1.234e14)
+    ('0.0123', '1e+14')
+    """
+    text = three_digits(value)
+    return text if "e" not in text else f"{value:.0e}"
