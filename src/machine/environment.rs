@@ -138,12 +138,12 @@ impl Environment {
 
     /// The power model for this processor in these surroundings.
     pub fn model(&self, cpu: &CpuIdentity) -> PowerModel {
-        let model = match self.lambda_memory_mb {
-            Some(mb) => PowerModel::for_lambda(mb, &cpu.architecture, Some(&cpu.name)),
-            None => PowerModel::for_identity(cpu),
-        };
+        if let Some(mb) = self.lambda_memory_mb {
+            return PowerModel::for_lambda(mb, &cpu.architecture, Some(&cpu.name));
+        }
+        let model = PowerModel::for_identity(cpu);
         match self.memory_gib {
-            Some(gib) => model.with_memory(gib, self.memory_modules),
+            Some(gib) => model.with_memory(cpu.logical_cpus, gib, self.memory_modules),
             None => model,
         }
     }

@@ -1,6 +1,7 @@
 //! The hosts of AWS Lambda, of which a function has a share that its memory buys.
 
 use super::curve::Curve;
+use super::memory::Memory;
 use super::{Host, PowerModel};
 
 /// Memory (MiB) that buys one vCPU on AWS Lambda,
@@ -54,6 +55,7 @@ impl PowerModel {
         };
         model.method = format!("model:lambda-{}", if arm { "arm64" } else { "x86_64" });
         model.allotted_vcpus = Some(vcpus(f64::from(memory_mb)));
+        model.memory = Memory::of_a_host(Some(MIB_PER_VCPU / 1024.0));
         model
     }
 

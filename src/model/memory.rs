@@ -28,10 +28,15 @@ const MEASURED: [(f64, f64, f64); 5] = [
 /// Power (W) of one module at rest, by current-sense risers and machines with many modules: 0.9 to 1.9.
 const MODULE_REST_W: f64 = 1.4;
 
-/// Memory (GiB) and vCPUs of the host of a guest, which does not see them: the commonest size of AWS hosts. Six of
-/// them (`MEASURED`) take 1.8 to 4.3 W more a vCPU at full load than at rest; this one says 2.6.
-const HOST_GIB: f64 = 384.0;
+/// vCPUs of the host of a guest, which does not see it: the commonest number of AWS hosts.
 pub(super) const HOST_VCPUS: f64 = 96.0;
+
+/// Its memory (GiB) by the vCPU, as a guest's own, which is sold in proportion: from hosts for much computing (AWS c)
+/// over the commonest (m) to those for much memory (r).
+///
+/// At full load the first take 1.7 W a vCPU more than at rest by [`MEASURED`], the second 2.6 and the last 3.1; the
+/// six that were measured take 1.8 (2 GiB and 2.5), 2.0, 2.8 and 3.4 (4) and 4.3 W (8).
+const HOST_GIB_A_VCPU: [f64; 3] = [2.0, 4.0, 8.0];
 
 /// Exponent of load in what traffic adds: six AWS hosts take 0.10 to 0.23 of it at 10 % load and
 /// 0.55 to 0.61 at 50 %.
@@ -100,11 +105,15 @@ impl Memory {
         host_gib: None,
         modules: None,
     };
-    /// A part of a host that is not seen.
-    pub(super) const OF_A_HOST: Self = Self::BySize {
-        host_gib: Some(HOST_GIB),
-        modules: None,
-    };
+    /// A part of a host that is not seen, by the GiB that come with a vCPU, where they are known.
+    pub(super) fn of_a_host(gib_a_vcpu: Option<f64>) -> Self {
+        let [least, usual, most] = HOST_GIB_A_VCPU;
+        let ratio = gib_a_vcpu.filter(|ratio| *ratio > 0.0).unwrap_or(usual);
+        Self::BySize {
+            host_gib: Some(ratio.clamp(least, most) * HOST_VCPUS),
+            modules: None,
+        }
+    }
 
     /// Power of so many GiB and of what the CPUs that are that part (0..1) of the machine do with them, at a
     /// `load` of those CPUs (0..1). Modules at rest belong to who has the GiB, traffic to who has the CPUs, so
@@ -286,13 +295,29 @@ mod tests {
     #[test]
     fn what_a_vcpu_adds_on_a_host_is_as_on_those_measured() {
         // AWS c5, c5n, m5, m5n, m5zn and z1d metal, all CPUs busy against none, a vCPU.
-        for watts in [1.81, 1.83, 3.40, 2.03, 2.83, 4.29] {
-            for gib in [0.25, 4.0, 24.0] {
-                let told = Memory::OF_A_HOST.watts(gib, Some(1.0 / HOST_VCPUS), Some(1.0));
-                let (low, high) = (told.low - told.idle_low, told.high - told.idle_high);
-                assert!(low <= watts && watts <= high, "{watts} of {low} to {high}");
+        for (gib, watts) in [
+            (2.0, 1.81),
+            (2.5, 1.83),
+            (4.0, 3.40),
+            (4.0, 2.03),
+            (4.0, 2.83),
+            (8.0, 4.29),
+        ] {
+            let host = Memory::of_a_host(Some(gib));
+            for gib in [0.25, gib, 24.0] {
+                let told = host.watts(gib, Some(1.0 / HOST_VCPUS), Some(1.0));
+                let added = told.total - told.idle;
+                assert!(
+                    added / 1.6 <= watts && watts <= added * 1.6,
+                    "{gib}: {added}"
+                );
             }
         }
+        assert_eq!(Memory::of_a_host(None), Memory::of_a_host(Some(4.0)));
+        for (odd, bound) in [(0.1, 2.0), (64.0, 8.0), (f64::INFINITY, 8.0)] {
+            assert_eq!(Memory::of_a_host(Some(odd)), Memory::of_a_host(Some(bound)));
+        }
+        assert_eq!(Memory::of_a_host(Some(f64::NAN)), Memory::of_a_host(None));
     }
 
     #[test]

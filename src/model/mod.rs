@@ -116,8 +116,7 @@ pub struct Assumptions {
     pub band: Spread,
     /// vCPUs that were bought with the memory, else `None`.
     pub allotted_vcpus: Option<f64>,
-    /// Power (W) of a GiB of memory at rest: of a machine of 64 GiB, or of the host of a guest, which is taken to
-    /// have 4 GiB a vCPU.
+    /// Power (W) of a GiB of memory at rest: of a machine of 64 GiB, or of the host of a guest.
     pub memory_rest_w_per_gib: f64,
     /// The same with all CPUs at work.
     pub memory_full_w_per_gib: f64,
@@ -353,7 +352,7 @@ impl PowerModel {
             shared: guest,
             allotted_vcpus: None,
             memory: if guest {
-                Memory::OF_A_HOST
+                Memory::of_a_host(None)
             } else {
                 Memory::WHOLE
             },
@@ -586,15 +585,17 @@ impl PowerModel {
         }
     }
 
-    /// The same machine with the size of its memory (GiB) and, where they are shown, the number of its modules:
-    /// what a container or a function is given is then a part of it.
+    /// The same machine with its `cpus` logical CPUs, the size of its memory (GiB) and, where they are shown, the
+    /// number of its modules: what a container or a function is given is then a part of it, and what a guest has
+    /// is a part of its host.
     #[must_use]
-    pub fn with_memory(mut self, gib: f64, modules: Option<u32>) -> Self {
-        if let Memory::BySize { host_gib, .. } = self.memory {
+    pub fn with_memory(mut self, cpus: u32, gib: f64, modules: Option<u32>) -> Self {
+        if self.shared {
+            self.memory = Memory::of_a_host(Some(gib / f64::from(cpus.max(1))));
+        } else if let Memory::BySize { .. } = self.memory {
             self.memory = Memory::BySize {
-                // A guest's memory is a part of its host's, whose size it does not see.
-                host_gib: Some(host_gib.map_or(gib, |host| host.max(gib))),
-                modules: modules.filter(|n| *n > 0 && !self.shared),
+                host_gib: Some(gib),
+                modules: modules.filter(|n| *n > 0),
             };
         }
         self

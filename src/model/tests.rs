@@ -573,7 +573,7 @@ fn memory() {
     assert!(rest.low < 123.0 && 123.0 < rest.high && rest.total < 200.0);
     // A container's part, where the machine's size is known.
     let container = host
-        .with_memory(2015.0, None)
+        .with_memory(176, 2015.0, None)
         .memory_watts_raw(20.15, Some(0.0));
     assert!((container.total - 0.01 * rest.total).abs() < 1e-9);
 }
