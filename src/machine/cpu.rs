@@ -70,6 +70,48 @@ from_json!(CpuIdentity {
     hypervisor
 });
 
+/// Whether a hypervisor left nothing of the name but the maker's line of products, as Firecracker does.
+fn hides_the_part(name: &str) -> bool {
+    matches!(
+        name.trim(),
+        "Intel(R) Xeon(R) Processor" | "AMD EPYC" | "AMD EPYC Processor"
+    )
+}
+
+/// The generation of a server's processor by its numbers, which hypervisors leave as they are: Intel's as
+/// QEMU names them, from Linux's arch/x86/include/asm/intel-family.h (5 to 7 of model 85 are the steppings of
+/// Cascade Lake, 10 and 11 of Cooper Lake), AMD's from its revision guides.
+fn generation(info: &CpuInfo) -> Option<&'static str> {
+    let intel = match info.vendor_id.as_deref()? {
+        "GenuineIntel" => true,
+        "AuthenticAMD" => false,
+        _ => return None,
+    };
+    Some(match (intel, info.family?, info.model?) {
+        (true, 6, 63) => "Haswell",
+        (true, 6, 79 | 86) => "Broadwell",
+        (true, 6, 85) => match info.stepping? {
+            0..=4 => "Skylake",
+            5..=7 => "Cascadelake",
+            10..=11 => "Cooperlake",
+            _ => return None,
+        },
+        (true, 6, 106 | 108) => "Icelake",
+        (true, 6, 143) => "SapphireRapids",
+        (true, 6, 207) => "EmeraldRapids",
+        (true, 6, 173 | 174) => "GraniteRapids",
+        (true, 6, 175) => "SierraForest",
+        (false, 23, 1) => "Naples",
+        (false, 23, 49) => "Rome",
+        (false, 25, 17) => "Genoa",
+        (false, 25, 160..=175) => "Bergamo",
+        (false, 26, 0..=15) => "Turin",
+        (false, 26, 16..=31) => "Turin Dense",
+        // The table takes an EPYC of no name for a Milan.
+        _ => return None,
+    })
+}
+
 /// The clock (MHz) that a model name carries after its `@`, e.g. `… @ 2.50GHz` is 2500.
 pub fn mhz_in_name(name: &str) -> Option<f64> {
     let clock = name.rsplit_once('@')?.1.trim().to_ascii_lowercase();
@@ -422,7 +464,10 @@ impl CpuIdentity {
             (_, Some((core, (brand, product))), _) => format!("{brand} {product} ({core})"),
             (.., Some((brand, core))) => format!("{brand} {core}"),
             _ => match (&info.model_name, info.implementer, info.part) {
-                (Some(name), ..) => name.clone(),
+                (Some(name), ..) => match generation(info) {
+                    Some(generation) if hides_the_part(name) => format!("{name} ({generation})"),
+                    _ => name.clone(),
+                },
                 (None, Some(maker), Some(part)) => arm_implementer(maker)
                     .map_or("unknown".to_owned(), |maker| {
                         format!("{maker} part {part:#05x}")
@@ -566,6 +611,53 @@ mod tests {
             (other.name.as_str(), other.brand.as_str()),
             ("ARM Neoverse-N1", "ARM")
         );
+    }
+
+    #[test]
+    fn a_name_that_hides_the_part_gets_its_generation() {
+        let named = |vendor: &str, name: &str, (family, model, stepping): (u32, u32, u32)| {
+            let text = format!(
+                "vendor_id\t: {vendor}\ncpu family\t: {family}\nmodel\t\t: {model}\n\
+                 model name\t: {name}\nstepping\t: {stepping}\n"
+            );
+            CpuIdentity::from_parts(&parse_cpuinfo(&text), None, "", true).name
+        };
+        let intel = |name: &str, numbers| named("GenuineIntel", name, numbers);
+        let bare = "Intel(R) Xeon(R) Processor";
+        for (numbers, generation) in [
+            ((6, 85, 4), "Skylake"),
+            ((6, 85, 7), "Cascadelake"),
+            ((6, 143, 8), "SapphireRapids"),
+            ((6, 207, 2), "EmeraldRapids"),
+        ] {
+            assert_eq!(intel(bare, numbers), format!("{bare} ({generation})"));
+        }
+        assert_eq!(
+            named("AuthenticAMD", "AMD EPYC", (25, 17, 1)),
+            "AMD EPYC (Genoa)"
+        );
+        // What is known better, and what nobody knows.
+        let named_part = "Intel(R) Xeon(R) Platinum 8259CL CPU @ 2.50GHz";
+        assert_eq!(intel(named_part, (6, 85, 7)), named_part);
+        assert_eq!(intel(bare, (6, 999, 0)), bare);
+        assert_eq!(named("AuthenticAMD", "AMD EPYC", (25, 1, 1)), "AMD EPYC");
+        for generation in ["Haswell", "EmeraldRapids", "GraniteRapids", "SierraForest"] {
+            let model =
+                crate::model::PowerModel::for_cpu(&format!("{bare} ({generation})"), Some(2), None);
+            assert!(model.assumptions().matched.is_some(), "{generation}");
+        }
+        for generation in ["Naples", "Rome", "Genoa", "Bergamo", "Turin", "Turin Dense"] {
+            let model = crate::model::PowerModel::for_cpu(
+                &format!("AMD EPYC ({generation})"),
+                Some(2),
+                None,
+            );
+            let matched = model.assumptions().matched.unwrap_or_default();
+            assert!(
+                matched.ends_with(&generation.to_lowercase()),
+                "{generation}: {matched}"
+            );
+        }
     }
 
     #[test]

@@ -23,6 +23,10 @@ pub struct CpuInfo {
     pub model_name: Option<String>,
     /// `vendor_id` (x86).
     pub vendor_id: Option<String>,
+    /// `cpu family`, `model` and `stepping` (x86) of the first processor.
+    pub family: Option<u32>,
+    pub model: Option<u32>,
+    pub stepping: Option<u32>,
     /// `CPU implementer` (ARM, the top byte of MIDR).
     #[doc(alias = "MIDR_EL1")]
     pub implementer: Option<u32>,
@@ -120,6 +124,9 @@ pub fn parse_cpuinfo(text: &str) -> CpuInfo {
                     info.model_name = Some(format!("IBM Z machine {}", machine.trim()));
                 }
             }
+            "cpu family" => info.family = info.family.or_else(|| parse_number(value)),
+            "model" => info.model = info.model.or_else(|| parse_number(value)),
+            "stepping" => info.stepping = info.stepping.or_else(|| parse_number(value)),
             "CPU implementer" => info.implementer = parse_number(value).or(info.implementer),
             "CPU part" => info.part = parse_number(value).or(info.part),
             "CPU architecture" => {
