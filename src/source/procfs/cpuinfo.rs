@@ -23,9 +23,11 @@ pub struct CpuInfo {
     pub model_name: Option<String>,
     /// `vendor_id` (x86).
     pub vendor_id: Option<String>,
-    /// `cpu family`, `model` and `stepping` (x86) of the first processor.
+    /// `cpu family` (x86) of the first processor.
     pub family: Option<u32>,
+    /// `model` (x86): which processor of its family.
     pub model: Option<u32>,
+    /// `stepping` (x86): which edition of it.
     pub stepping: Option<u32>,
     /// `CPU implementer` (ARM, the top byte of MIDR).
     #[doc(alias = "MIDR_EL1")]
