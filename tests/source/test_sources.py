@@ -431,7 +431,7 @@ def test_no_drift_is_reported_where_there_is_none(rig: Rig) -> None:
 
 
 def test_perf_is_read_in_a_forked_process_as_in_its_parent(live: None) -> None:
-    """A worker forks for each call, and what that allocates lies elsewhere than its parent's memory."""
+    """A worker forks for each call; what that allocates lies elsewhere than its parent's memory."""
     with Rig(1, watts=50.0, perf=True) as rig:
 
         def energy() -> tuple[float | None, list[str]]:
