@@ -268,6 +268,11 @@ impl Reading {
             measured.is_some(),
             duration,
         ));
+        if let (Some(watts), None) = (facts.environment.idle_watts, counter) {
+            warnings.push(format!(
+                "the idle power that was set ({watts} W) is not used: no counter is read here"
+            ));
+        }
         let (headline, divided) = measured.or_else(|| model.clone()).unzip();
         let model = model.map(|(headline, _)| headline);
         if headline.is_none() && counter.is_some() {

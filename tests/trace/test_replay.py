@@ -144,6 +144,9 @@ def test_other_rules(tmp_path: Path) -> None:
     assert amortised.rapl.total == plain.rapl.total
     modelled = reading("model")
     assert modelled.quality == "modelled" and modelled.rapl.total is None
+    assert not any("idle power" in warning for warning in modelled.warnings)
+    unused = "the idle power that was set (45 W) is not used: no counter is read here"
+    assert unused in reading("model", idle_watts=45.0).warnings
     assert reading("model", estimation="tdp_based").method.startswith("model:tdp_based")
     lower, higher = reading(idle_watts=0.5), reading(idle_watts=30)
     assert lower.idle_source == higher.idle_source == "configured"

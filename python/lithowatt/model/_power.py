@@ -68,7 +68,19 @@ class PowerModel:
     def for_lambda(
         cls, memory_mb: int, architecture: str, cpu_name: str | None = None
     ) -> PowerModel:
-        """The model of an AWS Lambda sandbox: 1769 MB of memory are one vCPU."""
+        """The model of an AWS Lambda sandbox: 1769 MB of memory are one vCPU of its host.
+
+        `watts` and `vcpus_watts` are the host's, which functions share; `share_watts` is a function's.
+
+        Example:
+            A function of 1024 MB that used 2.1 CPU seconds in 3 s.
+
+            >>> vcpus, seconds = 1024 / 1769, 3.0
+            >>> model = PowerModel.for_lambda(1024, "x86_64")
+            >>> power = model.share_watts(vcpus, 2.1 / seconds, 1024 / 1024).total
+            >>> f"{seconds * power.value:.0f} J, {seconds * power.low:.0f} to {seconds * power.high:.0f}"
+            '13 J, 5 to 35'
+        """
         return cls(_core.PowerModel.raw_for_lambda(memory_mb, architecture, cpu_name))
 
     def watts(
@@ -78,6 +90,8 @@ class PowerModel:
         frequency_mhz: float | None = None,
     ) -> Estimate:
         """Package power, all sockets, in W at a load of 0..100 % of all CPUs.
+
+        Of a guest and of AWS Lambda these are the host's; their share of it is `share_watts`.
 
         Raises:
             ValueError: For a load or a frequency that is negative or no number.
