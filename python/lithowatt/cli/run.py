@@ -30,6 +30,7 @@ from lithowatt._support.text import (
 )
 from lithowatt.errors import UnreadableFileError
 from lithowatt.meter._meter import EnergyMeter
+from lithowatt.reference._open import METERS
 
 if TYPE_CHECKING:
     import argparse
@@ -91,8 +92,8 @@ def add_cli(commands: Any) -> None:
         "--reference",
         action="append",
         metavar="METER",
-        help="read a meter of the whole machine meanwhile, too: battery, the CSV file of a plug, "
-        "…; it is told beside the energy and is no part of it",
+        help="read a meter of the whole machine meanwhile, too, and show it beside the energy, of "
+        f"which it is no part: {METERS}; may be given several times",
     )
     whose = parser.add_mutually_exclusive_group()
     whose.add_argument(

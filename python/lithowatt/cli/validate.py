@@ -21,6 +21,7 @@ from lithowatt.model._calibrate import (
 )
 from lithowatt.reference import open_references
 from lithowatt.reference._compare import COUNTERS, Window, beyond, line_of, table, told
+from lithowatt.reference._open import METERS
 from lithowatt.reference._watch import longest_delay, nothing_from
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def add_cli(commands: Any) -> None:
         action="append",
         required=True,
         metavar="METER",
-        help="battery, or the CSV file of a plug, which may grow meanwhile; may be repeated",
+        help=f"the meter of the whole machine, {METERS}; may be given several times",
     )
     parser.add_argument(
         "--seconds", type=float, default=20.0, help="of each window (default: %(default)g)"
