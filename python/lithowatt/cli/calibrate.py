@@ -47,8 +47,8 @@ def add_cli(commands: Any) -> None:
         "--reference",
         action="append",
         metavar="METER",
-        help="compare the counter with a meter of the whole machine, too; where there is no counter, "
-        f"fit the curve to the meter: {METERS}; may be given several times",
+        help="compare the counter with a meter of the whole machine, too; where there is no "
+        f"counter, fit the curve to the meter: {METERS}; may be given several times",
     )
     parser.add_argument("--force", action="store_true", help="store a curve that fits badly too")
     parser.add_argument("--root", help="look for /sys and /proc below this directory")

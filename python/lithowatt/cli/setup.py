@@ -123,8 +123,8 @@ class _Do:
         self.group = counters.group_of(arguments.group, root) if arguments.group else None
         if self.group is not None and self.group.gid == 0:
             raise UnavailableError(
-                f"group {arguments.group} (gid 0) is root's own: root may read the counters anyway; "
-                "expected a group of users, such as one made by: groupadd --system energy"
+                f"group {arguments.group} (gid 0) is root's own, and root may read the counters "
+                "anyway; expected a group of users, such as one made by: groupadd --system energy"
             )
         self.agent: bool = arguments.agent
         files = [counters.rights(self.group, root)] if self.group is not None else []
