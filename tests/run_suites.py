@@ -33,6 +33,9 @@ TESTS_FAILED = 1
 NO_TESTS = 5
 """pytest's exit code where a selection leaves nothing to run."""
 
+CUT = re.compile(r"^!+ (?:[\w.]+: )?stopping after \d+ failures !+$", re.M)
+"""What pytest prints where ``-x`` or ``--maxfail`` ended it: the tests after that did not run."""
+
 ESCAPES = re.compile(rb"\x1b\[[0-9;]*m")
 COUNT = re.compile(r"(\d+) (failed|passed|skipped|xfailed|xpassed|errors?|warnings?)\b")
 RUST = re.compile(r"^test result: .*?(\d+) passed; (\d+) failed; (\d+) ignored", re.M)
@@ -47,9 +50,12 @@ class Result:
     code: int
     seconds: float
     counts: Counter[str] = field(default_factory=Counter)
+    cut: bool = False
 
     def __str__(self) -> str:
         came_to = "passed" if self.code == 0 else f"FAILED (exit code {self.code})"
+        if self.cut:
+            came_to += ", ended early by -x or --maxfail"
         return f"{self.name:<24} {came_to}: {told(self.counts)} in {self.seconds:.0f} s"
 
 
@@ -103,14 +109,15 @@ def pytest(name: str, *arguments: str) -> Result:
         counts[word if word.endswith("ed") or word.endswith("s") else f"{word}s"] += int(number)
     # Where each process crashes while it collects, there are no tests either.
     nothing_chosen = code == NO_TESTS and "crashed" not in output
-    return Result(name, 0 if nothing_chosen else code, time.monotonic() - started, counts)
+    seconds = time.monotonic() - started
+    return Result(name, 0 if nothing_chosen else code, seconds, counts, bool(CUT.search(output)))
 
 
 def again(passes: list[Result], arguments: list[str]) -> Result | None:
     """Runs the few tests that failed once more, and sets the results of their passes right."""
     failed = sum((Counter(one.counts) for one in passes), Counter[str]())
     of_tests = failed["failed"] + failed["errors"]
-    complete = all(one.code in (0, TESTS_FAILED) for one in passes)
+    complete = all(one.code in (0, TESTS_FAILED) and not one.cut for one in passes)
     if not complete or not 0 < of_tests <= RUN_AGAIN:
         return None
     second = pytest("python, failed ones again", "--last-failed", *arguments)

@@ -14,12 +14,14 @@ import importlib
 import os
 import platform
 import re
+import shlex
 import subprocess
 import sys
 import tarfile
 import tempfile
 import venv
 import zipfile
+import zlib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -75,6 +77,17 @@ WHEEL_TOP = re.compile(r"^(lithowatt|lithops_patch|lithowatt-[^/]+\.(data|dist-i
 
 #: Never published: tests in Python, caches, environments, what an editor or a build leaves.
 UNWANTED = re.compile(r"(^|/)(tests?|__pycache__|target|\.\w+|node_modules)/|\.(pyc|orig|rej|swp)$")
+
+#: What Python raises of a file that is no zip or tar, or a damaged or cut one.
+DAMAGED = (
+    OSError,
+    EOFError,
+    RuntimeError,
+    UnicodeDecodeError,
+    zlib.error,
+    tarfile.TarError,
+    zipfile.BadZipFile,
+)
 
 #: Modules of the core that are compiled for its tests only.
 RUST_TESTS = re.compile(r"^src/.*\.rs$")
@@ -165,7 +178,7 @@ def name_problems(names: Iterable[str], needs: Iterable[str]) -> list[str]:
 
 def size_problems(path: Path) -> list[str]:
     """Whether a file is larger than what is known of it."""
-    most, size = MOST_BYTES[path.suffix], path.stat().st_size
+    most, size = MOST_BYTES[".whl" if path.suffix == ".whl" else ".gz"], path.stat().st_size
     return [] if size <= most else [f"size: expected at most {most} bytes, got {size}"]
 
 
@@ -205,7 +218,7 @@ def sdist_problems(path: Path, version: str) -> list[str]:
     """What is wrong with the contents of an sdist."""
     stem = f"lithowatt-{version}"
     problems = size_problems(path)
-    with tarfile.open(path) as archive:
+    with tarfile.open(path, "r:gz") as archive:
         names = archive.getnames()
     problems += [f"outside of {stem}/: {name}" for name in names if name.split("/")[0] != stem]
     inside = [name.removeprefix(f"{stem}/") for name in names]
@@ -280,29 +293,37 @@ def main(arguments: list[str] | None = None) -> int:
     )
     asked = parser.parse_args(arguments)
     wheels, sdists = asked.wheel, [asked.sdist] if asked.sdist else []
-    if asked.elsewhere and not wheels:
-        print("release-check: no wheel for elsewhere, nothing tried")
-        return 0
     version = pep440(toml.loads((TOP / "Cargo.toml").read_text())["package"]["version"])
     problems = version_problems(TOP, asked.tag)
     with tempfile.TemporaryDirectory() as folder:
-        if not wheels and not sdists:
+        if asked.elsewhere and not wheels:
+            print("release-check: no wheel for elsewhere, none tried")
+        elif not wheels and not sdists:
             build(Path(folder))
             wheels, sdists = list(Path(folder).glob("*.whl")), list(Path(folder).glob("*.tar.gz"))
             if len(wheels) != 1 or len(sdists) != 1:
                 problems.append(f"build: expected one wheel and one sdist, got {wheels + sdists}")
-        artefacts = [path.resolve() for path in (*wheels, *sdists)]
-        for path in artefacts:
-            check = wheel_problems if path.suffix == ".whl" else sdist_problems
-            found = check(path, version)
+        whole = []
+        for path in (*wheels, *sdists):
+            check = wheel_problems if path in wheels else sdist_problems
+            try:
+                found = check(path, version)
+                print(f"{path.name}: {path.stat().st_size} bytes, {len(found)} problems")
+                whole.append(path.resolve())
+            except DAMAGED as error:
+                kind = "wheel (zip)" if path in wheels else "sdist (tar.gz)"
+                found = [f"expected a whole {kind}, got: {error}"]
             problems += [f"{path.name}: {problem}" for problem in found]
-            print(f"{path.name}: {path.stat().st_size} bytes, {len(found)} problems")
-        run(sys.executable, "-m", "twine", "check", "--strict", *artefacts)
-        for path in artefacts if not asked.no_install else ():
-            if is_for_here(path):
-                smoke(path)
-            elif asked.elsewhere:
-                elsewhere(path)
+        try:
+            if whole:
+                run(sys.executable, "-m", "twine", "check", "--strict", *whole)
+            for path in whole if not asked.no_install else ():
+                if is_for_here(path):
+                    smoke(path)
+                elif asked.elsewhere:
+                    elsewhere(path)
+        except subprocess.CalledProcessError as error:
+            problems.append(f"exit code {error.returncode} of {shlex.join(error.cmd)}")
     for problem in problems:
         print("release-check:", problem, file=sys.stderr)
     print(f"release-check: {version}: {'FAILED' if problems else 'ready'}")

@@ -133,7 +133,10 @@ impl Options {
             .find(|method| self.methods.has_by_name(**method) && method.energy_counter().is_none())
         {
             let reason = format!("{} counts no energy", method.name());
-            return refuse(reason, "\"rapl\", \"perf\" or \"all\" among its methods");
+            return refuse(
+                reason,
+                "\"rapl\", \"perf\", \"hwmon\", \"guest\" or \"all\" as its methods",
+            );
         }
         Ok(())
     }

@@ -715,6 +715,35 @@ def test_a_window_in_which_the_agent_died_says_so(folder: Path, tree: StaticTree
     assert reading.rapl.total is None
 
 
+@pytest.mark.parametrize("end", [AgentProcess.end, AgentProcess.kill])
+def test_run_tells_once_that_the_agent_ended_meanwhile(
+    folder: Path, tree: StaticTree, end: Callable[[AgentProcess], object]
+) -> None:
+    blind = blind_root(folder)
+    agent = AgentProcess(tree.root, blind / "run/lithowatt/ring")
+    agent.start()
+    # The command itself says that the window has begun.
+    command = ["--root", str(blind), "--", "sh", "-c", "echo on; sleep 2.5"]
+    with subprocess.Popen(
+        [sys.executable, "-m", "lithowatt", "run", *command],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as run:
+        assert run.stdout is not None and run.stdout.readline() == "on\n"
+        for _ in range(20):
+            add_to_all(tree, 500_000)
+            time.sleep(0.01)
+        end(agent)
+        told = " ".join(run.communicate(timeout=60)[1].split())
+    why = "was stopped" if end is AgentProcess.end else "gave no sign of life"
+    zones = "package-0, package-1, package-0/dram, package-1/dram"
+    assert f"warning: {zones}: the node agent {why} within the window" in told
+    assert told.count("warning: ") == told.count("warning: package-0, ")
+    assert "The energy counter gave nothing for this window (package-0: " in told
+    assert "No energy counter is read here" not in told
+
+
 def test_a_ring_is_not_made_in_a_folder_of_others(folder: Path, tree: StaticTree) -> None:
     bad = folder / "open"
     bad.mkdir()

@@ -6,6 +6,7 @@ import contextlib
 import http.client
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -15,11 +16,13 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from gpus import Gpu, Gpus
 from lithowatt import _core
 from lithowatt._support.calls import MOST_BYTES, beside, hand_in
 from lithowatt.agent import _live
@@ -803,6 +806,45 @@ def test_the_page(
         assert serious(browser.axe()) == []
         wanted = {page.url, *(page.url + name for name in ("page.css", "page.js", "events"))}
         assert {url for url in browser.requests() if url.startswith("http")} == wanted
+
+
+@pytest.mark.skipif(Gpus.unavailable_reason() is not None, reason=str(Gpus.unavailable_reason()))
+@pytest.mark.parametrize("width", [1280, 390])
+def test_gpus_stand_beside_the_machine_in_a_browser(
+    browser: Browser, folder: Path, tree: StaticTree, width: int
+) -> None:
+    seen = [Gpu(0), Gpu(1, rest=20, slope=80, limit=100, counter=False)]
+    gpus = Gpus(folder / "gpus", gpus=seen)
+    (tree.root / "dev").mkdir(exist_ok=True)
+    (tree.root / "dev/nvidiactl").touch()
+    path = gpus.environment
+
+    def rows() -> dict[str, str]:
+        shown = texts(browser, "#zones tbody tr")
+        return {row[: row.index(")") + 1]: row for row in shown}
+
+    with moving(tree), Page(tree, folder, "--round", "0.2", **path) as page:
+        browser.open(page.url, width=width)
+        of_gpus = [f"gpu-{gpu.index} {gpu.name} (nvml)" for gpu in seen]
+        browser.wait(lambda: set(of_gpus) <= set(rows()), "two GPUs")
+        browser.wait(lambda: all("; measured" in rows()[name] for name in of_gpus), "watts of both")
+        for gpu, name in zip(seen, of_gpus, strict=True):
+            row = rows()[name]
+            assert "beside the machine, in none of its parts" in row
+            watts = re.search(r"([\d.]+) \(", row.removeprefix(name))
+            assert watts is not None and float(watts[1]) == pytest.approx(gpu.rest, rel=0.2), row
+        # No part of the machine holds them.
+        assert len(rows()) == len(tree.zones) + 2
+        parts = texts(browser, "#parts tbody th")
+        assert not any("gpu" in part.lower() for part in parts)
+        assert browser.run("return document.documentElement.scrollWidth") <= width
+        assert serious(browser.axe()) == []
+        # A GPU that goes keeps its row, or loses it, but is no 0.
+        gpus.gpus[1] = replace(seen[1], vanishes=time.monotonic_ns())
+        gpus.write()
+        browser.wait(lambda: "; measured" not in rows().get(of_gpus[1], ""), "one GPU less")
+        assert "0 (" not in rows().get(of_gpus[1], "")
+        assert "; measured" in rows()[of_gpus[0]]
 
 
 def test_numbers_move_in_place_and_stop_with_a_key(

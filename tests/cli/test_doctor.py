@@ -186,7 +186,7 @@ def test_the_json_has_the_verdict(tmp_path: Path, capsys: pytest.CaptureFixture[
 @pytest.mark.parametrize(
     ("findings", "words"),
     [
-        (VIRTUAL, ("no energy counter here to calibrate", "--meter-file")),
+        (VIRTUAL, ("no energy counter here;", "--meter-file")),
         (DENIED, ("there is an energy counter", "calibrate", "setup --group", "--meter-file")),
         (NO_DRIVER, ("modprobe intel_rapl_msr", "--meter-file")),
     ],

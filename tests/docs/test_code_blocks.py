@@ -220,6 +220,13 @@ def _own_options(program: tuple[str, ...], words: list[str]) -> None:
             assert re.search(rf"{option}\b", _help(*program)), f"{program} has no {option}"
 
 
+def test_the_agents_page_has_every_option_of_its_help() -> None:
+    page = (TOP / "docs/how-to/agent.md").read_text()
+    table = "\n".join(line for line in page.splitlines() if line.startswith("| `--"))
+    options = set(re.findall(r"--[a-z][a-z-]+", _help("-m", "lithowatt", "agent"))) - {"--help"}
+    assert options - set(re.findall(r"--[a-z][a-z-]+", table)) == set()
+
+
 def _check(words: list[str]) -> None:
     program, *arguments = words
     if program in {"python", "python3"}:

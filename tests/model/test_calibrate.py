@@ -22,6 +22,7 @@ import pytest
 import lithowatt
 from lithowatt import _core
 from lithowatt.model import _calibrate
+from lithowatt.reference.table import moment
 from rig import Rig
 
 pytestmark = pytest.mark.quiet
@@ -290,6 +291,9 @@ def test_a_meter_that_looked_elsewhere(
         ("timestamp,watts\n2,2\n1,2\n", "line 3: its time is before that of the line above"),
         (b"\xff\xfe\x00", "is no UTF-8 text"),
         (None, "No such file or directory"),
+        ("timestamp,watts\n", "has no rows; expected a file to which a meter adds rows meanwhile"),
+        ("timestamp,watts\n1,2", "has no rows; expected"),
+        ("timestamp,watts\n1e300,2\n", "line 2: '1e300' is neither"),
     ],
 )
 def test_a_file_that_is_no_meters(
@@ -308,6 +312,34 @@ def test_a_file_that_is_no_meters(
     assert not state.exists()
 
 
+def test_a_pipe_is_not_waited_for(state: Path, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.csv")
+    done = run(*CALIBRATE, "--seconds", "60", "--meter-file", str(tmp_path / "pipe.csv"))
+    assert (done.returncode, state.exists()) == (1, False)
+    assert done.stderr == f"lithowatt: {tmp_path}/pipe.csv: not a plain file; nothing was stored\n"
+
+
+def test_a_meter_of_another_time_ends_it_before_any_load(state: Path, tmp_path: Path) -> None:
+    path = tmp_path / "meter.csv"
+    now = time.time()
+    path.write_text("timestamp,watts\n" + "".join(f"{now + s},9\n" for s in range(3600, 3610)))
+    done = run(*CALIBRATE, "--seconds", "0.5", "--meter-file", str(path))
+    assert done.returncode == 1
+    assert "(step: idle); its rows are from" in done.stderr
+    # The first step is told once it is known to be of use.
+    assert done.stdout == ""
+    assert not state.exists()
+
+
+def test_a_reference_that_shows_nothing_ends_it_at_once(state: Path, tmp_path: Path) -> None:
+    path = tmp_path / "plug.csv"
+    path.write_text("timestamp,watts\n")
+    done = run(*CALIBRATE, "--seconds", "60", "--reference", str(path))
+    assert (done.returncode, done.stdout, state.exists()) == (1, "", False)
+    assert "plug.csv shows no power of this machine now: " in done.stderr
+    assert "without --reference a counter alone is used; nothing was stored" in done.stderr
+
+
 def test_times_of_a_meter() -> None:
     seconds = 1_700_000_000.5
     for text in (
@@ -318,7 +350,9 @@ def test_times_of_a_meter() -> None:
         "2023-11-14T23:13:20.500+01:00",
         datetime.fromtimestamp(seconds).isoformat(),
     ):
-        assert _calibrate._moment(text) == seconds, text
+        assert moment(text, None) == seconds, text
+    for text in ("1e300", "-1e17", "nan", "0001-01-01"):
+        assert moment(text, None) is None, text
 
 
 # -- what ends it -------------------------------------------------------------------------------
@@ -342,7 +376,8 @@ def test_an_interrupted_ladder_leaves_nothing(
     number: signal.Signals, state: Path, tmp_path: Path
 ) -> None:
     path = tmp_path / "meter.csv"
-    path.write_text("timestamp,watts\n")
+    now = time.time()
+    path.write_text("timestamp,watts\n" + "".join(f"{now + s / 5},9\n" for s in range(500)))
     command = [*CALIBRATE, "--seconds", "0.5", "--levels", "3", "--meter-file", str(path)]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as ladder:
         end = time.monotonic() + 30
@@ -365,7 +400,7 @@ def test_an_interrupted_ladder_leaves_nothing(
 
 def test_a_busy_machine_is_not_at_rest(state: Path, tmp_path: Path) -> None:
     path = tmp_path / "meter.csv"
-    path.write_text("timestamp,watts\n")
+    path.write_text(f"timestamp,watts\n{time.time()},9\n")
     with _calibrate.busy(range(CPUS), 1.0):
         done = run(*COMMAND, "calibrate", "--seconds", "0.5", "--meter-file", str(path))
     assert done.returncode == 1
@@ -392,7 +427,7 @@ def test_all_cpus_are_needed(state: Path) -> None:
         (["--max-busy", "0"], "--max-busy must be above 0 and at most 100 (%), not 0"),
         (["--max-busy", "nan"], "--max-busy must be above 0 and at most 100 (%), not nan"),
         (["--meter-offset", "1"], "--meter-offset shifts the times of --meter-file, which is miss"),
-        (["--meter-file", "x", "--meter-offset", "inf"], "must be a number of seconds, not inf"),
+        (["--meter-file", "x", "--meter-offset", "inf"], "at most, not inf"),
         (["--idle-only", "--levels", "3"], "--levels is for the load ladder: drop --idle-only"),
         (["--idle-only", "--meter-file", "x"], "--meter-file is for the load ladder"),
         (["--root", "/tmp"], "for this machine, not for /tmp: use --idle-only"),

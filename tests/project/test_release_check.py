@@ -119,6 +119,52 @@ def test_what_an_sdist_lacks_and_should_not_have(tmp_path: Path) -> None:
     ]
 
 
+JUNK = {
+    "empty": b"",
+    "text": b"not a zip\n",
+    "cut": b"",  # the first half of a whole one, see below
+    "missing": None,
+}
+
+
+@pytest.mark.parametrize("option", ["--wheel", "--sdist"])
+@pytest.mark.parametrize("kind", JUNK)
+def test_a_file_that_is_no_wheel_or_sdist_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str, option: str
+) -> None:
+    path = wheel(tmp_path)
+    content = JUNK[kind]
+    if option == "--sdist":
+        path = tmp_path / f"{STEM}.tar.gz"
+        with tarfile.open(path, "w:gz") as archive:
+            archive.addfile(tarfile.TarInfo(f"{STEM}/PKG-INFO"), io.BytesIO())
+    if kind == "cut":
+        content = path.read_bytes()[: path.stat().st_size // 2]
+    if content is None:
+        path.unlink(missing_ok=True)
+    else:
+        path.write_bytes(content)
+    assert release_check.main([option, str(path), "--no-install"]) == 1
+    told = capsys.readouterr()
+    assert f"release-check: {path.name}: expected a whole " in told.err
+    assert "FAILED" in told.out
+
+
+def test_without_a_wheel_for_elsewhere_the_rest_is_checked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / f"{STEM}.tar.gz"
+    path.write_bytes(b"")
+    command = ["--elsewhere", "--no-install", "--tag", "v0.0.1"]
+    assert release_check.main(command) == 1
+    assert "tag: expected v" in capsys.readouterr().err
+    assert release_check.main([*command, "--sdist", str(path)]) == 1
+    told = capsys.readouterr()
+    assert "tag: expected v" in told.err and f"{path.name}: expected a whole sdist" in told.err
+    # Neither is built.
+    assert "none tried" in told.out and "make" not in told.out
+
+
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
     for name in ("Cargo.toml", "Cargo.lock", "pyproject.toml", "CHANGELOG.md"):

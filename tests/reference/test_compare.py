@@ -21,6 +21,8 @@ from lithowatt.reference import Reference, ReferenceEnergy
 from lithowatt.reference._compare import Window, beyond, line_of, table, told
 from lithowatt.reference._energy import Sensor
 from lithowatt.reference._open import available
+from lithowatt.reference._watch import nothing_from
+from lithowatt.reference.table import Table
 from rig import StaticTree
 
 WATTS = Sensor(False, 1.0, 0.0, 1.0, 0.01, 0.0, 10.0)
@@ -156,19 +158,97 @@ def test_the_command_compares_a_known_machine(
     assert line["part"]["low"] < truth < line["part"]["high"]
 
 
+def battery_in(root: Path, **files: str) -> None:
+    supplies = root / "sys/class/power_supply"
+    if supplies.is_symlink():
+        supplies.unlink()
+    folder = supplies / "BAT0"
+    folder.mkdir(parents=True)
+    values = {"type": "Battery", "status": "Discharging", "power_now": "9000000"}
+    for name, value in {**values, **files}.items():
+        (folder / name).write_text(f"{value}\n")
+
+
 @pytest.mark.slow
-def test_the_command_without_a_counter_says_so(
+def test_windows_without_one_of_both_are_told(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    folder = tmp_path / "sys/class/power_supply/BAT0"
-    folder.mkdir(parents=True)
-    for name, value in (("type", "Battery"), ("status", "Discharging"), ("power_now", 9_000_000)):
-        (folder / name).write_text(f"{value}\n")
-    command = ["validate", "--reference", "battery", "--root", str(tmp_path)]
-    assert main([*command, "--seconds", "0.1", "--windows", "1"]) == 3
-    shown = capsys.readouterr().out
-    assert "no counter" in shown
-    assert "shorter than the 15.0 s" in shown
+    with StaticTree(tmp_path / "root") as tree:
+        battery_in(tree.root)
+        command = ["validate", "--reference", "battery", "--root", str(tree.root)]
+        assert main([*command, "--seconds", "0.1", "--windows", "1"]) == 3
+        shown = capsys.readouterr()
+        assert "shorter than the 15.0 s" in shown.out
+        assert main([*command, "--seconds", "0.1", "--windows", "2", "--load"]) == 3
+    shown = capsys.readouterr()
+    assert "idle" in shown.out and "1 CPU" not in shown.out
+    assert "in the first window: no CPU was loaded" in shown.err
+
+
+def test_without_a_counter_validate_ends_at_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    battery_in(tmp_path)
+    begin = time.monotonic()
+    assert main(["validate", "--load", "--reference", "battery", "--root", str(tmp_path)]) == 3
+    assert time.monotonic() - begin < 10
+    shown = capsys.readouterr()
+    assert shown.err.startswith("lithowatt: nothing to compare: there is no energy counter here")
+    assert "modprobe intel_rapl_msr" in shown.err
+    assert shown.out == ""
+
+
+#: A meter that shows nothing now, and what is said of it.
+SILENT = {
+    "no battery": ("battery", "there is no battery in"),
+    "charging": ("battery", "no battery is discharging (BAT0: Charging)"),
+    "a header": ("plug.csv", "has no rows; expected a file to which rows are added"),
+    "yesterday": ("plug.csv", "expected a file to which rows are added meanwhile (tz= and"),
+    "tomorrow": ("plug.csv", "expected a file to which rows are added meanwhile (tz= and"),
+    "ipmi": ("ipmi", "dev/ipmi0: load ipmi_devintf"),
+}
+
+
+@pytest.mark.parametrize("kind", SILENT)
+@pytest.mark.parametrize("load", [[], ["--load"]])
+def test_a_meter_that_shows_nothing_is_told_at_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str, load: list[str]
+) -> None:
+    name, why = SILENT[kind]
+    shift = {"yesterday": -86_400, "tomorrow": 86_400}.get(kind, 0)
+    rows = [f"{time.time() + shift + second},9\n" for second in range(3 if shift else 0)]
+    (tmp_path / "plug.csv").write_text("timestamp,watts\n" + "".join(rows))
+    with StaticTree(tmp_path / "root") as tree:
+        if kind == "charging":
+            battery_in(tree.root, status="Charging")
+        reference = str(tmp_path / name) if name == "plug.csv" else name
+        command = ["validate", *load, "--reference", reference, "--root", str(tree.root)]
+        begin = time.monotonic()
+        assert main(command) == 3
+    assert time.monotonic() - begin < 10
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert shown.err.startswith(f"lithowatt: nothing to compare: {name} shows no power of")
+    assert why in shown.err and shown.err.count("\n") == 1
+
+
+def test_a_meter_whose_first_answer_takes_a_moment_is_waited_for() -> None:
+    meter = Reference()
+    meter.name, meter.sensor = "plug", WATTS
+    threading.Timer(0.3, meter.tell, (time.monotonic(), 50.0)).start()
+    assert nothing_from([meter]) is None
+    meter.sensor = WATTS._replace(gap=0.2)
+    meter._readings.clear()
+    assert "plug shows no power of this machine now: it showed nothing within 0.2 s" in str(
+        nothing_from([meter])
+    )
+
+
+def test_rows_of_changes_only_may_be_old(tmp_path: Path) -> None:
+    path = tmp_path / "history.csv"
+    rows = [f"sensor.plug_power,{w},{time.time() - 900 + i}\n" for i, w in enumerate((9, 8))]
+    path.write_text("entity_id,state,last_changed\n" + "".join(rows))
+    assert Table(str(path)).unusable() is None
 
 
 def test_run_tells_it_beside_the_energy(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

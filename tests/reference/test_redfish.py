@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import shutil
 import ssl
 import subprocess
@@ -214,6 +215,9 @@ def test_a_password_that_others_may_see_is_refused(tmp_path: Path) -> None:
     link.symlink_to(secret)
     with pytest.raises(MalformedValueError, match="link"):
         Redfish(f"https://bmc.example?credentials={link}")
+    os.mkfifo(tmp_path / "pipe", 0o600)
+    with pytest.raises(MalformedValueError, match="is no regular file"):
+        Redfish(f"https://bmc.example?credentials={tmp_path / 'pipe'}")
     with pytest.raises(MalformedValueError, match="a password in an address") as refused:
         Redfish("https://user:hidden@bmc.example")
     assert "hidden" not in str(refused.value)

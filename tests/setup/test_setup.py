@@ -75,6 +75,20 @@ def test_a_group_may_read_the_counters_and_may_not_any_more(
     assert "nothing that setup wrote" in capsys.readouterr().out
 
 
+def test_a_group_that_gives_nobody_the_right_is_told(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(root, "--group", "root", "--dry-run") == 2
+    said = capsys.readouterr().err
+    assert "group root (gid 0) is root's own" in said and "groupadd --system energy" in said
+    assert run(root, "--group", "other", "--dry-run") == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "no user is listed as its member" in said
+    assert "usermod --append --groups other USER" in said
+    assert run(root, "--group", "energy", "--dry-run") == 0
+    assert "no user is listed" not in " ".join(capsys.readouterr().out.split())
+
+
 @pytest.mark.parametrize("options", [["--group", "energy"], ["--undo"]])
 def test_a_dry_run_changes_nothing(
     root: Path, options: list[str], capsys: pytest.CaptureFixture[str]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -167,6 +168,19 @@ def cards(root: Path, linked: bool = True, arc: bool = True) -> Chips:
         )
         chips.use("hwmon4/energy1_input", 0.0)
     return chips
+
+
+def test_doctor_names_the_cards_that_a_window_reads(tmp_path: Path) -> None:
+    cards(tmp_path)
+    reason = {status.method: status for status in doctor(tmp_path)}["hwmon"].reason
+    assert reason is not None and "GPUs: amdgpu 0000:03:00.0" in reason
+    # A copy of /sys/class/hwmon alone, as in a container: no window looks for cards there.
+    shutil.rmtree(tmp_path / "sys/bus")
+    reason = {status.method: status for status in doctor(tmp_path)}["hwmon"].reason
+    assert "GPUs" not in (reason or "")
+    with EnergyMeter(root=tmp_path) as meter:
+        time.sleep(0.1)
+    assert meter.reading.gpu is None
 
 
 def test_cards_are_gpus_and_a_processor_s_graphics_is_none(tmp_path: Path) -> None:

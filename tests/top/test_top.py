@@ -689,7 +689,8 @@ def test_a_gpu_that_is_not_known_is_no_zero() -> None:
     lines = {line.name: line.watts for line in table(look, None)}
     assert lines["gpu-0 X"] == "9.000" and lines["gpu-1 Y\\x1b[2J"] == "–"
     assert "machine and GPUs" not in lines
-    assert "GPUs: unavailable: gpu-1 Y: gone" in plain(look, None)
+    for form in (Form(), Form(verbose=True)):
+        assert plain(look, None, form).count("GPUs: unavailable: gpu-1 Y: gone") == 1
 
 
 # -- where little is told -------------------------------------------------------------------------

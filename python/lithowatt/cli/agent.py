@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from lithowatt._support.calls import DEFAULT_RING
 from lithowatt.agent._run import METRICS_ADDRESS, PAGE_ADDRESS, run
+from lithowatt.reference._open import METERS
 
 if TYPE_CHECKING:
     import argparse
@@ -43,7 +44,7 @@ def add_cli(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
         "--method",
         default="all",
         metavar="NAMES",
-        help="rapl, perf, hwmon, or several with commas; the first that is there is used "
+        help="rapl, perf, hwmon, guest, or several with commas; the first that is there is used "
         "(default: all)",
     )
     add("--no-containers", action="store_true", help="do not follow containers and pods")
@@ -71,8 +72,8 @@ def add_cli(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
         "--reference",
         action="append",
         metavar="METER",
-        help="show a meter of the whole machine among the metrics, too: battery, pmic, ipmi, "
-        "redfish:https://HOST, mqtt://HOST/TOPIC; may be repeated",
+        help=f"show a meter of the whole machine among the metrics, too: {METERS}; may be given "
+        "several times",
     )
     add("--serve-ring", action="store_true", help="give the ring at /ring beside the metrics, too")
     add(

@@ -6,6 +6,7 @@ import argparse
 from typing import Any
 
 from lithowatt.model._calibrate import RESTING_PERCENT, calibrate
+from lithowatt.reference._open import METERS
 
 
 def add_cli(commands: Any) -> None:
@@ -46,8 +47,8 @@ def add_cli(commands: Any) -> None:
         "--reference",
         action="append",
         metavar="METER",
-        help="compare the counter with a meter of the whole machine, too: battery, the CSV file of "
-        "a plug, …; where there is no counter, the curve is of the whole machine; may be repeated",
+        help="compare the counter with a meter of the whole machine, too; where there is no "
+        f"counter, fit the curve to the meter: {METERS}; may be given several times",
     )
     parser.add_argument("--force", action="store_true", help="store a curve that fits badly too")
     parser.add_argument("--root", help="look for /sys and /proc below this directory")

@@ -30,9 +30,11 @@ from lithowatt._support.text import (
 )
 from lithowatt.errors import UnreadableFileError
 from lithowatt.meter._meter import EnergyMeter
+from lithowatt.reference._open import METERS
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Sequence
 
     from lithowatt.meter._reading import Domains, Reading
 
@@ -90,8 +92,8 @@ def add_cli(commands: Any) -> None:
         "--reference",
         action="append",
         metavar="METER",
-        help="read a meter of the whole machine meanwhile, too: battery, the CSV file of a plug, "
-        "…; it is told beside the energy and is no part of it",
+        help="read a meter of the whole machine meanwhile, too, and show it beside the energy, of "
+        f"which it is no part: {METERS}; may be given several times",
     )
     whose = parser.add_mutually_exclusive_group()
     whose.add_argument(
@@ -412,12 +414,30 @@ def render(reading: Reading, code: int | None, *, of_command: bool = True) -> st
             joules = (_digits(part, value, high - low) for part in (value, low, high))
             told = "{} J ({} to {} J), the whole machine, in no number above".format(*joules)
         lines += ["", *_wrapped(f"{found.name}: {told}")]
-    for warning in reading.warnings:
+    for warning in _once(reading.warnings):
         lines += ["", *_wrapped(f"warning: {warning}")]
     if headline is not None and reading.quality == "modelled":
-        lines += ["", *_wrapped("No energy counter is read here, so this is an estimate: ")]
-        lines[-1] += " lithowatt doctor"
+        silent = [zone.reason for zone in reading.zones if zone.domain == "package" and zone.reason]
+        if silent:
+            why = f"The energy counter gave nothing for this window ({silent[0]})"
+            lines += ["", *_wrapped(f"{why}, so this is an estimate.")]
+        else:
+            lines += ["", *_wrapped("No energy counter is read here, so this is an estimate: ")]
+            lines[-1] += " lithowatt doctor"
     return "\n".join([*lines, ""])
+
+
+def _once(warnings: Sequence[str]) -> list[str]:
+    """What is said of several counters in the same words, once with the names of all of them.
+
+    >>> _once(["package-0: it ended", "a guess", "package-1: it ended"])
+    ['package-0, package-1: it ended', 'a guess']
+    """
+    names: dict[str, list[str]] = {}
+    for warning in warnings:
+        name, colon, words = warning.partition(": ")
+        names.setdefault(words if colon else warning, []).extend([name] if colon else [])
+    return [": ".join([", ".join(of), words] if of else [words]) for words, of in names.items()]
 
 
 def _gpu_rows(reading: Reading) -> list[tuple[str, str, str]]:

@@ -122,7 +122,10 @@ class _Do:
         self.root = root
         self.group = counters.group_of(arguments.group, root) if arguments.group else None
         if self.group is not None and self.group.gid == 0:
-            raise UnavailableError("group root is of no use: root may read the counters anyway")
+            raise UnavailableError(
+                f"group {arguments.group} (gid 0) is root's own, and root may read the counters "
+                "anyway; expected a group of users, such as one made by: groupadd --system energy"
+            )
         self.agent: bool = arguments.agent
         files = [counters.rights(self.group, root)] if self.group is not None else []
         if self.agent:
@@ -172,7 +175,14 @@ class _Do:
             f"Group {group.name} ({users} whose login group it is) may then read the counters, now "
             "and after each boot."
         )
-        lines = wrapped(told, width, "") + wrapped(counters.SIDE_CHANNEL, width, "")
+        lines = wrapped(told, width, "")
+        if not group.members:
+            told = (
+                "note: no user is listed as its member, so it may give nobody the right: "
+                f"usermod --append --groups {group.name} USER"
+            )
+            lines += wrapped(told, width, "", "  ")
+        lines += wrapped(counters.SIDE_CHANNEL, width, "")
         lines += wrapped(PERF, width, "")
         if counters.readable_by_all(self.root):
             told = "note: everybody may read the counters now, and setup takes no right away"

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import json
 import os
-import sys
+import shlex
 import time
 from typing import TYPE_CHECKING, Any
 
+from lithowatt._support.command import complain
 from lithowatt.meter._meter import EnergyMeter
 from lithowatt.model._calibrate import (
     METER_SETTLE_SECONDS,
     CalibrationError,
     busy,
     cores_first,
-    longest_delay,
+    no_counter,
     plan,
     step_name,
 )
 from lithowatt.reference import open_references
 from lithowatt.reference._compare import COUNTERS, Window, beyond, line_of, table, told
+from lithowatt.reference._open import METERS
+from lithowatt.reference._watch import longest_delay, nothing_from
 
 if TYPE_CHECKING:
     import argparse
@@ -49,7 +52,7 @@ def add_cli(commands: Any) -> None:
         action="append",
         required=True,
         metavar="METER",
-        help="battery, or the CSV file of a plug, which may grow meanwhile; may be repeated",
+        help=f"the meter of the whole machine, {METERS}; may be given several times",
     )
     parser.add_argument(
         "--seconds", type=float, default=20.0, help="of each window (default: %(default)g)"
@@ -70,16 +73,19 @@ def add_cli(commands: Any) -> None:
 def validate(arguments: argparse.Namespace) -> int:
     """Runs the command; returns the exit code."""
     if not 0.1 <= arguments.seconds <= 86_400:
-        print(
-            f"lithowatt: --seconds must be from 0.1 to 86400, not {arguments.seconds}",
-            file=sys.stderr,
-        )
+        complain(f"--seconds must be from 0.1 to 86400, not {arguments.seconds}")
         return 2
     if not 1 <= arguments.windows <= 1000:
-        print(f"lithowatt: --windows must be 1 to 1000, not {arguments.windows}", file=sys.stderr)
+        complain(f"--windows must be 1 to 1000, not {arguments.windows}")
         return 2
     references = open_references(arguments.reference, arguments.root)
+    if not _has_counter(arguments.root):
+        command = f"validate --reference {shlex.join(arguments.reference)}"
+        complain(f"nothing to compare: {no_counter(arguments.root, command)}")
+        return NOTHING
     meters = list(_measured(arguments, references))
+    if not meters:
+        return NOTHING
     for reference in references:
         reference.wait(time.monotonic())
     windows = [Window.of(label, meter.reading) for label, meter in meters]
@@ -101,6 +107,23 @@ def validate(arguments: argparse.Namespace) -> int:
     return 0 if any(line is not None for line in lines.values()) else NOTHING
 
 
+def _has_counter(root: str | None) -> bool:
+    """Whether any counter of packages or memory is there to be compared."""
+    with EnergyMeter(COUNTERS, interval=None, root=root) as meter:
+        pass
+    return any(zone.domain in ("package", "dram") for zone in meter.reading.zones)
+
+
+def _compared(label: str, meter: EnergyMeter, references: tuple[Reference, ...]) -> bool:
+    """Whether a window has both: the energy of a counter and of a meter."""
+    for reference in references:
+        reference.wait(time.monotonic())
+    window = Window.of(label, meter.reading)
+    return window.counter is not None and any(
+        found.energy is not None for found in window.references.values()
+    )
+
+
 def _measured(
     arguments: argparse.Namespace, references: tuple[Reference, ...]
 ) -> Iterator[tuple[str, EnergyMeter]]:
@@ -115,6 +138,10 @@ def _measured(
     for reference in references:
         reference.start()
     try:
+        nothing = nothing_from(references)
+        if nothing is not None:
+            complain(f"nothing to compare: {nothing}")
+            return
         # Before the first window a meter is read already.
         time.sleep(settle)
         for number, (count, duty) in enumerate(steps, 1):
@@ -129,6 +156,9 @@ def _measured(
                     # What is shown so much later is true of the end of the window.
                     time.sleep(lag)
             yield label, meter
+            if arguments.load and number == 1 and not _compared(label, meter, references):
+                complain("nothing to compare in the first window: no CPU was loaded")
+                return
     finally:
         for reference in references:
             reference.stop()

@@ -24,11 +24,14 @@ from typing import TYPE_CHECKING, Any
 
 from lithowatt import _core
 from lithowatt._support.command import runnable
+from lithowatt._support.files import read_plain
 from lithowatt._support.text import aligned, format_number
 from lithowatt.errors import LithowattError
 from lithowatt.meter._meter import EnergyMeter
 from lithowatt.reference import open_references
 from lithowatt.reference._compare import Window, beyond, line_of, table, told
+from lithowatt.reference._watch import longest_delay, nothing_from
+from lithowatt.reference.table import MOST_BYTES, MOST_OFFSET, moment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -126,8 +129,11 @@ def _problem(arguments: argparse.Namespace) -> str | None:
     if not 0 < arguments.max_busy <= 100:
         return f"--max-busy must be above 0 and at most 100 (%), not {arguments.max_busy}"
     if arguments.meter_offset is not None:
-        if not math.isfinite(arguments.meter_offset):
-            return f"--meter-offset must be a number of seconds, not {arguments.meter_offset}"
+        if not abs(arguments.meter_offset) <= MOST_OFFSET:
+            return (
+                f"--meter-offset must be a number of seconds, {MOST_OFFSET:.0f} at most, not "
+                f"{arguments.meter_offset}"
+            )
         if arguments.meter_file is None:
             return "--meter-offset shifts the times of --meter-file, which is missing"
     if arguments.meter_file is not None and arguments.reference:
@@ -321,7 +327,8 @@ def _at_rest(
 ) -> _Step:
     step = _measure(seconds, arguments.root, references=references)
     if counter and not step.zones:
-        raise CalibrationError(_no_counter(arguments.root))
+        why = no_counter(arguments.root, "calibrate")
+        raise CalibrationError(f"{why}; or give a meter's rows by --meter-file FILE")
     if arguments.max_busy < 100 and step.load * 100 >= arguments.max_busy:
         raise CalibrationError(
             "close programs, or allow it with --max-busy N: the machine was not at rest (busy: "
@@ -343,18 +350,16 @@ def counter_fix(findings: Sequence[Mapping[str, Any]]) -> str | None:
     return str(fixes[0]) if fixes else None
 
 
-def _no_counter(root: str | None) -> str:
-    """Why there is nothing to calibrate with, and what can be done."""
+def no_counter(root: str | None, command: str) -> str:
+    """Why ``lithowatt COMMAND`` finds no energy counter here, and what can be done."""
     fix = counter_fix(_core.doctor(root))
-    meter = "--meter-file FILE takes the readings of an external meter"
     if fix is None:
-        return f"there is no energy counter here to calibrate with; {meter}"
+        return "there is no energy counter here"
     if "modprobe" in fix:
-        return f"there is no energy counter here yet; first {runnable(fix)}; or {meter}"
+        return f"there is no energy counter here yet; first {runnable(fix)}"
     return (
         "there is an energy counter, and this user may not read it; run "
-        f"{runnable('sudo lithowatt calibrate')} and then the command that it prints for all "
-        f"users, or {runnable(fix)} first; or {meter}"
+        f"{runnable(f'sudo lithowatt {command}')}, or {runnable(fix)} first"
     )
 
 
@@ -414,9 +419,12 @@ def _ladder(arguments: argparse.Namespace, path: Path) -> int:
     references = open_references(arguments.reference or [], arguments.root)
     seconds = arguments.seconds or (REFERENCE_SECONDS if references else 3.0)
     external = None if arguments.meter_file is None else Path(arguments.meter_file)
-    if external is not None:
-        # Faults of the file are reported before anything runs.
-        _meter_rows(external)
+    # What is wrong with a meter is reported before anything is loaded.
+    if external is not None and not _meter_rows(external):
+        raise CalibrationError(
+            f"{external} has no rows; expected a file to which a meter adds rows meanwhile"
+        )
+    offset = arguments.meter_offset or 0.0
     slow = external is not None or bool(references)
     lag = longest_delay(references)
     steps: list[_Step] = []
@@ -425,6 +433,9 @@ def _ladder(arguments: argparse.Namespace, path: Path) -> int:
             # Without a pause from step to step, so that each begins with a reading.
             reference.start()
             watched.callback(reference.stop)
+        nothing = nothing_from(references)
+        if nothing is not None:
+            raise CalibrationError(f"{nothing}; without --reference a counter alone is used")
         if references:
             time.sleep(max(METER_SETTLE_SECONDS, lag))
         for count, duty in plan(arguments.levels or 5, len(cpus)):
@@ -435,12 +446,17 @@ def _ladder(arguments: argparse.Namespace, path: Path) -> int:
                     time.sleep(lag)
             else:
                 steps.append(_at_rest(seconds, arguments, counter=not slow, references=references))
+                if external is not None:
+                    _meter_watts(external, offset, steps)
                 if not slow and not steps[0].watts and not references:
                     raise CalibrationError(
                         "a curve is fitted to RAPL, perf or an external meter, and here are "
                         "sensors of hwmon: --idle-only stores their power at rest"
                     )
                 time.sleep(lag)
+                if references and not steps[0].watts:
+                    references[0].wait(time.monotonic())
+                    _reference_watts(steps, references[0])
             print(f"{steps[-1].name()}: {_percent(steps[-1].load)} busy", flush=True)
     rest = steps[0]
     whole = _against(steps, references)
@@ -449,7 +465,7 @@ def _ladder(arguments: argparse.Namespace, path: Path) -> int:
         watts = _reference_watts(steps, references[0])
     elif external is not None:
         method = "meter-file"
-        watts = _meter_watts(external, arguments.meter_offset or 0.0, steps)
+        watts = _meter_watts(external, offset, steps)
     else:
         method = "rapl" if "rapl" in rest.watts else "perf"
         if any(method not in step.watts for step in steps):
@@ -464,13 +480,6 @@ def _ladder(arguments: argparse.Namespace, path: Path) -> int:
     idle = _idle_watts(rest, watts[0], curve, method)
     _store(path, arguments.root, rest, idle, curve, whole)
     return 0
-
-
-def longest_delay(references: Sequence[Reference]) -> float:
-    """How long the load stays before and after a window, s: what a meter shows then is of the same
-    load, however its delay differs from what is assumed. A ladder only rises, so an error would be
-    the same way in each step, and in no residual."""
-    return max((reference.sensor.delay for reference in references), default=0.0)
 
 
 def _against(steps: list[_Step], references: Sequence[Reference]) -> list[dict[str, Any]]:
@@ -680,7 +689,7 @@ def _meter_rows(path: Path) -> list[tuple[float, float]]:
     A last line without its end is still being written and does not count.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_plain(path, MOST_BYTES).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise CalibrationError(f"{path} is no UTF-8 text: {error.reason}") from None
     except OSError as error:
@@ -699,7 +708,7 @@ def _meter_rows(path: Path) -> list[tuple[float, float]]:
         where = f"{path}, line {number}"
         if len(row) != 2:
             raise CalibrationError(f"{where}: {len(row)} fields instead of timestamp,watts")
-        when = _moment(row[0].strip())
+        when = moment(row[0].strip(), None)
         if when is None:
             raise CalibrationError(
                 f"{where}: {row[0][:64]!r} is neither ISO 8601 nor seconds since the epoch"
@@ -714,22 +723,6 @@ def _meter_rows(path: Path) -> list[tuple[float, float]]:
             raise CalibrationError(f"{where}: its time is before that of the line above")
         rows.append((when, watts))
     return rows
-
-
-def _moment(text: str) -> float | None:
-    """Seconds since the epoch; a time without a zone is this machine's local time."""
-    try:
-        seconds = float(text)
-    except ValueError:
-        pass
-    else:
-        return seconds if math.isfinite(seconds) else None
-    if text.endswith(("Z", "z")):
-        text = text[:-1] + "+00:00"
-    try:
-        return datetime.fromisoformat(text).timestamp()
-    except (ValueError, OverflowError, OSError):
-        return None
 
 
 def _meter_watts(path: Path, offset: float, steps: list[_Step]) -> list[float]:

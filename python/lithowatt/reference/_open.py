@@ -22,6 +22,9 @@ KINDS = {
 }
 """The forms of a reference, and what each is."""
 
+METERS = f"one of {', '.join(KINDS)} (docs/how-to/whole-machine.md)"
+"""What ``METER`` stands for in a command's help."""
+
 
 def open_references(
     wanted: str | os.PathLike[str] | Reference | Sequence[str | os.PathLike[str] | Reference],

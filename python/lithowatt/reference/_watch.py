@@ -70,6 +70,22 @@ class Reference:
     def close(self) -> None:
         """Lets go of what it holds; it may be read again."""
 
+    def unusable(self) -> str | None:
+        """Why it shows nothing of the machine's power now, ``None`` where it does.
+
+        To be asked of a meter that was just started, before a command loads the machine for it.
+        Waits for the first answer, no longer than power may be unknown within a window.
+        """
+        patience = time.monotonic() + self.sensor.gap
+        while time.monotonic() < patience:
+            with self._lock:
+                if self._readings:
+                    return None
+                if self._faults:
+                    return self._faults[-1][1]
+            time.sleep(0.05)
+        return f"it showed nothing within {self.sensor.gap:g} s"
+
     def start(self) -> None:
         """Begins to read it, until `stop` was called as often."""
         with self._lock:
@@ -188,6 +204,28 @@ class Reference:
 
     def _none(self, reason: str | None) -> ReferenceEnergy:
         return ReferenceEnergy(self.name, None, self.covers, reason, 0)
+
+
+def nothing_from(references: Sequence[Reference]) -> str | None:
+    """The first of these meters that shows nothing now, and why; ``None`` where each shows power.
+
+    They must have been started.
+    """
+    for reference in references:
+        why = reference.unusable()
+        if why is not None:
+            return (
+                f"{reference.name} shows no power of this machine now: {why} (other meters: "
+                "docs/how-to/whole-machine.md)"
+            )
+    return None
+
+
+def longest_delay(references: Sequence[Reference]) -> float:
+    """How long the load stays before and after a window, s: what a meter shows then is of the same
+    load, however its delay differs from what is assumed. A ladder only rises, so an error would be
+    the same way in each step, and in no residual."""
+    return max((reference.sensor.delay for reference in references), default=0.0)
 
 
 def between_changes(readings: Sequence[tuple[float, float]]) -> float | None:

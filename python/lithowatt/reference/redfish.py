@@ -240,12 +240,16 @@ def _credentials(path: str | None) -> str | None:
         user, password = os.environ.get(USER), os.environ.get(PASSWORD)
         return None if not user or password is None else f"{user}:{password}"
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        # Without O_NONBLOCK the opening of a FIFO waits for somebody to write to it.
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        descriptor = os.open(path, flags)
     except OSError as error:
         raise MalformedValueError(f"credentials={path!r}: {error.strerror}") from None
     with os.fdopen(descriptor, encoding="utf-8") as file:
         state = os.fstat(descriptor)
-        if not stat.S_ISREG(state.st_mode) or state.st_mode & 0o077:
+        if not stat.S_ISREG(state.st_mode):
+            raise MalformedValueError(f"credentials={path!r} is no regular file")
+        if state.st_mode & 0o077:
             raise MalformedValueError(
                 f"credentials={path!r} may be read by others; expected a file of mode 600: chmod "
                 f"600 {Path(path)}"

@@ -58,6 +58,12 @@ MOST_BYTES = 1 << 28
 
 MOST_WATTS = 1e6
 
+MOST_SECONDS = 6e10
+"""Times are this near to 1970: all of them are dates that Python knows, in any zone."""
+
+MOST_OFFSET = 1e9
+"""Between the clocks of a meter and of this machine, s: thirty years."""
+
 MOST_JOULES = 1e18
 """J; more is no counter of a machine: it is a million machines at 1 kW for thirty years."""
 
@@ -143,6 +149,7 @@ class Table(Reference):
         self._path = Path(path)
         self._options = options_in(query, OPTIONS, f"{path[:120]!r}")
         self._zone = _zone(self._options.get("tz"))
+        self._by_change = False
         self._offset = self._number("offset", 0.0)
         relative = self._number("error", RELATIVE * 100) / 100
         self.name = self._path.name
@@ -159,7 +166,8 @@ class Table(Reference):
             value = float(text)
         except ValueError:
             value = math.nan
-        if not math.isfinite(value) or (name == "error" and value < 0):
+        most = MOST_OFFSET if name == "offset" else math.inf
+        if not math.isfinite(value) or abs(value) > most or (name == "error" and value < 0):
             raise MalformedValueError(
                 f"{name}={text[:40]!r} is no number; expected {OPTIONS[name]}"
             )
@@ -170,6 +178,28 @@ class Table(Reference):
 
     def stop(self) -> None:
         """As `start`."""
+
+    def unusable(self) -> str | None:
+        """Why the file shows nothing of the machine's power now, ``None`` where it does."""
+        try:
+            rows = self._rows()
+        except LithowattError as error:
+            return str(error)
+        wanted = "expected a file to which rows are added meanwhile"
+        if not rows:
+            return f"{self._path} has no rows; {wanted}"
+        now = time.time()
+        first, last = rows[0][0], rows[-1][0]
+        # A file that has a row for each change only has none while power stays the same.
+        if first - now <= self.sensor.gap and (now - last <= self.sensor.gap or self._by_change):
+            return None
+        begin, end, here = (
+            datetime.fromtimestamp(when).isoformat(" ", "seconds") for when in (first, last, now)
+        )
+        return (
+            f"the rows of {self._path} are from {begin} to {end}, and it is {here} now; {wanted} "
+            "(tz= and offset= correct its times)"
+        )
 
     def _now(self) -> float:
         return time.time()
@@ -223,6 +253,7 @@ class Table(Reference):
         rows = csv.reader(lines, delimiter=separator)
         header = next(rows)
         columns = self._columns(header)
+        self._by_change = columns.by_change
         found: list[tuple[float, float]] = []
         scale: float | None = None
         counts = False
@@ -435,7 +466,8 @@ def moment(text: str, zone: tzinfo | None, fold: int = 0) -> float | None:
         pass
     else:
         # Milliseconds since the epoch, from 1973 on.
-        return seconds / 1000 if seconds > 1e11 else seconds if math.isfinite(seconds) else None
+        seconds = seconds / 1000 if seconds > 1e11 else seconds
+        return seconds if abs(seconds) < MOST_SECONDS else None
     text = re.sub(r"[zZ]$", "+00:00", text.strip())
     german = re.fullmatch(r"(\d\d?)\.(\d\d?)\.(\d{4}),?\s+(\d\d?):(\d\d)(?::(\d\d))?", text)
     try:
@@ -448,6 +480,7 @@ def moment(text: str, zone: tzinfo | None, fold: int = 0) -> float | None:
             when = datetime.fromisoformat(fraction)
             if when.tzinfo is None:
                 when = when.replace(tzinfo=zone)
-        return when.replace(fold=fold).timestamp()
+        seconds = when.replace(fold=fold).timestamp()
     except (ValueError, OverflowError, OSError):
         return None
+    return seconds if abs(seconds) < MOST_SECONDS else None

@@ -81,7 +81,7 @@ def header(look: Look, verbose: bool = False) -> list[str]:
     if look.gpus.whole is not None:
         value, low, high = (_watts(part, look) for part in look.gpus.whole)
         lines.append(f"GPUs {value} W ({low} to {high}), in no row of a process")
-    elif look.gpus.each:
+    elif look.gpus.each and not verbose:  # then it is among the details
         lines.append(f"GPUs: {look.gpus.source}")
     if look.why_not_probes is None or verbose:
         lines.append(f"shared by {look.weight}")

@@ -45,8 +45,12 @@ pub fn has_cards(root: &Path) -> bool {
 }
 
 fn look_for(root: &Path) -> bool {
-    let has_driver = |name: &&str| root.join(DRIVERS).join(name).exists();
-    CARDS.iter().any(has_driver) && !found(root).is_empty()
+    has_driver(root) && !found(root).is_empty()
+}
+
+fn has_driver(root: &Path) -> bool {
+    let drivers = root.join(DRIVERS);
+    CARDS.iter().any(|name| drivers.join(name).exists())
 }
 
 /// The chips of cards, each with its channel.
@@ -60,8 +64,11 @@ fn found(root: &Path) -> Vec<(Chip, Known)> {
         .collect()
 }
 
-/// The names of the cards below `root`.
+/// The names of the cards below `root` that a window reads.
 pub fn card_names(root: &Path) -> Vec<String> {
+    if !has_driver(root) {
+        return Vec::new();
+    }
     found(root)
         .into_iter()
         .map(|(_, known)| known.name)
