@@ -34,8 +34,8 @@ use crate::machine::cpu::CpuIdentity;
 use curve::{Active, ClockPolicy, Curve, Facts, Family, Shape, Spread, WORKLOAD, full_clock};
 use fitted::Fitted;
 pub(crate) use memory::JOULES_A_BYTE;
+use memory::Memory;
 pub use memory::Traffic;
-use memory::{HOST_VCPUS, Memory};
 use table::{Certainty, Class, CpuSpec};
 
 /// [`PowerModel::workload_spread`] of AMD's servers.
@@ -595,6 +595,7 @@ impl PowerModel {
         } else if let Memory::BySize { .. } = self.memory {
             self.memory = Memory::BySize {
                 host_gib: Some(gib),
+                host_vcpus: None,
                 modules: modules.filter(|n| *n > 0),
             };
         }
@@ -624,13 +625,12 @@ impl PowerModel {
     /// the modules' rest by the GiB, traffic by the threads.
     pub fn memory_watts_of(&self, gib: f64, vcpus: f64, load: f64) -> RawPower {
         let vcpus = at_least_zero(vcpus).min(1e9);
-        let host = if self.shared {
-            HOST_VCPUS
-        } else {
-            self.host_threads
-        };
-        self.memory
-            .watts(gib, Some(vcpus / host.max(vcpus)), Some(load))
+        let host = self.memory.host_vcpus().unwrap_or(self.host_threads);
+        self.memory.in_proportion(gib, vcpus, host).watts(
+            gib,
+            Some(vcpus / host.max(vcpus)),
+            Some(load),
+        )
     }
 
     /// The same with the traffic that the machine counted, in the place of a load.
