@@ -328,6 +328,27 @@ mod tests {
     }
 
     #[test]
+    fn a_curve_of_packages_leaves_a_guest_its_part_of_the_hosts_memory() {
+        let (mut stored, cpu) = stored();
+        if let Some(curve) = &mut stored.curve {
+            curve.memory = None;
+        }
+        for hypervisor in [true, false] {
+            let cpu = CpuIdentity {
+                hypervisor,
+                ..cpu.clone()
+            };
+            let all = f64::from(cpu.logical_cpus);
+            let shipped = PowerModel::for_identity(&cpu).with_memory(cpu.logical_cpus, 24.0, None);
+            let model = stored.model(Path::new("/"), &cpu, shipped.clone());
+            assert!(model.describe().starts_with("model:calibrated-"));
+            let [of_curve, of_name] =
+                [&model, &shipped].map(|model| model.memory_watts_of(24.0, all, 1.0));
+            assert_eq!(of_curve, of_name, "hypervisor: {hypervisor}");
+        }
+    }
+
+    #[test]
     fn an_external_meter_has_the_memory_in_its_curve() {
         let (mut stored, cpu) = stored();
         if let Some(curve) = &mut stored.curve {

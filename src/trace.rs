@@ -38,6 +38,10 @@ pub const BLOCK_ROWS: usize = 4096;
 /// More counters than any machine has.
 const MOST_ZONES: usize = 4096;
 
+/// Columns of a row, at most: two a counter, and those of everything else. A block of constant columns takes
+/// two bytes for each, and 32 kB when it is decoded.
+const MOST_COLUMNS: usize = 2 * MOST_ZONES + 1024;
+
 /// What the machine is.
 #[derive(Debug, Clone, Serialize)]
 pub struct Machine {
@@ -650,6 +654,12 @@ impl Trace {
         };
         if header.zones.len() > MOST_ZONES || !header.zones.iter().all(believable) {
             return Err("its counters are none that a machine can have".into());
+        }
+        if header.columns.len() > MOST_COLUMNS {
+            return Err(format!(
+                "it has {} columns, more than {MOST_COLUMNS}",
+                header.columns.len()
+            ));
         }
         let facts = Arc::new(header.machine.facts());
         let layout = Layout::of(&header.zones);

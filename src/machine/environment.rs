@@ -93,7 +93,7 @@ impl Environment {
             .flatten()
             .filter(|mb| *mb > 0);
         Self {
-            allotted: allotted(root, cpus, lambda_memory_mb),
+            allotted: allotted(root, cpus, memory_gib, lambda_memory_mb),
             memory_gib,
             memory_modules: memory_modules(root),
             lambda_memory_mb,
@@ -123,7 +123,7 @@ impl Environment {
     /// Looks again for what may change while a process lives: the part of the machine that it may
     /// use.
     pub fn renew(&mut self, root: &Path, cpus: u32) {
-        self.allotted = allotted(root, cpus, self.lambda_memory_mb);
+        self.allotted = allotted(root, cpus, self.memory_gib, self.lambda_memory_mb);
     }
 
     /// Whether this is an AWS Lambda sandbox.
@@ -160,8 +160,16 @@ fn memory_modules(root: &Path) -> Option<u32> {
     u32::try_from(modules).ok().filter(|n| *n > 0)
 }
 
-fn allotted(root: &Path, cpus: u32, lambda_memory_mb: Option<u32>) -> Allotted {
-    let allotted = Allotted::read(root, cpus);
+fn allotted(
+    root: &Path,
+    cpus: u32,
+    machine_gib: Option<f64>,
+    lambda_memory_mb: Option<u32>,
+) -> Allotted {
+    let mut allotted = Allotted::read(root, cpus);
+    // More than the machine has is no limit.
+    let below = |limit: &f64| machine_gib.is_none_or(|gib| *limit <= gib);
+    allotted.memory_gib = allotted.memory_gib.filter(below);
     match lambda_memory_mb {
         Some(mb) => allotted.with_bought(lambda::vcpus(f64::from(mb)), mb),
         None => allotted,

@@ -372,8 +372,9 @@ impl Facts {
         self.model.memory_watts_raw(gib, Some(0.0))
     }
 
-    /// Modelled watts above idle of a zone with a part of the machine busy (0..1).
-    fn active_of(&self, zone: &Zone, zones: &[Zone], busy: f64) -> f64 {
+    /// Modelled watts above idle of a zone with a part of the machine busy (0..1): on all CPUs alike, and on
+    /// as few as can have that load.
+    fn active_of(&self, zone: &Zone, zones: &[Zone], busy: f64) -> [f64; 2] {
         let cpus = f64::from(self.cpus);
         let alike = zones
             .iter()
@@ -384,13 +385,13 @@ impl Facts {
             Domain::Dram => {
                 let gib = self.environment.memory_gib.unwrap_or(0.0);
                 let raw = self.model.memory_watts_of(gib, cpus, busy);
-                raw.total - raw.idle
+                [raw.total - raw.idle; 2]
             }
             _ => self
                 .model
                 .active_watts_of_cores(cpus, busy * cpus, cpus / alike),
         };
-        watts / alike
+        watts.map(|watts| watts / alike)
     }
 
     /// Idle power of a zone: learned, calibrated, configured, or the model's.

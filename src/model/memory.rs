@@ -29,7 +29,7 @@ const MEASURED: [(f64, f64, f64); 5] = [
 const MODULE_REST_W: f64 = 1.4;
 
 /// vCPUs of the host of a guest, which does not see it: the commonest number of AWS hosts.
-pub(super) const HOST_VCPUS: f64 = 96.0;
+const HOST_VCPUS: f64 = 96.0;
 
 /// Its memory (GiB) by the vCPU, as a guest's own, which is sold in proportion: from hosts for much computing (AWS c)
 /// over the commonest (m) to those for much memory (r).
@@ -85,6 +85,8 @@ pub(super) enum Memory {
     /// Its size, and that of the machine it is part of: `None` where it is all of it.
     BySize {
         host_gib: Option<f64>,
+        /// vCPUs of that machine, where they are not those that the system shows.
+        host_vcpus: Option<f64>,
         /// Memory modules of the machine, where it shows them.
         modules: Option<u32>,
     },
@@ -103,6 +105,7 @@ impl Memory {
     /// A machine of which nothing but the size will be told.
     pub(super) const WHOLE: Self = Self::BySize {
         host_gib: None,
+        host_vcpus: None,
         modules: None,
     };
     /// A part of a host that is not seen, by the GiB that come with a vCPU, where they are known.
@@ -111,7 +114,30 @@ impl Memory {
         let ratio = gib_a_vcpu.filter(|ratio| *ratio > 0.0).unwrap_or(usual);
         Self::BySize {
             host_gib: Some(ratio.clamp(least, most) * HOST_VCPUS),
+            host_vcpus: Some(HOST_VCPUS),
             modules: None,
+        }
+    }
+
+    /// The same where `gib` GiB come with `vcpus` of the `all` of a machine whose size nobody told: as much with
+    /// each of them, but no more than clouds sell.
+    pub(super) fn in_proportion(mut self, gib: f64, vcpus: f64, all: f64) -> Self {
+        if let Self::BySize {
+            host_gib: host_gib @ None,
+            ..
+        } = &mut self
+        {
+            let [.., most] = HOST_GIB_A_VCPU;
+            *host_gib = Some((gib / vcpus).min(most) * all).filter(|host| *host > gib);
+        }
+        self
+    }
+
+    /// vCPUs of the machine that the memory is part of, where they are not those that the system shows.
+    pub(super) fn host_vcpus(self) -> Option<f64> {
+        match self {
+            Self::BySize { host_vcpus, .. } => host_vcpus,
+            Self::Measured { .. } | Self::InCurve => None,
         }
     }
 
@@ -127,7 +153,9 @@ impl Memory {
         }
         let cpus_of = |part: f64| cpus.map_or(part, at_least_zero);
         let (rest, total, band) = match self {
-            Self::BySize { host_gib, modules } => {
+            Self::BySize {
+                host_gib, modules, ..
+            } => {
                 let host = at_least_zero(host_gib.unwrap_or(gib)).max(gib);
                 let (rest, full) = ends(host);
                 let rest = modules.map_or(rest, |n| MODULE_REST_W * f64::from(n));
@@ -257,6 +285,7 @@ mod tests {
     fn parts_of_a_machine_sum_to_it() {
         let by_size = Memory::BySize {
             host_gib: Some(64.0),
+            host_vcpus: None,
             modules: Some(4),
         };
         let measured = Memory::Measured {

@@ -34,8 +34,8 @@ use crate::machine::cpu::CpuIdentity;
 use curve::{Active, ClockPolicy, Curve, Facts, Family, Shape, Spread, WORKLOAD, full_clock};
 use fitted::Fitted;
 pub(crate) use memory::JOULES_A_BYTE;
+use memory::Memory;
 pub use memory::Traffic;
-use memory::{HOST_VCPUS, Memory};
 use table::{Certainty, Class, CpuSpec};
 
 /// [`PowerModel::workload_spread`] of AMD's servers.
@@ -506,7 +506,7 @@ impl PowerModel {
         let share = vcpus / self.host_threads;
 
         let idle = self.curve.idle_w * share;
-        let active = self.active_share(&self.curve, vcpus, busy);
+        let active = self.active_share(&self.curve, vcpus, busy, 1.0);
         // The rest of the host matters in proportion to how much of it is not ours.
         let others = 1.0 - share;
         let spread = if others > 0.0 {
@@ -518,25 +518,27 @@ impl PowerModel {
     }
 
     /// Watts above idle of `vcpus` hardware threads, `busy_vcpus` of them busy, as in
-    /// [`PowerModel::vcpus_watts_raw`], where no more than `cores` cores of a socket can wake it.
+    /// [`PowerModel::vcpus_watts_raw`], where no more than `cores` cores of a socket can wake it: with
+    /// the load on all of them alike, and on as few as can have it.
     ///
     /// An energy counter on a small virtual machine is that machine's: the cores that only its
     /// host's processor has wake nothing there.
-    pub fn active_watts_of_cores(&self, vcpus: f64, busy_vcpus: f64, cores: f64) -> f64 {
+    pub fn active_watts_of_cores(&self, vcpus: f64, busy_vcpus: f64, cores: f64) -> [f64; 2] {
         let curve = Curve {
             cores_per_socket: cores.max(1.0).min(self.curve.cores_per_socket),
             ..self.curve
         };
         let vcpus = at_least_zero(vcpus);
-        self.active_share(&curve, vcpus, at_least_zero(busy_vcpus).min(vcpus))
-            .total()
+        let busy = at_least_zero(busy_vcpus).min(vcpus);
+        let few = (busy.max(1.0) / vcpus).min(1.0);
+        [1.0, few].map(|spread| self.active_share(&curve, vcpus, busy, spread).total())
     }
 
-    /// Watts above idle of `vcpus` by the host's `curve`, `busy` of them busy.
-    fn active_share(&self, curve: &Curve, vcpus: f64, busy: f64) -> Active {
+    /// Watts above idle of `vcpus` by the host's `curve`, `busy` of them busy, on the part `spread` of them.
+    fn active_share(&self, curve: &Curve, vcpus: f64, busy: f64, spread: f64) -> Active {
         if busy > 0.0 {
             curve
-                .active_at(busy / vcpus, 1.0, None)
+                .active_at(busy / vcpus, spread, None)
                 .scaled(vcpus / self.host_threads)
         } else {
             Active::default()
@@ -595,6 +597,7 @@ impl PowerModel {
         } else if let Memory::BySize { .. } = self.memory {
             self.memory = Memory::BySize {
                 host_gib: Some(gib),
+                host_vcpus: None,
                 modules: modules.filter(|n| *n > 0),
             };
         }
@@ -624,13 +627,12 @@ impl PowerModel {
     /// the modules' rest by the GiB, traffic by the threads.
     pub fn memory_watts_of(&self, gib: f64, vcpus: f64, load: f64) -> RawPower {
         let vcpus = at_least_zero(vcpus).min(1e9);
-        let host = if self.shared {
-            HOST_VCPUS
-        } else {
-            self.host_threads
-        };
-        self.memory
-            .watts(gib, Some(vcpus / host.max(vcpus)), Some(load))
+        let host = self.memory.host_vcpus().unwrap_or(self.host_threads);
+        self.memory.in_proportion(gib, vcpus, host).watts(
+            gib,
+            Some(vcpus / host.max(vcpus)),
+            Some(load),
+        )
     }
 
     /// The same with the traffic that the machine counted, in the place of a load.

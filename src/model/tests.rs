@@ -615,7 +615,7 @@ fn slugs() {
 #[test]
 fn cores_that_a_machine_does_not_have_wake_nothing() {
     let model = PowerModel::for_cpu("AMD EPYC 7R13", None, None);
-    let of = |cores: f64, busy: f64| model.active_watts_of_cores(2.0, 2.0 * busy, cores);
+    let of = |cores: f64, busy: f64| model.active_watts_of_cores(2.0, 2.0 * busy, cores)[0];
     let raw = |busy: f64| {
         let raw = model.vcpus_watts_raw(2.0, 2.0 * busy);
         raw.total - raw.idle
@@ -625,5 +625,36 @@ fn cores_that_a_machine_does_not_have_wake_nothing() {
     // No more wake it than the processor has.
     assert!((of(1e6, 0.02) - raw(0.02)).abs() < 1e-9);
     assert_eq!(of(f64::NAN, 0.0), 0.0);
-    assert_eq!(model.active_watts_of_cores(0.0, 1.0, 2.0), 0.0);
+    assert_eq!(model.active_watts_of_cores(0.0, 1.0, 2.0), [0.0; 2]);
+}
+
+#[test]
+fn one_busy_thread_wakes_a_server_as_measured() {
+    // Two E5-2650 v4: 27 to 32 W at rest, 64 to 68 W with one thread busy (Alt et al., ICPE 2024).
+    let name = "Intel(R) Xeon(R) CPU E5-2650 v4 @ 2.20GHz";
+    let model = PowerModel::for_cpu(name, Some(48), Some(2));
+    let [alike, few] = model.active_watts_of_cores(48.0, 1.0, 12.0);
+    assert!(alike < 15.0 && (25.0..45.0).contains(&few), "{alike} {few}");
+    let [alike, few] = model.active_watts_of_cores(48.0, 48.0, 12.0);
+    assert!((alike - few).abs() < 1e-9);
+}
+
+#[test]
+fn memory_of_a_machine_that_is_known_by_name_is_divided() {
+    let name = "Intel(R) Xeon(R) Platinum 8375C CPU @ 2.90GHz";
+    let model = PowerModel::for_cpu(name, Some(64), None);
+    let whole = model.memory_watts_of(256.0, 64.0, 0.5);
+    for parts in [2.0, 8.0, 64.0, 6400.0] {
+        let part = model.memory_watts_of(256.0 / parts, 64.0 / parts, 0.5);
+        assert!((part.total * parts - whole.total).abs() < 1e-6, "{parts}");
+        assert!((part.idle * parts - whole.idle).abs() < 1e-6, "{parts}");
+    }
+    // Much memory and little of a CPU is no part of a machine of that memory a CPU.
+    let much = model.memory_watts_of(64.0, 0.1, 1.0);
+    let less = model.memory_watts_of(64.0, 8.0, 1.0);
+    assert!(much.total - much.idle < 0.1 * (less.total - less.idle));
+    for bad in [0.0, f64::NAN, f64::INFINITY] {
+        assert!(model.memory_watts_of(64.0, bad, 0.5).high.is_finite());
+        assert!(model.memory_watts_of(bad, 8.0, 0.5).high.is_finite());
+    }
 }

@@ -230,6 +230,18 @@ def test_idle_power_is_of_the_quota(tmp_path: Path) -> None:
     assert watts < 0.1 * model.share_watts(64.0, cpu / seconds, 256.0).total[0]
 
 
+def test_a_memory_limit_above_the_machines_memory_is_none(tmp_path: Path) -> None:
+    limits = {"none": "max\n", "above": f"{1 << 50}\n"}
+    found = []
+    for name, limit in limits.items():
+        files = {**V2, "sys/fs/cgroup/kubepods/pod/memory.max": limit}
+        machine = Machine(tmp_path / name, files)
+        assert machine.share()["memory_gib"] is None
+        meter = metered(machine)
+        found.append(get(meter, "energy_idle") / get(meter, "energy_duration"))
+    assert found[1] == pytest.approx(found[0], rel=0.2)
+
+
 def test_others_in_the_sandbox_are_not_ours(tmp_path: Path) -> None:
     machine = Machine(tmp_path, V2)
     meter = metered(machine, lambda: machine.write(STAT, "usage_usec 500000\n"))

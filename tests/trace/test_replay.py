@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import copy
+import gzip
 import json
 import os
 import pickle
 import re
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -285,6 +287,16 @@ def test_a_bomb_is_refused_with_little_memory() -> None:
     assert len(bomb) < 1 << 20
     with pytest.raises(MalformedValueError, match="unpacks to more than"):
         Trace(bomb)
+
+
+def test_more_columns_than_a_machine_has_are_refused() -> None:
+    body = zlib.decompress(small(), 31)
+    line, _, rows = body.partition(b"\n")
+    header = json.loads(line)
+    header["recording"]["columns"] += [""] * 10_000
+    wide = b"".join((json.dumps(header).encode(), b"\n", rows))
+    with pytest.raises(MalformedValueError, match="columns, more than"):
+        Trace(gzip.compress(wide))
 
 
 def test_rows_in_no_order_are_refused() -> None:
