@@ -223,14 +223,14 @@ impl Teller {
 /// The same, opened by the thread that asks.
 enum Asked {
     Nvml(Nvml),
-    Cards(Cards),
+    Cards(Box<Cards>),
 }
 
 impl Asked {
     fn open(teller: &Teller) -> Result<Self, Unavailable> {
         match teller {
             Teller::Nvml => Nvml::open().map(Self::Nvml),
-            Teller::Cards(root) => Ok(Self::Cards(Cards::below(root))),
+            Teller::Cards(root) => Ok(Self::Cards(Box::new(Cards::below(root)))),
         }
     }
 

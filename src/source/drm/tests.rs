@@ -263,7 +263,7 @@ fn what_cannot_be_read_may_hide_a_client_unless_it_can_have_no_file_open() {
         let place = machine.process(pid).join("fd");
         fs::create_dir_all(&place).unwrap();
         fs::write(machine.process(pid).join("statm"), statm).unwrap();
-        fs::set_permissions(place, fs::Permissions::from_mode(0)).unwrap();
+        fs::set_permissions(place, fs::Permissions::from_mode(0o000)).unwrap();
     }
     let root = fs::Permissions::from_mode(0o755);
     fs::set_permissions(machine.root.path(), root).unwrap();
