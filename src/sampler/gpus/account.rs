@@ -765,7 +765,7 @@ mod tests {
 
     #[test]
     fn a_process_that_was_not_seen_may_have_had_what_a_look_misses() {
-        let seen = card(|shown| shown.busy = Busy::Processes(Vec::new(), None));
+        let seen = card(|shown| shown.busy = processes(&[(8, 90.0)], u64::MAX));
         let own = seen.attributed.unwrap();
         // 200 to 227 W above rest, over the half second between two looks.
         assert!(
