@@ -87,7 +87,7 @@ lint-ruff: $(VENV)/installed
 lint-format: $(VENV)/installed
 	$(BIN)/ruff format --check .
 lint-types: $(VENV)/installed
-	$(BIN)/mypy python/lithowatt lithops_patch examples tests/rig/rig.py tests/rig/gpus.py tests/rig/chips.py tools benches/python/results.py
+	$(BIN)/mypy python/lithowatt lithops_patch examples tests/rig/rig.py tests/rig/gpus.py tests/rig/chips.py tests/rig/clients.py tests/rig/meterer.py tools benches/python/results.py
 	$(BIN)/mypy --config-file tests/mypy.ini tests evaluation
 # The stub says what the built extension has: names, signatures, defaults, what can be subclassed.
 lint-stubs: $(VENV)/installed

@@ -91,12 +91,14 @@ fn how_shared(seen: &[GpuSeen]) -> String {
         .filter(|gpu| !gpu.rest_seen)
         .map(|gpu| gpu.name.as_str())
         .collect();
-    let how = "attributed: by how busy processes kept the GPUs, above power at rest";
-    if guessed.is_empty() {
-        how.into()
-    } else {
-        format!("{how}, which is guessed of {}", guessed.join(", "))
+    let mut how = "attributed: by how busy processes kept the GPUs, above power at rest".to_owned();
+    if !guessed.is_empty() {
+        how += &format!(", which is guessed of {}", guessed.join(", "));
     }
+    if seen.iter().any(|gpu| !gpu.others_seen) {
+        how += "; as if no process used them that cannot be read (as root all can be)";
+    }
+    how
 }
 
 /// The sum over all GPUs, or what the first of them lacks. Their sensors may all be off the same way,
@@ -134,6 +136,7 @@ mod tests {
             name: format!("gpu-{index} X"),
             by_counter: index == 0,
             rest_seen: index == 0,
+            others_seen: index == 0,
             attributed: energy.clone(),
             energy,
             notes: Vec::new(),
@@ -146,7 +149,11 @@ mod tests {
         let energy = sum(&both, |gpu| &gpu.energy).unwrap();
         assert_eq!((energy.joules, energy.low), (30.0, 27.0));
         assert_eq!(names(&both), "gpu-0 X, gpu-1 X (power, integrated)");
-        assert!(how_shared(&both).ends_with("guessed of gpu-1 X"));
+        let how = how_shared(&both);
+        assert!(
+            how.contains("guessed of gpu-1 X; as if no process"),
+            "{how}"
+        );
         let one = [gpu(0, Ok(10.0)), gpu(1, Err("gone"))];
         assert_eq!(sum(&one, |gpu| &gpu.energy), Err("gpu-1 X: gone".into()));
     }

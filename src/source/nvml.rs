@@ -12,7 +12,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
 use super::Unavailable;
-use super::gpu::{Busy, Device, Shown};
+use super::gpu::{Busy, Device, Shown, Use};
 use crate::clock;
 
 /// The name under which every driver package installs it.
@@ -378,10 +378,8 @@ impl Functions {
             .is_some_and(|get| unsafe { get(handle, &mut rates) } == SUCCESS);
         let busy_percent = rated.then(|| f64::from(rates.gpu.min(100)));
         Ok(Shown {
-            millijoules,
-            watts,
             busy_percent,
-            busy: self.busy(known, busy_percent),
+            ..Shown::of(millijoules, watts, self.busy(known, busy_percent))
         })
     }
 
@@ -431,8 +429,8 @@ impl Functions {
                         known.last_seen = seen.fold(known.last_seen, u64::max);
                         // Some drivers fill unused places with zeros.
                         let real = samples.iter().filter(|s| s.pid > 0 && s.time_stamp > 0);
-                        let uses: Vec<(i32, f64)> = real.filter_map(use_of).collect();
-                        if uses.iter().all(|(_, percent)| *percent == 0.0) {
+                        let uses: Vec<Use> = real.filter_map(use_of).collect();
+                        if uses.iter().all(|one| one.percent == 0.0) {
                             return nobody();
                         }
                         return Busy::Processes(uses, on_our_clock(known.last_seen));
@@ -466,9 +464,12 @@ impl Functions {
 }
 
 /// A process and the percent of time that it kept the GPU busy: kernels, or a video engine.
-fn use_of(sample: &Sample) -> Option<(i32, f64)> {
+fn use_of(sample: &Sample) -> Option<Use> {
     let most = sample.sm.max(sample.encoder).max(sample.decoder).min(100);
-    Some((i32::try_from(sample.pid).ok()?, f64::from(most)))
+    Some(Use {
+        pids: vec![i32::try_from(sample.pid).ok()?],
+        percent: f64::from(most),
+    })
 }
 
 /// A time of the driver's, µs, on `CLOCK_MONOTONIC`, ns. nvml.h calls it a CPU timestamp and does not
@@ -534,7 +535,8 @@ mod tests {
             decoder: 90,
             ..Sample::default()
         };
-        assert_eq!(use_of(&sample), Some((7, 90.0)));
+        let used = use_of(&sample).unwrap();
+        assert_eq!((used.pids, used.percent), (vec![7], 90.0));
         let beyond = Sample {
             pid: u32::MAX,
             ..sample

@@ -258,15 +258,15 @@ def test_a_run_tells_of_gpus_and_sensors(
     gpu = found["gpu"]
     assert gpu["low"] < 90.0 * found["seconds"] < gpu["high"]
     assert "03:00.0" in gpu["source"]
-    # Whose use it was the kernel does not say: no zero, and a reason.
-    assert gpu["attributed"] is None
-    assert "does not say which processes" in gpu["attributed_source"]
+    # Nobody has it open.
+    assert gpu["attributed"] == 0.0
+    assert gpu["attributed_source"].startswith("attributed: ")
     assert found["machine"] == pytest.approx(17.0 * found["seconds"], rel=0.05)
     rows = list(csv.DictReader(io.StringIO(told("--csv"))))
     by = {(row["method"], row["domain"]): row for row in rows}
     assert float(by["gpu", "gpu"]["watts"]) == pytest.approx(90.0, rel=0.1)
-    assert by["gpu", "function"]["joules"] == ""
-    assert by["gpu", "function"]["source"].startswith("unavailable: ")
+    assert float(by["gpu", "function"]["joules"]) == 0.0
+    assert by["gpu", "function"]["source"].startswith("attributed: ")
 
 
 def test_a_run_without_gpus_says_why_there_are_none(

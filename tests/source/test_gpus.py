@@ -15,67 +15,11 @@ import pytest
 
 from gpus import Gpu, Gpus
 from lithowatt import EnergyMeter
+from meterer import Meterer
 
 pytestmark = pytest.mark.skipif(
     Gpus.unavailable_reason() is not None, reason=str(Gpus.unavailable_reason())
 )
-
-#: Has a child, and meters a window for each line it is given: how long, and the meter's options.
-METERER = """
-import json, os, subprocess, sys, time
-from lithowatt import EnergyMeter
-child = subprocess.Popen(["sleep", "60"], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-print(os.getpid(), child.pid, flush=True)
-for line in sys.stdin:
-    options = json.loads(line)
-    seconds = options.pop("seconds")
-    with EnergyMeter(root=sys.argv[1], **options) as meter:
-        time.sleep(seconds)
-    flat = meter.reading.flat()
-    flat["zones"] = [(z.method, z.domain, z.package, z.joules) for z in meter.reading.zones]
-    print(json.dumps(flat), flush=True)
-child.kill()
-"""
-
-
-class Meterer:
-    """A process that meters itself beside GPUs."""
-
-    def __init__(self, gpus: Gpus) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", METERER, str(gpus.root)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env=gpus.environment,
-        )
-        assert self.process.stdout is not None and self.process.stdin is not None
-        self.answers, self.orders = self.process.stdout, self.process.stdin
-        self.pid, self.child = map(int, self.answers.readline().split())
-
-    def meter(self, seconds: float, **options: Any) -> dict[str, Any]:
-        """A window of so many seconds, as a flat dict."""
-        self.orders.write(json.dumps({"seconds": seconds, **options}) + "\n")
-        self.orders.flush()
-        return dict(json.loads(self.answers.readline()))
-
-    def at_rest(self) -> dict[str, Any]:
-        """A window by whose end it has seen the GPUs at rest, however busy the machine is."""
-        for _ in range(20):
-            seen = self.meter(5)
-            if "attributed" in seen["gpu_attributed_source"] and not self.guesses(seen):
-                return seen
-        raise AssertionError(seen)
-
-    @staticmethod
-    def guesses(seen: dict[str, Any]) -> bool:
-        """Whether power at rest is guessed in a window."""
-        return "guessed" in seen["gpu_attributed_source"]
-
-    def close(self) -> None:
-        self.orders.close()
-        self.process.wait(timeout=30)
-        self.answers.close()
 
 
 def assert_within(seen: dict[str, Any], key: str, truth: float) -> None:
@@ -90,7 +34,7 @@ def beside(tmp_path: Path) -> Iterator[Callable[..., tuple[Gpus, Meterer]]]:
 
     def make(**described: Any) -> tuple[Gpus, Meterer]:
         gpus = Gpus(tmp_path / "gpus", **described)
-        made.append(Meterer(gpus))
+        made.append(Meterer(gpus.root, gpus.environment))
         return gpus, made[-1]
 
     yield make
@@ -250,7 +194,7 @@ def test_a_library_that_is_no_nvml_is_a_reason(tmp_path: Path) -> None:
     other.write_text("int nothing(void) { return 0; }\n")
     library = str(gpus.folder / "lib" / "libnvidia-ml.so.1")
     subprocess.run(["cc", "-shared", "-fPIC", "-o", library, str(other)], check=True)
-    meterer = Meterer(gpus)
+    meterer = Meterer(gpus.root, gpus.environment)
     seen = meterer.meter(0.5)
     meterer.close()
     assert "lacks functions" in seen["gpu_source"]

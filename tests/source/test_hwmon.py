@@ -196,9 +196,9 @@ def test_cards_are_gpus_and_a_processor_s_graphics_is_none(tmp_path: Path) -> No
     assert flat["gpu_energy_low"] < truth < flat["gpu_energy_high"]
     assert "amdgpu 0000:03:00.0 (power, integrated)" in flat["gpu_source"]
     assert "xe 0000:05:00.0" in flat["gpu_source"] and "0000:33" not in flat["gpu_source"]
-    # The kernel does not say whose they are, and lithowatt does not guess.
-    assert flat["gpu_energy_attributed"] is None
-    assert "does not say which processes" in flat["gpu_attributed_source"]
+    # Nobody has them open.
+    assert flat["gpu_energy_attributed"] == 0.0
+    assert flat["gpu_energy_unattributed"] == flat["gpu_energy"]
     # The processor with its graphics is a package, and the cards are in no sum with it.
     package = reading.hwmon.estimate("package")
     assert package is not None

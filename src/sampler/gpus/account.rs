@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::bands::{EDGE, Energy, Share};
 use crate::counter::{At, Counter, STATED_WATTS, Step};
 use crate::source::Method;
-use crate::source::gpu::{Busy, Device, Shown};
+use crate::source::gpu::{Busy, Device, Shown, Use};
 
 /// The sensors are off by 5 % (Yang et al., "Accurate and Convenient Energy Measurements for GPUs",
 /// SC 2024, on 70 GPUs of 12 generations).
@@ -170,7 +170,7 @@ impl Gpu {
         if let Some(joules) = joules {
             self.learn(as_of_ns, joules, seconds);
         }
-        self.hear(at.t_ns, &shown.busy);
+        self.hear(at.t_ns, shown);
         Some(Stretch {
             from_ns,
             to_ns: as_of_ns,
@@ -195,13 +195,17 @@ impl Gpu {
     }
 
     /// Learns power at rest from what is said of its use.
-    fn hear(&mut self, t_ns: u64, busy: &Busy) {
+    fn hear(&mut self, t_ns: u64, shown: &Shown) {
+        let busy = &shown.busy;
         let used = match busy {
+            Busy::Later => return,
             Busy::Nobody => false,
             Busy::Open(_, percent) => percent.is_none_or(|percent| percent > 0.0),
             Busy::Processes(..) | Busy::Unknown(_) | Busy::NoNews => true,
         };
-        if let Busy::Processes(..) = busy
+        if let Some(seconds) = shown.news_seconds {
+            self.news_seconds = seconds;
+        } else if let Busy::Processes(..) = busy
             && let Some(then_ns) = self.news_ns.replace(t_ns)
         {
             let seconds = t_ns.saturating_sub(then_ns) as f64 * 1e-9;
@@ -288,6 +292,8 @@ pub(super) struct Sum {
     /// Stretches of which it is not known yet who used them, oldest first.
     pending: VecDeque<(u64, f64, f64)>,
     last_share: Option<f64>,
+    /// Others may have used it unseen, by how much is not known.
+    unseen: bool,
     /// Why its use cannot be told.
     untold: Option<String>,
     /// How late it came, s.
@@ -349,33 +355,45 @@ impl Sum {
             }
             None => self.unread += seconds,
         }
-        self.hear(t_ns, shown, gpu.news_seconds, owner);
+        self.hear(t_ns, shown, gpu, owner);
     }
 
-    fn hear(&mut self, t_ns: u64, shown: &Shown, news_seconds: f64, owner: &impl Owner) {
+    fn hear(&mut self, t_ns: u64, shown: &Shown, gpu: &Gpu, owner: &impl Owner) {
         // The period that the driver knows of ended up to a period ago.
-        let known_ns = t_ns.saturating_sub((news_seconds * 1e9) as u64);
+        let known_ns = t_ns.saturating_sub((gpu.news_seconds * 1e9) as u64);
+        if let Some(pid) = shown.unreadable.iter().find(|pid| owner.owns(**pid)) {
+            self.untold = Some(format!(
+                "/proc/{pid}/fd cannot be read, and that process is the function's"
+            ));
+        }
         match &shown.busy {
             Busy::Nobody => self.share(0.0, 0.0, known_ns),
-            Busy::Processes(processes, until_ns) => {
+            Busy::Processes(uses, until_ns) => {
                 let (mut own, mut all) = (0.0, 0.0);
-                for (pid, percent) in processes {
+                for Use { pids, percent } in uses {
                     all += percent;
-                    own += if owner.owns(*pid) { *percent } else { 0.0 };
-                }
-                if owner.sees_few() {
-                    all = shown.busy_percent.unwrap_or(0.0).max(all);
-                    if all > 0.0 && own == 0.0 {
-                        self.untold = Some(HIDDEN.into());
+                    match pids.iter().filter(|pid| owner.owns(**pid)).count() {
+                        0 => {}
+                        owned if owned == pids.len() => own += percent,
+                        _ => self.untold = Some(SHARED.into()),
                     }
                 }
+                if owner.sees_few() || shown.hidden {
+                    all = shown.busy_percent.unwrap_or(0.0).max(all);
+                }
+                // NVML may know the function's processes by other numbers; /proc does not.
+                if owner.sees_few() && gpu.method == Method::Nvml && all > 0.0 && own == 0.0 {
+                    self.untold = Some(HIDDEN.into());
+                }
+                self.unseen |= shown.hidden && shown.busy_percent.is_none();
                 self.share(own, all, until_ns.unwrap_or(t_ns));
             }
+            Busy::Later => {}
             Busy::NoNews if self.waiting() <= NEWS_OVERDUE => {}
             Busy::NoNews => {
                 self.untold = Some(match owner.sees_few() {
                     true => HIDDEN.into(),
-                    false => "NVML does not say which processes keep it busy".into(),
+                    false => "it is not told which processes keep it busy".into(),
                 });
             }
             Busy::Open(pids, percent) => {
@@ -389,8 +407,7 @@ impl Sum {
                     self.untold = Some(HIDDEN.into());
                 } else {
                     self.untold = Some(
-                        "other processes have it open, too, and NVML does not say how busy each \
-                         keeps it"
+                        "other processes have it open, too, and it is not told how busy each keeps it"
                             .into(),
                     );
                 }
@@ -504,6 +521,7 @@ impl Sum {
             name: gpu.name(),
             by_counter: !gpu.sampled,
             rest_seen: gpu.rest().is_some(),
+            others_seen: !self.unseen,
             energy,
             attributed,
             notes,
@@ -516,7 +534,7 @@ impl Sum {
             return Err(why.clone());
         }
         let Some(last) = self.last_share else {
-            return Err("NVML told nothing of its use within the window".into());
+            return Err("nothing was told of its use within the window".into());
         };
         // What was used since the last news is taken to be used as before.
         let mut own = self.own;
@@ -535,12 +553,18 @@ impl Sum {
         let edge = EDGE * gpu.news_seconds.min(self.known.1) * (watts - rest.low).max(0.0);
         let step = PERCENT_STEP * self.known.1;
         if self.own_busy <= 0.0 {
+            let most = match gpu.method {
+                Method::Nvml => step / self.busy.max(step) * energy.joules,
+                // A process that came and went between two looks was not seen.
+                _ => energy.joules,
+            };
             return Ok(Energy {
                 joules: 0.0,
                 low: 0.0,
-                high: (step / self.busy.max(step) * energy.joules).min(edge.max(0.0)),
+                high: most.min(edge.max(0.0)),
             });
         }
+        let least = if self.unseen { 0.0 } else { least };
         let share = Share::of(self.own_busy / self.busy, self.busy, step, SPREAD);
         let part = |end: f64| end / share.value;
         Ok(Energy {
@@ -553,8 +577,12 @@ impl Sum {
 }
 
 /// Why a process in a PID namespace of its own is told nothing.
-const HIDDEN: &str = "this process is in a PID namespace of its own, and NVML names none of its \
-                      processes though somebody uses the GPU: share the host's (hostPID, --pid=host)";
+const HIDDEN: &str = "this process is in a PID namespace of its own, and none of its processes is \
+                      named though somebody uses the GPU: share the host's (hostPID, --pid=host)";
+
+/// Why the use by several processes at once has no owner.
+const SHARED: &str = "a process of the function and another one share one open device, and it is not \
+                      told which of them keeps it busy";
 
 /// What one GPU came to in a window.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -569,6 +597,8 @@ pub struct GpuSeen {
     pub by_counter: bool,
     /// Its power at rest was seen, and not only guessed from its limit.
     pub rest_seen: bool,
+    /// Who else used it was seen, or how busy they kept it.
+    pub others_seen: bool,
     /// All that it used, or why that is not known.
     pub energy: Result<Energy, String>,
     /// The function's part of it, or why that is not known.
@@ -617,12 +647,7 @@ mod tests {
     }
 
     fn shown(millijoules: u64, busy: Busy) -> Shown {
-        Shown {
-            millijoules: Some(millijoules),
-            watts: None,
-            busy_percent: None,
-            busy,
-        }
+        Shown::of(Some(millijoules), None, busy)
     }
 
     /// Looks every 100 ms from 0 on at a GPU that draws so many W, and closes the window 2 s after
@@ -642,7 +667,11 @@ mod tests {
     }
 
     fn processes(uses: &[(i32, f64)], t: u64) -> Busy {
-        Busy::Processes(uses.to_vec(), Some(t))
+        let uses = uses.iter().map(|(pid, percent)| Use {
+            pids: vec![*pid],
+            percent: *percent,
+        });
+        Busy::Processes(uses.collect(), Some(t))
     }
 
     #[test]
@@ -684,13 +713,82 @@ mod tests {
                 Busy::Open(vec![OWN, 8], Some(50.0)),
                 "other processes",
             ),
-            (false, Busy::NoNews, "told nothing"),
+            (false, Busy::NoNews, "nothing was told"),
             (true, Busy::Open(vec![8], Some(50.0)), "PID namespace"),
         ] {
             let seen = window(100.0, nested, |_| busy.clone());
             assert!(seen.energy.is_ok());
             assert!(seen.attributed.unwrap_err().contains(why), "{why}");
         }
+    }
+
+    /// Two seconds of a card that draws 236 W, 200 W above what is guessed to be its rest.
+    fn card(change: impl Fn(&mut Shown)) -> GpuSeen {
+        let mut gpu = Gpu::new(Method::Hwmon, device(Some(300.0)), false);
+        let mut sum = Sum::after(0);
+        for t in (0..=3000).step_by(100).map(|t: u64| t * MS) {
+            let uses = processes(&[(OWN, 80.0)], t);
+            let mut shown = shown((236.0 * t as f64 * 1e-6) as u64, uses);
+            shown.news_seconds = Some(0.5);
+            change(&mut shown);
+            let stretch = gpu.take(At::exactly(t), &shown);
+            if t > 1000 * MS {
+                let owner = One { nested: false };
+                sum.take(1000 * MS, t, stretch, &gpu, &shown, &owner);
+            }
+        }
+        sum.close(1000 * MS, 3000 * MS, &gpu)
+    }
+
+    #[test]
+    fn where_others_are_hidden_the_part_is_the_most_that_it_can_be() {
+        let alone = card(|_| {});
+        let own = alone.attributed.unwrap();
+        assert!(
+            (own.joules - 400.0).abs() < 2.0 && own.low > 100.0,
+            "{own:?}"
+        );
+        assert!(alone.others_seen);
+        let hidden = card(|shown| shown.hidden = true);
+        let own = hidden.attributed.unwrap();
+        assert!(
+            (own.joules - 400.0).abs() < 2.0 && own.low == 0.0,
+            "{own:?}"
+        );
+        assert!(!hidden.others_seen);
+        // Where the card says how busy it is, they have the rest of that.
+        let known = card(|shown| (shown.hidden, shown.busy_percent) = (true, Some(100.0)));
+        let own = known.attributed.unwrap();
+        assert!((own.joules - 320.0).abs() < 4.0 && own.low > 0.0, "{own:?}");
+        assert!(known.others_seen);
+    }
+
+    #[test]
+    fn a_process_that_was_not_seen_may_have_had_what_a_look_misses() {
+        let seen = card(|shown| shown.busy = processes(&[(8, 90.0)], u64::MAX));
+        let own = seen.attributed.unwrap();
+        // 200 to 227 W above rest, over the half second between two looks.
+        assert!(
+            own.joules == 0.0 && own.high > 0.78 * 0.5 * 200.0,
+            "{own:?}"
+        );
+    }
+
+    #[test]
+    fn what_is_shared_or_cannot_be_read_is_no_part() {
+        let shared = Use {
+            pids: vec![OWN, 8],
+            percent: 20.0,
+        };
+        let seen = card(|shown| shown.busy = Busy::Processes(vec![shared.clone()], None));
+        assert!(
+            seen.attributed
+                .unwrap_err()
+                .contains("share one open device")
+        );
+        let seen = card(|shown| shown.unreadable = vec![8, OWN]);
+        let why = seen.attributed.unwrap_err();
+        assert!(why.starts_with("/proc/7/fd cannot be read"), "{why}");
     }
 
     #[test]

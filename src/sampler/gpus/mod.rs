@@ -12,7 +12,6 @@
 mod account;
 
 use std::collections::HashMap;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicI32, AtomicPtr, AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -25,7 +24,7 @@ use super::subject::Subject;
 use crate::clock;
 use crate::counter::At;
 use crate::memory;
-use crate::source::gpu::{Busy, Device, Shown};
+use crate::source::gpu::{Busy, Device, Shown, is_nested};
 use crate::source::hwmon::{Cards, has_cards};
 use crate::source::nvml::{Nvml, has_driver, no_driver};
 use crate::source::procfs::PidStat;
@@ -64,9 +63,6 @@ const MOST_ANCESTORS: usize = 64;
 /// Why a method that was left out gives nothing.
 const NOT_ASKED: &str = "not asked for";
 
-/// The inode of the first PID namespace (PROC_PID_INIT_INO in the kernel's proc_ns.h).
-const FIRST_PID_NAMESPACE: u64 = 0xEFFF_FFFC;
-
 /// Whose use of GPUs a window counts.
 #[derive(Debug, Clone)]
 enum Whose {
@@ -88,7 +84,7 @@ impl Whose {
             }
             Subject::Processes { pids, children } => Self::processes(pids.clone(), *children),
             Subject::Thread(_) | Subject::Task(_) => {
-                Self::Untold("NVML knows the use of processes, not of a thread or a coroutine")
+                Self::Untold("the use of GPUs is told of processes, not of a thread or a coroutine")
             }
             Subject::Cgroup(groups) => match groups.alone() {
                 Some(group) => Self::Group(group.path().to_owned()),
@@ -227,14 +223,14 @@ impl Teller {
 /// The same, opened by the thread that asks.
 enum Asked {
     Nvml(Nvml),
-    Cards(Cards),
+    Cards(Box<Cards>),
 }
 
 impl Asked {
     fn open(teller: &Teller) -> Result<Self, Unavailable> {
         match teller {
             Teller::Nvml => Nvml::open().map(Self::Nvml),
-            Teller::Cards(root) => Ok(Self::Cards(Cards::below(root))),
+            Teller::Cards(root) => Ok(Self::Cards(Box::new(Cards::below(root)))),
         }
     }
 
@@ -243,6 +239,15 @@ impl Asked {
             Self::Nvml(nvml) => nvml.devices(),
             Self::Cards(cards) => Ok(cards.devices()),
         }
+    }
+
+    /// Finds out who used the devices, where that is found apart from them, and returns how long it
+    /// took, ns.
+    fn find_users(&mut self) -> u64 {
+        let Self::Cards(cards) = self else { return 0 };
+        let from_ns = clock::monotonic_ns();
+        cards.find_users();
+        clock::monotonic_ns().saturating_sub(from_ns)
     }
 
     fn look(&mut self, place: usize) -> Result<Shown, String> {
@@ -580,8 +585,7 @@ impl Watch {
 
     /// Asks as long as windows run, and waits for the next one then.
     fn ask(&self) -> Result<(), String> {
-        let nested = std::fs::metadata("/proc/self/ns/pid")
-            .map_or(true, |namespace| namespace.ino() != FIRST_PID_NAMESPACE);
+        let nested = is_nested(Path::new("/proc")).unwrap_or(true);
         let mut asked = Asked::open(&self.teller).map_err(|why| why.reason)?;
         let mut kin = HashMap::new();
         let mut places: Vec<usize> = Vec::new();
@@ -592,6 +596,8 @@ impl Watch {
                 places = self.enumerate(&mut asked)?;
                 due_ns = from_ns + DEVICES_NS;
             }
+            // That has a limit of its own.
+            let users_ns = asked.find_users();
             let asleep_ns = clock::asleep_ns();
             let mut looks = Vec::with_capacity(places.len());
             for (device, place) in places.iter().enumerate() {
@@ -607,7 +613,7 @@ impl Watch {
                 });
             }
             find_kin(&looks, &mut kin);
-            let took_ns = clock::monotonic_ns().saturating_sub(from_ns);
+            let took_ns = clock::monotonic_ns().saturating_sub(from_ns + users_ns);
             let pause_ns = LOOK_NS.max(LOOK_PART * took_ns);
             let mut shared = self.lock();
             shared.take(&looks, &kin, nested);
@@ -729,10 +735,13 @@ fn find_kin(looks: &[Look], kin: &mut HashMap<i32, Kin>) {
     let mut pids: Vec<i32> = Vec::new();
     for shown in shown {
         match &shown.busy {
-            Busy::Processes(processes, _) => pids.extend(processes.iter().map(|(pid, _)| *pid)),
+            Busy::Processes(uses, _) => pids.extend(uses.iter().flat_map(|one| &one.pids)),
             Busy::Open(open, _) => pids.extend(open),
-            Busy::Nobody | Busy::NoNews | Busy::Unknown(_) => {}
+            Busy::Nobody | Busy::NoNews | Busy::Later | Busy::Unknown(_) => {}
         }
+        // Of those it is enough to be known once: there may be hundreds.
+        let unreadable = shown.unreadable.iter().copied();
+        pids.extend(unreadable.filter(|pid| !kin.contains_key(pid)));
     }
     pids.sort_unstable();
     pids.dedup();

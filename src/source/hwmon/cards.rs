@@ -3,12 +3,15 @@
 //! They are read by the sampler's thread for GPUs. A card that sleeps is left asleep: to read its sensors
 //! would wake it.
 
+use std::collections::HashMap;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use super::chips::{CARDS, Known, sort};
 use super::find::{Chip, find};
 use super::watch::Sensor;
+use crate::source::drm::{Clients, Place, Told, queue_users};
 use crate::source::gpu::{Busy, Device, Shown};
 use crate::source::{Domain, plain};
 
@@ -17,6 +20,9 @@ const DRIVERS: &str = "sys/bus/pci/drivers";
 
 /// The most that a card may draw, µW: the limit that is set, else the one that it was made for.
 const LIMITS: [&str; 3] = ["power1_cap", "power1_max", "power1_rated_max"];
+
+/// A card that nobody uses may be told to be busy for so much of the time, %.
+const IDLE_PERCENT: f64 = 5.0;
 
 /// A counter of energy is read from the card whenever somebody asks, s.
 const UPDATE_SECONDS: f64 = 0.01;
@@ -80,8 +86,64 @@ struct Card {
     device: Device,
     sensor: Sensor,
     is_energy: bool,
-    /// Says whether it sleeps.
-    status: PathBuf,
+    /// Where it is on the PCI bus.
+    slot: Option<String>,
+    /// The names of its files in `/dev/dri`.
+    nodes: Vec<String>,
+    /// The directory of the card itself.
+    place: PathBuf,
+    /// How busy it was at each look since its users were last told, %.
+    percents: Vec<f64>,
+}
+
+impl Card {
+    fn is_asleep(&self) -> bool {
+        let status = plain::read_text(&self.place.join("power/runtime_status"), 64);
+        matches!(
+            status.unwrap_or_default().trim(),
+            "suspended" | "suspending"
+        )
+    }
+
+    /// Looks how busy it is (amdgpu).
+    fn look_how_busy(&mut self) {
+        let text = plain::read_text(&self.place.join("gpu_busy_percent"), 64);
+        let percent = text.ok().and_then(|text| text.trim().parse::<f64>().ok());
+        self.percents.extend(percent);
+    }
+
+    /// How busy it was since this was last asked, %; `None` where it does not say.
+    fn mean_percent(&mut self) -> Option<f64> {
+        let percents = std::mem::take(&mut self.percents);
+        (!percents.is_empty()).then(|| percents.iter().sum::<f64>() / percents.len() as f64)
+    }
+
+    /// Who kept it busy, by what was told of its clients and of itself.
+    fn busy(&self, root: &Path, told: &Told, busy_percent: Option<f64>) -> Busy {
+        let mut queues = queue_users(root, self.slot.as_deref().unwrap_or_default());
+        if !queues.is_empty() {
+            queues.extend(told.uses.iter().flat_map(|one| &one.pids));
+            queues.sort_unstable();
+            queues.dedup();
+            return Busy::Open(queues, busy_percent);
+        }
+        if told.silent {
+            let driver = self.device.name.split(' ').next().unwrap_or_default();
+            return Busy::Unknown(format!(
+                "{driver} of this kernel does not tell how busy processes keep it (drm-engine in \
+                 /proc/PID/fdinfo)"
+            ));
+        }
+        let processes = Busy::Processes(told.uses.clone(), Some(told.until_ns));
+        match busy_percent {
+            _ if !told.uses.is_empty() => processes,
+            Some(percent) if percent <= IDLE_PERCENT => Busy::Nobody,
+            _ if told.hidden => processes,
+            // By somebody whom the driver does not count.
+            Some(_) => Busy::NoNews,
+            None => Busy::Nobody,
+        }
+    }
 }
 
 /// The cards below a root.
@@ -89,6 +151,9 @@ struct Card {
 pub struct Cards {
     root: PathBuf,
     known: Vec<Card>,
+    clients: Clients,
+    /// Who used them, by their places on the bus, where that was just found out.
+    told: HashMap<String, Told>,
 }
 
 impl Cards {
@@ -97,6 +162,8 @@ impl Cards {
         Self {
             root: root.to_owned(),
             known: Vec::new(),
+            clients: Clients::below(root),
+            told: HashMap::new(),
         }
     }
 
@@ -110,14 +177,25 @@ impl Cards {
         self.known.iter().map(|card| card.device.clone()).collect()
     }
 
+    /// Finds out who used them since the last time, where it is time to.
+    pub fn find_users(&mut self) {
+        let places = self.known.iter().filter_map(|card| {
+            Some(Place {
+                slot: card.slot.as_deref()?,
+                nodes: &card.nodes,
+                asleep: card.is_asleep(),
+            })
+        });
+        self.told = self.clients.look(&places.collect::<Vec<_>>());
+    }
+
     /// What the card at `place` of [`devices`](Self::devices) shows.
     ///
     /// # Errors
     /// Why its energy could not be read.
-    pub fn look(&self, place: usize) -> Result<Shown, String> {
-        let card = self.known.get(place).ok_or("it is gone")?;
-        let status = plain::read_text(&card.status, 64).unwrap_or_default();
-        if matches!(status.trim(), "suspended" | "suspending") {
+    pub fn look(&mut self, place: usize) -> Result<Shown, String> {
+        let card = self.known.get_mut(place).ok_or("it is gone")?;
+        if card.is_asleep() {
             return Err("it is asleep, and to read it would wake it".into());
         }
         let value = card.sensor.read().map_err(|fault| fault.to_string())?;
@@ -125,11 +203,22 @@ impl Cards {
             true => (Some((value * 1e-3) as u64), None),
             false => (None, Some(value * 1e-6)),
         };
+        card.look_how_busy();
+        let Some(slot) = &card.slot else {
+            let busy = "where it is on the PCI bus is not told, and so not who uses it";
+            return Ok(Shown::of(millijoules, watts, Busy::Unknown(busy.into())));
+        };
+        let Some(told) = self.told.get(slot) else {
+            return Ok(Shown::of(millijoules, watts, Busy::Later));
+        };
+        let busy_percent = card.mean_percent();
+        let busy = card.busy(&self.root, told, busy_percent);
         Ok(Shown {
-            millijoules,
-            watts,
-            busy_percent: None,
-            busy: Busy::Unknown("hwmon does not say which processes use a GPU".into()),
+            busy_percent,
+            news_seconds: Some(told.seconds),
+            hidden: told.hidden,
+            unreadable: told.unreadable.clone(),
+            ..Shown::of(millijoules, watts, busy)
         })
     }
 }
@@ -140,7 +229,15 @@ fn card(index: usize, chip: &Chip, known: &Known) -> Option<Card> {
         let text = plain::read_text(&chip.place.join(file), 64).ok()?;
         text.trim().parse::<f64>().ok().filter(|limit| *limit > 0.0)
     });
+    let place = chip.place.join("device");
+    let nodes = fs::read_dir(place.join("drm")).into_iter().flatten();
     Some(Card {
+        slot: chip.listing.slot.clone(),
+        nodes: nodes
+            .flatten()
+            .filter_map(|entry| entry.file_name().into_string().ok())
+            .collect(),
+        place,
         device: Device {
             index: index as u32,
             name: known.name.clone(),
@@ -149,8 +246,8 @@ fn card(index: usize, chip: &Chip, known: &Known) -> Option<Card> {
             divided: false,
             update_seconds: UPDATE_SECONDS,
         },
+        percents: Vec::new(),
         is_energy: sensor.is_energy(),
         sensor,
-        status: chip.place.join("device/power/runtime_status"),
     })
 }
