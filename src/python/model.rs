@@ -3,8 +3,7 @@
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
-use crate::calibration::Calibration;
-use crate::machine::cpu::CpuIdentity;
+use crate::machine::facts::Facts;
 use crate::model::{self, PowerModel};
 
 /// The curve from load to watts of one processor, or of a Lambda sandbox's share of one.
@@ -32,13 +31,8 @@ impl PyPowerModel {
     #[pyo3(signature = (root = None))]
     fn raw_for_machine(root: Option<&Bound<'_, PyAny>>) -> PyResult<Self> {
         let root = super::root_or_environment(root)?;
-        let identity = CpuIdentity::read(&root);
-        let model = PowerModel::for_identity(&identity);
         Ok(Self {
-            inner: match Calibration::load(&identity) {
-                Some(stored) => stored.model(&root, &identity, model),
-                None => model,
-            },
+            inner: Facts::provisional(&root).model.clone(),
         })
     }
 

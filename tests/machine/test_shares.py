@@ -212,6 +212,18 @@ def test_the_sandbox_is_charged_and_no_more(tmp_path: Path) -> None:
     assert "0.50 of 64 CPUs by cgroup quota, memory 0.50 GiB; idle power of these CPUs" in source
 
 
+def test_the_machines_model_is_what_its_meter_uses(tmp_path: Path) -> None:
+    """With 16 GiB a CPU, of which a guest's host has another part at rest than with 4."""
+    machine = Machine(tmp_path, {**V2, "proc/meminfo": "MemTotal: 1073741824 kB\n"})
+    meter = metered(machine)
+    seconds, cpu = get(meter, "energy_duration"), get(meter, "energy_cpu_time")
+    vcpus, busy = max(0.5, cpu / seconds), cpu / seconds
+    expected = PowerModel.for_machine(tmp_path).share_watts(vcpus, busy, 0.5).total.value
+    assert get(meter, "energy_machine") == pytest.approx(expected * seconds, rel=0.01)
+    by_name = PowerModel.for_cpu("AMD EPYC 7B13", 64).share_watts(vcpus, busy, 0.5).total.value
+    assert expected != pytest.approx(by_name, rel=0.05)
+
+
 def test_idle_power_is_of_the_quota(tmp_path: Path) -> None:
     machine = Machine(tmp_path, V2)
     meter = EnergyMeter(root=machine.root, interval=None)

@@ -13,7 +13,7 @@ from lithowatt._support.command import complain, runnable
 from lithowatt._support.text import aligned, format_number, terminal_width, wrapped
 from lithowatt.cli._problems import problems
 from lithowatt.errors import LithowattError, UnavailableError
-from lithowatt.model._calibrate import SYSTEM_PATH, counter_fix, curve_line
+from lithowatt.model._calibrate import SYSTEM_PATH, VIRTUAL, counter_fix, curve_line
 from lithowatt.reference._open import available
 
 if TYPE_CHECKING:
@@ -32,9 +32,6 @@ GROUPS = {
 }
 """What a method is for: joules of the machine, their division, joules where none are counted,
 or those of GPUs."""
-
-VIRTUAL = "this is a virtual machine: only its host has"
-"""How a finding begins to say so."""
 
 NOT_LOADED = 1
 """Exit code where ``--load`` loaded nothing that other processes see."""

@@ -328,7 +328,9 @@ def _at_rest(
     step = _measure(seconds, arguments.root, references=references)
     if counter and not step.zones:
         why = no_counter(arguments.root, "calibrate")
-        raise CalibrationError(f"{why}; or give a meter's rows by --meter-file FILE")
+        if not _is_virtual(_core.doctor(arguments.root)):
+            why += "; or give a meter's rows by --meter-file FILE"
+        raise CalibrationError(why)
     if arguments.max_busy < 100 and step.load * 100 >= arguments.max_busy:
         raise CalibrationError(
             "close programs, or allow it with --max-busy N: the machine was not at rest (busy: "
@@ -337,6 +339,10 @@ def _at_rest(
             )
         )
     return step
+
+
+VIRTUAL = "this is a virtual machine: only its host has"
+"""How a finding of the doctor begins to say so."""
 
 
 def counter_fix(findings: Sequence[Mapping[str, Any]]) -> str | None:
@@ -350,9 +356,16 @@ def counter_fix(findings: Sequence[Mapping[str, Any]]) -> str | None:
     return str(fixes[0]) if fixes else None
 
 
+def _is_virtual(findings: Sequence[Mapping[str, Any]]) -> bool:
+    return any(VIRTUAL in (finding["reason"] or "") for finding in findings)
+
+
 def no_counter(root: str | None, command: str) -> str:
     """Why ``lithowatt COMMAND`` finds no energy counter here, and what can be done."""
-    fix = counter_fix(_core.doctor(root))
+    findings = _core.doctor(root)
+    fix = counter_fix(findings)
+    if _is_virtual(findings):
+        return "there is no energy counter here: this is a virtual machine"
     if fix is None:
         return "there is no energy counter here"
     if "modprobe" in fix:
@@ -426,6 +439,11 @@ def _ladder(arguments: argparse.Namespace, path: Path) -> int:
         )
     offset = arguments.meter_offset or 0.0
     slow = external is not None or bool(references)
+    if slow and identity["hypervisor"] and not arguments.force:
+        raise CalibrationError(
+            "this is a virtual machine, and a meter shows its whole host, all of whose watts would "
+            "be taken for this machine's (--force stores them all the same)"
+        )
     lag = longest_delay(references)
     steps: list[_Step] = []
     with contextlib.ExitStack() as watched:
@@ -665,6 +683,8 @@ def curve_line(
         how = "lithowatt calibrate"
         if counter_fix(findings) is not None:
             how = runnable(f"sudo {how} ").strip()
+        elif _is_virtual(findings):
+            return "the shipped one; nothing to fit it to is seen in a virtual machine"
         elif not any(f["available"] for f in findings if f["method"] in ("rapl", "perf")):
             how += " --meter-file FILE (readings of an external meter)"
         return f"the shipped one; fit it to this machine: {how}"

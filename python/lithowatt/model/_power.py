@@ -70,15 +70,16 @@ class PowerModel:
     ) -> PowerModel:
         """The model of an AWS Lambda sandbox: 1769 MB of memory are one vCPU of its host.
 
-        `watts` and `vcpus_watts` are the host's, which functions share; `share_watts` is a function's.
+        `watts` and `vcpus_watts` are of the host, which functions share; `share_watts` is of one.
 
         Example:
             A function of 1024 MB that used 2.1 CPU seconds in 3 s.
 
             >>> vcpus, seconds = 1024 / 1769, 3.0
             >>> model = PowerModel.for_lambda(1024, "x86_64")
-            >>> power = model.share_watts(vcpus, 2.1 / seconds, 1024 / 1024).total
-            >>> f"{seconds * power.value:.0f} J, {seconds * power.low:.0f} to {seconds * power.high:.0f}"
+            >>> watts = model.share_watts(vcpus, 2.1 / seconds, 1024 / 1024).total
+            >>> joules = [seconds * each for each in (watts.value, watts.low, watts.high)]
+            >>> "{:.0f} J, {:.0f} to {:.0f}".format(*joules)
             '13 J, 5 to 35'
         """
         return cls(_core.PowerModel.raw_for_lambda(memory_mb, architecture, cpu_name))
