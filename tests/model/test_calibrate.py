@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -416,6 +417,20 @@ def test_a_busy_machine_is_not_at_rest(state: Path, tmp_path: Path) -> None:
     assert "the machine was not at rest (busy: " in done.stderr
     assert "wanted: below 5 %); nothing was stored" in done.stderr
     assert not state.exists()
+
+
+def test_one_busy_thread_of_a_server_is_no_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    step = _calibrate._Step(0, 0.0, 0.02, 3.0, 1000.0, {}, {}, {}, {})
+    monkeypatch.setattr(_calibrate, "_measure", lambda *_arguments, **_options: step)
+    identity = {**_core.cpu_identity(None), "logical_cpus": 48}
+    monkeypatch.setattr(_core, "cpu_identity", lambda root: identity)
+    asked: Any = SimpleNamespace(root=None, max_busy=None)
+    with pytest.raises(_calibrate.CalibrationError, match=r"busy: 2\.0 %, wanted: below 1\.0"):
+        _calibrate._at_rest(1.0, asked, counter=False)
+    identity["logical_cpus"] = 8
+    assert _calibrate._at_rest(1.0, asked, counter=False) is step
+    asked.max_busy, identity["logical_cpus"] = 3.0, 48
+    assert _calibrate._at_rest(1.0, asked, counter=False) is step
 
 
 @pytest.mark.skipif(not _core.cpu_identity(None)["hypervisor"], reason="this is no virtual machine")

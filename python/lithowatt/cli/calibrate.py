@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from lithowatt.model._calibrate import RESTING_PERCENT, calibrate
+from lithowatt.model._calibrate import RESTING_CPUS, RESTING_PERCENT, calibrate
 from lithowatt.reference._open import METERS
 
 
@@ -28,8 +28,8 @@ def add_cli(commands: Any) -> None:
     parser.add_argument(
         "--max-busy",
         type=float,
-        default=RESTING_PERCENT,
-        help="how busy the machine may be at rest, %%; 100 is no limit (default: %(default)s)",
+        help="how busy the machine may be at rest, %%; 100 is no limit (default: "
+        f"{RESTING_PERCENT:g}, and no more than {RESTING_CPUS:g} of a CPU)",
     )
     parser.add_argument(
         "--meter-file",

@@ -90,6 +90,6 @@ def _tell(reading: Reading, arguments: argparse.Namespace, trace: Trace) -> int:
     code = trace.about.get("exit_code")
     arguments.command = [reading.label or ""]
     stream = sys.stdout
-    report(reading, arguments, code if isinstance(code, int) else None, stream)
+    report(reading, arguments, code if isinstance(code, int) else None, stream, recorded=True)
     stream.flush()
     return 2 if reading.duration == 0 else 0

@@ -343,7 +343,14 @@ class Signals:
         return 128 - code if code < 0 else code
 
 
-def report(reading: Reading, arguments: argparse.Namespace, code: int | None, to: TextIO) -> None:
+def report(
+    reading: Reading,
+    arguments: argparse.Namespace,
+    code: int | None,
+    to: TextIO,
+    *,
+    recorded: bool = False,
+) -> None:
     """Writes a reading as it was asked for; the exit code is ``None`` where it is not known."""
     if arguments.json:
         json.dump(_as_json(reading, arguments.command, code), to, indent=2)
@@ -354,10 +361,13 @@ def report(reading: Reading, arguments: argparse.Namespace, code: int | None, to
         for row in _as_rows(reading):
             writer.writerow(["" if value is None else value for value in row])
     else:
-        to.write(render(reading, code, of_command=bool(arguments.command)))
+        command = bool(arguments.command)
+        to.write(render(reading, code, of_command=command, recorded=recorded))
 
 
-def render(reading: Reading, code: int | None, *, of_command: bool = True) -> str:
+def render(
+    reading: Reading, code: int | None, *, of_command: bool = True, recorded: bool = False
+) -> str:
     """The report for people: no digit that the band does not carry, no line that wraps."""
     ended = f"exit code {'unknown' if code is None else code}, " if of_command else ""
     lines = [
@@ -421,6 +431,9 @@ def render(reading: Reading, code: int | None, *, of_command: bool = True) -> st
         if silent:
             why = f"The energy counter gave nothing for this window ({silent[0]})"
             lines += ["", *_wrapped(f"{why}, so this is an estimate.")]
+        elif recorded:
+            why = "No energy counter of the recording is read, so this is an estimate."
+            lines += ["", *_wrapped(why)]
         else:
             lines += ["", *_wrapped("No energy counter is read here, so this is an estimate: ")]
             lines[-1] += " lithowatt doctor"

@@ -94,7 +94,7 @@ def table(windows: Sequence[Window], names: Sequence[str]) -> Iterator[str]:
     for name in names:
         reasons = {w.references[name].reason for w in windows} - {None}
         for reason in sorted(reason for reason in reasons if reason):
-            yield f"{name}: None: {reason}"
+            yield f"{name}: no energy: {reason}"
 
 
 def told(line: dict[str, Any], name: str, method: str) -> Iterator[str]:
