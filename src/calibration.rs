@@ -343,7 +343,7 @@ mod tests {
             let model = stored.model(Path::new("/"), &cpu, shipped.clone());
             assert!(model.describe().starts_with("model:calibrated-"));
             let [of_curve, of_name] =
-                [&model, &shipped].map(|model| model.memory_watts_of(24.0, all, 1.0));
+                [&model, &shipped].map(|model| model.memory_watts_of(24.0, all, Some(1.0)));
             assert_eq!(of_curve, of_name, "hypervisor: {hypervisor}");
         }
     }

@@ -408,9 +408,16 @@ impl Counter {
     fn most_units(&self, last: At, at: At) -> f64 {
         let still = at.t_ns.saturating_sub(self.changed_ns).min(STILL_NS);
         // A trace may say anything of its times.
-        let ns = [UPDATE_NS.max(self.update_ns.saturating_mul(2)), last.slack_ns, at.slack_ns]
-            .into_iter()
-            .fold(at.t_ns.saturating_sub(last.t_ns).max(still), u64::saturating_add);
+        let ns = [
+            UPDATE_NS.max(self.update_ns.saturating_mul(2)),
+            last.slack_ns,
+            at.slack_ns,
+        ]
+        .into_iter()
+        .fold(
+            at.t_ns.saturating_sub(last.t_ns).max(still),
+            u64::saturating_add,
+        );
         self.units_of(self.most_watts, ns)
     }
 

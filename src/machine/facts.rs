@@ -384,7 +384,7 @@ impl Facts {
         let watts = match zone.domain {
             Domain::Dram => {
                 let gib = self.environment.memory_gib.unwrap_or(0.0);
-                let raw = self.model.memory_watts_of(gib, cpus, busy);
+                let raw = self.model.memory_watts_of(gib, cpus, Some(busy));
                 [raw.total - raw.idle; 2]
             }
             _ => self

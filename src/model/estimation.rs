@@ -114,7 +114,7 @@ impl Estimation {
         let (vcpus, busy) = at_least(vcpus, busy_vcpus);
         let load = if vcpus > 0.0 { busy / vcpus } else { 0.0 };
         let memory = if vcpus > LEAST_VCPUS {
-            model.memory_watts_of(gib, vcpus, load)
+            model.memory_watts_of(gib, vcpus, Some(load))
         } else {
             // Who has no CPU says nothing of what the machine's CPUs do with its memory.
             model.memory_watts_raw(gib, None)

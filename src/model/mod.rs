@@ -623,16 +623,14 @@ impl PowerModel {
         self.memory.watts(gib, None, load)
     }
 
-    /// Power (W) of so many GiB of memory and of what `vcpus` hardware threads do with them at a `load` (0..1):
-    /// the modules' rest by the GiB, traffic by the threads.
-    pub fn memory_watts_of(&self, gib: f64, vcpus: f64, load: f64) -> RawPower {
+    /// Power (W) of so many GiB of memory and of what `vcpus` hardware threads do with them at a `load` (0..1),
+    /// `None` where that is not known: the modules' rest by the GiB, traffic by the threads.
+    pub fn memory_watts_of(&self, gib: f64, vcpus: f64, load: Option<f64>) -> RawPower {
         let vcpus = at_least_zero(vcpus).min(1e9);
         let host = self.memory.host_vcpus().unwrap_or(self.host_threads);
-        self.memory.in_proportion(gib, vcpus, host).watts(
-            gib,
-            Some(vcpus / host.max(vcpus)),
-            Some(load),
-        )
+        self.memory
+            .in_proportion(gib, vcpus, host)
+            .watts(gib, Some(vcpus / host.max(vcpus)), load)
     }
 
     /// The same with the traffic that the machine counted, in the place of a load.

@@ -643,18 +643,18 @@ fn one_busy_thread_wakes_a_server_as_measured() {
 fn memory_of_a_machine_that_is_known_by_name_is_divided() {
     let name = "Intel(R) Xeon(R) Platinum 8375C CPU @ 2.90GHz";
     let model = PowerModel::for_cpu(name, Some(64), None);
-    let whole = model.memory_watts_of(256.0, 64.0, 0.5);
+    let whole = model.memory_watts_of(256.0, 64.0, Some(0.5));
     for parts in [2.0, 8.0, 64.0, 6400.0] {
-        let part = model.memory_watts_of(256.0 / parts, 64.0 / parts, 0.5);
+        let part = model.memory_watts_of(256.0 / parts, 64.0 / parts, Some(0.5));
         assert!((part.total * parts - whole.total).abs() < 1e-6, "{parts}");
         assert!((part.idle * parts - whole.idle).abs() < 1e-6, "{parts}");
     }
     // Much memory and little of a CPU is no part of a machine of that memory a CPU.
-    let much = model.memory_watts_of(64.0, 0.1, 1.0);
-    let less = model.memory_watts_of(64.0, 8.0, 1.0);
+    let much = model.memory_watts_of(64.0, 0.1, Some(1.0));
+    let less = model.memory_watts_of(64.0, 8.0, Some(1.0));
     assert!(much.total - much.idle < 0.1 * (less.total - less.idle));
     for bad in [0.0, f64::NAN, f64::INFINITY] {
-        assert!(model.memory_watts_of(64.0, bad, 0.5).high.is_finite());
-        assert!(model.memory_watts_of(bad, 8.0, 0.5).high.is_finite());
+        assert!(model.memory_watts_of(64.0, bad, Some(0.5)).high.is_finite());
+        assert!(model.memory_watts_of(bad, 8.0, Some(0.5)).high.is_finite());
     }
 }

@@ -64,7 +64,9 @@ impl Unseen {
     /// By the size of memory, and by its traffic for as much of the window as that is known.
     fn of(outcome: &Outcome, facts: &Facts, seconds: f64) -> Self {
         let gib = facts.environment.memory_gib.unwrap_or(0.0);
-        let any = facts.model.memory_watts(gib);
+        let any = facts
+            .model
+            .memory_watts_of(gib, f64::from(facts.cpus), None);
         let by_size = Self {
             least: any.low,
             rest: any.low,
