@@ -21,8 +21,8 @@ def add_cli(commands: Any) -> None:
     parser: argparse.ArgumentParser = commands.add_parser(
         "replay",
         help="calculate the joules of a trace of 'lithowatt record', by the same or other rules",
-        description="Prints what 'lithowatt run' printed on the machine on which TRACE was recorded, "
-        "or what it would have printed there with other options. Nothing of this machine is used.",
+        description="Prints what 'lithowatt run' printed on the machine of TRACE, or what it "
+        "would have printed there with other options. Nothing of this machine is used.",
     )
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="as one JSON object")
