@@ -31,8 +31,7 @@ def add_cli(commands: Any) -> None:
         "--max-busy",
         type=float,
         default=RESTING_PERCENT,
-        help="how busy the machine may be in the first step, %%; 100 is no limit (default: "
-        "%(default)s)",
+        help="how busy the machine may be at rest, %%; 100 is no limit (default: %(default)s)",
     )
     parser.add_argument(
         "--meter-file",

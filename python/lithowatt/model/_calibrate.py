@@ -328,7 +328,7 @@ def _at_rest(
     step = _measure(seconds, arguments.root, references=references)
     if counter and not step.zones:
         why = no_counter(arguments.root, "calibrate")
-        raise CalibrationError(f"{why}; --meter-file FILE or --reference METER takes another meter")
+        raise CalibrationError(f"{why}; or give a meter's rows by --meter-file FILE")
     if arguments.max_busy < 100 and step.load * 100 >= arguments.max_busy:
         raise CalibrationError(
             "close programs, or allow it with --max-busy N: the machine was not at rest (busy: "
