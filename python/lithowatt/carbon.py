@@ -263,12 +263,12 @@ class GridSeries:
             UnreadableFileError: The file cannot be read.
             MalformedValueError: Naming the line and what it should hold.
         """
+        from lithowatt._support.files import read_plain
         from lithowatt.errors import MalformedValueError, UnreadableFileError
 
         name = os.fspath(path)
         try:
-            with open(name, encoding="utf-8-sig") as file:  # noqa: PTH123 - keeps pathlib out
-                lines = file.read().splitlines()
+            lines = read_plain(name, _MOST_BYTES).decode("utf-8-sig").splitlines()
         except (OSError, UnicodeDecodeError) as error:
             raise UnreadableFileError(f"{name}: {error}") from error
 
@@ -358,6 +358,7 @@ class GridSeries:
 
 
 _HEADER = ["timestamp", "gco2e_per_kwh"]
+_MOST_BYTES = 1 << 28
 
 
 def _seconds(text: str) -> float | None:

@@ -338,7 +338,8 @@ def test_a_file_that_is_none(tmp_path: Path) -> None:
     with pytest.raises(MalformedValueError, match="fewer than two"):
         GridSeries.read(tmp_path / "short.csv")
     (tmp_path / "bytes.csv").write_bytes(b"\xff\xfe\x00")
-    for name in ("bytes.csv", "missing.csv", "."):
+    os.mkfifo(tmp_path / "pipe.csv")
+    for name in ("bytes.csv", "missing.csv", ".", "pipe.csv"):
         with pytest.raises(UnreadableFileError, match=re.escape(str(tmp_path / name))):
             GridSeries.read(tmp_path / name)
 

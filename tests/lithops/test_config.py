@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import importlib
 import json
+import os
 import re
 import sys
 import types
@@ -263,6 +264,18 @@ def test_what_is_no_configuration_is_refused(tmp_path, capsys, text, message):
 
     assert main(["lithops", "check-config", str(file)]) == 2
     assert re.search(message, capsys.readouterr().err)
+
+
+def test_a_pipe_is_not_waited_for(tmp_path, capsys):
+    os.mkfifo(tmp_path / "pipe.yaml")
+    pipe = str(tmp_path / "pipe.yaml")
+    for command in (
+        ["check-config", pipe],
+        ["k8s-template", "--from", pipe],
+        ["runtime", "--backend", "k8s", "--config", pipe],
+    ):
+        assert main(["lithops", *command]) == 2
+        assert "not a plain file" in capsys.readouterr().err
 
 
 def test_files_and_lithops_that_are_not_there(tmp_path, capsys, monkeypatch):

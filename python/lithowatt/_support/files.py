@@ -27,6 +27,7 @@ logger = logging.getLogger("lithowatt")
 
 __all__ = [
     "LOCK_PATIENCE",
+    "MOST_SETTINGS",
     "Appended",
     "Stamp",
     "append_line",
@@ -250,6 +251,10 @@ def folders_for(files: Iterable[Path]) -> Iterator[None]:
             with contextlib.suppress(OSError):
                 one.rmdir()
         raise
+
+
+MOST_SETTINGS = 16 << 20
+"""Bytes of a file of settings: more is another kind of file."""
 
 
 def read_plain(path: StrPath, limit: int) -> bytes:

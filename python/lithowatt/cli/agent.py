@@ -16,7 +16,7 @@ def add_cli(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
     """Adds ``agent`` to the command line."""
     parser = commands.add_parser(
         "agent",
-        help="hold this machine's energy counters for everybody, until it is ended",
+        help="read this machine's energy counters for all users, until it is stopped",
         description="Samples the energy counters once for the whole machine and publishes them in "
         "a ring that any process and any container may read without privilege. Ends with SIGTERM "
         "or Ctrl-C.",

@@ -19,7 +19,9 @@ def add_cli(commands: Any) -> None:
         "from powercap or perf, or from the file of an external meter.",
     )
     parser.add_argument(
-        "--seconds", type=float, help="of each step (default: 3; with --idle-only 5)"
+        "--seconds",
+        type=float,
+        help="length of each step (default: 3; with --reference 20; with --idle-only 5)",
     )
     parser.add_argument("--levels", type=int, help="number of steps, idle included (default: 5)")
     parser.add_argument(
@@ -34,8 +36,8 @@ def add_cli(commands: Any) -> None:
     parser.add_argument(
         "--meter-file",
         metavar="FILE",
-        help="CSV timestamp,watts of an external meter, which may grow meanwhile; times are ISO "
-        "8601 or seconds since the epoch",
+        help="CSV file timestamp,watts to which an external meter adds rows meanwhile; times are "
+        "ISO 8601 or seconds since the epoch",
     )
     parser.add_argument(
         "--meter-offset",
@@ -50,6 +52,6 @@ def add_cli(commands: Any) -> None:
         help="compare the counter with a meter of the whole machine, too; where there is no "
         f"counter, fit the curve to the meter: {METERS}; may be given several times",
     )
-    parser.add_argument("--force", action="store_true", help="store a curve that fits badly too")
+    parser.add_argument("--force", action="store_true", help="store a curve that fits badly, too")
     parser.add_argument("--root", help="look for /sys and /proc below this directory")
     parser.set_defaults(func=calibrate)

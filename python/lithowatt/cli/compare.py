@@ -43,7 +43,7 @@ def add_cli(commands: Any) -> None:
     """Adds ``compare`` to the commands of ``lithowatt``."""
     parser = commands.add_parser(
         "compare",
-        help="one workload on several backends: time, energy, cost, and what differs",
+        help="run one workload on several backends, and compare time, energy and cost",
         description="With --workload: runs the function on each backend by Lithops, interleaved in "
         "random order, and compares. With PATH: compares profiles that are there, as lithowatt "
         "profile compare does. Exit code 0: compared; 1: --fail-if-worse found something; 2: no "

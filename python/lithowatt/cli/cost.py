@@ -18,7 +18,7 @@ def add_cli(commands: Any) -> None:
     """Adds ``cost`` to the sub-commands of ``lithowatt``."""
     cost = commands.add_parser(
         "cost",
-        help="what a Lambda call costs; with its joules, its electricity and CO2e, too",
+        help="calculate what a Lambda call costs; with its joules, electricity and CO2e, too",
         description="What AWS bills for Lambda calls, and with --joules what their electricity "
         "costs and emits. Per call where there are several.",
     )

@@ -41,7 +41,7 @@ def add_cli(commands: Any) -> None:
     """Adds ``doctor`` to the command line."""
     parser: argparse.ArgumentParser = commands.add_parser(
         "doctor",
-        help="what this machine can measure, why not, and the command that fixes it",
+        help="show what this machine can measure, why not more, and the command that fixes it",
         description="Shows first what kind of joules you get here. Exit code 0; 1 where --load "
         "could not load the probes for every process; 2 for an error.",
     )

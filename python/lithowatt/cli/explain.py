@@ -20,7 +20,7 @@ def add_cli(commands: Any) -> None:
     """Adds ``explain`` to the command line."""
     parser: argparse.ArgumentParser = commands.add_parser(
         "explain",
-        help="what a key of the stats means, its unit, and when it is None",
+        help="explain a key of the stats: its meaning, its unit, and when it is None",
         description="Unit, type and meaning of a key of the stats, of a profile's column, of the "
         "bill or of the results of lithowatt profile, and when it is None. Without a key: all of "
         "them, by group. Exit code 2 for a key that there is not.",

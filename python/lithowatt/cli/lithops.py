@@ -23,7 +23,7 @@ def add_cli(subparsers: SubParsers) -> None:
     The parsed arguments carry the function to call as `func`; it takes them
     and returns the exit code.
     """
-    parser = subparsers.add_parser("lithops", help="energy in the stats of Lithops calls")
+    parser = subparsers.add_parser("lithops", help="check and set up the metering of Lithops calls")
     add_commands(parser)
 
 

@@ -38,8 +38,8 @@ def add_cli(commands: Any) -> None:
         "--methods",
         default="auto",
         metavar="NAMES",
-        help="rapl, perf, psutil, model, or several with commas; 'auto' is ENERGY_METHODS, else "
-        "all (default: %(default)s); kernel probes are not recorded",
+        help="rapl, perf, hwmon, psutil, model, or several with commas; 'auto' is ENERGY_METHODS, "
+        "else all (default: %(default)s); kernel probes are not recorded",
     )
     parser.add_argument(
         "--definition",

@@ -20,9 +20,9 @@ def add_cli(commands: Any) -> None:
     """Adds ``replay`` to the command line."""
     parser: argparse.ArgumentParser = commands.add_parser(
         "replay",
-        help="the joules of a trace that 'lithowatt record' made, by the same or other rules",
-        description="Reads TRACE as the machine was read that it is of, and prints what 'lithowatt "
-        "run' would have printed there. Nothing of this machine enters the numbers.",
+        help="calculate the joules of a trace of 'lithowatt record', by the same or other rules",
+        description="Prints what 'lithowatt run' printed on the machine of TRACE, or what it "
+        "would have printed there with other options. Nothing of this machine is used.",
     )
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="as one JSON object")
@@ -31,7 +31,7 @@ def add_cli(commands: Any) -> None:
         "--methods",
         default="auto",
         metavar="NAMES",
-        help="of those that were recorded: rapl, perf, psutil, model (default: all)",
+        help="which of the recorded ones to use: rapl, perf, hwmon, psutil, model (default: all)",
     )
     parser.add_argument(
         "--definition",
@@ -47,15 +47,23 @@ def add_cli(commands: Any) -> None:
         "--idle-watts",
         type=float,
         metavar="W",
-        help="power at rest of packages and memory, in the place of what was seen or stored",
+        help="power at rest of packages and memory, instead of what was seen or stored",
     )
     parser.add_argument(
-        "--from", dest="start", type=float, metavar="S", help="seconds after the start (0)"
+        "--from",
+        dest="start",
+        type=float,
+        metavar="S",
+        help="begin so many seconds after the start",
     )
     parser.add_argument(
-        "--to", dest="end", type=float, metavar="S", help="seconds after the start (the end)"
+        "--to",
+        dest="end",
+        type=float,
+        metavar="S",
+        help="end so many seconds after the start",
     )
-    parser.add_argument("trace", metavar="TRACE", help="the file")
+    parser.add_argument("trace", metavar="TRACE", help="the file that 'lithowatt record' wrote")
     parser.set_defaults(func=replay, command=[])
 
 

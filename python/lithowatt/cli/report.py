@@ -23,7 +23,7 @@ def add_cli(commands: Any) -> None:
     """Adds ``report`` to the commands."""
     parser = commands.add_parser(
         "report",
-        help="a page with words, plots and tables of what profiles show",
+        help="write a report on profiles: a page with text, plots and tables",
         description="Writes what profiles show: which configuration, how sure, what would change "
         "it, whether a joule was measured, what is wrong with the data; plots with a table each, "
         "and the results as JSON. One HTML file needs no network. Needs the packages of the extra "

@@ -71,8 +71,9 @@ def add_cli(commands: Any) -> None:
         "--methods",
         default="auto",
         metavar="NAMES",
-        help="rapl, perf, ebpf, psutil, model, or several with commas; 'all'; 'auto' is "
-        "ENERGY_METHODS, else all (default: %(default)s)",
+        help="rapl, perf, hwmon, guest, ebpf, psutil, nvml, model, or several with commas; "
+        "'counters': all that count energy; 'all'; 'auto' is ENERGY_METHODS, else all (default: "
+        "%(default)s)",
     )
     parser.add_argument(
         "--interval",

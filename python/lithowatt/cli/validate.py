@@ -42,10 +42,10 @@ def add_cli(commands: Any) -> None:
     parser: argparse.ArgumentParser = commands.add_parser(
         "validate",
         help="compare the energy counters with a meter of the whole machine",
-        description="Measures some windows by the counters of processor and memory and by a meter "
-        "of the whole machine, and shows which part of it they count, and the line between the "
-        "two. Exit code 0; 1 where the counters show more than the whole; 3 where nothing could "
-        "be compared; 2 for an error.",
+        description="Measures several windows both by the counters of processor and memory and by "
+        "a meter of the whole machine. Shows which part of the whole the counters count, and a "
+        "line that is fitted to the windows. Exit code 0; 1 if the counters show more than the "
+        "whole machine; 3 if nothing could be compared; 2 for an error.",
     )
     parser.add_argument(
         "--reference",
@@ -55,15 +55,15 @@ def add_cli(commands: Any) -> None:
         help=f"the meter of the whole machine, {METERS}; may be given several times",
     )
     parser.add_argument(
-        "--seconds", type=float, default=20.0, help="of each window (default: %(default)g)"
+        "--seconds", type=float, default=20.0, help="length of each window (default: %(default)g)"
     )
     parser.add_argument(
-        "--windows", type=int, default=5, help="how many windows (default: %(default)s)"
+        "--windows", type=int, default=5, help="number of windows (default: %(default)s)"
     )
     parser.add_argument(
         "--load",
         action="store_true",
-        help="keep more and more CPUs busy from window to window, which shows the line",
+        help="keep more CPUs busy from window to window, so that a line can be fitted",
     )
     parser.add_argument("--json", action="store_true", help="as JSON")
     parser.add_argument("--root", help="look for /sys and /proc below this directory")

@@ -17,7 +17,7 @@ import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from lithowatt._support.files import write_atomically
+from lithowatt._support.files import MOST_SETTINGS, read_plain, write_atomically
 from lithowatt._support.install import pip_install
 from lithowatt.errors import LithowattError
 
@@ -501,7 +501,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     """
     yaml = _yaml()
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.safe_load(read_plain(path, MOST_SETTINGS).decode())
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigProblem(f"{path} is no YAML: {error}") from None
     if not isinstance(content, dict):

@@ -10,6 +10,8 @@ import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from lithowatt._support.files import MOST_SETTINGS, read_plain
+
 #: Names that Lithops takes for an interpreter; any other name without a leading `/` is an image's
 #: (`lithops/localhost/config.py` of 3.8.0).
 _INTERPRETER = re.compile(r"python[^:/\\]*", re.IGNORECASE)
@@ -79,7 +81,7 @@ def _configuration(config_file: str | None) -> tuple[dict[str, Any], str]:
         path = Path(place or "").expanduser()
         # One that the user named must be there.
         if config_file is not None or path.is_file():
-            text = path.read_text(encoding="utf-8")
+            text = read_plain(path, MOST_SETTINGS).decode()
             return (read_yaml(path) if text.strip() else {}), str(path)
     return {}, ""
 

@@ -18,6 +18,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Literal, get_args
 
 from lithowatt import _core
+from lithowatt._support.files import MOST_SETTINGS, read_plain
 from lithowatt._support.install import pip_install
 from lithowatt.errors import LithowattError
 
@@ -419,7 +420,7 @@ def _main(arguments: argparse.Namespace) -> int:
 def _source(arguments: argparse.Namespace) -> str:
     if arguments.source is not None:
         try:
-            return Path(arguments.source).read_text(encoding="utf-8")
+            return read_plain(arguments.source, MOST_SETTINGS).decode()
         except (OSError, UnicodeDecodeError) as error:
             raise TemplateProblem(f"cannot read {arguments.source}: {error}") from None
     return _written("POD" if arguments.pod else "JOB_DEFAULT")

@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from lithowatt._support.files import MOST_SETTINGS, read_plain
 from lithowatt.errors import LithowattError
 from lithowatt.lithops._dockerfile import BACKENDS, WITHOUT_INDEX, dockerfile
 from lithowatt.lithops._interpreter import is_this, localhost_workers
@@ -314,7 +315,7 @@ def _check_files(arguments: argparse.Namespace) -> None:
     except ValueError as error:
         raise RuntimeProblem(str(error)) from None
     if arguments.config is not None:
-        Path(arguments.config).read_bytes()
+        read_plain(arguments.config, MOST_SETTINGS)
     if arguments.wheel is not None:
         # An interpreter's pip knows its own architecture; an image's is looked at there.
         localhost = arguments.backend == "localhost"

@@ -24,7 +24,7 @@ def add_cli(commands: Any) -> None:
         upgrade,
     )
 
-    profile = commands.add_parser("profile", help="what profile files show")
+    profile = commands.add_parser("profile", help="check, compare, merge and export profile files")
     verbs = profile.add_subparsers(title="commands", required=True, metavar="COMMAND")
     for verb in (
         show,
