@@ -109,15 +109,20 @@ pub fn examine(root: &Path) -> Vec<Finding> {
             Method::Tdp => {
                 finding.gives = vec![facts.model.describe()];
                 finding.reason = Some(facts.model.tdp().1);
-                match Traffic::open(root, true) {
-                    Ok(traffic) => finding
-                        .gives
-                        .push(format!("memory's traffic ({})", traffic.describe())),
-                    Err(why) if why.fix.is_some() => {
-                        finding.advise(&format!("memory's traffic is not counted: {}", why.reason));
-                        finding.fix = why.fix;
+                let missing = match Traffic::open(root, true) {
+                    Ok(mut traffic) => {
+                        let checked = traffic.check();
+                        if checked.is_ok() {
+                            let text = format!("memory's traffic ({})", traffic.describe());
+                            finding.gives.push(text);
+                        }
+                        checked.err()
                     }
-                    Err(_) => {}
+                    Err(why) => Some(why).filter(|why| why.fix.is_some()),
+                };
+                if let Some(why) = missing {
+                    finding.advise(&format!("memory's traffic is not counted: {}", why.reason));
+                    finding.fix = why.fix;
                 }
             }
             Method::Nvml => match hub.gpus() {

@@ -100,8 +100,16 @@ pub(super) fn traffic(
     }
     let name = seen.counter.name();
     let why = seen.fault.as_deref();
+    let pause = format!(
+        "as one takes so long that they are {:.1} s apart",
+        seen.pause_ns as f64 * 1e-9
+    );
     if seen.known_ns == 0 {
-        let why = why.unwrap_or("the window is too short for two looks at it");
+        let why = match why {
+            Some(why) => why.to_owned(),
+            None if seen.is_seldom() => format!("no two looks at it are in the window, {pause}"),
+            None => "the window is too short for two looks at it".into(),
+        };
         return Some(format!("memory's traffic is not known by {name}: {why}"));
     }
     let known = seen.known_ns as f64 * 1e-9;
@@ -112,7 +120,11 @@ pub(super) fn traffic(
         seen.bytes * 1e-9
     );
     if let Some(why) = why {
-        text = format!("{text}; it could not be read to the end: {why}");
+        let lost = seen.lost_ns as f64 * 1e-9;
+        text = format!("{text}; in {lost:.2} s it could not be counted: {why}");
+    }
+    if seen.is_seldom() {
+        text = format!("{text}; looks at it are few, {pause}");
     }
     Some(text)
 }

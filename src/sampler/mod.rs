@@ -7,8 +7,9 @@
 //!    read a counter; `probed.rs` for kernel probes) and makes its record (`window.rs`). CPU time is
 //!    read first and the counters last (`settle.rs`, `begin`).
 //! 2. The thread reads all counters at every sample (`tick`). Every 100 ms it also reads CPU time: that
-//!    is an [`Edge`]. An edge is settled when the next one comes, so that CPU time which turns up late
-//!    finds room in it. The record holds two edges: `settled`, and the `candidate` after it.
+//!    is an [`Edge`]. An edge is settled when the next one has come, so that CPU time which turns up late
+//!    finds room in it, and where memory's traffic is counted, when that was looked at after it. The record
+//!    holds the edge that is `settled`, and those after it that are `pending`.
 //! 3. To settle an edge is to divide its interval (`settle`): the energy of every slot (`slots.rs`) and
 //!    the share of the subject (`subject.rs`) go into the record's ledger.
 //! 4. [`Hub::stop`] reads the counters first, as this ends the window, settles what is left, and closes
@@ -59,7 +60,7 @@ use state::State;
 pub use subject::{Scope, Subject};
 pub use tape::{Recorded, Rules, replay};
 pub use traffic::TrafficSeen;
-use window::Record;
+use window::Mark;
 pub use window::{Catalog, Edge, Outcome, Phase, Resident};
 
 /// Without meters the thread goes on waiting this long before it parks, so that a loop of short
@@ -393,20 +394,12 @@ impl Hub {
 
     /// Marks the start of a phase.
     pub fn enter_phase(&self, id: u64, name: &str) -> bool {
-        self.at_edge(id, |record| {
-            let so_far = record.sums();
-            record.open_phases.push((name.to_owned(), so_far));
-        })
+        self.at_edge(id, Mark::Enters(name.to_owned()))
     }
 
     /// Marks the end of the phase `name` that was entered last.
     pub fn leave_phase(&self, id: u64, name: &str) -> bool {
-        self.at_edge(id, |record| {
-            if let Some(at) = record.open_phases.iter().rposition(|(n, _)| n == name) {
-                let (name, before) = record.open_phases.remove(at);
-                record.end_phase(name, &before);
-            }
-        })
+        self.at_edge(id, Mark::Leaves(name.to_owned()))
     }
 
     /// The facts are found out when an interval is first settled, not when a window starts: they
@@ -425,7 +418,7 @@ impl Hub {
         true
     }
 
-    fn at_edge(&self, id: u64, then: impl FnOnce(&mut Record)) -> bool {
+    fn at_edge(&self, id: u64, mark: Mark) -> bool {
         let mut state = lock(&self.state);
         if memory::is_short() {
             return false;
@@ -436,8 +429,7 @@ impl Hub {
         let edge = state.edge(&mut active.record, &mut active.follow);
         let known = self.inform(&mut state);
         if known {
-            state.settle_all(&mut active.record, edge);
-            then(&mut active.record);
+            state.end_at(&mut active.record, edge, mark);
         }
         state.active.push(active);
         known
@@ -475,6 +467,7 @@ impl Hub {
             }
             state.thread.pace = state.shortest_interval();
             let Some(interval) = state.thread.pace else {
+                state.traffic.rest();
                 if lingered >= LINGER {
                     state.thread.parked = true;
                     state.idle_since = None;
@@ -483,6 +476,7 @@ impl Hub {
                         .wait(state)
                         .unwrap_or_else(PoisonError::into_inner);
                     state.thread.parked = false;
+                    state.traffic.look_anew();
                     lingered = Duration::ZERO;
                 } else {
                     lingered += LINGER_STEP;

@@ -1,6 +1,7 @@
 //! The life of a window: it begins, is settled interval by interval, and is closed.
 
 use std::borrow::Cow;
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::slots::{Part, Slot, Slots};
@@ -8,7 +9,8 @@ use super::state::{Resting, State};
 use super::subject::Subject;
 use super::traffic::TrafficSeen;
 use super::window::{
-    Active, Counted, Edge, FirstMove, Follow, Moment, Outcome, Phases, Record, Resident,
+    Active, Counted, Edge, FirstMove, Follow, Mark, Moment, Outcome, Pending, Phases, Record,
+    Resident,
 };
 use crate::attribution::{IDLE_STEP_NS, Interval, Ledger, Split};
 use crate::clock;
@@ -28,6 +30,14 @@ const ATTRIBUTION_NS: u64 = 100_000_000;
 /// What is left of a window after its last edge joins the interval before it where it is shorter than
 /// this, ns.
 const SHORT_TAIL_NS: u64 = 50_000_000;
+
+/// So many edges of a window wait for memory's traffic up to them to be known. In the longest time between two
+/// looks at it there are a hundred, where the function has no phases.
+const MOST_PENDING: usize = 256;
+
+/// … and why more than those have none.
+const HASTY: &str =
+    "phases of the window begin and end too often for it to be looked at between them";
 
 /// What the sampler gives to attribution comes from /proc.
 const _: () = assert!(IDLE_STEP_NS == crate::source::procfs::TICK_NS);
@@ -153,7 +163,7 @@ impl State {
                 interval_ns,
                 settled: start.clone(),
                 start,
-                candidate: None,
+                pending: VecDeque::new(),
                 ledger,
                 late_ns: 0.0,
                 overdue: false,
@@ -201,8 +211,7 @@ impl State {
             active.record.samples += 1;
             self.count_late(&mut active.record, moment.t_ns);
             self.note_first_moves(&mut active.record, moment.t_ns);
-            let from = active.record.candidate.as_ref();
-            let from = from.unwrap_or(&active.record.settled).t_ns;
+            let from = active.record.last_edge().t_ns;
             // While the agent is away an interval goes on: its energy comes with the next word.
             let due = moment.t_ns.saturating_sub(from) >= ATTRIBUTION_NS;
             if due && !self.ring.is_silent() && self.tape.has_look() {
@@ -282,9 +291,53 @@ impl State {
             record.rss_peak = record.rss_peak.max(rss);
         }
         self.push_timeline(record, edge.t_ns, false);
-        if let Some(before) = record.candidate.replace(edge) {
-            self.settle(record, before);
+        record.pending.push_back(Pending { edge, mark: None });
+        self.settle_known(record);
+    }
+
+    /// An interval ends where the function says so.
+    pub(super) fn end_at(&mut self, record: &mut Record, edge: Edge, mark: Mark) {
+        let mark = Some(mark);
+        self.join_tail(record, edge.t_ns);
+        record.pending.push_back(Pending { edge, mark });
+        self.settle_known(record);
+    }
+
+    /// A short interval that ends at `t_ns` joins the one before it.
+    fn join_tail(&self, record: &mut Record, t_ns: u64) {
+        let joins = |last: &mut Pending| {
+            last.mark.is_none() && t_ns.saturating_sub(last.edge.t_ns) < SHORT_TAIL_NS
+        };
+        record.pending.pop_back_if(joins);
+    }
+
+    /// Settles what nothing more will be known of.
+    fn settle_known(&mut self, record: &mut Record) {
+        let known_ns = self.traffic_known_ns();
+        while let Some(first) = record.pending.front() {
+            let may_be_joined = record.pending.len() == 1 && first.mark.is_none();
+            let unknown = first.edge.t_ns > known_ns;
+            if may_be_joined || unknown && record.pending.len() <= MOST_PENDING {
+                break;
+            }
+            let from_ns = record.settled.t_ns.max(known_ns);
+            self.settle_first(record);
+            if let Some(traffic) = record.traffic.as_mut().filter(|_| unknown) {
+                traffic.give_up(record.settled.t_ns.saturating_sub(from_ns), HASTY);
+            }
         }
+    }
+
+    /// Settles the first of the edges that are not; false where there is none.
+    fn settle_first(&mut self, record: &mut Record) -> bool {
+        let Some(Pending { edge, mark }) = record.pending.pop_front() else {
+            return false;
+        };
+        self.settle(record, edge);
+        if let Some(mark) = mark {
+            record.pass(mark);
+        }
+        true
     }
 
     /// The last reading of counter `i` is of that moment.
@@ -306,7 +359,8 @@ impl State {
             record.anomalies[i] = self.counters[i].anomalies;
             record.counted[i] = Counted::After(t_ns.saturating_sub(record.start.t_ns));
             let edges = [&mut record.start, &mut record.settled];
-            for edge in edges.into_iter().chain(&mut record.candidate) {
+            let pending = record.pending.iter_mut().map(|pending| &mut pending.edge);
+            for edge in edges.into_iter().chain(pending) {
                 edge.totals[i] = self.counters[i].total;
                 // The interval that ends next has not all of its energy.
                 edge.anomalies[i] = self.counters[i].anomalies.count().wrapping_sub(1);
@@ -355,7 +409,7 @@ impl State {
     }
 
     /// Adds the interval from the last settled edge to `edge` to the ledger.
-    pub(super) fn settle(&mut self, record: &mut Record, mut edge: Edge) {
+    fn settle(&mut self, record: &mut Record, mut edge: Edge) {
         let from = &record.settled;
         // What could not be read now is counted when it can be.
         let unread = edge.own_ns.is_none() && from.own_ns.is_some();
@@ -414,7 +468,8 @@ impl State {
             let used = used.and_then(|(now, then)| now.since(then).used_ns);
             Split::within(cpus, used, &interval, split)
         });
-        let traffic = self.traffic.within(from.t_ns, edge.t_ns);
+        let begun_ns = record.start.t_ns;
+        let traffic = self.traffic.within(begun_ns, from.t_ns, edge.t_ns);
         let modelled = match known {
             Some(facts) if record.methods.has(Method::Tdp) => facts.model_joules(
                 facts.modelling(record.estimation, record.ours),
@@ -428,7 +483,7 @@ impl State {
         record.model_band.add(modelled.band);
         if let Some(seen) = traffic {
             match &mut record.traffic {
-                Some(sum) => sum.add(&seen),
+                Some(sum) => sum.add(seen),
                 None => record.traffic = Some(seen),
             }
         }
@@ -461,13 +516,10 @@ impl State {
         }
     }
 
-    /// Settles everything up to `edge`; a short tail joins the interval before it.
-    pub(super) fn settle_all(&mut self, record: &mut Record, edge: Edge) {
-        if let Some(candidate) = record.candidate.take()
-            && edge.t_ns.saturating_sub(candidate.t_ns) >= SHORT_TAIL_NS
-        {
-            self.settle(record, candidate);
-        }
+    /// Settles everything up to `edge`, which ends the window.
+    fn settle_all(&mut self, record: &mut Record, edge: Edge) {
+        self.join_tail(record, edge.t_ns);
+        while self.settle_first(record) {}
         self.settle(record, edge);
     }
 

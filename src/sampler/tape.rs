@@ -12,6 +12,7 @@ use super::Hub;
 use super::Subject;
 use super::probed::{CpuCount, Reading};
 use super::state::State;
+use super::traffic;
 use super::window::{Follow, Moment, Outcome};
 use crate::clock;
 use crate::counter::At;
@@ -554,13 +555,9 @@ impl State {
 
     /// Lets the frame be played next.
     fn play(&mut self, next: Frame, before: Vec<Frame>) {
-        let Tape::Playing(player) = &mut self.tape else {
-            return;
-        };
-        if let Some(stretch) = next.traffic {
-            self.traffic.keep(stretch);
+        if let Tape::Playing(player) = &mut self.tape {
+            (player.frame, player.again) = (next, before);
         }
-        (player.frame, player.again) = (next, before);
     }
 }
 
@@ -656,6 +653,7 @@ pub fn replay(trace: &Arc<Trace>, rules: Rules) -> Result<Outcome, String> {
         frame: trace.layout().frame(),
         again: Vec::new(),
     }));
+    state.traffic = traffic::Seen::recorded(trace.frames().filter_map(|frame| frame.traffic));
     state.open_recorded(rules.methods);
     state.always = rules.methods;
     let mut id = None;

@@ -1,7 +1,7 @@
 //! What a meter follows, what it writes down, and what is left when its window ends.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -155,9 +155,9 @@ pub(super) struct Record {
     pub(super) start: Edge,
     /// The edge up to which the ledger is settled.
     pub(super) settled: Edge,
-    /// The edge after it, which is settled when the next one comes: a short tail of the
-    /// window joins the interval before it, and CPU time that turns up late still finds room.
-    pub(super) candidate: Option<Edge>,
+    /// The edges after it, the first first. One is settled when the next has come, so that a short tail of
+    /// the window joins the interval before it, and when memory's traffic up to it is known.
+    pub(super) pending: VecDeque<Pending>,
     pub(super) ledger: Ledger,
     /// CPU time of the function that no interval has had room for so far, ns.
     pub(super) late_ns: f64,
@@ -189,6 +189,23 @@ pub(super) struct Record {
     pub(super) first_moves: Vec<FirstMove>,
     /// From when on each counter is counted.
     pub(super) counted: Vec<Counted>,
+}
+
+/// An edge that is not settled yet.
+#[derive(Debug, Clone)]
+pub(super) struct Pending {
+    pub(super) edge: Edge,
+    /// What the function did there.
+    pub(super) mark: Option<Mark>,
+}
+
+/// What a function does at an edge of its own.
+#[derive(Debug, Clone)]
+pub(super) enum Mark {
+    /// A phase of that name begins.
+    Enters(String),
+    /// The phase of that name that began last ends.
+    Leaves(String),
 }
 
 /// How a counter first moved within a window.
@@ -224,7 +241,7 @@ impl Record {
         Slots::of(self.start.totals.len())
     }
 
-    pub(super) fn sums(&self) -> Sums {
+    fn sums(&self) -> Sums {
         Sums {
             ledger: self.ledger.clone(),
             sandbox: self.sandbox.clone(),
@@ -245,6 +262,29 @@ impl Record {
         if late_ns > SKEW_NS + cpus * gaps_ns {
             for ledger in std::iter::once(&mut self.ledger).chain(&mut self.sandbox) {
                 ledger.own_ns += late_ns;
+            }
+        }
+    }
+
+    /// The last edge so far.
+    pub(super) fn last_edge(&self) -> &Edge {
+        self.pending
+            .back()
+            .map_or(&self.settled, |pending| &pending.edge)
+    }
+
+    /// Does what the function did at the edge up to which it is settled.
+    pub(super) fn pass(&mut self, mark: Mark) {
+        match mark {
+            Mark::Enters(name) => {
+                let so_far = self.sums();
+                self.open_phases.push((name, so_far));
+            }
+            Mark::Leaves(name) => {
+                if let Some(at) = self.open_phases.iter().rposition(|(n, _)| *n == name) {
+                    let (name, before) = self.open_phases.remove(at);
+                    self.end_phase(name, &before);
+                }
             }
         }
     }

@@ -6,6 +6,7 @@
 //! and without its lock.
 
 use std::path::Path;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -14,6 +15,10 @@ use crate::clock;
 
 pub mod controllers;
 pub mod resctrl;
+
+/// A diagnosis looks so many times, with a pause between two looks.
+const CHECKS: u32 = 3;
+const CHECK_PAUSE: Duration = Duration::from_millis(20);
 
 /// Who counts the bytes. Its place is its number in a trace.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -120,6 +125,29 @@ impl Traffic {
         match self {
             Self::Resctrl(groups) => groups.describe(),
             Self::Controllers(controllers) => controllers.describe(),
+        }
+    }
+
+    /// Whether it can be read now, for a diagnosis: tried some times, for a counter may be in others' hands for a
+    /// moment.
+    ///
+    /// # Errors
+    /// Why it cannot, and what changes that.
+    pub fn check(&mut self) -> Result<(), Unavailable> {
+        let mut tries = 0;
+        loop {
+            let checked = match self {
+                Self::Resctrl(groups) => groups.check(),
+                Self::Controllers(controllers) => match controllers.look() {
+                    Look::Lost(why) => Err(Unavailable::absent(why)),
+                    Look::First | Look::Bytes(_) => Ok(()),
+                },
+            };
+            tries += 1;
+            if checked.is_ok() || tries == CHECKS {
+                return checked;
+            }
+            std::thread::sleep(CHECK_PAUSE);
         }
     }
 

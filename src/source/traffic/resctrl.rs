@@ -5,9 +5,11 @@
 //! file of a control group (the root, and the folders in it) holds the sum of its own tasks and of the
 //! monitoring groups below it (`mon_groups`), so the machine's bytes are the sum over the control groups
 //! alone. A monitoring group that cannot be read is left out of that sum without a word, and one that
-//! is removed takes its count along, so both are looked for here: what a sum lost is not known.
+//! is removed takes its count along, so both are looked for here: what a sum lost is not known. Of a group that
+//! is made and removed between two looks nothing is left to be found, neither here nor in its parent's count.
 
 use std::collections::HashMap;
+use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -22,6 +24,23 @@ const MOUNT: &str = "sys/fs/resctrl";
 
 /// The command that mounts it.
 const MOUNT_FIX: &str = "sudo mount -t resctrl resctrl /sys/fs/resctrl";
+
+/// The command that lets everybody read it, as the kernel does at first.
+const READ_FIX: &str = "sudo chmod -R a+rX /sys/fs/resctrl";
+
+/// Where a processor that has fewer counters than groups lets them be assigned, below the mount, …
+const ASSIGN_MODE: &str = "info/L3_MON/mbm_assign_mode";
+
+/// … the command for that, so that it does not take them from one group for another, …
+const MODE_FIX: &str = "echo mbm_event | sudo tee /sys/fs/resctrl/info/L3_MON/mbm_assign_mode";
+
+/// … and the one that then gives each group its own.
+const ASSIGN_FIX: &str =
+    "echo 'mbm_total_bytes:*=e' | sudo tee $(find /sys/fs/resctrl -name mbm_L3_assignments)";
+
+/// Where they cannot be assigned: fewer groups.
+const REMOVE_FIX: &str =
+    "sudo rmdir /sys/fs/resctrl/mon_groups/NAME, for each group that nobody needs";
 
 /// The event of a cache.
 const EVENT: &str = "mbm_total_bytes";
@@ -118,6 +137,12 @@ impl Groups {
                     "{shown} does not exist: the processor or the kernel has no resource control"
                 )));
             }
+            Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
+                return Err(Unavailable::denied(
+                    format!("{shown}/mon_data: {e}"),
+                    READ_FIX,
+                ));
+            }
             Err(e) => return Err(Unavailable::of(format!("{shown}/mon_data"), &e)),
         };
         let caches = data
@@ -157,7 +182,7 @@ impl Groups {
             Ok(now) => now,
             Err(why) => {
                 self.last = None;
-                return Look::Lost(why);
+                return Look::Lost(why.reason);
             }
         };
         let look = match &self.last {
@@ -168,39 +193,91 @@ impl Groups {
         look
     }
 
+    /// Whether it can be read now.
+    pub(super) fn check(&self) -> Result<(), Unavailable> {
+        self.see().map(|_| ())
+    }
+
     /// All groups as they are now.
-    fn see(&self) -> Result<Seen, String> {
+    fn see(&self) -> Result<Seen, Unavailable> {
         let mut seen = Seen::default();
         let mut files = 0;
         let mut control = vec![self.mount.clone()];
-        control.extend(folders(&self.mount, |name| {
-            !matches!(name, "info" | "mon_data" | "mon_groups")
-        })?);
+        let of_groups =
+            |name: &OsStr| !matches!(name.to_str(), Some("info" | "mon_data" | "mon_groups"));
+        let within = folders(&self.mount, of_groups);
+        control.extend(within.map_err(|e| refused(&self.mount, &e))?);
         for group in control {
             let id = inode(&group)?;
-            let counts = match counts_of(&group, &mut files) {
+            let counts = self.counts_of(&group, &mut files)?;
+            if counts.is_empty() && group != self.mount {
                 // A folder of the root that holds no group.
-                Ok(counts) if counts.is_empty() && group != self.mount => continue,
-                other => other?,
-            };
+                continue;
+            }
             for (cache, count) in counts {
                 let part = Part { group: id, cache };
                 seen.counts.insert(part, count);
             }
             let below = group.join("mon_groups");
-            if !below.is_dir() {
-                continue;
-            }
-            for child in folders(&below, |_| true)? {
+            let children = some_folders(&below, |_| true).map_err(|e| refused(&below, &e))?;
+            for child in children {
                 // Only to know that it is in its parent's.
-                counts_of(&child, &mut files)?;
+                self.counts_of(&child, &mut files)?;
                 seen.inside.push(inode(&child)?);
             }
         }
         if seen.counts.is_empty() {
-            return Err(format!("/{MOUNT} shows no {EVENT} any more"));
+            return Err(Unavailable::absent(format!(
+                "/{MOUNT} shows no {EVENT} any more"
+            )));
         }
         Ok(seen)
+    }
+
+    /// A group's count for each cache.
+    fn counts_of(
+        &self,
+        group: &Path,
+        files: &mut usize,
+    ) -> Result<Vec<(String, u64)>, Unavailable> {
+        let data = group.join("mon_data");
+        let of_caches = |name: &OsStr| name.as_encoded_bytes().starts_with(CACHE.as_bytes());
+        let caches = some_folders(&data, of_caches).map_err(|e| refused(&data, &e))?;
+        let mut counts = Vec::with_capacity(caches.len());
+        for cache in caches {
+            *files += 1;
+            if *files > MOST_FILES {
+                return Err(Unavailable::absent(format!(
+                    "there are more than {MOST_FILES} files of it"
+                )));
+            }
+            let file = cache.join(EVENT);
+            let text = plain::kernel_text(&file).map_err(|e| refused(&file, &e))?;
+            let count = text.trim().parse();
+            let count = count.map_err(|_| self.without_count(&file, text.trim()))?;
+            let name = cache.file_name().unwrap_or_default();
+            counts.push((name.to_string_lossy().into_owned(), count));
+        }
+        Ok(counts)
+    }
+
+    /// A file that says a word where a count is expected.
+    fn without_count(&self, file: &Path, text: &str) -> Unavailable {
+        let said: String = text.chars().take(32).collect();
+        let mut why = Unavailable::absent(format!("{} says {said:?}", place(file)));
+        if matches!(text, "Unavailable" | "Unassigned") {
+            let mode = plain::kernel_text(&self.mount.join(ASSIGN_MODE)).unwrap_or_default();
+            why.reason += ": the processor has no counter for a group";
+            why.fix = Some(
+                match (mode.contains("[mbm_event]"), mode.contains("mbm_event")) {
+                    (true, _) => ASSIGN_FIX,
+                    (false, true) => MODE_FIX,
+                    (false, false) => REMOVE_FIX,
+                }
+                .into(),
+            );
+        }
+        why
     }
 }
 
@@ -235,41 +312,13 @@ fn counts_a_part(mount: &Path) -> Option<String> {
     })
 }
 
-/// A group's count for each cache.
-fn counts_of(group: &Path, files: &mut usize) -> Result<Vec<(String, u64)>, String> {
-    let data = group.join("mon_data");
-    let caches = match folders(&data, |name| name.starts_with(CACHE)) {
-        Ok(caches) => caches,
-        Err(_) if !data.exists() => return Ok(Vec::new()),
-        Err(why) => return Err(why),
-    };
-    let mut counts = Vec::with_capacity(caches.len());
-    for cache in caches {
-        *files += 1;
-        if *files > MOST_FILES {
-            return Err(format!("there are more than {MOST_FILES} files of it"));
-        }
-        let file = cache.join(EVENT);
-        let text = plain::kernel_text(&file).map_err(|e| format!("{}: {e}", place(&file)))?;
-        let count = text.trim().parse().map_err(|_| {
-            let said: String = text.trim().chars().take(32).collect();
-            format!("{} says {said:?}", place(&file))
-        })?;
-        let name = cache.file_name().unwrap_or_default();
-        counts.push((name.to_string_lossy().into_owned(), count));
-    }
-    Ok(counts)
-}
-
-/// The folders in `within` whose names are `wanted`, sorted.
-fn folders(within: &Path, wanted: impl Fn(&str) -> bool) -> Result<Vec<PathBuf>, String> {
-    let of = |e: &io::Error| format!("{}: {e}", place(within));
+/// The folders in `within` whose names are `wanted`, sorted. A name is whatever somebody gave to a group.
+fn folders(within: &Path, wanted: impl Fn(&OsStr) -> bool) -> io::Result<Vec<PathBuf>> {
     let mut found = Vec::new();
-    for entry in fs::read_dir(within).map_err(|e| of(&e))? {
-        let entry = entry.map_err(|e| of(&e))?;
-        let name = entry.file_name();
+    for entry in fs::read_dir(within)? {
+        let entry = entry?;
         let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
-        if is_folder && name.to_str().is_some_and(&wanted) {
+        if is_folder && wanted(&entry.file_name()) {
             found.push(entry.path());
         }
     }
@@ -277,9 +326,26 @@ fn folders(within: &Path, wanted: impl Fn(&str) -> bool) -> Result<Vec<PathBuf>,
     Ok(found)
 }
 
-fn inode(folder: &Path) -> Result<u64, String> {
-    let found = fs::metadata(folder).map_err(|e| format!("{}: {e}", place(folder)))?;
+/// The same of a folder that need not be there.
+fn some_folders(within: &Path, wanted: impl Fn(&OsStr) -> bool) -> io::Result<Vec<PathBuf>> {
+    match folders(within, wanted) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        found => found,
+    }
+}
+
+fn inode(folder: &Path) -> Result<u64, Unavailable> {
+    let found = fs::metadata(folder).map_err(|e| refused(folder, &e))?;
     Ok(found.ino())
+}
+
+/// Why what is at `path` could not be read.
+fn refused(path: &Path, error: &io::Error) -> Unavailable {
+    let why = format!("{}: {error}", place(path));
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => Unavailable::denied(why, READ_FIX),
+        _ => Unavailable::absent(why),
+    }
 }
 
 /// A path as seen from the mount, for texts: names that somebody gave to groups are left out.
@@ -294,6 +360,8 @@ fn place(path: &Path) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::ffi::OsStrExt;
+
     use super::*;
 
     /// A tree as the kernel shows it.
@@ -387,6 +455,46 @@ mod tests {
             tree.count("", "mon_L3_00", "9001");
             assert_eq!(groups.look(), Look::Bytes(1), "{gone}");
         }
+    }
+
+    #[test]
+    fn a_name_that_is_no_utf8_is_a_group_all_the_same() {
+        let tree = Tree::new();
+        let named = |bytes: &[u8]| tree.mount().join(OsStr::from_bytes(bytes)).join("mon_data");
+        let (control, inside) = (named(b"\xff"), named(b"mon_groups/\xfe"));
+        let count = |data: &Path, text: &str| {
+            fs::create_dir_all(data.join("mon_L3_00")).unwrap();
+            fs::write(data.join("mon_L3_00").join(EVENT), text).unwrap();
+        };
+        count(&control, "7");
+        count(&inside, "9");
+        let mut groups = tree.open();
+        groups.look();
+        count(&control, "107");
+        assert_eq!(groups.look(), Look::Bytes(100));
+        count(&inside, "Unavailable");
+        assert!(lost(groups.look()).contains("Unavailable"));
+    }
+
+    #[test]
+    fn what_cannot_be_read_has_what_changes_it() {
+        let tree = Tree::new();
+        let fix = |tree: &Tree| tree.open().check().unwrap_err().fix;
+        assert_eq!(tree.open().check(), Ok(()));
+        tree.count("mon_groups/job", "mon_L3_00", "Unavailable");
+        assert_eq!(fix(&tree).as_deref(), Some(REMOVE_FIX));
+        let mode = tree.mount().join(ASSIGN_MODE);
+        fs::write(&mode, "[default]\nmbm_event\n").unwrap();
+        assert_eq!(fix(&tree).as_deref(), Some(MODE_FIX));
+        fs::write(&mode, "[mbm_event]\ndefault\n").unwrap();
+        tree.count("mon_groups/job", "mon_L3_00", "Unassigned");
+        assert_eq!(fix(&tree).as_deref(), Some(ASSIGN_FIX));
+        tree.count("mon_groups/job", "mon_L3_00", "Error");
+        assert_eq!(fix(&tree), None);
+        let denied = io::Error::from_raw_os_error(libc::EACCES);
+        let why = refused(&tree.mount().join("mon_data/mon_L3_00"), &denied);
+        assert!(why.denied && why.reason.starts_with("mon_data/mon_L3_00: "));
+        assert_eq!(why.fix.as_deref(), Some(READ_FIX));
     }
 
     #[test]
