@@ -137,7 +137,7 @@ impl Clients {
         let spent_ns = clock::own_thread_cpu_ns();
         if is_due {
             self.looks += 1;
-            self.find(places);
+            self.find();
         }
         let now_ns = clock::monotonic_ns();
         self.read(places);
@@ -169,13 +169,13 @@ impl Clients {
     }
 
     /// Finds the open files of `/dev/dri`.
-    fn find(&mut self, places: &[Place]) {
+    fn find(&mut self) {
         self.files.clear();
         self.unreadable.clear();
         let pids: Vec<i32> = numbers(&self.proc).collect();
         self.live.retain(|pid, _| pids.contains(pid));
         for pid in pids {
-            match self.find_of(pid, places) {
+            match self.find_of(pid) {
                 Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
                     let statm = self.proc.join(pid.to_string()).join("statm");
                     // Neither the kernel's threads nor what has ended can have a file open.
@@ -192,7 +192,7 @@ impl Clients {
         }
     }
 
-    fn find_of(&mut self, pid: i32, places: &[Place]) -> io::Result<()> {
+    fn find_of(&mut self, pid: i32) -> io::Result<()> {
         let process = self.proc.join(pid.to_string());
         for entry in fs::read_dir(process.join("fd"))? {
             let entry = entry?;
@@ -203,18 +203,16 @@ impl Clients {
                 .to_str()
                 .and_then(|path| path.strip_prefix("/dev/dri/"));
             let Some(name) = name else { continue };
-            let is_of = |place: &&Place| place.nodes.iter().any(|node| node == name);
-            if !places.iter().find(is_of).is_some_and(|place| place.asleep) {
-                let shown = process.join("fdinfo").join(entry.file_name());
-                self.files.push((pid, name.to_owned(), shown));
-            }
+            let shown = process.join("fdinfo").join(entry.file_name());
+            self.files.push((pid, name.to_owned(), shown));
         }
         Ok(())
     }
 
-    /// Reads the files that were found.
+    /// Reads the files that were found, but for those of cards that sleep.
     fn read(&mut self, places: &[Place]) {
-        for (pid, name, path) in &self.files {
+        let sleeps = |name| places.iter().any(|p| p.asleep && p.nodes.contains(name));
+        for (pid, name, path) in self.files.iter().filter(|(_, name, _)| !sleeps(name)) {
             let text = match plain::read_text(path, MOST) {
                 Ok(text) => text,
                 Err(e) => {

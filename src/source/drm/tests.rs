@@ -213,7 +213,14 @@ fn a_card_that_sleeps_is_not_asked() {
     };
     assert!(clients.look(&[sleeping]).is_empty() && clients.looks == 0);
     clients.look(&[sleeping, awake]);
-    assert!(clients.files.is_empty() && clients.known.is_empty());
+    assert!(!clients.files.is_empty() && clients.known.is_empty());
+    // It sleeps since its files were found.
+    machine.look(&mut clients);
+    machine.open(70, 5, &amdgpu(7, &[("gfx", 900)]));
+    clients.again_ns = 0;
+    clients.look(&[sleeping, awake]);
+    let known = &clients.known[&(SLOT.to_owned(), 7)];
+    assert_eq!(known.now["gfx"].busy, 100_000_000);
 }
 
 #[test]
