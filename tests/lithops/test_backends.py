@@ -163,7 +163,7 @@ def test_two_runs_that_differ_much_are_told_in_the_width_of_a_terminal(spread: f
         kinds = takes(0.001, 0.01, seed), takes(0.001 * spread, 0.01 * spread, seed)
         seen: Counter[int] = Counter({1: seed})
 
-        def take(memory: int, workers: int, job: int) -> list[Call]:
+        def take(memory: int, workers: int, job: int) -> Any:
             seen[workers] += 1
             return kinds[seen[workers] % 2](memory, workers, job)
 
