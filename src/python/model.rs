@@ -35,7 +35,7 @@ impl PyPowerModel {
         let identity = CpuIdentity::read(&root);
         let model = PowerModel::for_identity(&identity);
         Ok(Self {
-            inner: match Calibration::load(&identity) {
+            inner: match Calibration::load(&root, &identity).0 {
                 Some(stored) => stored.model(&root, &identity, model),
                 None => model,
             },
