@@ -22,6 +22,10 @@ const HALF_LIFE_S: f64 = 60.0;
 /// Windows at rest agree if one shows at least this part of the other's power.
 const AGREE: f64 = 0.7;
 
+/// Nothing is learned of a stretch at whose end a counter stood still for more than one part in so many
+/// of it: it showed less than was drawn.
+pub const STOOD_PART: u64 = 10;
+
 /// Idle power drifts by about this part (temperature, devices).
 const DRIFT: f64 = 0.03;
 

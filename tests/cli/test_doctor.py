@@ -86,7 +86,7 @@ def test_calibrate_is_advised_in_the_form_that_can_work() -> None:
 
 
 def test_the_verdict_comes_first_and_no_line_is_cut(tmp_path: Path) -> None:
-    with StaticTree(tmp_path / "machine") as tree:
+    with StaticTree(tmp_path / "machine") as tree, tree.moving():
         done = subprocess.run(
             [sys.executable, "-m", "lithowatt", "doctor", "--root", tree.root],
             env={**os.environ, "COLUMNS": "80"},
@@ -178,7 +178,7 @@ def test_a_command_for_root_is_found_by_sudo(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_the_json_has_the_verdict(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with StaticTree(tmp_path / "machine") as tree:
+    with StaticTree(tmp_path / "machine") as tree, tree.moving():
         assert main(["doctor", "--json", "--root", str(tree.root)]) == 0
     assert json.loads(capsys.readouterr().out)["verdict"].startswith("You get measured")
 
