@@ -96,6 +96,12 @@ pub fn examine(root: &Path) -> Vec<Finding> {
                 if !left_out.is_empty() {
                     finding.reason = Some(left_out.join("; "));
                 }
+                // The machine's joules are those of its packages.
+                let counts = method.energy_counter().is_some();
+                if counts && !zones.iter().any(|zone| zone.domain == Domain::Package) {
+                    finding.available = false;
+                    finding.advise("it has no counter of packages");
+                }
             }
             Err(why) => {
                 needs_driver = why.driver;

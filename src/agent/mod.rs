@@ -636,7 +636,7 @@ impl Agent {
         let now_ns = self.sample.t_ns.saturating_add_signed(self.offset_ns);
         let stood_ns = now_ns.saturating_sub(self.counters[i].changed_ns);
         let zone = &self.zones[i];
-        stood_ns > STILL_NS && zone.domain != Domain::Uncore && !zone.may_rest()
+        stood_ns > STILL_NS && !zone.may_stand_still() && !zone.may_rest()
     }
 
     /// What is known now.

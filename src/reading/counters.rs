@@ -244,7 +244,8 @@ impl Outcome {
 }
 
 impl Outcome {
-    /// Counter `i` did not move at all, in a window in which each moves that lives.
+    /// Counter `i`, of which the machine's energy is made, did not move at all, in a window in which each
+    /// moves that lives.
     fn is_still(&self, i: usize, seconds: f64) -> bool {
         let zone = &self.zones()[i];
         let least = match &self.catalog.via {
@@ -256,7 +257,8 @@ impl Outcome {
         seconds > least
             && self.ledger.joules[i] <= 0.0
             && self.mirrors[i].is_none()
-            && zone.domain != Domain::Uncore
+            && matches!(zone.domain, Domain::Package | Domain::Dram)
+            && !zone.may_stand_still()
             && !self.rests(i)
             && !is_told
     }

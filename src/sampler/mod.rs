@@ -31,7 +31,7 @@ use crate::memory;
 use crate::model::estimation::Estimation;
 use crate::source::kept;
 use crate::source::perf::TreeCounters;
-use crate::source::{Method, Methods, ReadFault, Unavailable, Zone};
+use crate::source::{Domain, Method, Methods, ReadFault, Unavailable, Zone};
 use crate::thread;
 use crate::timeline::Timeline;
 
@@ -607,7 +607,13 @@ impl Hub {
             let waits = silent
                 .iter()
                 .any(|(_, why)| *why == Some(ReadFault::Waiting));
-            let patience = if waits { LEFT_WITHIN } else { MOVES_WITHIN };
+            let counts = silent.iter().any(|(zone, _)| zone.domain != Domain::Psys);
+            let patience = match (waits, counts) {
+                (true, _) => LEFT_WITHIN,
+                (false, true) => MOVES_WITHIN,
+                // In many virtual machines the platform's counter is there and stays at 0.
+                (false, false) => MOVES_WITHIN / 10,
+            };
             if silent.is_empty() || begun.elapsed() >= patience {
                 let told = |why: Option<ReadFault>| match why {
                     Some(fault) => fault.to_string(),

@@ -583,8 +583,7 @@ impl State {
             })
         };
         let silent = asked.clone().filter(|(zone, (counter, fault))| {
-            // Graphics may truly rest.
-            let rests = zone.domain == Domain::Uncore || zone.may_rest() && another_moves(zone);
+            let rests = zone.may_stand_still() || zone.may_rest() && another_moves(zone);
             fault.is_some() || (counter.total == 0 && !rests)
         });
         silent

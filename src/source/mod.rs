@@ -220,6 +220,11 @@ impl Zone {
         }
     }
 
+    /// Whether it may truly stand still: graphics rest, and a host that rests divides nothing.
+    pub fn may_stand_still(&self) -> bool {
+        self.domain == Domain::Uncore || self.method == Method::Guest
+    }
+
     /// Whether it may stay at 0 beside another one of its domain.
     pub fn may_rest(&self) -> bool {
         self.domain == Domain::Psys || self.method == Method::Hwmon && hwmon::is_rail(&self.name)

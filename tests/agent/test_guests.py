@@ -287,3 +287,12 @@ def test_a_diagnosis_says_how_old_a_host_s_file_is(folder: Path) -> None:
     with writing(watts, 0.5, 20.0):
         found = guest_of(watts)
     assert found["available"] is True and found["gives"] == ["host's power file"]
+
+
+def test_a_guest_whose_host_gives_it_nothing_now_is_no_fault(folder: Path) -> None:
+    with writing(folder / "watts", 0.3, 0.0):
+        found = guest_of(folder / "watts")
+        beside = metered(folder / "watts", 0.5, 0.2)
+    assert found["available"] is True and found["gives"] == ["host's power file"]
+    assert beside["total"] is None
+    assert not [w for w in beside["warnings"] if "did not move" in w]

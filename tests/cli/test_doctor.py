@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from chips import Chips
 from lithowatt import _core
 from lithowatt._support.command import runnable
 from lithowatt.cli import main
@@ -68,6 +69,16 @@ def test_the_verdict_is_one_sentence_and_names_the_way_out() -> None:
     assert "by hwmon (package-0)" in verdict(
         [*of_host[:2], finding("guest"), finding("hwmon", True)]
     )
+
+
+def test_a_platform_s_counter_alone_is_no_measured_joule(tmp_path: Path) -> None:
+    chips = Chips(tmp_path)
+    chips.add({"hwmon1/name": "power_meter"})
+    chips.add({"hwmon1/device/power1_oem_info": "Module Power Socket 0"})
+    chips.draw("hwmon1/device/power1_average", 300.0)
+    found = {one["method"]: one for one in _core.doctor(tmp_path)}["hwmon"]
+    assert found["available"] is False
+    assert "it has no counter of packages" in found["reason"]
 
 
 def test_which_command_makes_a_counter_readable() -> None:
