@@ -13,6 +13,7 @@ use serde::Serialize;
 use crate::error::{Error, Result};
 use crate::json::{self, from_json};
 use crate::machine::cpu::CpuIdentity;
+use crate::machine::identity::identity;
 use crate::model::PowerModel;
 use crate::model::fitted::Fitted;
 use crate::reference::Slope;
@@ -24,8 +25,11 @@ use crate::source::plain;
 pub struct Calibration {
     /// Version of this layout.
     pub schema: u32,
-    /// The processor's name: another machine's file is not used.
+    /// The processor's name.
     pub machine: String,
+    /// The machine ([`identity`]): another machine's file is not used. Older files have none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub on: Option<String>,
     /// When, seconds since the epoch.
     pub date: f64,
     /// Idle watts by zone name, measured while the machine was less than 5 % busy.
@@ -70,6 +74,7 @@ from_json!(WholeMachine {
 from_json!(Calibration {
     schema,
     machine,
+    on,
     date,
     idle_watts,
     factors,
@@ -99,15 +104,40 @@ impl Calibration {
         Some(dir.join("calibration.json"))
     }
 
-    /// The stored calibration, if there is one for this processor. A file that cannot be read or
-    /// understood counts as none: `lithowatt doctor` reads it again and reports what is wrong.
-    pub fn load(cpu: &CpuIdentity) -> Option<Self> {
+    /// The stored calibration, if there is one of the machine below `root`; else why those that there are
+    /// are not used. A file that cannot be read or understood counts as none: `lithowatt doctor` reads
+    /// it again and reports what is wrong.
+    pub fn load(root: &Path, cpu: &CpuIdentity) -> (Option<Self>, Option<String>) {
         let system = PathBuf::from("/var/lib/lithowatt/calibration.json");
-        Self::path()
-            .into_iter()
-            .chain([system])
-            .find_map(|path| Self::read(&path).ok())
-            .filter(|stored| stored.machine == cpu.name)
+        let mut unused = None;
+        for path in Self::path().into_iter().chain([system]) {
+            let Ok(stored) = Self::read(&path) else {
+                continue;
+            };
+            match stored.unused(root, cpu) {
+                None => return (Some(stored), None),
+                Some(why) => unused = unused.or(Some(why)),
+            }
+        }
+        (None, unused)
+    }
+
+    /// Why it is not used for the machine below `root`, in words; `None` where it is.
+    pub fn unused(&self, root: &Path, cpu: &CpuIdentity) -> Option<String> {
+        if self.machine != cpu.name {
+            return Some(format!("it is of another processor, {}", self.machine));
+        }
+        match &self.on {
+            Some(on) => {
+                let here = identity(root);
+                (*on != here).then(|| format!("it is of another machine ({on}), this is {here}"))
+            }
+            None if root != Path::new("/") => Some(
+                "it does not say which machine it is of, so it is not used with another root"
+                    .into(),
+            ),
+            None => None,
+        }
     }
 
     /// Reads a file.
@@ -230,6 +260,7 @@ mod tests {
         let stored = Calibration {
             schema: SCHEMA,
             machine: "cpu".into(),
+            on: None,
             date: 1.0,
             idle_watts: BTreeMap::from([("package-0".into(), 20.5)]),
             factors: BTreeMap::new(),
@@ -282,6 +313,7 @@ mod tests {
         let calibration = Calibration {
             schema: SCHEMA,
             machine: cpu.name.clone(),
+            on: None,
             date: 1.6e9,
             idle_watts: BTreeMap::new(),
             factors: BTreeMap::new(),
@@ -346,6 +378,23 @@ mod tests {
                 [&model, &shipped].map(|model| model.memory_watts_of(24.0, all, Some(1.0)));
             assert_eq!(of_curve, of_name, "hypervisor: {hypervisor}");
         }
+    }
+
+    #[test]
+    fn what_was_measured_below_a_root_holds_there_only() {
+        let (mut stored, cpu) = stored();
+        let tree = tempfile::tempdir().unwrap();
+        let here = Path::new("/");
+        assert_eq!(stored.unused(here, &cpu), None);
+        let why = stored.unused(tree.path(), &cpu).unwrap();
+        assert!(why.contains("does not say which machine"), "{why}");
+        stored.on = Some(identity(tree.path()));
+        assert_eq!(stored.unused(tree.path(), &cpu), None);
+        let why = stored.unused(here, &cpu).unwrap();
+        assert!(why.contains("another machine (files at /"), "{why}");
+        stored.on = Some(identity(here));
+        assert_eq!(stored.unused(here, &cpu), None);
+        assert!(stored.unused(tree.path(), &cpu).is_some());
     }
 
     #[test]

@@ -14,7 +14,7 @@ mod carried;
 pub(crate) mod random;
 mod updates;
 
-pub use carried::{Carried, Carry, Moment};
+pub use carried::{Arrears, Carried, Carry, Moment};
 pub use updates::Updates;
 
 /// How often a counter changes is learned from readings whose moments are known as well as this, ns.
@@ -381,6 +381,14 @@ impl Counter {
     /// Whoever hands this counter on lost energy, so many times, before what is read next.
     pub fn lose(&mut self, times: u32) {
         self.lost = self.lost.saturating_add(times);
+    }
+
+    /// The total begins with what its source saw before it was known.
+    pub fn begin_with(&mut self, arrears: Arrears) {
+        if self.total == 0 && arrears.units > 0 {
+            self.total = arrears.units;
+            self.anomalies.doubt_units = self.anomalies.doubt_units.saturating_add(arrears.doubt);
+        }
     }
 
     /// A window begins: energy from before it must not come into it.

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use crate::sampler::Hub;
 use crate::source::traffic::Traffic;
-use crate::source::{Method, Methods, hwmon};
+use crate::source::{Domain, Method, Methods, Zone, guest, hwmon};
 
 /// What a guest's host is to do: a command, and what it cannot do …
 const ON_HOST: &str = "on the host: sudo lithowatt agent --guest NAME=PID";
@@ -42,6 +42,28 @@ impl Finding {
             None => text.to_owned(),
         });
     }
+
+    /// Takes out counters that show nothing, with the reason. Without one of the packages there are no
+    /// joules of the machine.
+    fn leave_out(&mut self, silent: &[&(Zone, String)]) {
+        for (zone, why) in silent {
+            self.gives.retain(|name| *name != zone.name);
+            self.advise(&format!("{}: {why}", zone.name));
+            if zone.domain == Domain::Package {
+                self.available = false;
+            }
+        }
+    }
+}
+
+/// A time in words.
+fn span(seconds: f64) -> String {
+    match seconds {
+        s if s < 120.0 => format!("{s:.0} s"),
+        s if s < 7_200.0 => format!("{:.0} min", s / 60.0),
+        s if s < 172_800.0 => format!("{:.0} h", s / 3_600.0),
+        s => format!("{:.0} days", s / 86_400.0),
+    }
 }
 
 /// Looks at every method below `root`.
@@ -49,7 +71,9 @@ pub fn examine(root: &Path) -> Vec<Finding> {
     let hub = Hub::apart(root);
     let facts = hub.facts();
     let mut findings = Vec::new();
-    for (method, result) in hub.probe(Methods::AUTO) {
+    let probed = hub.probe(Methods::AUTO);
+    let silent = hub.silent(Methods::AUTO);
+    for (method, result) in probed {
         let catalog = hub.catalog();
         let (notes, hardware) = (&catalog.notes, catalog.hardware_missing.as_ref());
         let mut finding = Finding {
@@ -60,6 +84,7 @@ pub fn examine(root: &Path) -> Vec<Finding> {
             fix: None,
         };
         let mut needs_driver = false;
+        let is_open = result.is_ok();
         match result {
             Ok(zones) => {
                 finding.gives = zones.iter().map(|z| z.name.clone()).collect();
@@ -71,6 +96,12 @@ pub fn examine(root: &Path) -> Vec<Finding> {
                 if !left_out.is_empty() {
                     finding.reason = Some(left_out.join("; "));
                 }
+                // The machine's joules are those of its packages.
+                let counts = method.energy_counter().is_some();
+                if counts && !zones.iter().any(|zone| zone.domain == Domain::Package) {
+                    finding.available = false;
+                    finding.advise("it has no counter of packages");
+                }
             }
             Err(why) => {
                 needs_driver = why.driver;
@@ -78,6 +109,8 @@ pub fn examine(root: &Path) -> Vec<Finding> {
                 finding.fix = why.fix;
             }
         }
+        let silent = silent.iter().filter(|(zone, _)| zone.method == method);
+        finding.leave_out(&silent.collect::<Vec<_>>());
         if needs_driver {
             // Loading a driver helps only where there is hardware for it.
             if facts.cpu.hypervisor {
@@ -143,6 +176,15 @@ pub fn examine(root: &Path) -> Vec<Finding> {
                 }
             }
             Method::Ebpf => finding.gives = hub.probes_give(),
+            Method::Guest if is_open && !finding.available => {
+                for (path, seconds) in guest::ages(root) {
+                    finding.advise(&format!(
+                        "{} was last written {} ago, by this machine's clock",
+                        path.display(),
+                        span(seconds)
+                    ));
+                }
+            }
             Method::Guest if !finding.available && facts.cpu.hypervisor => {
                 finding.advise(ON_HOST);
                 finding.advise(SHARED);

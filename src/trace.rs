@@ -63,7 +63,8 @@ from_json!(Machine {
 });
 
 impl Machine {
-    /// What a recording keeps of `facts`; names that somebody gave (of pods and nodes) are none of it.
+    /// What a recording keeps of `facts`; names that somebody gave (of pods and nodes), and what tells this
+    /// machine from all others, are none of it.
     pub fn of(facts: &Facts) -> Self {
         Self {
             cpu: facts.cpu.clone(),
@@ -73,7 +74,10 @@ impl Machine {
                 ..facts.environment.clone()
             },
             cpus: facts.cpus,
-            calibration: facts.calibration.clone(),
+            calibration: facts
+                .calibration
+                .clone()
+                .map(|stored| Calibration { on: None, ..stored }),
         }
     }
 

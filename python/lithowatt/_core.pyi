@@ -540,6 +540,14 @@ def read_calibration(path: str | os.PathLike[str]) -> dict[str, Any]:
         MalformedValueError, UnreadableFileError: naming the path.
     """
 
+def calibration_unused(
+    path: str | os.PathLike[str], root: str | os.PathLike[str] | None = None
+) -> str | None:
+    """Why what is stored at ``path`` is not used below ``root``; None where it is."""
+
+def machine_identity(root: str | os.PathLike[str] | None = None) -> str:
+    """The machine below ``root``, in words that no other machine has."""
+
 def curve_unused(
     path: str | os.PathLike[str], root: str | os.PathLike[str] | None = None
 ) -> str | None:

@@ -22,7 +22,7 @@ use crate::counter::{At, Counter, Step};
 use crate::error::{Error, Result};
 use crate::machine::ceilings;
 use crate::machine::facts::{Facts, IdleSource};
-use crate::machine::idle_power::IdleLearner;
+use crate::machine::idle_power::{IdleLearner, STOOD_PART};
 use crate::source::procfs::{MachineCpu, idle_between, is_amd};
 use crate::source::ring::layout::{Account, Header, LAYOUT, MOST_ZONES, Sample, boot_id};
 use crate::source::{Domain, EnergyCounter, Method, Methods, ReadFault, Unavailable, Zone};
@@ -56,6 +56,9 @@ const GROUP_ROWS: u64 = 700;
 
 /// Idle time is read at most this often, ns: it is printed in steps of 10 ms.
 const IDLE_EVERY_NS: u64 = 50_000_000;
+
+/// A counter that has not moved for so long is not told of, ns: it would look like 0 W.
+const STILL_NS: u64 = 2_000_000_000;
 
 /// What an agent is asked to do.
 #[derive(Debug, Clone)]
@@ -245,7 +248,7 @@ pub struct ZoneState {
     pub name: String,
     /// Joules as published.
     pub joules: f64,
-    /// It could be read.
+    /// It could be read, and moves.
     pub readable: bool,
 }
 
@@ -537,11 +540,17 @@ impl Agent {
         let anomalies = self.anomaly_count();
         let whole = std::mem::replace(&mut self.round_anomalies, anomalies) == anomalies;
         if self.sample.faults == 0 && whole && seconds > 0.0 {
-            self.least_watts = self.least_watts.min(machine_uj as f64 * 1e-6 / seconds);
+            let now_ns = self.sample.t_ns.saturating_add_signed(self.offset_ns);
+            let stood_ns = |i: usize| now_ns.saturating_sub(self.counters[i].changed_ns);
+            let moves = |i: usize| stood_ns(i).saturating_mul(STOOD_PART) <= dt_ns;
+            if divided(&self.zones).all(moves) {
+                self.least_watts = self.least_watts.min(machine_uj as f64 * 1e-6 / seconds);
+            }
             let load = busy_ns.map(|busy| busy as f64 / capacity.max(1) as f64);
             if let Some(load) = load.filter(|_| capacity >= 1_000_000_000) {
                 let unsure = IDLE_STEP_NS as f64 / capacity as f64;
-                for (i, learner) in self.idle_learners.iter_mut().enumerate() {
+                let learners = self.idle_learners.iter_mut().enumerate();
+                for (i, learner) in learners.filter(|(i, _)| moves(*i)) {
                     learner.of_cpus(self.machine.cpus);
                     let moved = self.sample.totals[i].saturating_sub(self.round_totals[i]);
                     learner.see(seconds, load, unsure, moved as f64 * 1e-6 / seconds);
@@ -625,6 +634,14 @@ impl Agent {
         self.guests.close(t_ns);
     }
 
+    /// Whether counter `i` has not moved for long, though what it is of draws power.
+    fn stands_still(&self, i: usize) -> bool {
+        let now_ns = self.sample.t_ns.saturating_add_signed(self.offset_ns);
+        let stood_ns = now_ns.saturating_sub(self.counters[i].changed_ns);
+        let zone = &self.zones[i];
+        stood_ns > STILL_NS && !zone.may_stand_still() && !zone.may_rest()
+    }
+
     /// What is known now.
     pub fn snapshot(&self) -> Snapshot {
         let account = self.groups.account();
@@ -661,7 +678,7 @@ impl Agent {
                     package: zone.package,
                     name: zone.name.clone(),
                     joules: joules(self.round_totals[i]),
-                    readable: self.sample.faults >> i & 1 == 0,
+                    readable: self.sample.faults >> i & 1 == 0 && !self.stands_still(i),
                 })
                 .collect(),
             machine_joules: joules(account.machine_uj),

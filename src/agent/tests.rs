@@ -182,6 +182,25 @@ fn the_account_adds_up_and_goes_on() {
 }
 
 #[test]
+fn a_counter_that_stood_still_makes_idle_power_no_less() {
+    let machine = Machine::new();
+    let mut agent = Agent::open(machine.options()).unwrap();
+    let ring = machine.ring();
+    let mut idle = Vec::new();
+    let mut uj = 5_000_123;
+    for moves in [true, true, false, true] {
+        if moves {
+            uj += 2_000_000;
+            machine.set(uj, uj);
+        }
+        std::thread::sleep(Duration::from_millis(110));
+        agent.step();
+        idle.push(ring.groups().unwrap().0.idle_uj);
+    }
+    assert!(idle[0] > 0 && idle[3] - idle[2] > idle[0] / 2, "{idle:?}");
+}
+
+#[test]
 fn a_directory_of_others_is_refused() {
     let machine = Machine::new();
     let dir = machine.root().join("run/lithowatt");

@@ -49,6 +49,36 @@ pub struct Carry {
     pub owed: u64,
     /// CPU time is known in steps: what a step is worth.
     pub grain: u64,
+    /// What came before the total was first known.
+    pub arrears: Arrears,
+}
+
+/// What a total holds at the moment from which on it is known: what came since the first look at its
+/// source. The first value says nothing of that time, the second one does.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Arrears {
+    /// When that first look was, ns.
+    pub since_ns: u64,
+    /// That moment, ns.
+    pub known_ns: u64,
+    /// How much, in units of the counter.
+    pub units: u64,
+    /// It may be off by so much either way: the first stretch was not seen whole.
+    pub doubt: u64,
+}
+
+impl Arrears {
+    /// Of a window that began at `start_ns`, before the total was known: from when on the total holds it,
+    /// and what the total was then.
+    pub fn of(&self, start_ns: u64) -> Option<(u64, u64)> {
+        let whole = self.known_ns.saturating_sub(self.since_ns);
+        if self.units == 0 || start_ns >= self.known_ns || whole == 0 {
+            return None;
+        }
+        let from_ns = self.since_ns.max(start_ns);
+        let part = (from_ns - self.since_ns) as f64 / whole as f64;
+        Some((from_ns, (part * self.units as f64) as u64))
+    }
 }
 
 impl Carry {
@@ -239,6 +269,7 @@ impl Carried {
             ahead: units(self.doubt() * ahead + resting),
             owed: units(self.shown - there_is),
             grain: units(each.unwrap_or(0.0) * grain_ns as f64 * 1e-9),
+            arrears: Arrears::default(),
         };
         Some((self.shown, carry))
     }

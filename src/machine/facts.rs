@@ -105,6 +105,8 @@ pub struct Facts {
     pub cpus: u32,
     /// Stored calibration of this machine, if any.
     pub calibration: Option<Calibration>,
+    /// Why a stored calibration is not used.
+    pub calibration_unused: Option<String>,
     /// CPU accounting of the cgroup that limits this process, if one does.
     pub sandbox: Option<Arc<SandboxCpu>>,
 }
@@ -207,10 +209,11 @@ fn find_facts(root: &Path) -> Facts {
     let cpu = CpuIdentity::read(root);
     let cpus = online_cpus(root);
     let environment = Environment::read(root, cpus);
-    let calibration = Calibration::load(&cpu);
+    let (calibration, calibration_unused) = Calibration::load(root, &cpu);
     let sandbox = environment.allotted.open().map(Arc::new);
     Facts {
         sandbox,
+        calibration_unused,
         ..Facts::of_parts(root, cpu, environment, cpus, calibration)
     }
 }
@@ -236,6 +239,7 @@ impl Facts {
             model,
             cpus,
             calibration,
+            calibration_unused: None,
             sandbox: None,
         }
     }
@@ -251,6 +255,7 @@ impl Facts {
             model: self.model.clone(),
             cpus,
             calibration: self.calibration.clone(),
+            calibration_unused: self.calibration_unused.clone(),
             sandbox: None,
         }
     }
@@ -277,6 +282,7 @@ impl Facts {
             model: self.model.clone(),
             cpus,
             calibration: self.calibration.clone(),
+            calibration_unused: self.calibration_unused.clone(),
             sandbox,
         }
     }
@@ -462,11 +468,14 @@ impl Facts {
             });
         }
         let (watts, low, high) = match zone.domain {
-            Domain::Package => (
-                raw.idle / packages,
-                raw.idle_low / packages,
-                raw.idle_high / packages,
-            ),
+            Domain::Package => {
+                let held = if zone.holds_memory() { 1.0 } else { 0.0 };
+                (
+                    (raw.idle + held * memory) / packages,
+                    (raw.idle_low + held * at_rest.idle_low) / packages,
+                    (raw.idle_high + held * at_rest.idle_high) / packages,
+                )
+            }
             Domain::Dram => (
                 memory / drams,
                 at_rest.idle_low / drams,

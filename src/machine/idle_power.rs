@@ -27,6 +27,10 @@ const AGREE: f64 = 0.7;
 /// ICPE 2024), two EPYC 7502 77 W and 114 to 132 W with four of 128 (Schöne et al., CLUSTER 2021).
 const MOST_COST: f64 = 0.6;
 
+/// Nothing is learned of a stretch at whose end a counter stood still for more than one part in so many
+/// of it: it showed less than was drawn.
+pub const STOOD_PART: u64 = 10;
+
 /// Idle power drifts by about this part (temperature, devices).
 const DRIFT: f64 = 0.03;
 

@@ -6,6 +6,7 @@ mod cores;
 pub mod cpu;
 pub mod environment;
 pub mod facts;
+pub mod identity;
 pub mod idle_power;
 pub mod service;
 pub mod watch;

@@ -734,15 +734,31 @@ fn read_calibration(py: Python<'_>, path: PathBuf) -> PyResult<Bound<'_, PyAny>>
     serialised(py, &calibration::Calibration::read(&path)?)
 }
 
+/// Why what is stored at `path` is not used below `root`; `None` where it is.
+#[pyfunction]
+#[pyo3(signature = (path, root = None))]
+fn calibration_unused(path: PathBuf, root: Option<&Bound<'_, PyAny>>) -> PyResult<Option<String>> {
+    let root = root_or_environment(root)?;
+    let cpu = machine::cpu::CpuIdentity::read(&root);
+    Ok(calibration::Calibration::read(&path)?.unused(&root, &cpu))
+}
+
 /// Why the curve stored at `path` is not used below `root`; `None` where it is.
 #[pyfunction]
 #[pyo3(signature = (path, root = None))]
 fn curve_unused(path: PathBuf, root: Option<&Bound<'_, PyAny>>) -> PyResult<Option<String>> {
     let root = root_or_environment(root)?;
     let cpu = machine::cpu::CpuIdentity::read(&root);
-    Ok(calibration::Calibration::read(&path)?
-        .curve_of(&root, &cpu)
-        .err())
+    let stored = calibration::Calibration::read(&path)?;
+    let curve = stored.curve_of(&root, &cpu);
+    Ok(curve.err().or_else(|| stored.unused(&root, &cpu)))
+}
+
+/// The machine that is below `root`, in words that no other machine has.
+#[pyfunction]
+#[pyo3(signature = (root = None))]
+fn machine_identity(root: Option<&Bound<'_, PyAny>>) -> PyResult<String> {
+    Ok(machine::identity::identity(&root_or_environment(root)?))
 }
 
 /// The curve that fits `(load, spread, watts)`, loads and spreads from 0 to 1; `None` for none.
@@ -811,6 +827,8 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(calibration_path, module)?)?;
     module.add_function(wrap_pyfunction!(write_calibration, module)?)?;
     module.add_function(wrap_pyfunction!(read_calibration, module)?)?;
+    module.add_function(wrap_pyfunction!(calibration_unused, module)?)?;
+    module.add_function(wrap_pyfunction!(machine_identity, module)?)?;
     module.add_function(wrap_pyfunction!(curve_unused, module)?)?;
     module.add_function(wrap_pyfunction!(fit_curve, module)?)?;
     module.add_function(wrap_pyfunction!(model::tdp_energy, module)?)?;

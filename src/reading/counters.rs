@@ -26,6 +26,9 @@ const BURST: f64 = 3.0;
 /// Counters change within this time, also where the processor filters them, s.
 const SLACK_SECONDS: f64 = 0.02;
 
+/// A counter that lives moves within this time, s: some updates.
+const STILL_SECONDS: f64 = 0.05;
+
 /// The energy that one counter showed of the machine.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Counted {
@@ -96,7 +99,9 @@ impl Outcome {
         let interval = self.interval_ns.unwrap_or(0);
         // An agent that is kept waiting is not dead yet.
         let agent = self.catalog.via.as_ref().map_or(0, |via| via.stale_ns);
-        (interval * 5 / 2).max(50_000_000).max(agent)
+        (interval * 5 / 2)
+            .max((STILL_SECONDS * 1e9) as u64)
+            .max(agent)
     }
 
     /// What a counter that stood still at the edges of the window leaves open, J: what it may have
@@ -115,6 +120,19 @@ impl Outcome {
             self.early_units[i] as f64 * zone.unit_joules,
             BURST * joules / moving * stood,
         )
+    }
+
+    /// Counter `i` showed energy, or should have.
+    fn shows(&self, i: usize) -> bool {
+        self.ledger.joules[i] > 0.0 || self.faults[i].is_some()
+    }
+
+    /// Counter `i` showed nothing, and need not as another one of its domain does: the platform's is that of a
+    /// master package and stays at 0 on the others, and a rail may be off.
+    fn rests(&self, i: usize) -> bool {
+        let zone = &self.zones()[i];
+        let mut slots = self.slots_of(zone.method, zone.domain).into_iter();
+        zone.may_rest() && !self.shows(i) && slots.any(|j| self.shows(j))
     }
 
     /// One domain of one method, all packages; or why not.
@@ -138,12 +156,9 @@ impl Outcome {
         if let Some((_, hole)) = holes.find(|(m, hole)| *m == method && hole.domain == domain) {
             return Err(hole.why.clone());
         }
-        // The platform's counter is that of a master package; on the others it stays at 0.
-        let is_master = |i: &usize| self.ledger.joules[*i] > 0.0 || self.faults[*i].is_some();
-        let masters = domain == Domain::Psys && slots.iter().any(is_master);
         slots
             .into_iter()
-            .filter(|i| !masters || is_master(i))
+            .filter(|i| !self.rests(*i))
             .map(|i| shown[i].clone())
             .collect()
     }
@@ -229,6 +244,25 @@ impl Outcome {
 }
 
 impl Outcome {
+    /// Counter `i`, of which the machine's energy is made, did not move at all, in a window in which each
+    /// moves that lives.
+    fn is_still(&self, i: usize, seconds: f64) -> bool {
+        let zone = &self.zones()[i];
+        let least = match &self.catalog.via {
+            Some(_) => self.standstill_ns() as f64 * 1e-9,
+            None => STILL_SECONDS,
+        };
+        let least = zone.blur().map_or(least, |blur| least.max(blur.seconds));
+        let is_told = self.faults[i].is_some() || self.missing_ns(i) > 0;
+        seconds > least
+            && self.ledger.joules[i] <= 0.0
+            && self.mirrors[i].is_none()
+            && matches!(zone.domain, Domain::Package | Domain::Dram)
+            && !zone.may_stand_still()
+            && !self.rests(i)
+            && !is_told
+    }
+
     /// What counter `i` did within the window that no counter should, each in a clause.
     pub fn oddities(&self, i: usize, seconds: f64) -> Vec<String> {
         let zone = &self.zones()[i];
@@ -438,7 +472,12 @@ pub(super) fn verify(
     verdict
 }
 
-pub(super) fn note_faults(outcome: &Outcome, seconds: f64, warnings: &mut Vec<String>) {
+pub(super) fn note_faults(
+    outcome: &Outcome,
+    shown: &[Shown],
+    seconds: f64,
+    warnings: &mut Vec<String>,
+) {
     for (zone, fault) in outcome.zones().iter().zip(&outcome.faults) {
         if let Some(fault) = fault {
             warnings.push(format!("{}: {fault} within the window", zone.name));
@@ -460,6 +499,11 @@ pub(super) fn note_faults(outcome: &Outcome, seconds: f64, warnings: &mut Vec<St
     for (i, zone) in outcome.zones().iter().enumerate() {
         if !outcome.methods.has(zone.method) {
             continue;
+        }
+        if let Err(why) = &shown[i]
+            && outcome.is_still(i, seconds)
+        {
+            warnings.push(why.clone());
         }
         for oddity in outcome.oddities(i, seconds) {
             warnings.push(format!("{}: {oddity}", zone.name));

@@ -77,11 +77,14 @@ pub(super) fn measured(
     let idle = &divided.idle;
     let dt_ns = outcome.ledger.dt_ns;
     if idle.source == IdleSource::Modelled && dt_ns >= LONG_NS {
-        warnings.push(
+        let unused = facts.calibration_unused.as_ref();
+        let unused = unused.map_or_else(String::new, |why| {
+            format!(" (one that is stored is not used: {why})")
+        });
+        warnings.push(format!(
             "idle power is the model's guess and marginal energy depends on it: `lithowatt \
-             calibrate` measures it once"
-                .into(),
-        );
+             calibrate` measures it once{unused}"
+        ));
     }
     // No machine rests at more than all that it used.
     let of = |watts: f64| (watts * divided.seconds).min(total.joules);

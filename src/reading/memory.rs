@@ -8,7 +8,7 @@ use crate::attribution::Division;
 use crate::bands::Systematic;
 use crate::machine::facts::Facts;
 use crate::sampler::{Outcome, TrafficSeen};
-use crate::source::{Domain, Method};
+use crate::source::{Domain, Method, Zone};
 
 /// True energy over what the counter shows, less 1: at rest …
 ///
@@ -27,8 +27,7 @@ pub(super) fn systematic(
     division: &Division,
     seconds: f64,
 ) -> Systematic {
-    if method == Method::Guest {
-        // Memory is in what the host divided.
+    if packages_hold_it(outcome, method) {
         return Systematic::default();
     }
     let Some(dram) = reading.domains.get(&Domain::Dram) else {
@@ -47,6 +46,16 @@ pub(super) fn systematic(
         idle: of(dram.joules * rest, AT_REST),
         active: of(dram.joules * (1.0 - rest), ABOVE),
     }
+}
+
+/// Whether what the packages of a method show holds memory, too.
+fn packages_hold_it(outcome: &Outcome, method: Method) -> bool {
+    let mut packages = outcome
+        .zones()
+        .iter()
+        .filter(|zone| zone.method == method && zone.domain == Domain::Package)
+        .peekable();
+    packages.peek().is_some() && packages.all(Zone::holds_memory)
 }
 
 /// The watts of memory that has no counter.
@@ -137,8 +146,11 @@ pub(super) fn note(
     reading: &MethodReading,
 ) -> Option<String> {
     reading.total?;
-    if method == Method::Guest {
-        return None;
+    if packages_hold_it(outcome, method) {
+        return Some(format!(
+            "memory is in the packages of {}: it has no value of its own",
+            method.name()
+        ));
     }
     if reading.domains.contains_key(&Domain::Dram) {
         return Some(format!(
@@ -159,6 +171,12 @@ pub(super) fn note(
     };
     let why = reading.reasons.get(&Domain::Dram);
     let why = why.map_or("no counter", String::as_str);
+    if facts.environment.memory_gib.is_none() {
+        return Some(format!(
+            "memory is in no value of {} ({why}), and in no band, as its size is not known",
+            method.name()
+        ));
+    }
     Some(format!(
         "memory is in no value of {} ({why}): by its {basis} it takes {least:.1} to {most:.1} W, which the \
          bands of the machine and of the headline hold",

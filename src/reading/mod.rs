@@ -301,7 +301,7 @@ impl Reading {
             .system
             .as_ref()
             .map(|s| system_reading(outcome, s, duration));
-        note_faults(outcome, duration, &mut warnings);
+        note_faults(outcome, &shown, duration, &mut warnings);
         let mut zones = zone_readings(outcome, shown);
         let gpu = gpu_reading(outcome, &mut zones, &mut warnings);
         let sandbox = sandbox_reading(outcome, facts);

@@ -24,7 +24,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::clock;
 use crate::machine::facts::Facts;
@@ -32,7 +32,7 @@ use crate::memory;
 use crate::model::estimation::Estimation;
 use crate::source::kept;
 use crate::source::perf::TreeCounters;
-use crate::source::{Method, Methods, Unavailable, Zone};
+use crate::source::{Domain, Method, Methods, ReadFault, Unavailable, Zone};
 use crate::thread;
 use crate::timeline::Timeline;
 
@@ -80,6 +80,12 @@ const LOOKS_FROM_NS: u64 = 20_000_000;
 /// What finding out the facts of a machine may allocate at once, bytes: most is the table of
 /// processors.
 pub const FACTS_BYTES: usize = 1 << 20;
+
+/// A diagnosis looks at counters until each has moved, for so long at most: they change within 20 ms,
+/// their agents' within 0.1 s and a host's files within a second.
+const MOVES_WITHIN: Duration = Duration::from_millis(1_500);
+/// … and for so long at what a host may have left, which shows within this time.
+const LEFT_WITHIN: Duration = Duration::from_millis(3_500);
 
 /// The thread leaves the lock alone for so long at first, or for half an interval, ns: whoever
 /// starts it is about to use it, and is short of time where it was forked for one call.
@@ -581,6 +587,41 @@ impl Hub {
             .filter(|m| methods.has(*m))
             .map(|m| (m, of(m)))
             .collect()
+    }
+
+    /// The counters of energy that show nothing, and why: they cannot be read, or they stand still, though
+    /// what they are of draws power. It takes some milliseconds where there are none, else a second or more.
+    pub fn silent(&self, methods: Methods) -> Vec<(Zone, String)> {
+        let begun = Instant::now();
+        loop {
+            let mut state = lock(&self.state);
+            state.read_counters_once(methods);
+            let silent = state.silent(methods);
+            drop(state);
+            let waits = silent
+                .iter()
+                .any(|(_, why)| *why == Some(ReadFault::Waiting));
+            let counts = silent.iter().any(|(zone, _)| zone.domain != Domain::Psys);
+            let patience = match (waits, counts) {
+                (true, _) => LEFT_WITHIN,
+                (false, true) => MOVES_WITHIN,
+                // In many virtual machines the platform's counter is there and stays at 0.
+                (false, false) => MOVES_WITHIN / 10,
+            };
+            if silent.is_empty() || begun.elapsed() >= patience {
+                let told = |why: Option<ReadFault>| match why {
+                    Some(fault) => fault.to_string(),
+                    None => "the counter stands still".into(),
+                };
+                return silent
+                    .into_iter()
+                    // It is there, and slower than this.
+                    .filter(|(_, why)| *why != Some(ReadFault::Waiting))
+                    .map(|(zone, why)| (zone, told(why)))
+                    .collect();
+            }
+            std::thread::sleep(LOOK_PAUSE);
+        }
     }
 
     /// The sources as they are now.

@@ -16,6 +16,7 @@ use crate::attribution::{IDLE_STEP_NS, Interval, Ledger, Split};
 use crate::clock;
 use crate::counter::{Anomalies, Counter};
 use crate::machine::facts::{Facts, ModelBand, Modelled};
+use crate::machine::idle_power::STOOD_PART;
 use crate::model::estimation::Estimation;
 use crate::source::perf::TreeCount;
 use crate::source::procfs::{Missed, Trees, idle_between};
@@ -65,10 +66,6 @@ const MOST_LOOKS: u32 = 600;
 
 /// Idle time of a stretch may be above its capacity by so much, ns: it is printed in steps of 10 ms.
 const IDLE_SLACK_NS: u64 = 2 * IDLE_STEP_NS;
-
-/// Idle power is not learned where a counter stood still for more than one part in so many of the
-/// stretch, at its end.
-const STOOD_PART: u64 = 10;
 
 impl State {
     pub(super) fn begin(
@@ -355,15 +352,27 @@ impl State {
             if record.counted[i] != Counted::NotYet || !asked || !self.is_fresh(i) {
                 continue;
             }
-            // What it did up to here is of no window, or of another.
-            record.anomalies[i] = self.counters[i].anomalies;
-            record.counted[i] = Counted::After(t_ns.saturating_sub(record.start.t_ns));
+            // What it did up to here is of no window, or of another, but for what its source saw of it.
+            let counter = &self.counters[i];
+            let arrears = counter.anomalies.carry.arrears;
+            let seen = arrears.of(record.start.t_ns);
+            let (from_ns, then) = seen.unwrap_or((t_ns, counter.total));
+            record.anomalies[i] = counter.anomalies;
+            if seen.is_some() {
+                let doubt = &mut record.anomalies[i].doubt_units;
+                *doubt = doubt.saturating_sub(arrears.doubt);
+                record.first_moves[i] = FirstMove {
+                    still_ns: 0,
+                    units: Some(counter.total - then),
+                };
+            }
+            record.counted[i] = Counted::After(from_ns.saturating_sub(record.start.t_ns));
             let edges = [&mut record.start, &mut record.settled];
             let pending = record.pending.iter_mut().map(|pending| &mut pending.edge);
             for edge in edges.into_iter().chain(pending) {
-                edge.totals[i] = self.counters[i].total;
+                edge.totals[i] = then;
                 // The interval that ends next has not all of its energy.
-                edge.anomalies[i] = self.counters[i].anomalies.count().wrapping_sub(1);
+                edge.anomalies[i] = counter.anomalies.count().wrapping_sub(1);
             }
         }
     }

@@ -573,6 +573,24 @@ impl State {
         }
     }
 
+    /// The counters of `methods` that could not be read last, and why, and those that have not moved yet.
+    pub(super) fn silent(&self, methods: Methods) -> Vec<(Zone, Option<ReadFault>)> {
+        let all = std::iter::zip(&self.zones, std::iter::zip(&self.counters, &self.faults));
+        let asked = all.filter(|(zone, _)| methods.has(zone.method));
+        let another_moves = |of: &Zone| {
+            asked.clone().any(|(zone, (counter, _))| {
+                (zone.method, zone.domain) == (of.method, of.domain) && counter.total > 0
+            })
+        };
+        let silent = asked.clone().filter(|(zone, (counter, fault))| {
+            let rests = zone.may_stand_still() || zone.may_rest() && another_moves(zone);
+            fault.is_some() || (counter.total == 0 && !rests)
+        });
+        silent
+            .map(|(zone, (_, fault))| (zone.clone(), *fault))
+            .collect()
+    }
+
     /// Keeps what is not known of the totals that the source at `place` carried on.
     fn take_carries(&mut self, place: usize) {
         let source = &self.sources[place];
@@ -584,6 +602,7 @@ impl State {
         let its = its.filter(|(zone, _)| zone.method == source.method);
         for ((_, counter), carry) in its.zip(carries) {
             counter.anomalies.carry = *carry;
+            counter.begin_with(carry.arrears);
         }
     }
 

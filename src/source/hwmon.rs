@@ -24,7 +24,7 @@ mod tests;
 mod watch;
 
 pub use cards::{Cards, card_names, has_cards};
-pub use chips::{Blur, blur_of};
+pub use chips::{Blur, blur_of, holds_memory, is_rail};
 pub use watch::spent_cpu_ns;
 
 /// Joules per unit of `energyN_input`.
@@ -134,7 +134,7 @@ fn nothing(root: &Path, notes: &[Note]) -> Unavailable {
 
 fn open_channel(chip: &Chip, known: &Known) -> Result<Sensor, Unavailable> {
     let shown = chip.place.join(known.read.files()[0]);
-    Sensor::open(&known.read, &chip.place).map_err(|e| match e.kind() {
+    Sensor::open(&known.read, known.may_rest, &chip.place).map_err(|e| match e.kind() {
         io::ErrorKind::PermissionDenied => Unavailable::denied(
             format!("{} is readable by root only", shown.display()),
             format!("sudo chmod a+r {}", shown.display()),

@@ -211,6 +211,26 @@ impl Zone {
         }
     }
 
+    /// Whether what it counts holds the machine's memory.
+    pub fn holds_memory(&self) -> bool {
+        match self.method {
+            // Memory is in what the host divided.
+            Method::Guest => true,
+            Method::Hwmon => self.domain == Domain::Package && hwmon::holds_memory(&self.name),
+            _ => false,
+        }
+    }
+
+    /// Whether it may truly stand still: graphics rest, and a host that rests divides nothing.
+    pub fn may_stand_still(&self) -> bool {
+        self.domain == Domain::Uncore || self.method == Method::Guest
+    }
+
+    /// Whether it may stay at 0 beside another one of its domain.
+    pub fn may_rest(&self) -> bool {
+        self.domain == Domain::Psys || self.method == Method::Hwmon && hwmon::is_rail(&self.name)
+    }
+
     /// Whether it is the same counter as `other`, though it may be read elsewhere.
     pub fn counts_as(&self, other: &Self) -> bool {
         (self.method, self.domain, self.package) == (other.method, other.domain, other.package)

@@ -493,9 +493,25 @@ def test_a_ring_that_is_dead_is_refused_with_the_reason(
     assert "no sign of life" in meter.stats()["worker_func_rapl_source"]
 
 
+@pytest.mark.slow
+def test_a_counter_that_stands_still_is_no_zero_of_the_metrics(
+    folder: Path, tree: StaticTree
+) -> None:
+    agent = _core.Agent(folder / "run/ring", root=tree.root)
+    try:
+        with tree.moving():
+            time.sleep(0.3)
+            moves = [zone["readable"] for zone in agent.snapshot()["zones"]]
+        time.sleep(2.5)
+        stands = [zone["readable"] for zone in agent.snapshot()["zones"]]
+    finally:
+        agent.stop()
+    assert all(moves) and not any(stands)
+
+
 def test_doctor_tells_of_the_agent(folder: Path, tree: StaticTree) -> None:
     blind = blind_root(folder)
-    with AgentProcess(tree.root, blind / "run/lithowatt/ring"):
+    with tree.moving(), AgentProcess(tree.root, blind / "run/lithowatt/ring"):
         found = {f["method"]: f for f in _core.doctor(blind)}["rapl"]
     assert found["available"] and "package-0" in found["gives"]
     assert "through the node agent" in found["reason"]

@@ -27,8 +27,9 @@ METER = """
 import json, sys, time
 from lithowatt import EnergyMeter
 
-with EnergyMeter():
-    time.sleep(float(sys.argv[1]))
+if sys.argv[1] != "None":
+    with EnergyMeter():
+        time.sleep(float(sys.argv[1]))
 meter = EnergyMeter()
 with meter:
     end = time.monotonic() + float(sys.argv[2])
@@ -82,8 +83,8 @@ def samples(ring: Path) -> dict[int, tuple[int, int]]:
     return found
 
 
-def metered(file: Path, wait: float, seconds: float) -> dict[str, Any]:
-    """A window in a process of its own, which begins when ``wait`` is over."""
+def metered(file: Path, wait: float | None, seconds: float) -> dict[str, Any]:
+    """A window in a process of its own, which begins when ``wait`` is over; ``None``: its first."""
     done = subprocess.run(
         [sys.executable, "-c", METER, str(wait), str(seconds)],
         env={**os.environ, "LITHOWATT_GUEST": str(file)},
@@ -217,3 +218,81 @@ def test_a_file_that_does_not_change_is_no_zero(folder: Path) -> None:
     found = metered(watts, 0.1, 0.1)
     assert found["total"] is None and found["stats"] is None
     assert found["method"].startswith("model:")
+
+
+@contextmanager
+def writing(watts: Path, period: float, power: float) -> Iterator[None]:
+    """A host's program writes the guest's watts, as PowerJoular does."""
+    ended = threading.Event()
+
+    def write() -> None:
+        while not ended.wait(period):
+            watts.write_text(f"{power}\n")
+
+    watts.write_text(f"{power}\n")
+    watts.chmod(0o644)
+    thread = threading.Thread(target=write, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+@pytest.mark.slow
+def test_the_first_window_beside_a_file_of_watts_has_all_its_joules(folder: Path) -> None:
+    with writing(folder / "watts", 1.0, 20.0):
+        time.sleep(0.3)
+        found = metered(folder / "watts", None, 2.0)
+    truth = 20.0 * found["duration"]
+    value, low, high = found["total"]
+    assert value == pytest.approx(truth, rel=0.1)
+    assert low <= truth <= high
+    assert not [w for w in found["warnings"] if "could not be read" in w]
+
+
+def test_a_window_that_ends_before_the_second_value_says_so(folder: Path) -> None:
+    with writing(folder / "watts", 5.0, 20.0):
+        found = metered(folder / "watts", None, 0.3)
+    assert found["total"] is None
+    assert "the host wrote no second value yet" in found["source"]
+
+
+def guest_of(file: Path) -> dict[str, Any]:
+    """What a diagnosis says of the host's file, in a process of its own."""
+    code = "import json; from lithowatt import _core; print(json.dumps(_core.doctor()))"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "LITHOWATT_GUEST": str(file)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    found: dict[str, Any] = {one["method"]: one for one in json.loads(done.stdout)}["guest"]
+    return found
+
+
+def test_a_diagnosis_says_how_old_a_host_s_file_is(folder: Path) -> None:
+    watts = folder / "watts"
+    watts.write_text("20.0\n")
+    watts.chmod(0o644)
+    os.utime(watts, (time.time() - 3 * 3600,) * 2)
+    found = guest_of(watts)
+    assert found["available"] is False and found["gives"] == []
+    assert "the host writes its file no more" in found["reason"]
+    assert "was last written 3 h ago" in found["reason"]
+    assert "writes its file no more" in metered(watts, None, 0.1)["source"]
+    with writing(watts, 0.5, 20.0):
+        found = guest_of(watts)
+    assert found["available"] is True and found["gives"] == ["host's power file"]
+
+
+def test_a_guest_whose_host_gives_it_nothing_now_is_no_fault(folder: Path) -> None:
+    with writing(folder / "watts", 0.3, 0.0):
+        found = guest_of(folder / "watts")
+        beside = metered(folder / "watts", 0.5, 0.2)
+    assert found["available"] is True and found["gives"] == ["host's power file"]
+    assert beside["total"] is None
+    assert not [w for w in beside["warnings"] if "did not move" in w]

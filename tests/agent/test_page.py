@@ -209,6 +209,21 @@ def test_a_counter_that_cannot_be_read_has_a_reason(folder: Path, tree: StaticTr
     assert unread[0]["reason"]
 
 
+def test_a_counter_that_stands_still_is_no_zero(folder: Path, tree: StaticTree) -> None:
+    page = Page(tree, folder)
+    with contextlib.ExitStack() as stack:
+        with moving(tree):
+            stack.enter_context(page)
+            events = page.events()
+            next(event for event in events if event.get("machine"))
+        for _ in range(10):
+            zones = next(events)["zones"]
+            if any(zone["watts"] is None for zone in zones):
+                break
+    still = [zone for zone in zones if zone["reason"] == "the counter stands still"]
+    assert still and all(zone["watts"] is None for zone in still)
+
+
 def test_a_stopped_sampler_is_told_as_stale(folder: Path, tree: StaticTree) -> None:
     ring = folder / "lithowatt" / "ring"
     agent = _core.Agent(ring, root=tree.root)

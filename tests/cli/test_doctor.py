@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from chips import Chips
 from lithowatt import _core
 from lithowatt._support.command import runnable
 from lithowatt.cli import main
@@ -70,6 +71,16 @@ def test_the_verdict_is_one_sentence_and_names_the_way_out() -> None:
     )
 
 
+def test_a_platform_s_counter_alone_is_no_measured_joule(tmp_path: Path) -> None:
+    chips = Chips(tmp_path)
+    chips.add({"hwmon1/name": "power_meter"})
+    chips.add({"hwmon1/device/power1_oem_info": "Module Power Socket 0"})
+    chips.draw("hwmon1/device/power1_average", 300.0)
+    found = {one["method"]: one for one in _core.doctor(tmp_path)}["hwmon"]
+    assert found["available"] is False
+    assert "it has no counter of packages" in found["reason"]
+
+
 def test_which_command_makes_a_counter_readable() -> None:
     assert counter_fix(DENIED) == SETUP
     assert counter_fix(NO_DRIVER) == "sudo modprobe intel_rapl_msr"
@@ -86,7 +97,7 @@ def test_calibrate_is_advised_in_the_form_that_can_work() -> None:
 
 
 def test_the_verdict_comes_first_and_no_line_is_cut(tmp_path: Path) -> None:
-    with StaticTree(tmp_path / "machine") as tree:
+    with StaticTree(tmp_path / "machine") as tree, tree.moving():
         done = subprocess.run(
             [sys.executable, "-m", "lithowatt", "doctor", "--root", tree.root],
             env={**os.environ, "COLUMNS": "80"},
@@ -178,7 +189,7 @@ def test_a_command_for_root_is_found_by_sudo(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_the_json_has_the_verdict(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with StaticTree(tmp_path / "machine") as tree:
+    with StaticTree(tmp_path / "machine") as tree, tree.moving():
         assert main(["doctor", "--json", "--root", str(tree.root)]) == 0
     assert json.loads(capsys.readouterr().out)["verdict"].startswith("You get measured")
 

@@ -688,12 +688,13 @@ def idle_source(state: Path, root: Path) -> str:
 
 
 def test_a_calibration_of_this_machine_is_used(tmp_path: Path, tree: StaticTree) -> None:
-    _core.write_calibration(calibration(), tmp_path / "calibration.json")
+    text = calibration(on=_core.machine_identity(tree.root))
+    _core.write_calibration(text, tmp_path / "calibration.json")
     assert idle_source(tmp_path, tree.root) == "calibrated"
 
 
 def test_a_calibration_of_another_machine_is_not_used(tmp_path: Path, tree: StaticTree) -> None:
-    text = calibration(machine="Imaginary 9000")
+    text = calibration(on=_core.machine_identity(tree.root), machine="Imaginary 9000")
     _core.write_calibration(text, tmp_path / "calibration.json")
     assert idle_source(tmp_path, tree.root) == "modelled"
 

@@ -935,7 +935,8 @@ def test_doctor_names_the_one_command_that_fixes_it(tmp_path: Path) -> None:
 
 
 def test_doctor_sees_a_counter(tree: StaticTree) -> None:
-    done = command("doctor", "--json", "--root", str(tree.root))
+    with tree.moving():
+        done = command("doctor", "--json", "--root", str(tree.root))
     rapl = next(m for m in json.loads(done.stdout)["methods"] if m["method"] == "rapl")
     assert rapl["available"] is True
     assert any("package-0" in zone for zone in rapl["gives"])

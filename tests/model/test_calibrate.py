@@ -24,7 +24,7 @@ import lithowatt
 from lithowatt import _core
 from lithowatt.model import _calibrate
 from lithowatt.reference.table import moment
-from rig import Rig
+from rig import Rig, StaticTree
 
 pytestmark = pytest.mark.quiet
 
@@ -510,6 +510,41 @@ def test_a_file_from_before_there_were_curves(state: Path) -> None:
     told = " ".join(run(*COMMAND, "doctor").stdout.split())
     assert "power curve: the shipped one" in told
     assert "idle power: calibrated on 2023-11-14: package-0 11 W" in told
+
+
+def test_what_was_measured_below_a_root_is_of_that_root_alone(tmp_path: Path, state: Path) -> None:
+    def idle_of(root: Path) -> tuple[str, list[str]]:
+        code = (
+            "import json, sys, time; from lithowatt import EnergyMeter\n"
+            "with EnergyMeter(root=sys.argv[1]) as meter: time.sleep(0.3)\n"
+            "of = meter.reading\n"
+            "print(json.dumps([of.flat()['energy_idle_source'], of.warnings]))"
+        )
+        done = run(sys.executable, "-c", code, str(root))
+        source, warnings = json.loads(done.stdout)
+        return source, warnings
+
+    rest = ["--idle-only", "--seconds", "0.5", "--root"]
+    with (
+        StaticTree(tmp_path / "one") as one,
+        StaticTree(tmp_path / "other") as other,
+        one.moving(),
+        other.moving(),
+    ):
+        done = run(*CALIBRATE, *rest, str(one.root))
+        assert (done.returncode, done.stderr) == (0, "")
+        assert json.loads(state.read_text())["on"] == f"files at {one.root}"
+        assert idle_of(one.root)[0] == "calibrated"
+        source, warnings = idle_of(other.root)
+        assert source == "modelled"
+        [told] = [w for w in warnings if "lithowatt calibrate" in w]
+        assert f"it is of another machine (files at {one.root})" in told
+        told = " ".join(run(*COMMAND, "doctor", "--root", str(other.root)).stdout.split())
+        assert "what is stored is not used: it is of another machine" in told
+        # It is not lost for another root's either.
+        done = run(*CALIBRATE, *rest, str(other.root))
+        assert done.returncode == 1 and "set LITHOWATT_STATE_DIR" in done.stderr
+        assert json.loads(state.read_text())["on"] == f"files at {one.root}"
 
 
 @pytest.mark.parametrize(

@@ -80,6 +80,15 @@ def test_power_is_integrated_where_there_is_no_counter(
     assert seen["gpu_energy_high"] - seen["gpu_energy"] > 0.1 * seen["gpu_energy"]
 
 
+def test_a_gpu_that_shows_no_watts_has_no_joules(
+    beside: Callable[..., tuple[Gpus, Meterer]],
+) -> None:
+    _, meterer = beside(gpus=[Gpu(rest=0, slope=0, counter=False)])
+    seen = meterer.meter(1)
+    assert seen["gpu_energy"] is None
+    assert "a power of 0 W" in seen["gpu_source"]
+
+
 def test_several_gpus_are_added_and_shown_one_by_one(
     beside: Callable[..., tuple[Gpus, Meterer]],
 ) -> None:

@@ -127,6 +127,35 @@ def test_what_firmware_shows_where_it_fails_is_no_power(tmp_path: Path) -> None:
     assert why in reading.hwmon.source
 
 
+def test_a_rail_that_is_off_beside_others_is_no_gap(tmp_path: Path) -> None:
+    chips = Chips(tmp_path)
+    labels = {"1": "VDD_GPU_SOC", "2": "VDD_CPU_CV", "3": "VIN_SYS_5V0"}
+    chips.add({"hwmon0/name": "ina3221"})
+    for number, label in labels.items():
+        chips.add({f"hwmon0/in{number}_label": label, f"hwmon0/in{number}_input": "5000"})
+        chips.add({f"hwmon0/curr{number}_input": "0" if number == "2" else "1000"})
+    reading, _ = metered(tmp_path, 0.5)
+    package = reading.hwmon.estimate("package")
+    assert package is not None
+    assert package.value == pytest.approx(5.0 * reading.duration, rel=0.05)
+    assert not [w for w in reading.warnings if "did not move" in w]
+    found = {status.method: status for status in doctor(tmp_path)}["hwmon"]
+    assert found.available and "ina3221 VDD_CPU_CV" in found.gives
+
+
+def test_a_socket_that_shows_no_watts_for_a_while_has_not_less_energy(tmp_path: Path) -> None:
+    chips = grace(tmp_path)
+    with EnergyMeter(root=tmp_path) as meter:
+        time.sleep(0.4)
+        chips.draw(SOCKETS[0], 0.0)
+        time.sleep(0.5)
+        chips.draw(SOCKETS[0], 120.0)
+        time.sleep(0.4)
+    package = meter.reading.hwmon.estimate("package")
+    assert package is not None
+    assert package.value == pytest.approx(200.0 * meter.reading.duration, rel=0.05)
+
+
 def test_doctor_shows_what_is_not_counted(tmp_path: Path) -> None:
     chips = grace(tmp_path)
     chips.add({"hwmon7/name": "ina226", "hwmon7/power1_input": "12000000"})
@@ -249,6 +278,62 @@ def test_what_a_card_took_before_is_no_joule_of_its_sleep(tmp_path: Path) -> Non
         flat = meter.reading.flat()
         assert flat["gpu_energy"] is None
         assert "asleep" in flat["gpu_source"]
+
+
+def test_a_card_that_shows_no_watts_has_no_joules(tmp_path: Path) -> None:
+    chips = cards(tmp_path, arc=False)
+    chips.draw("hwmon3/power1_average", 0.0)
+    reading, _ = metered(tmp_path, 0.5)
+    assert reading.flat()["gpu_energy"] is None
+    assert "a power of 0 W" in reading.flat()["gpu_source"]
+    # Nor has it a mean of what it was before and nothing.
+    chips.draw("hwmon3/power1_average", 90.0)
+    with EnergyMeter(root=tmp_path) as meter:
+        time.sleep(0.4)
+        chips.draw("hwmon3/power1_average", 0.0)
+        time.sleep(0.4)
+        chips.draw("hwmon3/power1_average", 90.0)
+        time.sleep(0.4)
+    flat = meter.reading.flat()
+    assert flat["gpu_energy"] == pytest.approx(90.0 * flat["energy_duration"], rel=0.1)
+
+
+@pytest.mark.slow
+def test_a_card_s_counter_that_stops_is_no_lower_energy(tmp_path: Path) -> None:
+    chips = cards(tmp_path)
+    with EnergyMeter(root=tmp_path) as meter:
+        for _ in range(5):
+            time.sleep(0.1)
+            chips.use("hwmon4/energy1_input", 5.0)
+        time.sleep(2.0)
+    [zone] = [zone for zone in meter.reading.zones if zone.name.startswith("gpu-1")]
+    assert zone.joules is None
+    assert zone.reason is not None and "stood still for the last" in zone.reason
+
+
+def test_doctor_says_that_a_sensor_s_counter_stands_still(tmp_path: Path) -> None:
+    chips = Chips(tmp_path)
+    chips.add({"hwmon0/name": "amd_energy", "hwmon0/energy1_label": "Esocket0"})
+    chips.use("hwmon0/energy1_input", 5.0)
+    found = {status.method: status for status in doctor(tmp_path)}["hwmon"]
+    assert not found.available
+    assert found.reason is not None
+    assert "amd_energy Esocket0: the counter stands still" in found.reason
+    with EnergyMeter(root=tmp_path) as meter:
+        time.sleep(0.2)
+    assert "amd_energy Esocket0: the counter did not move" in meter.reading.warnings
+
+
+def test_a_socket_that_holds_its_memory_has_no_band_for_it(tmp_path: Path) -> None:
+    grace(tmp_path)
+    held, _ = metered(tmp_path, 1.0)
+    [note] = [note for note in held.notes if "memory" in note and "traffic" not in note]
+    assert note == "memory is in the packages of hwmon: it has no value of its own"
+    # The machine's band is the sensors'.
+    package = held.hwmon.estimate("package")
+    bands = held.raw["headline"]["bands"]
+    assert package is not None
+    assert bands["machine"]["high"] == pytest.approx(package.high)
 
 
 @pytest.mark.slow

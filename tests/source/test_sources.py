@@ -258,6 +258,60 @@ def test_a_counter_that_does_not_move_is_no_zero(rig: Rig) -> None:
     assert "did not move" in meter.reading.rapl.reasons["package"]
 
 
+def test_a_counter_that_stood_still_all_the_time_is_warned_of(tmp_path: Path) -> None:
+    with StaticTree(tmp_path / "machine", psys=True) as tree:
+        with EnergyMeter(root=tree.root, interval=0.02) as meter:
+            for _ in range(20):
+                time.sleep(0.01)
+                tree.add("package-0", 200_000)
+        warned = [w for w in meter.reading.warnings if "did not move" in w]
+        still = {w.split(":")[0] for w in warned}
+        # Of the others nothing is made: they have their reasons, and no warning.
+        assert still == {"package-0/dram"}
+        assert "did not move" in meter.reading.rapl.reasons["psys"]
+        # A window that a counter need not change in warns of nothing.
+        with EnergyMeter(root=tree.root) as meter:
+            pass
+        assert not [w for w in meter.reading.warnings if "did not move" in w]
+
+
+def test_run_shows_that_a_counter_stands_still(tmp_path: Path) -> None:
+    with StaticTree(tmp_path / "machine") as tree:
+        done = subprocess.run(
+            [sys.executable, "-m", "lithowatt", "run", "--root", tree.root, "--", "sleep", "0.3"],
+            env={**os.environ, "COLUMNS": "200"},
+            capture_output=True,
+            text=True,
+        )
+    assert "warning: package-0: the counter did not move" in done.stderr
+
+
+@pytest.mark.parametrize("kind", ["eacces", "garbage", "freeze"])
+def test_run_shows_what_cannot_be_read_any_more(rig: Rig, kind: Any) -> None:
+    run = [sys.executable, "-m", "lithowatt", "run", "--root", rig.root, "--", "sleep", "1"]
+    with subprocess.Popen(
+        run, env={**os.environ, "COLUMNS": "200"}, stderr=subprocess.PIPE, text=True
+    ) as running:
+        time.sleep(0.6)
+        rig.fault(kind, "package-1")
+        assert running.stderr is not None
+        told = running.stderr.read()
+    assert "warning: package-1: " in told
+
+
+def test_doctor_says_that_a_counter_stands_still(tmp_path: Path) -> None:
+    with StaticTree(tmp_path / "machine", packages=2) as tree:
+        finding = rapl_of(tree.root)
+        assert finding["available"] is False and finding["gives"] == []
+        assert "package-1: the counter stands still" in finding["reason"]
+        with tree.moving():
+            began = time.monotonic()
+            finding = rapl_of(tree.root)
+            assert time.monotonic() - began < 1.0, "it waits for nothing then"
+        assert finding["available"] is True and len(finding["gives"]) == len(tree.zones)
+        assert finding["reason"] is None
+
+
 def test_a_counter_that_stops_moving_is_said(rig: Rig) -> None:
     meter = EnergyMeter(root=rig.root, interval=0.02)
     meter.start()

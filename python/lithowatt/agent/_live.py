@@ -236,6 +236,8 @@ class Power:
                 reason = (other.reason if other else None) or "the counter could not be read"
             elif old is None or seconds <= 0:
                 reason = "the second sample has not come yet"
+            elif new <= old and zone["domain"] not in ("uncore", "psys"):
+                reason = "the counter stands still"
             else:
                 value = (new - old) / seconds
                 estimate = other.energy if other else None

@@ -81,7 +81,7 @@ def doctor(arguments: argparse.Namespace) -> int:
             "cpu": _core.cpu_identity(root),
             "here": _surroundings(root),
             "methods": findings,
-            "calibration": _calibration(),
+            "calibration": _calibration(root),
             "references": available(root),
             "problems": problems(root),
             "verdict": verdict(findings),
@@ -174,7 +174,7 @@ def _lines(
     processor = (
         f"{cpu['name']} ({cpu['architecture']}, {cores} cores, {cpu['logical_cpus']} threads)"
     )
-    calibration = _calibration()
+    calibration = _calibration(root)
     counted = any(f["available"] for f in findings if f["method"] in COUNTERS)
     for label, text in (
         ("processor", processor),
@@ -197,7 +197,8 @@ def whole_machine_line(calibration: dict[str, Any], root: str | None) -> str:
     text = "no meter is seen here; a plug's file or messages can be one"
     if here:
         text = f"{', '.join(here)}; compare: lithowatt validate --load --reference {here[0]}"
-    for line in (calibration.get("stored") or {}).get("whole_machine") or ():
+    stored = calibration.get("stored") if calibration.get("unused") is None else None
+    for line in (stored or {}).get("whole_machine") or ():
         part, slope, offset = line["part"], line.get("slope"), line.get("offset")
         text += (
             f"; {line['counter']} counted {part['value']:.0%} of {line['reference']} "
@@ -317,8 +318,8 @@ def _surroundings_line(here: dict[str, Any]) -> str:
     return ", ".join(parts)
 
 
-def _calibration() -> dict[str, Any]:
-    """The stored calibration, or why there is none."""
+def _calibration(root: str | None) -> dict[str, Any]:
+    """The stored calibration and why it is not used here, or why there is none."""
     path = _core.calibration_path()
     # As the core does: who has none of their own uses the machine's.
     if (path is None or not os.access(path, os.R_OK)) and SYSTEM_PATH.exists():
@@ -327,7 +328,11 @@ def _calibration() -> dict[str, Any]:
         return {"path": None, "problem": "no home directory and no LITHOWATT_STATE_DIR"}
     try:
         path.stat()
-        return {"path": str(path), "problem": None, "stored": _core.read_calibration(path)}
+        unused = _core.calibration_unused(path, root)
+        if unused is not None and SYSTEM_PATH.exists():
+            path, unused = SYSTEM_PATH, _core.calibration_unused(SYSTEM_PATH, root)
+        stored = _core.read_calibration(path)
+        return {"path": str(path), "problem": None, "stored": stored, "unused": unused}
     except FileNotFoundError:
         return {"path": str(path), "problem": None, "stored": None}
     except (LithowattError, OSError) as error:
@@ -338,10 +343,17 @@ def _idle_line(calibration: dict[str, Any], counted: bool) -> str:
     if calibration.get("problem"):
         return f"modelled; {calibration['problem']}"
     stored = calibration.get("stored")
-    if stored and stored["idle_watts"]:
+    unused = calibration.get("unused")
+    if stored and stored["idle_watts"] and unused is None:
         day = time.strftime("%Y-%m-%d", time.gmtime(stored["date"]))
         watts = ", ".join(f"{k} {format_number(v)} W" for k, v in stored["idle_watts"].items())
         return f"calibrated on {day}: {watts}"
+    without = _uncalibrated(counted)
+    return without if unused is None else f"{without}; what is stored is not used: {unused}"
+
+
+def _uncalibrated(counted: bool) -> str:
+    """Where idle power is from without a calibration."""
     configured = os.environ.get("LITHOWATT_IDLE_WATTS")
     if configured:
         try:

@@ -392,6 +392,7 @@ def _store(
     stored: dict[str, Any] = {
         "schema": 1,
         "machine": _core.cpu_identity(root)["name"],
+        "on": _core.machine_identity(root),
         "date": time.time(),
         "idle_watts": idle_watts,
         "factors": rest.factors,
@@ -411,19 +412,39 @@ def _store(
         print(f"for all users: install -D -m 644 {shlex.quote(str(path))} {SYSTEM_PATH}")
 
 
+def _spare(path: Path, root: str | None) -> None:
+    """Says that another machine's calibration is replaced.
+
+    Raises:
+        CalibrationError: It would be by one of another root than this machine's own.
+    """
+    why = None
+    with contextlib.suppress(LithowattError, OSError):
+        why = _core.calibration_unused(path, root)
+    if why is None:
+        return
+    if Path(root or os.environ.get("LITHOWATT_ROOT") or "/") != Path("/"):
+        raise CalibrationError(
+            f"set LITHOWATT_STATE_DIR to another directory: {path} holds a calibration that is not "
+            f"of {root or os.environ['LITHOWATT_ROOT']} ({why})"
+        )
+    print(f"replacing what {path} holds: {why}")
+
+
 def _idle_only(arguments: argparse.Namespace, path: Path) -> int:
+    _spare(path, arguments.root)
     rest = _at_rest(arguments.seconds or 5.0, arguments, counter=True)
     # A curve of this machine stays.
     curve = None
     with contextlib.suppress(LithowattError, OSError):
-        old = _core.read_calibration(path)
-        if old["machine"] == _core.cpu_identity(arguments.root)["name"]:
-            curve = old.get("curve")
+        if _core.calibration_unused(path, arguments.root) is None:
+            curve = _core.read_calibration(path).get("curve")
     _store(path, arguments.root, rest, rest.zones, curve)
     return 0
 
 
 def _ladder(arguments: argparse.Namespace, path: Path) -> int:
+    _spare(path, None)
     identity = _core.cpu_identity(None)
     cpus = cores_first(sorted(os.sched_getaffinity(0)))
     if len(cpus) < identity["logical_cpus"]:

@@ -24,6 +24,9 @@ const SAMPLED: f64 = 0.1;
 /// Power is the mean of the last second on GPUs since Ampere (nvml.h, `nvmlDeviceGetPowerUsage`), s.
 const POWER_SECONDS: f64 = 1.0;
 
+/// Power that was looked at longer ago than this is not known, s.
+const OLD_SECONDS: f64 = 2.0 * POWER_SECONDS;
+
 /// Samples of processes come every sixth of a second to every second (nvml.h,
 /// `nvmlDeviceGetUtilizationRates`), s.
 const NEWS_SECONDS: f64 = 1.0;
@@ -40,6 +43,9 @@ const PERCENT_STEP: f64 = 0.5;
 
 /// Time without a value that a window tells of, s; a thread that is late misses less.
 const UNREAD_NOTED: f64 = 1.0;
+
+/// A counter of a GPU that is on moves within this time, s: ten updates of the slowest.
+const STILL_SECONDS: f64 = 1.0;
 
 /// Power at rest is learned from at least so long without any use: some updates of the counter, s.
 const REST_SECONDS: f64 = 1.5;
@@ -161,10 +167,9 @@ impl Gpu {
             }
             Some(Step::First) => None,
             Some(step) => Some(self.counter.joules(step.units())),
-            // Power that was not looked at for long is not known.
             None => told_before
                 .zip(shown.watts)
-                .filter(|_| seconds <= 2.0 * POWER_SECONDS)
+                .filter(|_| seconds <= OLD_SECONDS)
                 .map(|(then, now)| 0.5 * (then + now) * seconds),
         };
         if let Some(joules) = joules {
@@ -443,6 +448,8 @@ impl Sum {
         let gone = gpu.fault.as_deref().unwrap_or("it is gone");
         let last_ns = gpu.last_ns.unwrap_or(begin_ns).clamp(begin_ns, end_ns);
         let tail = (end_ns - last_ns) as f64 * 1e-9;
+        let old = begin_ns.saturating_sub(gpu.last_ns.unwrap_or(begin_ns)) as f64 * 1e-9;
+        let stood = last_ns.saturating_sub(gpu.counter.changed_ns) as f64 * 1e-9;
         if self.late > 0.0 {
             notes.push(format!(
                 "{} came {:.1} s after the window began and is counted from then on",
@@ -484,9 +491,15 @@ impl Sum {
                 .unwrap_or_else(|| "it was not read within the window".into())),
             // What it took before says nothing of a window in which it was not read.
             _ if !there && read <= 0.0 => Err(gone.to_owned()),
+            _ if read <= 0.0 && old > OLD_SECONDS => {
+                Err("the window ended before it was read".into())
+            }
             // A GPU that is on takes some power, so a counter that shows none does not count.
             _ if read > 0.0 && joules <= 0.0 && !gpu.sampled => {
                 Err("its counter stood still within the window".into())
+            }
+            _ if !gpu.sampled && there && stood > STILL_SECONDS => {
+                Err(format!("its counter stood still for the last {stood:.1} s"))
             }
             None => Err("the window ended before it was read twice".into()),
             Some(watts) => {
@@ -820,6 +833,19 @@ mod tests {
         assert!((energy.joules - 2.0).abs() < 0.2, "{energy:?}");
         assert!(energy.low < 0.5 && energy.high > 5.0);
         assert!(seen.attributed.is_err());
+    }
+
+    #[test]
+    fn what_it_drew_long_ago_is_no_power_of_a_window() {
+        let mut gpu = Gpu::new(Method::Nvml, device(Some(300.0)), false);
+        for t in (100..=2000).step_by(100).map(|t: u64| t * MS) {
+            gpu.take(At::exactly(t), &shown(t / 10_000, Busy::Nobody));
+        }
+        let seen = Sum::after(0).close(60_000 * MS, 60_020 * MS, &gpu);
+        assert_eq!(
+            seen.energy,
+            Err("the window ended before it was read".into())
+        );
     }
 
     #[test]

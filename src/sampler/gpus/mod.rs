@@ -60,6 +60,9 @@ const MOST_KIN: usize = 4096;
 /// Ancestors of a process that are looked at.
 const MOST_ANCESTORS: usize = 64;
 
+/// Why power that is shown as 0 is no value.
+const NO_WATTS: &str = "it shows a power of 0 W, and a GPU that is on takes more";
+
 /// Why a method that was left out gives nothing.
 const NOT_ASKED: &str = "not asked for";
 
@@ -251,9 +254,13 @@ impl Asked {
     }
 
     fn look(&mut self, place: usize) -> Result<Shown, String> {
-        match self {
-            Self::Nvml(nvml) => nvml.look(place),
-            Self::Cards(cards) => cards.look(place),
+        let shown = match self {
+            Self::Nvml(nvml) => nvml.look(place)?,
+            Self::Cards(cards) => cards.look(place)?,
+        };
+        match shown.watts {
+            Some(watts) if watts <= 0.0 => Err(NO_WATTS.into()),
+            _ => Ok(shown),
         }
     }
 }

@@ -15,7 +15,7 @@ use self::file::SharedFile;
 use super::energy::{EnergyCounter, Note};
 use super::{Domain, Method, ReadFault, Unavailable, Zone};
 use crate::clock;
-use crate::counter::{Carried, Carry, Moment};
+use crate::counter::{Arrears, Carried, Carry, Moment};
 
 mod busy;
 mod content;
@@ -82,6 +82,16 @@ pub(super) fn open(root: &Path) -> Result<Box<dyn EnergyCounter>, Unavailable> {
     Ok(Box::new(guest))
 }
 
+/// The files that hosts write in steps, and how long ago they did, s by this machine's clock: for a
+/// diagnosis.
+pub fn ages(root: &Path) -> Vec<(PathBuf, f64)> {
+    let files = place::find(root).into_iter().flatten();
+    let parts = files.filter_map(|path| Part::open(&path, Moment::default()).ok());
+    parts
+        .filter_map(|part| Some((part.path.clone(), part.age_ns()? as f64 * 1e-9)))
+        .collect()
+}
+
 /// The files of one guest.
 #[derive(Debug)]
 struct Guest {
@@ -142,6 +152,12 @@ struct Part {
     content: Content,
     carried: Carried,
     first: Option<First>,
+    /// The file was older than that when it was first looked at: its host has stopped.
+    was_old: bool,
+    /// J from the first look on to the first value that came after it, and by how much that is in doubt.
+    before: (f64, f64),
+    /// The same as it was first told of, and since when.
+    arrears: Arrears,
     /// This machine's clock less the host's, ns: the least that was seen, as a value is seen late.
     offset_ns: Option<i64>,
     /// When it was last looked at.
@@ -163,11 +179,18 @@ impl Part {
             carried: Carried::new(content.period_ns()),
             content,
             first: None,
+            was_old: false,
+            before: (0.0, 0.0),
+            arrears: Arrears {
+                since_ns: now.t_ns,
+                ..Arrears::default()
+            },
             offset_ns: None,
             looked: now,
             reopened_ns: now.t_ns,
             fault: None,
         };
+        part.was_old = part.age_ns().is_some_and(|age| age > part.silent_ns());
         if let Some(value) = value {
             part.begin(value, now);
         }
@@ -226,6 +249,7 @@ impl Part {
             return self.carried.update(at, value.joules);
         }
         let Some(first) = self.first.take() else {
+            self.arrears.since_ns = now.t_ns;
             return self.begin(value, now);
         };
         // Of the first stretch only the end was seen: it is taken to have been like that throughout.
@@ -237,12 +261,20 @@ impl Part {
         };
         let first_ns = first_ns.min(first.seen.t_ns);
         let whole = at.t_ns.saturating_sub(first_ns) as f64;
+        let gained = (value.joules - first.value.joules).max(0.0);
+        let part = gained * seen / whole.max(1.0);
         if seen < SEEN_PART * whole {
+            // What was written long before tells nothing of what was seen; power of late does.
+            let part = value.watts.map_or(part, |watts| watts * seen * 1e-9);
+            self.before.0 += part;
+            self.before.1 += part;
             return match value.watts {
                 Some(watts) => self.carried.begin(at, value.joules, watts),
                 None => self.begin(value, now),
             };
         }
+        self.before.0 += part;
+        self.before.1 += part.min(gained - part);
         let rate = at.busy_ns.saturating_sub(first.seen.busy_ns) as f64 / seen.max(1.0);
         let unseen = first.seen.t_ns.saturating_sub(first_ns) as f64;
         let before = Moment {
@@ -270,8 +302,40 @@ impl Part {
             (Some(age), _) if age > self.silent_ns() => {
                 Err(self.fault.unwrap_or(ReadFault::Silent))
             }
-            (_, Some(total)) => Ok(total),
-            (_, None) => Err(self.fault.unwrap_or(ReadFault::Waiting)),
+            (_, Some((joules, carry))) => {
+                let (before, doubt) = self.before;
+                let joules = before + joules;
+                if self.arrears.units == 0 {
+                    self.arrears.known_ns = now.t_ns;
+                    self.arrears.units = (joules / UNIT_JOULES) as u64;
+                    self.arrears.doubt = (doubt / UNIT_JOULES) as u64;
+                }
+                let arrears = self.arrears;
+                Ok((joules, Carry { arrears, ..carry }))
+            }
+            (_, None) => Err(self.fault.unwrap_or(match self.is_left(now) {
+                true => ReadFault::Silent,
+                false => ReadFault::Waiting,
+            })),
+        }
+    }
+
+    /// Whether a file that has not changed yet will not: its host wrote it long ago, or has not for long.
+    fn is_left(&self, now: Moment) -> bool {
+        let waited = |first: &First| now.t_ns.saturating_sub(first.seen.t_ns);
+        let first = self.first.as_ref();
+        first.is_some_and(|first| self.was_old || waited(first) > self.silent_ns())
+    }
+
+    /// How long ago the host wrote the file, by this machine's clock, ns; `None` where that is not known.
+    fn age_ns(&self) -> Option<u64> {
+        match self.content {
+            // It is written by mapped memory, which leaves the file's time as it was.
+            Content::Ring { .. } => None,
+            _ => {
+                let written_ns = u64::try_from(self.file.written_ns()?).ok()?;
+                clock::realtime_ns().checked_sub(written_ns)
+            }
         }
     }
 

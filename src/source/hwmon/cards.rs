@@ -224,7 +224,7 @@ impl Cards {
 }
 
 fn card(index: usize, chip: &Chip, known: &Known) -> Option<Card> {
-    let sensor = Sensor::open(&known.read, &chip.place).ok()?;
+    let sensor = Sensor::open(&known.read, known.may_rest, &chip.place).ok()?;
     let microwatts = LIMITS.iter().find_map(|file| {
         let text = plain::read_text(&chip.place.join(file), 64).ok()?;
         text.trim().parse::<f64>().ok().filter(|limit| *limit > 0.0)

@@ -57,6 +57,10 @@ struct Row {
     quick: bool,
     /// The architecture of the machine that is measured, where a service processor has the driver, too.
     of: Option<&'static str>,
+    /// What its packages show holds the machine's memory.
+    with_memory: bool,
+    /// Its channels are rails of a part, which may be off: 0 W is true of them.
+    rails: bool,
 }
 
 const fn row(name: &'static str, channels: &'static [(Which, Means)]) -> Row {
@@ -69,6 +73,8 @@ const fn row(name: &'static str, channels: &'static [(Which, Means)]) -> Row {
         },
         quick: false,
         of: None,
+        with_memory: false,
+        rails: false,
     }
 }
 
@@ -88,6 +94,16 @@ impl Row {
 
     const fn of(mut self, architecture: &'static str) -> Self {
         self.of = Some(architecture);
+        self
+    }
+
+    const fn with_memory(mut self) -> Self {
+        self.with_memory = true;
+        self
+    }
+
+    const fn rails(mut self) -> Self {
+        self.rails = true;
         self
     }
 }
@@ -111,7 +127,8 @@ const TABLE: &[Row] = &[
             (Label("Module Power Socket #"), Is(Domain::Psys)),
         ],
     )
-    .blurred(UNSTATED, 1.0),
+    .blurred(UNSTATED, 1.0)
+    .with_memory(),
     // Ampere Altra, eMAG and X-Gene (drivers/hwmon/xgene-hwmon.c: "CPU power" and "IO power" of the SoC by
     // its SLIMpro, which are all of it).
     row(
@@ -135,6 +152,7 @@ const TABLE: &[Row] = &[
         ],
     )
     .blurred(UNSTATED, 1.0)
+    .rails()
     .of("aarch64"),
     // POWER8 and 9 under OPAL (Documentation/hwmon/ibmpowernv.rst; labels as of a POWER9 in the OPAL team's
     // "Hwmon sensors in P9"): each chip and the system, as energy since Linux 4.19.
@@ -188,7 +206,8 @@ const TABLE: &[Row] = &[
             (Label("VDDQ_VDD2_1V8AO"), Is(Domain::Dram)),
             (Label("VDD_IN"), Is(Domain::Psys)),
         ],
-    ),
+    )
+    .rails(),
     // AMD's GPUs (drivers/gpu/drm/amd/pm/amdgpu_pm.c: "average power used by the SoC in microWatts. On APUs
     // this includes the CPU").
     row("amdgpu", &[(Channel("power1"), CardOrPackage)]).blurred(0.1, 1.0),
@@ -271,6 +290,8 @@ pub struct Known {
     pub read: Read,
     /// Within microseconds.
     pub quick: bool,
+    /// It may be off, and show no power.
+    pub may_rest: bool,
 }
 
 /// What was found out of all chips.
@@ -282,13 +303,25 @@ pub struct Sorted {
     pub left: Vec<(String, Domain, String)>,
 }
 
+/// The row of the table that a zone of that name is of.
+fn row_of(name: &str) -> Option<&'static Row> {
+    let chip = name.split(' ').next()?;
+    TABLE.iter().find(|row| row.name == chip)
+}
+
 /// How well a zone of that name is known; `None` where its chip is not in the table.
 pub fn blur_of(name: &str) -> Option<Blur> {
-    let chip = name.split(' ').next()?;
-    TABLE
-        .iter()
-        .find(|row| row.name == chip)
-        .map(|row| row.blur)
+    row_of(name).map(|row| row.blur)
+}
+
+/// Whether the package of a zone of that name is shown with the machine's memory.
+pub fn holds_memory(name: &str) -> bool {
+    row_of(name).is_some_and(|row| row.with_memory)
+}
+
+/// Whether a zone of that name is a rail, which may be off.
+pub fn is_rail(name: &str) -> bool {
+    row_of(name).is_some_and(|row| row.rails)
 }
 
 /// Whether chips of that name are in the table.
@@ -481,6 +514,7 @@ fn of_chip(row: &Row, listing: &Listing, chip: usize, nth: u32) -> Vec<Known> {
                 name,
                 read: one.read.clone(),
                 quick: row.quick,
+                may_rest: row.rails || domain == Domain::Gpu,
             });
         }
     }

@@ -481,12 +481,18 @@ fn power_beyond_reason_is_a_fault() {
     let tmp = tempfile::tempdir().unwrap();
     write(
         tmp.path(),
-        "hwmon0/power1_average 4294967295000\nhwmon0/in1_input 843\nhwmon0/curr1_input 6170",
+        "hwmon0/power1_average 4294967295000\nhwmon0/in1_input 843\nhwmon0/curr1_input 6170\n\
+         hwmon0/power2_input 0",
     );
     let place = tmp.path().join("sys/class/hwmon/hwmon0");
-    let of = |read: Read| Sensor::open(&read, &place).unwrap().read();
+    let open = |read: Read, may_rest| Sensor::open(&read, may_rest, &place).unwrap();
+    let of = |read: Read| open(read, false).read();
     let beyond = of(Read::Power("power1_average".into()));
     assert_eq!(beyond, Err(ReadFault::Failed));
     let product = of(Read::Product("in1_input".into(), "curr1_input".into()));
     assert_eq!(product, Ok(843.0 * 6170.0));
+    // Nor is there none, but of what may be off.
+    let none = Read::Power("power2_input".into());
+    assert_eq!(of(none.clone()), Err(ReadFault::Failed));
+    assert_eq!(open(none, true).read(), Ok(0.0));
 }

@@ -64,16 +64,23 @@ pub fn spent_cpu_ns() -> u64 {
 pub(super) struct Sensor {
     files: Vec<Kept>,
     is_energy: bool,
+    /// A power of 0 W is no fault.
+    may_rest: bool,
 }
 
 impl Sensor {
     /// Opens its files.
-    pub(super) fn open(read: &Read, place: &std::path::Path) -> std::io::Result<Self> {
+    pub(super) fn open(
+        read: &Read,
+        may_rest: bool,
+        place: &std::path::Path,
+    ) -> std::io::Result<Self> {
         let paths = read.files().into_iter().map(|file| place.join(file));
         let files = paths.map(|path: PathBuf| Kept::open(&path));
         Ok(Self {
             files: files.collect::<std::io::Result<_>>()?,
             is_energy: matches!(read, Read::Energy(_)),
+            may_rest,
         })
     }
 
@@ -88,7 +95,9 @@ impl Sensor {
         for file in &self.files {
             product *= self.number(file)?;
         }
-        let sane = self.is_energy || product <= MOST_WATTS * 1e6;
+        // Firmware that fails shows nothing, or everything.
+        let nothing = product == 0.0 && !self.may_rest;
+        let sane = self.is_energy || (!nothing && product <= MOST_WATTS * 1e6);
         if product < 0.0 || !sane {
             return Err(ReadFault::Failed);
         }
@@ -155,7 +164,11 @@ impl Count {
 
     /// Takes what a sensor showed at `now_ns`, µJ or µW; the next look is expected `pause_ns` later.
     fn take(&mut self, now_ns: u64, is_energy: bool, value: f64, pause_ns: u64) {
-        self.fault = None;
+        let unread = self.fault.take().is_some() && now_ns.saturating_sub(self.at_ns) > OLD_NS;
+        if unread && !is_energy {
+            // What it drew meanwhile is not known: it begins again, as a counter does that was reset.
+            *self = Self::from(now_ns);
+        }
         let taken = match is_energy {
             true => self.take_energy(now_ns, value),
             // µW are µJ per s.
@@ -432,6 +445,19 @@ mod tests {
         };
         looks(&mut count, 0, 2000, true, energy);
         assert!((joules(&mut count, 2000) - 80.0).abs() < 0.1);
+    }
+
+    #[test]
+    fn power_that_could_not_be_read_for_long_is_made_up_for_by_nothing() {
+        let mut count = Count::from(0);
+        looks(&mut count, 0, 1000, false, |_| 50e6);
+        count.fault = Some(ReadFault::Failed);
+        looks(&mut count, 1200, 2000, false, |_| 50e6);
+        // A moment is.
+        assert!((joules(&mut count, 2000) - 100.0).abs() < 1e-3);
+        count.fault = Some(ReadFault::Failed);
+        looks(&mut count, 9000, 10_000, false, |_| 50e6);
+        assert!((joules(&mut count, 10_000) - 50.0).abs() < 1e-3);
     }
 
     #[test]
