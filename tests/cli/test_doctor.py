@@ -41,7 +41,7 @@ def finding(
 
 
 #: Counters of other machines.
-ELSEWHERE = [finding("guest"), finding("hwmon")]
+ELSEWHERE = [finding("guest"), finding("hwmon"), finding("tdp")]
 
 VIRTUAL = [
     finding("rapl", reason="absent; this is a virtual machine: only its host has the counter"),
@@ -96,6 +96,15 @@ def test_calibrate_is_advised_in_the_form_that_can_work() -> None:
     assert told.endswith(" calibrate") and str(Path(sys.executable).parent) in told
 
 
+def test_a_curve_that_was_fitted_has_its_own_band() -> None:
+    def told(model: str) -> str:
+        given = [{**one, "gives": [model]} if one["method"] == "tdp" else one for one in VIRTUAL]
+        return verdict(given)
+
+    assert "a factor of 2 to 6 each way" in told("model:amd-epyc")
+    assert "by the curve fitted to this machine" in told("model:calibrated-amd-epyc")
+
+
 def test_the_verdict_comes_first_and_no_line_is_cut(tmp_path: Path) -> None:
     with StaticTree(tmp_path / "machine") as tree, tree.moving():
         done = subprocess.run(
@@ -122,7 +131,7 @@ def test_no_line_is_wider_than_the_terminal(
 ) -> None:
     probes = finding("ebpf", reason="absent", fix="sudo mount -t bpf bpf /sys/fs/bpf && sudo x")
     model = finding("tdp", True, reason="as a made processor; a data sheet: https://example.org")
-    some = [*findings, probes, finding("psutil", True), model]
+    some = [*findings[:-1], probes, finding("psutil", True), model]
     (tmp_path / "proc").symlink_to("/proc")
     (tmp_path / "sys").mkdir()
     lines = list(_lines(some, str(tmp_path), verbose, width))

@@ -141,7 +141,9 @@ def _verdict(findings: list[dict[str, Any]]) -> tuple[str, str, str]:
             if method == "guest":
                 return kind, "The host states this machine's part: CPU use divides it further.", ""
             return kind, "The counter is the whole machine's: CPU use divides its joules.", ""
-    kind = "You get MODELLED joules (95 % band: a factor of 2 to 6 each way)."
+    fitted = any(name.startswith("model:calibrated-") for name in by["tdp"]["gives"])
+    band = "by the curve fitted to this machine" if fitted else "a factor of 2 to 6 each way"
+    kind = f"You get MODELLED joules (95 % band: {band})."
     fix = counter_fix(findings)
     if fix is not None:
         return kind, "To measure them:", fix
