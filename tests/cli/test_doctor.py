@@ -263,7 +263,7 @@ def test_a_run_tells_of_gpus_and_sensors(
 ) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     cards(tmp_path, arc=False)
-    waiting = ["--root", str(tmp_path), "--", "sleep", "0.7"]
+    waiting = ["--root", str(tmp_path), "--", "sleep", "2"]
 
     def told(*form: str) -> str:
         assert main(["run", *form, *waiting]) == 0
