@@ -22,7 +22,7 @@ use crate::counter::{At, Counter, Step};
 use crate::error::{Error, Result};
 use crate::machine::ceilings;
 use crate::machine::facts::{Facts, IdleSource};
-use crate::machine::idle_power::{IdleLearner, STOOD_PART};
+use crate::machine::idle_power::{IdleLearner, LEAST_TOLD, STOOD_PART};
 use crate::source::procfs::{MachineCpu, idle_between, is_amd};
 use crate::source::ring::layout::{Account, Header, LAYOUT, MOST_ZONES, Sample, boot_id};
 use crate::source::{Domain, EnergyCounter, Method, Methods, ReadFault, Unavailable, Zone};
@@ -589,7 +589,9 @@ impl Agent {
                 .facts
                 .idle_of(zone, &self.zones, &self.idle_learners[i])?;
             let measured = matches!(power.source, IdleSource::Learned | IdleSource::Calibrated);
-            measured.then_some(power.watts)
+            // Readers are told no band and take their own.
+            let sure = power.low >= LEAST_TOLD * power.watts;
+            (measured && sure).then_some(power.watts)
         };
         let milliwatts: Vec<u64> = (0..self.zones.len())
             .map(|i| (known(i).unwrap_or(0.0) * 1e3) as u64)

@@ -34,6 +34,9 @@ pub const STOOD_PART: u64 = 10;
 /// Idle power drifts by about this part (temperature, devices).
 const DRIFT: f64 = 0.03;
 
+/// What another process was told is off by this part at most: what it is less sure of it does not tell.
+pub const LEAST_TOLD: f64 = 0.9;
+
 /// Idle power of one counter, W, with its 95 % band.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct IdleSeen {
@@ -151,7 +154,7 @@ impl IdleLearner {
         let Some(least) = self.believed() else {
             return self.told.map(|watts| IdleSeen {
                 watts,
-                low: 0.9 * watts,
+                low: LEAST_TOLD * watts,
                 high: (1.0 + DRIFT) * watts,
             });
         };
