@@ -182,6 +182,22 @@ fn the_account_adds_up_and_goes_on() {
 }
 
 #[test]
+fn idle_power_that_may_be_far_less_is_told_to_nobody() {
+    let machine = Machine::new();
+    let mut agent = Agent::open(machine.options()).unwrap();
+    let ring = machine.ring();
+    let mut told = |busy: f64| {
+        agent.idle_learners[0].forget();
+        agent.idle_learners[0].see(1.0, busy, 0.0, 0.5);
+        agent.publish_idle();
+        ring.idle_watts()[0]
+    };
+    assert_eq!(told(0.0), Some(0.5));
+    // By the model that load may cost half of it.
+    assert_eq!(told(0.045), None);
+}
+
+#[test]
 fn a_counter_that_stood_still_makes_idle_power_no_less() {
     let machine = Machine::new();
     let mut agent = Agent::open(machine.options()).unwrap();
