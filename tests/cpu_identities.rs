@@ -579,7 +579,7 @@ fn machines() -> Vec<Case> {
         amd("workstation", 25, "AMD Ryzen Threadripper PRO 5995WX 64-Cores", 128, false, Table("5995wx")),
         amd("server", 26, "AMD EPYC 9755 128-Core Processor", 256, false, Table("epyc 9755")),
         // Hypervisors that invent a name
-        amd("KVM guest", 23, "AMD EPYC-Rome Processor", 2, true, Default(Class::Server)),
+        amd("KVM guest", 23, "AMD EPYC-Rome Processor", 2, true, NoWatts("epyc-rome", Class::Server)),
         intel("KVM guest", 6, "QEMU Virtual CPU version 2.5+", 2, true, Default(Class::Server)),
         intel("Proxmox guest", 15, "Common KVM processor", 2, true, Default(Class::Server)),
         intel("KVM guest", 85, "Intel Xeon Processor (Cascadelake)", 4, true, NoWatts("xeon cascadelake", Class::Server)),
