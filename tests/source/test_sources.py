@@ -283,7 +283,7 @@ def test_run_shows_that_a_counter_stands_still(tmp_path: Path) -> None:
             capture_output=True,
             text=True,
         )
-    assert "warning: package-0: the counter did not move" in done.stderr
+    assert "warning: package-0, package-0/dram: the counter did not move" in done.stderr
 
 
 @pytest.mark.parametrize("kind", ["eacces", "garbage", "freeze"])
