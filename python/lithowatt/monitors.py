@@ -82,7 +82,10 @@ class _Monitor:
 
     @property
     def reason(self) -> str | None:
-        """Why the method cannot be used here, ``None`` where it can."""
+        """Why the method cannot be used here, ``None`` where it can.
+
+        It is looked for anew each time: some ms, up to 3.5 s where a counter does not move.
+        """
         finding = _finding(self._method, self._root)
         return None if finding["available"] else finding["reason"]
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -92,6 +95,25 @@ def test_a_root_that_is_no_path() -> None:
 # --- RAPLMonitor ------------------------------------------------------------------------------
 
 
+@contextmanager
+def moving(machine: FakeMachine) -> Iterator[None]:
+    """Every counter goes on meanwhile."""
+    ended = threading.Event()
+
+    def count() -> None:
+        while not ended.wait(0.002):
+            for zone in machine.powercap.iterdir():
+                machine.add(zone.name, 0.01)
+
+    thread = threading.Thread(target=count)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
 def test_rapl_counts_packages_and_dram_since_the_start(machine: FakeMachine) -> None:
     monitor = RAPLMonitor(root=machine.root, interval=None)
     monitor.start()
@@ -112,7 +134,9 @@ def test_rapl_counts_packages_and_dram_since_the_start(machine: FakeMachine) -> 
     assert metrics["calibration_factor"] == 1.0
     assert monitor.get_energy_consumption("package") == pytest.approx(15.0)
     assert monitor.get_energy_consumption("uncore") is None
-    assert monitor.reason is None
+    assert "package-0: the counter stands still" in str(monitor.reason)
+    with moving(machine):
+        assert monitor.reason is None
 
 
 def test_rapl_counts_from_its_making_and_start_begins_again(machine: FakeMachine) -> None:

@@ -40,6 +40,8 @@ class MethodStatus(_MethodStatus):
 def doctor(root: str | os.PathLike[str] | None = None) -> list[MethodStatus]:
     """What can be measured here, method by method; nothing is changed.
 
+    Takes some ms, and up to 3.5 s where a counter of energy does not move.
+
     Args:
         root: Where ``/sys`` and ``/proc`` are, as for :class:`~lithowatt.EnergyMeter`.
 
