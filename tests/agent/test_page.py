@@ -543,6 +543,9 @@ def test_the_end_is_told(folder: Path, tree: StaticTree) -> None:
     page.start()
     answer = page.ask("/events")
     assert answer.readline() == b"retry: 2000\n"
+    # From its first event on it hears of the end.
+    while not answer.readline().startswith(b"data: "):
+        pass
     assert page.end() == 0
     assert b"event: ended\n" in answer.read()
     assert not Path(beside(page.ring)).exists()
