@@ -340,7 +340,7 @@ impl Counter {
         }
         if raw != last {
             if !step.refused() {
-                self.learn_update(last_at.t_ns.saturating_sub(self.changed_ns));
+                self.learn_update(self.stood_ns(last_at.t_ns));
             }
             self.changed_ns = at.t_ns;
         }
@@ -412,9 +412,14 @@ impl Counter {
         watts * ns as f64 * 1e-9 / self.unit_joules
     }
 
+    /// For so long it has not moved by `at_ns`, ns.
+    pub fn stood_ns(&self, at_ns: u64) -> u64 {
+        at_ns.saturating_sub(self.changed_ns)
+    }
+
     /// What it can have counted at most from one reading to the next.
     fn most_units(&self, last: At, at: At) -> f64 {
-        let still = at.t_ns.saturating_sub(self.changed_ns).min(STILL_NS);
+        let still = self.stood_ns(at.t_ns).min(STILL_NS);
         // A trace may say anything of its times.
         let ns = [
             UPDATE_NS.max(self.update_ns.saturating_mul(2)),

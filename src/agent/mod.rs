@@ -541,7 +541,7 @@ impl Agent {
         let whole = std::mem::replace(&mut self.round_anomalies, anomalies) == anomalies;
         if self.sample.faults == 0 && whole && seconds > 0.0 {
             let now_ns = self.sample.t_ns.saturating_add_signed(self.offset_ns);
-            let stood_ns = |i: usize| now_ns.saturating_sub(self.counters[i].changed_ns);
+            let stood_ns = |i: usize| self.counters[i].stood_ns(now_ns);
             let moves = |i: usize| stood_ns(i).saturating_mul(STOOD_PART) <= dt_ns;
             if divided(&self.zones).all(moves) {
                 self.least_watts = self.least_watts.min(machine_uj as f64 * 1e-6 / seconds);
@@ -639,7 +639,7 @@ impl Agent {
     /// Whether counter `i` has not moved for long, though what it is of draws power.
     fn stands_still(&self, i: usize) -> bool {
         let now_ns = self.sample.t_ns.saturating_add_signed(self.offset_ns);
-        let stood_ns = now_ns.saturating_sub(self.counters[i].changed_ns);
+        let stood_ns = self.counters[i].stood_ns(now_ns);
         let zone = &self.zones[i];
         stood_ns > STILL_NS && !zone.may_stand_still() && !zone.may_rest()
     }

@@ -144,7 +144,7 @@ impl Memory {
     /// Power of so many GiB and of what the CPUs that are that part (0..1) of the machine do with them, at a
     /// `load` of those CPUs (0..1). Modules at rest belong to who has the GiB, traffic to who has the CPUs, so
     /// that parts sum to the machine. Where the CPUs are not known their part is that of the GiB; where the load
-    /// is not known the band reaches from rest to full load. Negative or NaN counts as none.
+    /// is not known the middle of rest and full load is taken. Negative or NaN counts as none.
     pub(super) fn watts(self, gib: f64, cpus: Option<f64>, load: Option<f64>) -> RawPower {
         let gib = at_least_zero(gib).min(1e9);
         let load = load.map(|load| at_least_zero(load).min(1.0));

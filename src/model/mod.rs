@@ -604,9 +604,8 @@ impl PowerModel {
         self
     }
 
-    /// Power (W) of so many GiB of memory at any load, with a band from rest to a fully loaded machine, of
-    /// whose CPUs the same part is taken as of its memory.
-    /// Negative or NaN counts as none.
+    /// Power (W) of so many GiB of memory where the load is not known, of a machine of whose CPUs the
+    /// same part is taken as of its memory. Negative or NaN counts as none.
     pub fn memory_watts(&self, gib: f64) -> Estimate {
         let raw = self.memory_watts_raw(gib, None);
         Estimate {

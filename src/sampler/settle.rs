@@ -602,7 +602,7 @@ impl State {
         for (i, (before, anomalies)) in then.totals.iter().enumerate() {
             let counter = &self.counters[i];
             // Over a stretch in which it stood still for long it showed less than was used.
-            let stood_ns = t_ns.saturating_sub(counter.changed_ns);
+            let stood_ns = counter.stood_ns(t_ns);
             let moved = stood_ns.saturating_mul(STOOD_PART) <= t_ns.saturating_sub(then.t_ns);
             if self.faults[i].is_none() && moved && counter.anomalies.count() == *anomalies {
                 let joules = counter.joules(counter.total.saturating_sub(*before));
@@ -662,7 +662,7 @@ impl State {
             .iter()
             .map(|counter| {
                 let moved = counter.changed_ns > window_ns.0;
-                let stood = window_ns.1.saturating_sub(counter.changed_ns);
+                let stood = counter.stood_ns(window_ns.1);
                 if moved { stood } else { 0 }
             })
             .collect();

@@ -7,7 +7,6 @@ import os
 import shutil
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ import pytest
 from lithowatt import _core
 from lithowatt.errors import AgentError
 from tests.support.agent_tools import burning, shared_folder
+from tests.support.meanwhile import meanwhile
 from tests.support.powercap_files import FakeMachine
 
 WATTS = 40.0
@@ -56,20 +56,13 @@ def folder() -> Iterator[Path]:
 @contextmanager
 def moving(machine: FakeMachine) -> Iterator[None]:
     """The machine's package draws a constant power."""
-    ended = threading.Event()
+    began = time.monotonic()
 
     def count() -> None:
-        began = time.monotonic()
-        while not ended.wait(0.002):
-            machine.set("intel-rapl:0", 1_000_000 + round((time.monotonic() - began) * WATTS * 1e6))
+        machine.set("intel-rapl:0", 1_000_000 + round((time.monotonic() - began) * WATTS * 1e6))
 
-    thread = threading.Thread(target=count, daemon=True)
-    thread.start()
-    try:
+    with meanwhile(count, 0.002):
         yield
-    finally:
-        ended.set()
-        thread.join()
 
 
 def samples(ring: Path) -> dict[int, tuple[int, int]]:
@@ -189,22 +182,11 @@ def test_a_meter_reads_the_agents_ring(folder: Path) -> None:
 @pytest.mark.slow
 def test_a_file_of_watts_gives_short_windows_their_energy(folder: Path) -> None:
     watts = folder / "watts"
-    ended = threading.Event()
-
-    def write() -> None:
-        while not ended.wait(0.25):
-            # As PowerJoular does: the file is empty for a moment.
-            watts.write_text("2026-11-30 10:00:00,0.25,20.0\n")
-
     watts.write_text("20.0\n")
     watts.chmod(0o644)
-    thread = threading.Thread(target=write, daemon=True)
-    thread.start()
-    try:
+    # As PowerJoular does: the file is empty for a moment.
+    with meanwhile(lambda: watts.write_text("2026-11-30 10:00:00,0.25,20.0\n"), 0.25):
         found = metered(watts, 1.5, 0.1)
-    finally:
-        ended.set()
-        thread.join()
     assert found["method"] == "guest+cputime"
     assert found["total"][0] > 0 and "PowerJoular" in found["notes"][0]
 
@@ -223,21 +205,10 @@ def test_a_file_that_does_not_change_is_no_zero(folder: Path) -> None:
 @contextmanager
 def writing(watts: Path, period: float, power: float) -> Iterator[None]:
     """A host's program writes the guest's watts, as PowerJoular does."""
-    ended = threading.Event()
-
-    def write() -> None:
-        while not ended.wait(period):
-            watts.write_text(f"{power}\n")
-
     watts.write_text(f"{power}\n")
     watts.chmod(0o644)
-    thread = threading.Thread(target=write, daemon=True)
-    thread.start()
-    try:
+    with meanwhile(lambda: watts.write_text(f"{power}\n"), period):
         yield
-    finally:
-        ended.set()
-        thread.join()
 
 
 @pytest.mark.slow

@@ -13,7 +13,6 @@ import socket
 import struct
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -33,6 +32,7 @@ from rig import StaticTree
 from tests.source.test_hwmon import cards
 from tests.support.agent_tools import AgentProcess, shared_folder
 from tests.support.browser import Browser, serious
+from tests.support.meanwhile import meanwhile
 
 
 @pytest.fixture
@@ -59,21 +59,14 @@ def moving(tree: StaticTree, unread: str | None = None) -> Iterator[None]:
     for zone in tree.zones:
         if zone.key == unread:
             tree.show(zone.key, "x")
-    done = threading.Event()
 
     def move() -> None:
-        while not done.wait(0.05):
-            for zone in tree.zones:
-                if zone.key != unread:
-                    tree.add(zone.key, 1_500_000)
+        for zone in tree.zones:
+            if zone.key != unread:
+                tree.add(zone.key, 1_500_000)
 
-    thread = threading.Thread(target=move)
-    thread.start()
-    try:
+    with meanwhile(move, 0.05):
         yield
-    finally:
-        done.set()
-        thread.join()
 
 
 class Page(AgentProcess):

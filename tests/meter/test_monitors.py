@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,6 +21,7 @@ from lithowatt.monitors import (
     setup_perf_monitoring,
 )
 from tests.source.test_hwmon import cards
+from tests.support.meanwhile import meanwhile
 from tests.support.powercap_files import RANGE_UJ, TWO_SOCKETS, FakeMachine, advance
 
 pytestmark = pytest.mark.quiet
@@ -98,20 +98,13 @@ def test_a_root_that_is_no_path() -> None:
 @contextmanager
 def moving(machine: FakeMachine) -> Iterator[None]:
     """Every counter goes on meanwhile."""
-    ended = threading.Event()
 
     def count() -> None:
-        while not ended.wait(0.002):
-            for zone in machine.powercap.iterdir():
-                machine.add(zone.name, 0.01)
+        for zone in machine.powercap.iterdir():
+            machine.add(zone.name, 0.01)
 
-    thread = threading.Thread(target=count)
-    thread.start()
-    try:
+    with meanwhile(count, 0.002):
         yield
-    finally:
-        ended.set()
-        thread.join()
 
 
 def test_rapl_counts_packages_and_dram_since_the_start(machine: FakeMachine) -> None:

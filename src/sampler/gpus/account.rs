@@ -449,7 +449,7 @@ impl Sum {
         let last_ns = gpu.last_ns.unwrap_or(begin_ns).clamp(begin_ns, end_ns);
         let tail = (end_ns - last_ns) as f64 * 1e-9;
         let old = begin_ns.saturating_sub(gpu.last_ns.unwrap_or(begin_ns)) as f64 * 1e-9;
-        let stood = last_ns.saturating_sub(gpu.counter.changed_ns) as f64 * 1e-9;
+        let stood = gpu.counter.stood_ns(last_ns) as f64 * 1e-9;
         if self.late > 0.0 {
             notes.push(format!(
                 "{} came {:.1} s after the window began and is counted from then on",
