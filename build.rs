@@ -1,4 +1,5 @@
-//! Puts the functions that a worker runs beside each other in the extension.
+//! Writes the index of the processor table, and puts the functions that a worker runs beside each
+//! other in the extension.
 //!
 //! A worker runs a fifth of the code, from all over it, and the kernel maps what is touched in
 //! pieces of 64 KiB: nearly all of it would be in every worker's memory, and each process that a
@@ -7,12 +8,43 @@
 //! linker that does not understand it, change nothing but the order.
 
 use std::env;
+use std::error::Error;
+use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+#[path = "src/model/pattern.rs"]
+mod pattern;
+
+const CPUS: &str = "src/model/cpus.csv";
+
 const ORDER: &str = "linker/worker_functions.ld";
 
-fn main() {
+fn main() -> Result<(), Box<dyn Error>> {
+    write_cpu_index()?;
+    order_functions();
+    Ok(())
+}
+
+/// Where each row of the processor table begins, by the last part of its pattern.
+fn write_cpu_index() -> Result<(), Box<dyn Error>> {
+    println!("cargo:rerun-if-changed={CPUS}");
+    println!("cargo:rerun-if-changed=src/model/pattern.rs");
+    let csv = fs::read_to_string(CPUS)?;
+    let mut index = Vec::new();
+    for row in pattern::rows(&csv) {
+        let start = row.as_ptr() as usize - csv.as_ptr() as usize;
+        let pattern = row.split(',').next().unwrap_or(row).trim();
+        let last = pattern::last_part(pattern).unwrap_or("");
+        index.push((pattern::key(last), u32::try_from(start)?));
+    }
+    index.sort_unstable();
+    let path = Path::new(&env::var("OUT_DIR")?).join("cpu_index.rs");
+    fs::write(path, format!("{index:?}"))?;
+    Ok(())
+}
+
+fn order_functions() {
     println!("cargo:rerun-if-changed={ORDER}");
     println!("cargo:rerun-if-changed=build.rs");
     let variable = |name: &str| env::var(name).unwrap_or_default();

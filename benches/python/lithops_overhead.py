@@ -117,8 +117,11 @@ sys.meta_path.insert(0, Finder())
 
 #: In a worker, Lithops loaded and not yet metered: seconds to load lithowatt and warm up, and KiB.
 WARM_UP = """
-import sys, time
+import os, sys, time
 import lithops.worker.handler as handler
+
+# It was off, so that the hook did not load lithowatt before the clock runs.
+os.environ["ENERGY_MONITORING_ENABLED"] = "true"
 
 def pss():
     with open("/proc/self/smaps_rollup") as file:
@@ -311,7 +314,6 @@ def shown(one: results.Figure) -> str:
 
 def worker_figures(kinds: dict[str, Path], times: int) -> list[results.Figure]:
     """What it takes to load lithowatt and warm up in a worker that has loaded Lithops."""
-    # Off, so that the hook does not load it before the clock runs.
     env = {**os.environ, "ENERGY_MONITORING_ENABLED": "false"}
     env = {key: value for key, value in env.items() if not key.startswith("PYTHON")}
     found: dict[str, list[list[float]]] = {kind: [] for kind in kinds if kind != ALONE}

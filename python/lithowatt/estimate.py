@@ -21,10 +21,6 @@ else:
     _Estimate = namedtuple("Estimate", "value low high source")
 
 
-#: How a number was obtained, the best first: of several that are added, the worst counts.
-QUALITIES = ("measured", "attributed", "modelled")
-
-
 class Estimate(_Estimate):
     """A value with its 95 % band.
 

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
+#: How a number was obtained, the best first: of several that are added, the worst counts.
+QUALITIES = ("measured", "attributed", "modelled")
+
 #: Before the plain name of each key.
 PREFIX = "worker_func_"
 

@@ -23,6 +23,7 @@ pub mod fit;
 pub mod fitted;
 pub mod lambda;
 mod memory;
+mod pattern;
 pub mod table;
 mod unknown;
 

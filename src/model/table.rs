@@ -1,7 +1,11 @@
 //! The embedded table of processors, and what stands in for one that is not in it.
 
-use once_cell::sync::{Lazy, OnceCell};
+use std::sync::Mutex;
+
+use once_cell::sync::Lazy;
 use serde::Serialize;
+
+use super::pattern::{NOISE, is_boundary, key, rows};
 
 const CSV: &str = include_str!("cpus.csv");
 
@@ -11,65 +15,13 @@ const NODES_CSV: &str = include_str!("microarchitectures.csv");
 static TABLE: Lazy<Vec<CpuSpec>> =
     Lazy::new(|| rows(CSV).filter_map(|row| parse_row(row).ok()).collect());
 
-/// The same rows for [`find`], each parsed when a name may be its own: a process that lives for one
-/// function call looks up one processor, and parsing all of them would be most of its first reading.
-static LINES: Lazy<Vec<Line>> = Lazy::new(|| {
-    rows(CSV)
-        .map(|text| Line {
-            text,
-            spec: OnceCell::new(),
-        })
-        .collect()
-});
+/// By the key of its pattern's last part, where each row of the table begins; `build.rs` writes it. A
+/// process that lives for one function call looks up one processor: to go through the whole table
+/// would be most of its first reading, and keep the table in its memory.
+static INDEX: &[(u32, u32)] = &include!(concat!(env!("OUT_DIR"), "/cpu_index.rs"));
 
-struct Line {
-    text: &'static str,
-    spec: OnceCell<Option<CpuSpec>>,
-}
-
-impl Line {
-    fn spec(&self) -> Option<&CpuSpec> {
-        self.spec.get_or_init(|| parse_row(self.text).ok()).as_ref()
-    }
-
-    /// Whether the row's pattern can match a name of these `parts`: what a pattern ends in stands
-    /// between boundaries in every name that it matches. By bytes, as this is done for every row.
-    fn may_match(&self, parts: &[&str]) -> bool {
-        let row = self.text.as_bytes();
-        let end = row.iter().position(|byte| *byte == b',');
-        let pattern = &row[..end.unwrap_or(row.len())];
-        let start = pattern
-            .iter()
-            .rposition(|byte| !byte.is_ascii_alphanumeric() && *byte != b'+');
-        let last = &pattern[start.map_or(0, |at| at + 1)..];
-        if last.is_empty()
-            || !pattern.is_ascii()
-            || NOISE
-                .iter()
-                .any(|word| last.eq_ignore_ascii_case(word.as_bytes()))
-        {
-            return true; // rather looked at closely than missed
-        }
-        parts
-            .iter()
-            .any(|part| part.as_bytes().eq_ignore_ascii_case(last))
-    }
-}
-
-/// Whether a character ends a part of a name: "8480" is no part of "8480+".
-fn is_boundary(c: char) -> bool {
-    !c.is_alphanumeric() && c != '+'
-}
-
-/// Words of a name that say nothing of the processor.
-const NOISE: [&str; 2] = ["cpu", "processor"];
-
-/// The lines of a table that are neither comment nor header nor empty.
-fn rows(csv: &'static str) -> impl Iterator<Item = &'static str> {
-    csv.lines()
-        .filter(|line| !line.trim().is_empty() && !line.starts_with('#'))
-        .skip(1)
-}
+/// Rows that [`find`] has found, by where they begin: there are few in a process.
+static FOUND: Mutex<Vec<(u32, &'static CpuSpec)>> = Mutex::new(Vec::new());
 
 /// Kind of processor, which decides the shape of its power curve.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
@@ -204,12 +156,47 @@ pub fn processors() -> &'static [CpuSpec] {
 /// ```
 pub fn find(name: &str) -> Option<&'static CpuSpec> {
     let name = normalise(name);
-    let parts: Vec<&str> = name.split(is_boundary).collect();
-    LINES
-        .iter()
-        .filter(|line| line.may_match(&parts))
-        .filter_map(Line::spec)
+    let mut starts: Vec<u32> = name
+        .split(is_boundary)
+        .chain([""])
+        .flat_map(|part| starts_of(key(part)))
+        .collect();
+    starts.sort_unstable();
+    starts.dedup();
+    starts
+        .into_iter()
+        .filter_map(row_at)
         .find(|spec| matches(&name, &spec.pattern))
+}
+
+/// Where the rows of a key begin.
+fn starts_of(key: u32) -> impl Iterator<Item = u32> {
+    let first = INDEX.partition_point(|(other, _)| *other < key);
+    INDEX[first..]
+        .iter()
+        .take_while(move |(other, _)| *other == key)
+        .map(|(_, start)| *start)
+}
+
+/// The row that begins there, parsed once; `None` if it does not parse.
+fn row_at(start: u32) -> Option<&'static CpuSpec> {
+    let known = |found: &[(u32, &'static CpuSpec)]| {
+        let row = found.iter().find(|(other, _)| *other == start);
+        row.map(|(_, spec)| *spec)
+    };
+    // Nobody is waited for: a process that was forked meanwhile would wait for ever.
+    if let Some(spec) = FOUND.try_lock().ok().and_then(|found| known(&found)) {
+        return Some(spec);
+    }
+    let line = CSV.get(start as usize..)?.lines().next()?;
+    let spec: &'static CpuSpec = Box::leak(Box::new(parse_row(line).ok()?));
+    if let Ok(mut found) = FOUND.try_lock() {
+        match known(&found) {
+            Some(spec) => return Some(spec),
+            None => found.push((start, spec)),
+        }
+    }
+    Some(spec)
 }
 
 /// Longest name (characters) that is looked at; CPUID has room for 48.

@@ -643,6 +643,7 @@ def test_what_fails_for_the_page_leaves_the_exit_code(
 
 
 def test_a_lithops_call_comes_to_the_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    from lithowatt._support import calls
     from lithowatt.worker import function_window
 
     class Sink:
@@ -652,7 +653,7 @@ def test_a_lithops_call_comes_to_the_page(monkeypatch: pytest.MonkeyPatch) -> No
             return True
 
     sent: list[tuple[str, dict[str, Any]]] = []
-    monkeypatch.setattr(function_window, "hand_in", lambda *given: sent.append(given))
+    monkeypatch.setattr(calls, "hand_in", lambda *given: sent.append(given))
 
     def work() -> int:
         return 7

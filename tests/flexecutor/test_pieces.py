@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import errno
+import functools
 import json
 import logging
 import os
@@ -42,6 +43,7 @@ from lithowatt.flexecutor._patch import (
 )
 from lithowatt.flexecutor._training import SEED_COLUMN, complete_training
 from lithowatt.lithops._worker import _HEADLINE
+from lithowatt.meter._engine import new_engine
 from lithowatt.profiles import (
     Configuration,
     _sidecar,
@@ -264,11 +266,21 @@ def test_whatever_fails_in_metering_the_call_goes_on(monkeypatch):
     def broken(*args: Any, **kwargs: Any) -> Any:
         raise RuntimeError("the meter is broken")
 
-    monkeypatch.setattr("lithowatt.flexecutor._worker.EnergyMeter", broken)
+    monkeypatch.setattr("lithowatt.flexecutor._worker.new_engine", broken)
     assert metered_stage(stage)(Context())[0] == "result"
     monkeypatch.undo()
-    for method in ("_enter_phase", "_leave_phase", "stop", "stats"):
-        monkeypatch.setattr(EnergyMeter, method, broken, raising=False)
+
+    class Failing:
+        def __init__(self, method: str) -> None:
+            self.engine = new_engine()
+            setattr(self, method, broken)
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self.engine, name)
+
+    for method in ("enter_phase", "leave_phase", "stop", "taken"):
+        failing = functools.partial(Failing, method)
+        monkeypatch.setattr("lithowatt.flexecutor._worker.new_engine", failing)
         assert metered_stage(stage)(Context())[0] == "result"
         monkeypatch.undo()
 

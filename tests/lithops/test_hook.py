@@ -24,10 +24,11 @@ from typing import Any
 
 import pytest
 
-from lithowatt import EnergyMeter, _core
+from lithowatt import _core
 from lithowatt._support import extension_fault
 from lithowatt._support.harmless import Harmless
 from lithowatt.lithops import _status, _worker
+from lithowatt.meter._engine import new_engine
 from lithowatt.worker import function_window as window
 from lithowatt.worker import task_window as task
 from lithowatt.worker.channel import Channel
@@ -106,7 +107,7 @@ def test_values_that_do_not_fit_leave_nothing():
 
 @pytest.mark.parametrize("payload", [b"", b"{", b'"text"', b"[1]", b"\xff", b"\x01", b"\x01" * 500])
 def test_what_is_no_object_and_no_window_has_no_values(monkeypatch, payload):
-    monkeypatch.setattr(window, "EnergyMeter", EnergyMeter)
+    monkeypatch.setattr(window, "new_engine", new_engine)
     channel = Channel()
     assert channel.write(payload)
     assert FunctionWindow(channel).values(channel.read()) is None
@@ -117,16 +118,15 @@ def test_what_is_no_object_and_no_window_has_no_values(monkeypatch, payload):
 #: does from what it handed over. Prints `same`, or what is not.
 WINDOW = """
 import json, os, sys, time
-from lithowatt import EnergyMeter
+from lithowatt._core import Meter
 from lithowatt.worker.channel import Channel
 from lithowatt.worker.function_window import FunctionWindow, warm
 
 root, form = sys.argv[1:]
 if root:
-    make = EnergyMeter
     import lithowatt.worker.function_window as module
-    module.EnergyMeter = lambda: make(root=root)
-warm(EnergyMeter(interval=None, root=root or "/"))
+    module.new_engine = lambda: Meter("auto", interval="auto", children=True, root=root)
+warm(Meter("auto", interval=None, children=True, root=root or "/"))
 own, handed = Channel(), Channel()
 window = FunctionWindow(handed)
 pid = os.fork()
@@ -185,7 +185,7 @@ def test_a_process_that_sees_another_machine_than_its_parent_makes_its_own_numbe
 
 
 class Meter:
-    """Stands in for EnergyMeter where the joules are not the question."""
+    """Stands in for the engine where the joules are not the question."""
 
     def __init__(self, interval: float | None = 0.1) -> None:
         self.interval = interval
@@ -203,17 +203,14 @@ class Meter:
     def hand_over(self) -> bytes | None:
         return None
 
-    def _json_arguments(self) -> tuple[()]:
-        return ()
-
-    def raw_stats_json(self) -> bytes:
-        return self.stats_json()
+    def raw_stats_json(self, spelling: Any, compact: bool) -> bytes:
+        return self.stats_json(compact)
 
     @property
     def running(self) -> bool:
         return True
 
-    def _energy(self, definition: str | None = None) -> Any:
+    def energy(self, definition: str | None = None) -> Any:
         scale = 1.4 if definition == "amortised" else 1.0
         return (2.5 * scale, 0.5 * scale, 4.0 * scale, 1.0, "measured", 2.5, 0.5)
 
@@ -298,7 +295,7 @@ def fails(x: int) -> int:
 
 def meters_are(monkeypatch: pytest.MonkeyPatch, kind: Any) -> None:
     for module in (_worker, window, task):
-        monkeypatch.setattr(module, "EnergyMeter", kind)
+        monkeypatch.setattr(module, "new_engine", kind)
 
 
 @pytest.fixture(autouse=True)
@@ -672,6 +669,13 @@ def test_the_start_of_an_interpreter_imports_nothing(site, tmp_path):
     assert loaded[0] - loaded[1] - {"_lithowatt_start"} == set()
 
 
+def test_an_interpreter_has_one_finder_of_ours(site, tmp_path):
+    # The site of some Pythons goes through the folder of a virtual environment twice.
+    count = "import sys; print(sum(hasattr(f, 'lithowatt_hook') for f in sys.meta_path))"
+    done = run_python(site, "-c", count, directory=tmp_path)
+    assert (done.stdout, done.stderr) == ("1\n", "")
+
+
 def test_switched_off_nothing_is_patched(site, tmp_path):
     fake_lithops(tmp_path / "copy", KNOWN)
     path = str(tmp_path / "copy")
@@ -727,7 +731,7 @@ def test_the_names_that_each_start_looks_for_are_those_of_the_table():
     assert set(start["_NAMES"]) == set(hook["TABLE"])
     pth = (HOOK_FILES / "lithowatt-hook.pth").read_text()
     assert pth.count("\n") == 1
-    found = re.search(r"name not in (\([^)]*\))", pth)
+    found = re.search(r"name in (\([^)]*\))", pth)
     assert found is not None and set(ast.literal_eval(found[1])) == set(hook["TABLE"])
 
 

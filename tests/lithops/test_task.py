@@ -44,7 +44,7 @@ class Meter:
         }
         return self
 
-    def _energy(self, definition: str | None = None) -> Any:
+    def energy(self, definition: str | None = None) -> Any:
         return self.came[definition in (None, self.definition)] if self.came else None
 
     def start(self) -> None:
@@ -57,7 +57,7 @@ class Meter:
 
 @pytest.fixture(autouse=True)
 def meters(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(task, "EnergyMeter", Meter)
+    monkeypatch.setattr(task, "new_engine", Meter)
 
 
 def worker(startup_cpu: float | None = 0.25) -> Worker:
@@ -110,7 +110,7 @@ def test_calls_in_forks_each_pay_the_same_part() -> None:
 import json, os, sys
 sys.path.insert(0, sys.argv[1])
 from tests.lithops import test_task as here
-here.task.EnergyMeter = here.Meter
+here.task.new_engine = here.Meter
 parent = here.worker()
 parent.begin_chunk(4, here.downloaded(1.0))
 for _ in range(2):

@@ -17,8 +17,10 @@ from typing import Any
 import pytest
 
 from lithowatt import EnergyMeter, _core
+from lithowatt._support.switches import stats_form
 from lithowatt.lithops import table
-from lithowatt.meter import _meter
+from lithowatt.meter import _engine
+from lithowatt.meter._engine import written
 from lithowatt.profiles._values import energy_values
 from lithowatt.report._executions import executions
 from lithowatt.stats import ESSENTIAL, spelt
@@ -416,10 +418,10 @@ def test_essential_of_a_pickled_meter(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_worker_knows_the_form_before_it_forks(monkeypatch: pytest.MonkeyPatch) -> None:
     """What writes the stats of a call is made where the job's environment is in place."""
     m = EnergyMeter(methods="tdp")
-    monkeypatch.setattr(_meter, "_essential", None)
+    monkeypatch.setattr(_engine, "_essential", None)
     monkeypatch.setenv("ENERGY_STATS", "essential")
-    arguments = m._json_arguments()
-    made = _meter._essential
+    arguments = written(stats_form())
+    made = _engine._essential
     assert made is not None
     with m:
         spin(0.01)
@@ -427,7 +429,7 @@ def test_a_worker_knows_the_form_before_it_forks(monkeypatch: pytest.MonkeyPatch
     monkeypatch.delenv("ENERGY_STATS")
     assert json.loads(m._core.raw_stats_json(*arguments)) == essential
     assert len(essential) < len(m.stats())
-    assert _meter._essential is made
+    assert _engine._essential is made
 
 
 def test_essential_stats_are_a_third_of_all(monkeypatch: pytest.MonkeyPatch) -> None:

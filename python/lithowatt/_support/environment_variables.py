@@ -1,13 +1,12 @@
-"""Settings that come from the environment: every variable that lithowatt reads, in one table."""
+"""Settings that come from the environment: every variable that lithowatt reads, in one table.
+
+What is asked for every call is read by `switches`, which a worker loads and this not.
+"""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-
-#: Values of ENERGY_MONITORING_ENABLED that switch metering off. The `.pth`
-#: module has its own copy, since it may import nothing of the package.
-OFF = ("false", "0", "no", "off")
 
 #: Group, then per variable: name, meaning, default. The page in the reference is made of it
 #: (`make environment-reference`), and `lithowatt doctor` knows a misspelt name by it.
@@ -134,23 +133,6 @@ SETTINGS: dict[str, tuple[tuple[str, str, str], ...]] = {
 PREFIXES = {"LITHOWATT_": 0.0, "ENERGY_": 0.85}
 
 
-def enabled(environment: Mapping[str, str] = os.environ) -> bool:
-    """Whether ENERGY_MONITORING_ENABLED leaves metering on (unset: on).
-
-    Read for every call, since Lithops sets a job's `extra_env` only then.
-    """
-    return environment.get("ENERGY_MONITORING_ENABLED", "").strip().lower() not in OFF
-
-
-def stats_form(environment: Mapping[str, str] = os.environ) -> str:
-    """What ENERGY_STATS asks for: `compact`, `essential`, or `full` for anything else.
-
-    Read for every call, as above.
-    """
-    form = environment.get("ENERGY_STATS", "").strip().lower()
-    return form if form in ("compact", "essential") else "full"
-
-
 def misspelt(environment: Mapping[str, str] = os.environ) -> list[str]:
     """A sentence for each variable that was meant for us, as it seems, and is no setting: any that
     begins with `LITHOWATT_`, and one that begins with `ENERGY_` where it is nearly a setting.
@@ -174,7 +156,7 @@ def misspelt(environment: Mapping[str, str] = os.environ) -> list[str]:
 
 def _near(name: str, prefix: str, names: list[str]) -> list[str]:
     """The setting that a name is nearest to, if any is near."""
-    import difflib  # not at the top: 20 ms, and workers import this module
+    import difflib  # not at the top: it takes 20 ms
 
     ours = [one.removeprefix(prefix) for one in names if one.startswith(prefix)]
     least = max(PREFIXES[prefix], 0.6)

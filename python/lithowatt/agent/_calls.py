@@ -22,7 +22,8 @@ from typing import Any
 
 from lithowatt._support.calls import MOST_BYTES, MOST_NAME, VERSION
 from lithowatt._support.text import printable, shortened
-from lithowatt.estimate import QUALITIES, number
+from lithowatt.estimate import number
+from lithowatt.stats import QUALITIES
 
 MOST_CALLS = 50
 """The last calls that are kept."""

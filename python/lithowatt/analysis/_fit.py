@@ -18,8 +18,8 @@ import numpy as np
 from lithowatt.analysis._observe import PHASES, Observation, Workers, platform_of
 from lithowatt.analysis._surface import NARROW, Surface
 from lithowatt.analysis.platforms import Platform
-from lithowatt.estimate import QUALITIES
 from lithowatt.profiles._runs import Bools, Floats
+from lithowatt.stats import QUALITIES
 
 
 class Structure(NamedTuple):

@@ -42,7 +42,7 @@ from lithowatt.analysis.selection import COLUMNS, Selected, Settings
 from lithowatt.analysis.sessions import sessions
 from lithowatt.aws._lambda_cost import lambda_price
 from lithowatt.errors import MalformedValueError
-from lithowatt.estimate import QUALITIES, number
+from lithowatt.estimate import number
 from lithowatt.profiles._file import Configuration, Metrics
 from lithowatt.profiles._given import MOST_CPUS, faults
 from lithowatt.profiles._memory import profile_in_memory
@@ -57,6 +57,7 @@ from lithowatt.profiles._runs import (
     Profiles,
     read_profiles,
 )
+from lithowatt.stats import QUALITIES
 
 PHASES = ("cold_start", "read", "compute", "write")
 

@@ -38,9 +38,10 @@ from lithowatt.analysis.platforms import AwsLambda, Platform, Price, Worker
 from lithowatt.analysis.platforms._platform import DEFAULT_REGION
 from lithowatt.analysis.platforms.machines import Unsaid
 from lithowatt.errors import MalformedValueError
-from lithowatt.estimate import QUALITIES, number
+from lithowatt.estimate import number
 from lithowatt.profiles._given import MOST_MEMORY_MB
 from lithowatt.profiles._runs import Profiles
+from lithowatt.stats import QUALITIES
 
 
 class PerformanceModel:

@@ -16,8 +16,8 @@ import numpy as np
 from lithowatt.analysis.placement import Place, no_architecture, worker_of
 from lithowatt.analysis.platforms import Platform, Worker
 from lithowatt.analysis.quantities import row_cpu_seconds
-from lithowatt.estimate import QUALITIES
 from lithowatt.profiles._runs import Column, ConfigurationRuns, Floats, Profiles
+from lithowatt.stats import QUALITIES
 
 #: Points of a worker's power curve, which is computed once and then read off.
 _POINTS = 129

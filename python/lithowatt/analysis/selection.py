@@ -18,7 +18,6 @@ from lithowatt.analysis.platforms._platform import DEFAULT_REGION
 from lithowatt.analysis.quantities import QUANTITIES
 from lithowatt.analysis.quantity_table import TABLE
 from lithowatt.analysis.sessions import sessions
-from lithowatt.estimate import QUALITIES
 from lithowatt.profiles._runs import (
     CORE,
     DESCRIBING,
@@ -29,6 +28,7 @@ from lithowatt.profiles._runs import (
     ProfileFile,
     Profiles,
 )
+from lithowatt.stats import QUALITIES
 
 
 def widest_factors(some: Iterable[Selected]) -> tuple[float, float] | None:

@@ -13,9 +13,9 @@ from lithowatt.analysis._envelope import envelope
 from lithowatt.analysis.intervals import bootstrap_t, t_quantile
 from lithowatt.analysis.selection import NAMES, Selected, Selection, Settings
 from lithowatt.analysis.warnings import data_warnings
-from lithowatt.estimate import QUALITIES
 from lithowatt.profiles._runs import Bools, Floats, ProfileFile, Profiles
 from lithowatt.profiles._values import finite
+from lithowatt.stats import QUALITIES
 
 
 @np.errstate(all="ignore")  # what is not finite is told as null

@@ -13,7 +13,7 @@ from lithowatt.analysis.lint import findings
 from lithowatt.analysis.platforms import AwsLambda
 from lithowatt.analysis.quantities import row_lambda
 from lithowatt.analysis.selection import Selected, Selection, widest_factors
-from lithowatt.estimate import QUALITIES
+from lithowatt.stats import QUALITIES
 
 #: Fewer repetitions say little of their own scatter.
 FEW = 5

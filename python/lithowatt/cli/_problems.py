@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lithowatt import EnergyMeter, _core
-from lithowatt._support.environment_variables import OFF, misspelt
+from lithowatt._support.environment_variables import misspelt
+from lithowatt._support.switches import OFF
 from lithowatt._support.text import shortened
 from lithowatt.errors import LithowattError
 

@@ -19,9 +19,9 @@ from collections.abc import Callable, Iterator, MutableMapping
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
-from lithowatt._support.environment_variables import enabled
 from lithowatt._support.harmless import Harmless
 from lithowatt._support.hook import hook_here
+from lithowatt._support.switches import enabled
 from lithowatt.flexecutor import _fields, _notices, _profile
 from lithowatt.flexecutor._estimate import Place, estimate, place_of
 from lithowatt.flexecutor._given import given_of

@@ -12,10 +12,12 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-# At import: an import within the call would be part of what is metered.
-from lithowatt import EnergyMeter
-from lithowatt._support.environment_variables import enabled
+from lithowatt._core import Meter
 from lithowatt._support.harmless import Harmless
+
+# At import: an import within the call would be part of what is metered.
+from lithowatt._support.switches import enabled
+from lithowatt.meter._engine import new_engine, stats_of
 from lithowatt.profiles._values import RIDING, energy_values, set_values
 
 
@@ -50,7 +52,7 @@ class _Session:
         # Where the Lithops hook meters this very call, its meter gets the phases.
         hook = sys.modules.get("lithowatt.lithops._worker")
         self._window: Any = None if hook is None else hook.current_window()
-        self._meter: Any = _warm() if self._window is None else self._window.meter
+        self._meter: Any = _warm() if self._window is None else self._window.engine
         self._phase: str | None = None
         self._context = next(
             (
@@ -78,10 +80,10 @@ class _Session:
         """Ends the phase that is on, and begins another unless it is None."""
         with Harmless("marking a phase"):
             if self._phase is not None:
-                self._meter._leave_phase(self._phase)
+                self._meter.leave_phase(self._phase)
             self._phase = phase
             if phase is not None:
-                self._meter._enter_phase(phase)
+                self._meter.enter_phase(phase)
 
     def finish(self, result: Any) -> None:
         """Leaves the energy on the times that the call returned."""
@@ -90,7 +92,7 @@ class _Session:
         if not (hasattr(times, "compute") and hasattr(times, "read")):
             return
         if self._window is None:
-            _leave(times, self._meter.stats())
+            _leave(times, stats_of(self._meter))
         else:
             # The call is not over; its final values are known before its
             # result is sent, and cost the call nothing then.
@@ -145,11 +147,11 @@ def _leave(times: Any, stats: dict[str, Any]) -> None:
     setattr(times, RIDING, values)
 
 
-def _warm() -> EnergyMeter:
+def _warm() -> Meter:
     """A meter whose first start, which opens everything, is over."""
-    meter = EnergyMeter()
+    meter = new_engine()
     meter.start()
-    with meter.phase("warm"):
-        pass
+    meter.enter_phase("warm")
+    meter.leave_phase("warm")
     meter.stop()
     return meter

@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import sys
 
-from lithowatt._support.environment_variables import enabled
 from lithowatt._support.harmless import Harmless
+from lithowatt._support.switches import enabled
 from lithowatt.flexecutor._patch import MODULES, patch_executor, watch
 
 with Harmless("metering FlexExecutor"):

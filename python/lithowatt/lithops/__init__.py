@@ -114,7 +114,7 @@ def install_hook() -> bool:
         >>> install_hook()  # doctest: +SKIP
         True
     """
-    from lithowatt._support.environment_variables import enabled
+    from lithowatt._support.switches import enabled
     from lithowatt.lithops import _worker
 
     if not enabled():

@@ -12,8 +12,8 @@ import pickle
 import sys
 from typing import Any
 
-from lithowatt._support.environment_variables import enabled
 from lithowatt._support.harmless import Harmless
+from lithowatt._support.switches import enabled
 
 
 class _StatsFile:

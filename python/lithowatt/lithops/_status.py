@@ -19,9 +19,9 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lithowatt._support.environment_variables import enabled as metering_enabled
 from lithowatt._support.hook import hook_here
 from lithowatt._support.install import install_lithowatt
+from lithowatt._support.switches import enabled as metering_enabled
 from lithowatt.errors import UnavailableError
 from lithowatt.lithops._interpreter import find, is_this
 from lithowatt.lithops._managers import foreign_manager

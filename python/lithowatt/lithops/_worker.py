@@ -41,9 +41,10 @@ from types import ModuleType
 from typing import Any
 
 # At import, so that the extension is loaded before the first task and before any fork.
-from lithowatt import EnergyMeter, _core
-from lithowatt._support.environment_variables import enabled, stats_form
+from lithowatt import _core
 from lithowatt._support.harmless import Harmless
+from lithowatt._support.switches import enabled, stats_form
+from lithowatt.meter._engine import new_engine, stats_json_of
 from lithowatt.stats import PREFIX
 from lithowatt.worker import task_window as _task
 from lithowatt.worker.channel import Channel, Sink
@@ -138,7 +139,7 @@ class _Task:
             values: dict[str, Any] = dict.fromkeys(keys)
             values[PREFIX + "energy_warnings"] = [reason]
             return values
-        values = json.loads(self.task.meter.stats_json())
+        values = json.loads(stats_json_of(self.task.meter))
         seconds = values.get(PREFIX + "energy_duration")
         window = f"{seconds:.3f} s" if isinstance(seconds, (int, float)) else "its length unknown"
         if started_by is None:
@@ -260,7 +261,7 @@ def _download(create_job: Callable[..., Any], args: Any, kwargs: Any) -> Any:
     with Harmless("preparing to meter a download"):
         payload = args[0] if args else kwargs["payload"]
         if _meters_calls() and enabled(payload.get("extra_env") or {}):
-            meter = EnergyMeter(interval=None)
+            meter = new_engine(None)
             meter.start()
     job = create_job(*args, **kwargs)
     with Harmless("metering a download"):
@@ -472,7 +473,7 @@ def warm_up(fresh: bool) -> None:
     # The first start on an idle machine takes the kernel some 13 ms (it
     # patches itself to count), and the first reading looks the processor
     # up (1 ms): while the worker starts, not in a call.
-    warm(EnergyMeter(interval=None))
+    warm(new_engine(None))
     _worker = _task.Worker(fresh)
 
 

@@ -14,8 +14,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from lithowatt._support.environment_variables import enabled
 from lithowatt._support.harmless import Harmless
+from lithowatt._support.switches import enabled
 from lithowatt.lithops import _worker
 
 __all__ = ["begin", "end", "metered"]

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-# Everything that metering and reading need is imported here and now: an import within a call could
-# hold a module's lock just when another thread forks, and the child would wait for it for ever.
+# Everything that metering and reading need is imported here and now: see `_engine`.
 import os
 from time import monotonic_ns
 
-from lithowatt._core import Meter, Spelling, stats_keys
-from lithowatt._support.environment_variables import stats_form
+from lithowatt._core import Meter
 from lithowatt._support.harmless import described
 from lithowatt.errors import (
     ConflictingOptionsError,
@@ -19,8 +17,9 @@ from lithowatt.errors import (
     UnknownMethodError,
     UnknownScopeError,
 )
+from lithowatt.meter._engine import SPELLING, form_of, written
 from lithowatt.meter._reading import Reading
-from lithowatt.stats import ESSENTIAL, PREFIX, RENAMED, spelt
+from lithowatt.stats import ESSENTIAL, spelt
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -43,35 +42,6 @@ if TYPE_CHECKING:
 
     #: Name, start and end of a phase, ns on ``CLOCK_MONOTONIC``.
     _Span = tuple[str, int, int]
-
-
-#: How ``stats()`` writes the keys. Made here and not on demand: a worker forks a process per call,
-#: which would make it anew.
-SPELLING = Spelling(PREFIX, RENAMED)
-
-
-_essential: Spelling | None = None
-
-
-def _essential_spelling() -> Spelling:
-    """How the essential stats write the keys: the others not at all. Made once, in 0.1 ms."""
-    global _essential
-    if _essential is None:
-        # Keys that stats do not have cannot be named here.
-        rest = {name for name, *_, in_stats in stats_keys() if in_stats}.difference(ESSENTIAL)
-        _essential = Spelling(PREFIX, {**RENAMED, **dict.fromkeys(rest, ())})
-    return _essential
-
-
-def _form(compact: bool | None) -> str:
-    if compact is None:
-        return stats_form()
-    return "compact" if compact else "full"
-
-
-def _written(form: str) -> tuple[Spelling, bool]:
-    """How a form of the stats writes the keys, and whether it leaves out those without a value."""
-    return _essential_spelling() if form == "essential" else SPELLING, form != "full"
 
 
 #: Samples, at most, that are pickled with a meter: 1 MB or so.
@@ -277,7 +247,7 @@ class EnergyMeter:
 
     def _raw_stats(self, form: str) -> dict[str, Any]:
         try:
-            return self._core.taken().stats(*_written(form))
+            return self._core.taken().stats(*written(form))
         except MeterStateError:
             if self._past is None:
                 raise
@@ -293,7 +263,7 @@ class EnergyMeter:
 
     def _raw_stats_json(self, form: str) -> bytes:
         try:
-            return self._core.raw_stats_json(*_written(form))
+            return self._core.raw_stats_json(*written(form))
         except MeterStateError:
             import json
 
@@ -344,17 +314,6 @@ class EnergyMeter:
         if self._references:
             for reference in self._references:
                 reference.stop()
-
-    def _json_arguments(self) -> tuple[Spelling, bool]:
-        """What the engine's `raw_stats_json` is to be given for `stats_json()` as of now."""
-        return _written(stats_form())
-
-    def _energy(
-        self, definition: str | None = None
-    ) -> tuple[float, float, float, float, str, float, float | None] | None:
-        """Of the last window, by a definition: joules, low, high, seconds, quality, joules above
-        idle and CPU seconds; `None` where it has no energy."""
-        return self._core.energy(definition)
 
     def _resume(self) -> None:
         """The task (scope ``task``) goes on, on the calling thread."""
@@ -485,7 +444,7 @@ class EnergyMeter:
         Raises:
             MeterStateError: If the meter was never started.
         """
-        return self._raw_stats(_form(compact))
+        return self._raw_stats(form_of(compact))
 
     def stats_json(self, compact: bool | None = None) -> bytes:
         """:meth:`stats` as JSON text, in UTF-8: quicker where it is to be sent or stored.
@@ -496,7 +455,7 @@ class EnergyMeter:
         Raises:
             MeterStateError: If the meter was never started.
         """
-        return self._raw_stats_json(_form(compact))
+        return self._raw_stats_json(form_of(compact))
 
     def timeline(self) -> Timeline:
         """The samples of the window as NumPy arrays: times in s, power in W per domain.

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from lithowatt._support.process import ProcessIdentity
-from lithowatt.estimate import QUALITIES, number
-from lithowatt.stats import PREFIX, value_of
+from lithowatt.estimate import number
+from lithowatt.stats import PREFIX, QUALITIES, value_of
 
 #: Key of a log entry that no stats and no reading have.
 METRICS = "energy_metrics"

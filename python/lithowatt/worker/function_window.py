@@ -8,6 +8,7 @@ ready. There it puts a meter round the function, and nothing else; the values go
 from __future__ import annotations
 
 import functools
+import importlib
 import json
 import os
 import sys
@@ -16,17 +17,18 @@ from collections.abc import Callable
 from types import CodeType, FunctionType, MethodType
 from typing import Any
 
-from lithowatt import EnergyMeter, _core
-from lithowatt._support.calls import calls_path, hand_in
+from lithowatt import _core
 from lithowatt._support.harmless import Harmless
+from lithowatt._support.switches import stats_form
+from lithowatt.meter._engine import new_engine, stats_json_of, written
 from lithowatt.worker.channel import Sink
 
 
-def warm(meter: EnergyMeter) -> EnergyMeter:
+def warm(engine: _core.Meter) -> _core.Meter:
     """Has a meter open what it reads, so that its next start is quick."""
-    meter.start()
-    meter.stop()
-    return meter
+    engine.start()
+    engine.stop()
+    return engine
 
 
 def children_cpu_time() -> float:
@@ -47,16 +49,18 @@ class FunctionWindow:
         self._sink = sink
         # Made before the fork, as is all that can be: what a fresh fork touches first costs it a
         # page fault each.
-        self.meter: Any = EnergyMeter()
-        # The engine itself: one call of Python less each.
-        self._engine: Any = getattr(self.meter, "_core", self.meter)
+        self.engine = new_engine()
         #: The stats as JSON text, as the environment wants them.
         self._json: Callable[[], bytes] = functools.partial(
-            self._engine.raw_stats_json, *self.meter._json_arguments()
+            self.engine.raw_stats_json, *written(stats_form())
         )
         # What the window comes to is made into numbers in this process, which has done it before.
-        self._engine.expect()
-        self._shown = calls_path() is not None
+        self.engine.expect()
+        #: Shows the call on the agent's page, where that is asked for.
+        self._hand_in: Callable[[str, dict[str, Any]], object] | None = None
+        if os.environ.get("LITHOWATT_CALLS"):
+            calls = importlib.import_module("lithowatt._support.calls")
+            self._hand_in = None if calls.calls_path() is None else calls.hand_in
         self._callbacks: list[Callable[[dict[str, Any]], object]] = []
         self._name = ""
         self._pid = 0
@@ -74,7 +78,7 @@ class FunctionWindow:
             self._pid = os.getpid()
             # What a first start in a process costs comes before the function's time,
             # upstream's and ours.
-            self._engine.prepare()
+            self.engine.prepare()
             function = self.wrap(function)
         return function
 
@@ -110,7 +114,7 @@ class FunctionWindow:
             return
         with Harmless("starting the meter of a function"):
             self._sink.mark_started()
-            self._engine.start()
+            self.engine.start()
             self._running = True
 
     def end(self) -> None:
@@ -119,7 +123,7 @@ class FunctionWindow:
             return
         with Harmless("stopping the meter of a function"):
             self._running = False
-            self._engine.end()
+            self.engine.end()
             self._ended = True
 
     def running(self) -> bool:
@@ -140,21 +144,21 @@ class FunctionWindow:
             return
         self._committed = True
         # What the window came to is found out here: the function's time is over.
-        self._engine.stop()
-        wanted_here = bool(self._callbacks) or self._shown
+        self.engine.stop()
+        wanted_here = bool(self._callbacks) or self._hand_in is not None
         if not wanted_here:
-            window = self._engine.hand_over()
+            window = self.engine.hand_over()
             if window is not None and self._sink.write(window):
                 return
         # As text: a dict of a hundred values costs a fresh fork half a millisecond more.
         values = self._json()
         if not self._sink.write(values):
-            self._sink.write(self.meter.stats_json(compact=True))
+            self._sink.write(stats_json_of(self.engine, compact=True))
         if not wanted_here:
             return
         stats = json.loads(values)
-        if self._shown:
-            hand_in(self._name, stats)
+        if self._hand_in is not None:
+            self._hand_in(self._name, stats)
         for callback in self._callbacks:
             with Harmless("handing a call's energy over", foreign=True):
                 callback(stats)
@@ -166,7 +170,7 @@ class FunctionWindow:
             payload: A window that was handed over, or stats as JSON text.
         """
         if not payload.startswith(b"{"):
-            if not self._engine.receive(payload):
+            if not self.engine.receive(payload):
                 return None
             payload = self._json()
         try:

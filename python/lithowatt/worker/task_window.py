@@ -21,9 +21,9 @@ import os
 import time
 from typing import Any
 
-from lithowatt import EnergyMeter
-from lithowatt.estimate import QUALITIES
+from lithowatt.meter._engine import new_engine
 from lithowatt.stats import PREFIX as FUNCTION
+from lithowatt.stats import QUALITIES
 
 PREFIX = "worker_task_"
 
@@ -127,7 +127,7 @@ class TaskWindow:
     def __init__(self, worker: Worker, calls: int) -> None:
         self.chunk, self.share, self.cold = worker.begin_call(calls)
         # Without a thread: the process is about to fork.
-        self.meter = EnergyMeter(interval=None)
+        self.meter = new_engine(None)
         self.meter.start()
 
     def stop(self) -> None:
@@ -144,14 +144,14 @@ class TaskWindow:
         values: dict[str, Any] = dict.fromkeys(KEYS)
         values[PREFIX + "cold_start"] = self.cold
         definition = None if function is None else function.get(FUNCTION + "energy_definition")
-        energy = self.meter._energy(definition)
+        energy = self.meter.energy(definition)
         if energy is None:
             return values
         joules, low, high, seconds, quality, _, _ = energy
         self._add_startup(values, energy)
         download = None
         if self.share > 0 and self.chunk.download is not None:
-            download = self.chunk.download._energy(definition)
+            download = self.chunk.download.energy(definition)
         if download is not None:
             share = self.share
             joules += share * download[0]

@@ -14,8 +14,8 @@ from lithowatt.analysis.intervals import Sample, t_interval
 from lithowatt.analysis.lint import findings as lint
 from lithowatt.analysis.lint import left_out
 from lithowatt.analysis.selection import Selected, Selection, Settings
-from lithowatt.estimate import QUALITIES
 from lithowatt.profiles._runs import Floats, Profiles
+from lithowatt.stats import QUALITIES
 
 #: What is said wherever joules are a power model's.
 MODELLED = (
