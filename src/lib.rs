@@ -23,6 +23,7 @@
 //! - [`model`]: watts where there is no counter. [`calibration`]: what was measured here once.
 //! - [`validate`]: methods against each other. [`estimate`]: a value with its band and source.
 //! - [`reference`]: meters of the whole machine: their energy, and counters against them.
+//! - [`channel`]: from the process of a function to its worker's.
 //! - [`clock`]: the kernel's clocks. [`task`]: the CPU clock of one coroutine.
 //! - `thread`: threads of ours that stand beside the function, made in the cheapest way.
 //! - [`memory`]: what is left to the meter where the process has reached its memory limit.
@@ -43,6 +44,7 @@ pub mod attribution;
 pub mod bands;
 pub mod calibration;
 pub mod cgroup;
+pub mod channel;
 pub mod clock;
 pub mod counter;
 pub mod definition;

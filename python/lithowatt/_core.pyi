@@ -53,6 +53,23 @@ class Spelling:
     def __new__(cls, prefix: str, renamed: Mapping[str, Sequence[str]]) -> Spelling: ...
 
 @final
+class Channel:
+    """A mailbox for one call's window, written by the forked child, read by its parent.
+
+    Args:
+        capacity: Bytes that it has, 24 of them for its header.
+    """
+
+    def __new__(cls, capacity: int = ...) -> Channel: ...
+    def mark_started(self) -> None:
+        """Records that the function has begun, in this process."""
+    def write(self, payload: bytes) -> bool:
+        """Commits a payload; False where it does not fit, and nothing is changed then."""
+    def started_by(self) -> int | None:
+        """Process id of the function that began, None if none did."""
+    def read(self) -> bytes | None:
+        """The committed payload, None where there is none or it is damaged."""
+
 class Meter:
     """The engine of :class:`lithowatt.EnergyMeter`, whose arguments these are."""
 
@@ -93,12 +110,20 @@ class Meter:
         """
     def prepare(self) -> None:
         """Opens what the meter reads, and has its thread, so that a start is quick."""
-    def end(self) -> None:
-        """Ends the window and no more; ``stop``, still to be called, finds out what it came to.
+    def begin(self, channel: Channel) -> None:
+        """The function that is metered begins: notes that in the channel, and starts.
+
+        It does so once; a function that calls itself through its wrapper begins once.
 
         Raises:
-            MeterStateError: If it does not run.
+            MeterStateError: If it runs.
         """
+    def finish(self) -> None:
+        """The function has ended: ends the window and no more; ``stop``, still to be called, finds
+        out what it came to. Without effect in a child that the function forked."""
+    @property
+    def finished(self) -> bool:
+        """Whether the function has ended, in this process."""
     def resume(self) -> None:
         """The task (scope ``task``) goes on, on the calling thread."""
     def suspend(self) -> None:

@@ -23,6 +23,7 @@ use crate::source::{Domain, EnergyCounter, Methods};
 use crate::{calibration, machine, memory, timeline, validate};
 
 mod agent;
+mod channel;
 mod distributions;
 mod model;
 mod probes;
@@ -366,6 +367,16 @@ struct PyMeter(Mutex<Labelled>);
 struct Labelled {
     meter: Meter,
     label: Option<String>,
+    function: Function,
+}
+
+/// The one function that a meter's window is of, by [`PyMeter::begin`] and [`PyMeter::finish`].
+#[derive(Clone, Copy, PartialEq)]
+enum Function {
+    None,
+    /// In this process, and in no child that it forks.
+    Running(u32),
+    Ended(u32),
 }
 
 impl PyMeter {
@@ -435,7 +446,12 @@ impl PyMeter {
             replay,
         };
         let meter = Meter::new(options)?;
-        Ok(Self(Mutex::new(Labelled { meter, label })))
+        let own = Labelled {
+            meter,
+            label,
+            function: Function::None,
+        };
+        Ok(Self(Mutex::new(own)))
     }
 
     // The GIL is kept on purpose: start and stop take microseconds, and giving it up could cost a
@@ -465,8 +481,38 @@ impl PyMeter {
         self.with(|own| own.meter.receive(window))
     }
 
-    fn end(&self) -> PyResult<()> {
-        Ok(self.with(|own| own.meter.end())?)
+    /// The function begins: notes that in the channel, and starts. Once; then without effect.
+    fn begin(&self, channel: &channel::PyChannel) -> PyResult<()> {
+        self.with(|own| {
+            if own.function != Function::None {
+                return Ok(());
+            }
+            channel.0.mark_started();
+            own.meter.start()?;
+            own.function = Function::Running(std::process::id());
+            Ok(())
+        })
+    }
+
+    /// The function has ended. Without effect in a child that it forked, and where it did not begin.
+    fn finish(&self) -> PyResult<()> {
+        self.with(|own| {
+            let here = std::process::id();
+            if own.function != Function::Running(here) {
+                return Ok(());
+            }
+            // In no process, if that fails.
+            own.function = Function::Ended(0);
+            own.meter.end()?;
+            own.function = Function::Ended(here);
+            Ok(())
+        })
+    }
+
+    /// Whether the function has ended, in this process.
+    #[getter]
+    fn finished(&self) -> bool {
+        self.with(|own| own.function == Function::Ended(std::process::id()))
     }
 
     #[getter]
@@ -795,6 +841,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     let domains = Domain::ALL.map(Domain::name);
     module.add("DOMAINS", pyo3::types::PyTuple::new(module.py(), domains)?)?;
     module.add_class::<PyMeter>()?;
+    module.add_class::<channel::PyChannel>()?;
     module.add_class::<stats::PyTaken>()?;
     module.add_class::<trace::PyTrace>()?;
     module.add_class::<trace::PyReplay>()?;

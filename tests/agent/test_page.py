@@ -643,14 +643,9 @@ def test_what_fails_for_the_page_leaves_the_exit_code(
 
 
 def test_a_lithops_call_comes_to_the_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    from lithowatt._core import Channel
     from lithowatt._support import calls
     from lithowatt.worker import function_window
-
-    class Sink:
-        def mark_started(self) -> None: ...
-
-        def write(self, values: bytes) -> bool:
-            return True
 
     sent: list[tuple[str, dict[str, Any]]] = []
     monkeypatch.setattr(calls, "hand_in", lambda *given: sent.append(given))
@@ -660,7 +655,7 @@ def test_a_lithops_call_comes_to_the_page(monkeypatch: pytest.MonkeyPatch) -> No
 
     for asked in ("off", "on"):
         monkeypatch.setenv("LITHOWATT_CALLS", asked)
-        window = function_window.FunctionWindow(Sink())
+        window = function_window.FunctionWindow(Channel())
         assert window.metered(work)() == 7
         window.commit()
     ((name, values),) = sent

@@ -1,8 +1,11 @@
 """The window of one function in the process that runs it, for any framework's worker.
 
 The window is made in the worker's process, so that the process it forks for the function has it
-ready. There it puts a meter round the function, and nothing else; the values go into a
-:class:`~lithowatt.worker.channel.Sink`. Nothing here may break, delay or change a call.
+ready. There it puts a meter round the function, and nothing else; the values go into a channel that
+both have. Nothing here may break, delay or change a call.
+
+Each object that a fresh fork touches costs it a copy of a page, so what can be made before the fork
+is, and what has to be done after it is done by the engine where it can be.
 """
 
 from __future__ import annotations
@@ -17,14 +20,13 @@ from collections.abc import Callable
 from types import CodeType, FunctionType, MethodType
 from typing import Any
 
-from lithowatt import _core
+from lithowatt._core import Channel, Meter, process_cpu_seconds
 from lithowatt._support.harmless import Harmless
 from lithowatt._support.switches import stats_form
 from lithowatt.meter._engine import new_engine, stats_json_of, written
-from lithowatt.worker.channel import Sink
 
 
-def warm(engine: _core.Meter) -> _core.Meter:
+def warm(engine: Meter) -> Meter:
     """Has a meter open what it reads, so that its next start is quick."""
     engine.start()
     engine.stop()
@@ -39,16 +41,14 @@ def children_cpu_time() -> float:
 
 def cpu_time_of(pid: int) -> float:
     """CPU seconds of a process that nobody has waited for yet, 0.0 once somebody has."""
-    return _core.process_cpu_seconds(pid) or 0.0
+    return process_cpu_seconds(pid) or 0.0
 
 
 class FunctionWindow:
     """Meters a user's function, from its first instruction to its last."""
 
-    def __init__(self, sink: Sink) -> None:
-        self._sink = sink
-        # Made before the fork, as is all that can be: what a fresh fork touches first costs it a
-        # page fault each.
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
         self.engine = new_engine()
         #: The stats as JSON text, as the environment wants them.
         self._json: Callable[[], bytes] = functools.partial(
@@ -64,11 +64,11 @@ class FunctionWindow:
         self._callbacks: list[Callable[[dict[str, Any]], object]] = []
         self._name = ""
         self._pid = 0
-        self._running = False
-        self._ended = False
-        self._committed = False
+        #: Whether the function's values are left, or nobody can leave them any more.
+        self.committed = False
+        self._wrapper, self._hold = _wrapper(self.engine, channel)
         #: Code whose frames users shall not see in a traceback.
-        self._frames: set[CodeType] = set()
+        self._frames: set[CodeType] = {self._wrapper.__code__}
 
     def metered(self, function: Any) -> Any:
         """The function with the meter round it, or as it is where that fails; in J."""
@@ -85,14 +85,8 @@ class FunctionWindow:
     def wrap(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """The function with the meter round it, looking the same to `inspect`."""
 
-        def metered(*args: Any, **kwargs: Any) -> Any:
-            self.begin()
-            try:
-                return function(*args, **kwargs)
-            finally:
-                self.end()
-
-        self._frames.add(metered.__code__)
+        metered = self._wrapper
+        self._hold(function)
         kind = type(function)
         self._name = getattr(function, "__name__", "") or kind.__name__
         # functools.update_wrapper, of which a fresh fork would touch more.
@@ -109,26 +103,9 @@ class FunctionWindow:
             metered.__name__ = kind.__name__
         return metered
 
-    def begin(self) -> None:
-        if self._running or self._ended:
-            return
-        with Harmless("starting the meter of a function"):
-            self._sink.mark_started()
-            self.engine.start()
-            self._running = True
-
-    def end(self) -> None:
-        # A child that the function forked may come back through here.
-        if not self._running or os.getpid() != self._pid:
-            return
-        with Harmless("stopping the meter of a function"):
-            self._running = False
-            self.engine.end()
-            self._ended = True
-
     def running(self) -> bool:
         """Whether the function runs, and in this process."""
-        return self._running and os.getpid() == self._pid
+        return self.engine.running and os.getpid() == self._pid
 
     def on_commit(self, callback: Callable[[dict[str, Any]], object]) -> None:
         """Has `callback` called with the call's stats, when the function has ended.
@@ -140,20 +117,20 @@ class FunctionWindow:
 
     def commit(self) -> None:
         """Leaves the window to H, once, when the function has ended."""
-        if not self._ended or self._committed or os.getpid() != self._pid:
+        if self.committed or not self.engine.finished:
             return
-        self._committed = True
+        self.committed = True
         # What the window came to is found out here: the function's time is over.
         self.engine.stop()
         wanted_here = bool(self._callbacks) or self._hand_in is not None
         if not wanted_here:
             window = self.engine.hand_over()
-            if window is not None and self._sink.write(window):
+            if window is not None and self._channel.write(window):
                 return
         # As text: a dict of a hundred values costs a fresh fork half a millisecond more.
         values = self._json()
-        if not self._sink.write(values):
-            self._sink.write(stats_json_of(self.engine, compact=True))
+        if not self._channel.write(values):
+            self._channel.write(stats_json_of(self.engine, compact=True))
         if not wanted_here:
             return
         stats = json.loads(values)
@@ -190,6 +167,38 @@ class FunctionWindow:
             if following is not trace.tb_next:
                 trace.tb_next = following
             trace = following
+
+
+def _wrapper(
+    engine: Meter, channel: Channel
+) -> tuple[Callable[..., Any], Callable[[Callable[..., Any]], None]]:
+    """A function that has the engine meter another one, and who gives it that one."""
+    function: Callable[..., Any] | None = None
+
+    def hold(given: Callable[..., Any]) -> None:
+        nonlocal function
+        function = given
+
+    def metered(*args: Any, **kwargs: Any) -> Any:
+        try:
+            engine.begin(channel)
+        except BaseException as error:
+            _failed("starting the meter of a function", error)
+        try:
+            return function(*args, **kwargs)  # type: ignore[misc]
+        finally:
+            try:
+                engine.finish()
+            except BaseException as error:
+                _failed("stopping the meter of a function", error)
+
+    return metered, hold
+
+
+def _failed(doing: str, error: BaseException) -> None:
+    """As the end of a `Harmless` block, which costs something where nothing fails."""
+    if not Harmless(doing).__exit__(type(error), error, error.__traceback__):
+        raise error
 
 
 #: What CPython 3.12 and later say to a process that forks while it has threads.
