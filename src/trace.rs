@@ -22,6 +22,7 @@ use crate::machine::allotted::Allotted;
 use crate::machine::cpu::CpuIdentity;
 use crate::machine::environment::Environment;
 use crate::machine::facts::Facts;
+use crate::source::busy::{self, Clock};
 use crate::source::perf::TreeCount;
 use crate::source::procfs::{
     InOut, MachineShown, Memory, Missed, StatLine, SystemEdge, SystemState,
@@ -235,6 +236,8 @@ pub struct Frame {
     pub state: Option<SystemState>,
     /// Memory's traffic of a stretch that ended since the row before.
     pub traffic: Option<Stretch>,
+    /// What the CPUs that had work did in a stretch that ended since the row before.
+    pub work: Option<busy::Stretch>,
     /// Wall clock minus monotonic clock since the trace began, ns.
     pub drift_ns: Option<i64>,
     /// The system refused a thread to sample with.
@@ -518,6 +521,27 @@ impl Frame {
             pass.near(format_args!("traffic.to_ns"), &mut to, t_ns);
             (of.from_ns, of.to_ns) = (from.unwrap_or(t_ns), to.unwrap_or(t_ns));
             pass.number(format_args!("traffic.bytes"), &mut of.bytes);
+        });
+        pass.group(format_args!("work"), &mut self.work, |pass, of| {
+            let (mut from, mut to) = (Some(of.from_ns), Some(of.to_ns));
+            pass.near(format_args!("work.from_ns"), &mut from, t_ns);
+            pass.near(format_args!("work.to_ns"), &mut to, t_ns);
+            (of.from_ns, of.to_ns) = (from.unwrap_or(t_ns), to.unwrap_or(t_ns));
+            pass.float(format_args!("work.spread"), &mut of.seen.spread);
+            let clock = of.seen.clock;
+            let [mut low, mut mhz, mut high] = [
+                clock.map(|c| c.low),
+                clock.map(|c| c.mhz),
+                clock.map(|c| c.high),
+            ];
+            pass.float(format_args!("work.mhz"), &mut mhz);
+            pass.float(format_args!("work.mhz_low"), &mut low);
+            pass.float(format_args!("work.mhz_high"), &mut high);
+            of.seen.clock = mhz.map(|mhz| Clock {
+                low: low.unwrap_or(mhz),
+                mhz,
+                high: high.unwrap_or(mhz),
+            });
         });
         pass.signed(format_args!("drift_ns"), &mut self.drift_ns);
         pass.flag(format_args!("refused"), &mut self.refused);

@@ -77,6 +77,11 @@ struct Machine {
 
 /// Machines with their points at loads of 5 % or more, each clock of EPYC 7502 a machine of its own.
 fn machines() -> Option<BTreeMap<String, Machine>> {
+    machines_at(|load| load >= 5.0)
+}
+
+/// The same with their points at the loads (%) that are `wanted`.
+fn machines_at(wanted: impl Fn(f64) -> bool) -> Option<BTreeMap<String, Machine>> {
     let mut machines: BTreeMap<String, Machine> = BTreeMap::new();
     for row in table("package_power.csv")? {
         let (source, placement) = (row["source"].as_str(), row["placement"].as_str());
@@ -85,7 +90,7 @@ fn machines() -> Option<BTreeMap<String, Machine>> {
         if row["cpu_name"] == "unknown"
             || placement == "socket1"
             || rome && placement == "block0"
-            || load < 5.0
+            || !wanted(load)
         {
             continue;
         }
@@ -213,6 +218,33 @@ fn every_kernel_of_rome_is_inside_the_band() {
 
 /// Each family told by the others of its maker: their shares of the TDP, and watts of a core
 /// between theirs and what its TDP leaves.
+/// One busy thread wakes what all share: told by its load alone it would be lost among all CPUs.
+#[test]
+fn a_few_busy_threads_are_more_than_their_load() {
+    let Some(machines) = machines_at(|load| (0.1..5.0).contains(&load)) else {
+        return;
+    };
+    for (name, mut machine) in machines {
+        machine.points.retain(|point| point.busy.is_some());
+        if machine.points.is_empty() {
+            continue;
+        }
+        let model = model_of(&machine);
+        let told = judge(&machine, &model);
+        let off = |point: &Point| {
+            let alone = model.watts(point.load, None, None).unwrap();
+            100.0 * (alone.value / point.watts - 1.0).abs()
+        };
+        let alone = mean(machine.points.iter().map(off));
+        println!(
+            "{name}: {alone:.0} % by load alone, {:.0} % told",
+            told.error
+        );
+        assert_eq!(told.inside, 100.0, "{name}");
+        assert!(told.error < 0.5 * alone, "{name}");
+    }
+}
+
 #[test]
 fn families_that_were_left_out() {
     let Some(machines) = machines() else { return };

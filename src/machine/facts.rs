@@ -14,6 +14,7 @@ use crate::machine::environment::Environment;
 use crate::machine::idle_power::IdleLearner;
 use crate::model::estimation::{Estimation, Power};
 use crate::model::{PowerModel, RawPower, Traffic};
+use crate::source::busy::BusyCpus;
 use crate::source::procfs::online_cpus;
 use crate::source::{Domain, Method, Zone};
 
@@ -346,29 +347,36 @@ impl Facts {
         (hertz > 0.0).then(|| (full.total - full.idle).max(0.0) / cpus / hertz)
     }
 
-    /// Energy of `seconds` with `busy_cpus` busy, J. Where memory's traffic was counted, for all of it or a
-    /// part, that part goes by the bytes.
+    /// Energy of `seconds` with `busy_cpus` busy, J, by what was `seen` of the CPUs that had work. Where memory's
+    /// traffic was counted, for all of it or a part, that part goes by the bytes.
     pub(crate) fn model_joules(
         &self,
         what: Modelling,
         busy_cpus: f64,
         seconds: f64,
         traffic: Option<Traffic>,
+        seen: BusyCpus,
     ) -> Modelled {
+        let seen = BusyCpus {
+            // Where the load of a sandbox runs is not known, and the clock of one busy CPU is as good as another's.
+            spread: seen.spread.filter(|_| what.whole),
+            ..seen
+        };
+        let estimation = what.estimation;
         let mut sum = Modelled::default();
         let mut left = seconds;
         // The traffic is the machine's: nobody knows what part of it is a sandbox's.
         if let Some(traffic) = traffic.filter(|_| what.whole) {
             let known = traffic.seconds.min(seconds);
             let cpus = (what.vcpus, busy_cpus);
-            let estimation = what.estimation;
             sum.add(
-                estimation.power_with(&self.model, cpus, what.gib, traffic),
+                estimation.power_with(&self.model, cpus, what.gib, traffic, seen),
                 known,
             );
             left -= known;
         }
-        sum.add(self.model_power(what, busy_cpus), left);
+        let cpus = (what.vcpus, busy_cpus);
+        sum.add(estimation.power_of(&self.model, cpus, what.gib, seen), left);
         sum
     }
 

@@ -22,6 +22,9 @@ const HALF_LIFE_S: f64 = 60.0;
 /// Windows at rest agree if one shows at least this part of the other's power.
 const AGREE: f64 = 0.7;
 
+/// A window at rest shows about the same power as another with up to this part more of it.
+const ALIKE: f64 = 0.1;
+
 /// What a load of less than [`AT_REST`] costs is at most this part of what is shown: one busy thread wakes all
 /// sockets. Two E5-2650 v4 show 27 to 32 W at rest and 64 to 68 W with one of 48 CPUs busy (Alt et al.,
 /// ICPE 2024), two EPYC 7502 77 W and 114 to 132 W with four of 128 (Schöne et al., CLUSTER 2021).
@@ -55,6 +58,8 @@ pub struct IdleLearner {
     least: Option<Shown>,
     /// The one with the least power of all others.
     second: Option<Shown>,
+    /// The one of those with about the least power in which least ran.
+    quiet: Option<Shown>,
     loaded: Loaded,
     told: Option<f64>,
     /// The machine had so many CPUs when this was seen.
@@ -68,6 +73,18 @@ struct Shown {
     busy: f64,
     /// The busy part may have been so much more or less: idle time is printed in steps.
     unsure: f64,
+}
+
+impl Shown {
+    /// Busy at most.
+    fn most_busy(&self) -> f64 {
+        self.busy + self.unsure
+    }
+
+    /// Whether it shows as much power as `least`, or little more.
+    fn is_like(&self, least: &Self) -> bool {
+        (least.watts..=(1.0 + ALIKE) * least.watts).contains(&self.watts)
+    }
 }
 
 /// Sums over windows under load, weighted by their lengths.
@@ -101,6 +118,15 @@ impl IdleLearner {
                 (Some(second), Some(high)) if high.watts < second.watts => Some(high),
                 (second, high) => second.or(high),
             };
+            let Some(least) = self.believed() else { return };
+            let mut quiet = self.quiet.filter(|quiet| quiet.is_like(&least));
+            for shown in [least, shown] {
+                let quieter = quiet.is_none_or(|quiet| shown.most_busy() < quiet.most_busy());
+                if quieter && shown.is_like(&least) {
+                    quiet = Some(shown);
+                }
+            }
+            self.quiet = quiet;
         } else if busy >= LOADED {
             let old = 0.5_f64.powf(seconds / HALF_LIFE_S);
             let sums = &mut self.loaded;
@@ -158,14 +184,17 @@ impl IdleLearner {
                 high: (1.0 + DRIFT) * watts,
             });
         };
+        // About the same power was shown with less load: what ran beside the least power cost no more than that does.
+        let quiet = self.quiet.filter(|quiet| quiet.is_like(&least));
+        let quiet = quiet.unwrap_or(least);
         let within = |watts: f64| watts.clamp(0.0, MOST_COST * least.watts);
         let cost = |busy: f64| {
             let (a, b) = self.cost(least.watts, busy, &active);
             (within(a), within(b))
         };
-        let (some, most) = cost(least.busy);
-        let surely = cost((least.busy - least.unsure).max(0.0)).0;
-        let at_most = cost(least.busy + least.unsure).1;
+        let (some, most) = cost(quiet.busy);
+        let surely = cost((quiet.busy - quiet.unsure).max(0.0)).0;
+        let at_most = cost(quiet.most_busy()).1;
         Some(IdleSeen {
             watts: least.watts - 0.5 * (some + most),
             low: least.watts - at_most - DRIFT * least.watts,
@@ -279,6 +308,62 @@ mod tests {
             assert!(idle.low < 28.0 && 32.0 < idle.high, "{load:?} {idle:?}");
             assert!(idle.watts < 50.0, "{load:?} {idle:?}");
         }
+    }
+
+    /// What idle power of two E5-2650 v4 is taken for, 30 W, of whose 48 CPUs 0.1 to 0.5 are busy in each window of
+    /// 0.1 s. So much does a busy CPU cost, W.
+    fn never_at_rest(a_cpu_w: f64) -> IdleSeen {
+        let model = |busy: f64| {
+            let awake = 1.0 - (1.0 - busy).powi(8);
+            let few = (48.0 * busy).min(1.0);
+            [36.0 * awake + 90.0 * busy, 36.0 * few + 90.0 * busy]
+        };
+        let step = 0.01 / (48.0 * 0.1);
+        let mut learner = IdleLearner::default();
+        for turn in 0..200_u32 {
+            // Evenly over each range, in orders that have nothing to do with each other.
+            let part = |prime: u32, from: u32| f64::from((turn * prime + from) % 200) / 200.0;
+            let cpus = 0.1 + 0.4 * part(73, 20);
+            // A counter is off by up to an update at each end.
+            let off = 0.02 * (part(131, 150) - 0.5);
+            let printed = (cpus / 48.0 / step + part(37, 60)).floor() * step;
+            let watts = (30.0 + a_cpu_w * cpus) * (1.0 + off);
+            learner.see(0.1, printed, step, watts);
+        }
+        learner.idle(model).expect("was seen")
+    }
+
+    #[test]
+    fn the_quietest_window_says_what_the_least_power_holds() {
+        // A program that keeps both sockets awake, timers on all CPUs as the model has them, and hardly anything.
+        for a_cpu_w in [38.0, 8.0, 0.0] {
+            let idle = never_at_rest(a_cpu_w);
+            assert!(idle.low < 30.0 && 30.0 < idle.high, "{a_cpu_w}: {idle:?}");
+            // By the window with the least power it was 22 W, and 11 at least.
+            assert!(idle.low > 21.0, "{a_cpu_w}: {idle:?}");
+            assert!(
+                (idle.watts / 30.0 - 1.0).abs() < 0.08,
+                "{a_cpu_w}: {idle:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_quiet_window_with_another_power_says_nothing() {
+        let of = |windows: &[(f64, f64)]| {
+            let mut learner = IdleLearner::default();
+            for (busy, watts) in windows {
+                learner.see(1.0, *busy, 0.0, *watts);
+            }
+            learner.idle(anywhere).expect("was seen")
+        };
+        let alone = of(&[(0.03, 20.0)]);
+        // What others than the CPUs drew there is not known.
+        assert_eq!(of(&[(0.0, 25.0), (0.03, 20.0)]), alone);
+        assert_eq!(of(&[(0.03, 20.0), (0.0, 25.0)]), alone);
+        // Nor is it in one in which the counter stood.
+        assert_eq!(of(&[(0.03, 20.0), (0.0, 3.0)]), alone);
+        assert_eq!(of(&[(0.0, 20.5), (0.03, 20.0)]).watts, 20.0);
     }
 
     #[test]

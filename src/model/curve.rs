@@ -14,6 +14,7 @@
 use serde::Serialize;
 
 use super::table::Class;
+use crate::source::busy::Clock;
 
 /// What all processors have in common.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
@@ -327,9 +328,9 @@ pub struct Active {
     pub wake: f64,
     /// Of the cores.
     pub cores: f64,
-    /// All of it if a governor lowers the clock, where nobody knows whether it does.
+    /// All of it at the lowest clock that may be: where it is not known, that of a governor which lowers it.
     pub least: f64,
-    /// All of it if the clock stays up.
+    /// All of it at the highest.
     pub most: f64,
 }
 
@@ -428,11 +429,11 @@ impl Curve {
     }
 
     /// Watts above idle where more may be known: the part of the CPUs on which the load runs
-    /// (`spread`, 0..1; at 1 it runs on all), and the mean clock of all CPUs (MHz).
+    /// (`spread`, 0..1; at 1 it runs on all), and the mean clock of the CPUs that have work.
     ///
     /// The load is taken to fill cores before it fills second threads. Some CPUs that are always
     /// busy keep the sockets awake all the time; the same load spread over all of them leaves moments of sleep.
-    pub fn active_at(&self, u: f64, spread: f64, mhz: Option<f64>) -> Active {
+    pub fn active_at(&self, u: f64, spread: f64, clock: Option<Clock>) -> Active {
         let u = u.clamp(0.0, 1.0);
         if u == 0.0 {
             return Active::default();
@@ -446,18 +447,19 @@ impl Curve {
             .max(1.0);
         let awake = 1.0 - (1.0 - duty).powf(sleepers);
         let cores = self.busy_cores(spread, duty);
-        let relative = mhz.zip(self.full_mhz).map(|(mhz, full)| mhz / full);
+        let relative = |mhz: f64, full: f64| (mhz / full).clamp(0.2, 1.2);
         let at = |clock: f64| {
             let clock = clock.powf(self.shape.clock_exponent);
             let uncore = if self.uncore_follows { clock } else { 1.0 };
             (self.wake_w * awake * uncore, self.core_w * cores * clock)
         };
         let saving = self.shape.low_clock + (1.0 - self.shape.low_clock) * duty.powf(CLOCK_RISE);
-        let (lowest, clock, highest) = match (relative, self.clock) {
-            (Some(known), _) => {
-                let known = known.clamp(0.2, 1.2);
-                (known, known, known)
-            }
+        let (lowest, clock, highest) = match (clock.zip(self.full_mhz), self.clock) {
+            (Some((Clock { low, mhz, high }, full)), _) => (
+                relative(low.min(mhz), full),
+                relative(mhz, full),
+                relative(high.max(mhz), full),
+            ),
             (None, ClockPolicy::Steady) => (1.0, 1.0, 1.0),
             (None, ClockPolicy::Saving) => (saving, saving, saving),
             (None, ClockPolicy::Unknown) => (saving, saving, 1.0),
@@ -610,10 +612,28 @@ mod tests {
     #[test]
     fn a_slower_clock_costs_less() {
         let curve = curve();
-        let fast = curve.active_at(0.7, 1.0, Some(2600.0)).total();
-        let slow = curve.active_at(0.7, 1.0, Some(1300.0)).total();
+        let at = |mhz: f64| curve.active_at(0.7, 1.0, Some(Clock::exactly(mhz)));
+        let fast = at(2600.0).total();
+        let slow = at(1300.0).total();
         assert!(slow < fast && slow > curve.wake_w);
-        assert!(curve.active_at(0.7, 1.0, Some(1e9)).total().is_finite());
+        assert!(at(1e9).total().is_finite());
+    }
+
+    #[test]
+    fn a_clock_that_is_seen_to_vary_has_a_band() {
+        let curve = curve();
+        let at = |clock: Option<Clock>| curve.active_at(0.7, 1.0, clock);
+        let exact = at(Some(Clock::exactly(2000.0)));
+        assert_eq!((exact.least, exact.most), (exact.total(), exact.total()));
+        let seen = at(Some(Clock {
+            low: 1500.0,
+            mhz: 2000.0,
+            high: 2500.0,
+        }));
+        assert_eq!(seen.total(), exact.total());
+        assert!(seen.least < seen.total() && seen.total() < seen.most);
+        let slow = at(Some(Clock::exactly(1500.0)));
+        assert_eq!(seen.least, slow.total());
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{PowerModel, RawPower, Traffic};
+use crate::source::busy::BusyCpus;
 
 /// The way from load to watts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -111,6 +112,17 @@ impl Estimation {
     /// assert_eq!(Estimation::TdpBased.power(&model, 1.0, 0.0, 4.0).package, 0.0);
     /// ```
     pub fn power(self, model: &PowerModel, vcpus: f64, busy_vcpus: f64, gib: f64) -> Power {
+        self.power_of(model, (vcpus, busy_vcpus), gib, BusyCpus::default())
+    }
+
+    /// The same where it was seen on how many of the CPUs the load runs and at what clock.
+    pub fn power_of(
+        self,
+        model: &PowerModel,
+        (vcpus, busy_vcpus): (f64, f64),
+        gib: f64,
+        seen: BusyCpus,
+    ) -> Power {
         let (vcpus, busy) = at_least(vcpus, busy_vcpus);
         let load = if vcpus > 0.0 { busy / vcpus } else { 0.0 };
         let memory = if vcpus > LEAST_VCPUS {
@@ -119,7 +131,7 @@ impl Estimation {
             // Who has no CPU says nothing of what the machine's CPUs do with its memory.
             model.memory_watts_raw(gib, None)
         };
-        self.with(model, (vcpus, busy), memory)
+        self.with(model, (vcpus, busy), memory, seen)
     }
 
     /// The same with the traffic of its memory as the machine counted it.
@@ -129,15 +141,22 @@ impl Estimation {
         (vcpus, busy_vcpus): (f64, f64),
         gib: f64,
         traffic: Traffic,
+        seen: BusyCpus,
     ) -> Power {
         let cpus = at_least(vcpus, busy_vcpus);
-        self.with(model, cpus, model.memory_watts_with(gib, traffic))
+        self.with(model, cpus, model.memory_watts_with(gib, traffic), seen)
     }
 
-    fn with(self, model: &PowerModel, (vcpus, busy): (f64, f64), memory_raw: RawPower) -> Power {
+    fn with(
+        self,
+        model: &PowerModel,
+        (vcpus, busy): (f64, f64),
+        memory_raw: RawPower,
+        seen: BusyCpus,
+    ) -> Power {
         let load = if vcpus > 0.0 { busy / vcpus } else { 0.0 };
         let memory = memory_raw.total;
-        let raw = model.vcpus_watts_raw(vcpus, busy);
+        let raw = model.vcpus_watts_at(vcpus, busy, seen);
         let curve = Power {
             package: raw.total,
             memory,

@@ -32,6 +32,7 @@ use serde::Serialize;
 use crate::bands::WORKLOAD_SPREAD;
 use crate::estimate::Estimate;
 use crate::machine::cpu::CpuIdentity;
+use crate::source::busy::{BusyCpus, Clock};
 use curve::{Active, ClockPolicy, Curve, Facts, Family, Shape, Spread, WORKLOAD, full_clock};
 use fitted::Fitted;
 pub(crate) use memory::JOULES_A_BYTE;
@@ -142,6 +143,8 @@ pub struct PowerModel {
     /// Factor between the cores' power of one program and of another.
     workload: f64,
     shared: bool,
+    /// The curve was fitted to this machine.
+    fitted: bool,
     allotted_vcpus: Option<f64>,
     memory: Memory,
     source: String,
@@ -351,6 +354,7 @@ impl PowerModel {
             spread,
             workload: family.map_or(WORKLOAD, |family| family.workload),
             shared: guest,
+            fitted: false,
             allotted_vcpus: None,
             memory: if guest {
                 Memory::of_a_host(None)
@@ -397,6 +401,7 @@ impl PowerModel {
             spread: band,
             workload: 1.0,
             shared: false,
+            fitted: true,
             memory: match fitted.memory {
                 _ if fitted.whole_machine() => Memory::InCurve,
                 Some(memory) if memory.gib > 0.0 => Memory::Measured {
@@ -484,7 +489,8 @@ impl PowerModel {
         let spread = cores_used
             .filter(|cores| *cores > 0)
             .map_or(1.0, |cores| f64::from(cores) / self.host_threads);
-        let active = self.curve.active_at(load, spread, frequency_mhz);
+        let clock = frequency_mhz.map(Clock::exactly);
+        let active = self.curve.active_at(load, spread, clock);
         let raw = self.banded(self.curve.idle_w, &active, self.spread);
         Ok(self.estimate(raw.total, raw.low, raw.high))
     }
@@ -498,6 +504,12 @@ impl PowerModel {
     /// Inputs that are negative or NaN count as 0, more busy than `vcpus` counts as all, and an
     /// infinite `vcpus` counts as the whole host: a sampler must not stop over a bad sample.
     pub fn vcpus_watts_raw(&self, vcpus: f64, busy_vcpus: f64) -> RawPower {
+        self.vcpus_watts_at(vcpus, busy_vcpus, BusyCpus::default())
+    }
+
+    /// The same where it was seen on how many of the CPUs the load runs and at what clock. A curve that was fitted
+    /// to this machine has its clock in it.
+    pub fn vcpus_watts_at(&self, vcpus: f64, busy_vcpus: f64, seen: BusyCpus) -> RawPower {
         let vcpus = if vcpus.is_infinite() && vcpus > 0.0 {
             self.host_threads
         } else {
@@ -507,7 +519,8 @@ impl PowerModel {
         let share = vcpus / self.host_threads;
 
         let idle = self.curve.idle_w * share;
-        let active = self.active_share(&self.curve, vcpus, busy, 1.0);
+        let clock = seen.clock.filter(|_| self.wants_clock());
+        let active = self.active_share(&self.curve, vcpus, busy, seen.spread.unwrap_or(1.0), clock);
         // The rest of the host matters in proportion to how much of it is not ours.
         let others = 1.0 - share;
         let spread = if others > 0.0 {
@@ -532,14 +545,36 @@ impl PowerModel {
         let vcpus = at_least_zero(vcpus);
         let busy = at_least_zero(busy_vcpus).min(vcpus);
         let few = (busy.max(1.0) / vcpus).min(1.0);
-        [1.0, few].map(|spread| self.active_share(&curve, vcpus, busy, spread).total())
+        [1.0, few].map(|spread| {
+            let active = self.active_share(&curve, vcpus, busy, spread, None);
+            active.total()
+        })
     }
 
-    /// Watts above idle of `vcpus` by the host's `curve`, `busy` of them busy, on the part `spread` of them.
-    fn active_share(&self, curve: &Curve, vcpus: f64, busy: f64, spread: f64) -> Active {
+    /// Whether it can use what is seen of the CPUs that have work: of a guest's nobody sees on which of the host's
+    /// CPUs they run, nor at what clock.
+    pub(crate) fn wants_busy_cpus(&self) -> bool {
+        !self.shared
+    }
+
+    /// Whether it can use the clock of those.
+    pub(crate) fn wants_clock(&self) -> bool {
+        self.wants_busy_cpus() && !self.fitted && self.curve.full_mhz.is_some()
+    }
+
+    /// Watts above idle of `vcpus` by the host's `curve`, `busy` of them busy, on the part `spread` of them, at a
+    /// `clock` where that is known.
+    fn active_share(
+        &self,
+        curve: &Curve,
+        vcpus: f64,
+        busy: f64,
+        spread: f64,
+        clock: Option<Clock>,
+    ) -> Active {
         if busy > 0.0 {
             curve
-                .active_at(busy / vcpus, spread, None)
+                .active_at(busy / vcpus, spread, clock)
                 .scaled(vcpus / self.host_threads)
         } else {
             Active::default()

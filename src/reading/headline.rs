@@ -125,6 +125,17 @@ pub(super) fn measured(
     Some((headline, divided))
 }
 
+/// The clock that the model went by, in words; `None` where it was not seen.
+pub(super) fn clock(outcome: &Outcome, facts: &Facts, seconds: f64) -> Option<String> {
+    let seen = outcome.clock.filter(|_| facts.model.wants_clock())?;
+    let [mhz, low, high] = [seen.mhz, seen.range.0, seen.range.1].map(|mhz| mhz / 1000.0);
+    Some(format!(
+        "the model goes by the clock of the CPUs that had work: {mhz:.2} GHz ({low:.2} to {high:.2}) in {:.2} of \
+         {seconds:.2} s",
+        seen.known_ns as f64 * 1e-9
+    ))
+}
+
 /// The headline of what the model gives, and how it was divided.
 pub(super) fn modelled(
     outcome: &Outcome,

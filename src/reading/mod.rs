@@ -268,6 +268,9 @@ impl Reading {
             measured.is_some(),
             duration,
         ));
+        let goes_by_clock = measured.is_none() && model.is_some();
+        let clock = goes_by_clock.then(|| headline::clock(outcome, facts, duration));
+        let notes = notes.chain(clock.flatten());
         if let (Some(watts), None) = (facts.environment.idle_watts, counter) {
             warnings.push(format!(
                 "the idle power that was set ({watts} W) is not used: no counter is read here"

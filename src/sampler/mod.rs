@@ -36,8 +36,10 @@ use crate::source::{Domain, Method, Methods, ReadFault, Unavailable, Zone};
 use crate::thread;
 use crate::timeline::Timeline;
 
+mod busy;
 mod gpus;
 mod handed;
+mod looks;
 mod probed;
 mod ring;
 mod seen;
@@ -50,6 +52,7 @@ mod traffic;
 pub mod weight;
 mod window;
 
+pub use busy::ClockSeen;
 pub use gpus::{GpuSeen, GpusSeen};
 pub use handed::Heir;
 pub use probed::load_probes;
@@ -474,6 +477,7 @@ impl Hub {
             state.thread.pace = state.shortest_interval();
             let Some(interval) = state.thread.pace else {
                 state.traffic.rest();
+                state.busy.rest();
                 if lingered >= LINGER {
                     state.thread.parked = true;
                     state.idle_since = None;
@@ -555,6 +559,13 @@ impl Hub {
                 let done = task.done(&self.root);
                 state = lock(&self.state);
                 state.end_traffic(done);
+            }
+            if let Some(task) = state.begin_busy(clock::monotonic_ns()) {
+                // The same: a CPU's clock may be asked of that CPU.
+                drop(state);
+                let done = task.done(&self.root);
+                state = lock(&self.state);
+                state.end_busy(done);
             }
         }
     }

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use super::busy::ClockSeen;
 use super::slots::{Part, Slot, Slots};
 use super::state::{Resting, State};
 use super::subject::Subject;
@@ -177,6 +178,7 @@ impl State {
                 high_water,
                 model_band: ModelBand::default(),
                 traffic: None,
+                clock: None,
                 realtime_offset,
                 ambiguous,
                 wraps,
@@ -479,12 +481,17 @@ impl State {
         });
         let begun_ns = record.start.t_ns;
         let traffic = self.traffic.within(begun_ns, from.t_ns, edge.t_ns);
+        let seen = self.busy.within(from.t_ns, edge.t_ns);
+        if let Some(clock) = seen.clock {
+            record.clock = Some(ClockSeen::add(record.clock, dt_ns, clock));
+        }
         let modelled = match known {
             Some(facts) if record.methods.has(Method::Tdp) => facts.model_joules(
                 facts.modelling(record.estimation, record.ours),
                 within.unwrap_or(split).busy_cpus,
                 seconds,
                 traffic.as_ref().and_then(TrafficSeen::flow),
+                seen,
             ),
             _ => Modelled::default(),
         };
@@ -770,6 +777,7 @@ impl State {
             idle_learners: self.idle_learners[..width].to_vec(),
             model_band: record.model_band,
             traffic,
+            clock: record.clock,
             tree_count,
             seen,
             gpus,

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::busy;
 use super::gpus::{self, Following};
 use super::probed::{CpuCount, Probing, Reading};
 use super::subject::Subject;
@@ -170,6 +171,8 @@ pub(super) struct State {
     pub(super) always: Methods,
     /// Memory's traffic.
     pub(super) traffic: traffic::Seen,
+    /// The CPUs that have work.
+    pub(super) busy: busy::Seen,
 }
 
 impl State {
@@ -224,6 +227,7 @@ impl State {
             tape: Tape::Off,
             always: Methods::none(),
             traffic: traffic::Seen::default(),
+            busy: busy::Seen::default(),
         }
     }
 
@@ -252,6 +256,7 @@ impl State {
         own.idle_learners = take(&mut parent.idle_learners);
         own.bounded = parent.bounded;
         own.traffic = take(&mut parent.traffic).forked();
+        own.busy = take(&mut parent.busy).forked();
         own.looks = parent.looks;
         if parent.tree_counters.is_some() {
             // What the catalog says of counters of the tree is of the parent's.

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use super::Hub;
 use super::Subject;
+use super::busy;
 use super::probed::{CpuCount, Reading};
 use super::state::State;
 use super::traffic;
@@ -654,6 +655,7 @@ pub fn replay(trace: &Arc<Trace>, rules: Rules) -> Result<Outcome, String> {
         again: Vec::new(),
     }));
     state.traffic = traffic::Seen::recorded(trace.frames().filter_map(|frame| frame.traffic));
+    state.busy = busy::Seen::recorded(trace.frames().filter_map(|frame| frame.work));
     state.open_recorded(rules.methods);
     state.always = rules.methods;
     let mut id = None;

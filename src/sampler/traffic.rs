@@ -9,24 +9,13 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use super::looks::{Found, LOOK_NS, MOST_STRETCHES, Pace};
 use super::state::State;
 use super::window::Record;
 use crate::clock;
 use crate::model::Traffic;
 use crate::source::traffic::{self as source, Counter, Look, Stretch};
 use crate::source::{Domain, Method};
-
-/// Between two looks at least, ns: as an interval of attribution lasts …
-const LOOK_NS: u64 = 95_000_000;
-
-/// … and so many times as long as a look takes: it may take 1 % of the time …
-const LOOK_PART: u64 = 100;
-
-/// … and at most, ns: whoever waits for a CPU that long has no more of it for that.
-const MOST_LOOK_NS: u64 = 10_000_000_000;
-
-/// Stretches that are kept: those of the last minute, for windows without samples of their own.
-const MOST_STRETCHES: usize = 1024;
 
 /// Losses that are kept.
 const MOST_LOSSES: usize = 64;
@@ -36,32 +25,14 @@ const MOST_LOSSES: usize = 64;
 /// DDR5-4800.
 const MOST_RATE: f64 = 2e12;
 
-/// Where nothing counts it, that is looked for again after this, ns: somebody may have mounted it since.
-const ABSENT_AGAIN_NS: u64 = 60_000_000_000;
-
-/// What was found when it was looked for.
-#[derive(Debug, Default)]
-enum Found {
-    /// It was not looked for.
-    #[default]
-    Unknown,
-    Absent,
-    There(Box<source::Traffic>),
-    /// The thread has it.
-    Lent,
-}
-
 /// What of memory's traffic is known.
 #[derive(Debug, Default)]
 pub(super) struct Seen {
-    found: Found,
+    found: Found<source::Traffic>,
     counter: Option<Counter>,
-    /// When the last look was, and when the next one may be, ns.
+    /// When the last look was, ns.
     last_ns: Option<u64>,
-    next_ns: u64,
-    /// How long the last look took, and how long after it the next one may be, ns.
-    took_ns: u64,
-    pause_ns: u64,
+    pace: Pace,
     /// One after the other.
     stretches: VecDeque<Stretch>,
     losses: VecDeque<Loss>,
@@ -179,14 +150,17 @@ impl Seen {
         }
         let (found, next_ns) = match self.found {
             Found::Lent => (Found::Unknown, 0),
-            Found::Absent => (Found::Absent, self.next_ns),
+            Found::Absent => (Found::Absent, self.pace.next_ns),
             found => (found, 0),
         };
         Self {
             found,
-            next_ns,
+            pace: Pace {
+                next_ns,
+                took_ns: self.pace.took_ns,
+                pause_ns: 0,
+            },
             counter: self.counter,
-            took_ns: self.took_ns,
             ..Self::default()
         }
     }
@@ -213,7 +187,7 @@ impl Seen {
     /// Somebody meters after a while in which nobody did: what was not there may be there.
     pub(super) fn look_anew(&mut self) {
         if matches!(self.found, Found::Absent) {
-            self.next_ns = 0;
+            self.pace.next_ns = 0;
         }
     }
 
@@ -228,12 +202,7 @@ impl Seen {
         let counter = traffic.counter();
         self.found = Found::There(traffic);
         self.counter = Some(counter);
-        // The first one finds nothing in the kernel's caches, and any may be kept waiting by others.
-        let dear_ns = took_ns.min(std::mem::replace(&mut self.took_ns, took_ns));
-        self.pause_ns = dear_ns
-            .saturating_mul(LOOK_PART)
-            .clamp(LOOK_NS, MOST_LOOK_NS);
-        self.next_ns = t_ns.saturating_add(self.pause_ns);
+        self.pace.looked(t_ns, took_ns);
         let last_ns = self.last_ns.replace(t_ns);
         let from_ns = last_ns.unwrap_or(t_ns.saturating_sub(took_ns));
         let why = match look {
@@ -330,7 +299,7 @@ impl State {
     pub(super) fn traffic_of(&self, record: &mut Record) -> Option<TrafficSeen> {
         let mut seen = record.traffic.take()?;
         if self.tape.is_off() {
-            seen.pause_ns = self.traffic.pause_ns;
+            seen.pause_ns = self.traffic.pace.pause_ns;
         } else if seen.known_ns == 0 {
             // A trace holds what was counted, and not why something was not.
             return None;
@@ -363,7 +332,7 @@ impl State {
             self.traffic.rest();
             return None;
         }
-        if now_ns < self.traffic.next_ns {
+        if now_ns < self.traffic.pace.next_ns {
             return None;
         }
         Some(
@@ -380,7 +349,7 @@ impl State {
     pub(super) fn end_traffic(&mut self, done: Option<(Box<source::Traffic>, Looked)>) {
         let Some((traffic, looked)) = done else {
             self.traffic.found = Found::Absent;
-            self.traffic.next_ns = clock::monotonic_ns().saturating_add(ABSENT_AGAIN_NS);
+            self.traffic.pace.absent(clock::monotonic_ns());
             return;
         };
         let facts = self.facts.as_ref();
@@ -395,6 +364,7 @@ impl State {
 
 #[cfg(test)]
 mod tests {
+    use super::super::looks::{ABSENT_AGAIN_NS, MOST_LOOK_NS};
     use super::*;
 
     const MS: u64 = 1_000_000;
@@ -525,18 +495,18 @@ mod tests {
         let mut looking = Looking::new();
         // The first look finds nothing in the caches.
         looking.took(0, 500 * MS, Look::First);
-        assert_eq!(looking.seen.next_ns, LOOK_NS);
+        assert_eq!(looking.seen.pace.next_ns, LOOK_NS);
         looking.took(100 * MS, 20 * MS, Look::Bytes(0));
-        assert_eq!(looking.seen.next_ns, 2_100 * MS);
+        assert_eq!(looking.seen.pace.next_ns, 2_100 * MS);
         // One that others kept waiting.
         looking.took(3_000 * MS, 900 * MS, Look::Bytes(0));
-        assert_eq!(looking.seen.next_ns, 5_000 * MS);
+        assert_eq!(looking.seen.pace.next_ns, 5_000 * MS);
         looking.took(5_000 * MS, 900 * MS, Look::Bytes(0));
-        assert_eq!(looking.seen.next_ns, 5_000 * MS + MOST_LOOK_NS);
+        assert_eq!(looking.seen.pace.next_ns, 5_000 * MS + MOST_LOOK_NS);
         // A forked process looks with the same, and has seen nothing of its own.
         let mut forked = looking.seen.forked();
         assert!(matches!(forked.found, Found::There(_)) && forked.stretches.is_empty());
-        assert_eq!((forked.last_ns, forked.took_ns), (None, 900 * MS));
+        assert_eq!((forked.last_ns, forked.pace.took_ns), (None, 900 * MS));
         // What went while nobody metered is of no stretch.
         forked.last_ns = Some(1);
         forked.rest();

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::busy::ClockSeen;
 use super::gpus::{Following, GpusSeen};
 use super::probed::Probed;
 use super::seen::{SeenSoFar, SeenWindow};
@@ -180,6 +181,8 @@ pub(super) struct Record {
     pub(super) model_band: ModelBand,
     /// Memory's traffic, where something counts it.
     pub(super) traffic: Option<TrafficSeen>,
+    /// The clock of the CPUs that had work, where that is seen.
+    pub(super) clock: Option<ClockSeen>,
     pub(super) realtime_offset: i128,
     pub(super) ambiguous: u32,
     pub(super) wraps: u32,
@@ -408,6 +411,8 @@ pub struct Outcome {
     pub model_band: ModelBand,
     /// Memory's traffic, where something counts it.
     pub traffic: Option<TrafficSeen>,
+    /// The clock of the CPUs that had work, where the model of a whole machine went by it.
+    pub clock: Option<ClockSeen>,
     /// perf counts of the tree in the window.
     pub tree_count: Option<TreeCount>,
     /// What kernel probes saw in the window, or why not.

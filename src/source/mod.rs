@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::json::{from_json, word_from_json};
 
+pub mod busy;
 pub mod drm;
 pub mod ebpf;
 mod energy;

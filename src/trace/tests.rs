@@ -1,5 +1,6 @@
 use super::*;
 use crate::source::Domain;
+use crate::source::busy::BusyCpus;
 
 fn zones() -> Vec<Zone> {
     [Method::Rapl, Method::Perf]
@@ -92,6 +93,18 @@ fn full() -> Frame {
             from_ns: u64::MAX / 3 - 7,
             to_ns: u64::MAX / 3 + 7,
             bytes: 1 << 40,
+        }),
+        work: Some(busy::Stretch {
+            from_ns: u64::MAX / 3 - 7,
+            to_ns: u64::MAX / 3 + 7,
+            seen: BusyCpus {
+                spread: Some(0.1 + 0.2),
+                clock: Some(Clock {
+                    low: 1.5,
+                    mhz: 2500.1,
+                    high: 2600.0,
+                }),
+            },
         }),
         drift_ns: Some(-12),
         refused: true,

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -16,6 +17,7 @@ from pathlib import Path
 
 from lithowatt.trace._record import Recording
 from rig import StaticTree
+from tests.support.working_machine import WorkingMachine
 
 #: 30 W of each package, 5 of its memory, µJ every 2 ms.
 STEP_UJ = {"package": 60_000, "core": 40_000, "dram": 10_000}
@@ -51,7 +53,11 @@ def main() -> None:
         (cache / "mbm_total_bytes").write_text("0\n")
         domains = ("package",)
     tree = None
-    if scene != "model":
+    machine: contextlib.AbstractContextManager[object] = contextlib.nullcontext()
+    if scene == "clock":
+        # Its clock goes down from 3 GHz.
+        machine = WorkingMachine(Path(root), lambda seconds: 3000.0 - 300.0 * seconds)
+    elif scene != "model":
         tree = StaticTree(root, packages=2, domains=domains, start_uj=start_uj)
 
     def vanish(step: int) -> None:
@@ -63,15 +69,26 @@ def main() -> None:
             (cache / "new").write_text(f"{step * 10_000_000}\n")
             (cache / "new").replace(cache / "mbm_total_bytes")
 
-    ended = threading.Event()
     recording = Recording(
         methods=methods[0] if methods else "rapl,psutil,model",
         interval=0.02 if scene == "fast" else None if scene == "edges" else 0.1,
-        root=root if tree is not None else None,
+        root=None if scene == "model" else root,
     )
+    with machine:
+        metered(recording, scene, tree, vanish)
+    reading = recording.reading
+    recording.save(trace, exit_code=0)
+    json.dump({"raw": reading.raw, "flat": reading.flat()}, sys.stdout)
+
+
+def metered(
+    recording: Recording, scene: str, tree: StaticTree | None, each: Callable[[int], None]
+) -> None:
+    """The window that is recorded."""
+    ended = threading.Event()
     recording.start()
     if tree is not None:
-        writer = threading.Thread(target=moving, args=(tree, ended, vanish))
+        writer = threading.Thread(target=moving, args=(tree, ended, each))
         writer.start()
     busy(0.3)
     for _ in range(3):
@@ -85,9 +102,6 @@ def main() -> None:
     ended.set()
     if tree is not None:
         writer.join()
-    reading = recording.reading
-    recording.save(trace, exit_code=0)
-    json.dump({"raw": reading.raw, "flat": reading.flat()}, sys.stdout)
 
 
 if __name__ == "__main__":

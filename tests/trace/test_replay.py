@@ -105,6 +105,14 @@ def test_memory_traffic_is_in_the_trace(tmp_path: Path) -> None:
     assert any(" GB in " in note for note in live["raw"]["notes"]), live["raw"]["notes"]
 
 
+def test_the_clock_that_the_model_goes_by_is_in_the_trace(tmp_path: Path) -> None:
+    live = recorded(tmp_path, "clock", "model,psutil")
+    again = replayed_elsewhere(tmp_path / "trace", tmp_path)
+
+    assert again == live
+    assert any("clock of the CPUs" in note for note in live["raw"]["notes"]), live["raw"]["notes"]
+
+
 def test_a_machine_without_counters_is_replayed_too(tmp_path: Path) -> None:
     live = recorded(tmp_path, "model", "model,psutil")
     again = replayed_elsewhere(tmp_path / "trace", tmp_path)

@@ -587,7 +587,7 @@ fn minus(now: Option<u64>, then: Option<u64>) -> Option<u64> {
 }
 
 /// `FUSE_SUPER_MAGIC` of fs/fuse/inode.c.
-const FUSE: i64 = 0x6573_5546;
+pub const FUSE: i64 = 0x6573_5546;
 
 #[cfg(test)]
 mod tests {

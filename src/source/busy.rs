@@ -1,0 +1,310 @@
+//! On how many CPUs the machine's load runs, and at what clock: the power model takes both for what it would else
+//! guess.
+//!
+//! `/proc/stat` says in ticks which CPUs had work, cpufreq how fast a CPU runs now. The clock of a CPU without work
+//! is of no use (the kernel makes it up), so only a CPU that had work before and after its clock was read counts.
+//! Reading a clock may interrupt the CPU, and kernels before 5.18 may wait 10 ms for it, so few are read, by the
+//! sampler's thread alone and without its lock.
+
+use std::cmp::Reverse;
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use super::kept::Kept;
+use super::plain;
+use super::procfs::{FUSE, MOST_CPUS_ASKED, positive};
+
+/// Fewer ticks (10 ms) in all than this say nothing of where the load runs.
+const LEAST_TICKS: u64 = 4;
+
+/// Of the work of those CPUs that are asked, at least this part must be of CPUs whose clock is known.
+const LEAST_READ: f64 = 0.5;
+
+/// A clock of busy CPUs, MHz.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Clock {
+    /// The slowest that was seen.
+    pub low: f64,
+    /// Their mean, by how busy they were.
+    pub mhz: f64,
+    /// The fastest that was seen.
+    pub high: f64,
+}
+
+impl Clock {
+    /// One that is known.
+    pub fn exactly(mhz: f64) -> Self {
+        Self {
+            low: mhz,
+            mhz,
+            high: mhz,
+        }
+    }
+}
+
+/// What the CPUs did between two looks.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct BusyCpus {
+    /// The part of the CPUs on which the load ran, 0..1; `None` where there was too little of it to tell.
+    pub spread: Option<f64>,
+    /// Clock of those that had work, where that is known.
+    pub clock: Option<Clock>,
+}
+
+/// What the CPUs did in one stretch of time.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Stretch {
+    /// From this moment, ns on `CLOCK_MONOTONIC` …
+    pub from_ns: u64,
+    /// … to this one.
+    pub to_ns: u64,
+    /// What they did.
+    pub seen: BusyCpus,
+}
+
+/// Where to look.
+#[derive(Debug)]
+pub struct Looker {
+    cpus: PathBuf,
+    stat: Kept,
+    text: Vec<u8>,
+    /// Ticks of work of each CPU when last looked at.
+    ticks: HashMap<u32, u64>,
+    /// Clocks that were read then, MHz.
+    clocks: HashMap<u32, f64>,
+}
+
+impl Looker {
+    /// Opens what there is below `root`; `None` where it is not said which CPUs have work, or where somebody else
+    /// than the kernel says it and numbers CPUs in another way (lxcfs).
+    pub fn open(root: &Path) -> Option<Self> {
+        let path = root.join("proc/stat");
+        if plain::file_system(&path) == Some(FUSE) {
+            return None;
+        }
+        let mut looker = Self {
+            cpus: root.join("sys/devices/system/cpu"),
+            stat: Kept::open(&path).ok()?,
+            text: Vec::new(),
+            ticks: HashMap::new(),
+            clocks: HashMap::new(),
+        };
+        looker.read_ticks().filter(|ticks| !ticks.is_empty())?;
+        Some(looker)
+    }
+
+    /// What was seen before does not count any more.
+    pub fn forget(&mut self) {
+        self.ticks.clear();
+        self.clocks.clear();
+    }
+
+    /// What the CPUs did since the look before; `None` at the first one.
+    pub fn look(&mut self) -> Option<BusyCpus> {
+        let ticks = self.read_ticks().unwrap_or_default();
+        let mut worked: Vec<(u32, u64)> = ticks
+            .iter()
+            .filter_map(|(cpu, now)| Some((*cpu, now.saturating_sub(*self.ticks.get(cpu)?))))
+            .collect();
+        let first = self.ticks.is_empty() || ticks.is_empty();
+        let spread = spread(worked.iter().map(|(_, ticks)| *ticks));
+        worked.retain(|(_, ticks)| *ticks > 0);
+        // Where more CPUs work than are asked, the same are asked again.
+        let most = worked.iter().map(|(_, ticks)| *ticks).max().unwrap_or(0);
+        worked.sort_unstable_by_key(|(cpu, ticks)| {
+            let known = self.clocks.contains_key(cpu);
+            Reverse((2 * ticks >= most, known, *ticks))
+        });
+        worked.truncate(MOST_CPUS_ASKED);
+        let asked = worked.iter();
+        let clocks: HashMap<u32, f64> = asked
+            .filter_map(|(cpu, _)| Some((*cpu, self.read_clock(*cpu)?)))
+            .collect();
+        let clock = mean(&worked, &self.clocks, &clocks);
+        (self.ticks, self.clocks) = (ticks, clocks);
+        (!first).then_some(BusyCpus { spread, clock })
+    }
+
+    fn read_ticks(&mut self) -> Option<HashMap<u32, u64>> {
+        self.stat.read_whole(&mut self.text).ok().map(ticks_of)
+    }
+
+    fn read_clock(&self, cpu: u32) -> Option<f64> {
+        let folder = self.cpus.join(format!("cpu{cpu}/cpufreq"));
+        // The first is a mean that the processor counted, where the kernel has it (6.15 and later).
+        ["cpuinfo_avg_freq", "scaling_cur_freq"]
+            .iter()
+            .filter_map(|file| plain::kernel_text(&folder.join(file)).ok())
+            .find_map(|khz| positive(khz.trim()))
+            .map(|khz| khz / 1000.0)
+    }
+}
+
+/// Ticks in which each CPU had work (user, nice, system, irq, softirq), of the text of /proc/stat.
+fn ticks_of(text: &str) -> HashMap<u32, u64> {
+    let mut found = HashMap::new();
+    for line in text.lines().skip(1) {
+        let Some((number, rest)) = line
+            .strip_prefix("cpu")
+            .and_then(|line| line.split_once(' '))
+        else {
+            // What follows is of no CPU, and long.
+            break;
+        };
+        let fields: Vec<u64> = rest
+            .split_ascii_whitespace()
+            .map_while(|field| field.parse().ok())
+            .collect();
+        if let ([user, nice, system, _idle, _iowait, irq, softirq, ..], Ok(cpu)) =
+            (&fields[..], number.parse())
+        {
+            let work = [nice, system, irq, softirq].into_iter();
+            found.insert(
+                cpu,
+                work.fold(*user, |sum, ticks| sum.saturating_add(*ticks)),
+            );
+        }
+    }
+    found
+}
+
+/// The part of the CPUs on which the load ran, by the ticks of each.
+///
+/// If each of `s` CPUs has the same chance of a tick, two ticks are of the same CPU once in `s` times: so many
+/// CPUs are taken (Simpson's index). It is the same for ten ticks of one CPU and for a thousand, and a few ticks
+/// here and there do not look like a few busy CPUs.
+fn spread(ticks: impl Iterator<Item = u64> + Clone) -> Option<f64> {
+    let pairs = |n: u64| n as f64 * n.saturating_sub(1) as f64;
+    let all: u64 = ticks.clone().sum();
+    let cpus = ticks.clone().count().max(1) as f64;
+    let alike: f64 = ticks.map(pairs).sum();
+    (all >= LEAST_TICKS).then(|| (pairs(all) / alike / cpus).clamp(1.0 / cpus, 1.0))
+}
+
+/// Clock of the CPUs that `worked` so many ticks, by what they showed before and, for how far it may be off, after.
+fn mean(
+    worked: &[(u32, u64)],
+    before: &HashMap<u32, f64>,
+    after: &HashMap<u32, f64>,
+) -> Option<Clock> {
+    let all: u64 = worked.iter().map(|(_, ticks)| ticks).sum();
+    let (mut sum, mut known) = (0.0, 0.0);
+    let (mut low, mut high) = (f64::INFINITY, 0.0_f64);
+    for (cpu, ticks) in worked {
+        let Some(mhz) = before.get(cpu) else { continue };
+        let weight = *ticks as f64;
+        sum += weight * mhz;
+        known += weight;
+        for mhz in [Some(mhz), after.get(cpu)].into_iter().flatten() {
+            (low, high) = (low.min(*mhz), high.max(*mhz));
+        }
+    }
+    (known > 0.0 && known >= LEAST_READ * all as f64).then(|| Clock {
+        low,
+        mhz: sum / known,
+        high,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    /// A machine whose CPUs have had so many ticks of work and run at so many MHz.
+    struct Machine(tempfile::TempDir);
+
+    impl Machine {
+        fn new() -> Self {
+            Self(tempfile::tempdir().unwrap())
+        }
+
+        fn show(&self, ticks: &[u64], mhz: &[(u32, f64)]) {
+            let mut text = "cpu  1 1 1 1 1 1 1 0 0 0\n".to_owned();
+            for (cpu, ticks) in ticks.iter().enumerate() {
+                text += &format!("cpu{cpu} {ticks} 0 0 999 5 0 0 7 0 0\n");
+            }
+            text += "intr 5 0 0\nctxt 7\n";
+            fs::create_dir_all(self.0.path().join("proc")).unwrap();
+            fs::write(self.0.path().join("proc/stat"), text).unwrap();
+            for (cpu, mhz) in mhz {
+                let folder = self
+                    .0
+                    .path()
+                    .join(format!("sys/devices/system/cpu/cpu{cpu}/cpufreq"));
+                fs::create_dir_all(&folder).unwrap();
+                let khz = format!("{:.0}\n", mhz * 1000.0);
+                fs::write(folder.join("scaling_cur_freq"), khz).unwrap();
+            }
+        }
+    }
+
+    #[test]
+    fn the_clock_is_that_of_cpus_that_went_on_working() {
+        let machine = Machine::new();
+        machine.show(&[0, 0, 0, 0], &[(0, 800.0), (1, 3000.0), (2, 3200.0)]);
+        let mut looker = Looker::open(machine.0.path()).unwrap();
+        assert_eq!(looker.look(), None);
+        machine.show(&[0, 10, 10, 0], &[]);
+        // Nobody knows yet whether those that were read go on.
+        let seen = looker.look().unwrap();
+        assert_eq!(seen.clock, None);
+        assert!((seen.spread.unwrap() - 0.5).abs() < 0.1, "{seen:?}");
+        // CPU 2 has rested since: the kernel shows something else than what it ran at.
+        machine.show(&[0, 20, 10, 0], &[(1, 3100.0), (2, 800.0)]);
+        let seen = looker.look().unwrap();
+        let clock = Clock {
+            low: 3000.0,
+            mhz: 3000.0,
+            high: 3100.0,
+        };
+        assert_eq!(seen.clock, Some(clock));
+        assert_eq!(seen.spread, Some(0.25));
+        // A thread that moves about has no clock.
+        machine.show(&[10, 20, 10, 0], &[]);
+        assert_eq!(looker.look().unwrap().clock, None);
+    }
+
+    #[test]
+    fn a_few_ticks_here_and_there_are_no_few_busy_cpus() {
+        let of = |ticks: &[u64]| spread(ticks.iter().copied());
+        let mut ticks = vec![0; 48];
+        assert_eq!(of(&ticks), None);
+        ticks[7] = 100;
+        assert_eq!(of(&ticks), Some(1.0 / 48.0));
+        ticks[7] = 0;
+        ticks[..10].fill(1);
+        assert_eq!(of(&ticks), Some(1.0));
+        assert_eq!(of(&[20; 48]), Some(1.0));
+        let half: Vec<u64> = (0..48).map(|cpu| if cpu < 24 { 50 } else { 0 }).collect();
+        assert!((of(&half).unwrap() - 0.5).abs() < 0.02);
+    }
+
+    #[test]
+    fn a_busy_machine_is_asked_for_few_clocks() {
+        let machine = Machine::new();
+        let clocks: Vec<(u32, f64)> = (0..64).map(|cpu| (cpu, 2000.0)).collect();
+        machine.show(&[0; 64], &clocks);
+        let mut looker = Looker::open(machine.0.path()).unwrap();
+        looker.look();
+        for turn in 1..5 {
+            let ticks: Vec<u64> = (0..64).map(|cpu| turn * (10 + (cpu * turn) % 3)).collect();
+            machine.show(&ticks, &[]);
+            let seen = looker.look().unwrap();
+            assert_eq!(looker.clocks.len(), MOST_CPUS_ASKED);
+            let known = seen.clock.map(|clock| clock.mhz);
+            assert_eq!(known, (turn > 1).then_some(2000.0), "{turn}");
+        }
+    }
+
+    #[test]
+    fn hostile_texts_are_no_cpus() {
+        for text in ["", "cpu\ncpu", "cpu 1\ncpux 1 2 3 4 5 6 7", "a\ncpu0 1 2"] {
+            assert!(ticks_of(text).is_empty(), "{text}");
+        }
+        let machine = Machine::new();
+        assert!(Looker::open(machine.0.path()).is_none());
+        machine.show(&[], &[]);
+        assert!(Looker::open(machine.0.path()).is_none());
+    }
+}
