@@ -69,8 +69,8 @@ impl Environment {
         let kubernetes = var("KUBERNETES_SERVICE_HOST").is_some();
         let memory_gib = crate::source::plain::kernel_text(&root.join("proc/meminfo"))
             .ok()
-            .and_then(|text| crate::source::procfs::Memory::parse(&text))
-            .map(|m| m.total as f64 / f64::from(1u32 << 30));
+            .and_then(|text| crate::source::procfs::Memory::total_in(&text))
+            .map(|bytes| bytes as f64 / f64::from(1u32 << 30));
         let mut problems = Vec::new();
         if !root.join("proc").is_dir() {
             problems.push(format!(

@@ -93,7 +93,7 @@ impl Estimation {
     }
 
     /// Watts of `vcpus` hardware threads of the model's host, `busy_vcpus` of them busy, with
-    /// `gib` GiB of memory.
+    /// `gib` GiB of memory: `None` where that is not known ([`PowerModel::memory_watts_of`]).
     ///
     /// Whoever is busier than what was allotted (a burst) is charged the threads it kept busy. The
     /// band of the plainer methods holds the curve's, since theirs is not known to be better.
@@ -110,14 +110,21 @@ impl Estimation {
     /// assert!((half(Estimation::Vcpu) - (idle + full) / 2.0).abs() < 1e-9);
     /// assert_eq!(Estimation::TdpBased.power(&model, 1.0, 0.0, 4.0).package, 0.0);
     /// ```
-    pub fn power(self, model: &PowerModel, vcpus: f64, busy_vcpus: f64, gib: f64) -> Power {
+    pub fn power(
+        self,
+        model: &PowerModel,
+        vcpus: f64,
+        busy_vcpus: f64,
+        gib: impl Into<Option<f64>>,
+    ) -> Power {
+        let gib = gib.into();
         let (vcpus, busy) = at_least(vcpus, busy_vcpus);
         let load = if vcpus > 0.0 { busy / vcpus } else { 0.0 };
         let memory = if vcpus > LEAST_VCPUS {
             model.memory_watts_of(gib, vcpus, Some(load))
         } else {
             // Who has no CPU says nothing of what the machine's CPUs do with its memory.
-            model.memory_watts_raw(gib, None)
+            model.memory_watts_raw(gib.unwrap_or(0.0), None)
         };
         self.with(model, (vcpus, busy), memory)
     }
@@ -127,11 +134,11 @@ impl Estimation {
         self,
         model: &PowerModel,
         (vcpus, busy_vcpus): (f64, f64),
-        gib: f64,
+        gib: Option<f64>,
         traffic: Traffic,
     ) -> Power {
         let cpus = at_least(vcpus, busy_vcpus);
-        self.with(model, cpus, model.memory_watts_with(gib, traffic))
+        self.with(model, cpus, model.memory_watts_with(gib, cpus.0, traffic))
     }
 
     fn with(self, model: &PowerModel, (vcpus, busy): (f64, f64), memory_raw: RawPower) -> Power {

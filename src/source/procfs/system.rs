@@ -61,6 +61,9 @@ pub fn net_bytes(text: &str) -> Option<InOut> {
     seen.then_some(sum)
 }
 
+/// No machine has more memory: physical addresses of x86_64 and arm64 have 52 bits at most.
+const MOST_BYTES: u64 = 1 << 52;
+
 /// Machine memory in bytes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Memory {
@@ -73,22 +76,26 @@ pub struct Memory {
 impl Memory {
     /// Parses /proc/meminfo.
     pub fn parse(text: &str) -> Option<Self> {
-        let field = |name: &str| {
-            text.lines()
-                .find_map(|line| line.strip_prefix(name))?
-                .trim_start_matches(':')
-                .trim()
-                .strip_suffix("kB")?
-                .trim()
-                .parse::<u64>()
-                .ok()
-        };
-        let total = field("MemTotal")?;
-        let available = field("MemAvailable").or_else(|| field("MemFree"))?;
+        let available = Self::bytes(text, "MemAvailable").or_else(|| Self::bytes(text, "MemFree"));
         Some(Self {
-            total: total.checked_mul(1024)?,
-            available: available.checked_mul(1024)?,
+            total: Self::total_in(text)?,
+            available: available?,
         })
+    }
+
+    /// MemTotal of the text of /proc/meminfo; `None` where it has none that a machine can have.
+    pub fn total_in(text: &str) -> Option<u64> {
+        Self::bytes(text, "MemTotal").filter(|total| (1..=MOST_BYTES).contains(total))
+    }
+
+    fn bytes(text: &str, name: &str) -> Option<u64> {
+        let number = text
+            .lines()
+            .find_map(|line| line.strip_prefix(name))?
+            .trim_start_matches(':')
+            .trim()
+            .strip_suffix("kB")?;
+        number.trim().parse::<u64>().ok()?.checked_mul(1024)
     }
 
     /// `psutil.virtual_memory().percent`, 0..100.
@@ -351,6 +358,15 @@ mod tests {
         let memory = Memory::parse(text).unwrap();
         assert_eq!(memory.percent(), 75.0);
         assert!(Memory::parse("MemTotal: much kB").is_none());
+        for (text, total) in [
+            ("MemTotal: 1000 kB\n", Some(1_024_000)),
+            ("MemTotal: 0 kB\nMemFree: 0 kB\n", None),
+            ("MemTotal: 18014398509481983 kB\n", None),
+            ("MemTotal: 1000\n", None),
+            ("", None),
+        ] {
+            assert_eq!(Memory::total_in(text), total, "{text}");
+        }
     }
 
     #[test]
