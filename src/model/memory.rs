@@ -45,9 +45,9 @@ const LOAD_EXPONENT: f64 = 0.77;
 /// Factor by which the truth may lie above or below, for 95 % of cases.
 const BAND: f64 = 2.5;
 
-/// GiB that are taken to come with a vCPU where the size of memory is not known, and the factor by which there
-/// may be more or less: what clouds sell is half to twice as much, and machines that people have range from a
-/// single-board computer with 1 GiB a core to servers with 16 a thread.
+/// GiB that are taken to come with a vCPU where the size of memory is not known, and the factor by which its watts
+/// may be more or less for that. Most machines have half to twice as much, of which the watts at full load differ
+/// by up to that factor between 64 and 256 GiB.
 pub(crate) const UNKNOWN_GIB: (f64, f64) = (HOST_GIB_A_VCPU[1], 4.0);
 
 /// Energy (J) of a byte that goes between modules and processor, what the modules take at rest apart: at

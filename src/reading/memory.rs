@@ -141,8 +141,8 @@ pub(super) fn traffic(
 fn size_unknown() -> String {
     let (gib, unsure) = crate::model::UNKNOWN_GIB;
     format!(
-        "the size is not known, as /proc/meminfo shows no MemTotal: {gib} GiB a CPU are taken, in a band for \
-         {unsure} times more and less"
+        "the size is not known, as /proc/meminfo shows no MemTotal: {gib} GiB a CPU are taken, and the band holds \
+         {unsure} times more and less watts for that"
     )
 }
 

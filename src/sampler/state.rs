@@ -601,8 +601,7 @@ impl State {
         let its = self.zones.iter().zip(&mut self.counters);
         let its = its.filter(|(zone, _)| zone.method == source.method);
         for ((_, counter), carry) in its.zip(carries) {
-            counter.anomalies.carry = *carry;
-            counter.begin_with(carry.arrears);
+            counter.take_carry(*carry);
         }
     }
 
