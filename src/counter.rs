@@ -420,6 +420,14 @@ impl Counter {
         watts * ns as f64 * 1e-9 / self.unit_joules
     }
 
+    /// It has never moved, though it was read over at least `ns`.
+    pub fn never_moved(&self, ns: u64) -> bool {
+        self.total == 0
+            && self
+                .last
+                .is_some_and(|(at, _)| self.stood_ns(at.t_ns) >= ns)
+    }
+
     /// For so long it has not moved by `at_ns`, ns.
     pub fn stood_ns(&self, at_ns: u64) -> u64 {
         at_ns.saturating_sub(self.changed_ns)

@@ -224,7 +224,9 @@ def test_the_machines_model_is_what_its_meter_uses(tmp_path: Path) -> None:
     assert expected != pytest.approx(by_name, rel=0.05)
 
 
-@pytest.mark.parametrize("text", [None, "", "MemTotal: 0 kB\n", "MemTotal: -1 kB\n", "MemFree: 9 kB\n"])
+@pytest.mark.parametrize(
+    "text", [None, "", "MemTotal: 0 kB\n", "MemTotal: -1 kB\n", "MemFree: 9 kB\n"]
+)
 def test_memory_of_an_unknown_size_is_not_none(text: str | None, tmp_path: Path) -> None:
     machine = Machine(tmp_path)
     known = PowerModel.for_machine(tmp_path).share_watts(64.0, 8.0, 256.0).total
@@ -244,6 +246,7 @@ def test_memory_of_an_unknown_size_is_not_none(text: str | None, tmp_path: Path)
     assert parts == pytest.approx(get(meter, "energy_machine"))
     unknown = PowerModel.for_machine(tmp_path).share_watts(64.0, 8.0, None).total
     assert unknown.value > 1.1 * bare.value and unknown.low < known.low < known.high < unknown.high
+
 
 def test_idle_power_is_of_the_quota(tmp_path: Path) -> None:
     machine = Machine(tmp_path, V2)
