@@ -42,7 +42,8 @@ print(json.dumps({
     "total": total and (total.value, total.low, total.high), "method": reading.method,
     "quality": reading.quality, "notes": reading.notes, "duration": reading.duration,
     "idle": reading.idle, "machine": reading.machine, "source": reading.guest.source,
-    "ended": ended, "stats": meter.stats()["worker_func_guest_energy"], "warnings": reading.warnings,
+    "stats": meter.stats()["worker_func_guest_energy"], "warnings": reading.warnings,
+    "ended": ended,
 }))
 """
 

@@ -116,8 +116,8 @@ class PowerModel:
         Args:
             vcpus: Hardware threads of the host.
             busy_vcpus: How many of them are busy; more than ``vcpus`` is a burst, charged as such.
-            memory_gib: Memory, GiB (2**30 bytes). ``None`` where its size is not known: 4 GiB a vCPU
-                are taken, and the band is wider by a factor of four for that.
+            memory_gib: Memory, GiB (2**30 bytes). ``None`` where its size is not known: 4 GiB a
+                vCPU are taken, and the band is wider by a factor of four for that.
             estimation: ``curve``, ``tdp_based`` or ``vcpu``, as for `EnergyMeter`.
 
         Raises:
