@@ -383,8 +383,16 @@ impl Counter {
         self.lost = self.lost.saturating_add(times);
     }
 
-    /// The total begins with what its source saw before it was known.
-    pub fn begin_with(&mut self, arrears: Arrears) {
+    /// What is not known of a total that its source carries on. It begins with what the source saw before it
+    /// was known.
+    pub fn take_carry(&mut self, carry: Carry) {
+        let arrears = carry.arrears;
+        let before = std::mem::replace(&mut self.anomalies.carry, carry);
+        let times = carry.breaks.saturating_sub(before.breaks);
+        let sums = &mut self.anomalies;
+        sums.losses = sums.losses.saturating_add(times);
+        sums.missing_ns += carry.broken_ns.saturating_sub(before.broken_ns);
+        sums.doubt_units += carry.broken_units.saturating_sub(before.broken_units);
         if self.total == 0 && arrears.units > 0 {
             self.total = arrears.units;
             self.anomalies.doubt_units = self.anomalies.doubt_units.saturating_add(arrears.doubt);
@@ -410,6 +418,14 @@ impl Counter {
 
     fn units_of(&self, watts: f64, ns: u64) -> f64 {
         watts * ns as f64 * 1e-9 / self.unit_joules
+    }
+
+    /// It has never moved, though it was read over at least `ns`.
+    pub fn never_moved(&self, ns: u64) -> bool {
+        self.total == 0
+            && self
+                .last
+                .is_some_and(|(at, _)| self.stood_ns(at.t_ns) >= ns)
     }
 
     /// For so long it has not moved by `at_ns`, ns.

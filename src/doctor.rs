@@ -71,9 +71,9 @@ pub fn examine(root: &Path) -> Vec<Finding> {
     let hub = Hub::apart(root);
     let facts = hub.facts();
     let mut findings = Vec::new();
-    let probed = hub.probe(Methods::AUTO);
+    hub.probe(Methods::AUTO);
     let silent = hub.silent(Methods::AUTO);
-    for (method, result) in probed {
+    for (method, result) in hub.probe(Methods::AUTO) {
         let catalog = hub.catalog();
         let (notes, hardware) = (&catalog.notes, catalog.hardware_missing.as_ref());
         let mut finding = Finding {

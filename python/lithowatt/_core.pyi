@@ -236,7 +236,7 @@ class PowerModel:
     def raw_vcpus_watts(self, vcpus: float, busy_vcpus: float) -> tuple[float, float, float, str]:
         """Watts of a share of the packages with ``vcpus`` hardware threads."""
     def raw_share_power(
-        self, estimation: str, vcpus: float, busy_vcpus: float, memory_gib: float
+        self, estimation: str, vcpus: float, busy_vcpus: float, memory_gib: float | None
     ) -> tuple[
         tuple[float, float, float], tuple[float, float, float], tuple[float, float, float], str
     ]:
@@ -247,7 +247,7 @@ class PowerModel:
             UnknownMethodError: For another estimation than ``curve``, ``vcpu`` and ``tdp_based``.
         """
     def raw_estimation(
-        self, estimation: str, vcpus: float, busy_vcpus: float, memory_gib: float
+        self, estimation: str, vcpus: float, busy_vcpus: float, memory_gib: float | None
     ) -> tuple[float, float, float, str]:
         """The first of what `raw_share_power` returns, and the name of the method.
 

@@ -46,7 +46,7 @@ impl SandboxCpu {
     /// Reads it.
     pub fn read(&self) -> Option<SandboxCount> {
         let mut buffer = [0u8; 4096];
-        let mut count = SandboxCount::parse(self.stat.read(&mut buffer).ok()?);
+        let mut count = SandboxCount::parse(self.stat.read(&mut buffer).ok()?)?;
         if let Some(usage) = &self.usage {
             count.used_ns = usage
                 .read(&mut buffer)
@@ -71,32 +71,35 @@ pub struct SandboxCount {
 }
 
 impl SandboxCount {
-    /// Parses `cpu.stat` of v2 (`throttled_usec`) or v1 (`throttled_time`, ns).
+    /// Parses `cpu.stat` of v2 (`throttled_usec`) or v1 (`throttled_time`, ns); `None` where it shows neither time
+    /// nor periods.
     ///
     /// ```
     /// use lithowatt::cgroup::limits::SandboxCount;
     /// let v2 = "usage_usec 7\nnr_periods 20\nnr_throttled 5\nthrottled_usec 900\n";
-    /// let count = SandboxCount::parse(v2);
+    /// let count = SandboxCount::parse(v2).unwrap();
     /// assert_eq!((count.used_ns, count.throttled_ns), (Some(7_000), 900_000));
-    /// let v1 = SandboxCount::parse("nr_periods 20\nnr_throttled 5\nthrottled_time 900\n");
+    /// let v1 = SandboxCount::parse("nr_periods 20\nnr_throttled 5\nthrottled_time 900\n").unwrap();
     /// assert_eq!((v1.used_ns, v1.throttled_ns, v1.throttled_periods), (None, 900, 5));
     /// ```
-    pub fn parse(text: &str) -> Self {
+    pub fn parse(text: &str) -> Option<Self> {
         let field = |name: &str| {
             text.lines()
                 .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))
                 .and_then(|value| value.trim().parse::<u64>().ok())
         };
         let us = |value: u64| value.saturating_mul(1000);
-        Self {
-            used_ns: cgroup_usage_usec(text).map(us),
-            periods: field("nr_periods").unwrap_or(0),
+        let (used_ns, periods) = (cgroup_usage_usec(text).map(us), field("nr_periods"));
+        (used_ns.is_some() || periods.is_some()).then(|| Self {
+            used_ns,
+            // Without a quota there are none.
+            periods: periods.unwrap_or(0),
             throttled_periods: field("nr_throttled").unwrap_or(0),
             throttled_ns: field("throttled_usec")
                 .map(us)
                 .or_else(|| field("throttled_time"))
                 .unwrap_or(0),
-        }
+        })
     }
 
     /// What was counted since `earlier`.
@@ -295,9 +298,11 @@ mod tests {
 
     #[test]
     fn hostile_accounting_counts_nothing() {
-        assert_eq!(
-            SandboxCount::parse("nr_periods x\nusage_usec"),
-            SandboxCount::default()
-        );
+        for text in ["nr_periods x\nusage_usec", "", "0\n", "usage_usec -1\n"] {
+            assert_eq!(SandboxCount::parse(text), None, "{text:?}");
+        }
+        // Without a quota there are no periods.
+        let count = SandboxCount::parse("usage_usec 5\nuser_usec 5\n");
+        assert_eq!(count.map(|count| count.throttled_periods), Some(0));
     }
 }

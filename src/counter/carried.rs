@@ -49,6 +49,12 @@ pub struct Carry {
     pub owed: u64,
     /// CPU time is known in steps: what a step is worth.
     pub grain: u64,
+    /// So often, and for so long in all (ns), nobody knows what was used: the total lacks it.
+    pub breaks: u32,
+    /// See `breaks`.
+    pub broken_ns: u64,
+    /// So much of such times was carried on all the same, in units of the counter.
+    pub broken_units: u64,
     /// What came before the total was first known.
     pub arrears: Arrears,
 }
@@ -143,6 +149,10 @@ pub struct Carried {
     shown: f64,
     looked: Moment,
     updates: u32,
+    breaks: u32,
+    broken_ns: u64,
+    /// What was carried on of that time.
+    broken_joules: f64,
     /// Power of late, W, for as long as no stretch was seen.
     pace: Option<f64>,
 }
@@ -164,17 +174,29 @@ impl Carried {
         self.base = self.shown - joules;
     }
 
+    /// A new row of values begins: what was used between the last one and `joules`, which was true at `at`, is
+    /// not known, and the total goes on from what was shown.
+    pub fn begin_row(&mut self, at: Moment, joules: f64) {
+        if let Some((then, value)) = self.last.replace((at, joules)) {
+            self.broken_ns += at.t_ns.saturating_sub(then.t_ns);
+            self.broken_joules += (self.shown - self.base - value).max(0.0);
+        }
+        self.base = self.shown - joules;
+        self.updates = self.updates.wrapping_add(1);
+        self.breaks = self.breaks.wrapping_add(1);
+    }
+
     /// The value that was true at `at` is `joules`: the next in a row that only rises. One that is
-    /// lower than the last begins a new row, and nothing is lost or added by that.
+    /// lower than the last begins a new row.
     pub fn update(&mut self, at: Moment, joules: f64) {
-        let Some((then, before)) = self.last.replace((at, joules)) else {
+        let Some((then, before)) = self.last else {
+            self.last = Some((at, joules));
             return;
         };
         if joules < before || at.t_ns <= then.t_ns {
-            self.base = self.shown - joules;
-            self.updates = self.updates.wrapping_add(1);
-            return;
+            return self.begin_row(at, joules);
         }
+        self.last = Some((at, joules));
         let (gained, load) = (joules - before, at.load_since(&then));
         if let Some(each) = self.joules_each() {
             let foretold = each * load;
@@ -246,6 +268,7 @@ impl Carried {
         let age = now.t_ns.saturating_sub(then.t_ns) as f64;
         let within = if age > most { most / age } else { 1.0 };
         let ahead = of(&then) * within;
+        let uncounted = of(&then) - ahead;
         let there_is = self.base + value + ahead;
         if self.looked.t_ns == 0 {
             self.looked = now;
@@ -266,9 +289,12 @@ impl Carried {
         let units = |joules: f64| (joules / joules_unit).max(0.0) as u64;
         let carry = Carry {
             update: self.updates,
-            ahead: units(self.doubt() * ahead + resting),
+            ahead: units(self.doubt() * ahead + resting + uncounted),
             owed: units(self.shown - there_is),
             grain: units(each.unwrap_or(0.0) * grain_ns as f64 * 1e-9),
+            breaks: self.breaks,
+            broken_ns: self.broken_ns,
+            broken_units: units(self.broken_joules),
             arrears: Arrears::default(),
         };
         Some((self.shown, carry))
@@ -279,6 +305,57 @@ impl Carried {
 mod tests {
     use super::*;
     use crate::counter::random::Random;
+
+    /// A total of a machine with one busy CPU that draws 20 W, known once a second up to `last_s`.
+    fn carried(last_s: u64) -> Carried {
+        let mut carried = Carried::new(Some(1_000_000_000));
+        for s in 1..=last_s {
+            carried.update(busy_to(s * 1000), 20.0 * s as f64);
+            carried.at(busy_to(s * 1000), GRAIN_NS, UNIT);
+        }
+        carried
+    }
+
+    /// That machine after so many ms.
+    fn busy_to(ms: u64) -> Moment {
+        let ns = ms * STEP_NS;
+        Moment {
+            t_ns: ns,
+            busy_ns: ns,
+        }
+    }
+
+    #[test]
+    fn what_is_not_carried_on_any_more_is_in_doubt() {
+        let mut carried = carried(5);
+        let then = carried.at(busy_to(5000), GRAIN_NS, UNIT).unwrap();
+        for ms in [7000, 7500, 8000, 9000] {
+            let now = carried.at(busy_to(ms), GRAIN_NS, UNIT).unwrap();
+            let truth = 0.02 * (ms - 5000) as f64;
+            let off = now.1.doubt_since(&then.1) as f64 * UNIT;
+            assert!(
+                (now.0 - then.0 - truth).abs() <= off,
+                "{ms} {now:?} {then:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_new_row_goes_on_and_says_how_long_nothing_was_known() {
+        let mut carried = carried(5);
+        let then = carried.at(busy_to(5000), GRAIN_NS, UNIT).unwrap();
+        carried.at(busy_to(60_000), GRAIN_NS, UNIT);
+        // A file of watts that is written again holds 20 W of 55 s; nobody wrote that it was so.
+        carried.begin_row(busy_to(60_000), 20.0 * 60.0);
+        carried.update(busy_to(61_000), 20.0 * 61.0);
+        carried.at(busy_to(61_000), GRAIN_NS, UNIT);
+        // … and a host that counts anew.
+        carried.update(busy_to(62_000), 3.0);
+        let now = carried.at(busy_to(62_000), GRAIN_NS, UNIT).unwrap();
+        let gained = now.0 - then.0;
+        assert!((60.0..=110.0).contains(&gained), "{gained}");
+        assert_eq!((now.1.breaks, now.1.broken_ns), (2, 56_000_000_000));
+    }
 
     const UNIT: f64 = 1e-6;
     const STEP_NS: u64 = 1_000_000;

@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::cores::sockets_and_cores;
 use crate::json::from_json;
-use crate::source::procfs::{CpuInfo, count, meaningful, parse_cpu_list, positive};
+use crate::source::procfs::{CpuInfo, count, is_a_clock, meaningful, parse_cpu_list, positive};
 
 /// No file read here is longer, bytes: the list of CPUs that are online is, where every other one is.
 const MAX_FILE_BYTES: u64 = 1 << 16;
@@ -401,6 +401,7 @@ impl CpuIdentity {
             slurp(root, &format!("sys/devices/system/cpu/cpu0/cpufreq/{file}"))
                 .and_then(|khz| positive(&khz))
                 .map(|khz| khz / 1000.0)
+                .filter(|mhz| is_a_clock(*mhz))
         };
         let topology = sockets_and_cores(root, &online);
 
@@ -421,7 +422,7 @@ impl CpuIdentity {
         identity.max_mhz = cpufreq("cpuinfo_max_freq");
         identity.governor = slurp(root, "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
             .map(|name| name.trim().to_owned())
-            .filter(|name| meaningful(name));
+            .filter(|name| meaningful(name) && name.chars().all(|c| c.is_ascii_graphic()));
         let says = |file: &str, value: &str| {
             slurp(root, &format!("sys/devices/system/cpu/{file}"))
                 .is_some_and(|text| text.trim() == value)

@@ -69,8 +69,8 @@ impl Environment {
         let kubernetes = var("KUBERNETES_SERVICE_HOST").is_some();
         let memory_gib = crate::source::plain::kernel_text(&root.join("proc/meminfo"))
             .ok()
-            .and_then(|text| crate::source::procfs::Memory::parse(&text))
-            .map(|m| m.total as f64 / f64::from(1u32 << 30));
+            .and_then(|text| crate::source::procfs::Memory::total_in(&text))
+            .map(|bytes| bytes as f64 / f64::from(1u32 << 30));
         let mut problems = Vec::new();
         if !root.join("proc").is_dir() {
             problems.push(format!(
@@ -88,10 +88,19 @@ impl Environment {
             }
             watts
         });
-        let lambda_memory_mb = lambda
-            .then(|| var("AWS_LAMBDA_FUNCTION_MEMORY_SIZE")?.parse().ok())
-            .flatten()
-            .filter(|mb| *mb > 0);
+        let bought = var("AWS_LAMBDA_FUNCTION_MEMORY_SIZE").filter(|_| lambda);
+        let lambda_memory_mb = bought.and_then(|text| {
+            let mb = text.trim().parse().ok();
+            let mb = mb.filter(|mb| lambda::SOLD_MB.contains(mb));
+            if mb.is_none() {
+                let (least, most) = (lambda::SOLD_MB.start(), lambda::SOLD_MB.end());
+                let text: String = text.chars().take(32).collect();
+                problems.push(format!(
+                    "AWS_LAMBDA_FUNCTION_MEMORY_SIZE is {text:?} and ignored: AWS Lambda sells {least} to {most} MB"
+                ));
+            }
+            mb
+        });
         Self {
             allotted: allotted(root, cpus, memory_gib, lambda_memory_mb),
             memory_gib,

@@ -161,8 +161,8 @@ pub(crate) struct Modelling {
     pub(crate) estimation: Estimation,
     /// Hardware threads of the host.
     pub(crate) vcpus: f64,
-    /// Memory, GiB.
-    pub(crate) gib: f64,
+    /// Memory, GiB; `None` where its size is not known.
+    pub(crate) gib: Option<f64>,
     /// It is the whole machine, with all of its memory.
     pub(crate) whole: bool,
 }
@@ -311,7 +311,7 @@ impl Facts {
     /// machine (in a virtual machine: its CPUs).
     pub(crate) fn modelling(&self, estimation: Estimation, ours: bool) -> Modelling {
         let share = &self.environment.allotted;
-        let machine_gib = self.environment.memory_gib.unwrap_or(0.0);
+        let machine_gib = self.environment.memory_gib;
         // Where memory buys CPUs all sandboxes show as many: there the machine is the sandbox.
         let inside = ours || self.environment.memory_buys_cpus();
         match self.sandbox_cpus().filter(|_| inside) {
@@ -320,7 +320,7 @@ impl Facts {
                 vcpus,
                 gib: share
                     .memory_gib
-                    .unwrap_or(machine_gib * self.allotted_share()),
+                    .or(machine_gib.map(|gib| gib * self.allotted_share())),
                 whole: false,
             },
             None => Modelling {
@@ -382,8 +382,8 @@ impl Facts {
 
     /// Modelled power of the machine's memory at rest, W.
     fn memory_at_rest(&self) -> RawPower {
-        let gib = self.environment.memory_gib.unwrap_or(0.0);
-        self.model.memory_watts_raw(gib, Some(0.0))
+        let (gib, cpus) = (self.environment.memory_gib, f64::from(self.cpus));
+        self.model.memory_watts_of(gib, cpus, Some(0.0))
     }
 
     /// Modelled watts above idle of a zone with a part of the machine busy (0..1): on all CPUs alike, and on
@@ -397,7 +397,7 @@ impl Facts {
             .max(1) as f64;
         let watts = match zone.domain {
             Domain::Dram => {
-                let gib = self.environment.memory_gib.unwrap_or(0.0);
+                let gib = self.environment.memory_gib;
                 let raw = self.model.memory_watts_of(gib, cpus, Some(busy));
                 [raw.total - raw.idle; 2]
             }

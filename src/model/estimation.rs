@@ -94,7 +94,7 @@ impl Estimation {
     }
 
     /// Watts of `vcpus` hardware threads of the model's host, `busy_vcpus` of them busy, with
-    /// `gib` GiB of memory.
+    /// `gib` GiB of memory: `None` where that is not known ([`PowerModel::memory_watts_of`]).
     ///
     /// Whoever is busier than what was allotted (a burst) is charged the threads it kept busy. The
     /// band of the plainer methods holds the curve's, since theirs is not known to be better.
@@ -111,7 +111,13 @@ impl Estimation {
     /// assert!((half(Estimation::Vcpu) - (idle + full) / 2.0).abs() < 1e-9);
     /// assert_eq!(Estimation::TdpBased.power(&model, 1.0, 0.0, 4.0).package, 0.0);
     /// ```
-    pub fn power(self, model: &PowerModel, vcpus: f64, busy_vcpus: f64, gib: f64) -> Power {
+    pub fn power(
+        self,
+        model: &PowerModel,
+        vcpus: f64,
+        busy_vcpus: f64,
+        gib: impl Into<Option<f64>>,
+    ) -> Power {
         self.power_of(model, (vcpus, busy_vcpus), gib, BusyCpus::default())
     }
 
@@ -120,16 +126,17 @@ impl Estimation {
         self,
         model: &PowerModel,
         (vcpus, busy_vcpus): (f64, f64),
-        gib: f64,
+        gib: impl Into<Option<f64>>,
         seen: BusyCpus,
     ) -> Power {
+        let gib = gib.into();
         let (vcpus, busy) = at_least(vcpus, busy_vcpus);
         let load = if vcpus > 0.0 { busy / vcpus } else { 0.0 };
         let memory = if vcpus > LEAST_VCPUS {
             model.memory_watts_of(gib, vcpus, Some(load))
         } else {
             // Who has no CPU says nothing of what the machine's CPUs do with its memory.
-            model.memory_watts_raw(gib, None)
+            model.memory_watts_raw(gib.unwrap_or(0.0), None)
         };
         self.with(model, (vcpus, busy), memory, seen)
     }
@@ -139,12 +146,13 @@ impl Estimation {
         self,
         model: &PowerModel,
         (vcpus, busy_vcpus): (f64, f64),
-        gib: f64,
+        gib: Option<f64>,
         traffic: Traffic,
         seen: BusyCpus,
     ) -> Power {
         let cpus = at_least(vcpus, busy_vcpus);
-        self.with(model, cpus, model.memory_watts_with(gib, traffic), seen)
+        let memory = model.memory_watts_with(gib, cpus.0, traffic);
+        self.with(model, cpus, memory, seen)
     }
 
     fn with(

@@ -8,6 +8,9 @@ use super::{Host, PowerModel};
 /// <https://docs.aws.amazon.com/lambda/latest/dg/configuration-memory.html>.
 pub const MIB_PER_VCPU: f64 = 1769.0;
 
+/// The memory (MB) that AWS Lambda sells, the same source.
+pub const SOLD_MB: std::ops::RangeInclusive<u32> = 128..=10_240;
+
 /// vCPUs that so many MiB of memory buy on AWS Lambda, where both are sold together.
 pub fn vcpus(memory_mib: f64) -> f64 {
     memory_mib / MIB_PER_VCPU

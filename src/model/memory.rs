@@ -45,6 +45,11 @@ const LOAD_EXPONENT: f64 = 0.77;
 /// Factor by which the truth may lie above or below, for 95 % of cases.
 const BAND: f64 = 2.5;
 
+/// GiB that are taken to come with a vCPU where the size of memory is not known, and the factor by which its watts
+/// may be more or less for that. Most machines have half to twice as much, of which the watts at full load differ
+/// by up to that factor between 64 and 256 GiB.
+pub(crate) const UNKNOWN_GIB: (f64, f64) = (HOST_GIB_A_VCPU[1], 4.0);
+
 /// Energy (J) of a byte that goes between modules and processor, what the modules take at rest apart: at
 /// least, as best known, and at most.
 ///
@@ -89,6 +94,8 @@ pub(super) enum Memory {
         host_vcpus: Option<f64>,
         /// Memory modules of the machine, where it shows them.
         modules: Option<u32>,
+        /// Factor by which the truth may lie above or below.
+        band: f64,
     },
     /// Measured on this machine: its GiB, W at rest, what full load adds, and the band's factor.
     Measured {
@@ -107,7 +114,9 @@ impl Memory {
         host_gib: None,
         host_vcpus: None,
         modules: None,
+        band: BAND,
     };
+
     /// A part of a host that is not seen, by the GiB that come with a vCPU, where they are known.
     pub(super) fn of_a_host(gib_a_vcpu: Option<f64>) -> Self {
         let [least, usual, most] = HOST_GIB_A_VCPU;
@@ -116,7 +125,34 @@ impl Memory {
             host_gib: Some(ratio.clamp(least, most) * HOST_VCPUS),
             host_vcpus: Some(HOST_VCPUS),
             modules: None,
+            band: BAND,
         }
+    }
+
+    /// All memory of a machine of that size, by its modules where they are known.
+    pub(super) fn of_size(gib: f64, modules: Option<u32>) -> Self {
+        Self::BySize {
+            host_gib: Some(gib),
+            host_vcpus: None,
+            modules,
+            band: BAND,
+        }
+    }
+
+    /// The GiB that come with `vcpus` of the `all` of the machine, and the memory that they are of: where nobody
+    /// stated them, the usual ones in a wider band.
+    pub(super) fn sized(mut self, gib: Option<f64>, vcpus: f64, all: f64) -> (Self, f64) {
+        let (usual, unsure) = UNKNOWN_GIB;
+        let gib = match (&mut self, gib) {
+            (_, Some(gib)) => gib,
+            (Self::Measured { gib: whole, .. }, None) => *whole * (vcpus / all).min(1.0),
+            (Self::BySize { band, .. }, None) => {
+                *band = band.ln().hypot(unsure.ln()).exp();
+                usual * vcpus
+            }
+            (Self::InCurve, None) => 0.0,
+        };
+        (self, gib)
     }
 
     /// The same where `gib` GiB come with `vcpus` of the `all` of a machine whose size nobody told: as much with
@@ -154,7 +190,10 @@ impl Memory {
         let cpus_of = |part: f64| cpus.map_or(part, at_least_zero);
         let (rest, total, band) = match self {
             Self::BySize {
-                host_gib, modules, ..
+                host_gib,
+                modules,
+                band,
+                ..
             } => {
                 let host = at_least_zero(host_gib.unwrap_or(gib)).max(gib);
                 let (rest, full) = ends(host);
@@ -166,7 +205,7 @@ impl Memory {
                     Some(load) => rest + traffic * load.powf(LOAD_EXPONENT),
                     None => (rest * (rest + traffic)).sqrt(),
                 };
-                (rest, total, BAND)
+                (rest, total, band)
             }
             Self::Measured {
                 gib: all,
@@ -287,6 +326,7 @@ mod tests {
             host_gib: Some(64.0),
             host_vcpus: None,
             modules: Some(4),
+            band: BAND,
         };
         let measured = Memory::Measured {
             gib: 64.0,

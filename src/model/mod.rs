@@ -35,9 +35,9 @@ use crate::machine::cpu::CpuIdentity;
 use crate::source::busy::{BusyCpus, Clock};
 use curve::{Active, ClockPolicy, Curve, Facts, Family, Shape, Spread, WORKLOAD, full_clock};
 use fitted::Fitted;
-pub(crate) use memory::JOULES_A_BYTE;
 use memory::Memory;
 pub use memory::Traffic;
+pub(crate) use memory::{JOULES_A_BYTE, UNKNOWN_GIB};
 use table::{Certainty, Class, CpuSpec};
 
 /// [`PowerModel::workload_spread`] of AMD's servers.
@@ -631,11 +631,7 @@ impl PowerModel {
         if self.shared {
             self.memory = Memory::of_a_host(Some(gib / f64::from(cpus.max(1))));
         } else if let Memory::BySize { .. } = self.memory {
-            self.memory = Memory::BySize {
-                host_gib: Some(gib),
-                host_vcpus: None,
-                modules: modules.filter(|n| *n > 0),
-            };
+            self.memory = Memory::of_size(gib, modules.filter(|n| *n > 0));
         }
         self
     }
@@ -659,18 +655,28 @@ impl PowerModel {
     }
 
     /// Power (W) of so many GiB of memory and of what `vcpus` hardware threads do with them at a `load` (0..1),
-    /// `None` where that is not known: the modules' rest by the GiB, traffic by the threads.
-    pub fn memory_watts_of(&self, gib: f64, vcpus: f64, load: Option<f64>) -> RawPower {
+    /// `None` where that is not known: the modules' rest by the GiB, traffic by the threads. Where the GiB are not
+    /// known (`None`) the usual ones of so many threads are taken, and the band is wider.
+    pub fn memory_watts_of(
+        &self,
+        gib: impl Into<Option<f64>>,
+        vcpus: f64,
+        load: Option<f64>,
+    ) -> RawPower {
         let vcpus = at_least_zero(vcpus).min(1e9);
         let host = self.memory.host_vcpus().unwrap_or(self.host_threads);
-        self.memory
+        let (memory, gib) = self.memory.sized(gib.into(), vcpus, host);
+        memory
             .in_proportion(gib, vcpus, host)
             .watts(gib, Some(vcpus / host.max(vcpus)), load)
     }
 
     /// The same with the traffic that the machine counted, in the place of a load.
-    pub fn memory_watts_with(&self, gib: f64, traffic: Traffic) -> RawPower {
-        self.memory.watts_with(gib, traffic)
+    pub fn memory_watts_with(&self, gib: Option<f64>, vcpus: f64, traffic: Traffic) -> RawPower {
+        let vcpus = at_least_zero(vcpus).min(1e9);
+        let host = self.memory.host_vcpus().unwrap_or(self.host_threads);
+        let (memory, gib) = self.memory.sized(gib, vcpus, host);
+        memory.watts_with(gib, traffic)
     }
 
     /// The TDP (W) of one socket that the model used, and where it comes from. `None` where the

@@ -579,6 +579,39 @@ fn memory() {
 }
 
 #[test]
+fn memory_of_an_unknown_size_is_a_usual_one_in_a_band_for_others() {
+    for (cpu, threads) in [
+        ("Intel(R) Core(TM) i7-8700K", 12.0),
+        ("AMD EPYC 7B13", 64.0),
+    ] {
+        let model = PowerModel::for_cpu(cpu, Some(threads as u32), None);
+        for load in [None, Some(0.0), Some(0.6)] {
+            let unknown = model.memory_watts_of(None, threads, load);
+            assert!(unknown.total > 0.0 && (load.is_none() || unknown.idle > 0.0));
+            for gib_a_thread in [2.0, 4.0, 8.0] {
+                let known = model.memory_watts_of(gib_a_thread * threads, threads, load);
+                assert!(
+                    unknown.low < known.total && known.total < unknown.high,
+                    "{cpu} {load:?} {gib_a_thread}: {known:?} in {unknown:?}"
+                );
+            }
+            let part = model.memory_watts_of(None, threads / 4.0, load);
+            assert!((4.0 * part.total - unknown.total).abs() < 1e-9);
+        }
+    }
+    let traffic = Traffic {
+        seconds: 1.0,
+        bytes: 1e9,
+        part: (1.0, 1.0),
+    };
+    let model = PowerModel::for_cpu("Intel(R) Core(TM) i7-8700K", Some(12), None);
+    let unknown = model.memory_watts_with(None, 12.0, traffic);
+    let usual = model.memory_watts_with(Some(48.0), 12.0, traffic);
+    assert_eq!(unknown.total, usual.total);
+    assert!(unknown.low < usual.low && usual.high < unknown.high);
+}
+
+#[test]
 fn assumptions_travel_as_json() {
     let model = PowerModel::for_cpu("AMD EPYC", Some(2), None);
     let json = serde_json::to_value(model.assumptions()).unwrap();

@@ -70,7 +70,7 @@ impl PyPowerModel {
         estimation: &str,
         vcpus: f64,
         busy_vcpus: f64,
-        memory_gib: f64,
+        memory_gib: Option<f64>,
     ) -> PyResult<(Band, Band, Band, String)> {
         let estimation = super::named_estimation(estimation)?;
         let power = estimation.power(&self.inner, vcpus, busy_vcpus, memory_gib);
@@ -89,7 +89,7 @@ impl PyPowerModel {
         estimation: &str,
         vcpus: f64,
         busy_vcpus: f64,
-        memory_gib: f64,
+        memory_gib: Option<f64>,
     ) -> PyResult<Parts> {
         let ((value, low, high), .., method) =
             self.raw_share_power(estimation, vcpus, busy_vcpus, memory_gib)?;

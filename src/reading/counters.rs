@@ -312,10 +312,13 @@ impl Outcome {
             ));
         }
         if seen.losses > 0 {
-            clauses.push(format!(
-                "the node agent lost some of its energy {}",
-                times(seen.losses)
-            ));
+            let who = match zone.method {
+                Method::Guest => {
+                    "the host wrote nothing for a while or began anew, and its file lacks"
+                }
+                _ => "the node agent lost",
+            };
+            clauses.push(format!("{who} some of its energy {}", times(seen.losses)));
         }
         if seen.missing_ns > 0 {
             clauses.push(format!(

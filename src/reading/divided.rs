@@ -78,7 +78,11 @@ impl Divided {
             watts,
             low: watts,
             high: watts,
-            source: IdleSource::Modelled,
+            // By the TDP × load there is no power at rest.
+            source: match outcome.estimation {
+                Estimation::TdpBased => IdleSource::Unknown,
+                Estimation::Curve | Estimation::Vcpu => IdleSource::Modelled,
+            },
         };
         let divided = Self::new(
             Basis::Model,

@@ -86,6 +86,16 @@ pub(super) fn measured(
              calibrate` measures it once{unused}"
         ));
     }
+    if idle.source == IdleSource::Configured
+        && let Some(set) = facts.environment.idle_watts
+        && set > idle.watts
+    {
+        warnings.push(format!(
+            "the idle power that was set ({set} W) is more than the least that was seen ({:.2} W), which is \
+             taken in its place",
+            idle.watts
+        ));
+    }
     // No machine rests at more than all that it used.
     let of = |watts: f64| (watts * divided.seconds).min(total.joules);
     let joules = divided.division.idle.min(total.joules);

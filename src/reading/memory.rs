@@ -7,6 +7,7 @@ use super::MethodReading;
 use crate::attribution::Division;
 use crate::bands::Systematic;
 use crate::machine::facts::Facts;
+use crate::model::estimation::Estimation;
 use crate::sampler::{Outcome, TrafficSeen};
 use crate::source::{Domain, Method, Zone};
 
@@ -72,10 +73,8 @@ struct Unseen {
 impl Unseen {
     /// By the size of memory, and by its traffic for as much of the window as that is known.
     fn of(outcome: &Outcome, facts: &Facts, seconds: f64) -> Self {
-        let gib = facts.environment.memory_gib.unwrap_or(0.0);
-        let any = facts
-            .model
-            .memory_watts_of(gib, f64::from(facts.cpus), None);
+        let (gib, cpus) = (facts.environment.memory_gib, f64::from(facts.cpus));
+        let any = facts.model.memory_watts_of(gib, cpus, None);
         let by_size = Self {
             least: any.low,
             rest: any.low,
@@ -85,7 +84,7 @@ impl Unseen {
             return by_size;
         };
         let known = (traffic.seconds / seconds).clamp(0.0, 1.0);
-        let counted = facts.model.memory_watts_with(gib, traffic);
+        let counted = facts.model.memory_watts_with(gib, cpus, traffic);
         let mean = |counted: f64, else_: f64| known * counted + (1.0 - known) * else_;
         Self {
             least: mean(counted.low, by_size.least),
@@ -138,6 +137,23 @@ pub(super) fn traffic(
     Some(text)
 }
 
+/// That the model does not know the size of memory, and what it takes instead.
+fn size_unknown() -> String {
+    let (gib, unsure) = crate::model::UNKNOWN_GIB;
+    format!(
+        "the size is not known, as /proc/meminfo shows no MemTotal: {gib} GiB a CPU are taken, and the band holds \
+         {unsure} times more and less watts for that"
+    )
+}
+
+/// What a reader has to know of memory in a reading by the model.
+pub(super) fn note_modelled(outcome: &Outcome, facts: &Facts) -> Option<String> {
+    let what = facts.modelling(outcome.estimation, outcome.ours);
+    let counts = outcome.estimation != Estimation::TdpBased;
+    (counts && what.gib.is_none())
+        .then(|| format!("memory is modelled by its size: {}", size_unknown()))
+}
+
 /// What a reader has to know of memory in a reading by `method`.
 pub(super) fn note(
     outcome: &Outcome,
@@ -165,20 +181,17 @@ pub(super) fn note(
     }
     let seconds = outcome.ledger.dt_ns * 1e-9;
     let Unseen { least, most, .. } = Unseen::of(outcome, facts, seconds);
-    let basis = match outcome.traffic.as_ref().and_then(TrafficSeen::flow) {
-        Some(_) => "size and traffic",
-        None => "size",
+    let mut basis = match outcome.traffic.as_ref().and_then(TrafficSeen::flow) {
+        Some(_) => "its size and traffic".to_owned(),
+        None => "its size".to_owned(),
     };
+    if facts.environment.memory_gib.is_none() {
+        basis = format!("{basis} ({})", size_unknown());
+    }
     let why = reading.reasons.get(&Domain::Dram);
     let why = why.map_or("no counter", String::as_str);
-    if facts.environment.memory_gib.is_none() {
-        return Some(format!(
-            "memory is in no value of {} ({why}), and in no band, as its size is not known",
-            method.name()
-        ));
-    }
     Some(format!(
-        "memory is in no value of {} ({why}): by its {basis} it takes {least:.1} to {most:.1} W, which the \
+        "memory is in no value of {} ({why}): by {basis} it takes {least:.1} to {most:.1} W, which the \
          bands of the machine and of the headline hold",
         method.name()
     ))

@@ -257,11 +257,12 @@ impl Reading {
             facts,
             probed.map(|((headline, divided), (_, read))| (divided, headline.energy, read)),
         );
-        let notes = measured.as_ref().zip(counter);
-        let notes = notes.and_then(|(_, (method, read))| match method {
-            Method::Guest => counters::rule_of(outcome, method),
-            _ => memory::note(outcome, facts, method, read),
-        });
+        let notes = match (&measured, counter) {
+            (Some(_), Some((Method::Guest, _))) => counters::rule_of(outcome, Method::Guest),
+            (Some(_), Some((method, read))) => memory::note(outcome, facts, method, read),
+            _ if model.is_some() => memory::note_modelled(outcome, facts),
+            _ => None,
+        };
         let notes = notes.into_iter().chain(memory::traffic(
             outcome,
             facts,

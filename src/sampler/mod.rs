@@ -607,6 +607,8 @@ impl Hub {
         loop {
             let mut state = lock(&self.state);
             state.read_counters_once(methods);
+            // What stands in for a counter that stands still is opened once that is known.
+            state.open(methods);
             let silent = state.silent(methods);
             drop(state);
             let waits = silent

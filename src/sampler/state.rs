@@ -54,7 +54,11 @@ const LOST_AGAIN_NS: u64 = 1_000_000_000;
 const ABSENT_AGAIN_NS: u64 = 60_000_000_000;
 
 /// Why a source that stands in for others is not opened.
-const COUNTED: &str = "another counter has the packages, and none is counted twice";
+const COUNTED: &str = "another counter has the packages, and none is counted twice; it is read where it is \
+                       asked for by its name, or once that counter was seen to stand still";
+
+/// A counter that did not move between its first reading and one so much later does not count, ns.
+const NEVER_MOVED_NS: u64 = 500_000_000;
 
 /// What was counted when idle power was last looked for.
 #[derive(Debug)]
@@ -336,11 +340,16 @@ impl State {
         news
     }
 
-    /// Whether a source of the first choice counts the packages.
+    /// Whether a source of the first choice counts the packages, for all that was seen of it so far.
     fn packages_are_counted(&self) -> bool {
-        self.zones
-            .iter()
-            .any(|zone| zone.domain == Domain::Package && !zone.method.stands_in())
+        self.zones.iter().enumerate().any(|(i, zone)| {
+            let is_still = !zone.may_stand_still()
+                && self
+                    .counters
+                    .get(i)
+                    .is_some_and(|c| c.never_moved(NEVER_MOVED_NS));
+            zone.domain == Domain::Package && !zone.method.stands_in() && !is_still
+        })
     }
 
     /// Opens the counters of the process tree, now.
@@ -606,8 +615,7 @@ impl State {
         let its = self.zones.iter().zip(&mut self.counters);
         let its = its.filter(|(zone, _)| zone.method == source.method);
         for ((_, counter), carry) in its.zip(carries) {
-            counter.anomalies.carry = *carry;
-            counter.begin_with(carry.arrears);
+            counter.take_carry(*carry);
         }
     }
 

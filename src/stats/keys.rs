@@ -203,7 +203,7 @@ keys! {
         EnergyOthers "energy_others" J
             "what everybody else used above idle", "there is no headline";
         EnergyIdleSource "energy_idle_source" Text
-            "where idle power comes from: `learned`, `calibrated`, `configured` or `modelled`; `host` where a host keeps it out of its guest's part",
+            "where idle power comes from: `learned`, `calibrated`, `configured` or `modelled`; `host` where a host keeps it out of its guest's part, `unknown` where it is in none, as by `tdp_based`",
             "there is no headline";
         EnergyWatts "energy_watts" W
             "mean power: headline ÷ duration", "there is no headline, or no time passed";

@@ -35,6 +35,7 @@ with meter:
     end = time.monotonic() + float(sys.argv[2])
     while time.monotonic() < end:
         pass
+ended = time.monotonic()
 reading = meter.reading
 total = reading.guest.estimate("total")
 print(json.dumps({
@@ -42,6 +43,7 @@ print(json.dumps({
     "quality": reading.quality, "notes": reading.notes, "duration": reading.duration,
     "idle": reading.idle, "machine": reading.machine, "source": reading.guest.source,
     "stats": meter.stats()["worker_func_guest_energy"], "warnings": reading.warnings,
+    "ended": ended,
 }))
 """
 
@@ -221,6 +223,30 @@ def test_the_first_window_beside_a_file_of_watts_has_all_its_joules(folder: Path
     assert value == pytest.approx(truth, rel=0.1)
     assert low <= truth <= high
     assert not [w for w in found["warnings"] if "could not be read" in w]
+
+
+@pytest.mark.slow
+def test_an_outage_of_the_host_s_program_is_stated_and_not_filled_in(folder: Path) -> None:
+    watts = folder / "watts"
+    began = time.monotonic()
+
+    def write() -> None:
+        # 20 W for 9 s, nothing for 5 s, and from then on 100 W.
+        passed = time.monotonic() - began
+        if passed < 9 or passed > 14:
+            watts.write_text("20.0\n" if passed < 9 else "100.0\n")
+
+    write()
+    watts.chmod(0o644)
+    with meanwhile(write, 0.5):
+        found = metered(watts, 1.0, 15.0)
+    end = found["ended"] - began
+    seen = 20.0 * (9 - end + found["duration"]) + 100.0 * (end - 14)
+    value, low, high = found["total"]
+    # At 100 W the outage would be 500 J; a value stands for the half second before it.
+    assert value < seen + 100.0
+    assert low <= seen + 50.0 and seen + 5 * 20.0 <= high, found
+    assert any("its file lacks some of its energy once" in w for w in found["warnings"])
 
 
 def test_a_window_that_ends_before_the_second_value_says_so(folder: Path) -> None:

@@ -247,6 +247,24 @@ def test_lambda_from_the_environment_alone() -> None:
     assert vcpus == bought == pytest.approx(1024 / 1769)
 
 
+@pytest.mark.parametrize("size", ["0", "-1", "abc", "1000000000000", "127", "10241", "512.5", ""])
+def test_a_memory_size_that_aws_does_not_sell_is_none(
+    size: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_LAMBDA_FUNCTION_NAME", "f")
+    for sold in ("128", "10240"):
+        monkeypatch.setenv("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", sold)
+        found = _core.surroundings()
+        assert found["lambda_memory_mb"] == int(sold) and found["problems"] == []
+    monkeypatch.setenv("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", size)
+    found = _core.surroundings()
+    assert found["lambda_memory_mb"] is None
+    said = [f'_SIZE is "{size}" and ignored: AWS Lambda sells 128 to 10240 MB'] if size else []
+    assert [
+        problem.removeprefix("AWS_LAMBDA_FUNCTION_MEMORY") for problem in found["problems"]
+    ] == said
+
+
 def test_lambda_without_a_memory_size() -> None:
     code = (
         "import json\nfrom lithowatt.aws import *\n"

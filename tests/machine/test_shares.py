@@ -224,6 +224,30 @@ def test_the_machines_model_is_what_its_meter_uses(tmp_path: Path) -> None:
     assert expected != pytest.approx(by_name, rel=0.05)
 
 
+@pytest.mark.parametrize(
+    "text", [None, "", "MemTotal: 0 kB\n", "MemTotal: -1 kB\n", "MemFree: 9 kB\n"]
+)
+def test_memory_of_an_unknown_size_is_not_none(text: str | None, tmp_path: Path) -> None:
+    machine = Machine(tmp_path)
+    known = PowerModel.for_machine(tmp_path).share_watts(64.0, 8.0, 256.0).total
+    bare = PowerModel.for_machine(tmp_path).share_watts(64.0, 8.0, 0.0).total
+    if text is None:
+        (tmp_path / "proc/meminfo").unlink()
+    else:
+        machine.write("proc/meminfo", text)
+    assert _core.surroundings(tmp_path)["memory_gib"] is None
+    meter = metered(machine)
+    notes = meter.reading.notes
+    assert any("the size is not known" in note for note in notes), notes
+    seconds, cpu = get(meter, "energy_duration"), get(meter, "energy_cpu_time")
+    expected = PowerModel.for_machine(tmp_path).share_watts(64.0, cpu / seconds, None).total
+    assert get(meter, "energy_machine") == pytest.approx(expected.value * seconds, rel=0.05)
+    parts = sum(get(meter, f"energy_{part}") for part in ("idle", "others", "marginal"))
+    assert parts == pytest.approx(get(meter, "energy_machine"))
+    unknown = PowerModel.for_machine(tmp_path).share_watts(64.0, 8.0, None).total
+    assert unknown.value > 1.1 * bare.value and unknown.low < known.low < known.high < unknown.high
+
+
 def test_idle_power_is_of_the_quota(tmp_path: Path) -> None:
     machine = Machine(tmp_path, V2)
     meter = EnergyMeter(root=machine.root, interval=None)

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from lithowatt import EnergyManager, EnergyMeter, PowerModel, UnknownMethodError
+from lithowatt.cli.run import render
 from lithowatt.model import (
     AWSLambdaEnergyEstimator,
     LambdaCPUMonitor,
@@ -327,6 +328,14 @@ def test_the_method_is_named(name: str) -> None:
     assert stats["tdp_source"].startswith(f"model:{plain}:lambda-")
     assert stats["energy_low"] <= stats["energy_consumption"] <= stats["energy_high"]
     assert not [w for w in stats["energy_warnings"] if "ENERGY_ESTIMATION_METHOD" in w]
+
+
+def test_tdp_based_knows_no_idle_power() -> None:
+    with EnergyMeter("tdp", estimation="tdp_based") as meter:
+        sum(range(1_000_000))
+    assert meter.reading.idle_source == "unknown"
+    shown = render(meter.reading, None)
+    assert "idle power is not known" in shown and "0 idle" not in shown
 
 
 def test_tdp_based_is_the_share_and_not_the_package() -> None:

@@ -117,6 +117,45 @@ def test_beside_rapl_nothing_is_counted_twice(tmp_path: Path) -> None:
         assert only["energy_machine"] == pytest.approx(29.5)
 
 
+def test_where_rapl_stands_still_hwmon_has_its_place(tmp_path: Path) -> None:
+    with StaticTree(tmp_path / "machine") as tree:
+        link = tree.root / "sys/class/hwmon"
+        chips = Chips(tmp_path / "chips", linked=False)
+        chips.add({"hwmon0/name": "amd_energy", "hwmon0/energy1_label": "Esocket0"})
+        chips.use("hwmon0/energy1_input", 5.0)
+        if link.is_symlink():
+            link.unlink()
+        link.symlink_to(chips.place)
+
+        def window(joules: float) -> Reading:
+            with EnergyMeter(root=tree.root, interval=None) as meter:
+                time.sleep(0.3)
+                chips.use("hwmon0/energy1_input", joules)
+                time.sleep(0.3)
+            return meter.reading
+
+        # That it stands still shows when the first window ends.
+        first = window(10.0)
+        assert first.method is not None and first.method.startswith("model:")
+        assert "stand still" in first.flat()["hwmon_source"]
+        flat = window(30.0).flat()
+        assert flat["energy_method"].startswith("hwmon+")
+        assert flat["energy_machine"] == pytest.approx(30.0)
+        assert flat["rapl_energy_total"] is None
+        # When it moves it counts, and not beside the other one.
+        with EnergyMeter(root=tree.root, interval=None) as meter:
+            for _ in range(2):
+                tree.add("package-0", 8_000_000)
+                chips.use("hwmon0/energy1_input", 4.0)
+                time.sleep(0.05)
+        flat = meter.reading.flat()
+        assert flat["energy_method"].startswith("rapl+")
+        assert flat["energy_machine"] == pytest.approx(16.0, rel=0.01)
+        found = {status.method: status for status in doctor(tree.root)}
+        assert "stands still" in str(found["rapl"].reason)
+        assert "amd_energy Esocket0: the counter stands still" in str(found["hwmon"].reason)
+
+
 def test_what_firmware_shows_where_it_fails_is_no_power(tmp_path: Path) -> None:
     chips = grace(tmp_path)
     for channel in (*SOCKETS, CORES):

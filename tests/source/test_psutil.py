@@ -20,7 +20,7 @@ from typing import Any
 import psutil
 import pytest
 
-from lithowatt import EnergyMeter
+from lithowatt import EnergyMeter, _core
 
 pytestmark = pytest.mark.quiet
 
@@ -480,16 +480,28 @@ def test_a_fake_sensor_and_frequency_are_read(still: Path) -> None:
     assert values(m)["cpu_freq_current"] == 2400.0
 
 
-@pytest.mark.parametrize("text", ["nan\n", "inf\n", "-1\n", "", "hot\n"])
+@pytest.mark.parametrize("text", ["nan\n", "inf\n", "-999999\n", "", "hot\n", "9" * 30])
 def test_a_sensor_that_talks_nonsense_is_none(still: Path, text: str) -> None:
     (still / "sys").unlink()
     policy = still / "sys/devices/system/cpu/cpufreq/policy0"
     policy.mkdir(parents=True)
     (policy / "scaling_cur_freq").write_text(text)
     (still / "proc/loadavg").write_text(text)
+    cpufreq = still / "sys/devices/system/cpu/cpu0/cpufreq"
+    sensor = still / "sys/class/hwmon/hwmon0"
+    for directory in (cpufreq, sensor):
+        directory.mkdir(parents=True)
+    (sensor / "name").write_text("coretemp\n")
+    (sensor / "temp1_input").write_text(text)
+    for name in ("cpuinfo_max_freq", "scaling_max_freq", "base_frequency"):
+        (cpufreq / name).write_text(text)
+    (cpufreq / "scaling_governor").write_bytes(b"\0perf\x1b[m\n")
     with EnergyMeter(root=still) as m:
         pass
     assert values(m)["cpu_freq_current"] is None
+    assert values(m)["cpu_temp_celsius"] is None
+    identity = _core.cpu_identity(still)
+    assert [identity[name] for name in ("max_mhz", "limit_mhz", "governor")] == [None] * 3
     assert values(m)["load_1m"] is None
 
 

@@ -162,6 +162,9 @@ def test_other_rules(tmp_path: Path) -> None:
     assert lower.idle_source == higher.idle_source == "configured"
     # At rest no more than was counted in each interval.
     assert 0 < lower.idle <= 0.5 * plain.duration * (1 + 1e-9)
+    capped = "the idle power that was set (1000 W) is more than the least that was seen"
+    assert any(warning.startswith(capped) for warning in reading(idle_watts=1000.0).warnings)
+    assert not any("is more than the least" in warning for warning in lower.warnings)
     assert lower.idle < higher.idle
     assert higher.joules < lower.joules
     assert plain.machine == higher.machine
@@ -383,6 +386,16 @@ def test_record_and_replay_print_the_same(tmp_path: Path) -> None:
     part = json.loads(command("replay", trace, "--json", "--from", 0.1, "--to", 0.2).stdout)
     assert 0.05 < part["seconds"] <= 0.1
     assert "exit code 3" in command("replay", trace).stdout
+    length = Trace.read(trace).seconds
+    for options, words in [
+        (["--from", 99], f"--from is 99 s, and the recording is {length:.4g} s long: expected"),
+        (["--from=-1"], "--from is -1 s, and the recording"),
+        (["--from", "nan"], "--from is nan s, and the recording"),
+        (["--from", 0.1, "--to", 0.05], "--to is 0.05 s: expected a number of seconds after"),
+        (["--to=-3"], "--to is -3 s: expected"),
+    ]:
+        done = command("replay", trace, *options)
+        assert done.returncode == 2 and words in done.stderr, done.stderr
 
 
 def test_a_command_is_recorded_where_that_is_asked_for(tmp_path: Path) -> None:

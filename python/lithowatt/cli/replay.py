@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -70,10 +71,6 @@ def add_cli(commands: Any) -> None:
 def replay(arguments: argparse.Namespace) -> int:
     """Prints the reading; returns 0, or 2 where there is none."""
     trace = Trace.read(arguments.trace)
-    window = None
-    if arguments.start is not None or arguments.end is not None:
-        end = trace.seconds if arguments.end is None else arguments.end
-        window = (arguments.start or 0.0, end)
     command = trace.about.get("command")
     label = command if isinstance(command, str) else Path(arguments.trace).name
     try:
@@ -83,7 +80,7 @@ def replay(arguments: argparse.Namespace) -> int:
             estimation=arguments.estimation,
             definition=arguments.definition,
             replay=trace,
-            window=window,
+            window=_window(arguments.start, arguments.end, trace.seconds),
             idle_watts=arguments.idle_watts,
         )
     except ValueError as error:
@@ -92,6 +89,29 @@ def replay(arguments: argparse.Namespace) -> int:
     with meter:
         pass
     return _tell(meter.reading, arguments, trace)
+
+
+def _window(start: float | None, end: float | None, length: float) -> tuple[float, float] | None:
+    """The seconds that are asked for of a recording of ``length`` s; ``None``: all of them.
+
+    Raises:
+        ValueError: The recording has no such part.
+    """
+    if start is None and end is None:
+        return None
+    begin = 0.0 if start is None else start
+    if not 0 <= begin < length:
+        raise ValueError(
+            f"--from is {begin:g} s, and the recording is {length:.4g} s long: expected a number "
+            f"of seconds, 0 or more and less than {length:.4g}"
+        )
+    if end is None:
+        return begin, length
+    if not begin < end < math.inf:
+        raise ValueError(
+            f"--to is {end:g} s: expected a number of seconds after the beginning at {begin:g} s"
+        )
+    return begin, end
 
 
 def _tell(reading: Reading, arguments: argparse.Namespace, trace: Trace) -> int:

@@ -402,9 +402,12 @@ def render(
             for name in ("machine", "idle", "marginal", "others")
         )
         source = reading.idle_source
-        rows.append(
-            ("machine", whole, f"J   = {idle} idle ({source}) + {own} this + {others} others")
-        )
+        parts = f"{own} this + {others} others"
+        if source == "unknown":
+            parts += "; idle power is not known, and in these"
+        else:
+            parts = f"{idle} idle ({source}) + {parts}"
+        rows.append(("machine", whole, f"J   = {parts}"))
         for name, domains in _counters(reading):
             for domain in DOMAINS:
                 estimate = domains.estimate(domain)

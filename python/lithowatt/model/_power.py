@@ -107,7 +107,7 @@ class PowerModel:
         self,
         vcpus: float,
         busy_vcpus: float,
-        memory_gib: float = 0.0,
+        memory_gib: float | None = 0.0,
         *,
         estimation: str = "curve",
     ) -> SharePower:
@@ -116,7 +116,8 @@ class PowerModel:
         Args:
             vcpus: Hardware threads of the host.
             busy_vcpus: How many of them are busy; more than ``vcpus`` is a burst, charged as such.
-            memory_gib: Memory, GiB (2**30 bytes).
+            memory_gib: Memory, GiB (2**30 bytes). ``None`` where its size is not known: 4 GiB a
+                vCPU are taken, and the band is wider by a factor of four for that.
             estimation: ``curve``, ``tdp_based`` or ``vcpu``, as for `EnergyMeter`.
 
         Raises:

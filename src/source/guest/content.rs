@@ -80,8 +80,8 @@ impl Content {
         }
     }
 
-    /// Another file is in the place of the one before.
-    pub(super) fn reopened(&mut self, file: &mut SharedFile) {
+    /// Another file may be in the place of the one before. Whether it counts anew.
+    pub(super) fn reopened(&mut self, file: &mut SharedFile) -> bool {
         if let Self::Ring { header, number } = self
             && let Ok(fresh) = file
                 .pages(0, 1)
@@ -91,6 +91,21 @@ impl Content {
         {
             **header = fresh;
             *number = 0;
+            return true;
+        }
+        false
+    }
+
+    /// Whether what was used within `apart_ns` before a value is not in it, where that is longer than a host
+    /// that writes its file is silent and the file was looked at `unseen_ns` before.
+    pub(super) fn lacks(&self, apart_ns: u64, unseen_ns: u64) -> bool {
+        match self {
+            // Its agent reads counters that go on without it.
+            Self::Ring { .. } => false,
+            // What its program added while nobody looked is in its sum.
+            Self::Counter { .. } => unseen_ns < apart_ns / 2,
+            // Power of one moment says nothing of so long a time.
+            Self::Power { .. } => true,
         }
     }
 

@@ -154,6 +154,8 @@ struct Part {
     first: Option<First>,
     /// The file was older than that when it was first looked at: its host has stopped.
     was_old: bool,
+    /// Another file is in its place, which counts anew.
+    is_another: bool,
     /// J from the first look on to the first value that came after it, and by how much that is in doubt.
     before: (f64, f64),
     /// The same as it was first told of, and since when.
@@ -180,6 +182,7 @@ impl Part {
             content,
             first: None,
             was_old: false,
+            is_another: false,
             before: (0.0, 0.0),
             arrears: Arrears {
                 since_ns: now.t_ns,
@@ -236,7 +239,7 @@ impl Part {
             // Another file may be in its place: the host's program was started anew.
             if let Ok(file) = SharedFile::open(&self.path) {
                 self.file = file;
-                self.content.reopened(&mut self.file);
+                self.is_another |= self.content.reopened(&mut self.file);
             }
         }
     }
@@ -245,7 +248,13 @@ impl Part {
         let t_ns = self.time_of(&value, now, looked.t_ns);
         let offset_ns = self.offset_ns;
         let at = Moment::between(&looked, &now, t_ns);
-        if self.carried.age_ns(now.t_ns).is_some() {
+        let is_another = std::mem::take(&mut self.is_another);
+        let unseen_ns = now.t_ns.saturating_sub(looked.t_ns);
+        if let Some(apart_ns) = self.carried.age_ns(at.t_ns) {
+            let is_late = apart_ns > self.silent_ns();
+            if is_another || is_late && self.content.lacks(apart_ns, unseen_ns) {
+                return self.carried.begin_row(at, value.joules);
+            }
             return self.carried.update(at, value.joules);
         }
         let Some(first) = self.first.take() else {
@@ -260,7 +269,15 @@ impl Part {
             _ => first.seen.t_ns,
         };
         let first_ns = first_ns.min(first.seen.t_ns);
-        let whole = at.t_ns.saturating_sub(first_ns) as f64;
+        let apart_ns = at.t_ns.saturating_sub(first_ns);
+        let whole = apart_ns as f64;
+        if apart_ns > self.silent_ns() && self.content.lacks(apart_ns, unseen_ns) {
+            self.arrears.since_ns = now.t_ns;
+            return match value.watts {
+                Some(watts) => self.carried.begin(at, value.joules, watts),
+                None => self.begin(value, now),
+            };
+        }
         let gained = (value.joules - first.value.joules).max(0.0);
         let part = gained * seen / whole.max(1.0);
         if seen < SEEN_PART * whole {

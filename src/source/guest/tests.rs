@@ -182,3 +182,67 @@ fn scaphandres_sockets_are_zones_and_what_is_inside_them_is_not() {
     guest.read(&mut out);
     assert_eq!(out, [Err(ReadFault::Waiting), Err(ReadFault::Waiting)]);
 }
+
+/// A guest with one busy CPU, after so many ms.
+fn busy_to(ms: u64) -> Moment {
+    let ns = ms * 1_000_000;
+    Moment {
+        t_ns: ns,
+        busy_ns: ns,
+    }
+}
+
+/// A host's file, as it was written so many ms after a moment.
+fn write_at(path: &Path, text: &str, ms: u64) {
+    fs::write(path, text).unwrap();
+    let file = fs::File::options().append(true).open(path).unwrap();
+    let began = std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000_000);
+    file.set_modified(began + std::time::Duration::from_millis(ms))
+        .unwrap();
+}
+
+/// Writes a value each `period` ms but from `outage.0` to `outage.1`, and looks at it at least each 100 ms; the
+/// totals (J) and what is not known of them at the end of the outage's first 5 s and 5 periods after it.
+fn through_an_outage(name: &str, period: u64, value: impl Fn(u64) -> String) -> [(f64, Carry); 2] {
+    let root = tempfile::tempdir().unwrap();
+    let path = put(root.path(), name, &value(0));
+    write_at(&path, &value(0), 0);
+    let mut part = Part::open(&path, busy_to(0)).unwrap();
+    let (from, to) = (10 * period, 70 * period);
+    let mut found = Vec::new();
+    for ms in (100..=to + 5 * period).step_by(100) {
+        if ms % period == 0 && !(from < ms && ms < to) {
+            write_at(&path, &value(ms), ms);
+        }
+        part.look(busy_to(ms));
+        let total = part.total(busy_to(ms));
+        match ms {
+            _ if ms == from || ms == to + 5 * period => found.push(total.unwrap()),
+            _ if ms == to - 100 => assert_eq!(total, Err(ReadFault::Silent)),
+            _ => {}
+        }
+    }
+    found.try_into().unwrap()
+}
+
+#[test]
+fn watts_that_come_again_say_nothing_of_the_time_without_them() {
+    let [then, now] = through_an_outage("watts", 1000, |_| "20.0\n".into());
+    let gained = now.0 - then.0;
+    assert!((100.0..160.0).contains(&gained), "{gained}");
+    assert_eq!(now.1.breaks - then.1.breaks, 1);
+    assert_eq!(now.1.broken_ns - then.1.broken_ns, 60_000_000_000);
+}
+
+#[test]
+fn a_program_that_did_not_run_added_nothing_meanwhile() {
+    // 20 W, once in 5 s, and once after the outage.
+    let steps = |ms: u64| {
+        let steps = ms.min(50_000) / 5000 + (ms.saturating_sub(345_000)) / 5000;
+        format!("{}\n", 20_000_000 * steps)
+    };
+    let [then, now] = through_an_outage("energy_uj", 5000, steps);
+    let gained = now.0 - then.0;
+    assert!((500.0..800.0).contains(&gained), "{gained}");
+    assert_eq!(now.1.broken_ns - then.1.broken_ns, 300_000_000_000);
+}

@@ -153,7 +153,7 @@ pub fn parse_cpuinfo(text: &str) -> CpuInfo {
             }
             "siblings" => info.siblings = value.parse::<u32>().ok().or(info.siblings),
             "cpu MHz" => {
-                if let Some(mhz) = positive(value) {
+                if let Some(mhz) = positive(value).filter(|mhz| is_a_clock(*mhz)) {
                     mhz_sum += mhz;
                     mhz_count += 1;
                 }
@@ -247,6 +247,11 @@ pub(crate) fn positive(value: &str) -> Option<f64> {
         .parse::<f64>()
         .ok()
         .filter(|v| v.is_finite() && *v > 0.0)
+}
+
+/// Whether a processor may have a clock of so many MHz: none was made to run at twice the 9.1 GHz of the records.
+pub(crate) fn is_a_clock(mhz: f64) -> bool {
+    mhz > 0.0 && mhz <= 20_000.0
 }
 
 pub(crate) fn count(n: usize) -> Option<u32> {

@@ -11,7 +11,7 @@ mod witness;
 
 pub use cpu_list::{MAX_CPUS, cpu_list, parse_cpu_list};
 pub use cpuinfo::{CpuInfo, cpu_vendor, is_amd, parse_cpuinfo};
-pub(crate) use cpuinfo::{count, meaningful, positive};
+pub(crate) use cpuinfo::{count, is_a_clock, meaningful, positive};
 pub use machine::{
     FUSE, MachineCpu, MachineShown, StatLine, idle_between, online_cpus, uptime_idle_ns,
 };

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::{MOST_CPUS_ASKED, StatLine, cpu_list};
+use super::{MOST_CPUS_ASKED, StatLine, cpu_list, is_a_clock};
 use crate::source::kept::Kept;
 
 /// Bytes moved, summed over devices.
@@ -61,6 +61,15 @@ pub fn net_bytes(text: &str) -> Option<InOut> {
     seen.then_some(sum)
 }
 
+/// No machine has more memory: physical addresses of x86_64 and arm64 have 52 bits at most.
+const MOST_BYTES: u64 = 1 << 52;
+
+/// A kernel of 64 bits has no more tasks (`PID_MAX_LIMIT` of linux/threads.h), so no load is higher.
+const MOST_TASKS: f64 = 4_194_304.0;
+
+/// Temperatures that a processor may have and run, °C: silicon works from about -60 to below 200.
+const CELSIUS: std::ops::RangeInclusive<f64> = -100.0..=200.0;
+
 /// Machine memory in bytes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Memory {
@@ -73,22 +82,26 @@ pub struct Memory {
 impl Memory {
     /// Parses /proc/meminfo.
     pub fn parse(text: &str) -> Option<Self> {
-        let field = |name: &str| {
-            text.lines()
-                .find_map(|line| line.strip_prefix(name))?
-                .trim_start_matches(':')
-                .trim()
-                .strip_suffix("kB")?
-                .trim()
-                .parse::<u64>()
-                .ok()
-        };
-        let total = field("MemTotal")?;
-        let available = field("MemAvailable").or_else(|| field("MemFree"))?;
+        let available = Self::bytes(text, "MemAvailable").or_else(|| Self::bytes(text, "MemFree"));
         Some(Self {
-            total: total.checked_mul(1024)?,
-            available: available.checked_mul(1024)?,
+            total: Self::total_in(text)?,
+            available: available?,
         })
+    }
+
+    /// MemTotal of the text of /proc/meminfo; `None` where it has none that a machine can have.
+    pub fn total_in(text: &str) -> Option<u64> {
+        Self::bytes(text, "MemTotal").filter(|total| (1..=MOST_BYTES).contains(total))
+    }
+
+    fn bytes(text: &str, name: &str) -> Option<u64> {
+        let number = text
+            .lines()
+            .find_map(|line| line.strip_prefix(name))?
+            .trim_start_matches(':')
+            .trim()
+            .strip_suffix("kB")?;
+        number.trim().parse::<u64>().ok()?.checked_mul(1024)
     }
 
     /// `psutil.virtual_memory().percent`, 0..100.
@@ -221,17 +234,18 @@ impl System {
             .as_ref()
             .and_then(|kept| kept.read_whole(buffer).ok())
             .and_then(|text| text.split_ascii_whitespace().next()?.parse().ok())
-            .filter(|load: &f64| load.is_finite() && *load >= 0.0);
+            .filter(|load| (0.0..=MOST_TASKS).contains(load));
         let mut number = |kept: &Kept| -> Option<f64> {
             kept.read_whole(buffer).ok()?.trim().parse::<f64>().ok()
         };
         let mut khz: Vec<f64> = self.frequency.iter().filter_map(&mut number).collect();
-        khz.retain(|khz| khz.is_finite() && *khz > 0.0);
+        khz.retain(|khz| is_a_clock(*khz / 1000.0));
         let temperature_celsius = self
             .temperature
             .as_ref()
             .and_then(&mut number)
-            .map(|millidegrees| millidegrees / 1000.0);
+            .map(|millidegrees| millidegrees / 1000.0)
+            .filter(|celsius| CELSIUS.contains(celsius));
         SystemState {
             memory,
             load_1m,
@@ -255,7 +269,7 @@ fn mean_mhz(cpuinfo: &str) -> Option<f64> {
                 .parse()
                 .ok()
         })
-        .filter(|mhz: &f64| mhz.is_finite() && *mhz > 0.0)
+        .filter(|mhz: &f64| is_a_clock(*mhz))
         .collect();
     (!mhz.is_empty()).then(|| mhz.iter().sum::<f64>() / mhz.len() as f64)
 }
@@ -351,6 +365,15 @@ mod tests {
         let memory = Memory::parse(text).unwrap();
         assert_eq!(memory.percent(), 75.0);
         assert!(Memory::parse("MemTotal: much kB").is_none());
+        for (text, total) in [
+            ("MemTotal: 1000 kB\n", Some(1_024_000)),
+            ("MemTotal: 0 kB\nMemFree: 0 kB\n", None),
+            ("MemTotal: 18014398509481983 kB\n", None),
+            ("MemTotal: 1000\n", None),
+            ("", None),
+        ] {
+            assert_eq!(Memory::total_in(text), total, "{text}");
+        }
     }
 
     #[test]

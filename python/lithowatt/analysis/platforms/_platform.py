@@ -43,14 +43,14 @@ class Share(NamedTuple):
     Attributes:
         model: Power of the machine.
         vcpus: Hardware threads of it.
-        memory_gib: Memory, GiB.
+        memory_gib: Memory, GiB; ``None`` where its size is not known.
         least_vcpus: The fewest that a limit may leave it, where nobody recorded its limit and
             ``vcpus`` are all of the machine; ``None``: ``vcpus`` are what it may use.
     """
 
     model: PowerModel
     vcpus: float
-    memory_gib: float
+    memory_gib: float | None
     least_vcpus: float | None = None
 
 

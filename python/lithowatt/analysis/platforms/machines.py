@@ -75,7 +75,9 @@ class Server:
             return None
         model = _model(worker.cpu_name, None if machine is None else int(machine))
         least = min(1.0, vcpus) if self.limits and limit is None else None
-        return Share(model, vcpus, (_memory(worker) or 0.0) / 1024, least)
+        memory_mb = _memory(worker)
+        gib = None if memory_mb is None else memory_mb / 1024
+        return Share(model, vcpus, gib, least)
 
     def watts(self, worker: Worker, busy_vcpus: float) -> Estimate | None:
         share = self.share(worker)
@@ -162,7 +164,7 @@ class Localhost(Server):
         if not self.here:
             return super().share(worker)
         gib = _core.surroundings()["memory_gib"]
-        return Share(PowerModel.for_machine(), float(os.cpu_count() or 1), gib or 0.0)
+        return Share(PowerModel.for_machine(), float(os.cpu_count() or 1), gib)
 
 
 @dataclass(frozen=True)
