@@ -43,6 +43,9 @@ MOST_GROUP = 2**32 - 2
 WATCH_SECONDS = 2.0
 """The main thread looks this often whether the sampler lives."""
 
+SETTLE_SECONDS = 0.5
+"""An agent that ends waits so long at most for requests of its page that are being answered."""
+
 
 def run(arguments: argparse.Namespace) -> int:
     """Runs the agent until it is asked to end; returns the exit code.
@@ -185,6 +188,8 @@ def _live(
     def end() -> None:
         calls.close()
         live.close()
+        # Who has just come hears of the end, too.
+        page.settle(SETTLE_SECONDS)
 
     return end
 
