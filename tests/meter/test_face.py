@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import gc
+import json
 import pickle
 import time
 import weakref
@@ -27,6 +28,7 @@ from lithowatt import (
     doctor,
     measure,
 )
+from lithowatt.cli import main
 from lithowatt.monitors import RAPLMonitor
 from rig import StaticTree
 
@@ -333,10 +335,12 @@ def test_a_reading_has_every_counter_by_itself(tmp_path: Path) -> None:
         assert isinstance(zone, Zone) and (zone.joules is None) is (zone.reason is not None)
 
 
-def test_doctor_is_what_the_command_shows() -> None:
+def test_doctor_is_what_the_command_shows(capsys: pytest.CaptureFixture[str]) -> None:
     found = doctor()
+    assert main(["doctor", "--json"]) == 0
     assert all(isinstance(status, MethodStatus) for status in found)
     assert [status._asdict() for status in found] == [
-        {**raw, "gives": tuple(raw["gives"])} for raw in _core.doctor()
+        {**raw, "gives": tuple(raw["gives"])}
+        for raw in json.loads(capsys.readouterr().out)["methods"]
     ]
     assert "doctor" in dir(lithowatt)
