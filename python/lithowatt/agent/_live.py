@@ -330,12 +330,14 @@ class Live:
         many, or no more events: then it has been told that the agent ended."""
         with self._wake:
             # Nothing is ever waited for.
-            stream.setblocking(False)
             if self._closed:
-                _sent(stream, ENDED)
+                with contextlib.suppress(OSError):
+                    stream.setblocking(False)
+                    stream.send(ENDED)
                 return False
             if len(self._streams) >= MOST_STREAMS:
                 return False
+            stream.setblocking(False)
             self._streams[stream] = b"", time.monotonic()
             self._new.add(stream)
             self._wake.notify()
