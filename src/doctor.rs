@@ -10,10 +10,10 @@ use serde::Serialize;
 
 use crate::sampler::Hub;
 use crate::source::traffic::Traffic;
-use crate::source::{Domain, Method, Methods, Zone, guest, hwmon};
+use crate::source::{Domain, Method, Methods, Zone, as_root, guest, hwmon};
 
 /// What a guest's host is to do: a command, and what it cannot do …
-const ON_HOST: &str = "on the host: sudo lithowatt agent --guest NAME=PID";
+const ON_HOST: &str = concat!("on the host: ", as_root!("agent --guest NAME=PID"));
 const SHARED: &str = "its /run/lithowatt/guests/NAME is to be shared with this machine as \"lithowatt\" \
                       (docs/how-to/virtual-machines.md)";
 
@@ -66,14 +66,20 @@ fn span(seconds: f64) -> String {
     }
 }
 
-/// Looks at every method below `root`.
-pub fn examine(root: &Path) -> Vec<Finding> {
+/// Looks at `methods` below `root`: counters of the machine first, then GPUs, then what divides their
+/// joules and the model. Where it `waits`, it does so until each counter has moved, some seconds at most;
+/// else a counter that stands still is taken for one that counts.
+pub fn examine(root: &Path, methods: Methods, waits: bool) -> Vec<Finding> {
+    // By its name more would be done for a method: probes would be loaded.
+    let asked = Method::ALL.iter().copied();
+    let methods = Methods::of(&asked.filter(|m| methods.has(*m)).collect::<Vec<_>>());
     let hub = Hub::apart(root);
     let facts = hub.facts();
     let mut findings = Vec::new();
-    hub.probe(Methods::AUTO);
-    let silent = hub.silent(Methods::AUTO);
-    for (method, result) in hub.probe(Methods::AUTO) {
+    // Looked for again afterwards: what stands in for a counter that stands still is there then.
+    hub.probe(methods);
+    let silent = hub.silent(methods, waits);
+    for (method, result) in hub.probe(methods) {
         let catalog = hub.catalog();
         let (notes, hardware) = (&catalog.notes, catalog.hardware_missing.as_ref());
         let mut finding = Finding {
@@ -159,16 +165,20 @@ pub fn examine(root: &Path) -> Vec<Finding> {
                 }
             }
             Method::Nvml => match hub.gpus() {
-                Ok(names) => finding.gives = names,
+                Ok(gpus) => {
+                    for (name, shares) in gpus {
+                        finding.advise(&format!("{name}: {shares}"));
+                        finding.gives.push(name);
+                    }
+                }
                 Err(why) => {
                     finding.available = false;
                     (finding.reason, finding.fix) = (Some(why.reason), why.fix);
                 }
             },
             Method::Hwmon => {
-                let cards = hwmon::card_names(root);
-                if !cards.is_empty() {
-                    finding.advise(&format!("GPUs: {}", cards.join(", ")));
+                for (name, shares) in hwmon::Cards::below(root).survey() {
+                    finding.advise(&format!("GPU {name}: {shares}"));
                 }
                 let others = hwmon::survey(root);
                 if !others.is_empty() {
@@ -194,5 +204,10 @@ pub fn examine(root: &Path) -> Vec<Finding> {
         }
         findings.push(finding);
     }
+    findings.sort_by_key(|finding| match finding.method {
+        method if method.energy_counter().is_some() => 0,
+        Method::Nvml => 1,
+        _ => 2,
+    });
     findings
 }

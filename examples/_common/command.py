@@ -201,7 +201,12 @@ def _run(
         began = time.monotonic()
         with MachineMeter() as machine:
             records: dict[str, list[CallRecord]] = engine.run(
-                workload.name, workload.stages(setup), prefix, configuration, done
+                workload.dag(setup.sizes),
+                workload.stages(setup),
+                prefix,
+                configuration,
+                ", ".join(f"{name} {size}" for name, size in setup.sizes.items()),
+                done,
             )
         seconds = time.monotonic() - began
         with tempfile.TemporaryDirectory(dir=session.scratch) as folder:

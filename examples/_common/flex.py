@@ -74,11 +74,12 @@ class FlexEngine:
         stages: Sequence[Stage],
         prefix: str,
         configuration: tuple[int, int, int],
+        size: str,
         done: Callable[[str], None],
     ) -> dict[str, list[CallRecord]]:
         """Runs a workflow; returns what is known of each call, by stage.
 
-        Arguments as for the engine on plain Lithops.
+        Arguments as for the engine on plain Lithops. The size is in the DAG's name alone.
 
         Raises:
             RuntimeError: A stage failed.

@@ -154,6 +154,7 @@ class PlainEngine:
         stages: Sequence[Stage],
         prefix: str,
         configuration: tuple[int, int, int],
+        size: str,
         done: Callable[[str], None],
     ) -> dict[str, list[CallRecord]]:
         """Runs a workflow; returns what is known of each call, by stage.
@@ -163,6 +164,7 @@ class PlainEngine:
             stages: In order.
             prefix: Of all this run's objects; the inputs are there.
             configuration: vCPUs, memory in MiB, workers.
+            size: Of the input, in words.
             done: Called with the stage's id after each.
         """
         _, memory, workers = configuration
@@ -182,7 +184,7 @@ class PlainEngine:
                 for worker in range(count)
             ]
             records[stage.id] = self._run_stage(stage, calls, memory)
-            self._store(dag, stage, configuration, records[stage.id])
+            self._store(dag, stage, configuration, records[stage.id], size)
             done(stage.id)
         return records
 
@@ -217,13 +219,15 @@ class PlainEngine:
         stage: Stage,
         configuration: tuple[int, int, int],
         records: Sequence[CallRecord],
+        size: str,
     ) -> None:
         if metered_stage is None:
             return
         from lithowatt.profiles import append_repetition
 
         path = self.session.output / "profiling" / dag / f"{stage.id}.json"
-        append_repetition(path, configuration, [record.times for record in records])
+        times = [record.times for record in records]
+        append_repetition(path, configuration, times, {"input_size": size})
 
     def close(self) -> None:
         """Nothing of its own."""

@@ -127,7 +127,7 @@ class Workload:
     """A workload.
 
     Attributes:
-        name: Also the DAG's name in the profiles.
+        name: Also the DAG's name in the profiles, where no size was changed.
         title: One line for `--help`.
         sizes: Its size options.
         needs: Packages beyond the standard library: module to distribution.
@@ -145,6 +145,11 @@ class Workload:
     prepare: Callable[[Setup, Path], Mapping[str, Sequence[Path]]]
     results: Sequence[Data]
     check: Callable[[Setup, Mapping[str, Sequence[Path]]], Outcome]
+
+    def dag(self, sizes: Mapping[str, int]) -> str:
+        """The DAG's name, which profiles are stored by: those of other sizes are others."""
+        other = [f"-{s.name}-{sizes[s.name]}" for s in self.sizes if sizes[s.name] != s.default]
+        return "".join([self.name, *other])
 
 
 def shares(total: int, parts: int) -> list[int]:

@@ -336,8 +336,17 @@ def divide_energy(
 ) -> tuple[list[float], float]:
     """A machine's energy in J divided by CPU time in s as the agent does: parts and rest."""
 
-def doctor(root: str | os.PathLike[str] | None = None) -> list[dict[str, Any]]:
-    """What can be measured below ``root``: one dict per method."""
+def doctor(
+    root: str | os.PathLike[str] | None = None,
+    methods: Sequence[str] | None = None,
+    *,
+    waits: bool = True,
+) -> list[dict[str, Any]]:
+    """What can be measured below ``root``: one dict for each of ``methods``, or for all.
+
+    ``waits``: until each counter has moved, 3.5 s at most; else one that stands still is taken for
+    one that counts.
+    """
 
 @final
 class ProfileReader:

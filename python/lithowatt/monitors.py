@@ -47,6 +47,9 @@ _EVENTS = {
     "instructions": "instructions",
 }
 
+#: s: counters change within 20 ms, those that an agent reads within 0.1 s.
+_MOVES_WITHIN = 0.2
+
 
 class _Monitor:
     """One method of a meter.
@@ -84,10 +87,17 @@ class _Monitor:
     def reason(self) -> str | None:
         """Why the method cannot be used here, ``None`` where it can.
 
-        It is looked for anew each time: some ms, up to 3.5 s where a counter does not move.
+        It is looked for anew each time, in some ms. That a counter stands still shows in a window
+        of 0.2 s or longer, and is the reason from then on.
         """
         finding = _finding(self._method, self._root)
-        return None if finding["available"] else finding["reason"]
+        if not finding["available"]:
+            return str(finding["reason"])
+        stats = _stats(self.meter, self._root)
+        seen = (stats[PREFIX + "energy_duration"] or 0) >= _MOVES_WITHIN
+        if seen and not stats[f"{PREFIX}{self._method}_available"]:
+            return str(stats[f"{PREFIX}{self._method}_source"]).removeprefix("unavailable: ")
+        return None
 
     def start(self) -> None:
         """Starts counting, from zero if it ran already."""
@@ -415,8 +425,9 @@ def setup_perf_monitoring(root: StrPath | None = None) -> dict[str, dict[str, An
 
 
 def _finding(method: str, root: StrPath | None) -> dict[str, Any]:
-    """The doctor's entry of a method."""
-    return next(finding for finding in _core.doctor(root) if finding["method"] == method)
+    """The doctor's entry of a method, as far as it is known without waiting."""
+    (finding,) = _core.doctor(root, [method], waits=False)
+    return finding
 
 
 def _stats(meter: EnergyMeter, root: StrPath | None) -> dict[str, Any]:

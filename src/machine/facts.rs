@@ -94,7 +94,7 @@ impl IdleSource {
 }
 
 /// What does not change while the process lives.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Facts {
     /// The processor.
     pub cpu: CpuIdentity,
@@ -247,45 +247,30 @@ impl Facts {
 
     /// The same machine as a recording found it when its window ended.
     pub fn with_end(&self, cpus: u32, allotted: &Allotted) -> Self {
-        Self {
-            cpu: self.cpu.clone(),
-            environment: Environment {
-                allotted: allotted.clone(),
-                ..self.environment.clone()
-            },
-            model: self.model.clone(),
-            cpus,
-            calibration: self.calibration.clone(),
-            calibration_unused: self.calibration_unused.clone(),
-            sandbox: None,
-        }
+        let mut facts = self.clone();
+        facts.cpus = cpus;
+        facts.environment.allotted = allotted.clone();
+        facts.sandbox = None;
+        facts
     }
 
     /// The same processor and model where `cpus` are online now and the threads may run on
     /// `affinity` of them; limits are read anew below `root` where they have changed.
     pub(crate) fn renewed(&self, cpus: u32, affinity: Option<u32>, limits: Option<&Path>) -> Self {
-        let mut environment = self.environment.clone();
-        let anew = limits.is_some() || cpus != self.cpus;
+        let mut facts = self.clone();
+        facts.cpus = cpus;
         if let Some(root) = limits {
-            environment.renew(root, cpus);
+            facts.environment.renew(root, cpus);
         } else {
-            environment.allotted.machine_cpus = cpus;
+            facts.environment.allotted.machine_cpus = cpus;
         }
-        environment.allotted = environment.allotted.with_affinity(affinity);
-        let sandbox = if !anew && environment.allotted.set_by == self.environment.allotted.set_by {
-            self.sandbox.clone()
-        } else {
-            environment.allotted.open().map(Arc::new)
-        };
-        Self {
-            cpu: self.cpu.clone(),
-            environment,
-            model: self.model.clone(),
-            cpus,
-            calibration: self.calibration.clone(),
-            calibration_unused: self.calibration_unused.clone(),
-            sandbox,
+        let allotted = facts.environment.allotted.with_affinity(affinity);
+        let anew = limits.is_some() || cpus != self.cpus;
+        if anew || allotted.set_by != self.environment.allotted.set_by {
+            facts.sandbox = allotted.open().map(Arc::new);
         }
+        facts.environment.allotted = allotted;
+        facts
     }
 
     /// Whether what [`Self::renewed`] may change is as in `other`.

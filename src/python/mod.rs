@@ -645,15 +645,24 @@ fn little_endian(
     })
 }
 
-/// What can be measured below `root`: one dict per method.
+/// What can be measured below `root`: one dict for each of `methods`.
 #[pyfunction]
-#[pyo3(signature = (root = None))]
-fn doctor<'py>(py: Python<'py>, root: Option<&Bound<'py, PyAny>>) -> PyResult<Bound<'py, PyAny>> {
+#[pyo3(signature = (root = None, methods = None, *, waits = true))]
+fn doctor<'py>(
+    py: Python<'py>,
+    root: Option<&Bound<'py, PyAny>>,
+    methods: Option<Vec<String>>,
+    waits: bool,
+) -> PyResult<Bound<'py, PyAny>> {
     let root = root_or_environment(root)?;
     if let Err(source) = crate::sampler::require_directory(&root) {
         return Err(Error::Io { path: root, source }.into());
     }
-    let findings = py.detach(|| crate::doctor::examine(&root));
+    let methods = match methods {
+        Some(names) => Methods::parse(names)?,
+        None => Methods::AUTO,
+    };
+    let findings = py.detach(|| crate::doctor::examine(&root, methods, waits));
     serialised(py, &findings)
 }
 

@@ -41,7 +41,7 @@ impl PyTaken {
             };
         }
         part! {
-            allotted_cpus cpu_seconds duration ebpf gpu headline headline_reason interval label model
+            allotted_cpus cpu_seconds duration ebpf gpu headline headline_reason interval label memory model
             notes phases running samples sandbox steal_seconds system system_reason verdict warnings
             window_ns zones
         }

@@ -1,12 +1,16 @@
-//! What counters know of memory's energy.
+//! Memory's energy, and what counters know of it.
 //!
 //! A DRAM domain's band is that of its counter. How far the counter is from memory's true power is no
 //! matter of one window, so it is in the bands of the machine and of the headline, and said in a note.
 
-use super::MethodReading;
+use serde::Serialize;
+
+use super::divided::Divided;
+use super::{Availability, Energy, MethodReading};
 use crate::attribution::Division;
 use crate::bands::Systematic;
-use crate::machine::facts::Facts;
+use crate::machine::facts::{Facts, Modelling};
+use crate::model::Traffic;
 use crate::model::estimation::Estimation;
 use crate::sampler::{Outcome, TrafficSeen};
 use crate::source::{Domain, Method, Zone};
@@ -20,6 +24,78 @@ const AT_REST: (f64, f64) = (0.5, 0.2);
 /// … and above.
 const ABOVE: (f64, f64) = (0.1, 0.2);
 
+/// Memory's part of the energy that the headline divides.
+#[derive(Debug, Clone, PartialEq, Default, Serialize)]
+pub struct MemoryReading {
+    /// How it was obtained, or why it has no value of its own.
+    #[serde(flatten)]
+    pub availability: Availability,
+    /// Energy of memory in the window: of the machine, or by the model of a sandbox.
+    pub energy: Option<Energy>,
+}
+
+impl MemoryReading {
+    /// It has none, and why.
+    pub(super) fn absent(why: impl Into<String>) -> Self {
+        Self {
+            availability: Availability::Unavailable(why.into()),
+            energy: None,
+        }
+    }
+
+    fn of(energy: Energy, source: String) -> Self {
+        Self {
+            availability: Availability::From(source),
+            energy: Some(energy),
+        }
+    }
+
+    /// As the counter that the headline is of has it.
+    pub(super) fn counted(outcome: &Outcome, method: Method, reading: &MethodReading) -> Self {
+        if packages_hold_it(outcome, method) {
+            return Self::absent(format!("it is in the packages of {}", method.name()));
+        }
+        match reading.domains.get(&Domain::Dram) {
+            Some(dram) => Self::of(*dram, format!("measured: {} dram", method.name())),
+            None => {
+                let why = reading.reasons.get(&Domain::Dram);
+                let why = why.map_or("no counter", String::as_str);
+                Self::absent(format!("{} does not count it: {why}", method.name()))
+            }
+        }
+    }
+
+    /// As the model has it. Its band is that of any load, or of the traffic where that was counted.
+    pub(super) fn modelled(outcome: &Outcome, facts: &Facts, divided: &Divided) -> Self {
+        if outcome.estimation == Estimation::TdpBased {
+            return Self::absent("the TDP is the processor's, without memory");
+        }
+        let what = facts.modelling(outcome.estimation, outcome.ours);
+        let [_, slot] = outcome.slots.model();
+        let ledger = outcome.sandbox.as_ref().unwrap_or(&outcome.ledger);
+        let joules = ledger.joules[slot];
+        let unseen = Unseen::of(outcome, facts, what, divided.seconds);
+        let energy = Energy {
+            joules,
+            low: joules.min(unseen.least * divided.seconds),
+            high: joules.max(unseen.most * divided.seconds),
+        };
+        let basis = match what.whole.then(|| traffic_of(outcome)).flatten() {
+            Some(_) => "traffic",
+            None => "load",
+        };
+        let size = what
+            .gib
+            .map_or_else(size_unknown, |gib| format!("{gib:.1} GiB"));
+        Self::of(energy, format!("modelled: {size}, by {basis}"))
+    }
+}
+
+/// Memory's traffic, where something counted it.
+fn traffic_of(outcome: &Outcome) -> Option<Traffic> {
+    outcome.traffic.as_ref().and_then(TrafficSeen::flow)
+}
+
 /// What the counters of a window get wrong of memory.
 pub(super) fn systematic(
     outcome: &Outcome,
@@ -32,7 +108,7 @@ pub(super) fn systematic(
         return Systematic::default();
     }
     let Some(dram) = reading.domains.get(&Domain::Dram) else {
-        let unseen = Unseen::of(outcome, facts, seconds);
+        let unseen = Unseen::of_machine(outcome, facts, seconds);
         return Systematic {
             idle: (0.0, unseen.rest * seconds),
             active: (0.0, (unseen.most - unseen.rest).max(0.0) * seconds),
@@ -71,16 +147,28 @@ struct Unseen {
 }
 
 impl Unseen {
+    /// Of the whole machine.
+    fn of_machine(outcome: &Outcome, facts: &Facts, seconds: f64) -> Self {
+        let machine = Modelling {
+            estimation: outcome.estimation,
+            vcpus: f64::from(facts.cpus),
+            gib: facts.environment.memory_gib,
+            whole: true,
+        };
+        Self::of(outcome, facts, machine, seconds)
+    }
+
     /// By the size of memory, and by its traffic for as much of the window as that is known.
-    fn of(outcome: &Outcome, facts: &Facts, seconds: f64) -> Self {
-        let (gib, cpus) = (facts.environment.memory_gib, f64::from(facts.cpus));
+    fn of(outcome: &Outcome, facts: &Facts, what: Modelling, seconds: f64) -> Self {
+        let (gib, cpus) = (what.gib, what.vcpus);
         let any = facts.model.memory_watts_of(gib, cpus, None);
         let by_size = Self {
             least: any.low,
             rest: any.low,
             most: any.high,
         };
-        let Some(traffic) = outcome.traffic.as_ref().and_then(TrafficSeen::flow) else {
+        // The traffic is the machine's: nobody knows what part of it is a sandbox's.
+        let Some(traffic) = what.whole.then(|| traffic_of(outcome)).flatten() else {
             return by_size;
         };
         let known = (traffic.seconds / seconds).clamp(0.0, 1.0);
@@ -180,8 +268,8 @@ pub(super) fn note(
         ));
     }
     let seconds = outcome.ledger.dt_ns * 1e-9;
-    let Unseen { least, most, .. } = Unseen::of(outcome, facts, seconds);
-    let mut basis = match outcome.traffic.as_ref().and_then(TrafficSeen::flow) {
+    let Unseen { least, most, .. } = Unseen::of_machine(outcome, facts, seconds);
+    let mut basis = match traffic_of(outcome) {
         Some(_) => "its size and traffic".to_owned(),
         None => "its size".to_owned(),
     };

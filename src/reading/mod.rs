@@ -20,6 +20,7 @@ use serde::Serialize;
 pub use crate::bands::{Bands, Energy};
 pub use availability::Availability;
 pub use gpu::GpuReading;
+pub use memory::MemoryReading;
 pub use probes::ProbeReading;
 pub use system::{SandboxReading, SystemReading};
 
@@ -170,6 +171,8 @@ pub struct Reading {
     pub counters: BTreeMap<Method, MethodReading>,
     /// The same counter by counter, with those that were left out.
     pub zones: Vec<ZoneReading>,
+    /// Memory's part of the energy that the headline divides.
+    pub memory: MemoryReading,
     /// The machine's GPUs; no part of any other energy here.
     pub gpu: GpuReading,
     /// Kernel probes: **this call's** energy by domain, not the machine's.
@@ -277,6 +280,11 @@ impl Reading {
                 "the idle power that was set ({watts} W) is not used: no counter is read here"
             ));
         }
+        let memory = match (measured.as_ref().zip(counter), &model) {
+            (Some((_, (method, read))), _) => MemoryReading::counted(outcome, method, read),
+            (None, Some((_, divided))) => MemoryReading::modelled(outcome, facts, divided),
+            (None, None) => MemoryReading::absent("there is no energy"),
+        };
         let (headline, divided) = measured.or_else(|| model.clone()).unzip();
         let model = model.map(|(headline, _)| headline);
         if headline.is_none() && counter.is_some() {
@@ -339,6 +347,7 @@ impl Reading {
             headline_reason,
             counters,
             zones,
+            memory,
             gpu,
             ebpf,
             probes,
@@ -392,6 +401,7 @@ impl Reading {
                 .map(|(method, _)| (method, none.clone()))
                 .collect(),
             zones: Vec::new(),
+            memory: MemoryReading::absent(reason),
             gpu: GpuReading::absent(reason),
             ebpf: none.clone(),
             probes: None,

@@ -600,9 +600,10 @@ impl Hub {
             .collect()
     }
 
-    /// The counters of energy that show nothing, and why: they cannot be read, or they stand still, though
-    /// what they are of draws power. It takes some milliseconds where there are none, else a second or more.
-    pub fn silent(&self, methods: Methods) -> Vec<(Zone, String)> {
+    /// The counters of energy that show nothing, and why: they cannot be read, or, as shows only where this
+    /// `waits`, they stand still, though what they are of draws power. It waits some milliseconds where there
+    /// are none, else a second or more.
+    pub fn silent(&self, methods: Methods, waits: bool) -> Vec<(Zone, String)> {
         let begun = Instant::now();
         loop {
             let mut state = lock(&self.state);
@@ -611,11 +612,12 @@ impl Hub {
             state.open(methods);
             let silent = state.silent(methods);
             drop(state);
-            let waits = silent
+            let left = silent
                 .iter()
                 .any(|(_, why)| *why == Some(ReadFault::Waiting));
             let counts = silent.iter().any(|(zone, _)| zone.domain != Domain::Psys);
-            let patience = match (waits, counts) {
+            let patience = match (left, counts) {
+                _ if !waits => Duration::ZERO,
                 (true, _) => LEFT_WITHIN,
                 (false, true) => MOVES_WITHIN,
                 // In many virtual machines the platform's counter is there and stays at 0.
@@ -629,7 +631,7 @@ impl Hub {
                 return silent
                     .into_iter()
                     // It is there, and slower than this.
-                    .filter(|(_, why)| *why != Some(ReadFault::Waiting))
+                    .filter(|(_, why)| *why != Some(ReadFault::Waiting) && (waits || why.is_some()))
                     .map(|(zone, why)| (zone, told(why)))
                     .collect();
             }
@@ -647,11 +649,11 @@ impl Hub {
         lock(&self.state).probing.gives()
     }
 
-    /// The GPUs that NVML shows. It may take some seconds.
+    /// The GPUs that NVML shows, and whose use of each is known. It may take some seconds.
     ///
     /// # Errors
     /// Why there are none.
-    pub fn gpus(&self) -> Result<Vec<String>, Unavailable> {
+    pub fn gpus(&self) -> Result<Vec<(String, String)>, Unavailable> {
         gpus::names(&self.root)
     }
 

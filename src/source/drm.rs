@@ -168,6 +168,18 @@ impl Clients {
         told
     }
 
+    /// Whether some may be hidden, as of the last look: of processes that cannot be read, or are not shown.
+    pub fn hide(&self) -> bool {
+        // Where process 1 is not shown, others are not, either.
+        self.nested || !self.unreadable.is_empty() || !self.proc.join("1").exists()
+    }
+
+    /// Whether the driver of a card did not say at the last look how busy its clients keep it.
+    pub fn are_silent(&self, slot: &str) -> bool {
+        let card = self.cards.get(slot);
+        card.is_some_and(|card| card.silent > 0 && card.silent == self.looks)
+    }
+
     /// Finds the open files of `/dev/dri`.
     fn find(&mut self) {
         self.files.clear();
@@ -312,15 +324,13 @@ impl Clients {
             (false, true) => copies,
             (false, false) => Vec::new(),
         };
-        // Where process 1 is not shown, others are not, either.
-        let all = self.proc.join("1").exists();
         Some(Told {
             uses,
             until_ns: now_ns,
             seconds,
-            hidden: self.nested || !all || !self.unreadable.is_empty(),
+            hidden: self.hide(),
             unreadable: self.unreadable.clone(),
-            silent: card.silent == self.looks,
+            silent: self.are_silent(slot),
         })
     }
 }

@@ -23,7 +23,7 @@ mod find;
 mod tests;
 mod watch;
 
-pub use cards::{Cards, card_names, has_cards};
+pub use cards::{Cards, has_cards};
 pub use chips::{Blur, blur_of, holds_memory, is_rail};
 pub use watch::spent_cpu_ns;
 

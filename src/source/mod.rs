@@ -8,6 +8,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::json::{from_json, word_from_json};
 
+/// A command of ours as root runs it: `sudo` does not look where a virtual environment is.
+macro_rules! as_root {
+    ($command:literal) => {
+        concat!("sudo \"$(command -v lithowatt)\" ", $command)
+    };
+}
+pub(crate) use as_root;
+
 pub mod busy;
 pub mod drm;
 pub mod ebpf;

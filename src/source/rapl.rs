@@ -28,7 +28,7 @@ const MICROJOULE: f64 = 1e-6;
 
 /// The command that lets this user's own group read the counters and their ranges, now and after
 /// each boot. Most distributions give each user such a group, so nobody has to log in anew.
-pub const READ_FIX: &str = "sudo lithowatt setup --group \"$(id -gn)\"";
+pub const READ_FIX: &str = as_root!("setup --group \"$(id -gn)\"");
 
 /// Files of a zone that say how much power it is let draw, µW. A package has up to three limits:
 /// long, short and peak.

@@ -27,6 +27,7 @@ from lithowatt._support.calls import MOST_BYTES, beside, hand_in
 from lithowatt.agent import _live
 from lithowatt.agent._calls import MOST_CALLS, MOST_FUNCTIONS, Calls, Refused, _uid_of, parsed
 from lithowatt.agent._live import Live, Power
+from lithowatt.agent._page import PageServer
 from lithowatt.cli import main, run
 from rig import StaticTree
 from tests.source.test_hwmon import cards
@@ -531,14 +532,39 @@ def test_places_are_bounded_and_given_back(monkeypatch: pytest.MonkeyPatch) -> N
     assert not live.add(pairs[0][0])
 
 
+def test_who_comes_as_it_ends_is_told_so() -> None:
+    live = Live({}, Calls(), _State)  # type: ignore[arg-type]
+    live.close()
+    ours, theirs = pair()
+    with ours, theirs:
+        assert not live.add(ours)
+        assert theirs.recv(1 << 16) == b"event: ended\ndata: {}\n\n"
+
+
+def test_an_end_waits_for_who_is_being_answered() -> None:
+    page = PageServer(("127.0.0.1", free_port()))
+    live = Live({}, Calls(), _State)  # type: ignore[arg-type]
+    page.serve(live)
+    with socket.create_connection(page.server_address[:2], timeout=30) as slow:
+        slow.sendall(b"GET /events HTTP/1.1\r\n")
+        end = time.monotonic() + 30
+        while not page._requests.any() and time.monotonic() < end:
+            time.sleep(0.001)
+        live.close()
+        began = time.monotonic()
+        page.settle(0.1)
+        assert 0.1 <= time.monotonic() - began < 1.0
+        slow.sendall(f"Host: localhost:{page.server_port}\r\n\r\n".encode())
+        page.settle(30.0)
+        assert not page._requests.any()
+        assert slow.makefile("rb").read().endswith(b"event: ended\ndata: {}\n\n")
+
+
 def test_the_end_is_told(folder: Path, tree: StaticTree) -> None:
     page = Page(tree, folder)
     page.start()
     answer = page.ask("/events")
     assert answer.readline() == b"retry: 2000\n"
-    # From its first event on it hears of the end.
-    while not answer.readline().startswith(b"data: "):
-        pass
     assert page.end() == 0
     assert b"event: ended\n" in answer.read()
     assert not Path(beside(page.ring)).exists()

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from lithowatt.analysis._envelope import as_text
+from lithowatt.analysis.basis import Basis
 from lithowatt.analysis.lint import EXCLUDING, NAMING, findings, left_out, lint, selected
 from lithowatt.analysis.lint._rules import BY_NAME, RULES
 from lithowatt.errors import MalformedValueError
@@ -195,6 +196,19 @@ def test_an_empty_profile_and_empty_repetitions() -> None:
     assert [one.rule for one in linted((KIND, {}))] == []
     made: Profile = {KEY: {name: [[], []] for name in profile(KIND)[KEY]}}
     assert [one.rule for one in linted((KIND, made))] == ["few-repetitions"]
+
+
+def test_repetitions_of_another_recorded_input_are_told_apart(tmp_path: Path) -> None:
+    random = np.random.default_rng(4)
+    path = tmp_path / "profiling" / "dag" / "stage.json"
+    for points in (8, 8, 4, 8, 8, 4, 8):
+        times = own_times(random, 2, False)
+        append_repetition(path, (1, 1024, 2), times, {"input_size": f"{points} points"})
+    made = read_profiles([path])
+    (one,) = [one for one in findings(made) if one.rule == "input-changed"]
+    assert one.repetitions == (2, 5)
+    assert "recorded input 4 points, and of most 8 points" in one.message
+    assert left_out(made, Basis.of("same-input").rules) == {(0, 0): {"input-changed": [2, 5]}}
 
 
 @pytest.mark.parametrize("short", [False, True])

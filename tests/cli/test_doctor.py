@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +16,16 @@ import pytest
 
 from chips import Chips
 from lithowatt import _core
-from lithowatt._support.command import runnable
+from lithowatt._support.command import OURS, runnable
 from lithowatt.cli import main
-from lithowatt.cli.doctor import _lines, verdict
+from lithowatt.cli.doctor import _lines, _said, verdict
 from lithowatt.cli.run import _digits
 from lithowatt.errors import UnavailableError
 from lithowatt.model._calibrate import counter_fix, curve_line
 from rig import StaticTree
 from tests.source.test_hwmon import cards
 
-SETUP = 'sudo lithowatt setup --group "$(id -gn)"'
+SETUP = f'{OURS} setup --group "$(id -gn)"'
 
 
 def finding(
@@ -81,6 +82,29 @@ def test_a_platform_s_counter_alone_is_no_measured_joule(tmp_path: Path) -> None
     assert "it has no counter of packages" in found["reason"]
 
 
+def test_methods_asked_for_one_by_one_say_what_they_say_among_all(tmp_path: Path) -> None:
+    # Named, kernel probes would be loaded by a meter.
+    cards(tmp_path)
+    among = _core.doctor(tmp_path)
+    assert [_core.doctor(tmp_path, [one["method"]])[0] for one in among] == among
+    assert [one["method"] for one in among] == [
+        *("rapl", "perf", "hwmon", "guest", "nvml", "ebpf", "psutil", "tdp")
+    ]
+    assert [one["method"] for one in _core.doctor(tmp_path, ["counters"])] == [
+        *("rapl", "perf", "hwmon", "guest")
+    ]
+
+
+def test_only_who_waits_hears_that_a_counter_stands_still(tmp_path: Path) -> None:
+    with StaticTree(tmp_path / "machine") as tree:
+        began = time.monotonic()
+        (quick,) = _core.doctor(tree.root, ["rapl"], waits=False)
+        assert time.monotonic() - began < 0.5
+        (slow,) = _core.doctor(tree.root, ["rapl"])
+    assert quick["available"] and not slow["available"]
+    assert "the counter stands still" in slow["reason"]
+
+
 def test_which_command_makes_a_counter_readable() -> None:
     assert counter_fix(DENIED) == SETUP
     assert counter_fix(NO_DRIVER) == "sudo modprobe intel_rapl_msr"
@@ -103,6 +127,23 @@ def test_a_curve_that_was_fitted_has_its_own_band() -> None:
 
     assert "a factor of 2 to 6 each way" in told("model:amd-epyc")
     assert "by the curve fitted to this machine" in told("model:calibrated-amd-epyc")
+
+
+def test_what_perf_counts_of_a_process_is_no_answer_for_energy() -> None:
+    events = ["task-clock", "cycles"]
+    without = {**finding("perf", reason="no power PMU; cycles: none"), "gives": events}
+    told = "of a process: task-clock, cycles"
+    assert _said(without, False) == ["no power PMU", told, "cycles: none"]
+    counted = {**finding("perf", True), "gives": ["energy-pkg", *events]}
+    assert _said(counted, False) == ["energy-pkg", told]
+
+
+def test_all_that_counts_stands_before_what_divides_it(tmp_path: Path) -> None:
+    with StaticTree(tmp_path / "machine") as tree:
+        lines = list(_lines(_core.doctor(tree.root), str(tree.root), False, 80))
+    table = lines[lines.index("") + 1 :]
+    groups = [line.split()[0] for line in table[1:] if line[:1].strip()][:5]
+    assert groups == ["counter", "GPUs", "reference", "shares", "model"]
 
 
 def test_the_verdict_comes_first_and_no_line_is_cut(tmp_path: Path) -> None:
@@ -179,7 +220,7 @@ def test_a_user_is_told_both_commands_in_their_order(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def denied(root: str | None) -> list[str]:
-        raise UnavailableError("CAP_BPF is needed; fix: sudo lithowatt doctor --load")
+        raise UnavailableError(f"CAP_BPF is needed; fix: {OURS} doctor --load")
 
     monkeypatch.setattr(_core, "load_probes", denied)
     (tmp_path / "proc").symlink_to("/proc")
@@ -189,12 +230,23 @@ def test_a_user_is_told_both_commands_in_their_order(
     assert said.index("mount -t bpf") < said.index("doctor --load")
 
 
+def test_a_command_in_an_error_is_found_by_sudo(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    with StaticTree(tmp_path / "machine") as tree:
+        assert main(["agent", "--show", "--root", str(tree.root)]) == 2
+    said = capsys.readouterr().err
+    command = said.rpartition("fix: ")[2].split()
+    assert command[0] == "sudo" and command[2:] == ["agent"] and os.access(command[1], os.X_OK)
+
+
 def test_a_command_for_root_is_found_by_sudo(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
-    told = runnable("sudo mount x && sudo lithowatt doctor --load")
+    told = runnable(f"sudo mount x && {OURS} doctor --load")
     assert told.startswith("sudo mount x && sudo /") and told.endswith("doctor --load")
     monkeypatch.setattr(os, "geteuid", lambda: 0)
-    assert "sudo" not in runnable("sudo mount x && sudo lithowatt doctor --load")
+    assert "sudo" not in runnable(f"sudo mount x && {OURS} doctor --load")
 
 
 def test_the_json_has_the_verdict(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

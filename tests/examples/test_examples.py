@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from lithowatt.profiles._runs import read_profiles
 from rig import Rig
 from tests.support import TOP
 
@@ -151,8 +152,9 @@ def test_a_workload(name: str, engine: str, tmp_path: Path) -> None:
             assert 0 < sum(call["phase_joules"].values()) <= call["joules"] * 1.001
             assert call["phase_joules"]["compute"] > 0
             assert call["phase_seconds"]["compute"] > 0
+    dag = name + WORKLOADS[name][0].replace(" --", "-").replace("--", "-").replace(" ", "-")
     for stage, workers in stages.items():
-        profile = json.loads((tmp_path / "out" / "profiling" / name / f"{stage}.json").read_text())
+        profile = json.loads((tmp_path / "out" / "profiling" / dag / f"{stage}.json").read_text())
         assert list(profile) == ["(1, 512, 2)"]
         metrics = profile["(1, 512, 2)"]
         for metric in ("read", "compute", "write", "cold_start", "energy", "energy_compute"):
@@ -172,11 +174,28 @@ def test_configurations_and_repetitions_agree_on_the_result(tmp_path: Path) -> N
 
     # The next command adds to the profiles.
     workload("data_analytics", "--workers", "3", "--reps", "1", folder=tmp_path)
-    profile = json.loads((tmp_path / "out/profiling/data_analytics/map.json").read_text())
+    path = tmp_path / "out/profiling/data_analytics-megabytes-1/map.json"
+    profile = json.loads(path.read_text())
     assert {key: [len(row) for row in metrics["energy"]] for key, metrics in profile.items()} == {
         "(1, 2048, 1)": [1, 1],
         "(1, 2048, 3)": [3, 3, 3],
     }
+
+
+def test_runs_of_other_sizes_have_profiles_of_their_own(tmp_path: Path) -> None:
+    for points in ("100000", "200000"):
+        workload("monte_carlo_pi", "--workers", "1", "--points", points, folder=tmp_path)
+    found = sorted((tmp_path / "out" / "profiling").iterdir())
+    assert [folder.name for folder in found] == [
+        "monte_carlo_pi-points-100000",
+        "monte_carlo_pi-points-200000",
+    ]
+    for folder in found:
+        sidecar = json.loads((folder / "count_inside.json.energy").read_text())
+        (record,) = sidecar["configurations"]["(1, 2048, 1)"]
+        assert record["input_size"] == f"points {folder.name.rpartition('-')[2]}"
+    profiles = read_profiles([tmp_path / "out"])
+    assert {file.label.workload for file in profiles.files} == {folder.name for folder in found}
 
 
 def test_the_summary(tmp_path: Path) -> None:

@@ -189,7 +189,7 @@ def test_a_plain_user_is_told_the_command(metered: Metered) -> None:
     assert found["long"]["perf_source"].startswith("unavailable: ")
     assert found["long"]["rapl"]["package"] is None and found["long"]["perf"]["package"] is None
     methods = {method["method"]: method for method in found["doctor"]["methods"]}
-    assert "lithowatt setup --group" in methods["rapl"]["fix"]
+    assert "setup --group" in methods["rapl"]["fix"]
     assert "perf_event_paranoid=0" in methods["perf"]["fix"]
     assert "MODELLED" in found["doctor"]["text"]
 

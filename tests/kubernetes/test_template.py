@@ -471,6 +471,19 @@ def test_the_monitor_is_by_counters_where_there_are_any(tmp_path: Path) -> None:
     assert joules is not None and 0 < joules <= 10
 
 
+def test_nobody_waits_for_a_counter_to_move(tmp_path: Path) -> None:
+    with StaticTree(tmp_path / "still") as tree:
+        began = time.monotonic()
+        monitor = setup_k8s_energy_monitoring(tree.root)
+        assert time.monotonic() - began < 0.5
+        assert isinstance(monitor, HardwareEnergyMonitor)
+        monitor.start_monitoring()
+        time.sleep(0.2)
+        stats = monitor.stop_monitoring()
+    assert stats["worker_func_energy_quality"] == "modelled"
+    assert "did not move" in stats["worker_func_rapl_source"]
+
+
 def test_sensors_of_hwmon_are_counters_too(tmp_path: Path) -> None:
     grace(tmp_path)
     monitor = setup_k8s_energy_monitoring(tmp_path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import gc
+import json
 import pickle
 import time
 import weakref
@@ -27,6 +28,7 @@ from lithowatt import (
     doctor,
     measure,
 )
+from lithowatt.cli import main
 from lithowatt.monitors import RAPLMonitor
 from rig import StaticTree
 
@@ -333,10 +335,52 @@ def test_a_reading_has_every_counter_by_itself(tmp_path: Path) -> None:
         assert isinstance(zone, Zone) and (zone.joules is None) is (zone.reason is not None)
 
 
-def test_doctor_is_what_the_command_shows() -> None:
+def test_memory_is_shown_where_its_counter_is_read(tmp_path: Path) -> None:
+    with StaticTree(tmp_path / "machine", domains=("package", "dram")) as tree, tree.moving():
+        with EnergyMeter(root=tree.root) as meter:
+            time.sleep(0.3)
+    reading = meter.reading
+    assert reading.memory is not None and reading.machine is not None
+    assert reading.memory == reading.rapl.estimate("dram")._replace(source="measured: rapl dram")
+    assert "of it memory" in str(reading) and "measured: rapl dram" in str(reading)
+
+
+def test_memory_that_is_not_counted_says_why(tmp_path: Path) -> None:
+    with StaticTree(tmp_path / "machine", domains=("package",)) as tree, tree.moving():
+        with EnergyMeter(root=tree.root) as meter:
+            time.sleep(0.3)
+    assert meter.reading.quality != "modelled"
+    assert meter.reading.memory is None
+    assert meter.reading.memory_source.startswith("unavailable: rapl does not count it: ")
+    assert "rapl does not count it" in str(meter.reading)
+
+
+def test_memory_of_the_model_is_that_of_the_timeline() -> None:
+    with EnergyMeter(methods=["model"]) as meter:
+        end = time.monotonic() + 0.5
+        while time.monotonic() < end:
+            pass
+    reading = meter.reading
+    memory = reading.memory
+    assert memory is not None and reading.machine is not None
+    assert memory.low <= memory.value <= memory.high
+    assert 0 < memory.value < reading.machine
+    assert memory.source.startswith("modelled: ") and "GiB, by " in memory.source
+    timeline = meter.timeline()
+    assert timeline.joules["model:dram"][-1] == pytest.approx(memory.value, rel=0.05)
+    by_tdp = EnergyMeter(methods=["model"], estimation="tdp_based")
+    with by_tdp:
+        time.sleep(0.05)
+    assert by_tdp.reading.memory is None
+    assert "without memory" in by_tdp.reading.memory_source
+
+
+def test_doctor_is_what_the_command_shows(capsys: pytest.CaptureFixture[str]) -> None:
     found = doctor()
+    assert main(["doctor", "--json"]) == 0
     assert all(isinstance(status, MethodStatus) for status in found)
     assert [status._asdict() for status in found] == [
-        {**raw, "gives": tuple(raw["gives"])} for raw in _core.doctor()
+        {**raw, "gives": tuple(raw["gives"])}
+        for raw in json.loads(capsys.readouterr().out)["methods"]
     ]
     assert "doctor" in dir(lithowatt)

@@ -990,6 +990,30 @@ def test_run_as_csv() -> None:
     for row in rows:
         assert row["joules"] or row["source"].startswith("unavailable: "), row
         assert row["joules"] not in ("0", "0.0"), row
+        assert (row["quality"] != "") is (row["joules"] != ""), row
+        assert row["exit_code"] == "0" and row["command"].endswith("-S -c ''")
+        assert float(row["cpu_seconds"]) > 0
+    page = (TOP / "docs" / "reference" / "run.md").read_text()
+    assert all(f"`{column}`" in page for column in rows[0])
+
+
+def test_the_csv_has_the_parts_of_the_machine_with_their_bands(tmp_path: Path) -> None:
+    with StaticTree(tmp_path / "machine", domains=("package", "dram")) as tree, tree.moving():
+        done = command(
+            *("run", "--csv", "--root", str(tree.root), "--", sys.executable),
+            *("-S", "-c", "import time; time.sleep(0.3)"),
+        )
+    rows = {(r["method"], r["domain"]): r for r in csv.DictReader(io.StringIO(done.stdout))}
+    own = {domain: row for (method, domain), row in rows.items() if method == "headline"}
+    assert own["function"]["notes"] and own["idle"]["notes"].startswith("idle power: ")
+    parts = [float(own[part]["joules"]) for part in ("idle", "others", "marginal")]
+    assert sum(parts) == pytest.approx(float(own["machine"]["joules"]))
+    for part in ("function", "marginal", "amortised", "idle", "machine", "memory"):
+        low, joules, high = (float(own[part][name]) for name in ("low", "joules", "high"))
+        assert low <= joules <= high, part
+    assert own["memory"]["joules"] == rows["rapl", "dram"]["joules"]
+    assert own["memory"]["source"] == "measured: rapl dram"
+    assert own["amortised"]["definition"] == "amortised"
 
 
 def test_run_into_a_file(tmp_path: Path) -> None:

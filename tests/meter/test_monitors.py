@@ -7,10 +7,11 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from lithowatt import MeterStateError, ProcessNotFoundError
+from lithowatt import MeterStateError, ProcessNotFoundError, _core
 from lithowatt.monitors import (
     LocalhostEnergyMonitor,
     PERFMonitor,
@@ -127,9 +128,35 @@ def test_rapl_counts_packages_and_dram_since_the_start(machine: FakeMachine) -> 
     assert metrics["calibration_factor"] == 1.0
     assert monitor.get_energy_consumption("package") == pytest.approx(15.0)
     assert monitor.get_energy_consumption("uncore") is None
-    assert "package-0: the counter stands still" in str(monitor.reason)
-    with moving(machine):
-        assert monitor.reason is None
+    assert monitor.reason is None
+
+
+@pytest.mark.parametrize("name", ["rapl", "perf", "ebpf", "psutil"])
+def test_why_not_is_known_without_waiting(
+    machine: FakeMachine, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Any] = []
+    doctor = _core.doctor
+    monkeypatch.setattr(
+        _core, "doctor", lambda *a, **k: asked.append((*a[1:], k)) or doctor(*a, **k)
+    )
+    monitors = LocalhostEnergyMonitor(root=machine.root)
+    monitor = getattr(monitors, f"{name}_monitor")
+    began = time.monotonic()
+    # Counters of RAPL stand still here, for which the doctor waits 1.5 s.
+    reason = monitor.reason
+    assert time.monotonic() - began < 0.5
+    assert asked == [([name], {"waits": False})]
+    assert (reason is None) is (name in ("rapl", "psutil")) or name == "ebpf"
+
+
+def test_a_counter_that_stands_still_is_a_reason_once_that_was_seen(machine: FakeMachine) -> None:
+    monitor = RAPLMonitor(root=machine.root)
+    assert monitor.reason is None
+    time.sleep(0.25)
+    assert "the counter did not move" in str(monitor.reason)
+    advance(machine)
+    assert monitor.reason is None
 
 
 def test_rapl_counts_from_its_making_and_start_begins_again(machine: FakeMachine) -> None:

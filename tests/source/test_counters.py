@@ -412,7 +412,7 @@ def test_a_range_that_is_denied_is_not_called_malformed() -> None:
     reason, fix = done.stdout.splitlines()
     assert "max_energy_range_uj may not be read" in reason
     # The rule that it writes is for both files of a zone.
-    assert fix.startswith("sudo ") and "lithowatt setup --group" in fix
+    assert fix.startswith("sudo ") and 'lithowatt)" setup --group' in fix
 
 
 # -- the agent ------------------------------------------------------------------------------------

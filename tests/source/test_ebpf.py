@@ -419,7 +419,7 @@ def test_doctor_loads_and_unloads() -> None:
     assert "on-CPU time" in doctor()["gives"]
     gone = doctor("--unload")
     assert not gone["available"]
-    assert gone["fix"].endswith("lithowatt doctor --load") or "mount" in gone["fix"]
+    assert gone["fix"].endswith("doctor --load") or "mount" in gone["fix"]
     if was_loaded:
         doctor("--load")
 

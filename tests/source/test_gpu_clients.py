@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 
 from chips import Chips
 from clients import Clients
+from lithowatt import _core
 from meterer import Meterer
 
 POWER = "hwmon3/power1_average"
@@ -120,6 +122,25 @@ def test_a_driver_that_does_not_tell_is_a_reason(beside: Make) -> None:
     seen = meterer.meter(2)
     assert seen["gpu_energy"] is not None and seen["gpu_energy_attributed"] is None
     assert "amdgpu of this kernel does not tell how busy" in seen["gpu_attributed_source"]
+
+
+def test_doctor_says_whether_a_function_s_part_is_told(beside: Make, tmp_path: Path) -> None:
+    chips, clients, meterer = beside()
+
+    def told() -> str:
+        (found,) = _core.doctor(tmp_path, ["hwmon"], waits=False)
+        return str(found["reason"])
+
+    own = clients.open(meterer.pid, percent=40)
+    assert "GPU amdgpu 0000:03:00.0: a function's part is told by /proc/PID/fdinfo" in told()
+    # A process of which others are not told.
+    shutil.rmtree(tmp_path / "proc/1")
+    assert "only the most that it can be is told, as not all processes can be read" in told()
+    chips.add({"hwmon3/device/gpu_busy_percent": "80"})
+    assert "told by its own /proc/PID/fdinfo and gpu_busy_percent" in told()
+    clients.vanish(own)
+    clients.open(meterer.pid, driver="silent")
+    assert "is not told: amdgpu of this kernel does not tell how busy processes" in told()
 
 
 def test_a_device_that_is_shared_with_another_has_no_owner(beside: Make) -> None:

@@ -137,6 +137,31 @@ def test_without_samples_of_processes_who_is_alone_has_all_of_it(
     assert "other processes" in both["gpu_attributed_source"]
 
 
+@pytest.mark.parametrize(
+    ("gpu", "options", "told"),
+    [
+        (Gpu(), {}, "a function's part is told "),
+        (Gpu(mig=True), {}, "a function's part is not told: it is divided by MIG"),
+        (Gpu(), {"samples": 0}, "a function's part is told only while no other process has it"),
+    ],
+)
+def test_doctor_says_whether_a_function_s_part_is_told(
+    tmp_path: Path, gpu: Gpu, options: dict[str, int], told: str
+) -> None:
+    gpus = Gpus(tmp_path / "gpus", gpus=[gpu], options=options)
+    done = subprocess.run(
+        [sys.executable, "-m", "lithowatt", "doctor", "--json", "--root", gpus.root],
+        env=gpus.environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    methods = json.loads(done.stdout)["methods"]
+    (found,) = [method for method in methods if method["method"] == "nvml"]
+    assert found["gives"] == ["gpu-0 Fake-0"]
+    assert found["reason"].startswith(f"gpu-0 Fake-0: {told}")
+
+
 def test_a_gpu_that_vanishes_is_counted_up_to_then(
     beside: Callable[..., tuple[Gpus, Meterer]],
 ) -> None:

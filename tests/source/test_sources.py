@@ -21,7 +21,7 @@ from rig import Rig, StaticTree
 Steady = Callable[[Callable[[], None]], None]
 
 KINDS = ("eacces", "vanish", "garbage", "empty", "freeze", "reset")
-READ_FIX = 'sudo lithowatt setup --group "$(id -gn)"'
+READ_FIX = 'sudo "$(command -v lithowatt)" setup --group "$(id -gn)"'
 
 
 @pytest.fixture

@@ -27,6 +27,9 @@ FAILED = 2
 
 INTERRUPTED = 128 + signal.SIGINT
 
+OURS = 'sudo "$(command -v lithowatt)"'
+"""How root runs a command of ours in what the core says: see `runnable`."""
+
 _OUTPUT_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF)
 """What a write to standard output fails with, but for a reader who has gone."""
 
@@ -106,7 +109,7 @@ def _guarded(run: Callable[[], int]) -> int:
             code, left = _code_of(ended), True
         flush(sys.stdout)
     except LithowattError as error:
-        complain(str(error))
+        complain(runnable(str(error)))
         code = FAILED
     except ImportError as error:
         from lithowatt._support.install import missing_package
@@ -157,16 +160,16 @@ def complain(text: str) -> None:
 
 def runnable(text: str) -> str:
     """A command, or a text with one, as it runs from here: ``sudo`` does not look where a virtual
-    environment is, and root needs no ``sudo``.
+    environment is, a shell may not, either, and root needs no ``sudo``.
 
     Example:
-        >>> "sudo lithowatt" in runnable("sudo lithowatt doctor --load")
+        >>> "command -v" in runnable(f"{OURS} doctor --load")
         False
     """
     python = sys.executable or "python3"
     script = Path(python).with_name("lithowatt")
     command = shlex.quote(str(script)) if script.exists() else f"{shlex.quote(python)} -m lithowatt"
-    text = text.replace("sudo lithowatt ", f"sudo {command} ")
+    text = text.replace(OURS, f"sudo {command}")
     return re.sub(r"(^|: |&& |\| )sudo ", r"\1", text) if os.geteuid() == 0 else text
 
 

@@ -37,6 +37,9 @@ STALLED_SECONDS = 5.0
 RETRY_SECONDS = 0.05
 """Until the rest of an event is tried again."""
 
+ENDED = b"event: ended\ndata: {}\n\n"
+"""The last event that a browser is sent."""
+
 _Three = tuple[float, float | None, float | None]
 
 
@@ -324,11 +327,16 @@ class Live:
 
     def add(self, stream: socket.socket) -> bool:
         """Sends events to this one from now on, and closes it in the end; False where there are too
-        many, or no more events."""
+        many, or no more events: then it has been told that the agent ended."""
         with self._wake:
-            if self._closed or len(self._streams) >= MOST_STREAMS:
-                return False
             # Nothing is ever waited for.
+            if self._closed:
+                with contextlib.suppress(OSError):
+                    stream.setblocking(False)
+                    stream.send(ENDED)
+                return False
+            if len(self._streams) >= MOST_STREAMS:
+                return False
             stream.setblocking(False)
             self._streams[stream] = b"", time.monotonic()
             self._new.add(stream)
@@ -413,7 +421,7 @@ class Live:
             streams, self._streams = self._streams, {}
             self._wake.notify()
         for stream, (rest, _) in streams.items():
-            _sent(stream, rest + b"event: ended\ndata: {}\n\n")
+            _sent(stream, rest + ENDED)
             stream.close()
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from lithowatt import _core
 from lithowatt._support.calls import DEFAULT_RING
-from lithowatt._support.command import Ending, runnable
+from lithowatt._support.command import Ending
 from lithowatt._support.text import format_number
 from lithowatt.agent._references import Totals
 from lithowatt.errors import AgentError
@@ -43,6 +43,9 @@ MOST_GROUP = 2**32 - 2
 WATCH_SECONDS = 2.0
 """The main thread looks this often whether the sampler lives."""
 
+SETTLE_SECONDS = 0.5
+"""An agent that ends waits so long at most for requests of its page that are being answered."""
+
 
 def run(arguments: argparse.Namespace) -> int:
     """Runs the agent until it is asked to end; returns the exit code.
@@ -53,11 +56,7 @@ def run(arguments: argparse.Namespace) -> int:
     path = arguments.ring or os.environ.get("LITHOWATT_RING") or None
     _check_together(arguments)
     if arguments.show:
-        try:
-            ring = _core.Ring(path, arguments.root)
-        except AgentError as error:
-            raise AgentError(runnable(str(error))) from None
-        return _show(ring, arguments.json)
+        return _show(_core.Ring(path, arguments.root), arguments.json)
     if arguments.mirror:
         return _mirror(arguments, path or DEFAULT_RING)
     address = _address(arguments.metrics)
@@ -185,6 +184,8 @@ def _live(
     def end() -> None:
         calls.close()
         live.close()
+        # Who has just come hears of the end, too.
+        page.settle(SETTLE_SECONDS)
 
     return end
 

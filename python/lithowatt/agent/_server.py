@@ -114,6 +114,11 @@ class _Requests:
             self._since.pop(request, None)
             self._left.discard(request)
 
+    def any(self) -> bool:
+        """Whether somebody is being answered."""
+        with self._lock:
+            return bool(self._since)
+
 
 class LimitedServer(ThreadingHTTPServer):
     """Answers so many requests at once, each within so many seconds."""
@@ -148,6 +153,13 @@ class LimitedServer(ThreadingHTTPServer):
             super().process_request_thread(request, client_address)
         finally:
             self._requests.leave(request)
+
+    def settle(self, seconds: float) -> None:
+        """Waits, so long at most, until whoever is being answered has the answer: the threads that
+        answer end with the process."""
+        until = time.monotonic() + seconds
+        while self._requests.any() and time.monotonic() < until:
+            time.sleep(0.005)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A client that goes away is no news."""

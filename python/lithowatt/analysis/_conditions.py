@@ -312,7 +312,7 @@ def scope(
     sessions: int | None = None
     if chosen is not None and len(chosen.session) and not (chosen.session < 0).any():
         sessions = len(np.unique(chosen.session))
-    times, inputs = [], set()
+    times, inputs, sizes = [], set(), set()
     for file in files:
         for runs in file.configurations:
             for record in runs.records:
@@ -321,6 +321,8 @@ def scope(
                         times.append(str(record["time"]))
                     if isinstance(record.get("input_bytes"), int):
                         inputs.add(int(record["input_bytes"]))
+                    if isinstance(record.get("input_size"), str):
+                        sizes.add(str(record["input_size"]))
     return {
         "runs": None if chosen is None else chosen.repetitions,
         "least_runs": min((one.repetitions for one in tied), default=None),
@@ -329,4 +331,5 @@ def scope(
         "drifting": sorted(drifting),
         "dates": [min(times)[:10], max(times)[:10]] if times else None,
         "input_bytes": sorted(inputs) if inputs else None,
+        "input_size": sorted(sizes) if sizes else None,
     }

@@ -278,7 +278,7 @@ class _Comparison:
     # --- other input, other processors ----------------------------------------
 
     def with_same_input(self) -> _Comparison | None:
-        """The same without repetitions that had more input; `None` where there is none."""
+        """The same without repetitions that had another input; `None` where there is none."""
         rules = self.settings.basis.rules
         if "input-changed" in rules:
             return None

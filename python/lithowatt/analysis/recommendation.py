@@ -641,11 +641,11 @@ def _scope_line(scope: Mapping[str, Any]) -> str:
         parts.append("drift not known" if few else "no drift")
     dates = scope["dates"]
     parts.append("dates unknown" if dates is None else " to ".join(dict.fromkeys(dates)))
-    inputs = scope["input_bytes"]
-    if inputs is None:
+    inputs = [f"{one} bytes" for one in scope["input_bytes"] or ()] + (scope["input_size"] or [])
+    if not inputs:
         parts.append("input size unknown")
     else:
-        parts.append(f"input of {' and '.join(f'{one} bytes' for one in inputs[:3])}")
+        parts.append(f"input of {' and '.join(inputs[:3])}")
     return f"scope: {', '.join(parts)}"
 
 

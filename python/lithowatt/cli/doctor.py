@@ -9,10 +9,11 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from lithowatt import _core
-from lithowatt._support.command import complain, runnable
+from lithowatt._support.command import OURS, complain, runnable
 from lithowatt._support.text import aligned, format_number, terminal_width, wrapped
 from lithowatt.cli._problems import problems
 from lithowatt.errors import LithowattError, UnavailableError
+from lithowatt.meter._doctor import found
 from lithowatt.model._calibrate import SYSTEM_PATH, VIRTUAL, counter_fix, curve_line
 from lithowatt.reference._open import available
 
@@ -23,15 +24,19 @@ if TYPE_CHECKING:
 GROUPS = {
     "rapl": "counter",
     "perf": "counter",
+    "hwmon": "counter",
     "guest": "counter",
+    "nvml": "GPUs",
+    "meters": "reference",
     "ebpf": "shares",
     "psutil": "shares",
     "tdp": "model",
-    "nvml": "GPUs",
-    "hwmon": "counter",
 }
 """What a method is for: joules of the machine, their division, joules where none are counted,
 or those of GPUs."""
+
+EVENTS = ("task-clock", "cycles", "instructions")
+"""What perf gives of a process, which is no energy."""
 
 NOT_LOADED = 1
 """Exit code where ``--load`` loaded nothing that other processes see."""
@@ -75,7 +80,7 @@ def doctor(arguments: argparse.Namespace) -> int:
         if not arguments.json:
             print("\n".join(f"removed {path}" for path in gone) or "no kernel probes were loaded")
             print()
-    findings = _findings(root)
+    findings = found(root)
     if arguments.json:
         report = {
             "cpu": _core.cpu_identity(root),
@@ -98,30 +103,13 @@ def doctor(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _findings(root: str | None) -> list[dict[str, Any]]:
-    """What the core found, with commands that can be run from here, in their order."""
-    findings: list[dict[str, Any]] = _core.doctor(root)
-    for finding in findings:
-        if finding["fix"]:
-            fix = str(finding["fix"])
-            if finding["method"] == "ebpf":
-                fix = _then_load(fix)
-            finding["fix"] = runnable(fix)
-    return findings
-
-
-def _then_load(fix: str) -> str:
-    """A BPF file system is of no use alone: the probes have to be loaded into it."""
-    return f"{fix} && sudo lithowatt doctor --load" if "mount -t bpf" in fix else fix
-
-
 def _with_mount(text: str, root: str | None) -> str:
     """What forbids loading, with what has to be done before it, too."""
-    needed = next(f["fix"] for f in _core.doctor(root) if f["method"] == "ebpf") or ""
-    load = "sudo lithowatt doctor --load"
-    if load in text and "mount -t bpf" in needed:
-        text = text.replace(load, _then_load(needed))
-    return runnable(text)
+    (probes,) = found(root, ["ebpf"])
+    text, load = runnable(text), runnable(f"{OURS} doctor --load")
+    if "mount -t bpf" in (probes["fix"] or ""):
+        text = text.replace(load, probes["fix"])
+    return text
 
 
 def verdict(findings: list[dict[str, Any]]) -> str:
@@ -169,27 +157,41 @@ def _lines(
     if "setup --group" in command:
         yield from _of_rights(width)
     yield ""
-    yield from _table(findings, command, verbose, width)
+    calibration = _calibration(root)
+    reference = {
+        "method": "meters",
+        "available": bool(available(root)),
+        "gives": [],
+        "reason": whole_machine_line(calibration, root),
+        "fix": None,
+    }
+    yield from _table(_with_reference(findings, reference), command, verbose, width)
     yield ""
     cpu = _core.cpu_identity(root)
     cores = cpu["physical_cores"] or "?"
     processor = (
         f"{cpu['name']} ({cpu['architecture']}, {cores} cores, {cpu['logical_cpus']} threads)"
     )
-    calibration = _calibration(root)
     counted = any(f["available"] for f in findings if f["method"] in COUNTERS)
     for label, text in (
         ("processor", processor),
         ("here", _surroundings_line(_surroundings(root))),
         ("idle power", _idle_line(calibration, counted)),
         ("power curve", curve_line(calibration, root, findings)),
-        ("whole machine", whole_machine_line(calibration, root)),
     ):
         first, *rest = _facts([f"{label}: {text}"], width - 2)
         yield first
         yield from ("  " + line for line in rest)
     for problem in problems(root):
         yield from wrapped(f"warning: {problem}", width, "", "  ")
+
+
+def _with_reference(
+    findings: list[dict[str, Any]], reference: dict[str, Any]
+) -> list[dict[str, Any]]:
+    """The rows of the table: after what counts, what it can be compared with."""
+    counts = [f for f in findings if GROUPS.get(f["method"]) in ("counter", "GPUs")]
+    return [*counts, reference, *(f for f in findings if f not in counts)]
 
 
 def whole_machine_line(calibration: dict[str, Any], root: str | None) -> str:
@@ -225,7 +227,7 @@ def _of_rights(width: int) -> Iterator[str]:
     yield from wrapped(told, width, "  ")
     told = "Or leave them to root, whose agent gives everybody the joules in coarser steps"
     yield from wrapped(f"{told} (docs/how-to/agent.md):", width, "  ")
-    yield f"    {runnable('sudo lithowatt setup --agent')}"
+    yield f"    {runnable(f'{OURS} setup --agent')}"
 
 
 def _table(findings: list[dict[str, Any]], told: str, verbose: bool, width: int) -> Iterator[str]:
@@ -260,12 +262,16 @@ def _table(findings: list[dict[str, Any]], told: str, verbose: bool, width: int)
 def _said(finding: dict[str, Any], verbose: bool) -> list[str]:
     """What a method gives and why not more, a fact each; where a number is from, only if asked."""
     why = finding["reason"] or ""
-    gives = ", ".join(finding["gives"])
+    events = [name for name in finding["gives"] if name in EVENTS]
+    gives = ", ".join(name for name in finding["gives"] if name not in EVENTS)
     if finding["method"] == "psutil" and gives:
         gives = f"CPU time in /proc: {gives}"
     if not verbose and VIRTUAL in why:
         return ["not on this virtual machine (only its host has one)"]
     facts = [gives, *why.split("; ")]
+    if events:
+        # After what it gives of energy, or the first reason why that is nothing.
+        facts.insert(1 if gives else 2, f"of a process: {', '.join(events)}")
     if finding["method"] == "ebpf" and not finding["available"]:
         facts.append("optional: exact CPU time of a function and its children")
     return [fact for fact in facts if fact and (verbose or "://" not in fact)]

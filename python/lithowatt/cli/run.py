@@ -7,6 +7,7 @@ import csv
 import io
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -29,6 +30,7 @@ from lithowatt._support.text import (
     wrapped,
 )
 from lithowatt.errors import UnreadableFileError
+from lithowatt.estimate import QUALITIES
 from lithowatt.meter._meter import EnergyMeter
 from lithowatt.reference._open import METERS
 
@@ -358,8 +360,8 @@ def report(
         to.write("\n")
     elif arguments.csv:
         writer = csv.writer(to)
-        writer.writerow(["method", "domain", "joules", "low", "high", "watts", "seconds", "source"])
-        for row in _as_rows(reading):
+        writer.writerow(COLUMNS)
+        for row in _as_rows(reading, arguments.command, code):
             writer.writerow(["" if value is None else value for value in row])
     else:
         command = bool(arguments.command)
@@ -408,6 +410,15 @@ def render(
         else:
             parts = f"{idle} idle ({source}) + {parts}"
         rows.append(("machine", whole, f"J   = {parts}"))
+        memory = reading.memory
+        if memory is None:
+            rows.append(("memory", "?", f"J   {reading.memory_source}"))
+        elif memory.source.startswith("modelled"):
+            # A counter's has a line below.
+            edges = memory.value, memory.high - memory.low
+            value, low, high = (_digits(part, *edges) for part in memory[:3])
+            told = f"J   {low} to {high} J (95 %), of the machine, {memory.source}"
+            rows.append(("memory", value, told))
         for name, domains in _counters(reading):
             for domain in DOMAINS:
                 estimate = domains.estimate(domain)
@@ -530,6 +541,12 @@ def _as_json(reading: Reading, command: list[str], code: int | None) -> dict[str
         "idle": reading.idle,
         "others": reading.others,
         "machine": reading.machine,
+        "memory": {
+            "joules": _value(reading.memory),
+            "low": None if reading.memory is None else reading.memory.low,
+            "high": None if reading.memory is None else reading.memory.high,
+            "source": reading.memory_source,
+        },
         "methods": methods,
         "gpu": {
             "joules": _value(reading.gpu),
@@ -550,6 +567,7 @@ def _as_json(reading: Reading, command: list[str], code: int | None) -> dict[str
             for name, found in reading.machine_reference.items()
         },
         "warnings": reading.warnings,
+        "notes": reading.notes,
     }
 
 
@@ -557,31 +575,66 @@ def _value(estimate: Any) -> float | None:
     return None if estimate is None else estimate.value
 
 
-def _as_rows(reading: Reading) -> list[list[Any]]:
-    seconds = reading.duration
+COLUMNS = (
+    *("method", "domain", "joules", "low", "high", "watts", "seconds", "source"),
+    *("quality", "definition", "cpu_seconds", "exit_code", "command", "notes"),
+)
+"""The heading of the CSV (docs/reference/run.md)."""
 
-    def row(method: str, domain: str, estimate: Any, source: str) -> list[Any]:
-        if estimate is None:
-            return [method, domain, None, None, None, None, seconds, source]
-        watts = estimate.value / seconds if seconds > 0 else None
-        return [method, domain, *estimate[:3], watts, seconds, source]
+
+def _as_rows(reading: Reading, command: list[str], code: int | None) -> list[list[Any]]:
+    from lithowatt.profiles._values import WARNING_SEPARATOR
+
+    seconds = reading.duration
+    of_all = [reading.cpu_seconds, code, shlex.join(command) if command else reading.label]
+
+    def row(
+        method: str,
+        domain: str,
+        energy: Any,
+        source: str,
+        definition: str | None = None,
+        notes: Sequence[str] = (),
+    ) -> list[Any]:
+        """``energy``: joules and, where they are known, the ends of their band."""
+        joules, low, high = (None,) * 3 if energy is None else energy[:3]
+        watts = joules / seconds if joules is not None and seconds > 0 else None
+        said = source.partition(":")[0]
+        quality = said if said in QUALITIES and joules is not None else None
+        return [
+            *(method, domain, joules, low, high, watts, seconds, source),
+            *(quality, definition, *of_all, WARNING_SEPARATOR.join(notes) or None),
+        ]
 
     headline = reading.headline
-    rows = [
-        row(
-            "headline",
-            "function",
-            headline,
-            headline.source if headline else f"unavailable: {reading.reason}",
-        )
-    ]
+    source = headline.source if headline else f"unavailable: {reading.reason}"
+    told = [*reading.warnings, *reading.notes]
+    rows = [row("headline", "function", headline, source, reading.definition, told)]
+    others = None if reading.others is None else (reading.others, None, None)
+    for name, energy in (
+        ("marginal", reading.marginal_estimate),
+        ("amortised", reading.amortised_estimate),
+        ("idle", reading.idle_estimate),
+        ("others", others),
+        ("machine", reading.machine_estimate),
+    ):
+        definition = name if name in ("marginal", "amortised") else None
+        notes = [f"idle power: {reading.idle_source}"] if name == "idle" and headline else []
+        rows.append(row("headline", name, energy, source, definition, notes))
+    rows.append(row("headline", "memory", reading.memory, reading.memory_source))
     for name, domains in _counters(reading):
         for domain in DOMAINS:
             reason = domains.reasons.get(domain)
             source = f"unavailable: {reason}" if reason else domains.source
             rows.append(row(name, domain, domains.estimate(domain), source))
-    told = reading.raw["gpu"]
-    rows.append(row("gpu", "gpu", reading.gpu, told["source"]))
-    rows.append(row("gpu", "function", reading.gpu_attributed, told["attributed_source"]))
-    rows.append(row("model", "function", reading.model, reading.model_source))
+    gpu = reading.raw["gpu"]
+    rows.append(row("gpu", "gpu", reading.gpu, gpu["source"]))
+    rows.append(row("gpu", "function", reading.gpu_attributed, gpu["attributed_source"]))
+    modelled = reading.model_source
+    if reading.model is not None:
+        modelled = f"modelled: {modelled}"
+    rows.append(row("model", "function", reading.model, modelled, reading.definition))
+    for name, found in reading.machine_reference.items():
+        why = f"unavailable: {found.reason}" if found.energy is None else "measured"
+        rows.append(row("reference", name, found.energy, f"{why}: {found.covers}"))
     return rows

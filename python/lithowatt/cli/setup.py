@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from lithowatt._setup import counters, service
 from lithowatt._setup.files import Found, Planned, below, check, look, remove, write
-from lithowatt._support.command import complain, runnable
+from lithowatt._support.command import OURS, complain, runnable
 from lithowatt._support.text import counted, few, printable, terminal_width, wrapped
 from lithowatt.errors import ConflictingOptionsError, LithowattError, UnavailableError
 
@@ -86,7 +86,7 @@ def _refuse_here(arguments: argparse.Namespace) -> None:
         words = ["--undo"] if arguments.undo else []
         words += ["--group", arguments.group] if arguments.group else []
         words += ["--agent"] if arguments.agent else []
-        command = runnable(f"sudo lithowatt setup {shlex.join(words)}")
+        command = runnable(f"{OURS} setup {shlex.join(words)}")
         raise UnavailableError(f"only root may do that: {command} (--dry-run shows what it does)")
     from lithowatt.environment import detect_environment
 

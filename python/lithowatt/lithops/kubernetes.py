@@ -122,7 +122,8 @@ def setup_k8s_energy_monitoring(
     """The monitor for this pod: by counters where any can be read, else by the model.
 
     The prototype took a powercap directory; here a counter must be readable, by the pod itself
-    or through the node agent's ring.
+    or through the node agent's ring. It takes some ms. Nobody waits for a counter to move: where
+    none does, the hardware monitor's joules are the model's, and its stats say why.
 
     Args:
         root: Where `/sys` and `/proc` are; `LITHOWATT_ROOT` or `/` by default.
@@ -134,12 +135,9 @@ def setup_k8s_energy_monitoring(
         >>> joules is None or joules >= 0
         True
     """
-    for finding in _core.doctor(root):
-        # perf's own counters of a process are no energy.
-        zones = [name for name in finding["gives"] if name.startswith(("package", "psys"))]
-        counts = finding["method"] == "hwmon" or (finding["method"] in ("rapl", "perf") and zones)
-        if counts and finding["available"]:
-            return HardwareEnergyMonitor(root=root)
+    counters = _core.doctor(root, ["counters"], waits=False)
+    if any(finding["available"] for finding in counters):
+        return HardwareEnergyMonitor(root=root)
     return EstimationEnergyMonitor(root=root)
 
 

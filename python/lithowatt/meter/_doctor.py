@@ -9,7 +9,8 @@ from lithowatt import _core
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import os
-    from typing import NamedTuple
+    from collections.abc import Sequence
+    from typing import Any, NamedTuple
 
     class _MethodStatus(NamedTuple):
         method: str
@@ -31,7 +32,7 @@ class MethodStatus(_MethodStatus):
         available: Whether it gives energy or, of ``psutil``, use.
         gives: What it gives: domains, events, the model's name.
         reason: Why it gives no more; ``None`` where nothing is missing.
-        fix: The command that changes that, ``None`` where none does.
+        fix: The command that changes that, as it runs from here; ``None`` where none does.
     """
 
     __slots__ = ()
@@ -39,6 +40,8 @@ class MethodStatus(_MethodStatus):
 
 def doctor(root: str | os.PathLike[str] | None = None) -> list[MethodStatus]:
     """What can be measured here, method by method; nothing is changed.
+
+    Counters of the machine come first, then GPUs, what divides their joules, and the model.
 
     Takes some ms, and up to 3.5 s where a counter of energy does not move.
 
@@ -51,8 +54,23 @@ def doctor(root: str | os.PathLike[str] | None = None) -> list[MethodStatus]:
     Example:
         >>> from lithowatt import doctor
         >>> [status.method for status in doctor()]
-        ['rapl', 'perf', 'ebpf', 'psutil', 'tdp', 'nvml', 'hwmon', 'guest']
+        ['rapl', 'perf', 'hwmon', 'guest', 'nvml', 'ebpf', 'psutil', 'tdp']
     """
-    return [
-        MethodStatus(**{**found, "gives": tuple(found["gives"])}) for found in _core.doctor(root)
-    ]
+    return [MethodStatus(**{**one, "gives": tuple(one["gives"])}) for one in found(root)]
+
+
+def found(
+    root: str | os.PathLike[str] | None, methods: Sequence[str] | None = None
+) -> list[dict[str, Any]]:
+    """What the core found, with commands that run from here, in their order."""
+    from lithowatt._support.command import OURS, runnable
+
+    findings = _core.doctor(root, methods)
+    for finding in findings:
+        if finding["fix"]:
+            fix = str(finding["fix"])
+            if finding["method"] == "ebpf" and "mount -t bpf" in fix:
+                # A BPF file system is of no use alone: the probes have to be loaded into it.
+                fix += f" && {OURS} doctor --load"
+            finding["fix"] = runnable(fix)
+    return findings

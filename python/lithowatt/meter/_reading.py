@@ -416,6 +416,18 @@ class Reading:
         )
 
     @property
+    def memory(self) -> Estimate | None:
+        """Memory's part of :attr:`machine`, J with its 95 % band: as the counter of DRAM has it, or
+        the model where the headline is the model's. ``None`` where it has no value of its own."""
+        memory = self._part("memory")
+        return None if memory["energy"] is None else _estimate(memory["energy"], memory["source"])
+
+    @property
+    def memory_source(self) -> str:
+        """How :attr:`memory` was obtained, or ``unavailable: <reason>``."""
+        return self._part("memory")["source"]  # type: ignore[no-any-return]
+
+    @property
     def marginal_estimate(self) -> Estimate | None:
         """:attr:`marginal` with its 95 % band, J."""
         return self._by("marginal")
@@ -631,6 +643,12 @@ class Reading:
             if headline is not None:
                 remark = self.idle_source if part == "idle" else ""
                 add(part, self._division(part), "J", remark)
+        memory = self.memory
+        if memory is not None:
+            band = f"{format_number(memory.low)} .. {format_number(memory.high)} J"
+            add("of it memory", memory.value, "J", f"{band}, {memory.source}")
+        elif headline is not None:
+            add("of it memory", None, "J", self.memory_source)
         counters = [("rapl", self.rapl), ("perf", self.perf)]
         # Few machines have these, and why the others have none is no news.
         rare = [("hwmon", self.hwmon), ("guest", self.guest)]

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lithowatt import _core
-from lithowatt._support.command import runnable
+from lithowatt._support.command import OURS, runnable
 from lithowatt._support.files import read_plain
 from lithowatt._support.text import aligned, format_number
 from lithowatt.errors import LithowattError
@@ -374,7 +374,7 @@ def no_counter(root: str | None, command: str) -> str:
         return f"there is no energy counter here yet; first {runnable(fix)}"
     return (
         "there is an energy counter, and this user may not read it; run "
-        f"{runnable(f'sudo lithowatt {command}')}, or {runnable(fix)} first"
+        f"{runnable(f'{OURS} {command}')}, or {runnable(fix)} first"
     )
 
 
@@ -705,7 +705,7 @@ def curve_line(
     if not curve:
         how = "lithowatt calibrate"
         if counter_fix(findings) is not None:
-            how = runnable(f"sudo {how} ").strip()
+            how = runnable(f"{OURS} calibrate")
         elif _is_virtual(findings):
             return "the shipped one; nothing to fit it to is seen in a virtual machine"
         elif not any(f["available"] for f in findings if f["method"] in ("rapl", "perf")):

@@ -32,6 +32,7 @@ def append_repetition(
     path: str | os.PathLike[str],
     configuration: Sequence[float],
     times: Sequence[Any],
+    context: Mapping[str, Any] | None = None,
 ) -> None:
     """Adds one repetition, a value per worker, to a profile that may not be there yet.
 
@@ -42,22 +43,14 @@ def append_repetition(
         configuration: cpu, memory in MiB, workers as requested.
         times: One `FunctionTimes` (FlexExecutor's, or
             `lithowatt.flexecutor.FunctionTimes`) per worker that ran.
+        context: What its record in the sidecar says besides. `input_size`, a text, or
+            `input_bytes` keep repetitions of other inputs apart (rule `input-changed`).
 
     Raises:
         MalformedValueError: The file there is no profile, or the configuration
             is none; nothing is written.
         UnreadableFileError, OSError: It cannot be read or written.
     """
-    append_run(path, configuration, times)
-
-
-def append_run(
-    path: str | os.PathLike[str],
-    configuration: Sequence[float],
-    times: Sequence[Any],
-    context: Mapping[str, Any] | None = None,
-) -> None:
-    """As `append_repetition`; its record in the sidecar says `context` besides."""
     from lithowatt.profiles._saved import SavedProfile
 
     key = Configuration.of(configuration)

@@ -35,6 +35,9 @@ MOST_FAILURES = 100
 #: Different warnings kept per repetition.
 MOST_WARNINGS = 20
 
+INPUT_SIZES = ("input_bytes", "input_size", "input_mb", "input_size_bytes", "input_size_mb")
+"""Where a record, or a column, says of how much input a repetition was."""
+
 _HARDWARE = ("cpu_name", "cpu_architecture", "cpu_cores_physical", "cpu_cores_logical", "aws_cpu")
 
 

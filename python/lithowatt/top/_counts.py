@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from lithowatt import _core
+from lithowatt._support.command import OURS, runnable
 from lithowatt._support.text import printable
 from lithowatt.errors import (
     ProcessNotFoundError,
@@ -123,7 +124,8 @@ class ProbeCounts:
 
     def take(self) -> Snapshot:
         if not self._probes.alive:
-            raise UnavailableError("kernel probes were unloaded; fix: sudo lithowatt doctor --load")
+            fix = runnable(f"{OURS} doctor --load")
+            raise UnavailableError(f"kernel probes were unloaded; fix: {fix}")
         machine = self._probes.machine()
         uses = {
             tgid: (parent, cgroup, Use._make(use))

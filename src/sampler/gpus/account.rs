@@ -81,6 +81,8 @@ pub(super) struct Gpu {
     pub(super) came_late: bool,
     /// Why the last look failed.
     pub(super) fault: Option<String>,
+    /// What to say of functions' parts where it is not told how busy each process keeps it.
+    pub(super) untold: Option<String>,
     counter: Counter,
     /// Its energy is integrated from power.
     sampled: bool,
@@ -120,6 +122,7 @@ impl Gpu {
             present: true,
             came_late,
             fault: None,
+            untold: None,
             counter,
             sampled: false,
             last_ns: None,
@@ -145,6 +148,14 @@ impl Gpu {
     /// not refused; `None` where there was none.
     pub(super) fn take(&mut self, at: At, shown: &Shown) -> Option<Stretch> {
         self.fault = None;
+        match &shown.busy {
+            Busy::Unknown(why) => {
+                self.untold = Some(format!("a function's part is not told: {why}"));
+            }
+            Busy::Open(..) => self.untold = Some(ONLY_OPEN.into()),
+            Busy::Processes(..) | Busy::Nobody => self.untold = None,
+            Busy::NoNews | Busy::Later => {}
+        }
         // What is shown is the truth of half an update ago, in the mean.
         let as_of_ns = at
             .t_ns
@@ -267,6 +278,11 @@ impl Gpu {
             high,
         };
         (band, false)
+    }
+
+    /// Whether it was asked what it shows.
+    pub(super) fn was_asked(&self) -> bool {
+        self.last_ns.is_some() || self.fault.is_some()
     }
 
     /// Whether it has begun again, how often.
@@ -588,6 +604,10 @@ impl Sum {
         })
     }
 }
+
+/// What is told where no process is told how busy it keeps a GPU.
+const ONLY_OPEN: &str = "a function's part is told only while no other process has it open: how busy each \
+                         keeps it is not told";
 
 /// Why a process in a PID namespace of its own is told nothing.
 const HIDDEN: &str = "this process is in a PID namespace of its own, and none of its processes is \

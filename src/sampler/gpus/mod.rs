@@ -63,6 +63,10 @@ const MOST_ANCESTORS: usize = 64;
 /// Why power that is shown as 0 is no value.
 const NO_WATTS: &str = "it shows a power of 0 W, and a GPU that is on takes more";
 
+/// What a diagnosis says where it may not.
+const HERE_FEW: &str = "this process is in a PID namespace of its own; where none is named, share the \
+                        host's (hostPID, --pid=host)";
+
 /// Why a method that was left out gives nothing.
 const NOT_ASKED: &str = "not asked for";
 
@@ -439,11 +443,12 @@ fn follow_one(
     Ok(Part { watch, id })
 }
 
-/// The names of the GPUs, for a diagnosis: it waits until NVML has answered, some seconds at most.
+/// The names of the GPUs, and what NVML tells of a function's part of each, for a diagnosis: it waits until
+/// NVML has answered, some seconds at most.
 ///
 /// # Errors
 /// Why there are none.
-pub(super) fn names(root: &Path) -> Result<Vec<String>, Unavailable> {
+pub(super) fn names(root: &Path) -> Result<Vec<(String, String)>, Unavailable> {
     if !has_driver(root) {
         return Err(no_driver());
     }
@@ -456,7 +461,14 @@ pub(super) fn names(root: &Path) -> Result<Vec<String>, Unavailable> {
     let following = followed.map_err(Unavailable::absent)?;
     let mut shared = following.watch.lock();
     let until = Instant::now() + ANSWER;
-    while !shared.asked && shared.failed.is_none() && Instant::now() < until {
+    while !(shared.asked
+        && shared
+            .gpus
+            .iter()
+            .all(|gpu| !gpu.present || gpu.was_asked()))
+        && shared.failed.is_none()
+        && Instant::now() < until
+    {
         drop(shared);
         std::thread::sleep(Duration::from_millis(10));
         shared = following.watch.lock();
@@ -466,12 +478,16 @@ pub(super) fn names(root: &Path) -> Result<Vec<String>, Unavailable> {
         None if !shared.asked => return Err(Unavailable::passing("NVML did not answer in time")),
         None => {}
     }
-    let names: Vec<String> = shared
-        .gpus
-        .iter()
-        .filter(|gpu| gpu.present)
-        .map(Gpu::name)
-        .collect();
+    let nested = is_nested(Path::new("/proc")).unwrap_or(true);
+    let part = |gpu: &Gpu| match &gpu.untold {
+        Some(why) => why.clone(),
+        None if nested => {
+            format!("a function's part is told where NVML names its processes: {HERE_FEW}")
+        }
+        None => "a function's part is told by how busy NVML says that processes keep it".into(),
+    };
+    let there = shared.gpus.iter().filter(|gpu| gpu.present);
+    let names: Vec<_> = there.map(|gpu| (gpu.name(), part(gpu))).collect();
     drop(shared);
     match names.is_empty() {
         true => Err(Unavailable::absent("NVML shows no GPU")),

@@ -375,7 +375,7 @@ fn refused(step: &str, failure: impl Into<Failure>) -> Unavailable {
                 format!(
                     "the kernel does not let this process {step}: CAP_BPF and CAP_PERFMON are needed"
                 ),
-                "sudo lithowatt doctor --load",
+                as_root!("doctor --load"),
             );
         }
         Failure::Kernel(e) => e.to_string(),
@@ -741,7 +741,7 @@ pub fn unload(root: &Path) -> Result<Vec<PathBuf>, Unavailable> {
         if path.exists() {
             return Err(Unavailable::denied(
                 format!("{} cannot be removed", path.display()),
-                "sudo lithowatt doctor --unload",
+                as_root!("doctor --unload"),
             ));
         }
         gone.push(path);

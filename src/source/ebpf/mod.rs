@@ -252,7 +252,7 @@ impl Probes {
                     "{} holds something else: {e}",
                     directory.display()
                 ))
-                .with_fix("sudo lithowatt doctor --unload"));
+                .with_fix(as_root!("doctor --unload")));
             }
             Err(_) => {}
         }
@@ -269,7 +269,7 @@ impl Probes {
         let missing = match load::require_bpffs(root) {
             Err(why) => why,
             Ok(_) => Unavailable::absent("kernel probes are not loaded on this machine")
-                .with_fix("sudo lithowatt doctor --load"),
+                .with_fix(as_root!("doctor --load")),
         };
         Err(missing)
     }

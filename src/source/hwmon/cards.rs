@@ -24,6 +24,9 @@ const LIMITS: [&str; 3] = ["power1_cap", "power1_max", "power1_rated_max"];
 /// A card that nobody uses may be told to be busy for so much of the time, %.
 const IDLE_PERCENT: f64 = 5.0;
 
+/// Why nothing is told of the clients of some cards.
+const NO_SLOT: &str = "where it is on the PCI bus is not told, and so not who uses it";
+
 /// A counter of energy is read from the card whenever somebody asks, s.
 const UPDATE_SECONDS: f64 = 0.01;
 
@@ -70,17 +73,6 @@ fn found(root: &Path) -> Vec<(Chip, Known)> {
         .collect()
 }
 
-/// The names of the cards below `root` that a window reads.
-pub fn card_names(root: &Path) -> Vec<String> {
-    if !has_driver(root) {
-        return Vec::new();
-    }
-    found(root)
-        .into_iter()
-        .map(|(_, known)| known.name)
-        .collect()
-}
-
 #[derive(Debug)]
 struct Card {
     device: Device,
@@ -118,6 +110,15 @@ impl Card {
         (!percents.is_empty()).then(|| percents.iter().sum::<f64>() / percents.len() as f64)
     }
 
+    /// Why nothing is told of its clients.
+    fn silence(&self) -> String {
+        let driver = self.device.name.split(' ').next().unwrap_or_default();
+        format!(
+            "{driver} of this kernel does not tell how busy processes keep it (drm-engine in \
+             /proc/PID/fdinfo)"
+        )
+    }
+
     /// Who kept it busy, by what was told of its clients and of itself.
     fn busy(&self, root: &Path, told: &Told, busy_percent: Option<f64>) -> Busy {
         let mut queues = queue_users(root, self.slot.as_deref().unwrap_or_default());
@@ -128,11 +129,7 @@ impl Card {
             return Busy::Open(queues, busy_percent);
         }
         if told.silent {
-            let driver = self.device.name.split(' ').next().unwrap_or_default();
-            return Busy::Unknown(format!(
-                "{driver} of this kernel does not tell how busy processes keep it (drm-engine in \
-                 /proc/PID/fdinfo)"
-            ));
+            return Busy::Unknown(self.silence());
         }
         let processes = Busy::Processes(told.uses.clone(), Some(told.until_ns));
         match busy_percent {
@@ -189,6 +186,46 @@ impl Cards {
         self.told = self.clients.look(&places.collect::<Vec<_>>());
     }
 
+    /// The names of the cards that a window reads, and what is told of a function's part of each: for a
+    /// diagnosis.
+    pub fn survey(&mut self) -> Vec<(String, String)> {
+        if !has_driver(&self.root) {
+            return Vec::new();
+        }
+        self.devices();
+        self.find_users();
+        let names = self.known.iter().map(|card| card.device.name.clone());
+        names
+            .zip(self.known.iter().map(|card| self.part(card)))
+            .collect()
+    }
+
+    /// What is told of a function's part of a card.
+    fn part(&self, card: &Card) -> String {
+        let untold = match &card.slot {
+            None => Some(NO_SLOT.to_owned()),
+            Some(slot) if self.clients.are_silent(slot) => Some(card.silence()),
+            Some(_) => None,
+        };
+        if let Some(why) = untold {
+            return format!("a function's part is not told: {why}");
+        }
+        let hidden =
+            "not all processes can be read (as root, among the host's processes, they can)";
+        match (
+            self.clients.hide(),
+            card.place.join("gpu_busy_percent").exists(),
+        ) {
+            (false, _) => "a function's part is told by /proc/PID/fdinfo".into(),
+            (true, true) => format!(
+                "a function's part is told by its own /proc/PID/fdinfo and gpu_busy_percent, as {hidden}"
+            ),
+            (true, false) => {
+                format!("of a function's part only the most that it can be is told, as {hidden}")
+            }
+        }
+    }
+
     /// What the card at `place` of [`devices`](Self::devices) shows.
     ///
     /// # Errors
@@ -205,8 +242,7 @@ impl Cards {
         };
         card.look_how_busy();
         let Some(slot) = &card.slot else {
-            let busy = "where it is on the PCI bus is not told, and so not who uses it";
-            return Ok(Shown::of(millijoules, watts, Busy::Unknown(busy.into())));
+            return Ok(Shown::of(millijoules, watts, Busy::Unknown(NO_SLOT.into())));
         };
         let Some(told) = self.told.get(slot) else {
             return Ok(Shown::of(millijoules, watts, Busy::Later));

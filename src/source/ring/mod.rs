@@ -33,7 +33,7 @@ pub const DEFAULT_PATH: &str = "run/lithowatt/ring";
 pub const PATH_VARIABLE: &str = "LITHOWATT_RING";
 
 /// What brings the ring.
-const FIX: &str = "sudo lithowatt agent (as a unit or a DaemonSet: docs/how-to/agent.md)";
+const FIX: &str = as_root!("agent");
 
 /// Counters are carried on for so many periods at most.
 const CARRY_PERIODS: u64 = 3;

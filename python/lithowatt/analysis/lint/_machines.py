@@ -12,12 +12,13 @@ from lithowatt._support.text import counted
 from lithowatt.analysis.lint._rule import Hit, numbered, with_rows
 from lithowatt.analysis.lint._survey import Place, Survey
 from lithowatt.profiles._runs import Bools, ProfileFile
+from lithowatt.profiles._sidecar import INPUT_SIZES
 
 #: Where a profile or its sidecar may say what has to be known to run it again.
 METADATA = {
     "time stamp": ("time", "timestamp", "start", "started", "start_time", "created", "date"),
     "region": ("region", "aws_region"),
-    "input size": ("input_bytes", "input_size", "input_mb", "input_size_bytes", "input_size_mb"),
+    "input size": INPUT_SIZES,
     "versions": ("lithowatt", "lithops", "python", "version", "versions"),
 }
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from lithowatt._support.text import counted
 from lithowatt.analysis.lint._repeated import Source
 from lithowatt.analysis.lint._rule import Hit, numbered, with_rows
 from lithowatt.analysis.lint._survey import Place, Survey, median
+from lithowatt.profiles._sidecar import INPUT_SIZES
 
 #: With fewer repetitions an interval is too wide to tell anything apart.
 FEW_REPETITIONS = 5
@@ -174,10 +176,13 @@ def few(survey: Survey, place: Place) -> Hit | None:
 
 
 def input_changed(survey: Survey, place: Place) -> Hit | None:
-    """Repetitions that took much longer in each of their phases."""
+    """Repetitions of another input: by their records, else by longer times in each phase."""
     clean = survey.clean(place)
     if clean.sum() < 2:
         return None
+    told = _other_input(place, np.flatnonzero(clean).tolist())
+    if told is not None:
+        return told
     above = clean.copy()
     ratios = {}
     for name in ("read", "compute", "write"):
@@ -197,6 +202,28 @@ def input_changed(survey: Survey, place: Place) -> Hit | None:
         found,
         place.runs.widths[found].sum(),
         {f"{name}_ratio": one[above].tolist() for name, one in ratios.items()},
+    )
+
+
+def _other_input(place: Place, clean: list[int]) -> Hit | None:
+    """Repetitions whose records say another input than most."""
+    said: dict[int, str] = {}
+    for at, record in enumerate(place.runs.records):
+        if at in clean and isinstance(record, Mapping):
+            sizes = [record[name] for name in INPUT_SIZES if record.get(name) not in (None, "")]
+            if sizes:
+                said[at] = str(sizes[0])
+    usual = Counter(said.values()).most_common(1)
+    found = [at for at, size in said.items() if size != usual[0][0]]
+    if not found:
+        return None
+    others = ", ".join(dict.fromkeys(said[at] for at in found))
+    return Hit.at(
+        place,
+        f"{numbered(found)}: recorded input {others}, and of most {usual[0][0]}",
+        found,
+        place.runs.widths[found].sum(),
+        {"input": [said[at] for at in found], "usual": usual[0][0]},
     )
 
 

@@ -251,10 +251,11 @@ RULES: tuple[Rule, ...] = (
         "input-changed",
         "warning",
         "configuration",
-        "repetitions that had more input",
+        "repetitions that had another input",
         "Read, compute and write that all take much longer are more work, not noise.",
-        "read, compute and write of a repetition (means over its workers) are each more than "
-        f"{_repetitions.INPUT_CHANGED:g} times the configuration's median, in the basis clean",
+        "the records say another input than of most repetitions in the basis clean, or read, "
+        "compute and write of a repetition (means over its workers) are each more than "
+        f"{_repetitions.INPUT_CHANGED:g} times the configuration's median there",
         "compare with --basis same-input as well",
         each(_repetitions.input_changed),
         names=True,

@@ -14,7 +14,7 @@ from typing import Any
 from lithowatt._support.files import locked
 from lithowatt.errors import UnwritableFileError
 from lithowatt.lithops.backends._job import Call
-from lithowatt.profiles._append import append_run
+from lithowatt.profiles._append import append_repetition
 from lithowatt.profiles._columns import FunctionTimes
 from lithowatt.profiles._file import Configuration
 from lithowatt.profiles._lithops_stats import values_of
@@ -102,7 +102,7 @@ class Keeper:
             path = self.profile(str(context["backend_name"]))
             path.parent.mkdir(exist_ok=True)
             if error is None:
-                append_run(path, configuration, times_of, context)
+                append_repetition(path, configuration, times_of, context)
             elif path.exists():
                 # A sidecar belongs to a profile: before there is one, the log alone has it.
                 with locked(path):

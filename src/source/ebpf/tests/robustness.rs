@@ -221,7 +221,7 @@ fn versions_do_not_meet() {
     sys::pin(control.as_fd(), &ours.join("identity")).unwrap();
     let why = root.open().unwrap_err();
     println!("something else under our name: {}", why.reason);
-    assert_eq!(why.fix.as_deref(), Some("sudo lithowatt doctor --unload"));
+    assert_eq!(why.fix.as_deref(), Some(as_root!("doctor --unload")));
     root.unload_all();
 }
 
