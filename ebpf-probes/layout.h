@@ -94,7 +94,7 @@ struct process {
 	u32 slot; /* the innermost tree it is in */
 	u32 root; /* the tree whose root it is, or NONE */
 	u32 epoch; /* of `slot` */
-	u32 last_thread; /* pid of the thread that is about to end the process */
+	u32 ending; /* threads between their exit and their last switch */
 	u32 tgid; /* 0: this place is free */
 	u32 born; /* 2^26 ns, times two; the last bit says that its fork was seen */
 };

@@ -22,7 +22,10 @@ volatile const u32 off_ran = 0;
 volatile const u32 off_ran_when_picked = 0;
 volatile const u32 off_real_parent = 0;
 volatile const u32 off_signal = 0;
+volatile const u32 off_group_leader = 0;
+volatile const u32 off_exit_state = 0;
 volatile const u32 off_signal_live = 0;
+volatile const u32 off_signal_threads = 0;
 volatile const u32 off_cgroup_kn = 0;
 volatile const u32 off_kn_id = 0;
 volatile const u32 cpus = 1;
@@ -622,6 +625,21 @@ static __always_inline void take_out(struct process *process, u32 index, struct 
 		leave(slot, control);
 }
 
+/* Whether a thread that is at its last switch was the last of its process to get there. The thread that
+ * begins to end last need not be: another one may still be busy with the memory of the process. Each
+ * of the others is counted until its last switch: by `live`, before its end begins; by `threads`,
+ * which an unreaped leader stays in; from on_exit on by `ending`. */
+static __attribute__((noinline)) int was_last(u64 task, struct process *process)
+{
+	if (!process || __sync_fetch_and_add(&process->ending, -1) != 1)
+		return 0;
+	u64 signal = read64(task + off_signal);
+	if (read32(signal + off_signal_live))
+		return 0;
+	u32 others = read32(signal + off_signal_threads);
+	return !others || (others == 1 && read32(read64(task + off_group_leader) + off_exit_state));
+}
+
 SEC("raw_tp/sched_switch")
 int on_switch(struct raw_tracepoint *ctx)
 {
@@ -716,10 +734,8 @@ int on_switch(struct raw_tracepoint *ctx)
 				slot = resolve(index, epoch);
 			charge_trees(slot, cpu, now, &what);
 			charge_cgroup(process, cpu, &what);
-			/* Asked anew: a thread that calls exec goes on under the process's number. */
-			if (unlikely(process->last_thread) &&
-			    process->last_thread == (u32)bpf_get_current_pid_tgid() &&
-			    read32(prev + off_state) & TASK_DEAD)
+			if (unlikely(process->ending) && read32(prev + off_state) & TASK_DEAD &&
+			    was_last(prev, process))
 				take_out(process, index, control);
 		} else {
 			state->untracked_ns += what.ns;
@@ -957,19 +973,14 @@ int on_fork(struct raw_tracepoint *ctx)
 	return 0;
 }
 
-/* The last thread of a process ends. What it does from here to its last switch is still charged:
- * there the entry is taken out. */
+/* A thread ends. What it does from here to its last switch is still charged: at the last switch of the
+ * process's last thread the entry is taken out. */
 SEC("raw_tp/sched_process_exit")
 int on_exit(struct raw_tracepoint *ctx)
 {
-	u64 id = bpf_get_current_pid_tgid();
-	u32 tgid = id >> 32;
-	u64 signal = read64(ctx->args[0] + off_signal);
-	if (!signal || read32(signal + off_signal_live))
-		return 0;
-	struct process *process = process_of(tgid);
+	struct process *process = process_of(bpf_get_current_pid_tgid() >> 32);
 	if (process)
-		process->last_thread = id;
+		__sync_fetch_and_add(&process->ending, 1);
 	return 0;
 }
 

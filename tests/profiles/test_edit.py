@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +18,7 @@ from lithowatt.profiles import append_repetition, read_profile, read_sidecar
 from lithowatt.profiles._columns import FunctionTimes
 from lithowatt.profiles._edit import merged
 from lithowatt.profiles._runs import read_profiles
+from tests.support import TOP
 from tests.support.made_profiles import EPYC, XEON, Kind, profile, write
 
 
@@ -54,6 +57,19 @@ def test_a_merge_has_the_repetitions_and_records_of_all(tmp_path: Path, two: lis
     append_repetition(out, key, [FunctionTimes(read=0.1, compute=0.2, write=0.3, cold_start=1.0)])
     grown = read_sidecar(out)["configurations"][key.key]
     assert [one["time"] for one in grown[:-1]] == [one["time"] for one in records[key.key]]
+
+
+def test_what_the_page_merges_is_of_one_workload(
+    tmp_path: Path, two: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = (TOP / "docs" / "how-to" / "profiles.md").read_text("utf-8")
+    [command] = re.findall(r"^lithowatt (profile merge .*)$", page, re.MULTILINE)
+    words = shlex.split(command)
+    monkeypatch.chdir(tmp_path)
+    for path, named in zip(two, words[2:4], strict=True):
+        Path(named).parent.mkdir(parents=True)
+        shutil.copy(path, named)
+    assert main(words) == 0
 
 
 def test_copies_are_refused_by_name(

@@ -6,6 +6,7 @@ import importlib.util
 import io
 import re
 import shutil
+import struct
 import tarfile
 import zipfile
 from pathlib import Path
@@ -29,8 +30,21 @@ VERSION = "1.2.3"
 STEM = f"lithowatt-{VERSION}"
 
 
+def core_with(section: bytes, size: int) -> bytes:
+    """A library of two sections: one of this name and size, and the names."""
+    names = b"\0" + section + b"\0"
+    header = bytearray(64)
+    struct.pack_into("<Q", header, 0x28, 64 + len(names))
+    struct.pack_into("<HHH", header, 0x3A, 64, 2, 1)
+    headers = b"".join(
+        struct.pack("<IIQQQQ24x", *of)
+        for of in ((1, 1, 0, 0, 0, size), (0, 3, 0, 0, 64, len(names)))
+    )
+    return bytes(header) + names + headers
+
+
 #: What a core has that was linked with its worker's functions side by side.
-CORE = bytes(release_check.WORKER_CODE)
+CORE = core_with(release_check.WORKER_CODE, release_check.LEAST_WORKER_BYTES)
 
 
 def wheel(
@@ -98,9 +112,19 @@ def test_a_core_that_is_too_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert problem == f"{wanted}, got {len(CORE)}"
 
 
-def test_a_core_whose_functions_lie_anywhere(tmp_path: Path) -> None:
-    [problem] = release_check.wheel_problems(wheel(tmp_path, core=b"\0.text\0"), VERSION)
-    assert problem == "lithowatt/_core.abi3.so: expected a section .text.worker, see build.rs"
+@pytest.mark.parametrize(
+    ("core", "found"),
+    [
+        (core_with(release_check.WORKER_CODE, 38_472), 38_472),  # a compiler with other names
+        (core_with(b".text", 3_000_000), 0),
+        (CORE[:70], 0),
+        (b"", 0),
+    ],
+)
+def test_a_core_whose_functions_lie_anywhere(tmp_path: Path, core: bytes, found: int) -> None:
+    [problem] = release_check.wheel_problems(wheel(tmp_path, core=core), VERSION)
+    wanted = "at least 400000 bytes in section .text.worker, see build.rs"
+    assert problem == f"lithowatt/_core.abi3.so: expected {wanted}; got {found}"
 
 
 def test_what_an_sdist_lacks_and_should_not_have(tmp_path: Path) -> None:

@@ -54,7 +54,9 @@ END
     fi
     # Rust's library for another target is compiled with options that are for compilers before a
     # release; this one is told that it is one of them.
+    # It would also name functions otherwise than linker/worker_functions.ld does.
     export RUSTC="$rust/rustc" RUSTC_BOOTSTRAP=1
+    export RUSTFLAGS="-Z unstable-options -C symbol-mangling-version=legacy"
     unstable=(-Z build-std=std,panic_unwind)
 fi
 cd "$top"

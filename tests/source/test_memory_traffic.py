@@ -147,7 +147,9 @@ def test_no_byte_is_dropped_where_looks_are_seldom(
     most = rest * meter.duration + 3.2 * CPUS * (meter.duration - seconds)
     assert truth <= memory_joules(meter) <= truth + most
     low, high = model_band(meter.reading)
-    assert low < 100e9 * BAND[0] + most and 100e9 * BAND[1] < high
+    # The band is the machine's: processors are in it, too.
+    others = meter.reading.flat()["energy_machine"] - truth
+    assert low < 100e9 * BAND[0] + others and 100e9 * BAND[1] < high
 
 
 def test_a_window_without_two_looks_says_why(tmp_path: Path, crowded: Resctrl) -> None:

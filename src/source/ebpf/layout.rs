@@ -4,7 +4,7 @@
 //! information.
 
 /// Version of everything below.
-pub const ABI: u32 = 1;
+pub const ABI: u32 = 2;
 
 /// First word of [`Identity`].
 pub const MAGIC: u64 = u64::from_be_bytes(*b"lithowat");
@@ -193,8 +193,8 @@ plain! {
         root: u32,
         /// Of `slot`.
         epoch: u32,
-        /// The thread that is about to end the process.
-        last_thread: u32,
+        /// Threads between their exit and their last switch.
+        ending: u32,
         /// The process; 0 where this place is free.
         tgid: u32,
         /// When it was first seen, 2^26 ns, times two; the last bit is set if its fork was.

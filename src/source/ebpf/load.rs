@@ -211,6 +211,8 @@ const TASK: btf::Wanted<'static> = (
         "se",
         "__state",
         "state",
+        "group_leader",
+        "exit_state",
     ],
 );
 
@@ -296,7 +298,7 @@ fn offsets(root: &Path) -> Result<Vec<(&'static str, u32)>, Unavailable> {
             "sched_entity",
             &["sum_exec_runtime", "prev_sum_exec_runtime"][..],
         ),
-        ("signal_struct", &["live"][..]),
+        ("signal_struct", &["live", "nr_threads"][..]),
         ("cgroup", &["kn"][..]),
         ("kernfs_node", &["id"][..]),
     ];
@@ -320,6 +322,11 @@ fn offsets(root: &Path) -> Result<Vec<(&'static str, u32)>, Unavailable> {
         ("off_flags", need(task[2], "task_struct.flags")?),
         ("off_real_parent", need(task[3], "task_struct.real_parent")?),
         ("off_signal", need(task[4], "task_struct.signal")?),
+        (
+            "off_group_leader",
+            need(task[8], "task_struct.group_leader")?,
+        ),
+        ("off_exit_state", need(task[9], "task_struct.exit_state")?),
         // Renamed in 5.14.
         ("off_state", need(task[6].or(task[7]), "task_struct.state")?),
         ("off_ran", entity + need(found[1][0], "sum_exec_runtime")?),
@@ -328,6 +335,10 @@ fn offsets(root: &Path) -> Result<Vec<(&'static str, u32)>, Unavailable> {
             entity + need(found[1][1], "prev_sum_exec_runtime")?,
         ),
         ("off_signal_live", need(found[2][0], "signal_struct.live")?),
+        (
+            "off_signal_threads",
+            need(found[2][1], "signal_struct.nr_threads")?,
+        ),
         ("off_cgroup_kn", need(found[3][0], "cgroup.kn")?),
         ("off_kn_id", need(found[4][0], "kernfs_node.id")?),
     ])

@@ -113,6 +113,75 @@ fn threads_are_counted() {
     assert_close(used(&probes, &tree), ended.rusage_ns, "threads");
 }
 
+/// Pages of memory, all zero, none of them there yet.
+fn pages(count: usize) -> *mut u8 {
+    let rights = libc::PROT_READ | libc::PROT_WRITE;
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+    // SAFETY: a fresh anonymous mapping, of which nothing else knows.
+    unsafe {
+        let at = libc::mmap(std::ptr::null_mut(), count * PAGE, rights, flags, -1, 0);
+        assert_ne!(at, libc::MAP_FAILED);
+        libc::madvise(at, count * PAGE, libc::MADV_NOHUGEPAGE);
+        at.cast()
+    }
+}
+
+const PAGE: usize = 4096;
+/// The kernel looks at no more than 2048.
+const LOCKS: usize = 2000;
+
+/// Has the kernel look at 2000 locks, a page each, when the calling thread ends, and write into the
+/// first, which the thread holds. That takes it a while, in the middle of the thread's end.
+fn end_slowly(locks: *mut u8) {
+    /// The kernel's `robust_list_head`: first lock, where its word is, one that is being taken.
+    #[repr(C)]
+    struct Head(*mut u8, usize, *mut u8);
+    let lists = pages(LOCKS);
+    let word = (locks as usize).wrapping_sub(lists as usize);
+    let head = Box::leak(Box::new(Head(lists, word, std::ptr::null_mut())));
+    // SAFETY: each list element lies in its own page of `lists`, and the first word in `locks`; what
+    // the kernel is told of lives until the process ends.
+    unsafe {
+        for i in 0..LOCKS {
+            let next = match i + 1 {
+                LOCKS => (&raw mut *head).cast(),
+                next => lists.add(next * PAGE),
+            };
+            lists.add(i * PAGE).cast::<*mut u8>().write(next);
+        }
+        locks.cast::<u32>().write(libc::gettid() as u32);
+        let kept = libc::syscall(libc::SYS_set_robust_list, &raw mut *head, size_of::<Head>());
+        assert_eq!(kept, 0);
+    }
+}
+
+/// One thread's end begins last, and is over while another is still in the middle of its own.
+#[test]
+fn a_thread_that_outlives_the_last_to_end_is_counted() {
+    let Some(probes) = probe() else { return };
+    // Only where both run at the same time: a busy machine does not always let them.
+    for _ in 0..10 {
+        let child = fork(|to| {
+            let locks = pages(LOCKS) as usize;
+            // SAFETY: aligned, and it lives until the process ends.
+            let first = unsafe { std::sync::atomic::AtomicU32::from_ptr(locks as *mut u32) };
+            let _other = std::thread::spawn(move || {
+                burn(Duration::from_millis(5));
+                end_slowly(locks as *mut u8);
+            });
+            while first.load(Ordering::Acquire) & libc::FUTEX_OWNER_DIED == 0 {
+                std::hint::spin_loop();
+            }
+            finish(to);
+        });
+        let tree = follow(&probes, child.pid);
+        let ended = child.wait();
+        wait_until(|| slot(&probes, &tree).members == 0);
+        let used = used(&probes, &tree);
+        assert_close(used, ended.rusage_ns, "a thread after the last");
+    }
+}
+
 const SHELL: [&std::ffi::CStr; 3] = [
     c"/bin/sh",
     c"-c",
