@@ -110,8 +110,8 @@ class Meter:
         """
     def prepare(self) -> None:
         """Opens what the meter reads, and has its thread, so that a start is quick."""
-    def begin(self, channel: Channel) -> None:
-        """The function that is metered begins: notes that in the channel, and starts.
+    def begin(self, channel: Channel | None) -> None:
+        """The function that is metered begins: notes that in the channel, if any, and starts.
 
         It does so once; a function that calls itself through its wrapper begins once.
 

@@ -481,13 +481,15 @@ impl PyMeter {
         self.with(|own| own.meter.receive(window))
     }
 
-    /// The function begins: notes that in the channel, and starts. Once; then without effect.
-    fn begin(&self, channel: &channel::PyChannel) -> PyResult<()> {
+    /// The function begins: notes that in the channel, if any, and starts. Once; then without effect.
+    fn begin(&self, channel: Option<&channel::PyChannel>) -> PyResult<()> {
         self.with(|own| {
             if own.function != Function::None {
                 return Ok(());
             }
-            channel.0.mark_started();
+            if let Some(channel) = channel {
+                channel.0.mark_started();
+            }
             own.meter.start()?;
             own.function = Function::Running(std::process::id());
             Ok(())

@@ -387,13 +387,14 @@ def test_record_and_replay_print_the_same(tmp_path: Path) -> None:
     assert 0.05 < part["seconds"] <= 0.1
     assert "exit code 3" in command("replay", trace).stdout
     length = Trace.read(trace).seconds
-    for options, words in [
+    refused: list[tuple[list[object], str]] = [
         (["--from", 99], f"--from is 99 s, and the recording is {length:.4g} s long: expected"),
         (["--from=-1"], "--from is -1 s, and the recording"),
         (["--from", "nan"], "--from is nan s, and the recording"),
         (["--from", 0.1, "--to", 0.05], "--to is 0.05 s: expected a number of seconds after"),
         (["--to=-3"], "--to is -3 s: expected"),
-    ]:
+    ]
+    for options, words in refused:
         done = command("replay", trace, *options)
         assert done.returncode == 2 and words in done.stderr, done.stderr
 

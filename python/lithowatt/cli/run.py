@@ -30,9 +30,9 @@ from lithowatt._support.text import (
     wrapped,
 )
 from lithowatt.errors import UnreadableFileError
-from lithowatt.estimate import QUALITIES
 from lithowatt.meter._meter import EnergyMeter
 from lithowatt.reference._open import METERS
+from lithowatt.stats import QUALITIES
 
 if TYPE_CHECKING:
     import argparse
@@ -416,9 +416,9 @@ def render(
         elif memory.source.startswith("modelled"):
             # A counter's has a line below.
             edges = memory.value, memory.high - memory.low
-            value, low, high = (_digits(part, *edges) for part in memory[:3])
-            told = f"J   {low} to {high} J (95 %), of the machine, {memory.source}"
-            rows.append(("memory", value, told))
+            amount, least, most = (_digits(part, *edges) for part in memory[:3])
+            told = f"J   {least} to {most} J (95 %), of the machine, {memory.source}"
+            rows.append(("memory", amount, told))
         for name, domains in _counters(reading):
             for domain in DOMAINS:
                 estimate = domains.estimate(domain)

@@ -22,9 +22,6 @@ class _StatsFile:
     def __init__(self, stats: Any) -> None:
         self._write = stats.write
 
-    def mark_started(self) -> None:
-        """Nobody could read it."""
-
     def write(self, payload: bytes) -> bool:
         for key, value in json.loads(payload).items():
             text = _text(value)

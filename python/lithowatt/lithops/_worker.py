@@ -48,7 +48,13 @@ from lithowatt._support.switches import enabled, stats_form
 from lithowatt.meter._engine import new_engine, stats_json_of
 from lithowatt.stats import PREFIX
 from lithowatt.worker import task_window as _task
-from lithowatt.worker.function_window import FunctionWindow, children_cpu_time, cpu_time_of, warm
+from lithowatt.worker.function_window import (
+    FunctionWindow,
+    Sink,
+    children_cpu_time,
+    cpu_time_of,
+    warm,
+)
 
 logger = logging.getLogger("lithowatt")
 logger.addHandler(logging.NullHandler())
@@ -303,8 +309,8 @@ class _JobWindow(FunctionWindow):
     Set up in H, so that J inherits it ready; all but `restore` happens in J.
     """
 
-    def __init__(self, job: Any, channel: Channel) -> None:
-        super().__init__(channel)
+    def __init__(self, job: Any, sink: Sink) -> None:
+        super().__init__(sink)
         self._job = job
         self._stats: Any = None
         self._frames |= {_load_function.__code__, _JobWindow.load.__code__}

@@ -1,8 +1,8 @@
 """The window of one function in the process that runs it, for any framework's worker.
 
 The window is made in the worker's process, so that the process it forks for the function has it
-ready. There it puts a meter round the function, and nothing else; the values go into a channel that
-both have. Nothing here may break, delay or change a call.
+ready. There it puts a meter round the function, and nothing else; the values go into a sink, which
+as a rule is a channel that both have. Nothing here may break, delay or change a call.
 
 Each object that a fresh fork touches costs it a copy of a page, so what can be made before the fork
 is, and what has to be done after it is done by the engine where it can be.
@@ -18,7 +18,7 @@ import sys
 import warnings
 from collections.abc import Callable
 from types import CodeType, FunctionType, MethodType
-from typing import Any
+from typing import Any, Protocol
 
 from lithowatt._core import Channel, Meter, process_cpu_seconds
 from lithowatt._support.harmless import Harmless
@@ -44,11 +44,21 @@ def cpu_time_of(pid: int) -> float:
     return process_cpu_seconds(pid) or 0.0
 
 
+class Sink(Protocol):
+    """Takes a call's values from its process: a :class:`Channel`, or what keeps the text."""
+
+    def write(self, payload: bytes) -> bool:
+        """Takes the call's window, or its values as JSON text.
+
+        False where there is no room, and nothing is kept then.
+        """
+
+
 class FunctionWindow:
     """Meters a user's function, from its first instruction to its last."""
 
-    def __init__(self, channel: Channel) -> None:
-        self._channel = channel
+    def __init__(self, sink: Sink) -> None:
+        self._sink = sink
         self.engine = new_engine()
         #: The stats as JSON text, as the environment wants them.
         self._json: Callable[[], bytes] = functools.partial(
@@ -66,7 +76,7 @@ class FunctionWindow:
         self._pid = 0
         #: Whether the function's values are left, or nobody can leave them any more.
         self.committed = False
-        self._wrapper, self._hold = _wrapper(self.engine, channel)
+        self._wrapper, self._hold = _wrapper(self.engine, sink)
         #: Code whose frames users shall not see in a traceback.
         self._frames: set[CodeType] = {self._wrapper.__code__}
 
@@ -125,12 +135,12 @@ class FunctionWindow:
         wanted_here = bool(self._callbacks) or self._hand_in is not None
         if not wanted_here:
             window = self.engine.hand_over()
-            if window is not None and self._channel.write(window):
+            if window is not None and self._sink.write(window):
                 return
         # As text: a dict of a hundred values costs a fresh fork half a millisecond more.
         values = self._json()
-        if not self._channel.write(values):
-            self._channel.write(stats_json_of(self.engine, compact=True))
+        if not self._sink.write(values):
+            self._sink.write(stats_json_of(self.engine, compact=True))
         if not wanted_here:
             return
         stats = json.loads(values)
@@ -170,9 +180,10 @@ class FunctionWindow:
 
 
 def _wrapper(
-    engine: Meter, channel: Channel
+    engine: Meter, sink: Sink
 ) -> tuple[Callable[..., Any], Callable[[Callable[..., Any]], None]]:
     """A function that has the engine meter another one, and who gives it that one."""
+    channel = sink if isinstance(sink, Channel) else None
     function: Callable[..., Any] | None = None
 
     def hold(given: Callable[..., Any]) -> None:
