@@ -102,11 +102,15 @@ impl Content {
         match self {
             // Its agent reads counters that go on without it.
             Self::Ring { .. } => false,
-            // What its program added while nobody looked is in its sum.
-            Self::Counter { .. } => unseen_ns < apart_ns / 2,
-            // Power of one moment says nothing of so long a time.
-            Self::Power { .. } => true,
+            // While nobody looked its program may well have written: its sum has all of that, and watts are
+            // those of the moment (see `is_a_guess`).
+            Self::Counter { .. } | Self::Power { .. } => unseen_ns < apart_ns / 2,
         }
+    }
+
+    /// Whether a value says what was used since the one before only as far as power of one moment does.
+    pub(super) fn is_a_guess(&self) -> bool {
+        matches!(self, Self::Power { .. })
     }
 
     /// A name for its zone.

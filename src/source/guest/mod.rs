@@ -255,6 +255,9 @@ impl Part {
             if is_another || is_late && self.content.lacks(apart_ns, unseen_ns) {
                 return self.carried.begin_row(at, value.joules);
             }
+            if is_late && self.content.is_a_guess() {
+                self.carried.doubt_until(at, value.joules);
+            }
             return self.carried.update(at, value.joules);
         }
         let Some(first) = self.first.take() else {
