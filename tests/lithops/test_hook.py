@@ -618,6 +618,25 @@ def test_a_callable_that_may_not_be_looked_at_is_called(monkeypatch, name):
     assert status.send_finish_event() == "sent"
 
 
+@pytest.mark.parametrize("said", [7, None, RuntimeError("not now"), AttributeError("none")])
+def test_a_callable_that_says_odd_things_of_itself_is_metered(said):
+    class Odd:
+        def __call__(self, x: int) -> int:
+            return x + 1
+
+        def __getattr__(self, _name: str) -> Any:
+            if isinstance(said, Exception):
+                raise said
+            return said
+
+    left = Channel()
+    of_odd = FunctionWindow(left)
+    metered_odd = of_odd.metered(Odd())
+    assert metered_odd(20) == 21
+    assert left.started_by() == os.getpid()
+    assert metered_odd.__name__ == "Odd"
+
+
 def test_a_panic_of_the_extension_is_swallowed(monkeypatch):
     class Panic(BaseException):
         """As PyO3's PanicException, not an Exception."""
