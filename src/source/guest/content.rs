@@ -18,6 +18,9 @@ const SCAPHANDRE_NS: u64 = 5_000_000_000;
 /// PowerJoular writes once a second, ns (its guide, "Reference").
 const POWERJOULAR_NS: u64 = 1_000_000_000;
 
+/// Watts of a time longer than this that was not looked at are a guess, ns.
+const GUESSED_NS: u64 = 2 * POWERJOULAR_NS;
+
 /// More than any host draws, W: a file that says so holds something else.
 const MOST_WATTS: f64 = 20_000.0;
 
@@ -108,9 +111,10 @@ impl Content {
         }
     }
 
-    /// Whether a value says what was used since the one before only as far as power of one moment does.
-    pub(super) fn is_a_guess(&self) -> bool {
-        matches!(self, Self::Power { .. })
+    /// Whether a value is power of one moment of a time in which there were several, as the file was not looked at
+    /// for `unseen_ns`.
+    pub(super) fn is_a_guess(&self, unseen_ns: u64) -> bool {
+        matches!(self, Self::Power { .. }) && unseen_ns > GUESSED_NS
     }
 
     /// A name for its zone.

@@ -278,3 +278,17 @@ fn a_file_that_nobody_looked_at_was_not_silent() {
         then = now;
     }
 }
+
+#[test]
+fn watts_of_one_moment_are_not_those_of_a_first_stretch_that_nobody_saw() {
+    let root = tempfile::tempdir().unwrap();
+    let path = put(root.path(), "watts", "20.0\n");
+    write_at(&path, "20.0\n", 0);
+    let mut part = Part::open(&path, busy_to(600)).unwrap();
+    write_at(&path, "2.0\n", 8000);
+    part.look(busy_to(8700));
+    // What it shows is of the time from then on.
+    let (joules, carry) = part.total(busy_to(8700)).unwrap();
+    assert!(joules < 2.0, "{joules}");
+    assert_eq!(carry.arrears.since_ns, busy_to(8700).t_ns);
+}
