@@ -25,7 +25,7 @@ use crate::machine::facts::Facts;
 use crate::source::busy::{self, Clock};
 use crate::source::perf::TreeCount;
 use crate::source::procfs::{
-    InOut, MachineShown, Memory, Missed, StatLine, SystemEdge, SystemState,
+    InOut, MachineShown, Memory, Missed, StatLine, SystemEdge, SystemState, is_a_clock,
 };
 use crate::source::traffic::{Counter, Stretch};
 use crate::source::{Hole, Method, Note, ReadFault, Unavailable, Zone};
@@ -527,8 +527,8 @@ impl Frame {
             pass.near(format_args!("work.from_ns"), &mut from, t_ns);
             pass.near(format_args!("work.to_ns"), &mut to, t_ns);
             (of.from_ns, of.to_ns) = (from.unwrap_or(t_ns), to.unwrap_or(t_ns));
-            pass.float(format_args!("work.spread"), &mut of.seen.spread);
-            let clock = of.seen.clock;
+            let (mut spread, clock) = (of.seen.spread, of.seen.clock);
+            pass.float(format_args!("work.spread"), &mut spread);
             let [mut low, mut mhz, mut high] = [
                 clock.map(|c| c.low),
                 clock.map(|c| c.mhz),
@@ -537,10 +537,13 @@ impl Frame {
             pass.float(format_args!("work.mhz"), &mut mhz);
             pass.float(format_args!("work.mhz_low"), &mut low);
             pass.float(format_args!("work.mhz_high"), &mut high);
-            of.seen.clock = mhz.map(|mhz| Clock {
-                low: low.unwrap_or(mhz),
+            // A file may say anything; the model would come to as little.
+            of.seen.spread = spread.filter(|part| (0.0..=1.0).contains(part));
+            let known = |mhz: Option<f64>| mhz.filter(|mhz| is_a_clock(*mhz));
+            of.seen.clock = known(mhz).map(|mhz| Clock {
+                low: known(low).unwrap_or(mhz),
                 mhz,
-                high: high.unwrap_or(mhz),
+                high: known(high).unwrap_or(mhz),
             });
         });
         pass.signed(format_args!("drift_ns"), &mut self.drift_ns);

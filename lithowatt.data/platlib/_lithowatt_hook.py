@@ -89,7 +89,9 @@ def _patch_when_executed(spec: "ModuleSpec", name: str) -> None:
             # its files), so it gets its own method back before anything runs.
             loader.__dict__.pop("exec_module", None)
             execute(module)
-            _run(name, module)
+            # It was looked up and not imported, and this is another one of its loader's.
+            if module.__name__ == name:
+                _run(name, module)
 
         loader.exec_module = exec_module
     except BaseException as error:

@@ -53,7 +53,8 @@ pub struct Carry {
     pub breaks: u32,
     /// See `breaks`.
     pub broken_ns: u64,
-    /// So much of such times was carried on all the same, in units of the counter.
+    /// So much of such times was carried on all the same, and so much of others is in doubt, in units of the
+    /// counter.
     pub broken_units: u64,
     /// What came before the total was first known.
     pub arrears: Arrears,
@@ -151,7 +152,7 @@ pub struct Carried {
     updates: u32,
     breaks: u32,
     broken_ns: u64,
-    /// What was carried on of that time.
+    /// What was carried on of that time, and what is in doubt of others.
     broken_joules: f64,
     /// Power of late, W, for as long as no stretch was seen.
     pace: Option<f64>,
@@ -184,6 +185,14 @@ impl Carried {
         self.base = self.shown - joules;
         self.updates = self.updates.wrapping_add(1);
         self.breaks = self.breaks.wrapping_add(1);
+    }
+
+    /// What came between the last value and `joules`, which was true at `at`, is guessed: it is in doubt by as
+    /// much as the CPU time says otherwise.
+    pub fn doubt_until(&mut self, at: Moment, joules: f64) {
+        if let (Some((then, before)), Some(each)) = (self.last, self.joules_each()) {
+            self.broken_joules += (joules - before - each * at.load_since(&then)).abs();
+        }
     }
 
     /// The value that was true at `at` is `joules`: the next in a row that only rises. One that is

@@ -148,7 +148,7 @@ impl Outcome {
             return Err(
                 match notes.find(|(m, note)| *m == method && note.domain == Some(domain)) {
                     Some((_, note)) => note.why.clone(),
-                    None => format!("this machine has no {domain} counter"),
+                    None => format!("this machine's {} has no {domain} counter", method.name()),
                 },
             );
         }

@@ -150,7 +150,7 @@ impl Seen {
         let mut until_ns = to_ns;
         for stretch in self.stretches.range(..end).rev() {
             let long_ns = stretch.to_ns.saturating_sub(stretch.from_ns);
-            let lasts_ns = stretch.to_ns.saturating_add(LASTS * long_ns);
+            let lasts_ns = stretch.to_ns.saturating_add(long_ns.saturating_mul(LASTS));
             let ns = until_ns
                 .min(lasts_ns)
                 .saturating_sub(stretch.from_ns.max(from_ns));

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use super::kept::Kept;
 use super::plain;
-use super::procfs::{FUSE, MOST_CPUS_ASKED, positive};
+use super::procfs::{FUSE, MOST_CPUS_ASKED, is_a_clock, positive};
 
 /// Fewer ticks (10 ms) in all than this say nothing of where the load runs.
 const LEAST_TICKS: u64 = 4;
@@ -113,7 +113,7 @@ impl Looker {
         let most = worked.iter().map(|(_, ticks)| *ticks).max().unwrap_or(0);
         worked.sort_unstable_by_key(|(cpu, ticks)| {
             let known = self.clocks.contains_key(cpu);
-            Reverse((2 * ticks >= most, known, *ticks))
+            Reverse((*ticks >= most - ticks, known, *ticks))
         });
         worked.truncate(MOST_CPUS_ASKED);
         let asked = worked.iter();
@@ -135,8 +135,8 @@ impl Looker {
         ["cpuinfo_avg_freq", "scaling_cur_freq"]
             .iter()
             .filter_map(|file| plain::kernel_text(&folder.join(file)).ok())
-            .find_map(|khz| positive(khz.trim()))
-            .map(|khz| khz / 1000.0)
+            .filter_map(|khz| Some(positive(khz.trim())? / 1000.0))
+            .find(|mhz| is_a_clock(*mhz))
     }
 }
 
@@ -175,7 +175,7 @@ fn ticks_of(text: &str) -> HashMap<u32, u64> {
 /// here and there do not look like a few busy CPUs.
 fn spread(ticks: impl Iterator<Item = u64> + Clone) -> Option<f64> {
     let pairs = |n: u64| n as f64 * n.saturating_sub(1) as f64;
-    let all: u64 = ticks.clone().sum();
+    let all = ticks.clone().fold(0, u64::saturating_add);
     let cpus = ticks.clone().count().max(1) as f64;
     let alike: f64 = ticks.map(pairs).sum();
     (all >= LEAST_TICKS).then(|| (pairs(all) / alike / cpus).clamp(1.0 / cpus, 1.0))
@@ -187,7 +187,7 @@ fn mean(
     before: &HashMap<u32, f64>,
     after: &HashMap<u32, f64>,
 ) -> Option<Clock> {
-    let all: u64 = worked.iter().map(|(_, ticks)| ticks).sum();
+    let all: f64 = worked.iter().map(|(_, ticks)| *ticks as f64).sum();
     let (mut sum, mut known) = (0.0, 0.0);
     let (mut low, mut high) = (f64::INFINITY, 0.0_f64);
     for (cpu, ticks) in worked {
@@ -199,7 +199,7 @@ fn mean(
             (low, high) = (low.min(*mhz), high.max(*mhz));
         }
     }
-    (known > 0.0 && known >= LEAST_READ * all as f64).then(|| Clock {
+    (known > 0.0 && known >= LEAST_READ * all).then(|| Clock {
         low,
         mhz: sum / known,
         high,
@@ -263,6 +263,41 @@ mod tests {
         // A thread that moves about has no clock.
         machine.show(&[10, 20, 10, 0], &[]);
         assert_eq!(looker.look().unwrap().clock, None);
+    }
+
+    #[test]
+    fn a_clock_that_cannot_be_is_none() {
+        let machine = Machine::new();
+        for mhz in [9e9, 4_294_967.295, -1.0, f64::NAN, f64::INFINITY] {
+            machine.show(&[0], &[(0, mhz)]);
+            let mut looker = Looker::open(machine.0.path()).unwrap();
+            looker.look();
+            machine.show(&[10], &[]);
+            looker.look();
+            machine.show(&[20], &[]);
+            assert_eq!(looker.look().unwrap().clock, None, "{mhz}");
+            // One that can be counts in its place.
+            let folder = machine.0.path().join("sys/devices/system/cpu/cpu0/cpufreq");
+            fs::write(folder.join("cpuinfo_avg_freq"), "4294967295000\n").unwrap();
+            machine.show(&[30], &[(0, 3000.0)]);
+            looker.look();
+            machine.show(&[40], &[]);
+            assert_eq!(looker.look().unwrap().clock, Some(Clock::exactly(3000.0)));
+            fs::remove_file(folder.join("cpuinfo_avg_freq")).unwrap();
+        }
+    }
+
+    #[test]
+    fn ticks_that_cannot_be_stop_nothing() {
+        let machine = Machine::new();
+        machine.show(&[0; 4], &[(0, 3000.0)]);
+        let mut looker = Looker::open(machine.0.path()).unwrap();
+        looker.look();
+        for ticks in [u64::MAX, 0, u64::MAX - 1] {
+            machine.show(&[ticks; 4], &[]);
+            let seen = looker.look().unwrap();
+            assert!(seen.spread.is_none_or(|part| (0.25..=1.0).contains(&part)));
+        }
     }
 
     #[test]

@@ -130,6 +130,22 @@ fn a_frame_is_read_as_it_was_written() {
 }
 
 #[test]
+fn what_cannot_be_of_cpus_that_work_is_not_read() {
+    let layout = Layout::of(&zones());
+    let place = |name: &str| layout.columns().iter().position(|c| c == name).unwrap();
+    let mut row = Vec::new();
+    layout.write(&mut full(), &mut row);
+    for number in [f64::NAN, f64::INFINITY, -1.0, 1e300] {
+        let mut row = row.clone();
+        for name in ["work.spread", "work.mhz"] {
+            row[place(name)] = number.to_bits() as i64;
+        }
+        let seen = layout.read(&row).work.unwrap().seen;
+        assert_eq!(seen, BusyCpus::default(), "{number}");
+    }
+}
+
+#[test]
 fn every_column_has_a_name_of_its_own() {
     let columns = Layout::of(&zones()).columns();
     let mut sorted = columns.clone();

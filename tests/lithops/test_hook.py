@@ -392,6 +392,21 @@ def test_a_meter_that_cannot_start_costs_nothing_but_the_energy(monkeypatch):
     assert "no counter today" in status.sent[ENERGY + "warnings"][0]
 
 
+def test_a_call_without_a_channel_is_reported_by_the_task_window(monkeypatch):
+    def no_room() -> Channel:
+        raise MemoryError
+
+    monkeypatch.setattr(_worker, "Channel", no_room)
+    module = handler()
+    _worker.patch(module)
+    for _ in range(2):
+        task = job()
+        status = module.create_call_status(task, None)
+        assert module.JobRunner(task).run() == 40
+        assert status.send_finish_event() == "sent"
+        assert status.sent[ENERGY + "method"] == "rapl+cputime (task window)"
+
+
 @pytest.mark.parametrize("word", ["false", "0", "No", " OFF "])
 def test_switched_off_nothing_is_touched(monkeypatch, word):
     monkeypatch.setenv("ENERGY_MONITORING_ENABLED", word)
@@ -603,6 +618,25 @@ def test_a_callable_that_may_not_be_looked_at_is_called(monkeypatch, name):
     assert status.send_finish_event() == "sent"
 
 
+@pytest.mark.parametrize("said", [7, None, RuntimeError("not now"), AttributeError("none")])
+def test_a_callable_that_says_odd_things_of_itself_is_metered(said):
+    class Odd:
+        def __call__(self, x: int) -> int:
+            return x + 1
+
+        def __getattr__(self, _name: str) -> Any:
+            if isinstance(said, Exception):
+                raise said
+            return said
+
+    left = Channel()
+    of_odd = FunctionWindow(left)
+    metered_odd = of_odd.metered(Odd())
+    assert metered_odd(20) == 21
+    assert left.started_by() == os.getpid()
+    assert metered_odd.__name__ == "Odd"
+
+
 def test_a_panic_of_the_extension_is_swallowed(monkeypatch):
     class Panic(BaseException):
         """As PyO3's PanicException, not an Exception."""
@@ -776,13 +810,22 @@ def test_the_handler_is_found_by_its_name_wherever_it_lies(site, tmp_path):
     assert (done.stdout, done.stderr) == ("True False\n", "")
 
 
-def test_the_handler_may_come_from_a_zip(site, tmp_path):
+LOOKED_UP = """
+import importlib.util
+importlib.util.find_spec('lithops.worker.handler')
+import lithops.worker.other
+"""
+
+
+@pytest.mark.parametrize("before", ["", LOOKED_UP])
+def test_the_handler_may_come_from_a_zip(site, tmp_path, before):
     fake_lithops(tmp_path / "copy", KNOWN)
+    (tmp_path / "copy/lithops/worker/other.py").write_text(KNOWN)
     archive = tmp_path / "handler.zip"
     with zipfile.ZipFile(archive, "w") as out:
         for file in (tmp_path / "copy").rglob("*.py"):
             out.write(file, file.relative_to(tmp_path / "copy"))
-    done = run_python(site, "-c", IS_PATCHED, directory=tmp_path, PYTHONPATH=str(archive))
+    done = run_python(site, "-c", before + IS_PATCHED, directory=tmp_path, PYTHONPATH=str(archive))
     assert (done.stdout, done.stderr) == ("True False\n", "")
 
 

@@ -142,7 +142,7 @@ def test_a_domain_that_was_denied_is_not_called_missing(rig: Rig) -> None:
     rig.fault("eacces", "dram")
     with EnergyMeter(root=rig.root) as meter:
         time.sleep(0.02)
-    assert "this machine has no" not in meter.reading.rapl.reasons["dram"]
+    assert "has no dram counter" not in meter.reading.rapl.reasons["dram"]
 
 
 def test_one_socket_denied_is_no_machine(rig: Rig) -> None:

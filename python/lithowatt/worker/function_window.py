@@ -98,13 +98,15 @@ class FunctionWindow:
         metered = self._wrapper
         self._hold(function)
         kind = type(function)
-        self._name = getattr(function, "__name__", "") or kind.__name__
-        # functools.update_wrapper, of which a fresh fork would touch more.
+        metered.__name__ = kind.__name__
+        # functools.update_wrapper, of which a fresh fork would touch more. What a callable
+        # object says of itself may be anything, and it is metered all the same.
         for name in functools.WRAPPER_ASSIGNMENTS:
             try:  # noqa: SIM105 - contextlib is one more import
                 setattr(metered, name, getattr(function, name))
-            except AttributeError:
+            except Exception:  # noqa: S110
                 pass
+        self._name = metered.__name__
         if kind is FunctionType and function.__dict__:
             metered.__dict__.update(function.__dict__)
         metered.__wrapped__ = function  # type: ignore[attr-defined]

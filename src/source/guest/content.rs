@@ -18,6 +18,9 @@ const SCAPHANDRE_NS: u64 = 5_000_000_000;
 /// PowerJoular writes once a second, ns (its guide, "Reference").
 const POWERJOULAR_NS: u64 = 1_000_000_000;
 
+/// Watts of a time longer than this that was not looked at are a guess, ns.
+const GUESSED_NS: u64 = 2 * POWERJOULAR_NS;
+
 /// More than any host draws, W: a file that says so holds something else.
 const MOST_WATTS: f64 = 20_000.0;
 
@@ -102,11 +105,16 @@ impl Content {
         match self {
             // Its agent reads counters that go on without it.
             Self::Ring { .. } => false,
-            // What its program added while nobody looked is in its sum.
-            Self::Counter { .. } => unseen_ns < apart_ns / 2,
-            // Power of one moment says nothing of so long a time.
-            Self::Power { .. } => true,
+            // While nobody looked its program may well have written: its sum has all of that, and watts are
+            // those of the moment (see `is_a_guess`).
+            Self::Counter { .. } | Self::Power { .. } => unseen_ns < apart_ns / 2,
         }
+    }
+
+    /// Whether a value is power of one moment of a time in which there were several, as the file was not looked at
+    /// for `unseen_ns`.
+    pub(super) fn is_a_guess(&self, unseen_ns: u64) -> bool {
+        matches!(self, Self::Power { .. }) && unseen_ns > GUESSED_NS
     }
 
     /// A name for its zone.

@@ -250,10 +250,14 @@ impl Part {
         let at = Moment::between(&looked, &now, t_ns);
         let is_another = std::mem::take(&mut self.is_another);
         let unseen_ns = now.t_ns.saturating_sub(looked.t_ns);
+        let is_a_guess = self.content.is_a_guess(unseen_ns);
         if let Some(apart_ns) = self.carried.age_ns(at.t_ns) {
             let is_late = apart_ns > self.silent_ns();
             if is_another || is_late && self.content.lacks(apart_ns, unseen_ns) {
                 return self.carried.begin_row(at, value.joules);
+            }
+            if is_a_guess {
+                self.carried.doubt_until(at, value.joules);
             }
             return self.carried.update(at, value.joules);
         }
@@ -271,7 +275,8 @@ impl Part {
         let first_ns = first_ns.min(first.seen.t_ns);
         let apart_ns = at.t_ns.saturating_sub(first_ns);
         let whole = apart_ns as f64;
-        if apart_ns > self.silent_ns() && self.content.lacks(apart_ns, unseen_ns) {
+        let lacks = apart_ns > self.silent_ns() && self.content.lacks(apart_ns, unseen_ns);
+        if is_a_guess || lacks {
             self.arrears.since_ns = now.t_ns;
             return match value.watts {
                 Some(watts) => self.carried.begin(at, value.joules, watts),

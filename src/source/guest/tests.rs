@@ -246,3 +246,49 @@ fn a_program_that_did_not_run_added_nothing_meanwhile() {
     assert!((500.0..800.0).contains(&gained), "{gained}");
     assert_eq!(now.1.broken_ns - then.1.broken_ns, 300_000_000_000);
 }
+
+#[test]
+fn a_file_that_nobody_looked_at_was_not_silent() {
+    let root = tempfile::tempdir().unwrap();
+    let path = put(root.path(), "watts", "20.0\n");
+    write_at(&path, "20.0\n", 0);
+    let mut part = Part::open(&path, busy_to(0)).unwrap();
+    for ms in (100..=5000).step_by(100) {
+        if ms % 1000 == 0 {
+            write_at(&path, "20.0\n", ms);
+        }
+        part.look(busy_to(ms));
+    }
+    // Two windows without samples; in the second one the last second was at rest by that file.
+    let mut then = part.total(busy_to(5000)).unwrap();
+    for (ms, watts) in [(13_000, 20.0), (21_000, 2.0)] {
+        write_at(&path, &format!("{watts:.1}\n"), ms);
+        part.look(busy_to(ms + 300));
+        let now = part.total(busy_to(ms + 300)).unwrap();
+        let gained = now.0 - then.0;
+        let units = now.1.broken_units - then.1.broken_units;
+        let doubt = (units + now.1.doubt_since(&then.1)) as f64 * UNIT_JOULES;
+        assert!((gained - 8.0 * watts).abs() < 10.0, "{ms}: {gained}");
+        assert!(
+            (gained - 160.0).abs() < doubt + 10.0,
+            "{ms}: {gained} {doubt}"
+        );
+        assert!(watts < 20.0 || doubt < 30.0, "{doubt}");
+        assert_eq!((now.1.breaks, now.1.broken_ns), (0, 0));
+        then = now;
+    }
+}
+
+#[test]
+fn watts_of_one_moment_are_not_those_of_a_first_stretch_that_nobody_saw() {
+    let root = tempfile::tempdir().unwrap();
+    let path = put(root.path(), "watts", "20.0\n");
+    write_at(&path, "20.0\n", 0);
+    let mut part = Part::open(&path, busy_to(600)).unwrap();
+    write_at(&path, "2.0\n", 8000);
+    part.look(busy_to(8700));
+    // What it shows is of the time from then on.
+    let (joules, carry) = part.total(busy_to(8700)).unwrap();
+    assert!(joules < 2.0, "{joules}");
+    assert_eq!(carry.arrears.since_ns, busy_to(8700).t_ns);
+}
