@@ -379,7 +379,7 @@ def test_memory_of_the_model_is_that_of_the_timeline() -> None:
 
 
 def test_the_band_of_busy_memory_goes_beyond_its_value() -> None:
-    # What a busy vCPU adds on Lambda is several times the rest: its band is not that of any load alone.
+    # What a busy vCPU adds on Lambda is several times the rest: more than the band of any load.
     program = """
 from lithowatt import EnergyMeter
 with EnergyMeter(methods=["model"]) as meter:
