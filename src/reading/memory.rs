@@ -92,9 +92,14 @@ impl MemoryReading {
             Some(_) => "traffic",
             None => "load",
         };
-        let size = what
-            .gib
-            .map_or_else(size_unknown, |gib| format!("{gib:.1} GiB"));
+        let size = match what.gib {
+            Some(gib) => format!("{gib:.1} GiB"),
+            // The note says what that does to the band.
+            None => format!(
+                "size not known, {} GiB a CPU taken",
+                crate::model::UNKNOWN_GIB.0
+            ),
+        };
         Self::of(energy, format!("modelled: {size}, by {basis}"))
     }
 }
