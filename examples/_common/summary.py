@@ -145,7 +145,8 @@ def machine(runs: Sequence[RunRecord]) -> str:
     reasons = dict.fromkeys(run.machine.reason for run in runs if run.machine.reason is not None)
     if reasons:
         for reason in reasons:
-            lines += textwrap.wrap(f"The machine's total is not known: {reason}", 80)
+            why = reason.removeprefix("unavailable: ")
+            lines += textwrap.wrap(f"The machine's total is not known: {why}", 80)
     else:
         lines.append(
             "machine = idle + functions + driver and Lithops + others, the last three above\nidle."

@@ -65,7 +65,8 @@ impl MemoryReading {
         }
     }
 
-    /// As the model has it. Its band is that of any load, or of the traffic where that was counted.
+    /// As the model has it. Its band holds what any load may take, as nobody saw what the programs did with memory,
+    /// and that of the load that was seen; or it is that of the traffic where that was counted.
     pub(super) fn modelled(outcome: &Outcome, facts: &Facts, divided: &Divided) -> Self {
         if outcome.estimation == Estimation::TdpBased {
             return Self::absent("the TDP is the processor's, without memory");
@@ -74,19 +75,31 @@ impl MemoryReading {
         let [_, slot] = outcome.slots.model();
         let ledger = outcome.sandbox.as_ref().unwrap_or(&outcome.ledger);
         let joules = ledger.joules[slot];
+        let traffic = what.whole.then(|| traffic_of(outcome)).flatten();
         let unseen = Unseen::of(outcome, facts, what, divided.seconds);
+        // A load's band is the same factor of its watts, whatever the load.
+        let busy = facts.model.memory_watts_of(what.gib, what.vcpus, Some(1.0));
+        let factor = |end: f64| match traffic {
+            None if busy.total > 0.0 => end / busy.total,
+            _ => 1.0,
+        };
         let energy = Energy {
             joules,
-            low: joules.min(unseen.least * divided.seconds),
-            high: joules.max(unseen.most * divided.seconds),
+            low: (joules * factor(busy.low)).min(unseen.least * divided.seconds),
+            high: (joules * factor(busy.high)).max(unseen.most * divided.seconds),
         };
-        let basis = match what.whole.then(|| traffic_of(outcome)).flatten() {
+        let basis = match traffic {
             Some(_) => "traffic",
             None => "load",
         };
-        let size = what
-            .gib
-            .map_or_else(size_unknown, |gib| format!("{gib:.1} GiB"));
+        let size = match what.gib {
+            Some(gib) => format!("{gib:.1} GiB"),
+            // The note says what that does to the band.
+            None => format!(
+                "size not known, {} GiB a CPU taken",
+                crate::model::UNKNOWN_GIB.0
+            ),
+        };
         Self::of(energy, format!("modelled: {size}, by {basis}"))
     }
 }

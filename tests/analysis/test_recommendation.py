@@ -667,7 +667,7 @@ def test_sessions_and_input_of_the_sidecar_are_told(tmp_path: Path) -> None:
     assert scope["sessions"] == 1 or scope["sessions"] is not None
     assert scope["dates"] == ["2026-11-01", "2026-11-01"]
     assert scope["input_bytes"] == [1_000_000]
-    assert "input of 1000000 bytes" in text(found)
+    assert "size of the input: 1000000 bytes" in text(found)
     unknown = result(write(tmp_path / "unknown", STEEP))["conditions"]["scope"]
     assert (unknown["sessions"], unknown["dates"], unknown["input_bytes"]) == (None, None, None)
 

@@ -6,7 +6,10 @@ import contextlib
 import copy
 import gc
 import json
+import os
 import pickle
+import subprocess
+import sys
 import time
 import weakref
 from pathlib import Path
@@ -373,6 +376,26 @@ def test_memory_of_the_model_is_that_of_the_timeline() -> None:
         time.sleep(0.05)
     assert by_tdp.reading.memory is None
     assert "without memory" in by_tdp.reading.memory_source
+
+
+def test_the_band_of_busy_memory_goes_beyond_its_value() -> None:
+    # What a busy vCPU adds on Lambda is several times the rest: more than the band of any load.
+    program = """
+from lithowatt import EnergyMeter
+with EnergyMeter(methods=["model"]) as meter:
+    sum(range(3_000_000))
+print(*meter.reading.memory[:3])
+"""
+    function = {"AWS_LAMBDA_FUNCTION_NAME": "f", "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "1769"}
+    ended = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, **function},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    value, low, high = map(float, ended.stdout.split())
+    assert 2 * low < value < high / 2
 
 
 def test_doctor_is_what_the_command_shows(capsys: pytest.CaptureFixture[str]) -> None:

@@ -27,6 +27,8 @@ import pytest
 
 import lithowatt
 from lithowatt import EnergyMeter, PowerModel, measure
+from lithowatt._support.command import OURS, runnable
+from lithowatt.cli.run import render
 from rig import StaticTree
 from tests.support import TOP
 
@@ -1014,6 +1016,23 @@ def test_the_csv_has_the_parts_of_the_machine_with_their_bands(tmp_path: Path) -
     assert own["memory"]["joules"] == rows["rapl", "dram"]["joules"]
     assert own["memory"]["source"] == "measured: rapl dram"
     assert own["amortised"]["definition"] == "amortised"
+    # Each part says how it was obtained itself, whatever the headline is.
+    assert own["machine"]["quality"] == "measured"
+    guessed = own["idle"]["notes"] == "idle power: modelled"
+    assert (own["idle"]["quality"] == "modelled") is guessed
+
+
+def test_a_command_in_a_warning_can_be_pasted(monkeypatch: pytest.MonkeyPatch) -> None:
+    with EnergyMeter(methods=["model"]) as meter:
+        pass
+    warning = f"the probes that were asked for are not there; fix: {OURS} doctor --load"
+    monkeypatch.setattr(type(meter.reading), "warnings", [warning])
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    lines = render(meter.reading, 0).splitlines()
+    assert runnable(f"{OURS} doctor --load") in [line.strip() for line in lines]
+    # The command of a recording is for the machine that it was made on.
+    lines = render(meter.reading, 0, recorded=True).splitlines()
+    assert f"{OURS} doctor --load" in [line.strip() for line in lines]
 
 
 def test_run_into_a_file(tmp_path: Path) -> None:

@@ -26,9 +26,9 @@ _HIDDEN = ("/home", "/root", "/run/user", "/tmp", "/var/tmp")  # noqa: S108
 _ASK = "import json, sys, lithowatt; print(json.dumps([sys.prefix, sys.base_prefix, *sys.path]))"
 
 ELSEWHERE = (
-    "install lithowatt where root alone may write, such as "
-    "sudo python3 -m venv /opt/lithowatt && sudo /opt/lithowatt/bin/pip install WHEEL, and run "
-    "sudo /opt/lithowatt/bin/lithowatt setup"
+    "install lithowatt where root alone may write, as in: "
+    "sudo python3 -m venv /opt/lithowatt && sudo /opt/lithowatt/bin/pip install WHEEL && "
+    "sudo /opt/lithowatt/bin/lithowatt setup --agent"
 )
 
 

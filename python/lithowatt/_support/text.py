@@ -167,6 +167,20 @@ def wrapped(text: str, width: int, indent: str, hanging: str = "") -> list[str]:
     )
 
 
+def with_command(text: str, width: int, indent: str = "", hanging: str = "") -> list[str]:
+    """As `wrapped`, but a command at the end stays whole, on a line of its own where it has no
+    room: it is there to be copied.
+
+    >>> with_command("not loaded; fix: sudo lithowatt doctor --load", 24)
+    ['not loaded; fix:', '  sudo lithowatt doctor --load']
+    """
+    head, colon, command = text.rpartition(": ")
+    long = len(indent) + len(text) > width
+    if colon and long and command.startswith(("sudo ", "lithowatt ", "chmod ", "modprobe ", "/")):
+        return [*wrapped(f"{head}:", width, indent, hanging), f"{indent}  {command}"]
+    return wrapped(text, width, indent, hanging)
+
+
 def terminal_width(most: int = 100) -> int:
     """Characters in a line of the terminal, at most ``most``; 80 where there is no terminal."""
     import shutil

@@ -34,6 +34,7 @@ from lithowatt.analysis._observe import (
 )
 from lithowatt.analysis._prediction import Band, HeldOut, Prediction
 from lithowatt.analysis.basis import Basis
+from lithowatt.analysis.placement import NOT_LAMBDA
 from lithowatt.analysis.platforms import AwsLambda, Platform, Price, Worker
 from lithowatt.analysis.platforms._platform import DEFAULT_REGION
 from lithowatt.analysis.platforms.machines import Unsaid
@@ -120,6 +121,8 @@ class PerformanceModel:
         self.warnings = list(observed.warnings)
         self._prepare(observed.observations)
         ran_on = f"ran on {self.platform.name}"
+        if self.platform.name == NOT_LAMBDA:
+            ran_on = "did not run on AWS Lambda"
         if observed.asked:
             ran_on = f"taken as {self.platform.name}, as asked"
         elif isinstance(self.platform, Unsaid):

@@ -625,19 +625,20 @@ def _work_line(work: Mapping[str, Any]) -> str:
 def _scope_line(scope: Mapping[str, Any]) -> str:
     sessions = scope["sessions"]
     parts = [counted(scope["runs"], "run") if scope["runs"] is not None else "predicted, not run"]
-    if scope["least_runs"] is not None and scope["least_runs"] < LEAST:
-        parts.append(f"of one only {scope['least_runs']}")
+    least = scope["least_runs"]
+    if least is not None and least < LEAST and least != scope["runs"]:
+        parts.append(f"the configuration with the fewest has {least}")
     if sessions is None:
         parts.append("in sessions that nobody recorded")
     elif sessions == 1:
-        parts.append("in one session, and says nothing of another day")
+        parts.append("all in one session, so nothing is known of other days")
     else:
         parts.append(f"in {sessions} sessions")
     drifting = scope["drifting"]
     if drifting:
         parts.append(f"drift in {', '.join(drifting)}")
     else:
-        few = scope["least_runs"] is None or scope["least_runs"] < LEAST
+        few = least is None or least < LEAST
         parts.append("drift not known" if few else "no drift")
     dates = scope["dates"]
     parts.append("dates unknown" if dates is None else " to ".join(dict.fromkeys(dates)))
@@ -645,7 +646,7 @@ def _scope_line(scope: Mapping[str, Any]) -> str:
     if not inputs:
         parts.append("input size unknown")
     else:
-        parts.append(f"input of {' and '.join(inputs[:3])}")
+        parts.append(f"size of the input: {' and '.join(inputs[:3])}")
     return f"scope: {', '.join(parts)}"
 
 

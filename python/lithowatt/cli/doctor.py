@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import time
 from typing import TYPE_CHECKING, Any
 
 from lithowatt import _core
 from lithowatt._support.command import OURS, complain, runnable
-from lithowatt._support.text import aligned, format_number, terminal_width, wrapped
+from lithowatt._support.text import (
+    aligned,
+    format_number,
+    terminal_width,
+    with_command,
+    wrapped,
+)
 from lithowatt.cli._problems import problems
 from lithowatt.errors import LithowattError, UnavailableError
 from lithowatt.meter._doctor import found
@@ -153,7 +158,7 @@ def _lines(
     """The report: at most ``width`` characters a line, but for a command or path that is longer."""
     kind, way, command = _verdict(findings)
     yield from wrapped(kind, width, "")
-    yield from _fact(f"{way} {command}".strip(), width)
+    yield from with_command(f"{way} {command}".strip(), width, hanging="  ")
     if "setup --group" in command:
         yield from _of_rights(width)
     yield ""
@@ -279,16 +284,8 @@ def _said(finding: dict[str, Any], verbose: bool) -> list[str]:
 
 def _facts(texts: list[str], room: int) -> list[str]:
     """Lines of texts, a fact each: what stands between semicolons."""
-    return [line for text in texts for fact in text.split("; ") for line in _fact(fact, room)]
-
-
-def _fact(text: str, room: int) -> list[str]:
-    """Lines of at most ``room`` characters; a command at the end stays whole, on a line of its
-    own where it has no room."""
-    head, colon, command = text.rpartition(": ")
-    if colon and len(text) > room and re.match(r"(sudo |lithowatt |chmod |modprobe |/)", command):
-        return [*wrapped(f"{head}:", room, ""), f"  {command}"]
-    return wrapped(text, room, "", "  ")
+    facts = [fact for text in texts for fact in text.split("; ")]
+    return [line for fact in facts for line in with_command(fact, room, hanging="  ")]
 
 
 def _surroundings(root: str | None) -> dict[str, Any]:

@@ -109,7 +109,8 @@ def _window(start: float | None, end: float | None, length: float) -> tuple[floa
         return begin, length
     if not begin < end < math.inf:
         raise ValueError(
-            f"--to is {end:g} s: expected a number of seconds after the beginning at {begin:g} s"
+            f"--to is {end:g} s, and the recording is {length:.4g} s long: expected a number of "
+            f"seconds above {begin:g}, where the part begins"
         )
     return begin, end
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from lithowatt import _core
 from lithowatt._support.calls import calls_path, hand_in
-from lithowatt._support.command import Ending, abandon, complain
+from lithowatt._support.command import Ending, abandon, complain, runnable
 from lithowatt._support.files import no_output, write_atomically
 from lithowatt._support.harmless import described
 from lithowatt._support.install import pip_install
@@ -27,6 +27,7 @@ from lithowatt._support.text import (
     printable,
     program_of,
     terminal_width,
+    with_command,
     wrapped,
 )
 from lithowatt.errors import UnreadableFileError
@@ -380,8 +381,13 @@ def render(
         "",
     ]
     headline = reading.headline
+
+    def said(text: str) -> list[str]:
+        """A reason or a warning; a command in it as it runs from here, if it is for here."""
+        return with_command(text if recorded else runnable(text), terminal_width(), "   ")
+
     if headline is None:
-        lines += _wrapped(f"no energy: {reading.reason}")
+        lines += said(f"no energy: {reading.reason}")
     else:
         of = {"marginal": "above idle", "amortised": "with its share of idle power"}
         band = headline.value, headline.high - headline.low
@@ -440,7 +446,7 @@ def render(
             told = "{} J ({} to {} J), the whole machine, in no number above".format(*joules)
         lines += ["", *_wrapped(f"{found.name}: {told}")]
     for warning in _once(reading.warnings):
-        lines += ["", *_wrapped(f"warning: {warning}")]
+        lines += ["", *said(f"warning: {warning}")]
     if headline is not None and reading.quality == "modelled":
         silent = [zone.reason for zone in reading.zones if zone.domain == "package" and zone.reason]
         if silent:
@@ -619,8 +625,15 @@ def _as_rows(reading: Reading, command: list[str], code: int | None) -> list[lis
         ("machine", reading.machine_estimate),
     ):
         definition = name if name in ("marginal", "amortised") else None
+        of = source
+        if headline and reading.quality != "modelled":
+            # The headline may be attributed, but a counter shows all of the machine.
+            if name == "machine":
+                of = f"measured: {reading.method}"
+            elif name == "idle" and reading.idle_source == "modelled":
+                of = "modelled: idle power"
         notes = [f"idle power: {reading.idle_source}"] if name == "idle" and headline else []
-        rows.append(row("headline", name, energy, source, definition, notes))
+        rows.append(row("headline", name, energy, of, definition, notes))
     rows.append(row("headline", "memory", reading.memory, reading.memory_source))
     for name, domains in _counters(reading):
         for domain in DOMAINS:

@@ -311,7 +311,7 @@ RULES: tuple[Rule, ...] = (
         "the function's.",
         f"more than {_workers.OVERHEAD_SHARE:.0%} of the worker time is in no phase, over usable "
         "rows",
-        "compare compute_s, and tell the overhead",
+        "compare compute_s, and report the overhead beside it",
         each_file(_workers.overhead),
     ),
     Rule(
