@@ -70,6 +70,7 @@ class Channel:
     def read(self) -> bytes | None:
         """The committed payload, None where there is none or it is damaged."""
 
+@final
 class Meter:
     """The engine of :class:`lithowatt.EnergyMeter`, whose arguments these are."""
 
