@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -86,15 +88,22 @@ def test_a_step_of_power_is_within_the_band(tmp_path: Path) -> None:
     assert package is not None and package.low < truth < package.high
 
 
-def test_beside_rapl_nothing_is_counted_twice(tmp_path: Path) -> None:
-    with StaticTree(tmp_path / "machine") as tree:
+@contextlib.contextmanager
+def rapl_and_hwmon(folder: Path) -> Iterator[tuple[StaticTree, Chips]]:
+    """A machine whose packages RAPL counts, and AMD's driver of hwmon too."""
+    with StaticTree(folder / "machine") as tree:
         link = tree.root / "sys/class/hwmon"
-        chips = Chips(tmp_path / "chips", linked=False)
+        chips = Chips(folder / "chips", linked=False)
         chips.add({"hwmon0/name": "amd_energy", "hwmon0/energy1_label": "Esocket0"})
         chips.use("hwmon0/energy1_input", 5.0)
         if link.is_symlink():
             link.unlink()
         link.symlink_to(chips.place)
+        yield tree, chips
+
+
+def test_beside_rapl_nothing_is_counted_twice(tmp_path: Path) -> None:
+    with rapl_and_hwmon(tmp_path) as (tree, chips):
 
         def window(**options: Any) -> dict[str, Any]:
             with EnergyMeter(root=tree.root, **options) as meter:
@@ -118,14 +127,7 @@ def test_beside_rapl_nothing_is_counted_twice(tmp_path: Path) -> None:
 
 
 def test_where_rapl_stands_still_hwmon_has_its_place(tmp_path: Path) -> None:
-    with StaticTree(tmp_path / "machine") as tree:
-        link = tree.root / "sys/class/hwmon"
-        chips = Chips(tmp_path / "chips", linked=False)
-        chips.add({"hwmon0/name": "amd_energy", "hwmon0/energy1_label": "Esocket0"})
-        chips.use("hwmon0/energy1_input", 5.0)
-        if link.is_symlink():
-            link.unlink()
-        link.symlink_to(chips.place)
+    with rapl_and_hwmon(tmp_path) as (tree, chips):
 
         def window(joules: float) -> Reading:
             with EnergyMeter(root=tree.root, interval=None) as meter:
