@@ -10,8 +10,8 @@ an environment that has Lithops and lithowatt.
 
 In the names, what changes from build to build (the hash of a crate and of a function) is a `*`.
 So a name may stand for functions that were not run: other versions of the same generic one.
-First come the functions that each worker runs before its first call, and in either part, last, the
-names that stand for several.
+First come the functions that the forked process of a call runs, then those that each worker runs
+before its first call, and in each part, last, the names that stand for several.
 """
 
 from __future__ import annotations
@@ -61,6 +61,9 @@ import lithops.worker.handler as handler
 from lithowatt.lithops import _worker
 assert _worker.patch(handler)
 """
+
+#: What the forked process of a call asks of the meter.
+CALL = ("prepare_for", "begin", "finish", "get_finished", "leave")
 
 #: One package with a memory zone, as powercap has it.
 ZONES = {"intel-rapl:0": "package-0", "intel-rapl:0:0": "dram"}
@@ -123,8 +126,18 @@ def script(symbols: Iterable[str]) -> str:
     return f"{HEAD}SECTIONS\n{{\n  .text.worker :\n  {{\n{body}\n  }}\n}}\nINSERT BEFORE .text;\n"
 
 
-def run_under_callgrind(program: list[str], packages: Path, root: Path | None, of: str) -> set[str]:
-    """Symbols of the extension that ran in processes whose command has `of` in it."""
+def run_under_callgrind(
+    program: list[str], packages: Path, root: Path | None, of: str, within: Iterable[str] = ()
+) -> set[str]:
+    """Symbols of the extension that ran in processes whose command has `of` in it.
+
+    Args:
+        program: Arguments of Python's `-c`.
+        packages: Where lithowatt is.
+        root: Of the machine that is metered, else this one.
+        of: In the command.
+        within: Methods of the meter; where there are any, what ran within them alone.
+    """
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
         env = {k: v for k, v in os.environ.items() if not k.startswith(("ENERGY_", "PYTHON"))}
@@ -133,6 +146,7 @@ def run_under_callgrind(program: list[str], packages: Path, root: Path | None, o
             env["LITHOWATT_ROOT"] = str(root)
         command = ["valgrind", "--quiet", "--tool=callgrind", "--trace-children=yes"]
         command += ["--demangle=no", f"--callgrind-out-file={home}/profile.%p"]
+        command += [f"--toggle-collect=*__pymethod_{method}__" for method in within]
         command += [sys.executable, "-c", *program]
         quiet = subprocess.DEVNULL
         subprocess.run(command, check=True, env=env, cwd=home, stdout=quiet, stderr=quiet)  # noqa: S603
@@ -178,7 +192,11 @@ def main(argv: list[str] | None = None) -> int:
         rapl = machine_with_rapl(Path(folder) / "machine")
         first = run_under_callgrind([WARM_UP], packages, rapl, sys.executable)
         print(f"before the first call: {len(first)} functions", flush=True)
-        ran = set(first)
+        called = set()
+        for root in (None, rapl):
+            called |= run_under_callgrind([JOB, "1"], packages, root, "localhost-runner", CALL)
+        print(f"the process of a call: {len(called)} functions", flush=True)
+        ran = first | called
         for runner, root in ((1, None), (1, rapl), (2, rapl)):
             found = run_under_callgrind([JOB, str(runner)], packages, root, "localhost-runner")
             ran |= found
@@ -186,11 +204,13 @@ def main(argv: list[str] | None = None) -> int:
             print(f"a job, localhost v{runner}, {counters}: {len(found)} functions", flush=True)
     functions = functions_of(library)
     count = Counter(map(pattern, functions))
-    early, listed = patterns_of(first, functions), patterns_of(ran, functions)
-    if not early:
+    parts = [patterns_of(some, functions) for some in (called, first, ran)]
+    if not parts[0]:
         print(f"{library} has no symbols: it is to be built with strip=none", file=sys.stderr)
         return 1
-    order = sorted(listed, key=lambda name: (name not in early, count[name] > 1, name))
+    order: list[str] = []
+    for part in parts:
+        order += sorted(part.difference(order), key=lambda name: (count[name] > 1, name))
     ORDER.write_text(script(order), encoding="utf-8")
     print(f"{ORDER}: {len(order)} names for {sum(count[name] for name in order)} functions")
     return 0

@@ -1,9 +1,10 @@
 """The Rust core. Its public faces are in :mod:`lithowatt`."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from pathlib import Path
+from types import CellType
 from typing import Any, Literal, final
 
 __version__: str
@@ -111,6 +112,27 @@ class Meter:
         """
     def prepare(self) -> None:
         """Opens what the meter reads, and has its thread, so that a start is quick."""
+    def prepare_for(
+        self,
+        function: Callable[..., Any],
+        wrapper: Callable[..., Any],
+        cell: CellType,
+        names: tuple[str, ...],
+    ) -> None:
+        """``prepare()``, and the wrapper gets the function.
+
+        Args:
+            function: The function.
+            wrapper: Is to look like it, as with `functools.update_wrapper`.
+            cell: Of the wrapper's closure, for the function.
+            names: Attributes that the wrapper takes over.
+        """
+    def leave(self, channel: Channel) -> bool:
+        """In a child: stops, and leaves the window in the channel; False where that cannot be.
+
+        Raises:
+            MeterStateError: If it does not run.
+        """
     def begin(self, channel: Channel | None) -> None:
         """The function that is metered begins: notes that in the channel, if any, and starts.
 

@@ -5,6 +5,7 @@ use std::sync::{Mutex, PoisonError};
 
 use pyo3::exceptions::{PyMemoryError, PyOverflowError, PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::ffi;
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyBytes, PyDict, PyList, PyString, PyTuple};
 use serde_json::Value;
@@ -31,6 +32,7 @@ mod profile;
 mod reference;
 mod stats;
 mod trace;
+mod wrapper;
 
 impl From<Error> for PyErr {
     fn from(error: Error) -> Self {
@@ -468,6 +470,20 @@ impl PyMeter {
         self.with(|own| own.meter.prepare());
     }
 
+    /// In a process that was forked to run one function: prepares, and gives the wrapper made before
+    /// the fork that function. Here and not in Python, of which a fresh fork would touch more pages.
+    fn prepare_for(
+        &self,
+        function: &Bound<'_, PyAny>,
+        wrapper: &Bound<'_, PyAny>,
+        cell: &Bound<'_, PyAny>,
+        names: &Bound<'_, PyTuple>,
+    ) -> PyResult<()> {
+        self.prepare();
+        cell.setattr(intern!(cell.py(), "cell_contents"), function)?;
+        wrapper::update(wrapper, function, names)
+    }
+
     fn expect(&self) {
         self.with(|own| own.meter.expect());
     }
@@ -475,6 +491,15 @@ impl PyMeter {
     fn hand_over<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyBytes>> {
         let bytes = self.with(|own| own.meter.hand_over())?;
         Some(PyBytes::new(py, &bytes))
+    }
+
+    /// Stops, and leaves the window in the channel. False where that cannot be.
+    fn leave(&self, channel: &channel::PyChannel) -> PyResult<bool> {
+        self.with(|own| {
+            own.meter.stop()?;
+            let window = own.meter.hand_over();
+            Ok(window.is_some_and(|bytes| channel.0.write(&bytes)))
+        })
     }
 
     fn receive(&self, window: &[u8]) -> bool {

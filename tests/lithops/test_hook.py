@@ -6,7 +6,9 @@ Nothing here needs Lithops, except the status of real releases at the end.
 from __future__ import annotations
 
 import ast
+import functools
 import importlib.metadata
+import inspect
 import io
 import json
 import logging
@@ -181,7 +183,8 @@ class Meter:
 
     def stop(self) -> None: ...
 
-    def prepare(self) -> None: ...
+    def prepare_for(self, function: Any, wrapper: Any, cell: Any, names: tuple[str, ...]) -> None:
+        new_engine(None).prepare_for(function, wrapper, cell, names)
 
     def begin(self, channel: Channel) -> None:
         channel.mark_started()
@@ -194,8 +197,9 @@ class Meter:
 
     def expect(self) -> None: ...
 
-    def hand_over(self) -> bytes | None:
-        return None
+    def leave(self, channel: Channel) -> bool:
+        self.stop()
+        return False
 
     def raw_stats_json(self, spelling: Any, compact: bool) -> bytes:
         return self.stats_json(compact)
@@ -635,6 +639,25 @@ def test_a_callable_that_says_odd_things_of_itself_is_metered(said):
     assert metered_odd(20) == 21
     assert left.started_by() == os.getpid()
     assert metered_odd.__name__ == "Odd"
+
+
+def test_a_metered_function_looks_like_the_function():
+    def work(x: int, *, by: float = 2.0) -> float:
+        """Multiplies."""
+        return x * by
+
+    work.cost = "low"  # type: ignore[attr-defined]
+    for function in (work, "energy".upper, functools.partial(work, 1)):
+        metered = FunctionWindow(Channel()).metered(function)
+        for name in functools.WRAPPER_ASSIGNMENTS:
+            if hasattr(function, name) and name not in ("__name__", "__qualname__"):
+                assert getattr(metered, name) == getattr(function, name)
+        assert inspect.signature(metered) == inspect.signature(function)
+        assert metered.__wrapped__ is function
+    metered = FunctionWindow(Channel()).metered(work)
+    assert (metered.__name__, metered.__qualname__) == (work.__name__, work.__qualname__)
+    assert metered.cost == "low"
+    assert metered(3, by=4.0) == 12.0
 
 
 def test_a_panic_of_the_extension_is_swallowed(monkeypatch):

@@ -53,6 +53,7 @@ from lithowatt.worker.function_window import (
     Sink,
     children_cpu_time,
     cpu_time_of,
+    failed,
     warm,
 )
 
@@ -337,10 +338,13 @@ class _JobWindow(FunctionWindow):
             # Upstream's first line after the function, with its time already
             # taken: early enough to survive a crash while the result is
             # pickled or uploaded.
-            with Harmless("recording the energy of a function"):
+            try:
                 self.commit()
-            with Harmless("tidying a traceback"):
-                self.forget_own_frames()
+            except BaseException as error:
+                failed("recording the energy of a function", error)
+            if sys.exc_info()[2] is not None:
+                with Harmless("tidying a traceback"):
+                    self.forget_own_frames()
             if self.committed:
                 stats.__dict__.pop("write", None)  # the other lines go straight to Lithops
             return write(*args, **kwargs)

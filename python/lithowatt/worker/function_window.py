@@ -17,7 +17,7 @@ import os
 import sys
 import warnings
 from collections.abc import Callable
-from types import CodeType, FunctionType, MethodType
+from types import CellType, CodeType, FunctionType, MethodType
 from typing import Any, Protocol
 
 from lithowatt._core import Channel, Meter, process_cpu_seconds
@@ -72,45 +72,38 @@ class FunctionWindow:
             calls = importlib.import_module("lithowatt._support.calls")
             self._hand_in = None if calls.calls_path() is None else calls.hand_in
         self._callbacks: list[Callable[[dict[str, Any]], object]] = []
-        self._name = ""
         self._pid = 0
         #: Whether the function's values are left, or nobody can leave them any more.
         self.committed = False
-        self._wrapper, self._hold = _wrapper(self.engine, sink)
+        self._channel = sink if isinstance(sink, Channel) else None
+        self._wrapper = _wrapper(self.engine, self._channel)
+        self._cell = _cell_of(self._wrapper, "function")
         #: Code whose frames users shall not see in a traceback.
         self._frames: set[CodeType] = {self._wrapper.__code__}
 
     def metered(self, function: Any) -> Any:
         """The function with the meter round it, or as it is where that fails; in J."""
-        with Harmless("silencing a warning about our own thread"):
-            _expect_sampler_thread()
-        with Harmless("preparing to meter a function", foreign=True):
+        if sys.version_info >= (3, 12):
+            with Harmless("silencing a warning about our own thread"):
+                _expect_sampler_thread()
+        try:
             self._pid = os.getpid()
-            # What a first start in a process costs comes before the function's time,
-            # upstream's and ours.
-            self.engine.prepare()
             function = self.wrap(function)
+        except BaseException as error:
+            failed("preparing to meter a function", error, foreign=True)
         return function
 
     def wrap(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """The function with the meter round it, looking the same to `inspect`."""
-
-        metered = self._wrapper
-        self._hold(function)
-        kind = type(function)
-        metered.__name__ = kind.__name__
-        # functools.update_wrapper, of which a fresh fork would touch more. What a callable
-        # object says of itself may be anything, and it is metered all the same.
-        for name in functools.WRAPPER_ASSIGNMENTS:
-            try:  # noqa: SIM105 - contextlib is one more import
-                setattr(metered, name, getattr(function, name))
-            except Exception:  # noqa: S110
-                pass
-        self._name = metered.__name__
-        if kind is FunctionType and function.__dict__:
-            metered.__dict__.update(function.__dict__)
-        metered.__wrapped__ = function  # type: ignore[attr-defined]
-        if kind is not FunctionType and kind is not MethodType:
+        metered, kind = self._wrapper, type(function)
+        plain = kind is FunctionType
+        if not plain:
+            # What a callable object says of itself may be anything, and it is metered all the same.
+            metered.__name__ = kind.__name__
+        # What a first start in a process costs comes before the function's time, upstream's and
+        # ours.
+        self.engine.prepare_for(function, metered, self._cell, functools.WRAPPER_ASSIGNMENTS)
+        if not plain and kind is not MethodType:
             # Upstream logs a callable object by the name of its class.
             metered.__name__ = kind.__name__
         return metered
@@ -133,12 +126,11 @@ class FunctionWindow:
             return
         self.committed = True
         # What the window came to is found out here: the function's time is over.
-        self.engine.stop()
         wanted_here = bool(self._callbacks) or self._hand_in is not None
-        if not wanted_here:
-            window = self.engine.hand_over()
-            if window is not None and self._sink.write(window):
-                return
+        if wanted_here or self._channel is None:
+            self.engine.stop()
+        elif self.engine.leave(self._channel):
+            return
         # As text: a dict of a hundred values costs a fresh fork half a millisecond more.
         values = self._json()
         if not self._sink.write(values):
@@ -147,7 +139,7 @@ class FunctionWindow:
             return
         stats = json.loads(values)
         if self._hand_in is not None:
-            self._hand_in(self._name, stats)
+            self._hand_in(self._wrapper.__name__, stats)
         for callback in self._callbacks:
             with Harmless("handing a call's energy over", foreign=True):
                 callback(stats)
@@ -181,36 +173,34 @@ class FunctionWindow:
             trace = following
 
 
-def _wrapper(
-    engine: Meter, sink: Sink
-) -> tuple[Callable[..., Any], Callable[[Callable[..., Any]], None]]:
-    """A function that has the engine meter another one, and who gives it that one."""
-    channel = sink if isinstance(sink, Channel) else None
+def _wrapper(engine: Meter, channel: Channel | None) -> FunctionType:
+    """A function that has the engine meter the one that its cell ``function`` will hold."""
     function: Callable[..., Any] | None = None
-
-    def hold(given: Callable[..., Any]) -> None:
-        nonlocal function
-        function = given
 
     def metered(*args: Any, **kwargs: Any) -> Any:
         try:
             engine.begin(channel)
         except BaseException as error:
-            _failed("starting the meter of a function", error)
+            failed("starting the meter of a function", error)
         try:
             return function(*args, **kwargs)  # type: ignore[misc]
         finally:
             try:
                 engine.finish()
             except BaseException as error:
-                _failed("stopping the meter of a function", error)
+                failed("stopping the meter of a function", error)
 
-    return metered, hold
+    return metered  # type: ignore[return-value]
 
 
-def _failed(doing: str, error: BaseException) -> None:
+def _cell_of(function: FunctionType, name: str) -> CellType:
+    """The cell of a function's closure for a variable."""
+    return (function.__closure__ or ())[function.__code__.co_freevars.index(name)]
+
+
+def failed(doing: str, error: BaseException, *, foreign: bool = False) -> None:
     """As the end of a `Harmless` block, which costs something where nothing fails."""
-    if not Harmless(doing).__exit__(type(error), error, error.__traceback__):
+    if not Harmless(doing, foreign=foreign).__exit__(type(error), error, error.__traceback__):
         raise error
 
 
