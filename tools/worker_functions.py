@@ -146,7 +146,7 @@ def run_under_callgrind(
             env["LITHOWATT_ROOT"] = str(root)
         command = ["valgrind", "--quiet", "--tool=callgrind", "--trace-children=yes"]
         command += ["--demangle=no", f"--callgrind-out-file={home}/profile.%p"]
-        command += [f"--toggle-collect=*__pymethod_{method}__" for method in within]
+        command += [f"--toggle-collect=*__pymethod_{method}__*" for method in within]
         command += [sys.executable, "-c", *program]
         quiet = subprocess.DEVNULL
         subprocess.run(command, check=True, env=env, cwd=home, stdout=quiet, stderr=quiet)  # noqa: S603

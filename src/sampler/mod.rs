@@ -109,7 +109,8 @@ pub struct Hub {
     pid: i32,
     root: PathBuf,
     facts: OnceLock<Arc<Facts>>,
-    state: Mutex<State>,
+    /// Boxed, as what runs is: moved as they are, they would take a fresh fork's stack pages.
+    state: Mutex<Box<State>>,
     wake: Condvar,
     /// It was let go, and another stands for its root.
     retired: AtomicBool,
@@ -118,7 +119,7 @@ pub struct Hub {
 /// A window that has ended, and is not settled yet.
 #[derive(Debug)]
 pub struct Ended {
-    active: window::Active,
+    active: Box<window::Active>,
     edge: Edge,
 }
 
@@ -163,7 +164,7 @@ fn registry() -> &'static Registry {
 impl Registry {
     /// The state that a hub of the process before the fork leaves to this one. A lock that is held
     /// was held by a thread that does not exist here, and guards what it was in the middle of.
-    fn inheritance(&self, root: &Path) -> Option<State> {
+    fn inheritance(&self, root: &Path) -> Option<Box<State>> {
         let hubs = self.hubs.try_lock().ok()?;
         let hub = hub_of(&hubs, root)?;
         let mut state = hub.state.try_lock().ok()?;
@@ -236,7 +237,7 @@ impl Hub {
             Some(state) => state,
             None => {
                 require_directory(root)?;
-                State::new(root)
+                Box::new(State::new(root))
             }
         };
         let hub = Arc::new(Self::with(root, registry.pid, state));
@@ -247,10 +248,10 @@ impl Hub {
 
     /// A hub of its own, for a diagnosis that must not go by what was true before.
     pub fn apart(root: &Path) -> Self {
-        Self::with(root, clock::getpid(), State::new(root))
+        Self::with(root, clock::getpid(), Box::new(State::new(root)))
     }
 
-    fn with(root: &Path, pid: i32, state: State) -> Self {
+    fn with(root: &Path, pid: i32, state: Box<State>) -> Self {
         Self {
             pid,
             root: root.to_owned(),
@@ -570,7 +571,11 @@ impl Hub {
         }
     }
 
-    fn pause<'s>(&self, state: MutexGuard<'s, State>, time: Duration) -> MutexGuard<'s, State> {
+    fn pause<'s>(
+        &self,
+        state: MutexGuard<'s, Box<State>>,
+        time: Duration,
+    ) -> MutexGuard<'s, Box<State>> {
         self.wake
             .wait_timeout(state, time)
             .unwrap_or_else(PoisonError::into_inner)

@@ -151,7 +151,7 @@ impl State {
         if let Some(line) = &mut timeline {
             line.push_zeros(start.t_ns);
         }
-        self.active.push(Active {
+        self.active.push(Box::new(Active {
             id,
             follow,
             record: Record {
@@ -186,7 +186,7 @@ impl State {
                 first_moves: vec![FirstMove::default(); width],
                 counted,
             },
-        });
+        }));
         self.tape.commit(Kind::Begin);
         id
     }

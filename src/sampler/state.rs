@@ -144,7 +144,7 @@ pub(super) struct State {
     pub(super) faults: Vec<Option<ReadFault>>,
     /// What one source showed at one moment: kept, so that reading allocates nothing.
     pub(super) raw: Vec<Result<u64, ReadFault>>,
-    pub(super) active: Vec<Active>,
+    pub(super) active: Vec<Box<Active>>,
     pub(super) next_id: u64,
     /// CPUs that others than this process keep busy, smoothed: intervals too short for idle time's
     /// steps of 10 ms lean on it.
@@ -241,10 +241,10 @@ impl State {
     ///
     /// What is of the parent itself stays behind: its windows, its thread, its tree and the counters
     /// of that, what probes follow, and what it saw of others than itself.
-    pub(super) fn forked(root: &Path, parent: &mut Self) -> Self {
+    pub(super) fn forked(root: &Path, parent: &mut Self) -> Box<Self> {
         use std::mem::take;
         let machine = std::mem::replace(&mut parent.machine, MachineCpu::replayed());
-        let mut own = Self::of(root, machine.forked(), take(&mut parent.sources));
+        let mut own = Box::new(Self::of(root, machine.forked(), take(&mut parent.sources)));
         own.tree.was_forked();
         own.facts = parent.facts.take();
         own.ring = take(&mut parent.ring);
@@ -441,7 +441,7 @@ impl State {
     /// The threads whose counters are to be opened in the background, once that is worth it.
     pub(super) fn wants_tree(&mut self) -> Option<Vec<i32>> {
         let now = clock::monotonic_ns();
-        let long = |active: &Active| {
+        let long = |active: &Box<Active>| {
             active.record.methods.has(Method::Perf)
                 && now.saturating_sub(active.record.start.t_ns) > TREE_AFTER_NS
         };
@@ -908,7 +908,7 @@ impl State {
         }
     }
 
-    pub(super) fn take(&mut self, id: u64) -> Option<Active> {
+    pub(super) fn take(&mut self, id: u64) -> Option<Box<Active>> {
         let position = self.active.iter().position(|a| a.id == id)?;
         Some(self.active.swap_remove(position))
     }

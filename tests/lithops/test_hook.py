@@ -114,7 +114,9 @@ from lithowatt.worker.function_window import FunctionWindow, warm
 root, form = sys.argv[1:]
 if root:
     import lithowatt.worker.function_window as module
-    module.new_engine = lambda: Meter("auto", interval="auto", children=True, root=root)
+    module.new_engine = lambda interval: Meter(
+        "auto", interval=interval, children=True, root=root
+    )
 warm(Meter("auto", interval=None, children=True, root=root or "/"))
 own, handed = Channel(), Channel()
 window = FunctionWindow(handed)

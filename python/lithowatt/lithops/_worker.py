@@ -54,7 +54,7 @@ from lithowatt.worker.function_window import (
     children_cpu_time,
     cpu_time_of,
     failed,
-    warm,
+    rehearse,
 )
 
 logger = logging.getLogger("lithowatt")
@@ -487,7 +487,7 @@ def warm_up(fresh: bool) -> None:
     # The first start on an idle machine takes the kernel some 13 ms (it
     # patches itself to count), and the first reading looks the processor
     # up (1 ms): while the worker starts, not in a call.
-    warm(new_engine(None))
+    rehearse()
     _worker = _task.Worker(fresh)
 
 
