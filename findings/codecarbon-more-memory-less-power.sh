@@ -5,11 +5,11 @@
 # machine's memory.
 #
 # Expected: power that grows with the memory, or stays.
-# Seen, on x86: 70 W for a job with 250 GB and 38 W for one with 256 GB, which is what 128 GB have, too; 500 and 512
-# GB, 1000 and 1024 GB are the same. Above 128 GB the size of a module is guessed as the largest of 4, 8, 16 … 128 GB
-# of which there are at least eight, and their number from that: 250 GB are 16 modules of 16 GB, 256 GB 8 modules of 32
-# GB, and a module has about the same power whatever its size. Outside Slurm a machine that is sold with 256 GB is on
-# the dearer side: the kernel keeps some, and 251 are left.
+# Seen, on x86: 70 W for a job with 250 GB and 38 W for one with 256 GB, which is what 128 GB have, too; 500 and 512 GB
+# have the same two powers. Above 128 GB the size of a module is guessed as the largest of 4, 8, 16 … 128 GB of which
+# there are at least eight, and their number from that: 250 GB are 16 modules of 16 GB, 256 GB 8 modules of 32 GB, and
+# a module has about the same power whatever its size. Outside Slurm a machine that is sold with 256 GB is on the
+# dearer side: the kernel keeps some, and 251 are left.
 #
 # scontrol is a stand-in that prints what Slurm prints of a job.
 set -euo pipefail
