@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import json
 import subprocess
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 
 from lithowatt.errors import MalformedValueError, UnreadableFileError
-from lithowatt.lithops.stored_profiles import Location, profile_keys
+from lithowatt.lithops.stored_profiles import Location, _read_one, profile_keys
 from tests.support import TOP, made_profiles
 from tests.support.lithops_environments import isolated, metered, plain, run_python, site_packages
 from tests.support.object_store import s3
@@ -89,6 +90,31 @@ def test_a_prefix_without_profiles_is_told() -> None:
 
     with pytest.raises(UnreadableFileError, match="no object below it"):
         profile_keys(Storage(), Location("bucket", "runs"))
+
+
+def test_a_prefix_is_no_pattern(tmp_path: Path) -> None:
+    """Lithops' localhost storage takes it for one, so that `[512MB]` is one character."""
+    made(tmp_path)
+    profile = next(tmp_path.rglob("*.json")).read_bytes()
+
+    class Storage:
+        keys = ("sort5/a.json", "sort[512MB]/a.json", "sort[512MB]/a.json.energy")
+
+        def __init__(self) -> None:
+            self.read: list[str] = []
+
+        def list_keys(self, bucket: str, prefix: str | None) -> list[str]:
+            return fnmatch.filter(self.keys, f"{prefix or ''}*")
+
+        def get_object(self, bucket: str, key: str) -> bytes:
+            self.read.append(key)
+            return b"" if key.endswith(".energy") else profile
+
+    storage = Storage()
+    assert profile_keys(storage, Location("profiles", "sort[512MB]")) == ["sort[512MB]/a.json"]
+    assert profile_keys(storage, Location("profiles", "")) == list(storage.keys[:2])
+    _read_one("profiles", "sort[512MB]/a.json", "a.json", None, None, storage)
+    assert storage.read == ["sort[512MB]/a.json", "sort[512MB]/a.json.energy"]
 
 
 def run_job(example: str, directory: Path, change: dict[str, Any], **env: str) -> None:

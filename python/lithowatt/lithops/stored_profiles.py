@@ -7,6 +7,7 @@ together and computes. So the result is what the same files give on one machine.
 from __future__ import annotations
 
 import contextlib
+import re
 import tempfile
 from collections.abc import Callable, Iterator
 from collections.abc import Set as AbstractSet
@@ -21,6 +22,8 @@ from lithowatt.profiles._runs import ProfileFile, Profiles, Skipped, none_found,
 
 #: Profiles below a prefix that are analysed in one job, at most.
 MOST_PROFILES = 100_000
+
+_PATTERN = re.compile(r"[*?\[]")
 
 
 class Location(NamedTuple):
@@ -138,7 +141,7 @@ def profile_keys(storage: Any, where: Location) -> list[str]:
         UnreadableFileError: There are none, or too many.
     """
     prefix = f"{where.prefix}/" if where.prefix else None
-    keys = sorted(key for key in storage.list_keys(where.bucket, prefix) if key.endswith(ENDINGS))
+    keys = sorted(key for key in _listed(storage, where.bucket, prefix) if key.endswith(ENDINGS))
     if not keys:
         raise UnreadableFileError(
             f"{where.bucket}/{where.prefix}: no object below it ends with .json or .jsonl"
@@ -149,6 +152,16 @@ def profile_keys(storage: Any, where: Location) -> list[str]:
             "analysed at once"
         )
     return keys
+
+
+def _listed(storage: Any, bucket: str, prefix: str | None) -> list[str]:
+    """Keys that begin with the prefix, whatever characters it has.
+
+    Lithops' localhost storage (3.8.0) takes the prefix for a pattern: it is asked only for what
+    is before the first character that has a meaning there.
+    """
+    plain = _PATTERN.split(prefix or "", maxsplit=1)[0]
+    return [key for key in storage.list_keys(bucket, plain or None) if key.startswith(prefix or "")]
 
 
 def _read_one(
@@ -166,7 +179,7 @@ def _read_one(
         path.write_bytes(storage.get_object(bucket, key))
         sidecar = f"{key}.energy"
         # Listed first: storages differ in how they say that an object is not there.
-        if sidecar in storage.list_keys(bucket, sidecar):
+        if sidecar in _listed(storage, bucket, sidecar):
             path.with_name(f"{path.name}.energy").write_bytes(storage.get_object(bucket, sidecar))
         try:
             files = read_file(str(path), name, label, keep=keep)
