@@ -342,3 +342,18 @@ fn time_that_was_taken_from_the_first_slice_is_not_counted() {
     }
     println!("skipped: no slice was as long as this");
 }
+
+#[test]
+fn a_process_that_is_followed_again_has_used_nothing_since() {
+    let Some(probes) = probe() else { return };
+    let own = || Some(clock::own_process_cpu_ns());
+    let first = probes.follow(None).unwrap();
+    burn(Duration::from_millis(20));
+    let before = own().unwrap();
+    let second = probes.follow(None).unwrap();
+    let used = |tree| probes.used(tree, own).unwrap().ns;
+    let (of_first, of_second) = (used(&first), used(&second));
+    let since = own().unwrap() - before;
+    assert!(of_first > 19_000_000, "{of_first}");
+    assert!(of_second <= since, "{of_second} of {since}");
+}
