@@ -151,8 +151,11 @@ def test_the_command_compares_a_known_machine(
     assert found["problems"] == []
     assert {window["method"] for window in found["windows"]} == {"rapl" if zones else "hwmon"}
     assert line["windows"] == 4
-    assert line["slope"]["low"] < 1.25 < line["slope"]["high"]
-    assert line["offset"]["low"] < 10.0 < line["offset"]["high"]
+    # Beside load the counters of this machine are set some ms late, of windows of half a second.
+    late = 0.02
+    assert line["slope"]["low"] < 1.25 * (1 + late) and 1.25 * (1 - late) < line["slope"]["high"]
+    watts = late * 1.25 * level(1.0)
+    assert line["offset"]["low"] - watts < 10.0 < line["offset"]["high"] + watts
     counted = sum(window["counter"]["joules"] for window in found["windows"])
     metered = sum(w["references"]["plug.csv"]["energy"]["joules"] for w in found["windows"])
     seconds = sum(window["seconds"] for window in found["windows"])
