@@ -59,7 +59,8 @@ struct slot {
 	u32 depth;
 	u32 lost; /* descendants that could not be followed */
 	u64 ended; /* when the last member went, or 0 */
-	u64 reserved[3];
+	u64 early_ns; /* cut off slices that began before it was made */
+	u64 reserved[2];
 };
 
 enum answer_status {

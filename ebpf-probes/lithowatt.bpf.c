@@ -516,6 +516,7 @@ static __always_inline void charge_trees(u32 index, u32 cpu, u64 now, const stru
 				.scaled_ns = what->scaled_ns ? age : 0,
 			};
 			add(to, &part);
+			__sync_fetch_and_add(&slot->early_ns, what->ns - age);
 		}
 		index = slot->parent;
 	}
@@ -878,6 +879,7 @@ int on_rename(struct raw_tracepoint *ctx)
 				slot->members = 1;
 				slot->lost = 0;
 				slot->ended = 0;
+				slot->early_ns = 0;
 				slot->generation += 1;
 				u32 first = __sync_val_compare_and_swap(&process->root, NONE, index);
 				if (first != NONE) {

@@ -237,7 +237,9 @@ impl Ledger {
         let dt = interval.dt_ns as f64;
         let capacity = dt * interval.cpus;
         let own = interval.own_ns as f64;
-        let inside = (interval.inside_ns as f64).max(own);
+        // Clocks of several threads are read one after the other: together they may show a little more than
+        // the CPUs had. The machine is no busier than its CPUs.
+        let inside = (interval.inside_ns as f64).clamp(own, capacity.max(own));
         let room = (capacity - inside).max(0.0);
         if let Some(seen) = interval.seen {
             let outside = (seen.busy_ns as f64 - inside).clamp(0.0, room);
@@ -580,6 +582,17 @@ mod tests {
     fn add(ledger: &mut Ledger, interval: &Interval, joules: &[f64]) {
         let split = ledger.split(interval);
         ledger.add(interval, split, joules);
+    }
+
+    #[test]
+    fn a_machine_is_no_busier_than_its_cpus() {
+        let machine = Interval {
+            cpus: 1.0,
+            inside_ns: 100_072_073,
+            ..interval(100, 200)
+        };
+        let split = Ledger::new(0).split(&machine);
+        assert_eq!((split.busy_cpus, split.others_ns), (1.0, 0.0));
     }
 
     #[test]

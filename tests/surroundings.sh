@@ -3,7 +3,8 @@
 #
 #   tests/surroundings.sh WHERE WHEEL [ARGUMENTS OF run_suites.py]
 #
-#   plain-user      as `nobody`, in a copy of what git has, started in the background
+#   plain-user      as `nobody`, in a copy of what git has, started in the background, by
+#                   $PLAIN_USER_PYTHON or python3
 #   debian-python   by the distribution's /usr/bin/python3 (Debian's and Ubuntu's has a sitecustomize)
 #   python-VERSION  by a Python of this version (python-3.15): one at hand, else Debian's, unpacked into a
 #                   folder by pythons/debian.sh
@@ -58,7 +59,8 @@ case $where in
         command -v setpriv >/dev/null || skip "there is no setpriv"
         # root's own Python may lie where nobody else may read.
         # Asked of a shell: what setpriv itself starts, it may still look up as root.
-        if ! setpriv --reuid=65534 --regid=65534 --clear-groups sh -c '"$0" -c ""' "$(command -v $python)" 2>/dev/null; then
+        [ ! -x "${PLAIN_USER_PYTHON:-}" ] || python=$PLAIN_USER_PYTHON
+        if ! setpriv --reuid=65534 --regid=65534 --clear-groups sh -c '"$0" -c ""' "$(command -v "$python")" 2>/dev/null; then
             python=/usr/bin/python3
         fi
         ;;

@@ -213,7 +213,9 @@ def test_phases_sum_to_the_headline(machine: Machine, definition: str, others: f
                 machine.goes_on(seconds, others * seconds, own)
                 machine.spend(joules)
     phases = {p.name: p.joules for p in meter.reading.phases}
-    assert sum(phases.values()) == pytest.approx(meter.joules, rel=0.02)
+    # Between the phases this machine draws nothing, and its idle power is taken off all the same.
+    between = IDLE / 0.25 * (meter.duration - sum(p.duration for p in meter.reading.phases))
+    assert abs(sum(phases.values()) - meter.joules) < 0.02 * meter.joules + between
     for name, joules in phases.items():
         assert get(meter, f"energy_phase_{name}") == joules
 

@@ -123,15 +123,18 @@ def test_the_command_compares_a_known_machine(
                 chips.draw("hwmon1/device/power1_average", level(t))
                 chips.draw("hwmon2/device/power1_average", 0.7 * level(t))
 
-        use(0.0)
+        def show() -> None:
+            t = time.time() - begin
+            use(t)
+            with plug.open("a") as file:
+                file.write(f"{begin + t},{10 + 1.25 * level(t)}\n")
 
         def run() -> None:
             while not stopped.wait(0.01):
-                t = time.time() - begin
-                use(t)
-                with plug.open("a") as file:
-                    file.write(f"{begin + t},{10 + 1.25 * level(t)}\n")
+                show()
 
+        # A file without rows is refused, and the thread may come late.
+        show()
         thread = threading.Thread(target=run)
         thread.start()
         try:
@@ -141,14 +144,18 @@ def test_the_command_compares_a_known_machine(
         finally:
             stopped.set()
             thread.join()
-    found = json.loads(capsys.readouterr().out)
+    shown = capsys.readouterr()
+    assert code == 0, shown.err
+    found = json.loads(shown.out)
     line = found["lines"]["plug.csv"]
-    assert code == 0, found
     assert found["problems"] == []
     assert {window["method"] for window in found["windows"]} == {"rapl" if zones else "hwmon"}
     assert line["windows"] == 4
-    assert line["slope"]["low"] < 1.25 < line["slope"]["high"]
-    assert line["offset"]["low"] < 10.0 < line["offset"]["high"]
+    # Beside load the counters of this machine are set some ms late, of windows of half a second.
+    late = 0.02
+    assert line["slope"]["low"] < 1.25 * (1 + late) and 1.25 * (1 - late) < line["slope"]["high"]
+    watts = late * 1.25 * level(1.0)
+    assert line["offset"]["low"] - watts < 10.0 < line["offset"]["high"] + watts
     counted = sum(window["counter"]["joules"] for window in found["windows"])
     metered = sum(w["references"]["plug.csv"]["energy"]["joules"] for w in found["windows"])
     seconds = sum(window["seconds"] for window in found["windows"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import shutil
 import time
 from collections.abc import Iterator
@@ -243,7 +244,10 @@ def cards(root: Path, linked: bool = True, arc: bool = True) -> Chips:
 def test_doctor_names_the_cards_that_a_window_reads(tmp_path: Path) -> None:
     cards(tmp_path)
     reason = {status.method: status for status in doctor(tmp_path)}["hwmon"].reason
-    assert reason is not None and "GPU amdgpu 0000:03:00.0: a function's part is told by" in reason
+    # Of a function's part a user is told the whole or the most that it can be: who can read all
+    # processes is no matter here.
+    assert reason is not None
+    assert re.search(r"GPU amdgpu 0000:03:00\.0: (of )?a function's part .*\btold\b", reason)
     # A copy of /sys/class/hwmon alone, as in a container: no window looks for cards there.
     shutil.rmtree(tmp_path / "sys/bus")
     reason = {status.method: status for status in doctor(tmp_path)}["hwmon"].reason

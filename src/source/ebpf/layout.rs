@@ -147,8 +147,10 @@ plain! {
         lost: u32,
         /// When its last member went, ns, or 0.
         ended: u64,
+        /// Cut off slices that began before it was made, ns.
+        early_ns: u64,
         /// Zero.
-        reserved: [u64; 3],
+        reserved: [u64; 2],
     }
 
     /// What became of a request.

@@ -129,6 +129,8 @@ struct Sum {
     usage: Usage,
     /// Of slices that still run, ns.
     open_ns: u64,
+    /// What slices that began before a tree was made had run by then, ns: it is in nothing else here.
+    early_ns: u64,
 }
 
 impl Sum {
@@ -184,6 +186,8 @@ pub struct Followed {
 struct Last {
     /// Time does not run backwards from it.
     used: Used,
+    /// What the probe had counted when it was first read, and that with slices as wholes, ns.
+    base: Option<(Used, i64)>,
     /// CPU clock of the root minus what the probe saw of it, ns, when first and when last compared.
     ahead: Option<(i64, i64)>,
 }
@@ -530,7 +534,7 @@ impl Probes {
             .get()
             .and_then(|map| Mapped::new(map, first, self.identity.cpus))
             .map_err(|e| refuse(&e.to_string()))?;
-        Ok(Followed {
+        let followed = Followed {
             loaded_at: self.identity.loaded_at,
             slot: answer.slot,
             generation: answer.generation,
@@ -538,7 +542,13 @@ impl Probes {
             cells,
             entry: self.entry_of(answer.tgid),
             last: Mutex::default(),
-        })
+        };
+        // What was counted before is of others who follow it, or of a tree that had its place.
+        self.used(&followed, || match pid {
+            None => Some(clock::own_process_cpu_ns()),
+            Some(pid) => clock::process_cpu_ns(i32::try_from(pid).ok()?),
+        });
+        Ok(followed)
     }
 
     fn entry_of(&self, tgid: u32) -> Option<Mapped<Process>> {
@@ -565,8 +575,8 @@ impl Probes {
         ))
     }
 
-    /// What a tree used so far, those that have died included; `None` where some of it could not
-    /// be followed. `clock` reads the CPU clock of the tree's root, ns, where there is one.
+    /// What a tree used since [`Probes::follow`], those that have died included; `None` where some of it
+    /// could not be followed. `clock` reads the CPU clock of the tree's root, ns, where there is one.
     ///
     /// The clock is exact at any moment. The probe knows of a slice that still runs when it began,
     /// if the switch to it was traced, and not what the hypervisor took from it.
@@ -597,7 +607,12 @@ impl Probes {
                 break (sum, root, root_open_ns);
             }
         };
-        let mut used = sum.used(self.identity.flags);
+        let so_far = sum.used(self.identity.flags);
+        // A slice that began before the tree was made is compared as a whole: of one that is cut where the
+        // tree begins, nobody knows from which part the hypervisor took what it did.
+        let whole_ns = so_far.ns.saturating_add(sum.early_ns) as i64;
+        let (base, base_ns) = *last.base.get_or_insert((so_far, whole_ns));
+        let mut used = so_far.since(&base);
         if let Some(root) = root.filter(|root| root.tgid == tree.root)
             && let Some(clock) = clock()
         {
@@ -606,9 +621,9 @@ impl Probes {
             last.ahead = Some((first, ahead));
         }
         let by_probe = used.ns;
-        if let Some((first, now)) = last.ahead {
-            used.ns = used.ns.saturating_add_signed(now - first);
-        }
+        let ahead = last.ahead.map_or(0, |(first, now)| now - first);
+        let since_ns = whole_ns.saturating_sub(base_ns).saturating_add(ahead);
+        used.ns = u64::try_from(since_ns).unwrap_or(0);
         // A slice in the making may turn out shorter than the clock showed: time was stolen.
         used.ns = used.ns.max(last.used.ns);
         if by_probe > 0 {
@@ -642,12 +657,16 @@ impl Probes {
                     self.descends(state.tgid, tree.slot)
                 };
             if inside {
-                sum.open_ns += now.saturating_sub(state.since.max(slot.created));
+                let whole = now.saturating_sub(state.since);
+                let within = whole.min(now.saturating_sub(slot.created));
+                sum.open_ns += within;
+                sum.early_ns += whole - within;
             }
             if is_root {
                 root_open_ns += now.saturating_sub(state.since);
             }
         }
+        sum.early_ns += self.slots.get(tree.slot as usize).early_ns;
         (sum, root_open_ns)
     }
 

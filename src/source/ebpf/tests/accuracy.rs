@@ -300,3 +300,60 @@ fn a_cgroup_is_counted_as_its_cpu_stat_counts_it() {
         "a cgroup that is gone is forgotten"
     );
 }
+
+/// What the kernel counts of a slice is less than the time that passed where the hypervisor took some.
+#[test]
+fn time_that_was_taken_from_the_first_slice_is_not_counted() {
+    const TAKEN: Duration = Duration::from_millis(3);
+    let taken_ns = TAKEN.as_nanos() as u64;
+    let Some(probes) = probe() else { return };
+    let cpus = probes.identity().cpus;
+    let starts = probes._own.as_ref().unwrap().map("slice_starts").unwrap();
+    // Of `struct slice_start`, the second word is what the task had run.
+    let starts = Held::map(starts, Layout::array::<[u64; 8]>(cpus)).unwrap();
+    let own = || Some(clock::own_process_cpu_ns());
+    // Another process may end the slice at any moment: then it is tried again.
+    for _ in 0..50 {
+        let cpu = a_cpu();
+        let mut child = on_cpu(cpu, || {
+            fork(|to| {
+                burn(TAKEN + TAKEN);
+                let tree = probes.follow(None).unwrap();
+                let (clock, seen) = (own().unwrap(), probes.used(&tree, own).unwrap());
+                let mut start: [u64; 8] = sys::lookup(&starts, &(cpu as u32)).unwrap().unwrap();
+                start[1] += taken_ns;
+                sys::update(starts.as_fd(), &(cpu as u32), &start).unwrap();
+                let created = probes.slots.get(tree.slot as usize).created;
+                let is_first = probes.states.get(cpu).since + taken_ns < created;
+                std::thread::sleep(Duration::from_millis(1));
+                burn(Duration::from_millis(5));
+                let used = probes.used(&tree, own).unwrap().ns - seen.ns;
+                let took = own().unwrap() - clock;
+                say(to, u64::from(is_first) * (1 + used.abs_diff(took)));
+                end()
+            })
+        });
+        child.begin();
+        let off_ns = child.wait().said_ns;
+        if off_ns > 0 {
+            assert!(off_ns < taken_ns / 10, "{off_ns}");
+            return;
+        }
+    }
+    println!("skipped: no slice was as long as this");
+}
+
+#[test]
+fn a_process_that_is_followed_again_has_used_nothing_since() {
+    let Some(probes) = probe() else { return };
+    let own = || Some(clock::own_process_cpu_ns());
+    let first = probes.follow(None).unwrap();
+    burn(Duration::from_millis(20));
+    let before = own().unwrap();
+    let second = probes.follow(None).unwrap();
+    let used = |tree| probes.used(tree, own).unwrap().ns;
+    let (of_first, of_second) = (used(&first), used(&second));
+    let since = own().unwrap() - before;
+    assert!(of_first > 19_000_000, "{of_first}");
+    assert!(of_second <= since, "{of_second} of {since}");
+}
