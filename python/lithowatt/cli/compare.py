@@ -342,7 +342,8 @@ def _mean(metric: Mapping[str, Any] | None, interval: bool = True) -> str:
     text = three_digits(metric["mean"])
     if not interval or metric["t"] is None or not metric["mean"]:
         return text
-    half = (metric["t"][1] - metric["t"][0]) / 2 / abs(metric["mean"]) * 100
+    # Its lower end may be cut at 0.
+    half = (metric["t"][1] - metric["mean"]) / abs(metric["mean"]) * 100
     return f"{text} ±{half:.0f}%" if half >= 0.95 else f"{text} ±{max(half, 0.1):.1f}%"
 
 
