@@ -242,10 +242,12 @@ impl Reading {
             .then(|| modelled(outcome, facts, definition))
             .flatten();
         let mut headline_reason = None;
-        // The methods are in the order in which they are preferred.
+        // The methods are in the order in which they are preferred; a stand-in counted while the first choice
+        // stood still.
         let counter = counters
             .iter()
-            .find(|(_, reading)| reading.total.is_some())
+            .filter(|(_, reading)| reading.total.is_some())
+            .min_by_key(|(method, _)| outcome.dead_ns_of(**method))
             .map(|(method, reading)| (*method, reading));
         let measured =
             counter.and_then(|read| measured(outcome, facts, definition, read, &mut warnings));

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::busy::ClockSeen;
 use super::slots::{Part, Slot, Slots};
-use super::state::{Resting, State};
+use super::state::{NEVER_MOVED_NS, Resting, State};
 use super::subject::Subject;
 use super::traffic::TrafficSeen;
 use super::window::{
@@ -15,7 +15,7 @@ use super::window::{
 };
 use crate::attribution::{IDLE_STEP_NS, Interval, Ledger, Split};
 use crate::clock;
-use crate::counter::{Anomalies, Counter};
+use crate::counter::{Anomalies, Counter, STILL_NS};
 use crate::machine::facts::{Facts, ModelBand, Modelled};
 use crate::machine::idle_power::STOOD_PART;
 use crate::model::estimation::Estimation;
@@ -366,6 +366,7 @@ impl State {
                 record.first_moves[i] = FirstMove {
                     still_ns: 0,
                     units: Some(counter.total - then),
+                    moved_ns: 0,
                 };
             }
             record.counted[i] = Counted::After(from_ns.saturating_sub(record.start.t_ns));
@@ -390,9 +391,33 @@ impl State {
             }
             match counter.total.saturating_sub(*then) {
                 0 => first.still_ns = since_ns,
-                units => first.units = Some(units),
+                units => {
+                    first.units = Some(units);
+                    first.moved_ns = since_ns;
+                }
             }
         }
+    }
+
+    /// For how long each counter did not count, from the start of the window: it had never moved, and for
+    /// longer than a slow one takes. A stand-in that was opened for it takes it for dead earlier. When between
+    /// two readings it began to count is not known.
+    fn dead_ns(&self, record: &Record) -> Vec<u64> {
+        let least_ns = match self.zones.iter().any(|zone| zone.method.stands_in()) {
+            true => NEVER_MOVED_NS,
+            false => STILL_NS,
+        };
+        let via = self.ring.via().map(|via| via.method);
+        let firsts = record.first_moves.iter().zip(&record.start.totals);
+        let counters = self.zones.iter().zip(&self.counters).zip(firsts);
+        let dead = counters.map(|((zone, counter), (first, then))| {
+            let was_dead = *then == 0 && first.units.is_some() && counter.unmoved_ns >= least_ns;
+            match was_dead && !zone.may_stand_still() && via != Some(zone.method) {
+                true => first.moved_ns,
+                false => 0,
+            }
+        });
+        dead.collect()
     }
 
     /// Writes down what the counters show. CPU time and the model's energy become known when the
@@ -665,6 +690,7 @@ impl State {
             _ => 0,
         });
         let early_units = early_units.collect();
+        let dead_ns = self.dead_ns(&record);
         let stood_ns = self.counters[..edge.totals.len()]
             .iter()
             .map(|counter| {
@@ -728,6 +754,7 @@ impl State {
                     Counted::AtOnce | Counted::NotYet => 0,
                 })
                 .collect(),
+            dead_ns,
             most_watts: self.counters[..width]
                 .iter()
                 .map(|c| c.most_watts)

@@ -58,7 +58,7 @@ const COUNTED: &str = "another counter has the packages, and none is counted twi
                        asked for by its name, or once that counter was seen to stand still";
 
 /// A counter that did not move between its first reading and one so much later does not count, ns.
-const NEVER_MOVED_NS: u64 = 500_000_000;
+pub(super) const NEVER_MOVED_NS: u64 = 500_000_000;
 
 /// What was counted when idle power was last looked for.
 #[derive(Debug)]
