@@ -195,6 +195,40 @@ impl Directories {
         unified.chain(v1).min_by(|a, b| a.0.total_cmp(&b.0))
     }
 
+    /// What files of limits hold that is neither a limit nor the word for none, a sentence for each.
+    pub(crate) fn unreadable(&self) -> Vec<String> {
+        let number = |text: &str| text.parse::<u64>().is_ok();
+        let cpus = |text: &str| match text.split_ascii_whitespace().collect::<Vec<_>>()[..] {
+            ["max", period] => number(period),
+            [_, _] => cpu_max(text).is_some(),
+            _ => false,
+        };
+        let bytes = |text: &str| text == "max" || number(text);
+        let quota = |text: &str| text == "-1" || number(text);
+        let known: [(&[PathBuf], &str, &dyn Fn(&str) -> bool); 5] = [
+            (&self.unified, "cpu.max", &cpus),
+            (&self.unified, "memory.max", &bytes),
+            (&self.cpu, "cpu.cfs_quota_us", &quota),
+            (&self.cpu, "cpu.cfs_period_us", &number),
+            (&self.memory, "memory.limit_in_bytes", &quota),
+        ];
+        let files = known
+            .into_iter()
+            .flat_map(|(dirs, name, is_known)| dirs.iter().map(move |dir| (dir, name, is_known)));
+        let odd = files.filter_map(|(dir, name, is_known)| {
+            let text = slurp(dir, name)?;
+            let text: String = text.trim().chars().take(32).collect();
+            let path = dir.join(name);
+            (!is_known(&text)).then(|| {
+                format!(
+                    "{} holds {text:?}, which is no limit: none is assumed",
+                    path.display()
+                )
+            })
+        });
+        odd.collect()
+    }
+
     /// The files that limits are read from, as far as there are any.
     pub(crate) fn files(&self) -> Vec<PathBuf> {
         let tables: [(&[PathBuf], &[&str]); 4] = [
