@@ -274,9 +274,13 @@ impl Reading {
             measured.is_some(),
             duration,
         ));
-        let goes_by_clock = measured.is_none() && model.is_some();
-        let clock = goes_by_clock.then(|| headline::clock(outcome, facts, duration));
-        let notes = notes.chain(clock.flatten());
+        let is_modelled = measured.is_none() && model.is_some();
+        let of_model = is_modelled.then(|| {
+            let part = headline::part(outcome, facts);
+            let clock = headline::clock(outcome, facts, duration);
+            part.into_iter().chain(clock)
+        });
+        let notes = notes.chain(of_model.into_iter().flatten());
         if let (Some(watts), None) = (facts.environment.idle_watts, counter) {
             warnings.push(format!(
                 "the idle power that was set ({watts} W) is not used: no counter is read here"

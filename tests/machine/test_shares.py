@@ -208,6 +208,7 @@ def test_the_sandbox_is_charged_and_no_more(tmp_path: Path) -> None:
     assert get(meter, "energy_amortised") < 0.1 * whole[0] * seconds
     parts = sum(get(meter, f"energy_{part}") for part in ("idle", "others", "marginal"))
     assert parts == pytest.approx(get(meter, "energy_machine"))
+    assert "that of the sandbox, 0.50 of 64 CPUs" in str(meter.reading)
     source = get(meter, "tdp_source")
     assert "0.50 of 64 CPUs by cgroup quota, memory 0.50 GiB; idle power of these CPUs" in source
 
