@@ -32,7 +32,7 @@ use crate::sampler::{Outcome, Scope};
 use crate::source::{Domain, Method};
 use crate::validate::Verdict;
 use counters::{method_reading, note_faults, verify, zone_readings};
-use doubts::{no_model, note_busy, note_missed};
+use doubts::{no_counter, no_model, note_busy, note_missed};
 use gpu::gpu_reading;
 use headline::{measured, modelled};
 use probes::probe_reading;
@@ -298,12 +298,7 @@ impl Reading {
         } else if headline.is_none() {
             headline_reason = Some(format!(
                 "no counter ({}) and {}",
-                counters
-                    .first_key_value()
-                    .and_then(|(method, reading)| {
-                        missing(*method).or_else(|| reading.reasons.get(&Domain::Package).cloned())
-                    })
-                    .unwrap_or_else(|| "no reading".into()),
+                no_counter(outcome, &counters),
                 no_model(outcome)
             ));
         }
