@@ -100,6 +100,7 @@ impl State {
             count_base: None,
             gpus: Err(String::new()),
             missed: Missed::default(),
+            was_there: false,
         };
         let mut system = None;
         let mut high_water = None;
@@ -283,6 +284,7 @@ impl State {
     /// An interval of attribution ends; the one before it is settled.
     fn end_interval(&mut self, active: &mut Active, moment: Moment) {
         let cpu = self.own_and_inside(active.record.methods, &mut active.follow);
+        active.follow.was_there |= !self.has_ended(&active.follow);
         let record = &mut active.record;
         let edge = self.edge_from(moment, cpu, record.start.totals.len());
         if record.methods.has(Method::Psutil) {
@@ -300,6 +302,15 @@ impl State {
         self.join_tail(record, edge.t_ns);
         record.pending.push_back(Pending { edge, mark });
         self.settle_known(record);
+    }
+
+    /// Whether what is followed, or one of its processes or cgroups, is no more.
+    fn has_ended(&self, follow: &Follow) -> bool {
+        match (&follow.subject, &follow.trees) {
+            (Subject::Cgroup(groups), _) => groups.removed() > 0,
+            (_, Some(trees)) => trees.missed().root_ended,
+            (_, None) => false,
+        }
     }
 
     /// A short interval that ends at `t_ns` joins the one before it.
@@ -704,7 +715,10 @@ impl State {
             Ok(following) => following.read(edge.t_ns),
             Err(why) => Err(why.clone()),
         };
-        let own_known = edge.own_ns.is_some() && record.start.own_ns.is_some();
+        let own_ns = edge.own_ns.zip(record.start.own_ns);
+        // What ended before anybody looked at it used nothing that was seen, which is no 0.
+        let was_seen = |(now, then)| now > then || follow.was_there || !self.has_ended(follow);
+        let own_known = own_ns.is_some_and(was_seen);
         let width = edge.totals.len();
         let seen = self.probing.window(
             &follow.probed,

@@ -128,6 +128,8 @@ pub(super) struct Follow {
     pub(super) gpus: Result<Following, String>,
     /// What the tree had missed when the window began.
     pub(super) missed: Missed,
+    /// It was looked at within the window, and was there.
+    pub(super) was_there: bool,
 }
 
 /// perf's count and the clocks of a tree when both were first read in a window, ns.
