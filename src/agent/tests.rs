@@ -325,3 +325,37 @@ fn a_source_is_published_by_its_line_in_the_registry() {
     ring.look(clock::monotonic_ns()).unwrap();
     assert_eq!(ring.last().totals, [3_500_000, 30_000]);
 }
+
+#[test]
+fn where_rapl_stands_still_its_stand_in_is_published() {
+    let machine = Machine::new();
+    let chip = machine.root().join("sys/class/hwmon/hwmon0");
+    fs::create_dir_all(&chip).unwrap();
+    fs::write(chip.join("name"), "amd_energy\n").unwrap();
+    fs::write(chip.join("energy1_label"), "Esocket0\n").unwrap();
+    fs::write(chip.join("energy1_input"), "7000000\n").unwrap();
+    let method = || {
+        let mut agent = Agent::open(machine.options()).unwrap();
+        let method = agent.zones[0].method;
+        agent.close();
+        method
+    };
+    assert_eq!(method(), Method::Hwmon);
+    let moves = AtomicBool::new(true);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut uj = 5_000_123;
+            while moves.load(Ordering::Relaxed) {
+                uj += 20_000;
+                machine.set(uj, 700_456);
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        });
+        let found = method();
+        moves.store(false, Ordering::Relaxed);
+        assert_eq!(found, Method::Rapl);
+    });
+    // Without hwmon nobody waits for it to move.
+    fs::remove_dir_all(chip).unwrap();
+    assert_eq!(method(), Method::Rapl);
+}

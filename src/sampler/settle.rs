@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::busy::ClockSeen;
 use super::slots::{Part, Slot, Slots};
-use super::state::{NEVER_MOVED_NS, Resting, State};
+use super::state::{Resting, State};
 use super::subject::Subject;
 use super::traffic::TrafficSeen;
 use super::window::{
@@ -21,7 +21,7 @@ use crate::machine::idle_power::STOOD_PART;
 use crate::model::estimation::Estimation;
 use crate::source::perf::TreeCount;
 use crate::source::procfs::{Missed, Trees, idle_between};
-use crate::source::{Domain, Method, Methods};
+use crate::source::{Domain, Method, Methods, NEVER_MOVED_NS};
 use crate::timeline::Timeline;
 use crate::trace::Kind;
 
