@@ -73,7 +73,7 @@ def _estimation(name: str, value: str) -> str | None:
 
 
 def _intensity(name: str, value: str) -> str | None:
-    from lithowatt.carbon import _from_environment, _doubt_of_intensity
+    from lithowatt.carbon import _doubt_of_intensity, _from_environment
 
     problem = _refused(name, value, _from_environment)
     if problem is None:
