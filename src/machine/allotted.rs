@@ -93,7 +93,8 @@ impl Allotted {
             root,
             &plain::read(&own, plain::MOST_OF_KERNEL_TEXT).unwrap_or_default(),
         );
-        let (quota, limited) = groups.quota().unzip();
+        let mut unreadable = Vec::new();
+        let (quota, limited) = groups.quota(&mut unreadable).unzip();
         let limited = [limited, groups.leaf()].map(|dir| dir.map(|dir| groups.accounts(&dir)));
         let mut files = groups.files();
         files.insert(0, own);
@@ -112,12 +113,12 @@ impl Allotted {
                     _ => None,
                 }),
             memory_gib: groups
-                .memory_bytes()
+                .memory_bytes(&mut unreadable)
                 .map(|bytes| bytes as f64 / f64::from(1u32 << 30)),
             accounts: None,
             limited,
             files,
-            unreadable: groups.unreadable(),
+            unreadable,
         };
         unlimited.with_affinity(affinity())
     }

@@ -115,12 +115,8 @@ fn generation(info: &CpuInfo) -> Option<&'static str> {
 /// The clocks that the kernel's cpufreq shows for the first CPU and that no processor has: none of them is
 /// used.
 pub(super) fn odd_clocks(root: &Path) -> Vec<String> {
-    const FILES: [&str; 4] = [
-        "base_frequency",
-        "cpuinfo_max_freq",
-        "scaling_max_freq",
-        "scaling_cur_freq",
-    ];
+    // Not the clock of now: some kernels wait for 10 ms to know it.
+    const FILES: [&str; 3] = ["base_frequency", "cpuinfo_max_freq", "scaling_max_freq"];
     let odd = FILES.iter().filter_map(|file| {
         let path = format!("sys/devices/system/cpu/cpu0/cpufreq/{file}");
         // 0 is said where it is not known.

@@ -219,7 +219,6 @@ def test_what_cannot_be_read_as_a_limit_or_a_clock_is_told(tmp_path: Path) -> No
         "sys/fs/cgroup/kubepods/pod/cpu.max": "lots 100000\n",
         "sys/fs/cgroup/kubepods/pod/memory.max": "\n",
         f"{clock}/cpuinfo_max_freq": "1000\n",
-        f"{clock}/scaling_cur_freq": "0\n",
     }
     machine = Machine(tmp_path, V2 | odd)
     warnings = metered(machine).reading.warnings
