@@ -1,5 +1,5 @@
 use std::fs;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::{FileExt, PermissionsExt, symlink};
 use std::path::Path;
 
 use super::*;
@@ -344,10 +344,16 @@ fn where_rapl_stands_still_its_stand_in_is_published() {
     let moves = AtomicBool::new(true);
     std::thread::scope(|scope| {
         scope.spawn(|| {
-            let mut uj = 5_000_123;
+            let zone = machine
+                .root()
+                .join("sys/class/powercap/intel-rapl:0/energy_uj");
+            // In place: to truncate a file may wait for the disk.
+            let counter = fs::File::options().write(true).open(zone).unwrap();
+            let mut uj = 5_000_123_u64;
             while moves.load(Ordering::Relaxed) {
                 uj += 20_000;
-                machine.set(uj, 700_456);
+                let text = format!("{uj:012}\n");
+                counter.write_all_at(text.as_bytes(), 0).unwrap();
                 std::thread::sleep(Duration::from_millis(1));
             }
         });
