@@ -375,19 +375,19 @@ fn a_host_s_clock_that_was_not_seen_well_is_in_doubt() {
     write_at(&path, "20.0\n", 0);
     let mut part = Part::open(&path, busy_to(700)).unwrap();
     // Windows without samples: no value is seen before it is 0.3 s old.
-    for (written, ms) in [(3000, 3500), (6000, 6300)] {
-        write_at(&path, "20.0\n", written);
+    for ms in (3300..=24_300).step_by(3000) {
+        write_at(&path, "20.0\n", ms - 300);
         part.look(busy_to(ms));
         part.total(busy_to(ms)).unwrap();
     }
-    let then = part.total(busy_to(6300)).unwrap();
-    for ms in (6400..=8800).step_by(100) {
+    let then = part.total(busy_to(24_300)).unwrap();
+    for ms in (24_400..=26_800).step_by(100) {
         if ms % 1000 == 0 {
             write_at(&path, "20.0\n", ms);
         }
         part.look(busy_to(ms));
     }
-    let now = part.total(busy_to(8800)).unwrap();
+    let now = part.total(busy_to(26_800)).unwrap();
     let (gained, doubt) = (
         now.0 - then.0,
         now.1.doubt_since(&then.1) as f64 * UNIT_JOULES,
