@@ -547,4 +547,6 @@ def test_what_ended_before_it_was_looked_at_used_nobody_knows_how_much(tmp_path:
         time.sleep(0.2)
         idle.kill()
         idle.wait()
-    assert meter.reading.cpu_seconds == 0.0 and meter.reading.joules is not None
+    # Its start may come into the window.
+    assert meter.reading.cpu_seconds is not None and meter.reading.cpu_seconds < 0.02
+    assert meter.reading.joules is not None
