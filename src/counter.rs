@@ -29,7 +29,7 @@ pub const STATED_WATTS: f64 = 5_000.0;
 const UPDATE_NS: u64 = 20_000_000;
 
 /// A counter that stood still may bring the energy of that time at once, up to this, ns.
-const STILL_NS: u64 = 2_000_000_000;
+pub const STILL_NS: u64 = 2_000_000_000;
 
 /// A counter that led elsewhere is expected back within this time, or within a few readings, ns.
 const RETURN_NS: u64 = 2_000_000_000;
@@ -279,6 +279,8 @@ pub struct Counter {
     pub anomalies: Anomalies,
     /// When the counter last changed, ns.
     pub changed_ns: u64,
+    /// For how long it was seen to stand still before it first moved, ns.
+    pub unmoved_ns: u64,
     /// How often it changes, as far as its readings show.
     pub updates: Updates,
 }
@@ -299,6 +301,7 @@ impl Counter {
             ambiguous: 0,
             anomalies: Anomalies::default(),
             changed_ns: 0,
+            unmoved_ns: 0,
             updates: Updates::default(),
         }
     }
@@ -343,6 +346,8 @@ impl Counter {
                 self.learn_update(self.stood_ns(last_at.t_ns));
             }
             self.changed_ns = at.t_ns;
+        } else if self.total == 0 {
+            self.unmoved_ns = self.stood_ns(at.t_ns);
         }
         if let Some(modulus) = self.modulus
             && self.units_of(self.most_watts.min(ROUND_WATTS), dt_ns) > modulus as f64
@@ -422,10 +427,7 @@ impl Counter {
 
     /// It has never moved, though it was read over at least `ns`.
     pub fn never_moved(&self, ns: u64) -> bool {
-        self.total == 0
-            && self
-                .last
-                .is_some_and(|(at, _)| self.stood_ns(at.t_ns) >= ns)
+        self.total == 0 && self.unmoved_ns >= ns
     }
 
     /// For so long it has not moved by `at_ns`, ns.

@@ -66,6 +66,20 @@ fn span(seconds: f64) -> String {
     }
 }
 
+/// Whether another counter than the host's has the packages: by what was found of it, else by a look.
+fn others_count(root: &Path, findings: &[Finding]) -> bool {
+    let mut others = Method::energy_counters().filter(|(method, _)| *method != Method::Guest);
+    others.any(
+        |(method, open)| match findings.iter().find(|one| one.method == method) {
+            Some(found) => found.available,
+            None => open(root).is_ok_and(|counter| {
+                let mut zones = counter.zones().iter();
+                zones.any(|zone| zone.domain == Domain::Package)
+            }),
+        },
+    )
+}
+
 /// Looks at `methods` below `root`: counters of the machine first, then GPUs, then what divides their
 /// joules and the model. Where it `waits`, it does so until each counter has moved, some seconds at most;
 /// else a counter that stands still is taken for one that counts.
@@ -195,7 +209,10 @@ pub fn examine(root: &Path, methods: Methods, waits: bool) -> Vec<Finding> {
                     ));
                 }
             }
-            Method::Guest if !finding.available && facts.cpu.hypervisor => {
+            // Where another counter has the packages nothing is missing.
+            Method::Guest
+                if !finding.available && facts.cpu.hypervisor && !others_count(root, &findings) =>
+            {
                 finding.advise(ON_HOST);
                 finding.advise(SHARED);
                 finding.fix = finding.fix.or_else(|| Some(MOUNT.into()));

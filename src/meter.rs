@@ -67,6 +67,18 @@ pub struct Replay {
     pub window: Option<(f64, f64)>,
 }
 
+impl Replay {
+    /// That the part which was asked for is longer than the recording, in words.
+    fn cut(&self) -> Option<String> {
+        let (begun, ended) = self.trace.window_ns;
+        let seconds = ended.saturating_sub(begun) as f64 * 1e-9;
+        let (_, to) = self.window.filter(|(_, to)| *to > seconds + 1e-6)?;
+        Some(format!(
+            "the recording ends after {seconds:.4} s, and this part with it, which was to end after {to} s"
+        ))
+    }
+}
+
 impl Default for Options {
     fn default() -> Self {
         Self {
@@ -603,6 +615,7 @@ impl Meter {
             asked.unwrap_or_else(|| Definition::usual(facts.environment.function_sandbox));
         let mut reading = Reading::new(outcome, facts, definition, label);
         reading.warnings.extend(self.estimation_problem.clone());
+        reading.warnings.extend(replay.and_then(Replay::cut));
         reading
     }
 

@@ -270,6 +270,8 @@ def _report(
     workload: Workload, options: argparse.Namespace, runs: Sequence[RunRecord]
 ) -> dict[str, Any]:
     return {
+        # Whoever reads profiles in this folder knows by it that this is none.
+        "schema": 1,
         "workload": workload.name,
         "engine": options.engine,
         "backend": options.backend,

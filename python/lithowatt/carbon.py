@@ -398,6 +398,10 @@ def _iso(time: float) -> str:
 
 # -- what holds where nothing is given --------------------------------------------------------
 
+#: g CO2e per kWh of real grids. Over a year those of the tables have 11 to 902; hours of water and
+#: wind have less, hours of old coal plants more. 0 is meant, as of one's own panels.
+_LIKELY_INTENSITY = (1.0, 1500.0)
+
 _configured: dict[str, float | Estimate | GridSeries | None] = {"intensity": None, "pue": None}
 
 
@@ -475,6 +479,20 @@ def _pue_from_environment() -> float | None:
     return found
 
 
+def _doubt_of_intensity(grams: float) -> str:
+    """Why a grid's intensity is not likely to be in g CO2e per kWh; empty where it may well be."""
+    least, most = _LIKELY_INTENSITY
+    if grams == 0 or least <= grams <= most:
+        return ""
+    unit = "it may be in kg" if grams < least else "it may be in g per MWh"
+    return f"grids have {least:g} to {most:g} g CO2e per kWh, so {unit}"
+
+
+def _with_doubt(found: Estimate) -> Estimate:
+    doubt = _doubt_of_intensity(found.value)
+    return found._replace(source=f"{found.source}; {doubt}") if doubt else found
+
+
 def _intensity(
     region: str | None,
     country: str | None,
@@ -499,10 +517,11 @@ def _intensity(
 
             start = time.time()
         grams = given.at(start) if end is None else given.mean(start, end)
-        return Estimate(grams, grams, grams, given.source)
+        return _with_doubt(Estimate(grams, grams, grams, given.source))
     if given is not None:
         found = estimate(given, "intensity")
-        return found._replace(source=found.source if isinstance(given, Estimate) else origin)
+        source = found.source if isinstance(given, Estimate) else origin
+        return _with_doubt(found._replace(source=source))
     if region is None and country is None:
         region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
         if region is None:

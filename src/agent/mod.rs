@@ -25,7 +25,10 @@ use crate::machine::facts::{Facts, IdleSource};
 use crate::machine::idle_power::{IdleLearner, LEAST_TOLD, STOOD_PART};
 use crate::source::procfs::{MachineCpu, idle_between, is_amd};
 use crate::source::ring::layout::{Account, Header, LAYOUT, MOST_ZONES, Sample, boot_id};
-use crate::source::{Domain, EnergyCounter, Method, Methods, ReadFault, Unavailable, Zone};
+use crate::source::{
+    Domain, EnergyCounter, Method, Methods, NEVER_MOVED_NS, ReadFault, Unavailable, Zone,
+    packages_are_counted,
+};
 
 pub mod groups;
 pub mod guests;
@@ -59,6 +62,9 @@ const IDLE_EVERY_NS: u64 = 50_000_000;
 
 /// A counter that has not moved for so long is not told of, ns: it would look like 0 W.
 const STILL_NS: u64 = 2_000_000_000;
+
+/// A counter is looked at so often until it moves: RAPL's do in a millisecond.
+const LOOK_PAUSE: Duration = Duration::from_millis(2);
 
 /// What an agent is asked to do.
 #[derive(Debug, Clone)]
@@ -145,12 +151,26 @@ impl Options {
     }
 }
 
-/// The counters of the first method among those asked for whose counters can be read.
+/// The counters of the first method among those asked for whose counters can be read. One whose packages
+/// stand still gives way to its stand-in, where there is one; else it is not looked at.
 fn open_counter(options: &Options) -> std::result::Result<Box<dyn EnergyCounter>, Unavailable> {
     let mut refused: Option<Unavailable> = None;
-    for (_, open) in Method::energy_counters().filter(|(method, _)| options.methods.has(*method)) {
+    let mut first: Option<Box<dyn EnergyCounter>> = None;
+    for (method, open) in
+        Method::energy_counters().filter(|(method, _)| options.methods.has(*method))
+    {
+        if first.is_some() && !method.stands_in() {
+            continue;
+        }
         match open(&options.root) {
-            Ok(counter) => return Ok(counter),
+            Ok(counter) if method.stands_in() => {
+                let counts = first
+                    .as_mut()
+                    .is_some_and(|first| counts_packages(first.as_mut()));
+                return Ok(first.filter(|_| counts).unwrap_or(counter));
+            }
+            Ok(counter) => first = Some(counter),
+            Err(_) if first.is_some() => {}
             Err(why) => {
                 refused = Some(match refused {
                     Some(first) => Unavailable {
@@ -162,7 +182,40 @@ fn open_counter(options: &Options) -> std::result::Result<Box<dyn EnergyCounter>
             }
         }
     }
-    Err(refused.unwrap_or_else(|| Unavailable::absent("the method counts no energy")))
+    first.ok_or_else(|| {
+        refused.unwrap_or_else(|| Unavailable::absent("the method counts no energy"))
+    })
+}
+
+/// Whether it counts the packages: looks until one of its counters moves, half a second at most.
+fn counts_packages(source: &mut dyn EnergyCounter) -> bool {
+    let zones = source.zones().to_vec();
+    let mut counters: Vec<_> = zones
+        .iter()
+        .map(|zone| Counter::new(zone.unit_joules, zone.modulus))
+        .collect();
+    let mut raw = Vec::new();
+    let begun_ns = clock::monotonic_ns();
+    loop {
+        raw.clear();
+        let at = read_counter(source, &mut raw);
+        for (counter, raw) in counters.iter_mut().zip(&raw) {
+            if let Ok(raw) = raw {
+                counter.advance(at, *raw);
+            }
+        }
+        let packages = zones.iter().zip(&counters);
+        let mut packages = packages.filter(|(zone, _)| zone.domain == Domain::Package);
+        if packages.any(|(zone, counter)| counter.total > 0 || zone.may_stand_still()) {
+            return true;
+        }
+        let counted = packages_are_counted(zones.iter().zip(counters.iter().map(Some)));
+        // One that cannot be read does not stand still.
+        if !counted || at.t_ns.saturating_sub(begun_ns) > NEVER_MOVED_NS {
+            return counted;
+        }
+        std::thread::sleep(LOOK_PAUSE);
+    }
 }
 
 /// Reads every counter, and when.

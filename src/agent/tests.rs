@@ -1,5 +1,5 @@
 use std::fs;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::{FileExt, PermissionsExt, symlink};
 use std::path::Path;
 
 use super::*;
@@ -324,4 +324,44 @@ fn a_source_is_published_by_its_line_in_the_registry() {
     agent.step();
     ring.look(clock::monotonic_ns()).unwrap();
     assert_eq!(ring.last().totals, [3_500_000, 30_000]);
+}
+
+#[test]
+fn where_rapl_stands_still_its_stand_in_is_published() {
+    let machine = Machine::new();
+    let chip = machine.root().join("sys/class/hwmon/hwmon0");
+    fs::create_dir_all(&chip).unwrap();
+    fs::write(chip.join("name"), "amd_energy\n").unwrap();
+    fs::write(chip.join("energy1_label"), "Esocket0\n").unwrap();
+    fs::write(chip.join("energy1_input"), "7000000\n").unwrap();
+    let method = || {
+        let mut agent = Agent::open(machine.options()).unwrap();
+        let method = agent.zones[0].method;
+        agent.close();
+        method
+    };
+    assert_eq!(method(), Method::Hwmon);
+    let moves = AtomicBool::new(true);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let zone = machine
+                .root()
+                .join("sys/class/powercap/intel-rapl:0/energy_uj");
+            // In place: to truncate a file may wait for the disk.
+            let counter = fs::File::options().write(true).open(zone).unwrap();
+            let mut uj = 5_000_123_u64;
+            while moves.load(Ordering::Relaxed) {
+                uj += 20_000;
+                let text = format!("{uj:012}\n");
+                counter.write_all_at(text.as_bytes(), 0).unwrap();
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        });
+        let found = method();
+        moves.store(false, Ordering::Relaxed);
+        assert_eq!(found, Method::Rapl);
+    });
+    // Without hwmon nobody waits for it to move.
+    fs::remove_dir_all(chip).unwrap();
+    assert_eq!(method(), Method::Rapl);
 }

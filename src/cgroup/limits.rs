@@ -177,22 +177,33 @@ impl Directories {
         }
     }
 
-    /// The tightest quota, CPUs, and the directory that sets it.
-    pub(crate) fn quota(&self) -> Option<(f64, PathBuf)> {
-        let unified = self
-            .unified
-            .iter()
-            .filter_map(|dir| Some((cpu_max(&slurp(dir, "cpu.max")?)?, dir.clone())));
-        let v1 = self.cpu.iter().filter_map(|dir| {
-            let quota = slurp(dir, "cpu.cfs_quota_us")?;
-            let period = slurp(dir, "cpu.cfs_period_us")?;
-            // −1 is no quota, and is no quota to `cpu_max` either.
-            Some((
-                cpu_max(&format!("{} {}", quota.trim(), period.trim()))?,
-                dir.clone(),
-            ))
-        });
-        unified.chain(v1).min_by(|a, b| a.0.total_cmp(&b.0))
+    /// The tightest quota, CPUs, and the directory that sets it. What is neither a quota nor the word for none
+    /// goes into `odd`, a sentence for each.
+    pub(crate) fn quota(&self, odd: &mut Vec<String>) -> Option<(f64, PathBuf)> {
+        let mut quotas = Vec::new();
+        for dir in &self.unified {
+            let Some(text) = slurp(dir, "cpu.max") else {
+                continue;
+            };
+            match cpu_max(&text) {
+                Some(cpus) => quotas.push((cpus, dir)),
+                None if text.starts_with("max") => {}
+                None => odd.push(no_limit(dir, "cpu.max", &text)),
+            }
+        }
+        for dir in &self.cpu {
+            let period = slurp(dir, "cpu.cfs_period_us");
+            let Some((quota, period)) = slurp(dir, "cpu.cfs_quota_us").zip(period) else {
+                continue;
+            };
+            match cpu_max(&format!("{} {}", quota.trim(), period.trim())) {
+                Some(cpus) => quotas.push((cpus, dir)),
+                None if quota.trim() == "-1" => {}
+                None => odd.push(no_limit(dir, "cpu.cfs_quota_us", &quota)),
+            }
+        }
+        let tightest = quotas.into_iter().min_by(|a, b| a.0.total_cmp(&b.0));
+        tightest.map(|(cpus, dir)| (cpus, dir.clone()))
     }
 
     /// The files that limits are read from, as far as there are any.
@@ -230,19 +241,19 @@ impl Directories {
         })
     }
 
-    /// The tightest memory limit, bytes.
-    pub(crate) fn memory_bytes(&self) -> Option<u64> {
-        let unified = self
-            .unified
-            .iter()
-            .filter_map(|dir| slurp(dir, "memory.max"));
-        let v1 = self
-            .memory
-            .iter()
-            .filter_map(|dir| slurp(dir, "memory.limit_in_bytes"));
-        unified
-            .chain(v1)
-            .filter_map(|text| text.trim().parse::<u64>().ok())
+    /// The tightest memory limit, bytes; with `odd` as in [`Directories::quota`].
+    pub(crate) fn memory_bytes(&self, odd: &mut Vec<String>) -> Option<u64> {
+        let unified = self.unified.iter().map(|dir| (dir, "memory.max"));
+        let v1 = self.memory.iter().map(|dir| (dir, "memory.limit_in_bytes"));
+        let bytes = unified.chain(v1).filter_map(|(dir, name)| {
+            let text = slurp(dir, name)?;
+            let bytes = text.trim().parse::<u64>();
+            if bytes.is_err() && text.trim() != "max" {
+                odd.push(no_limit(dir, name, &text));
+            }
+            bytes.ok()
+        });
+        bytes
             .filter(|bytes| (1..NO_LIMIT_BYTES).contains(bytes))
             .min()
     }
@@ -274,6 +285,16 @@ impl Directories {
 
 fn slurp(dir: &Path, name: &str) -> Option<String> {
     plain::kernel_text(&dir.join(name)).ok()
+}
+
+/// That a file's text says nothing of a limit.
+fn no_limit(dir: &Path, name: &str, text: &str) -> String {
+    let text: String = text.trim().chars().take(32).collect();
+    let path = dir.join(name);
+    format!(
+        "{} holds {text:?}, which is no limit: none is assumed",
+        path.display()
+    )
 }
 
 /// CPUs by a cgroup v2 `cpu.max`: quota over period, `None` where it is `max`.

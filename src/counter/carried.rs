@@ -111,6 +111,8 @@ pub struct Moment {
     pub t_ns: u64,
     /// CPU time that all its CPUs were busy, ns.
     pub busy_ns: u64,
+    /// That may be off by so much, as nobody looked at that moment, ns.
+    pub unsure_ns: u64,
 }
 
 impl Moment {
@@ -121,15 +123,27 @@ impl Moment {
         (busy + RESTING_CPUS * dt) * 1e-9
     }
 
-    /// Where it was a part (0..1) of the way from an earlier one.
+    /// What it was at `t_ns`, as if work had been spread evenly from an earlier moment to a later one. But the time
+    /// from `t_ns` on may have been without work, have had twice as much, or one busy CPU throughout.
     pub fn between(earlier: &Self, later: &Self, t_ns: u64) -> Self {
         let whole = later.t_ns.saturating_sub(earlier.t_ns).max(1) as f64;
         let part = (t_ns.saturating_sub(earlier.t_ns) as f64 / whole).min(1.0);
-        let busy = later.busy_ns.saturating_sub(earlier.busy_ns) as f64;
+        let busy = later.busy_ns.saturating_sub(earlier.busy_ns);
+        let before = (part * busy as f64) as u64;
+        let since = (busy - before).max(later.t_ns.saturating_sub(t_ns));
         Self {
             t_ns,
-            busy_ns: earlier.busy_ns + (part * busy) as u64,
+            busy_ns: earlier.busy_ns + before,
+            unsure_ns: since.min(before),
         }
+    }
+
+    /// It may have been so much earlier, ns, though not before `earlier`.
+    pub fn may_be_earlier(&mut self, earlier: &Self, ns: u64) {
+        let busy = self.busy_ns.saturating_sub(earlier.busy_ns);
+        let dt = self.t_ns.saturating_sub(earlier.t_ns).max(1);
+        let rate = (busy as f64 / dt as f64).max(1.0);
+        self.unsure_ns = (self.unsure_ns + (rate * ns as f64) as u64).min(busy);
     }
 }
 
@@ -207,22 +221,26 @@ impl Carried {
         }
         self.last = Some((at, joules));
         let (gained, load) = (joules - before, at.load_since(&then));
+        // A stretch whose work is not known teaches so much less.
+        let unsure = at.unsure_ns.max(then.unsure_ns) as f64 * 1e-9;
+        let mut counts = (1.0 - unsure / load.max(1e-9)).max(0.0);
         if let Some(each) = self.joules_each() {
             let foretold = each * load;
             let off = gained - foretold;
-            let kept = KEPT_ERROR.powf(self.weight(load));
-            self.errors.0 = kept * self.errors.0 + off * off;
-            self.errors.1 = kept * self.errors.1 + gained * gained.max(foretold);
+            let kept = KEPT_ERROR.powf(counts * self.weight(load));
+            self.errors.0 = kept * self.errors.0 + counts * off * off;
+            self.errors.1 = kept * self.errors.1 + counts * gained * gained.max(foretold);
         } else {
+            counts = 1.0;
             if self.pace.is_none() {
                 // What came before is of nobody's window.
                 self.base = self.shown - joules;
             }
             self.errors = (FIRST_ERROR * FIRST_ERROR * gained * gained, gained * gained);
         }
-        let kept = KEPT_POWER.powf(self.weight(load));
-        self.sums.0 = kept * self.sums.0 + gained;
-        self.sums.1 = kept * self.sums.1 + load;
+        let kept = KEPT_POWER.powf(counts * self.weight(load));
+        self.sums.0 = kept * self.sums.0 + counts * gained;
+        self.sums.1 = kept * self.sums.1 + counts * load;
         let dt = (at.t_ns - then.t_ns) as f64;
         // Where nobody looked for a while, several values came and went.
         self.period_ns = match self.period_ns {
@@ -291,14 +309,15 @@ impl Carried {
             self.shown + SLOWED * step
         };
         self.looked = now;
-        let resting = match each {
-            Some(each) => each * RESTING_CPUS * age * 1e-9 * within,
+        // Nobody looked at the moment of the value, or the machine was at rest since.
+        let unsure = match each {
+            Some(each) => each * (RESTING_CPUS * age + then.unsure_ns as f64) * 1e-9 * within,
             None => 0.0,
         };
         let units = |joules: f64| (joules / joules_unit).max(0.0) as u64;
         let carry = Carry {
             update: self.updates,
-            ahead: units(self.doubt() * ahead + resting + uncounted),
+            ahead: units(self.doubt() * ahead + unsure + uncounted),
             owed: units(self.shown - there_is),
             grain: units(each.unwrap_or(0.0) * grain_ns as f64 * 1e-9),
             breaks: self.breaks,
@@ -331,6 +350,7 @@ mod tests {
         Moment {
             t_ns: ns,
             busy_ns: ns,
+            ..Moment::default()
         }
     }
 
@@ -421,6 +441,7 @@ mod tests {
             t_ns: ms * STEP_NS,
             // As /proc shows it.
             busy_ns: truth[ms as usize].0 / GRAIN_NS * GRAIN_NS,
+            ..Moment::default()
         };
         let mut carried = Carried::new(None);
         let mut starts = Vec::new();
@@ -488,6 +509,7 @@ mod tests {
         let at = |s: f64| Moment {
             t_ns: 1 + (s * 1e9) as u64,
             busy_ns: (s * 1e9) as u64,
+            ..Moment::default()
         };
         let mut carried = Carried::new(None);
         assert_eq!(carried.at(at(0.1), 0, UNIT), None);
@@ -508,6 +530,7 @@ mod tests {
         let at = |s: f64| Moment {
             t_ns: (s * 1e9) as u64,
             busy_ns: (s * 1e9) as u64,
+            ..Moment::default()
         };
         let mut carried = Carried::new(None);
         carried.update(at(1.0), 0.0);
@@ -522,6 +545,7 @@ mod tests {
         let at = |s: f64| Moment {
             t_ns: (s * 1e9) as u64,
             busy_ns: (s * 1e9) as u64,
+            ..Moment::default()
         };
         let mut carried = Carried::new(None);
         carried.update(at(1.0), 500.0);

@@ -74,11 +74,14 @@ pub struct Allotted {
     /// The files that quota, cpuset and memory limit were read from.
     #[serde(skip)]
     files: Vec<PathBuf>,
+    /// Why some of these files say nothing, for the warnings of a reading.
+    #[serde(skip)]
+    pub unreadable: Vec<String>,
 }
 
 from_json!(Allotted {
     cpus, machine_cpus, set_by, quota, cpuset, affinity, smt, memory_gib
-    ; skipped accounts, limited, files
+    ; skipped accounts, limited, files, unreadable
 });
 
 impl Allotted {
@@ -90,7 +93,8 @@ impl Allotted {
             root,
             &plain::read(&own, plain::MOST_OF_KERNEL_TEXT).unwrap_or_default(),
         );
-        let (quota, limited) = groups.quota().unzip();
+        let mut unreadable = Vec::new();
+        let (quota, limited) = groups.quota(&mut unreadable).unzip();
         let limited = [limited, groups.leaf()].map(|dir| dir.map(|dir| groups.accounts(&dir)));
         let mut files = groups.files();
         files.insert(0, own);
@@ -109,11 +113,12 @@ impl Allotted {
                     _ => None,
                 }),
             memory_gib: groups
-                .memory_bytes()
+                .memory_bytes(&mut unreadable)
                 .map(|bytes| bytes as f64 / f64::from(1u32 << 30)),
             accounts: None,
             limited,
             files,
+            unreadable,
         };
         unlimited.with_affinity(affinity())
     }
@@ -292,6 +297,29 @@ mod tests {
         let allotted = Allotted::read(root.path(), 1);
         assert_eq!((allotted.cpus, allotted.set_by), (1.0, Limit::Machine));
         assert_eq!((allotted.memory_gib, allotted.smt), (None, None));
+        let said = allotted.unreadable.join("\n");
+        for text in [
+            "cpu.max holds \"0 0\"",
+            "memory.max holds \"-5\", which is no limit",
+        ] {
+            assert!(said.contains(text), "{said}");
+        }
+    }
+
+    #[test]
+    fn limits_and_words_for_none_are_known() {
+        let root = tree(&[
+            ("proc/self/cgroup", "2:cpu:/\n1:memory:/\n0::/box\n"),
+            ("sys/fs/cgroup/box/cpu.max", "max 100000\n"),
+            ("sys/fs/cgroup/box/memory.max", "max\n"),
+            ("sys/fs/cgroup/cpu/cpu.cfs_quota_us", "-1\n"),
+            ("sys/fs/cgroup/cpu/cpu.cfs_period_us", "100000\n"),
+            (
+                "sys/fs/cgroup/memory/memory.limit_in_bytes",
+                "9223372036854771712\n",
+            ),
+        ]);
+        assert!(Allotted::read(root.path(), 1).unreadable.is_empty());
     }
 
     #[test]

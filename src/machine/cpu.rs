@@ -112,14 +112,34 @@ fn generation(info: &CpuInfo) -> Option<&'static str> {
     })
 }
 
+/// The clocks that the kernel's cpufreq shows for the first CPU and that no processor has: none of them is
+/// used.
+pub(super) fn odd_clocks(root: &Path) -> Vec<String> {
+    // Not the clock of now: some kernels wait for 10 ms to know it.
+    const FILES: [&str; 3] = ["base_frequency", "cpuinfo_max_freq", "scaling_max_freq"];
+    let odd = FILES.iter().filter_map(|file| {
+        let path = format!("sys/devices/system/cpu/cpu0/cpufreq/{file}");
+        // 0 is said where it is not known.
+        let khz = positive(&slurp(root, &path)?)?;
+        (!is_a_clock(khz / 1000.0)).then(|| {
+            format!(
+                "/{path} shows {} MHz, which no processor runs at: it is not used",
+                khz / 1000.0
+            )
+        })
+    });
+    odd.collect()
+}
+
 /// The clock (MHz) that a model name carries after its `@`, e.g. `… @ 2.50GHz` is 2500.
 pub fn mhz_in_name(name: &str) -> Option<f64> {
     let clock = name.rsplit_once('@')?.1.trim().to_ascii_lowercase();
-    if let Some(ghz) = clock.strip_suffix("ghz") {
+    let mhz = if let Some(ghz) = clock.strip_suffix("ghz") {
         positive(ghz.trim()).map(|ghz| ghz * 1000.0)
     } else {
         positive(clock.strip_suffix("mhz")?.trim())
-    }
+    };
+    mhz.filter(|mhz| is_a_clock(*mhz))
 }
 
 /// The maker of an ARM processor by its MIDR implementer.

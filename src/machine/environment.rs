@@ -8,7 +8,7 @@ use std::path::Path;
 use serde::Serialize;
 
 use super::allotted::Allotted;
-use super::cpu::CpuIdentity;
+use super::cpu::{CpuIdentity, odd_clocks};
 use super::service::{self, Service};
 use crate::cgroup::identity;
 use crate::json::from_json;
@@ -101,8 +101,11 @@ impl Environment {
             }
             mb
         });
+        let allotted = allotted(root, cpus, memory_gib, lambda_memory_mb);
+        problems.extend_from_slice(&allotted.unreadable);
+        problems.extend(odd_clocks(root));
         Self {
-            allotted: allotted(root, cpus, memory_gib, lambda_memory_mb),
+            allotted,
             memory_gib,
             memory_modules: memory_modules(root),
             lambda_memory_mb,
@@ -132,7 +135,10 @@ impl Environment {
     /// Looks again for what may change while a process lives: the part of the machine that it may
     /// use.
     pub fn renew(&mut self, root: &Path, cpus: u32) {
+        let before = std::mem::take(&mut self.allotted.unreadable);
+        self.problems.retain(|problem| !before.contains(problem));
         self.allotted = allotted(root, cpus, self.memory_gib, self.lambda_memory_mb);
+        self.problems.extend_from_slice(&self.allotted.unreadable);
     }
 
     /// Whether this is an AWS Lambda sandbox.

@@ -276,6 +276,12 @@ impl Outcome {
                 self.late_ns[i] as f64 * 1e-9
             ));
         }
+        if self.dead_ns[i] > 0 {
+            clauses.push(format!(
+                "the counter stood still until {:.3} s after the start",
+                self.dead_ns[i] as f64 * 1e-9
+            ));
+        }
         if seen.backs > 0 {
             clauses.push(format!(
                 "the counter went back by {} in {}, which is refused",
@@ -320,10 +326,11 @@ impl Outcome {
             };
             clauses.push(format!("{who} some of its energy {}", times(seen.losses)));
         }
-        if seen.missing_ns > 0 {
+        let missing_ns = seen.missing_ns.saturating_add(self.dead_ns[i]);
+        if missing_ns > 0 {
             clauses.push(format!(
                 "the energy of {:.3} s of {seconds:.3} s is missing",
-                seen.missing_ns as f64 * 1e-9
+                missing_ns as f64 * 1e-9
             ));
         }
         clauses

@@ -1,7 +1,10 @@
 //! Warnings about CPU time of a window that was not seen.
 
+use std::collections::BTreeMap;
+
+use super::MethodReading;
 use crate::sampler::Outcome;
-use crate::source::Method;
+use crate::source::{Domain, Method};
 
 /// How much CPU time may be used unseen: up to one look of the sampler, or all of the window.
 fn looks(outcome: &Outcome) -> String {
@@ -75,6 +78,29 @@ pub(super) fn note_busy(outcome: &Outcome, warnings: &mut Vec<String>) {
             warnings.push(format!(
                 "how busy the machine was is unknown, so others' work may be counted as ours{why}"
             ));
+        }
+    }
+}
+
+/// Why no counter gave the machine's energy: of those that were asked for by their names each, else of the
+/// first choice.
+pub(super) fn no_counter(outcome: &Outcome, counters: &BTreeMap<Method, MethodReading>) -> String {
+    let why = |(method, reading): (&Method, &MethodReading)| {
+        let of_package = || reading.reasons.get(&Domain::Package).cloned();
+        let why = outcome.missing(*method).or_else(of_package);
+        why.unwrap_or_else(|| "no reading".into())
+    };
+    let by_name = counters
+        .iter()
+        .filter(|(of, _)| outcome.methods.has_by_name(**of));
+    let by_name: Vec<_> = by_name.collect();
+    match by_name[..] {
+        [] => counters.first_key_value().map(why).unwrap_or_default(),
+        [only] => why(only),
+        _ => {
+            let each = by_name.into_iter();
+            let each = each.map(|counter| format!("{}: {}", counter.0.name(), why(counter)));
+            each.collect::<Vec<_>>().join("; ")
         }
     }
 }

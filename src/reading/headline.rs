@@ -146,6 +146,26 @@ pub(super) fn clock(outcome: &Outcome, facts: &Facts, seconds: f64) -> Option<St
     ))
 }
 
+/// Of which part of the machine the model's `machine` and memory are, in words, where it is not all of it.
+pub(super) fn part(outcome: &Outcome, facts: &Facts) -> Option<String> {
+    let share = &facts.environment.allotted;
+    let cpus = share.sandbox_cpus()?;
+    let of = format!("{cpus:.2} of {} CPUs", share.machine_cpus);
+    if facts.environment.memory_buys_cpus() {
+        return (cpus < f64::from(share.machine_cpus)).then(|| {
+            format!(
+                "the function's memory bought {of}: the energy of the machine, of others and of memory is of all \
+                 that ran on those {}, and idle power is of what was bought",
+                share.machine_cpus
+            )
+        });
+    }
+    outcome
+        .sandbox
+        .as_ref()
+        .map(|_| format!("the energy of the machine and of memory is that of the sandbox, {of}"))
+}
+
 /// The headline of what the model gives, and how it was divided.
 pub(super) fn modelled(
     outcome: &Outcome,

@@ -32,7 +32,7 @@ use crate::sampler::{Outcome, Scope};
 use crate::source::{Domain, Method};
 use crate::validate::Verdict;
 use counters::{method_reading, note_faults, verify, zone_readings};
-use doubts::{no_model, note_busy, note_missed};
+use doubts::{no_counter, no_model, note_busy, note_missed};
 use gpu::gpu_reading;
 use headline::{measured, modelled};
 use probes::probe_reading;
@@ -242,10 +242,12 @@ impl Reading {
             .then(|| modelled(outcome, facts, definition))
             .flatten();
         let mut headline_reason = None;
-        // The methods are in the order in which they are preferred.
+        // The methods are in the order in which they are preferred; a stand-in counted while the first choice
+        // stood still.
         let counter = counters
             .iter()
-            .find(|(_, reading)| reading.total.is_some())
+            .filter(|(_, reading)| reading.total.is_some())
+            .min_by_key(|(method, _)| outcome.dead_ns_of(**method))
             .map(|(method, reading)| (*method, reading));
         let measured =
             counter.and_then(|read| measured(outcome, facts, definition, read, &mut warnings));
@@ -272,9 +274,13 @@ impl Reading {
             measured.is_some(),
             duration,
         ));
-        let goes_by_clock = measured.is_none() && model.is_some();
-        let clock = goes_by_clock.then(|| headline::clock(outcome, facts, duration));
-        let notes = notes.chain(clock.flatten());
+        let is_modelled = measured.is_none() && model.is_some();
+        let of_model = is_modelled.then(|| {
+            let part = headline::part(outcome, facts);
+            let clock = headline::clock(outcome, facts, duration);
+            part.into_iter().chain(clock)
+        });
+        let notes = notes.chain(of_model.into_iter().flatten());
         if let (Some(watts), None) = (facts.environment.idle_watts, counter) {
             warnings.push(format!(
                 "the idle power that was set ({watts} W) is not used: no counter is read here"
@@ -292,12 +298,7 @@ impl Reading {
         } else if headline.is_none() {
             headline_reason = Some(format!(
                 "no counter ({}) and {}",
-                counters
-                    .first_key_value()
-                    .and_then(|(method, reading)| {
-                        missing(*method).or_else(|| reading.reasons.get(&Domain::Package).cloned())
-                    })
-                    .unwrap_or_else(|| "no reading".into()),
+                no_counter(outcome, &counters),
                 no_model(outcome)
             ));
         }

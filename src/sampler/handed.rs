@@ -72,6 +72,7 @@ impl Outcome {
             self.faults.len(),
             self.anomalies.len(),
             self.late_ns.len(),
+            self.dead_ns.len(),
             self.most_watts.len(),
             self.mirrors.len(),
             self.possible_mirrors.len(),

@@ -15,13 +15,13 @@ use super::window::{
 };
 use crate::attribution::{IDLE_STEP_NS, Interval, Ledger, Split};
 use crate::clock;
-use crate::counter::{Anomalies, Counter};
+use crate::counter::{Anomalies, Counter, STILL_NS};
 use crate::machine::facts::{Facts, ModelBand, Modelled};
 use crate::machine::idle_power::STOOD_PART;
 use crate::model::estimation::Estimation;
 use crate::source::perf::TreeCount;
 use crate::source::procfs::{Missed, Trees, idle_between};
-use crate::source::{Domain, Method, Methods};
+use crate::source::{Domain, Method, Methods, NEVER_MOVED_NS};
 use crate::timeline::Timeline;
 use crate::trace::Kind;
 
@@ -100,6 +100,7 @@ impl State {
             count_base: None,
             gpus: Err(String::new()),
             missed: Missed::default(),
+            was_there: false,
         };
         let mut system = None;
         let mut high_water = None;
@@ -283,6 +284,7 @@ impl State {
     /// An interval of attribution ends; the one before it is settled.
     fn end_interval(&mut self, active: &mut Active, moment: Moment) {
         let cpu = self.own_and_inside(active.record.methods, &mut active.follow);
+        active.follow.was_there |= !self.has_ended(&active.follow);
         let record = &mut active.record;
         let edge = self.edge_from(moment, cpu, record.start.totals.len());
         if record.methods.has(Method::Psutil) {
@@ -300,6 +302,15 @@ impl State {
         self.join_tail(record, edge.t_ns);
         record.pending.push_back(Pending { edge, mark });
         self.settle_known(record);
+    }
+
+    /// Whether what is followed, or one of its processes or cgroups, is no more.
+    fn has_ended(&self, follow: &Follow) -> bool {
+        match (&follow.subject, &follow.trees) {
+            (Subject::Cgroup(groups), _) => groups.removed() > 0,
+            (_, Some(trees)) => trees.missed().root_ended,
+            (_, None) => false,
+        }
     }
 
     /// A short interval that ends at `t_ns` joins the one before it.
@@ -366,6 +377,7 @@ impl State {
                 record.first_moves[i] = FirstMove {
                     still_ns: 0,
                     units: Some(counter.total - then),
+                    moved_ns: 0,
                 };
             }
             record.counted[i] = Counted::After(from_ns.saturating_sub(record.start.t_ns));
@@ -390,9 +402,33 @@ impl State {
             }
             match counter.total.saturating_sub(*then) {
                 0 => first.still_ns = since_ns,
-                units => first.units = Some(units),
+                units => {
+                    first.units = Some(units);
+                    first.moved_ns = since_ns;
+                }
             }
         }
+    }
+
+    /// For how long each counter did not count, from the start of the window: it had never moved, and for
+    /// longer than a slow one takes. A stand-in that was opened for it takes it for dead earlier. When between
+    /// two readings it began to count is not known.
+    fn dead_ns(&self, record: &Record) -> Vec<u64> {
+        let least_ns = match self.zones.iter().any(|zone| zone.method.stands_in()) {
+            true => NEVER_MOVED_NS,
+            false => STILL_NS,
+        };
+        let via = self.ring.via().map(|via| via.method);
+        let firsts = record.first_moves.iter().zip(&record.start.totals);
+        let counters = self.zones.iter().zip(&self.counters).zip(firsts);
+        let dead = counters.map(|((zone, counter), (first, then))| {
+            let was_dead = *then == 0 && first.units.is_some() && counter.unmoved_ns >= least_ns;
+            match was_dead && !zone.may_stand_still() && via != Some(zone.method) {
+                true => first.moved_ns,
+                false => 0,
+            }
+        });
+        dead.collect()
     }
 
     /// Writes down what the counters show. CPU time and the model's energy become known when the
@@ -665,6 +701,7 @@ impl State {
             _ => 0,
         });
         let early_units = early_units.collect();
+        let dead_ns = self.dead_ns(&record);
         let stood_ns = self.counters[..edge.totals.len()]
             .iter()
             .map(|counter| {
@@ -678,7 +715,10 @@ impl State {
             Ok(following) => following.read(edge.t_ns),
             Err(why) => Err(why.clone()),
         };
-        let own_known = edge.own_ns.is_some() && record.start.own_ns.is_some();
+        let own_ns = edge.own_ns.zip(record.start.own_ns);
+        // What ended before anybody looked at it used nothing that was seen, which is no 0.
+        let was_seen = |(now, then)| now > then || follow.was_there || !self.has_ended(follow);
+        let own_known = own_ns.is_some_and(was_seen);
         let width = edge.totals.len();
         let seen = self.probing.window(
             &follow.probed,
@@ -728,6 +768,7 @@ impl State {
                     Counted::AtOnce | Counted::NotYet => 0,
                 })
                 .collect(),
+            dead_ns,
             most_watts: self.counters[..width]
                 .iter()
                 .map(|c| c.most_watts)

@@ -25,7 +25,8 @@ use crate::source::opened::{Opened, is_to_be_tried, unless_starved};
 use crate::source::perf::{TreeCount, TreeCounters};
 use crate::source::procfs::{MachineCpu, System, Tree, is_amd};
 use crate::source::{
-    Domain, EnergyCounter, Method, Methods, Note, Open, ReadFault, Unavailable, Zone, hwmon,
+    EnergyCounter, Method, Methods, Note, Open, ReadFault, Unavailable, Zone, hwmon,
+    packages_are_counted,
 };
 
 /// Counters of the process tree serve the windows after the one in which they are opened, so they
@@ -56,9 +57,6 @@ const ABSENT_AGAIN_NS: u64 = 60_000_000_000;
 /// Why a source that stands in for others is not opened.
 const COUNTED: &str = "another counter has the packages, and none is counted twice; it is read where it is \
                        asked for by its name, or once that counter was seen to stand still";
-
-/// A counter that did not move between its first reading and one so much later does not count, ns.
-const NEVER_MOVED_NS: u64 = 500_000_000;
 
 /// What was counted when idle power was last looked for.
 #[derive(Debug)]
@@ -342,14 +340,8 @@ impl State {
 
     /// Whether a source of the first choice counts the packages, for all that was seen of it so far.
     fn packages_are_counted(&self) -> bool {
-        self.zones.iter().enumerate().any(|(i, zone)| {
-            let is_still = !zone.may_stand_still()
-                && self
-                    .counters
-                    .get(i)
-                    .is_some_and(|c| c.never_moved(NEVER_MOVED_NS));
-            zone.domain == Domain::Package && !zone.method.stands_in() && !is_still
-        })
+        let counters = (0..self.zones.len()).map(|i| self.counters.get(i));
+        packages_are_counted(self.zones.iter().zip(counters))
     }
 
     /// Opens the counters of the process tree, now.

@@ -128,6 +128,8 @@ pub(super) struct Follow {
     pub(super) gpus: Result<Following, String>,
     /// What the tree had missed when the window began.
     pub(super) missed: Missed,
+    /// It was looked at within the window, and was there.
+    pub(super) was_there: bool,
 }
 
 /// perf's count and the clocks of a tree when both were first read in a window, ns.
@@ -218,6 +220,8 @@ pub(super) struct FirstMove {
     pub(super) still_ns: u64,
     /// What it then showed at once; `None` until then. Units.
     pub(super) units: Option<u64>,
+    /// It was seen to move so long after the window began, ns.
+    pub(super) moved_ns: u64,
 }
 
 /// From when on a counter is counted in a window.
@@ -362,6 +366,9 @@ pub struct Outcome {
     /// How long after the window began each counter could first be read, ns; 0 where it could be
     /// at once.
     pub late_ns: Vec<u64>,
+    /// How long after the window began each counter first moved that had stood still before it, as one does
+    /// that does not count, ns; 0 for others.
+    pub dead_ns: Vec<u64>,
     /// The most that each counter can show, W.
     pub most_watts: Vec<f64>,
     /// The counter that each zone only repeats, where it does.
@@ -492,7 +499,18 @@ impl Outcome {
 
     /// How much of the window has no energy of counter `i`, ns.
     pub fn missing_ns(&self, i: usize) -> u64 {
-        self.late_ns[i].saturating_add(self.anomalies[i].missing_ns)
+        [self.dead_ns[i], self.anomalies[i].missing_ns]
+            .into_iter()
+            .fold(self.late_ns[i], u64::saturating_add)
+    }
+
+    /// For how long the counters of `method` of which the machine's energy is made did not count, ns.
+    pub fn dead_ns_of(&self, method: Method) -> u64 {
+        let zones = self.catalog.zones.iter().zip(&self.dead_ns);
+        let its = zones.filter(|(zone, _)| {
+            zone.method == method && matches!(zone.domain, Domain::Package | Domain::Dram)
+        });
+        its.map(|(_, ns)| *ns).max().unwrap_or(0)
     }
 
     /// Why `method` gave nothing; `None` where it is there.

@@ -40,7 +40,7 @@ pub mod topology;
 pub mod traffic;
 
 pub use energy::{EnergyCounter, Hole, Note, Open};
-pub use registry::{Method, Methods};
+pub use registry::{Method, Methods, NEVER_MOVED_NS, packages_are_counted};
 
 /// A part of the machine that has an energy counter of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]

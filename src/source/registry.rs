@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::energy::Open;
-use super::{guest, hwmon, perf, rapl};
+use super::{Domain, Zone, guest, hwmon, perf, rapl};
+use crate::counter::Counter;
 use crate::error::{Error, Result};
 use crate::json::{self, FromJson};
 
@@ -103,6 +104,21 @@ impl Method {
     pub fn stands_in(self) -> bool {
         self == Self::Hwmon
     }
+}
+
+/// A counter that did not move between its first reading and one so much later does not count, ns.
+pub const NEVER_MOVED_NS: u64 = 500_000_000;
+
+/// Whether a source of the first choice counts the packages, for all that was seen so far of these counters
+/// (`None`: nothing). Where none does, the stand-ins have their place.
+pub fn packages_are_counted<'z>(
+    all: impl IntoIterator<Item = (&'z Zone, Option<&'z Counter>)>,
+) -> bool {
+    all.into_iter().any(|(zone, counter)| {
+        let is_still = !zone.may_stand_still()
+            && counter.is_some_and(|counter| counter.never_moved(NEVER_MOVED_NS));
+        zone.domain == Domain::Package && !zone.method.stands_in() && !is_still
+    })
 }
 
 /// Whether a method was asked for, and how.

@@ -646,3 +646,17 @@ def test_joules_of_calls_own_meters_are_not_called_ours(tmp_path: Path) -> None:
     result = findings(read_profiles([ours]))
     (text,) = [one["text"] for one in result["warnings"] if one["code"] == "modelled-energy"]
     assert "each worker's seconds times the watts" in text and "95 % band ×" in text
+
+
+def test_no_interval_of_two_runs_goes_below_zero(tmp_path: Path) -> None:
+    folder = written(tmp_path, {("sort", 512, 2): [(1.0, 1.0), (9.0, 40.0)]})
+    found = findings(read_profiles([folder], keep=USUAL | COLUMNS))["findings"]
+    intervals = [
+        measure["ci"]
+        for one in found.values()
+        for row in one["rows"]
+        for measure in row.values()
+        if isinstance(measure, dict) and measure.get("ci") and measure["unit"] in ("s", "J", "J·s")
+    ]
+    assert intervals and all(low >= 0 for low, _ in intervals)
+    assert any(low == 0 for low, _ in intervals)

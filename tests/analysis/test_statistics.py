@@ -152,6 +152,17 @@ def test_few_repetitions_have_what_they_can(tmp_path: Path) -> None:
     assert five["bootstrap_t"] is not None
 
 
+def test_no_interval_of_a_quantity_goes_below_zero() -> None:
+    samples = [[1.0, 9.0], [1.0, 2.0, 1.0, 3.0, 30.0], [-1.0, 9.0], [8.0, 9.0, 10.0, 9.0]]
+    rows = describe([np.array(one) for one in samples], Settings())
+    few, skewed, by_two_clocks, plain = (row["t"] for row in rows)
+    # 5 ± 12.706 · 4: what is left of it holds the mean as often as all of it.
+    assert few == [0.0, pytest.approx(55.82, rel=1e-3)]
+    assert skewed[0] == 0.0 and all(row["bootstrap_t"][0] >= 0 for row in rows if row["n"] > 4)
+    assert by_two_clocks[0] < -40
+    assert plain[0] > 0
+
+
 def test_equal_values_have_no_spread() -> None:
     nothing, same = describe([np.zeros(0), np.full(7, 0.1)], Settings())
     assert nothing["n"] == 0 and nothing["mean"] is None and nothing["t"] is None

@@ -95,6 +95,19 @@ def test_methods_asked_for_one_by_one_say_what_they_say_among_all(tmp_path: Path
     ]
 
 
+def test_a_guest_whose_counters_count_needs_no_host(tmp_path: Path) -> None:
+    with StaticTree(tmp_path / "machine", mirror=False) as tree:
+        (tree.root / "proc").mkdir()
+        (tree.root / "proc/cpuinfo").write_text("processor: 0\nflags\t: fpu hypervisor\n")
+        rapl, guest = _core.doctor(tree.root, ["rapl", "guest"], waits=False)
+        assert rapl["available"] and not guest["available"]
+        assert guest["fix"] is None and "share" not in guest["reason"]
+        assert _core.doctor(tree.root, ["guest"], waits=False) == [guest]
+        # Here they stand still, as in many guests.
+        _, guest = _core.doctor(tree.root, ["rapl", "guest"])
+        assert "virtiofs" in guest["fix"]
+
+
 def test_only_who_waits_hears_that_a_counter_stands_still(tmp_path: Path) -> None:
     with StaticTree(tmp_path / "machine") as tree:
         began = time.monotonic()

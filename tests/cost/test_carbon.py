@@ -174,6 +174,17 @@ def test_emissions_say_where_they_are_from() -> None:
     assert "none: no provider" in emissions(1, country="IE").source
 
 
+def test_an_intensity_that_no_grid_has_is_doubted(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "it may be in kg" in emissions(KWH, intensity=0.407).source
+    assert "it may be in g per MWh" in emissions(KWH, intensity=Estimate(4e5, 4e5, 4e5, "x")).source
+    monkeypatch.setenv("LITHOWATT_GRID_INTENSITY", "0.4")
+    grams = emissions(KWH)
+    assert grams.value == pytest.approx(0.4)
+    assert "LITHOWATT_GRID_INTENSITY; grids have 1 to 1500 g CO2e per kWh" in grams.source
+    for grid in (0, 1, 11.36, 1500):
+        assert "grids have" not in emissions(KWH, intensity=grid).source
+
+
 def test_a_band_of_everything() -> None:
     grams = emissions(
         Estimate(KWH, KWH / 2, KWH * 2, "model"),

@@ -247,6 +247,32 @@ def test_lambda_from_the_environment_alone() -> None:
     assert vcpus == bought == pytest.approx(1024 / 1769)
 
 
+def test_a_part_of_what_lambda_shows_is_told_where_it_is_read() -> None:
+    code = """
+import json
+from lithowatt import EnergyMeter
+with EnergyMeter(methods="tdp") as m:
+    sum(range(200_000))
+print(json.dumps([m.reading.notes, str(m.reading), m.reading._repr_html_()]))
+"""
+    small = {**LAMBDA, "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "512"}
+    notes, shown, html = in_a_process(code, **small)
+    (note,) = (note for note in notes if "bought 0.29 of " in note)
+    assert f"note: {note}" in shown.splitlines()
+    assert "note: the function&#x27;s memory bought" in html
+    ran = subprocess.run(
+        [sys.executable, "-m", "lithowatt", "run", "--methods", "tdp", "--", "true"],
+        env={**os.environ, **small},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert f"note: {note}" in " ".join(ran.stderr.split())
+    # Of more vCPUs than any machine shows none is left out.
+    notes, _, _ = in_a_process(code, **{**LAMBDA, "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "10240"})
+    assert len(os.sched_getaffinity(0)) > 5 or not any("bought" in note for note in notes)
+
+
 @pytest.mark.parametrize("size", ["0", "-1", "abc", "1000000000000", "127", "10241", "512.5", ""])
 def test_a_memory_size_that_aws_does_not_sell_is_none(
     size: str, monkeypatch: pytest.MonkeyPatch

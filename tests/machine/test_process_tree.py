@@ -525,3 +525,28 @@ def test_discarded_children_are_looked_at_within_an_interval() -> None:
         if float(done.stdout) > 0.6:
             return
     pytest.fail(f"only {done.stdout} of the CPU time was found")
+
+
+def test_what_ended_before_it_was_looked_at_used_nobody_knows_how_much(tmp_path: Path) -> None:
+    code = "input(); sum(range(2_000_000))"
+    process = subprocess.Popen([sys.executable, "-S", "-c", code], stdin=subprocess.PIPE)
+    with EnergyMeter(pid=process.pid, methods=METHODS, interval=None) as busy:
+        process.communicate(b"\n")
+    folder = tmp_path / "job"
+    folder.mkdir()
+    (folder / "cpu.stat").write_text("usage_usec 1000000\n")
+    with EnergyMeter(cgroup=folder, methods=METHODS, interval=None) as gone:
+        shutil.rmtree(folder)
+    for meter in (busy, gone):
+        reading = meter.reading
+        assert reading.joules is None and reading.cpu_seconds is None
+        assert "the CPU time of what is metered is unknown" in str(reading.reason)
+    # One that was seen to rest used nothing.
+    idle = subprocess.Popen(["sleep", "10"])
+    with EnergyMeter(pid=idle.pid, methods=METHODS, interval=0.02) as meter:
+        time.sleep(0.2)
+        idle.kill()
+        idle.wait()
+    # Its start may come into the window.
+    assert meter.reading.cpu_seconds is not None and meter.reading.cpu_seconds < 0.02
+    assert meter.reading.joules is not None

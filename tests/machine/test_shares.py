@@ -208,8 +208,27 @@ def test_the_sandbox_is_charged_and_no_more(tmp_path: Path) -> None:
     assert get(meter, "energy_amortised") < 0.1 * whole[0] * seconds
     parts = sum(get(meter, f"energy_{part}") for part in ("idle", "others", "marginal"))
     assert parts == pytest.approx(get(meter, "energy_machine"))
+    assert "that of the sandbox, 0.50 of 64 CPUs" in str(meter.reading)
     source = get(meter, "tdp_source")
     assert "0.50 of 64 CPUs by cgroup quota, memory 0.50 GiB; idle power of these CPUs" in source
+
+
+def test_what_cannot_be_read_as_a_limit_or_a_clock_is_told(tmp_path: Path) -> None:
+    clock = "sys/devices/system/cpu/cpu0/cpufreq"
+    odd = {
+        "sys/fs/cgroup/kubepods/pod/cpu.max": "lots 100000\n",
+        "sys/fs/cgroup/kubepods/pod/memory.max": "\n",
+        f"{clock}/cpuinfo_max_freq": "1000\n",
+    }
+    machine = Machine(tmp_path, V2 | odd)
+    warnings = metered(machine).reading.warnings
+    told = [text for text in warnings if "no limit: none" in text or "which no processor" in text]
+    limits, memory, top = told
+    assert 'kubepods/pod/cpu.max holds "lots 100000", which is no limit' in limits
+    assert 'kubepods/pod/memory.max holds "", which is no limit' in memory
+    assert f"/{clock}/cpuinfo_max_freq shows 1 MHz" in top
+    # The next limit upwards still holds.
+    assert machine.share()["quota"] == 8.0
 
 
 def test_the_machines_model_is_what_its_meter_uses(tmp_path: Path) -> None:

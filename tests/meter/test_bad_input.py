@@ -971,3 +971,17 @@ def test_a_command_keeps_its_own_dashes(tmp_path: Path) -> None:
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout) == (0, "--x=-- --\n")
     assert (tmp_path / "--").stat().st_size > 0
+
+
+def test_each_counter_that_was_asked_for_says_why_it_is_not_there(tmp_path: Path) -> None:
+    def reason(methods: list[str] | str) -> str:
+        with EnergyMeter(methods, root=tmp_path, interval=None) as meter:
+            pass
+        return str(meter.reading.reason)
+
+    (tmp_path / "proc").mkdir()
+    both = reason(["rapl", "perf"])
+    assert both.startswith("no counter (rapl: ") and "; perf: " in both, both
+    assert both.endswith("the model was not asked for")
+    only = reason("perf")
+    assert "rapl" not in only and "perf: " not in only

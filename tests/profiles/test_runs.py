@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from lithowatt.analysis._envelope import as_text
+from lithowatt.analysis.statistics import stats
 from lithowatt.errors import UnreadableFileError
 from lithowatt.profiles._find import Label
 from lithowatt.profiles._runs import CORE, read_profiles
@@ -82,6 +84,19 @@ def test_what_is_no_profile_is_skipped_in_folders_and_refused_by_itself(tmp_path
         read_profiles([other])
     with pytest.raises(UnreadableFileError, match="no such file"):
         read_profiles([tmp_path / "absent"])
+
+
+def test_what_lithowatt_wrote_beside_profiles_is_passed_over(tmp_path: Path) -> None:
+    written(tmp_path / "pi" / "stage.json", profile())
+    result = tmp_path / "result.json"
+    result.write_text(as_text(stats(read_profiles([tmp_path]))), "utf-8")
+    written(tmp_path / "runs.json", {"schema": 1, "workload": "pi", "runs": []})
+    # One that is given by its name is refused, and another one's is told.
+    with pytest.raises(ValueError, match=r"runs\.json"):
+        read_profiles([tmp_path / "runs.json"])
+    written(tmp_path / "other.json", {"name": "x", "schema": 1})
+    found = read_profiles([tmp_path])
+    assert [one.file.rpartition("/")[2] for one in found.skipped] == ["other.json"]
 
 
 def test_a_file_that_is_given_twice_is_read_once(tmp_path: Path) -> None:

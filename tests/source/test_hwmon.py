@@ -145,18 +145,42 @@ def test_where_rapl_stands_still_hwmon_has_its_place(tmp_path: Path) -> None:
         assert flat["energy_method"].startswith("hwmon+")
         assert flat["energy_machine"] == pytest.approx(30.0)
         assert flat["rapl_energy_total"] is None
-        # When it moves it counts, and not beside the other one.
-        with EnergyMeter(root=tree.root, interval=None) as meter:
-            for _ in range(2):
-                tree.add("package-0", 8_000_000)
-                chips.use("hwmon0/energy1_input", 4.0)
-                time.sleep(0.05)
-        flat = meter.reading.flat()
-        assert flat["energy_method"].startswith("rapl+")
-        assert flat["energy_machine"] == pytest.approx(16.0, rel=0.01)
+        # When it moves it counts, from the next window on: since when is not known in this one.
+        for begins_with in ("hwmon+", "rapl+"):
+            with EnergyMeter(root=tree.root, interval=None) as meter:
+                for _ in range(2):
+                    tree.add("package-0", 8_000_000)
+                    chips.use("hwmon0/energy1_input", 8.0)
+                    time.sleep(0.05)
+            flat = meter.reading.flat()
+            assert flat["energy_method"].startswith(begins_with)
+            assert flat["energy_machine"] == pytest.approx(16.0, rel=0.01)
         found = {status.method: status for status in doctor(tree.root)}
         assert "stands still" in str(found["rapl"].reason)
         assert "amd_energy Esocket0: the counter stands still" in str(found["hwmon"].reason)
+
+
+def test_a_window_in_which_rapl_begins_to_move_is_hwmons(tmp_path: Path) -> None:
+    with rapl_and_hwmon(tmp_path) as (tree, chips), EnergyMeter(root=tree.root) as outer:
+        chips.use("hwmon0/energy1_input", 40.0)
+        time.sleep(0.7)
+        # hwmon is opened here, as RAPL was seen to stand still.
+        with EnergyMeter(root=tree.root) as inner:
+            chips.use("hwmon0/energy1_input", 50.0)
+            time.sleep(0.5)
+            for _ in range(30):
+                tree.add("package-0", 1_000_000)
+                chips.use("hwmon0/energy1_input", 1.0)
+                time.sleep(0.02)
+    flat = inner.reading.flat()
+    assert flat["energy_method"].startswith("hwmon+")
+    assert flat["energy_machine"] == pytest.approx(80.0, rel=0.05)
+    assert any("stood still until" in warning for warning in inner.reading.warnings)
+    # RAPL alone saw the last third of it, and hwmon was not there when it began.
+    flat = outer.reading.flat()
+    assert flat["rapl_energy_total"] is None
+    assert "stood still until" in flat["rapl_source"]
+    assert any("stood still until" in warning for warning in outer.reading.warnings)
 
 
 def test_what_firmware_shows_where_it_fails_is_no_power(tmp_path: Path) -> None:

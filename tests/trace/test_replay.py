@@ -387,6 +387,13 @@ def test_record_and_replay_print_the_same(tmp_path: Path) -> None:
     assert 0.05 < part["seconds"] <= 0.1
     assert "exit code 3" in command("replay", trace).stdout
     length = Trace.read(trace).seconds
+    longer = command("replay", trace, "--to", 99)
+    told = " ".join(longer.stdout.split())
+    assert f"warning: the recording ends after {length:.4f} s, and this part with it" in told
+    for whole in ((), ("--to", length), ("--from", 0)):
+        assert "the recording ends" not in command("replay", trace, *whole).stdout
+    told = " ".join(command("replay", trace, "--from", 0.1, "--to", 0.1001).stdout.split())
+    assert told.count("the trace has no two looks at CPU times there") == 1
     refused: list[tuple[list[object], str]] = [
         (["--from", 99], f"--from is 99 s, and the recording is {length:.4g} s long: expected"),
         (["--from=-1"], "--from is -1 s, and the recording"),

@@ -9,7 +9,7 @@ import numpy as np
 
 from lithowatt.analysis._observe import GUESSED_ERROR, Observation
 from lithowatt.analysis._prediction import Band
-from lithowatt.analysis.intervals import Sample, t_interval, t_quantile
+from lithowatt.analysis.intervals import Sample, quantity_interval, t_quantile
 from lithowatt.profiles._runs import Bools, Floats
 
 #: What can be minimised.
@@ -63,6 +63,4 @@ def band_of(values: Floats, scatter: Scatter) -> Band:
         return Band(value, value / grown, value * grown)
     if not sample.sd > 0:
         return Band(value, value, value)
-    low, high = t_interval(sample)
-    # None of these quantities is below 0, though so few runs may not show it.
-    return Band(value, max(low, 0.0), high)
+    return Band(value, *quantity_interval(values))

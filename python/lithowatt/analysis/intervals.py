@@ -91,6 +91,31 @@ def t_interval(sample: Sample, confidence: float = 0.95) -> tuple[float, float]:
     return sample.mean - half, sample.mean + half
 
 
+def quantity_interval(values: Floats, confidence: float = 0.95) -> tuple[float, float]:
+    """Student's t interval of a mean of seconds, joules, dollars or parts: not below 0.
+
+    Example:
+        >>> low, high = quantity_interval(np.array([1.0, 3.0]))
+        >>> low, round(high, 1)
+        (0.0, 14.7)
+    """
+    low, high = t_interval(Sample.of(values), confidence)
+    return (float(not_below_zero(low, np.min(values))) if len(values) else low), high
+
+
+def not_below_zero(low: Floats | float, least: Floats | float) -> Floats:
+    """Lower ends of intervals of means of quantities that cannot be below 0, cut at 0.
+
+    No mean is in what is cut off, so that the rest holds it as often. Where a value is below 0 all
+    the same (a cold start by two clocks), the quantity can be.
+
+    Args:
+        low: The lower ends.
+        least: The least value of each sample.
+    """
+    return np.where(np.asarray(least) >= 0, np.maximum(low, 0.0), low)
+
+
 def ratio_interval(a: Sample, b: Sample, confidence: float = 0.95) -> tuple[float, float]:
     """Interval of mean(a) / mean(b): the delta method on the logarithm, Satterthwaite's df.
 

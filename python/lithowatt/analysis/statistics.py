@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from lithowatt.analysis._envelope import envelope
-from lithowatt.analysis.intervals import bootstrap_t, t_quantile
+from lithowatt.analysis.intervals import bootstrap_t, not_below_zero, t_quantile
 from lithowatt.analysis.selection import NAMES, Selected, Selection, Settings
 from lithowatt.analysis.warnings import data_warnings
 from lithowatt.profiles._runs import Bools, Floats, ProfileFile, Profiles
@@ -236,8 +236,9 @@ def _described_rows(
         "max": values[:, -1],
     }
     numbers = {name: _or_none(column) for name, column in columns.items()}
-    t = zip(_or_none(mean - half), _or_none(mean + half), strict=True)
-    b = zip(_or_none(boot[:, 0]), _or_none(boot[:, 1]), strict=True)
+    least = values[:, 0]
+    t = zip(_or_none(not_below_zero(mean - half, least)), _or_none(mean + half), strict=True)
+    b = zip(_or_none(not_below_zero(boot[:, 0], least)), _or_none(boot[:, 1]), strict=True)
     return [
         {
             "n": n,

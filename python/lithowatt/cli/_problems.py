@@ -73,10 +73,14 @@ def _estimation(name: str, value: str) -> str | None:
 
 
 def _intensity(name: str, value: str) -> str | None:
-    from lithowatt.carbon import _from_environment
+    from lithowatt.carbon import _doubt_of_intensity, _from_environment
 
     problem = _refused(name, value, _from_environment)
-    if problem is None or "neither" in problem:
+    if problem is None:
+        found = _from_environment()
+        doubt = _doubt_of_intensity(found) if isinstance(found, float) else ""
+        return f"{_set(name, value)} is used as it is, but {doubt}" if doubt else None
+    if "neither" in problem:
         return problem
     return f"{problem}; expected g CO2e per kWh, 0 or more, or the path of a .csv file"
 

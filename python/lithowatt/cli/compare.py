@@ -336,13 +336,20 @@ def _table(rows: Sequence[Mapping[str, Any]], short: Mapping[str, str]) -> list[
 
 
 def _mean(metric: Mapping[str, Any] | None, interval: bool = True) -> str:
-    """`12.3 ±2%`: a mean with half of its interval."""
+    """`12.3 ±2%`: a mean with half of its interval, or `12.3 <43` where that begins at 0.
+
+    >>> _mean({"mean": 12.3, "t": [12.0, 12.6]}), _mean({"mean": 12.3, "t": [0.0, 43.0]})
+    ('12.3 ±2%', '12.3 <43')
+    """
     if metric is None or metric["mean"] is None:
         return "–"
     text = three_digits(metric["mean"])
     if not interval or metric["t"] is None or not metric["mean"]:
         return text
-    half = (metric["t"][1] - metric["t"][0]) / 2 / abs(metric["mean"]) * 100
+    low, high = metric["t"]
+    if low == 0:
+        return f"{text} <{three_digits(high)}"
+    half = (high - low) / 2 / abs(metric["mean"]) * 100
     return f"{text} ±{half:.0f}%" if half >= 0.95 else f"{text} ±{max(half, 0.1):.1f}%"
 
 

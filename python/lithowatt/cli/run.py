@@ -445,8 +445,10 @@ def render(
             joules = (_digits(part, value, high - low) for part in (value, low, high))
             told = "{} J ({} to {} J), the whole machine, in no number above".format(*joules)
         lines += ["", *_wrapped(f"{found.name}: {told}")]
-    for warning in _once(reading.warnings):
+    for warning in _once(reading._warnings_beside()):
         lines += ["", *said(f"warning: {warning}")]
+    for note in reading.notes:
+        lines += ["", *said(f"note: {note}")]
     if headline is not None and reading.quality == "modelled":
         silent = [zone.reason for zone in reading.zones if zone.domain == "package" and zone.reason]
         if silent:

@@ -680,8 +680,16 @@ class Reading:
 
     def __str__(self) -> str:
         rows = self._rows()
-        warnings = (f"warning: {text}" for text in self.warnings)
-        return "\n".join([*aligned(rows, right=[1]), *warnings])
+        return "\n".join([*aligned(rows, right=[1]), *self._said()])
+
+    def _said(self) -> list[str]:
+        """Warnings and notes, each with what it is."""
+        warnings = [f"warning: {text}" for text in self._warnings_beside()]
+        return warnings + [f"note: {text}" for text in self.notes]
+
+    def _warnings_beside(self) -> list[str]:
+        """The warnings that do not only repeat why there is no energy."""
+        return [text for text in self.warnings if self.headline or text != self.reason]
 
     def _repr_html_(self) -> str:
         """A table for Jupyter."""
@@ -693,8 +701,8 @@ class Reading:
             f"<td style='text-align:left'>{escape(r)}</td></tr>"
             for n, v, r in self._rows()
         )
-        warnings = "".join(f"<li>{escape(text)}</li>" for text in self.warnings)
+        said = "".join(f"<li>{escape(text)}</li>" for text in self._said())
         caption = escape(self.label or "lithowatt")
         return f"<table><caption>{caption}</caption><tbody>{rows}</tbody></table>" + (
-            f"<ul>{warnings}</ul>" if warnings else ""
+            f"<ul>{said}</ul>" if said else ""
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from collections import Counter
@@ -13,6 +14,9 @@ from lithowatt.errors import MalformedValueError, UnreadableFileError
 
 #: What names of profiles end with.
 ENDINGS = (".json", ".jsonl")
+
+#: How results, logs and baselines of lithowatt begin, and no profile.
+_OURS = re.compile(rb'\s*\{\s*"schema"\s*:\s*["0-9]')
 
 #: Parts of a folder's name that say where, with how much memory and on what a workload ran.
 _PLACE = re.compile(r"aws|lambda|local|k8s", re.IGNORECASE)
@@ -123,6 +127,13 @@ def find_profiles(paths: Iterable[str | os.PathLike[str]]) -> list[Found]:
         else:
             raise UnreadableFileError(f"{os.fspath(given)}: there is no such file or folder")
     return sorted(_told_apart(found.values()), key=lambda one: (one.name, str(one.path)))
+
+
+def is_of_lithowatt(path: Path) -> bool:
+    """Whether a JSON file that is no profile is another one of ours: they begin with `schema`."""
+    with contextlib.suppress(OSError), path.open("rb") as file:
+        return _OURS.match(file.read(200)) is not None
+    return False
 
 
 def name_below(folder: str, path: str) -> str:

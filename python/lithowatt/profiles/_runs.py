@@ -20,7 +20,7 @@ import numpy.typing as npt
 from lithowatt._support.architectures import ARCHITECTURES
 from lithowatt.errors import LithowattError, UnreadableFileError
 from lithowatt.profiles._file import Configuration
-from lithowatt.profiles._find import Label, compiled_group, find_profiles
+from lithowatt.profiles._find import Label, compiled_group, find_profiles, is_of_lithowatt
 from lithowatt.profiles._sidecar import read_sidecar, sidecar_path
 
 if TYPE_CHECKING:
@@ -366,7 +366,8 @@ def read_profiles(
     """Reads profiles.
 
     Args:
-        paths: Files, and folders that are searched for `*.json`.
+        paths: Files, and folders that are searched for `*.json`. What lithowatt wrote there besides
+            profiles (results, logs, the examples' `runs.json`) is passed over.
         group: A regular expression with the groups `workload` and `stage`, searched in each file's
             name; by default the folder names the workload and the file the stage.
         keep: Names of the columns whose values are kept in memory; `None`: all. The others have
@@ -388,6 +389,8 @@ def read_profiles(
         except LithowattError as error:
             if found.given:
                 raise
+            if is_of_lithowatt(found.path):
+                continue
             told = str(error).replace(os.fspath(found.path), found.name)
             skipped.append(Skipped(found.name, told))
     if not files:

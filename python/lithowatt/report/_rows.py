@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from lithowatt._support.text import printable
-from lithowatt.analysis.intervals import Sample, t_interval
+from lithowatt.analysis.intervals import quantity_interval
 from lithowatt.analysis.quantities import row_other_seconds
 from lithowatt.analysis.selection import Selected
 from lithowatt.profiles._runs import Floats
@@ -192,13 +192,13 @@ def _phases(base: Row, one: Selected) -> Iterator[Row]:
         mean = float(means.mean())
         if mean < 0:
             continue  # phases that exceed the worker's time: lint names them
-        low, high = t_interval(Sample.of(means)) if len(means) > 1 else (mean, mean)
+        low, high = quantity_interval(means) if len(means) > 1 else (mean, mean)
         yield {
             **place,
             "phase": phase,
             "n": len(means),
             "seconds": _short(mean),
-            "low": _short(max(low, 0.0)),
+            "low": _short(low),
             "high": _short(high),
         }
 

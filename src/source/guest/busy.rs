@@ -56,6 +56,7 @@ impl BusyClock {
         Moment {
             t_ns,
             busy_ns: self.busy_ns,
+            unsure_ns: 0,
         }
     }
 }

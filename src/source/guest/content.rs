@@ -24,6 +24,17 @@ const GUESSED_NS: u64 = 2 * POWERJOULAR_NS;
 /// More than any host draws, W: a file that says so holds something else.
 const MOST_WATTS: f64 = 20_000.0;
 
+/// What a look at a file shows.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Look {
+    /// The host wrote a value since the last look.
+    New(Value),
+    /// It did not.
+    Same,
+    /// It is writing one: the file was emptied and is not filled yet, or a ring's row is not whole.
+    InWriting,
+}
+
 /// A new value.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Value {
@@ -160,8 +171,8 @@ impl Content {
         }
     }
 
-    /// The value that the host wrote since the last look; `None` where it wrote none.
-    pub(super) fn look(&mut self, file: &mut SharedFile) -> Result<Option<Value>, ReadFault> {
+    /// Looks whether the host wrote a value since the last look.
+    pub(super) fn look(&mut self, file: &mut SharedFile) -> Result<Look, ReadFault> {
         match self {
             Self::Ring { header, number } => ring(header, number, file.pages(1, 2)?),
             Self::Counter {
@@ -171,18 +182,18 @@ impl Content {
             } => {
                 let now_written = file.written_ns();
                 let Some(line) = line(file.pages(0, 1)?)? else {
-                    return Ok(None);
+                    return Ok(Look::InWriting);
                 };
                 let now: u64 = line.parse().map_err(|_| ReadFault::Malformed)?;
                 if *raw == Some(now) && *written == now_written {
-                    return Ok(None);
+                    return Ok(Look::Same);
                 }
                 let then = written.zip(now_written).map(|(then, now)| now - then);
                 if let Some(before) = raw.replace(now) {
                     *joules += counted(now.saturating_sub(before), then)?;
                 }
                 *written = now_written;
-                Ok(Some(Value {
+                Ok(Look::New(Value {
                     host_ns: now_written,
                     joules: *joules,
                     watts: None,
@@ -192,11 +203,11 @@ impl Content {
                 let written = file.written_ns();
                 let Some(watts) = watts_in(file.pages(0, 1)?).map_err(|_| ReadFault::Malformed)?
                 else {
-                    return Ok(None);
+                    return Ok(Look::InWriting);
                 };
                 let before = seen.replace((watts, written));
                 if before == Some((watts, written)) {
-                    return Ok(None);
+                    return Ok(Look::Same);
                 }
                 if let Some((_, then)) = before {
                     let apart = then
@@ -205,7 +216,7 @@ impl Content {
                     // The watts are those of the second before, whoever missed others.
                     *joules += watts * apart.max(0) as f64 * 1e-9;
                 }
-                Ok(Some(Value {
+                Ok(Look::New(Value {
                     host_ns: written,
                     joules: *joules,
                     watts: Some(watts),
@@ -249,12 +260,11 @@ fn header_of(page: &[u8]) -> Result<Header, String> {
 }
 
 /// The newest sample of a ring, of the pages behind its header.
-fn ring(header: &Header, number: &mut u64, pages: &[u8]) -> Result<Option<Value>, ReadFault> {
+fn ring(header: &Header, number: &mut u64, pages: &[u8]) -> Result<Look, ReadFault> {
     let mut words = [0; HEAD_WORDS];
     to_words(pages, &mut words);
     let Some(head) = Head::decode(&words) else {
-        // It is being written, and will be there at the next look.
-        return Ok(None);
+        return Ok(Look::InWriting);
     };
     if head.generation != header.generation {
         return Err(ReadFault::Vanished);
@@ -263,10 +273,10 @@ fn ring(header: &Header, number: &mut u64, pages: &[u8]) -> Result<Option<Value>
         return Err(ReadFault::Stopped);
     }
     if head.count == *number || head.count == 0 {
-        return Ok(None);
+        return Ok(Look::Same);
     }
     let Some(newest) = sample(header, head.count, pages) else {
-        return Ok(None);
+        return Ok(Look::InWriting);
     };
     if newest.faults != 0 {
         return Err(ReadFault::Failed);
@@ -279,7 +289,7 @@ fn ring(header: &Header, number: &mut u64, pages: &[u8]) -> Result<Option<Value>
         (seconds > 0.0).then(|| joules / seconds)
     });
     *number = head.count;
-    Ok(Some(Value {
+    Ok(Look::New(Value {
         host_ns: i64::try_from(newest.t_ns).ok(),
         joules: newest.totals[0] as f64 * 1e-6,
         watts: watts.filter(|watts| *watts <= MOST_WATTS),

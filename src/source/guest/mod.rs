@@ -8,9 +8,10 @@
 //! ([`Carried`]), and what that leaves open widens the band of a window.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use self::busy::BusyClock;
-use self::content::{Content, Value};
+use self::content::{Content, Look, Value};
 use self::file::SharedFile;
 use super::energy::{EnergyCounter, Note};
 use super::{Domain, Method, ReadFault, Unavailable, Zone};
@@ -36,6 +37,12 @@ const LOOK_NS: (u64, u64) = (2_000_000, 50_000_000);
 /// A host that wrote nothing for so many periods, and this long, has stopped.
 const SILENT_PERIODS: u64 = 4;
 const SILENT_NS: u64 = 3_000_000_000;
+
+/// A file that is being written is read again after this, ns …
+const WRITTEN_NS: u64 = 1_000_000;
+
+/// … for so long after it was first seen so, ns.
+const IN_WRITING_NS: u64 = 4_000_000;
 
 /// A file that may have been replaced is opened anew at most this often, ns.
 const REOPEN_NS: u64 = 500_000_000;
@@ -109,11 +116,16 @@ impl EnergyCounter for Guest {
     }
 
     fn read(&mut self, out: &mut Vec<Result<u64, ReadFault>>) {
-        let now = self.busy.moment(clock::monotonic_ns());
+        let mut now = self.busy.moment(clock::monotonic_ns());
         let is_due = now.t_ns >= self.next_look_ns;
         let mut apart = LOOK_NS.1;
         for (part, carry) in self.parts.iter_mut().zip(&mut self.carries) {
             if is_due {
+                part.look(now);
+            }
+            while is_due && part.is_just_written(now.t_ns) {
+                std::thread::sleep(Duration::from_nanos(WRITTEN_NS));
+                now = self.busy.moment(clock::monotonic_ns());
                 part.look(now);
             }
             apart = apart.min(part.looks_apart_ns());
@@ -160,10 +172,14 @@ struct Part {
     before: (f64, f64),
     /// The same as it was first told of, and since when.
     arrears: Arrears,
-    /// This machine's clock less the host's, ns: the least that was seen, as a value is seen late.
+    /// This machine's clock less the host's, ns: the least that was seen, as a value is seen late, and the least
+    /// that it may be, as a value is not older than a period and was not there at the look before.
     offset_ns: Option<i64>,
-    /// When it was last looked at.
+    least_offset_ns: i64,
+    /// When it was last looked at, and held a value.
     looked: Moment,
+    /// Since when it is seen to be written, ns.
+    in_writing_ns: Option<u64>,
     reopened_ns: u64,
     fault: Option<ReadFault>,
 }
@@ -172,7 +188,7 @@ impl Part {
     fn open(path: &Path, now: Moment) -> Result<Self, Unavailable> {
         let mut file = SharedFile::open(path)?;
         let mut content = Content::of(path, &mut file)?;
-        let value = content
+        let look = content
             .look(&mut file)
             .map_err(|fault| Unavailable::absent(format!("{}: {fault}", path.display())))?;
         let mut part = Self {
@@ -189,12 +205,14 @@ impl Part {
                 ..Arrears::default()
             },
             offset_ns: None,
+            least_offset_ns: i64::MIN,
             looked: now,
+            in_writing_ns: None,
             reopened_ns: now.t_ns,
             fault: None,
         };
         part.was_old = part.age_ns().is_some_and(|age| age > part.silent_ns());
-        if let Some(value) = value {
+        if let Look::New(value) = look {
             part.begin(value, now);
         }
         Ok(part)
@@ -218,19 +236,33 @@ impl Part {
             None => seen,
         };
         self.offset_ns = Some(offset);
+        let late = now.t_ns.saturating_sub(least_ns);
+        let late = late.min(self.carried.period_ns().unwrap_or(u64::MAX));
+        let late = i64::try_from(late).unwrap_or(i64::MAX);
+        let before = self.least_offset_ns.saturating_sub(DRIFT_NS);
+        self.least_offset_ns = before.max(seen.saturating_sub(late));
         (host_ns + offset).clamp(least_ns.min(now.t_ns) as i64, now.t_ns as i64) as u64
+    }
+
+    /// By how much values may be older than they are taken to be, ns: until one was seen soon.
+    fn unsure_ns(&self) -> u64 {
+        let most = self.offset_ns.unwrap_or(0);
+        let unsure = most.saturating_sub(self.least_offset_ns).max(0) as u64;
+        if unsure > 2 * LOOK_NS.1 { unsure } else { 0 }
     }
 
     /// Looks whether the host wrote something new.
     fn look(&mut self, now: Moment) {
-        let looked = std::mem::replace(&mut self.looked, now);
-        match self.content.look(&mut self.file) {
-            Ok(Some(value)) => {
-                self.fault = None;
+        let found = self.content.look(&mut self.file);
+        self.fault = found.err();
+        if found == Ok(Look::InWriting) {
+            self.in_writing_ns.get_or_insert(now.t_ns);
+        } else {
+            self.in_writing_ns = None;
+            let looked = std::mem::replace(&mut self.looked, now);
+            if let Ok(Look::New(value)) = found {
                 self.take(value, looked, now);
             }
-            Ok(None) => self.fault = None,
-            Err(fault) => self.fault = Some(fault),
         }
         let age = self.carried.age_ns(now.t_ns).unwrap_or(u64::MAX);
         let is_quiet = self.fault.is_some() || age > self.silent_ns() / 2;
@@ -247,7 +279,8 @@ impl Part {
     fn take(&mut self, value: Value, looked: Moment, now: Moment) {
         let t_ns = self.time_of(&value, now, looked.t_ns);
         let offset_ns = self.offset_ns;
-        let at = Moment::between(&looked, &now, t_ns);
+        let mut at = Moment::between(&looked, &now, t_ns);
+        at.may_be_earlier(&looked, self.unsure_ns());
         let is_another = std::mem::take(&mut self.is_another);
         let unseen_ns = now.t_ns.saturating_sub(looked.t_ns);
         let is_a_guess = self.content.is_a_guess(unseen_ns);
@@ -302,6 +335,7 @@ impl Part {
         let before = Moment {
             t_ns: first_ns,
             busy_ns: first.seen.busy_ns.saturating_sub((rate * unseen) as u64),
+            unsure_ns: (rate * unseen) as u64,
         };
         self.carried.update(before, first.value.joules);
         self.carried.update(at, value.joules);
@@ -317,11 +351,27 @@ impl Part {
         (SILENT_PERIODS * period).max(SILENT_NS)
     }
 
+    /// For how long it is seen to be written, ns.
+    fn in_writing_for(&self, t_ns: u64) -> Option<u64> {
+        Some(t_ns.saturating_sub(self.in_writing_ns?))
+    }
+
+    /// Whether its value may be there in a moment.
+    fn is_just_written(&self, t_ns: u64) -> bool {
+        self.in_writing_for(t_ns)
+            .is_some_and(|ns| ns < IN_WRITING_NS)
+    }
+
     /// The total now, J, and what is not known of it.
     fn total(&mut self, now: Moment) -> Result<(f64, Carry), ReadFault> {
+        let silent_ns = self.silent_ns();
+        let is_written = self
+            .in_writing_for(now.t_ns)
+            .is_some_and(|ns| ns <= silent_ns);
         let carried = self.carried.at(now, self.busy_grain(), UNIT_JOULES);
         match (self.carried.age_ns(now.t_ns), carried) {
-            (Some(age), _) if age > self.silent_ns() => {
+            // The last value is carried on, in doubt, while the next one is being written.
+            (Some(age), _) if age > silent_ns && !is_written => {
                 Err(self.fault.unwrap_or(ReadFault::Silent))
             }
             (_, Some((joules, carry))) => {

@@ -189,6 +189,7 @@ fn busy_to(ms: u64) -> Moment {
     Moment {
         t_ns: ns,
         busy_ns: ns,
+        ..Moment::default()
     }
 }
 
@@ -291,4 +292,111 @@ fn watts_of_one_moment_are_not_those_of_a_first_stretch_that_nobody_saw() {
     let (joules, carry) = part.total(busy_to(8700)).unwrap();
     assert!(joules < 2.0, "{joules}");
     assert_eq!(carry.arrears.since_ns, busy_to(8700).t_ns);
+}
+
+#[test]
+fn a_file_that_is_being_written_is_not_left() {
+    let root = tempfile::tempdir().unwrap();
+    let path = put(root.path(), "watts", "20.0\n");
+    write_at(&path, "20.0\n", 0);
+    let mut part = Part::open(&path, busy_to(0)).unwrap();
+    for ms in (100..=5000).step_by(100) {
+        if ms % 1000 == 0 {
+            write_at(&path, "20.0\n", ms);
+        }
+        part.look(busy_to(ms));
+    }
+    // A window without samples ends while the file is empty.
+    let then = part.total(busy_to(5000)).unwrap();
+    write_at(&path, "", 15_000);
+    part.look(busy_to(15_000));
+    assert!(part.is_just_written(busy_to(15_002).t_ns));
+    let now = part.total(busy_to(15_000)).unwrap();
+    let doubt = now.1.doubt_since(&then.1) as f64 * UNIT_JOULES;
+    let off = (now.0 - then.0 - 200.0).abs();
+    assert!(off <= doubt, "{off} {doubt}");
+    // What it then holds is of a time that nobody looked at, which is no silence of its host.
+    write_at(&path, "20.0\n", 15_010);
+    part.look(busy_to(15_050));
+    let now = part.total(busy_to(15_050)).unwrap();
+    let gained = now.0 - then.0;
+    assert!((gained - 201.0).abs() < 3.0, "{gained}");
+    assert_eq!(now.1.breaks, 0);
+    // One that stays empty is left.
+    write_at(&path, "", 16_000);
+    part.look(busy_to(16_000));
+    part.look(busy_to(21_000));
+    assert!(!part.is_just_written(busy_to(21_000).t_ns));
+    assert_eq!(part.total(busy_to(21_000)), Err(ReadFault::Silent));
+}
+
+#[test]
+fn what_came_since_a_value_that_was_seen_late_is_in_doubt() {
+    let root = tempfile::tempdir().unwrap();
+    let path = put(root.path(), "watts", "20.0\n");
+    write_at(&path, "20.0\n", 0);
+    let mut part = Part::open(&path, busy_to(0)).unwrap();
+    for ms in (100..=5000).step_by(100) {
+        if ms % 1000 == 0 {
+            write_at(&path, "20.0\n", ms);
+        }
+        part.look(busy_to(ms));
+    }
+    // Nobody looks, and one CPU works from 12 s on alone.
+    let at = |ms: u64| Moment {
+        t_ns: ms * 1_000_000,
+        busy_ns: (5000 + ms.saturating_sub(12_000)) * 1_000_000,
+        ..Moment::default()
+    };
+    write_at(&path, "0.0\n", 12_000);
+    part.look(at(12_900));
+    let then = part.total(at(12_900)).unwrap();
+    for ms in (13_000..=15_400).step_by(100) {
+        if ms % 1000 == 0 {
+            write_at(&path, "20.0\n", ms);
+        }
+        part.look(at(ms));
+    }
+    let now = part.total(at(15_400)).unwrap();
+    let (gained, doubt) = (
+        now.0 - then.0,
+        now.1.doubt_since(&then.1) as f64 * UNIT_JOULES,
+    );
+    let doubt = doubt + (now.1.broken_units - then.1.broken_units) as f64 * UNIT_JOULES;
+    println!("{gained} {doubt}");
+    assert!((gained - 50.0).abs() <= doubt, "{gained} {doubt}");
+    assert!(doubt < 25.0, "{doubt}");
+}
+
+#[test]
+fn a_host_s_clock_that_was_not_seen_well_is_in_doubt() {
+    let root = tempfile::tempdir().unwrap();
+    let path = put(root.path(), "watts", "20.0\n");
+    write_at(&path, "20.0\n", 0);
+    let mut part = Part::open(&path, busy_to(700)).unwrap();
+    // Windows without samples: no value is seen before it is 0.3 s old.
+    for ms in (3300..=24_300).step_by(3000) {
+        write_at(&path, "20.0\n", ms - 300);
+        part.look(busy_to(ms));
+        part.total(busy_to(ms)).unwrap();
+    }
+    let then = part.total(busy_to(24_300)).unwrap();
+    for ms in (24_400..=26_800).step_by(100) {
+        if ms % 1000 == 0 {
+            write_at(&path, "20.0\n", ms);
+        }
+        part.look(busy_to(ms));
+    }
+    let now = part.total(busy_to(26_800)).unwrap();
+    let (gained, doubt) = (
+        now.0 - then.0,
+        now.1.doubt_since(&then.1) as f64 * UNIT_JOULES,
+    );
+    println!("{gained} {doubt}");
+    assert!(
+        (gained - 50.0).abs() <= doubt && doubt < 20.0,
+        "{gained} {doubt}"
+    );
+    // Values that were seen soon tell the offset.
+    assert_eq!(part.unsure_ns(), 0);
 }

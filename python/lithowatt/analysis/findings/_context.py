@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from lithowatt.analysis.intervals import Sample, t_interval
+from lithowatt.analysis.intervals import Sample, quantity_interval, t_interval
 from lithowatt.analysis.lint import findings as lint
 from lithowatt.analysis.lint import left_out
 from lithowatt.analysis.selection import Selected, Selection, Settings
@@ -126,13 +126,13 @@ class Context:
 
     def measure(self, values: Floats, unit: str) -> dict[str, Any] | None:
         """A mean over repetitions with its interval; `None` without values."""
-        sample = Sample.of(values[np.isfinite(values)])
-        if not sample.n:
+        values = values[np.isfinite(values)]
+        if not len(values):
             return None
         return {
-            "value": sample.mean,
-            "ci": ends(t_interval(sample, self.settings.confidence)),
-            "n": sample.n,
+            "value": Sample.of(values).mean,
+            "ci": ends(quantity_interval(values, self.settings.confidence)),
+            "n": len(values),
             "unit": unit,
         }
 
