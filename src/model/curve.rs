@@ -151,7 +151,7 @@ impl Family {
             },
             "Sandy Bridge" | "Ivy Bridge" if server => family(0.116, 0.1, 6.0),
             "Sandy Bridge" | "Ivy Bridge" => client(6.0),
-            "Haswell" if server => family(0.105, 0.12, 5.3),
+            "Haswell" if server => family(0.105, 0.12, 5.7),
             "Broadwell" if server => family(0.13, 0.17, 3.6),
             "Haswell" | "Broadwell" => client(5.8),
             "Skylake"
