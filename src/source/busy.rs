@@ -88,8 +88,9 @@ pub struct Looker {
     ticks: HashMap<u32, u64>,
     /// Clocks that were read then, MHz.
     clocks: HashMap<u32, f64>,
-    /// One CPU of the core of each CPU that had work so far, the same for all of a core.
-    cores: HashMap<u32, u32>,
+    /// One CPU of the core of each CPU that had work so far, the same for all of a core; `None` where it is not
+    /// said.
+    cores: HashMap<u32, Option<u32>>,
 }
 
 impl Looker {
@@ -171,8 +172,14 @@ impl Looker {
                 .iter()
                 .find_map(|file| cpu_list(&plain::kernel_text(&topology.join(file)).ok()?))
                 .filter(|siblings| siblings.contains(cpu));
-            for sibling in siblings.unwrap_or_default() {
-                self.cores.entry(sibling).or_insert(*cpu);
+            let Some(siblings) = siblings else {
+                self.cores.insert(*cpu, None);
+                continue;
+            };
+            // A list that was read before was shorter where some of them were offline.
+            let known = siblings.iter().find_map(|cpu| *self.cores.get(cpu)?);
+            for sibling in siblings {
+                self.cores.entry(sibling).or_insert(known.or(Some(*cpu)));
             }
         }
     }
@@ -235,10 +242,10 @@ fn spread(ticks: impl Iterator<Item = u64> + Clone) -> Option<f64> {
 
 /// How many threads of a core had work: so many times as often are two ticks of the same core as of the same CPU.
 /// `None` where the core of a CPU that had work is not known.
-fn threads(worked: &[(u32, u64)], cores: &HashMap<u32, u32>) -> Option<f64> {
+fn threads(worked: &[(u32, u64)], cores: &HashMap<u32, Option<u32>>) -> Option<f64> {
     let mut of_cores: HashMap<u32, u64> = HashMap::new();
     for (cpu, ticks) in worked {
-        let sum = of_cores.entry(*cores.get(cpu)?).or_default();
+        let sum = of_cores.entry((*cores.get(cpu)?)?).or_default();
         *sum = sum.saturating_add(*ticks);
     }
     let alike = |ticks: &mut dyn Iterator<Item = u64>| ticks.map(pairs).sum::<f64>();
@@ -424,6 +431,28 @@ mod tests {
             assert!(threads(&|cpu| 2 * u64::from(cpu % 24 == 0)).unwrap() <= MOST_THREADS);
             siblings("another");
         }
+    }
+
+    #[test]
+    fn a_thread_that_comes_online_later_is_of_its_core() {
+        let machine = Machine::new();
+        let folder = |cpu: u32| {
+            let cpus = machine.0.path().join("sys/devices/system/cpu");
+            let folder = cpus.join(format!("cpu{cpu}/topology"));
+            fs::create_dir_all(&folder).unwrap();
+            folder.join("core_cpus_list")
+        };
+        fs::write(folder(1), "1\n").unwrap();
+        machine.show(&[0, 0], &[]);
+        let mut looker = Looker::open(machine.0.path()).unwrap();
+        looker.look();
+        machine.show(&[0, 100], &[]);
+        assert_eq!(looker.look().unwrap().threads, Some(1.0));
+        for cpu in 0..2 {
+            fs::write(folder(cpu), "0-1\n").unwrap();
+        }
+        machine.show(&[100, 200], &[]);
+        assert!(looker.look().unwrap().threads.unwrap() > 1.9);
     }
 
     #[test]
