@@ -527,8 +527,10 @@ impl Frame {
             pass.near(format_args!("work.from_ns"), &mut from, t_ns);
             pass.near(format_args!("work.to_ns"), &mut to, t_ns);
             (of.from_ns, of.to_ns) = (from.unwrap_or(t_ns), to.unwrap_or(t_ns));
-            let (mut spread, clock) = (of.seen.spread, of.seen.clock);
+            let (mut spread, mut threads) = (of.seen.spread, of.seen.threads);
             pass.float(format_args!("work.spread"), &mut spread);
+            pass.float(format_args!("work.threads"), &mut threads);
+            let clock = of.seen.clock;
             let [mut low, mut mhz, mut high] = [
                 clock.map(|c| c.low),
                 clock.map(|c| c.mhz),
@@ -539,6 +541,7 @@ impl Frame {
             pass.float(format_args!("work.mhz_high"), &mut high);
             // A file may say anything; the model would come to as little.
             of.seen.spread = spread.filter(|part| (0.0..=1.0).contains(part));
+            of.seen.threads = threads.filter(|n| (1.0..=busy::MOST_THREADS).contains(n));
             let known = |mhz: Option<f64>| mhz.filter(|mhz| is_a_clock(*mhz));
             of.seen.clock = known(mhz).map(|mhz| Clock {
                 low: known(low).unwrap_or(mhz),

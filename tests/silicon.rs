@@ -14,6 +14,7 @@ use std::path::PathBuf;
 
 use lithowatt::model::PowerModel;
 use lithowatt::model::curve::Family;
+use lithowatt::source::busy::{BusyCpus, Clock};
 
 /// Columns of one row by name.
 type Row = BTreeMap<String, String>;
@@ -63,6 +64,8 @@ fn number(row: &Row, column: &str) -> Option<f64> {
 struct Point {
     load: f64,
     busy: Option<u32>,
+    /// Threads of a core that have work, where the source says it.
+    threads: Option<f64>,
     mhz: Option<f64>,
     watts: f64,
     workload: String,
@@ -100,6 +103,16 @@ fn machines_at(wanted: impl Fn(f64) -> bool) -> Option<BTreeMap<String, Machine>
             name = format!("{name}-{mhz:.0}MHz");
         }
         let spread_out = source == "teads" || placement == "all-cores";
+        let busy = number(&row, "busy_threads")
+            .filter(|n| !spread_out && *n >= 0.5)
+            .map(|n| n.round() as u32);
+        // Cores on which they can run: those of one socket, whole ones, or all.
+        let cores = number(&row, "cores_per_socket").unwrap();
+        let threads = busy.map(f64::from).map(|busy| match placement {
+            "socket0" => (busy / cores).max(1.0),
+            "both-threads" => 2.0,
+            _ => (busy / (cores * number(&row, "sockets").unwrap())).max(1.0),
+        });
         machines
             .entry(name)
             .or_insert_with(|| Machine {
@@ -111,10 +124,8 @@ fn machines_at(wanted: impl Fn(f64) -> bool) -> Option<BTreeMap<String, Machine>
             .points
             .push(Point {
                 load,
-                busy: number(&row, "busy_threads")
-                    .filter(|_| !spread_out)
-                    .map(|n| n.round() as u32)
-                    .filter(|n| *n > 0),
+                busy,
+                threads,
                 mhz,
                 watts: number(&row, "package_w").unwrap(),
                 workload: row["workload"].clone(),
@@ -216,8 +227,54 @@ fn every_kernel_of_rome_is_inside_the_band() {
     }
 }
 
-/// Each family told by the others of its maker: their shares of the TDP, and watts of a core
-/// between theirs and what its TDP leaves.
+/// Where threads share cores though others are free, that is told by what the meter sees of each CPU.
+#[test]
+fn threads_that_share_cores_are_told_from_cores() {
+    let Some(machines) = machines() else { return };
+    println!(
+        "threads that share cores: points, mean absolute error by threads and clock, with cores, %"
+    );
+    let mut seen = 0;
+    for (name, machine) in machines {
+        let model = model_of(&machine);
+        let host = f64::from(machine.logical);
+        let cores = host / 2.0;
+        let (mut told, mut with_cores, mut n) = (0.0, 0.0, 0.0);
+        for point in &machine.points {
+            let (Some(busy), Some(threads)) = (point.busy.map(f64::from), point.threads) else {
+                continue;
+            };
+            if threads <= (busy / cores).max(1.0) {
+                continue;
+            }
+            let seen = BusyCpus {
+                threads: Some(threads),
+                clock: point.mhz.map(Clock::exactly),
+                ..BusyCpus::on(busy / host)
+            };
+            let alone = model.watts(point.load, point.busy, point.mhz).unwrap();
+            let found = model.vcpus_watts_at(host, host * point.load / 100.0, seen);
+            assert!(
+                found.low <= point.watts && point.watts <= found.high,
+                "{name}"
+            );
+            told += (alone.value / point.watts - 1.0).abs();
+            with_cores += (found.total / point.watts - 1.0).abs();
+            n += 1.0;
+        }
+        if n > 0.0 {
+            println!(
+                "{name:28} {n:3} {:5.1} {:5.1}",
+                100.0 * told / n,
+                100.0 * with_cores / n
+            );
+            assert!(with_cores < told, "{name}");
+            seen += 1;
+        }
+    }
+    assert!(seen >= 4);
+}
+
 /// One busy thread wakes what all share: told by its load alone it would be lost among all CPUs.
 #[test]
 fn a_few_busy_threads_are_more_than_their_load() {
@@ -245,6 +302,8 @@ fn a_few_busy_threads_are_more_than_their_load() {
     }
 }
 
+/// Each family told by the others of its maker: their shares of the TDP, and watts of a core
+/// between theirs and what its TDP leaves.
 #[test]
 fn families_that_were_left_out() {
     let Some(machines) = machines() else { return };

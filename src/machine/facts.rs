@@ -345,6 +345,7 @@ impl Facts {
         let seen = BusyCpus {
             // Where the load of a sandbox runs is not known, and the clock of one busy CPU is as good as another's.
             spread: seen.spread.filter(|_| what.whole),
+            threads: seen.threads.filter(|_| what.whole),
             ..seen
         };
         let estimation = what.estimation;

@@ -14,7 +14,7 @@
 use serde::Serialize;
 
 use super::table::Class;
-use crate::source::busy::Clock;
+use crate::source::busy::{BusyCpus, Clock};
 
 /// What all processors have in common.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
@@ -151,7 +151,7 @@ impl Family {
             },
             "Sandy Bridge" | "Ivy Bridge" if server => family(0.116, 0.1, 6.0),
             "Sandy Bridge" | "Ivy Bridge" => client(6.0),
-            "Haswell" if server => family(0.105, 0.12, 5.3),
+            "Haswell" if server => family(0.105, 0.12, 5.7),
             "Broadwell" if server => family(0.13, 0.17, 3.6),
             "Haswell" | "Broadwell" => client(5.8),
             "Skylake"
@@ -425,19 +425,21 @@ impl Curve {
 
     /// Watts above idle at load `u`, which is clamped to 0..1; never falls when it grows.
     pub fn active(&self, u: f64) -> f64 {
-        self.active_at(u, 1.0, None).total()
+        self.active_at(u, BusyCpus::default()).total()
     }
 
-    /// Watts above idle where more may be known: the part of the CPUs on which the load runs
-    /// (`spread`, 0..1; at 1 it runs on all), and the mean clock of the CPUs that have work.
+    /// Watts above idle where more may be `seen`: on what part of the CPUs the load runs (on all
+    /// where that is not known), on how many threads of a core, and at what clock.
     ///
-    /// The load is taken to fill cores before it fills second threads. Some CPUs that are always
-    /// busy keep the sockets awake all the time; the same load spread over all of them leaves moments of sleep.
-    pub fn active_at(&self, u: f64, spread: f64, clock: Option<Clock>) -> Active {
+    /// Where it is not seen, the load is taken to fill cores before it fills second threads. Some CPUs that are
+    /// always busy keep the sockets awake all the time; the same load spread over all of them leaves moments of
+    /// sleep.
+    pub fn active_at(&self, u: f64, seen: BusyCpus) -> Active {
         let u = u.clamp(0.0, 1.0);
         if u == 0.0 {
             return Active::default();
         }
+        let spread = seen.spread.filter(|part| *part > 0.0).unwrap_or(1.0);
         let spread = spread.clamp(u, 1.0);
         let duty = u / spread;
         let sleepers = self.shape.sleepers.min(self.cores_per_socket);
@@ -446,7 +448,7 @@ impl Curve {
             .min(sleepers)
             .max(1.0);
         let awake = 1.0 - (1.0 - duty).powf(sleepers);
-        let cores = self.busy_cores(spread, duty);
+        let cores = self.busy_cores(spread, duty, seen.threads);
         let relative = |mhz: f64, full: f64| (mhz / full).clamp(0.2, 1.2);
         let at = |clock: f64| {
             let clock = clock.powf(self.shape.clock_exponent);
@@ -454,7 +456,7 @@ impl Curve {
             (self.wake_w * awake * uncore, self.core_w * cores * clock)
         };
         let saving = self.shape.low_clock + (1.0 - self.shape.low_clock) * duty.powf(CLOCK_RISE);
-        let (lowest, clock, highest) = match (clock.zip(self.full_mhz), self.clock) {
+        let (lowest, clock, highest) = match (seen.clock.zip(self.full_mhz), self.clock) {
             (Some((Clock { low, mhz, high }, full)), _) => (
                 relative(low.min(mhz), full),
                 relative(mhz, full),
@@ -475,16 +477,18 @@ impl Curve {
     }
 
     /// The cores' power as a part of that with all threads busy: `spread` of the CPUs are busy for
-    /// the part `duty` of the time.
-    fn busy_cores(&self, spread: f64, duty: f64) -> f64 {
+    /// the part `duty` of the time, so many `threads` of a core at once.
+    fn busy_cores(&self, spread: f64, duty: f64, threads: Option<f64>) -> f64 {
         let second = self.shape.second_thread;
         if self.threads_per_core <= 1.0 {
             return spread * duty;
         }
-        // Threads a core that have work, and the part of the cores on which it is more than one.
-        let threads = spread * self.threads_per_core;
-        let two = ((threads - 1.0) / (self.threads_per_core - 1.0)).max(0.0);
-        let one = threads.min(1.0) - two;
+        // The part of the cores that have work, of one thread and of all.
+        let all = spread * self.threads_per_core;
+        let threads = threads.filter(|n| *n >= 1.0).unwrap_or(1.0);
+        let cores = (all / threads).clamp(spread, all.min(1.0));
+        let two = (all - cores) / (self.threads_per_core - 1.0);
+        let one = cores - two;
         let either = 1.0 - (1.0 - duty) * (1.0 - duty);
         (one * duty + two * (either + second * duty * duty)) / (1.0 + second)
     }
@@ -604,15 +608,54 @@ mod tests {
     #[test]
     fn one_busy_core_wakes_the_socket() {
         let curve = curve();
-        let one = curve.active_at(1.0 / 24.0, 1.0 / 24.0, None).total();
+        let one = curve
+            .active_at(1.0 / 24.0, BusyCpus::on(1.0 / 24.0))
+            .total();
         assert!(one > curve.wake_w && one < curve.wake_w + 0.1 * curve.core_w);
         assert!(curve.active(1.0 / 24.0) < one);
     }
 
     #[test]
+    fn both_threads_of_a_core_cost_less_than_two_cores() {
+        let curve = Curve {
+            clock: ClockPolicy::Steady,
+            ..curve()
+        };
+        let cores = |spread: f64, threads: Option<f64>| {
+            let seen = BusyCpus {
+                spread: Some(spread),
+                threads,
+                clock: None,
+            };
+            curve.active_at(spread, seen).cores / curve.core_w
+        };
+        // All cores with one thread each, and half of them with both.
+        let (apart, together) = (cores(0.5, Some(1.0)), cores(0.5, Some(2.0)));
+        assert!((apart - 1.0 / 1.35).abs() < 1e-9 && (together - 0.5).abs() < 1e-9);
+        assert_eq!(cores(0.5, None), apart);
+        let between = cores(0.5, Some(1.5));
+        assert!(together < between && between < apart);
+        // More CPUs than cores have work: some cores have two.
+        assert!(cores(0.75, Some(1.0)) < 1.0 && cores(0.75, Some(1.0)) > apart);
+        for (spread, threads) in [(1.0, 1.0), (1.0, 2.0), (1.0, 9.0)] {
+            assert!((cores(spread, Some(threads)) - 1.0).abs() < 1e-9);
+        }
+        assert!((cores(0.1, Some(9.0)) - 0.1).abs() < 1e-9);
+    }
+
+    /// Watts above idle with all CPUs at work, at a clock.
+    fn at_clock(curve: &Curve, clock: Clock) -> Active {
+        let seen = BusyCpus {
+            clock: Some(clock),
+            ..BusyCpus::default()
+        };
+        curve.active_at(0.7, seen)
+    }
+
+    #[test]
     fn a_slower_clock_costs_less() {
         let curve = curve();
-        let at = |mhz: f64| curve.active_at(0.7, 1.0, Some(Clock::exactly(mhz)));
+        let at = |mhz: f64| at_clock(&curve, Clock::exactly(mhz));
         let fast = at(2600.0).total();
         let slow = at(1300.0).total();
         assert!(slow < fast && slow > curve.wake_w);
@@ -622,17 +665,17 @@ mod tests {
     #[test]
     fn a_clock_that_is_seen_to_vary_has_a_band() {
         let curve = curve();
-        let at = |clock: Option<Clock>| curve.active_at(0.7, 1.0, clock);
-        let exact = at(Some(Clock::exactly(2000.0)));
+        let at = |clock: Clock| at_clock(&curve, clock);
+        let exact = at(Clock::exactly(2000.0));
         assert_eq!((exact.least, exact.most), (exact.total(), exact.total()));
-        let seen = at(Some(Clock {
+        let seen = at(Clock {
             low: 1500.0,
             mhz: 2000.0,
             high: 2500.0,
-        }));
+        });
         assert_eq!(seen.total(), exact.total());
         assert!(seen.least < seen.total() && seen.total() < seen.most);
-        let slow = at(Some(Clock::exactly(1500.0)));
+        let slow = at(Clock::exactly(1500.0));
         assert_eq!(seen.least, slow.total());
     }
 

@@ -6,6 +6,7 @@
 use serde::Serialize;
 
 use super::curve::{ClockPolicy, Curve, Shape};
+use crate::source::busy::BusyCpus;
 
 /// Power of the machine at one load.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
@@ -124,7 +125,8 @@ fn with_shape(points: &[Point], unit: &Curve) -> Option<Fit> {
     let rows: Vec<[f64; 3]> = points
         .iter()
         .map(|p| {
-            let part = |curve: &Curve| curve.active_at(p.load, p.spread, None).total() / p.watts;
+            let part =
+                |curve: &Curve| curve.active_at(p.load, BusyCpus::on(p.spread)).total() / p.watts;
             [1.0 / p.watts, part(&wake), part(&core)]
         })
         .collect();
@@ -153,7 +155,7 @@ fn with_shape(points: &[Point], unit: &Curve) -> Option<Fit> {
     };
     let lowest = points.iter().min_by(|a, b| a.load.total_cmp(&b.load))?;
     let above = unit(found[1], found[2])
-        .active_at(lowest.load, lowest.spread, None)
+        .active_at(lowest.load, BusyCpus::on(lowest.spread))
         .total();
     let unseen = if found[0] > 0.0 {
         (UNSEEN * above / found[0]).min(2.0)
@@ -228,7 +230,8 @@ mod tests {
     use super::*;
 
     fn ladder(curve: &Curve, loads: &[(f64, f64)]) -> Vec<Point> {
-        let watts = |load, spread| curve.idle_w + curve.active_at(load, spread, None).total();
+        let watts =
+            |load, spread| curve.idle_w + curve.active_at(load, BusyCpus::on(spread)).total();
         loads
             .iter()
             .map(|&(load, spread)| Point {

@@ -486,11 +486,13 @@ impl PowerModel {
         }
         let load = (load_percent / 100.0).min(1.0);
         // No CPU used and yet a load: the number is of no use.
-        let spread = cores_used
-            .filter(|cores| *cores > 0)
-            .map_or(1.0, |cores| f64::from(cores) / self.host_threads);
-        let clock = frequency_mhz.map(Clock::exactly);
-        let active = self.curve.active_at(load, spread, clock);
+        let used = cores_used.filter(|cores| *cores > 0);
+        let seen = BusyCpus {
+            spread: used.map(|cores| f64::from(cores) / self.host_threads),
+            threads: None,
+            clock: frequency_mhz.map(Clock::exactly),
+        };
+        let active = self.curve.active_at(load, seen);
         let raw = self.banded(self.curve.idle_w, &active, self.spread);
         Ok(self.estimate(raw.total, raw.low, raw.high))
     }
@@ -519,8 +521,11 @@ impl PowerModel {
         let share = vcpus / self.host_threads;
 
         let idle = self.curve.idle_w * share;
-        let clock = seen.clock.filter(|_| self.wants_clock());
-        let active = self.active_share(&self.curve, vcpus, busy, seen.spread.unwrap_or(1.0), clock);
+        let seen = BusyCpus {
+            clock: seen.clock.filter(|_| self.wants_clock()),
+            ..seen
+        };
+        let active = self.active_share(&self.curve, vcpus, busy, seen);
         // The rest of the host matters in proportion to how much of it is not ours.
         let others = 1.0 - share;
         let spread = if others > 0.0 {
@@ -546,8 +551,8 @@ impl PowerModel {
         let busy = at_least_zero(busy_vcpus).min(vcpus);
         let few = (busy.max(1.0) / vcpus).min(1.0);
         [1.0, few].map(|spread| {
-            let active = self.active_share(&curve, vcpus, busy, spread, None);
-            active.total()
+            self.active_share(&curve, vcpus, busy, BusyCpus::on(spread))
+                .total()
         })
     }
 
@@ -562,19 +567,11 @@ impl PowerModel {
         self.wants_busy_cpus() && !self.fitted && self.curve.full_mhz.is_some()
     }
 
-    /// Watts above idle of `vcpus` by the host's `curve`, `busy` of them busy, on the part `spread` of them, at a
-    /// `clock` where that is known.
-    fn active_share(
-        &self,
-        curve: &Curve,
-        vcpus: f64,
-        busy: f64,
-        spread: f64,
-        clock: Option<Clock>,
-    ) -> Active {
+    /// Watts above idle of `vcpus` by the host's `curve`, `busy` of them busy, by what was `seen` of them.
+    fn active_share(&self, curve: &Curve, vcpus: f64, busy: f64, seen: BusyCpus) -> Active {
         if busy > 0.0 {
             curve
-                .active_at(busy / vcpus, spread, clock)
+                .active_at(busy / vcpus, seen)
                 .scaled(vcpus / self.host_threads)
         } else {
             Active::default()

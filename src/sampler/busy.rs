@@ -144,7 +144,7 @@ impl Seen {
     /// the interval, the last one for what is left, if that is not long.
     pub(super) fn within(&self, from_ns: u64, to_ns: u64) -> BusyCpus {
         let end = self.stretches.partition_point(|s| s.to_ns <= to_ns);
-        let (mut spread, mut clock) = (Mean::default(), Mean::default());
+        let [mut spread, mut threads, mut clock] = [Mean::default(); 3];
         let (mut low, mut high) = (f64::INFINITY, 0.0_f64);
         // Up to here it is known from later looks.
         let mut until_ns = to_ns;
@@ -158,6 +158,7 @@ impl Seen {
                 break;
             }
             spread.add(ns, stretch.seen.spread);
+            threads.add(ns, stretch.seen.threads);
             if let Some(seen) = stretch.seen.clock {
                 (low, high) = (low.min(seen.low), high.max(seen.high));
             }
@@ -167,13 +168,14 @@ impl Seen {
         let most_ns = to_ns.saturating_sub(from_ns) / 2;
         BusyCpus {
             spread: spread.of(most_ns),
+            threads: threads.of(most_ns),
             clock: clock.of(most_ns).map(|mhz| Clock { low, mhz, high }),
         }
     }
 }
 
 /// A mean over time, of what is known.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Copy, Default)]
 struct Mean {
     ns: u64,
     sum: f64,
@@ -244,6 +246,7 @@ mod tests {
             to_ns: *to_ns,
             seen: BusyCpus {
                 spread: Some(mhz / 4000.0),
+                threads: Some(mhz / 1000.0),
                 clock: Some(Clock {
                     low: mhz - 100.0,
                     mhz: *mhz,
@@ -263,7 +266,8 @@ mod tests {
         assert_eq!(of(100, 300), Some((900.0, 1500.0, 2100.0)));
         // The look that ends after it may have come too late for it.
         assert_eq!(of(200, 350), Some((1900.0, 2000.0, 2100.0)));
-        assert_eq!(seen.within(200, 350).spread, Some(0.5));
+        let at = seen.within(200, 350);
+        assert_eq!((at.spread, at.threads), (Some(0.5), Some(2.0)));
         // What was seen last lasts for a while.
         assert_eq!(of(450, 550), Some((2900.0, 3000.0, 3100.0)));
         assert_eq!(of(590, 690), None);

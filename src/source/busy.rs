@@ -12,13 +12,16 @@ use std::path::{Path, PathBuf};
 
 use super::kept::Kept;
 use super::plain;
-use super::procfs::{FUSE, MOST_CPUS_ASKED, is_a_clock, positive};
+use super::procfs::{FUSE, MOST_CPUS_ASKED, cpu_list, is_a_clock, positive};
 
 /// Fewer ticks (10 ms) in all than this say nothing of where the load runs.
 const LEAST_TICKS: u64 = 4;
 
 /// Of the work of those CPUs that are asked, at least this part must be of CPUs whose clock is known.
 const LEAST_READ: f64 = 0.5;
+
+/// Threads that a core has at most (POWER8 to POWER10).
+pub const MOST_THREADS: f64 = 8.0;
 
 /// A clock of busy CPUs, MHz.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -47,8 +50,21 @@ impl Clock {
 pub struct BusyCpus {
     /// The part of the CPUs on which the load ran, 0..1; `None` where there was too little of it to tell.
     pub spread: Option<f64>,
+    /// How many of the threads of a core had work, of cores that had any, from 1; `None` where too little of it or
+    /// of the cores was seen.
+    pub threads: Option<f64>,
     /// Clock of those that had work, where that is known.
     pub clock: Option<Clock>,
+}
+
+impl BusyCpus {
+    /// Nothing is known but on what part of the CPUs the load runs, 0..1.
+    pub fn on(spread: f64) -> Self {
+        Self {
+            spread: Some(spread),
+            ..Self::default()
+        }
+    }
 }
 
 /// What the CPUs did in one stretch of time.
@@ -72,6 +88,9 @@ pub struct Looker {
     ticks: HashMap<u32, u64>,
     /// Clocks that were read then, MHz.
     clocks: HashMap<u32, f64>,
+    /// One CPU of the core of each CPU that had work so far, the same for all of a core; `None` where it is not
+    /// said.
+    cores: HashMap<u32, Option<u32>>,
 }
 
 impl Looker {
@@ -88,6 +107,7 @@ impl Looker {
             text: Vec::new(),
             ticks: HashMap::new(),
             clocks: HashMap::new(),
+            cores: HashMap::new(),
         };
         looker.read_ticks().filter(|ticks| !ticks.is_empty())?;
         Some(looker)
@@ -109,6 +129,8 @@ impl Looker {
         let first = self.ticks.is_empty() || ticks.is_empty();
         let spread = spread(worked.iter().map(|(_, ticks)| *ticks));
         worked.retain(|(_, ticks)| *ticks > 0);
+        self.find_cores(&worked);
+        let threads = spread.and_then(|_| threads(&worked, &self.cores));
         // Where more CPUs work than are asked, the same are asked again.
         let most = worked.iter().map(|(_, ticks)| *ticks).max().unwrap_or(0);
         worked.sort_unstable_by_key(|(cpu, ticks)| {
@@ -122,11 +144,44 @@ impl Looker {
             .collect();
         let clock = mean(&worked, &self.clocks, &clocks);
         (self.ticks, self.clocks) = (ticks, clocks);
-        (!first).then_some(BusyCpus { spread, clock })
+        (!first).then_some(BusyCpus {
+            spread,
+            threads,
+            clock,
+        })
     }
 
     fn read_ticks(&mut self) -> Option<HashMap<u32, u64>> {
         self.stat.read_whole(&mut self.text).ok().map(ticks_of)
+    }
+
+    /// Asks for the cores of CPUs that had work, of few of them at a time.
+    fn find_cores(&mut self, worked: &[(u32, u64)]) {
+        let mut asked = 0;
+        for (cpu, _) in worked {
+            if self.cores.contains_key(cpu) {
+                continue;
+            }
+            if asked == MOST_CPUS_ASKED {
+                break;
+            }
+            asked += 1;
+            let topology = self.cpus.join(format!("cpu{cpu}/topology"));
+            // The second is the name before Linux 5.3.
+            let siblings = ["core_cpus_list", "thread_siblings_list"]
+                .iter()
+                .find_map(|file| cpu_list(&plain::kernel_text(&topology.join(file)).ok()?))
+                .filter(|siblings| siblings.contains(cpu));
+            let Some(siblings) = siblings else {
+                self.cores.insert(*cpu, None);
+                continue;
+            };
+            // A list that was read before was shorter where some of them were offline.
+            let known = siblings.iter().find_map(|cpu| *self.cores.get(cpu)?);
+            for sibling in siblings {
+                self.cores.entry(sibling).or_insert(known.or(Some(*cpu)));
+            }
+        }
     }
 
     fn read_clock(&self, cpu: u32) -> Option<f64> {
@@ -168,17 +223,37 @@ fn ticks_of(text: &str) -> HashMap<u32, u64> {
     found
 }
 
+/// Pairs of two of so many ticks, each counted twice.
+fn pairs(ticks: u64) -> f64 {
+    ticks as f64 * ticks.saturating_sub(1) as f64
+}
+
 /// The part of the CPUs on which the load ran, by the ticks of each.
 ///
 /// If each of `s` CPUs has the same chance of a tick, two ticks are of the same CPU once in `s` times: so many
 /// CPUs are taken (Simpson's index). It is the same for ten ticks of one CPU and for a thousand, and a few ticks
 /// here and there do not look like a few busy CPUs.
 fn spread(ticks: impl Iterator<Item = u64> + Clone) -> Option<f64> {
-    let pairs = |n: u64| n as f64 * n.saturating_sub(1) as f64;
     let all = ticks.clone().fold(0, u64::saturating_add);
     let cpus = ticks.clone().count().max(1) as f64;
     let alike: f64 = ticks.map(pairs).sum();
     (all >= LEAST_TICKS).then(|| (pairs(all) / alike / cpus).clamp(1.0 / cpus, 1.0))
+}
+
+/// How many threads of a core had work: so many times as often are two ticks of the same core as of the same CPU.
+/// `None` where the core of a CPU that had work is not known.
+fn threads(worked: &[(u32, u64)], cores: &HashMap<u32, Option<u32>>) -> Option<f64> {
+    let mut of_cores: HashMap<u32, u64> = HashMap::new();
+    for (cpu, ticks) in worked {
+        let sum = of_cores.entry((*cores.get(cpu)?)?).or_default();
+        *sum = sum.saturating_add(*ticks);
+    }
+    let alike = |ticks: &mut dyn Iterator<Item = u64>| ticks.map(pairs).sum::<f64>();
+    let of_cpus = alike(&mut worked.iter().map(|(_, ticks)| *ticks));
+    let threads = alike(&mut of_cores.into_values()) / of_cpus;
+    threads
+        .is_finite()
+        .then(|| threads.clamp(1.0, MOST_THREADS))
 }
 
 /// Clock of the CPUs that `worked` so many ticks, by what they showed before and, for how far it may be off, after.
@@ -313,6 +388,89 @@ mod tests {
         assert_eq!(of(&[20; 48]), Some(1.0));
         let half: Vec<u64> = (0..48).map(|cpu| if cpu < 24 { 50 } else { 0 }).collect();
         assert!((of(&half).unwrap() - 0.5).abs() < 0.02);
+    }
+
+    #[test]
+    fn threads_of_one_core_are_told_from_cores() {
+        let machine = Machine::new();
+        let siblings = |file: &str| {
+            for cpu in 0..48 {
+                let folder = machine
+                    .0
+                    .path()
+                    .join(format!("sys/devices/system/cpu/cpu{cpu}/topology"));
+                fs::create_dir_all(&folder).unwrap();
+                let list = format!("{},{}\n", cpu % 24, cpu % 24 + 24);
+                fs::write(folder.join(file), list).unwrap();
+            }
+        };
+        let threads = |busy: &dyn Fn(u64) -> u64| {
+            let mut looker = Looker::open(machine.0.path()).unwrap();
+            let mut found = None;
+            // Few CPUs are asked at a time.
+            for turn in 0..5 {
+                let ticks: Vec<u64> = (0..48).map(|cpu| turn * busy(cpu)).collect();
+                machine.show(&ticks, &[]);
+                found = looker.look();
+            }
+            found.unwrap().threads
+        };
+        machine.show(&[0; 48], &[]);
+        assert_eq!(threads(&|_| 10), None);
+        for file in ["thread_siblings_list", "core_cpus_list"] {
+            siblings(file);
+            let near = |found: Option<f64>, truth: f64| (found.unwrap() - truth).abs() < 0.02;
+            assert!(near(threads(&|cpu| 100 * u64::from(cpu < 24)), 1.0));
+            assert!(near(threads(&|cpu| 100 * u64::from(cpu % 24 < 12)), 2.0));
+            assert!(near(threads(&|_| 100), 2.0));
+            assert!(near(threads(&|cpu| 100 * u64::from(cpu == 30)), 1.0));
+            // Twelve cores with both threads, and twelve with one.
+            assert!(near(threads(&|cpu| 100 * u64::from(cpu < 36)), 5.0 / 3.0));
+            // Next to nothing is of no use.
+            assert_eq!(threads(&|cpu| u64::from(cpu == 0)), None);
+            assert!(threads(&|cpu| 2 * u64::from(cpu % 24 == 0)).unwrap() <= MOST_THREADS);
+            siblings("another");
+        }
+    }
+
+    #[test]
+    fn a_thread_that_comes_online_later_is_of_its_core() {
+        let machine = Machine::new();
+        let folder = |cpu: u32| {
+            let cpus = machine.0.path().join("sys/devices/system/cpu");
+            let folder = cpus.join(format!("cpu{cpu}/topology"));
+            fs::create_dir_all(&folder).unwrap();
+            folder.join("core_cpus_list")
+        };
+        fs::write(folder(1), "1\n").unwrap();
+        machine.show(&[0, 0], &[]);
+        let mut looker = Looker::open(machine.0.path()).unwrap();
+        looker.look();
+        machine.show(&[0, 100], &[]);
+        assert_eq!(looker.look().unwrap().threads, Some(1.0));
+        for cpu in 0..2 {
+            fs::write(folder(cpu), "0-1\n").unwrap();
+        }
+        machine.show(&[100, 200], &[]);
+        assert!(looker.look().unwrap().threads.unwrap() > 1.9);
+    }
+
+    #[test]
+    fn a_list_without_the_cpu_itself_is_no_core() {
+        let machine = Machine::new();
+        let folder = machine
+            .0
+            .path()
+            .join("sys/devices/system/cpu/cpu0/topology");
+        fs::create_dir_all(&folder).unwrap();
+        for list in ["1", "", "x", "0-99999999999"] {
+            fs::write(folder.join("core_cpus_list"), list).unwrap();
+            machine.show(&[0; 4], &[]);
+            let mut looker = Looker::open(machine.0.path()).unwrap();
+            looker.look();
+            machine.show(&[100, 0, 0, 0], &[]);
+            assert_eq!(looker.look().unwrap().threads, None, "{list}");
+        }
     }
 
     #[test]

@@ -99,6 +99,7 @@ fn full() -> Frame {
             to_ns: u64::MAX / 3 + 7,
             seen: BusyCpus {
                 spread: Some(0.1 + 0.2),
+                threads: Some(1.0 + 0.1 + 0.2),
                 clock: Some(Clock {
                     low: 1.5,
                     mhz: 2500.1,
@@ -137,7 +138,7 @@ fn what_cannot_be_of_cpus_that_work_is_not_read() {
     layout.write(&mut full(), &mut row);
     for number in [f64::NAN, f64::INFINITY, -1.0, 1e300] {
         let mut row = row.clone();
-        for name in ["work.spread", "work.mhz"] {
+        for name in ["work.spread", "work.threads", "work.mhz"] {
             row[place(name)] = number.to_bits() as i64;
         }
         let seen = layout.read(&row).work.unwrap().seen;

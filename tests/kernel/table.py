@@ -55,6 +55,7 @@ def report() -> dict[str, Any]:
         one.machine.name: {
             "kernel": one.kernel,
             "booted_after_s": one.booted,
+            "boots": one.boots,
             "seconds": round(one.seconds, 1),
             "cpu_seconds": round(one.cpu_seconds, 1),
             "complete": one.complete,
@@ -85,6 +86,8 @@ def lines() -> list[str]:
         text.append(f"{name}: start {start:.2f} ms, stop {stop:.2f} ms, of an emulated processor")
     for name, told in data["machines"].items():
         state = "" if told["complete"] else ", NOT COMPLETE"
+        if told["boots"] > 1:
+            state += f", booted {told['boots']} times: its kernel ended before the tests began"
         text.append(
             f"{name}: Linux {told['kernel']}, {told['seconds']:.0f} s in all, "
             f"{told['cpu_seconds']:.0f} s of CPU time{state}"

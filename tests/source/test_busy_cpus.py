@@ -75,6 +75,26 @@ def test_without_a_clock_it_still_knows_on_how_many_cpus_the_load_is(tmp_path: P
     assert expected(None, cpus=None) < 0.9 * expected(None)
 
 
+def test_threads_that_share_cores_cost_less_than_cores(tmp_path: Path) -> None:
+    watts = []
+    for adjacent in (False, True):
+        root = tmp_path / f"adjacent-{adjacent}"
+        with (
+            WorkingMachine(root, busy=CPUS, threads=2, adjacent=adjacent),
+            EnergyMeter(root=root, methods="model") as meter,
+        ):
+            time.sleep(SECONDS)
+        watts.append(package_watts(meter))
+    model = PowerModel.for_cpu(NAME, logical_cpus=2 * CPUS, sockets=1)
+    apart, together = watts
+    assert apart == pytest.approx(model.watts(50.0, cores_used=CPUS).value, rel=0.05)
+    # The cores' part is that of half the machine.
+    told = model.watts(100.0).value, model.watts(50.0, cores_used=CPUS).value
+    one = (told[0] - told[1]) / 0.35
+    assert together == pytest.approx(told[0] - 1.35 * one / 2, rel=0.05)
+    assert together < 0.97 * apart
+
+
 def test_a_machine_at_rest_has_no_clock(tmp_path: Path) -> None:
     meter = metered(tmp_path, lambda _: 3000.0, busy=0)
     assert note(meter.reading) == ""

@@ -17,13 +17,21 @@ CPUS = 8
 class WorkingMachine:
     """Its first ``busy`` CPUs work all the time, the others not at all.
 
-    ``mhz(seconds)`` is the clock that they show then; ``None``: this machine shows none.
+    ``mhz(seconds)`` is the clock that they show then; ``None``: this machine shows none. Where a
+    core has two ``threads``, they are CPUs that follow each other if ``adjacent``, else the second
+    ones come after all the first.
     """
 
     def __init__(
-        self, root: Path, mhz: Callable[[float], float] | None = None, busy: int = 1
+        self,
+        root: Path,
+        mhz: Callable[[float], float] | None = None,
+        busy: int = 1,
+        threads: int = 1,
+        adjacent: bool = False,
     ) -> None:
         self.root = root
+        self._count = CPUS * threads
         self._mhz = mhz
         self._busy = busy
         self._ended = threading.Event()
@@ -32,18 +40,24 @@ class WorkingMachine:
         for entry in os.listdir("/proc"):
             if entry not in ("stat", "uptime", "cpuinfo"):
                 (root / "proc" / entry).symlink_to(f"/proc/{entry}")
+        cores = [cpu // threads if adjacent else cpu % CPUS for cpu in range(self._count)]
         processors = (
             f"processor : {cpu}\nvendor_id : AuthenticAMD\nmodel name : {NAME}\n"
-            f"physical id : 0\ncore id : {cpu}\ncpu cores : {CPUS}\n"
-            f"siblings : {CPUS}\nflags : fpu\n\n"
-            for cpu in range(CPUS)
+            f"physical id : 0\ncore id : {core}\ncpu cores : {CPUS}\n"
+            f"siblings : {self._count}\nflags : fpu\n\n"
+            for cpu, core in enumerate(cores)
         )
         (root / "proc/cpuinfo").write_text("".join(processors))
         self._cpus = root / "sys/devices/system/cpu"
         self._cpus.mkdir(parents=True)
         for cpu in range(busy):
             (self._cpus / f"cpu{cpu}/cpufreq").mkdir(parents=True)
-        (self._cpus / "online").write_text(f"0-{CPUS - 1}\n")
+        for cpu, core in enumerate(cores):
+            topology = self._cpus / f"cpu{cpu}/topology"
+            topology.mkdir(parents=True)
+            of_core = (str(one) for one, its in enumerate(cores) if its == core)
+            (topology / "core_cpus_list").write_text(",".join(of_core) + "\n")
+        (self._cpus / "online").write_text(f"0-{self._count - 1}\n")
         self._show(0.0)
 
     def _write(self, path: Path, text: str) -> None:
@@ -53,11 +67,11 @@ class WorkingMachine:
 
     def _show(self, seconds: float) -> None:
         ticks = int(seconds * 100)
-        idle = int(1e6 + (CPUS - self._busy) * seconds * 100)
+        idle = int(1e6 + (self._count - self._busy) * seconds * 100)
         lines = [f"cpu  {self._busy * ticks:09} 0 0 {idle:09} 0 0 0 0 0 0"]
-        for cpu in range(CPUS):
+        for cpu in range(self._count):
             work = ticks if cpu < self._busy else 0
-            lines.append(f"cpu{cpu} {work:09} 0 0 {idle // CPUS:09} 0 0 0 0 0 0")
+            lines.append(f"cpu{cpu} {work:09} 0 0 {idle // self._count:09} 0 0 0 0 0 0")
         self._write(self.root / "proc/stat", "\n".join([*lines, "intr 1\n"]))
         self._write(self.root / "proc/uptime", f"{1e5 + seconds:.2f} {idle / 100:.2f}\n")
         if self._mhz is not None:
