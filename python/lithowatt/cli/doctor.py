@@ -24,7 +24,7 @@ from lithowatt.reference._open import available, with_reference
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
 
 GROUPS = {
     "rapl": "counter",
@@ -163,12 +163,12 @@ def _lines(
         yield from _of_rights(width)
     yield ""
     calibration = _calibration(root)
-    counted = any(f["available"] for f in findings if f["method"] in COUNTERS)
+    counted = {f["method"] for f in findings if f["available"]}.intersection(COUNTERS)
     reference = {
         "method": "meters",
         "available": bool(available(root)),
         "gives": [],
-        "reason": whole_machine_line(calibration, root, counted),
+        "reason": whole_machine_line(calibration, root, bool(counted)),
         "fix": None,
     }
     yield from _table(_with_reference(findings, reference), command, verbose, width)
@@ -345,7 +345,7 @@ def _calibration(root: str | None) -> dict[str, Any]:
         return {"path": str(path), "problem": str(error), "stored": None}
 
 
-def _idle_line(calibration: dict[str, Any], counted: bool) -> str:
+def _idle_line(calibration: dict[str, Any], counted: Collection[str]) -> str:
     if calibration.get("problem"):
         return f"modelled; {calibration['problem']}"
     stored = calibration.get("stored")
@@ -358,8 +358,8 @@ def _idle_line(calibration: dict[str, Any], counted: bool) -> str:
     return without if unused is None else f"{without}; what is stored is not used: {unused}"
 
 
-def _uncalibrated(counted: bool) -> str:
-    """Where idle power is from without a calibration."""
+def _uncalibrated(counted: Collection[str]) -> str:
+    """Where idle power is from without a calibration, by the methods that count joules."""
     configured = os.environ.get("LITHOWATT_IDLE_WATTS")
     if configured:
         try:
@@ -371,4 +371,8 @@ def _uncalibrated(counted: bool) -> str:
         return f"modelled; LITHOWATT_IDLE_WATTS={configured!r} is no number of watts, 0 or more"
     if not counted:
         return "modelled: there is no counter to measure it with"
-    return "modelled until the machine is seen at rest; measure it once: lithowatt calibrate"
+    if set(counted) == {"guest"}:
+        return "0 until this machine is seen at rest, then what the host stated of it meanwhile"
+    # The ladder without this is for RAPL and perf alone.
+    how = "lithowatt calibrate --idle-only"
+    return f"modelled until the machine is seen at rest; measure it once: {how}"
