@@ -449,7 +449,9 @@ static __attribute__((noinline)) u32 resolve(u32 index, u32 epoch)
 		return NONE;
 	u32 found = NONE, inner = NONE;
 	struct process *ancestor = process, *owner = 0;
-	for (int i = 0; i < ANCESTORS; i++) {
+	/* Its end is in the condition: with a break, clang lets the loop end without a jump to its
+	 * beginning, which Linux before 6.7 refuses ("back-edge"). */
+	for (int i = 0; i < ANCESTORS && ancestor; i++) {
 		u32 root = ancestor->root;
 		if (root != NONE) {
 			if (inner == NONE) {
@@ -461,8 +463,6 @@ static __attribute__((noinline)) u32 resolve(u32 index, u32 epoch)
 			inner = root;
 		}
 		ancestor = creator_of(ancestor);
-		if (!ancestor)
-			break;
 	}
 	u32 old = process->slot;
 	/* Where an ancestor has gone, what was inherited at the fork stands. Another thread of the

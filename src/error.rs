@@ -91,14 +91,14 @@ pub enum Error {
 
     /// A pattern, a unit or a job that no cgroup is of.
     #[error(
-        "no cgroup is there for {given:?} (looked for below {}); expected a directory with cpu.stat or \
-         cpuacct.usage, a pattern of such, unit:NAME of a unit that runs, or job:ID of a job that runs \
-         on this machine and whose CPU time its batch system has the kernel account for",
+        "no cgroup is there for {given:?} (looked for below {}); expected {expected}",
         shown(place)
     )]
     NoGroups {
         /// What was asked for.
         given: String,
+        /// What it has to be, by its form.
+        expected: &'static str,
         /// Where the cgroups are.
         place: PathBuf,
     },

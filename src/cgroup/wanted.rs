@@ -76,6 +76,7 @@ impl Wanted {
             if here.is_empty() {
                 return Err(Error::NoGroups {
                     given: given.chars().take(200).collect(),
+                    expected: each.expected(),
                     place: self.root.join("sys/fs/cgroup"),
                 });
             }
@@ -126,6 +127,27 @@ impl Each {
                 }
             }
             (false, _) => Self::Below(path.to_owned()),
+        }
+    }
+
+    /// What one that is found is.
+    fn expected(&self) -> &'static str {
+        match self {
+            Self::Directory(_) | Self::Anywhere(_) | Self::Below(_) => {
+                "a directory with cpu.stat or cpuacct.usage, a pattern of such, unit:NAME, or job:ID"
+            }
+            Self::Unit(_) => "the name of a unit of systemd that runs, as unit:postgresql",
+            Self::Job(_, id)
+                if id.contains('_') && id.bytes().all(|c| c.is_ascii_digit() || c == b'_') =>
+            {
+                "the job's own number, which Slurm gives each job of an array (SLURM_JOB_ID, squeue \
+                 --format=%A), and not ARRAY_INDEX"
+            }
+            Self::Job(..) => {
+                "a job that runs on this machine and whose CPU time its batch system has the kernel \
+                 account for: job:ID, slurm:ID or slurm:ID.STEP, oar:ID, pbs:ID or condor:SLOT \
+                 (docs/how-to/jobs.md)"
+            }
         }
     }
 

@@ -83,7 +83,7 @@ pub(super) fn measured(
         });
         warnings.push(format!(
             "idle power is the model's guess and marginal energy depends on it: `lithowatt \
-             calibrate` measures it once{unused}"
+             calibrate --idle-only` measures it once{unused}"
         ));
     }
     if idle.source == IdleSource::Configured

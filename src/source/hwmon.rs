@@ -133,14 +133,31 @@ fn nothing(root: &Path, notes: &[Note]) -> Unavailable {
 }
 
 fn open_channel(chip: &Chip, known: &Known) -> Result<Sensor, Unavailable> {
-    let shown = chip.place.join(known.read.files()[0]);
+    let file = known.read.files()[0];
     Sensor::open(&known.read, known.may_rest, &chip.place).map_err(|e| match e.kind() {
-        io::ErrorKind::PermissionDenied => Unavailable::denied(
-            format!("{} is readable by root only", shown.display()),
-            format!("sudo chmod a+r {}", shown.display()),
-        ),
-        _ => Unavailable::of(shown.display(), &e),
+        io::ErrorKind::PermissionDenied => denied(&chip.place, file),
+        _ => Unavailable::of(chip.place.join(file).display(), &e),
     })
+}
+
+/// Of a channel that root alone may read: its chip has such a file for each socket, and one command is
+/// for them all.
+fn denied(place: &Path, file: &str) -> Unavailable {
+    let (kind, rest) = file.split_at(
+        file.find(|c: char| c.is_ascii_digit())
+            .unwrap_or(file.len()),
+    );
+    let rest = rest.trim_start_matches(|c: char| c.is_ascii_digit());
+    Unavailable::denied(
+        format!(
+            "{} is readable by root only (chmod opens it to everybody, until the next boot)",
+            place.join(file).display()
+        ),
+        format!(
+            "sudo chmod a+r {}",
+            place.join(format!("{kind}*{rest}")).display()
+        ),
+    )
 }
 
 impl EnergyCounter for Hwmon {

@@ -145,9 +145,9 @@ pub fn no_driver() -> Unavailable {
 
 fn no_library() -> Unavailable {
     Unavailable::absent(
-        "NVIDIA's driver is loaded, and its library libnvidia-ml.so.1 is not to be found",
+        "NVIDIA's driver is loaded, and its library libnvidia-ml.so.1 is not found: install the \
+         driver's libraries (in a container: set NVIDIA_DRIVER_CAPABILITIES=utility)",
     )
-    .with_fix("install the driver's libraries; in a container: NVIDIA_DRIVER_CAPABILITIES=utility")
 }
 
 /// What a call came to, in the words of `nvmlErrorString`.

@@ -18,7 +18,7 @@ from chips import Chips
 from lithowatt import _core
 from lithowatt._support.command import OURS, runnable
 from lithowatt.cli import main
-from lithowatt.cli.doctor import _lines, _said, verdict
+from lithowatt.cli.doctor import _idle_line, _lines, _said, verdict
 from lithowatt.cli.run import _digits
 from lithowatt.errors import UnavailableError
 from lithowatt.model._calibrate import counter_fix, curve_line
@@ -131,6 +131,15 @@ def test_calibrate_is_advised_in_the_form_that_can_work() -> None:
     assert "calibrate" not in curve_line(nothing, None, VIRTUAL)
     told = curve_line(nothing, None, DENIED)
     assert told.endswith(" calibrate") and str(Path(sys.executable).parent) in told
+
+
+def test_idle_power_is_advised_in_the_form_that_can_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("LITHOWATT_IDLE_WATTS", raising=False)
+    # The ladder is for RAPL and perf alone, and a guest has no power of its own at rest.
+    for counted in ({"rapl"}, {"hwmon"}, {"hwmon", "guest"}):
+        assert _idle_line({}, counted).endswith(": lithowatt calibrate --idle-only")
+    assert "calibrate" not in _idle_line({}, {"guest"})
+    assert "no counter" in _idle_line({}, ())
 
 
 def test_a_curve_that_was_fitted_has_its_own_band() -> None:

@@ -129,6 +129,29 @@ def test_what_is_no_job_here_is_refused(given: str, tmp_path: Path) -> None:
         EnergyMeter(cgroup=given, root=tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("job:12", "a job that runs on this machine"),
+        ("slurm:4711.9", "a job that runs on this machine"),
+        ("slurm:4711_3", "SLURM_JOB_ID"),
+        ("job:4711_3", "SLURM_JOB_ID"),
+        ("condor:slot1_9", "condor:SLOT"),
+        ("unit:web", "a unit of systemd that runs"),
+        ("foo:4711", "unit:NAME, or job:ID"),
+        ("system.slice/web*", "a pattern of such"),
+    ],
+)
+def test_what_is_not_found_is_told_by_its_form(given: str, expected: str, tmp_path: Path) -> None:
+    Hierarchies(tmp_path, 2).set(2, SLURM, 1.0)
+    with pytest.raises(UnreadableFileError) as refused:
+        EnergyMeter(cgroup=given, root=tmp_path)
+    _, told = str(refused.value).split("; expected ")
+    assert expected in told
+    # Nothing of the other forms: a job's id is no unit.
+    assert ("unit:" in told) == (not given.startswith(("job", "slurm", "condor")))
+
+
 def test_an_id_of_two_systems_has_to_be_told_apart(tmp_path: Path) -> None:
     machine = Hierarchies(tmp_path, 2)
     machine.set(2, SLURM, 1.0)

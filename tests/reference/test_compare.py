@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import threading
 import time
 from pathlib import Path
@@ -17,6 +18,7 @@ from lithowatt.agent._references import Totals
 from lithowatt.cli import main
 from lithowatt.cli.doctor import whole_machine_line
 from lithowatt.export.openmetrics import _of_references, _rendered
+from lithowatt.model._calibrate import curve_line
 from lithowatt.reference import Reference, ReferenceEnergy
 from lithowatt.reference._compare import Window, beyond, line_of, table, told
 from lithowatt.reference._energy import Sensor
@@ -311,7 +313,7 @@ def test_what_was_compared_is_stored_and_told(tmp_path: Path) -> None:
     _core.write_calibration(json.dumps(stored), path)
     back = _core.read_calibration(path)
     assert back["whole_machine"][0]["slope"]["value"] == pytest.approx(1.3)
-    text = whole_machine_line({"stored": back}, str(tmp_path))
+    text = whole_machine_line({"stored": back}, str(tmp_path), True)
     assert "rapl counted 51 % of plug (" in text
 
 
@@ -325,3 +327,29 @@ def test_meters_are_seen_by_their_devices(tmp_path: Path) -> None:
     battery.mkdir(parents=True)
     (battery / "type").write_text("Battery\n")
     assert available(tmp_path) == ["battery", "pmic", "ipmi"]
+
+
+def test_what_is_told_to_do_with_a_meter_can_be_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nothing = {"problem": None, "stored": None}
+    uncounted = [{"method": "rapl", "available": False, "reason": "", "fix": None}]
+    assert "lithowatt calibrate --reference METER" in curve_line(nothing, str(tmp_path), uncounted)
+    battery = tmp_path / "sys/class/power_supply/BAT0"
+    battery.mkdir(parents=True)
+    (battery / "type").write_text("Battery\n")
+    compared = whole_machine_line(nothing, str(tmp_path), True)
+    assert compared == "battery; compare: lithowatt validate --load --reference battery"
+    # There is nothing to compare with, and the meter takes the counter's place.
+    alone = whole_machine_line(nothing, str(tmp_path), False)
+    assert alone == "battery; fit: lithowatt calibrate --reference battery"
+    told = curve_line(nothing, str(tmp_path), uncounted)
+    assert told.endswith("fit it to this machine: lithowatt calibrate --reference battery")
+    # The device of IPMI is root's.
+    (battery / "type").unlink()
+    (tmp_path / "dev").mkdir()
+    (tmp_path / "dev/ipmi0").touch()
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    for counted, command in ((True, "validate --load"), (False, "calibrate")):
+        told = whole_machine_line(nothing, str(tmp_path), counted)
+        assert ": sudo /" in told and told.endswith(f" {command} --reference ipmi")

@@ -89,6 +89,17 @@ def test_a_group_that_gives_nobody_the_right_is_told(
     assert "no user is listed" not in " ".join(capsys.readouterr().out.split())
 
 
+def test_a_machine_without_counters_is_told_before_anything_is_done(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    note = "there is no counter of powercap now"
+    assert run(root, "--group", "energy", "--dry-run") == 0
+    assert note not in " ".join(capsys.readouterr().out.split())
+    shutil.rmtree(root / "sys/class/powercap")
+    assert run(root, "--group", "energy", "--dry-run") == 0
+    assert note in " ".join(capsys.readouterr().out.split())
+
+
 @pytest.mark.parametrize("options", [["--group", "energy"], ["--undo"]])
 def test_a_dry_run_changes_nothing(
     root: Path, options: list[str], capsys: pytest.CaptureFixture[str]

@@ -172,7 +172,9 @@ def test_what_was_refused_is_not_divided(tree: StaticTree) -> None:
             sum(range(50_000))
             time.sleep(0.01)
     reading = meter.reading
-    assert reading.joules is None or reading.joules <= 1.5
+    # In its place there may be the model's joules, many where the window takes seconds (emulated).
+    for joules in (reading.rapl.package, None if reading.quality == "modelled" else reading.joules):
+        assert joules is None or joules <= 1.5
     assert any("jumped forward" in warning for warning in reading.warnings)
 
 

@@ -234,6 +234,25 @@ def test_a_library_that_is_no_nvml_is_a_reason(tmp_path: Path) -> None:
     assert "lacks functions" in seen["gpu_source"]
 
 
+def test_a_driver_without_its_library_comes_with_what_to_do(tmp_path: Path) -> None:
+    gpus = Gpus(tmp_path / "gpus")
+    (gpus.folder / "lib" / "libnvidia-ml.so.1").unlink()
+    command = [sys.executable, "-m", "lithowatt", "doctor", "--json", "--root", str(gpus.root)]
+    # Asked for the first time in a process, and where it is known already.
+    done = subprocess.run(
+        command, env=gpus.environment, capture_output=True, text=True, timeout=60, check=True
+    )
+    (found,) = [one for one in json.loads(done.stdout)["methods"] if one["method"] == "nvml"]
+    assert not found["available"] and found["fix"] is None
+    assert "install the driver's libraries" in found["reason"]
+    assert "NVIDIA_DRIVER_CAPABILITIES=utility" in found["reason"]
+    meterer = Meterer(gpus.root, gpus.environment)
+    first, second = meterer.meter(0.3), meterer.meter(0.1)
+    meterer.close()
+    assert "install the driver's libraries" in first["gpu_source"]
+    assert second["gpu_source"] == first["gpu_source"]
+
+
 def test_calls_that_take_long_are_waited_for_by_nobody(
     beside: Callable[..., tuple[Gpus, Meterer]],
 ) -> None:

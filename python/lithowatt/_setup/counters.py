@@ -135,6 +135,11 @@ def _has(root: Path, program: str) -> bool:
     )
 
 
+def there(root: Path) -> bool:
+    """Whether there is a counter now."""
+    return bool(_present(root, "energy_uj"))
+
+
 def readable_by_all(root: Path) -> bool:
     """Whether everybody may read a counter now."""
     return any(os.stat(path).st_mode & stat.S_IROTH for path in _present(root, "energy_uj"))  # noqa: PTH116

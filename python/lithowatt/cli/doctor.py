@@ -20,11 +20,11 @@ from lithowatt.cli._problems import problems
 from lithowatt.errors import LithowattError, UnavailableError
 from lithowatt.meter._doctor import found
 from lithowatt.model._calibrate import SYSTEM_PATH, VIRTUAL, counter_fix, curve_line
-from lithowatt.reference._open import available
+from lithowatt.reference._open import available, with_reference
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
 
 GROUPS = {
     "rapl": "counter",
@@ -163,11 +163,12 @@ def _lines(
         yield from _of_rights(width)
     yield ""
     calibration = _calibration(root)
+    counted = {f["method"] for f in findings if f["available"]}.intersection(COUNTERS)
     reference = {
         "method": "meters",
         "available": bool(available(root)),
         "gives": [],
-        "reason": whole_machine_line(calibration, root),
+        "reason": whole_machine_line(calibration, root, bool(counted)),
         "fix": None,
     }
     yield from _table(_with_reference(findings, reference), command, verbose, width)
@@ -177,7 +178,6 @@ def _lines(
     processor = (
         f"{cpu['name']} ({cpu['architecture']}, {cores} cores, {cpu['logical_cpus']} threads)"
     )
-    counted = any(f["available"] for f in findings if f["method"] in COUNTERS)
     for label, text in (
         ("processor", processor),
         ("here", _surroundings_line(_surroundings(root))),
@@ -199,13 +199,14 @@ def _with_reference(
     return [*counts, reference, *(f for f in findings if f not in counts)]
 
 
-def whole_machine_line(calibration: dict[str, Any], root: str | None) -> str:
+def whole_machine_line(calibration: dict[str, Any], root: str | None, counted: bool) -> str:
     """Which meters of the whole machine there are by the files of devices, which are not opened,
-    and what the counter was against one."""
+    and what the counter was against one. ``counted``: there is a counter to compare with."""
     here = available(root)
     text = "no meter is seen here; a plug's file or messages can be one"
     if here:
-        text = f"{', '.join(here)}; compare: lithowatt validate --load --reference {here[0]}"
+        what, command = ("compare", "validate --load") if counted else ("fit", "calibrate")
+        text = f"{', '.join(here)}; {what}: {with_reference(command, here[0])}"
     stored = calibration.get("stored") if calibration.get("unused") is None else None
     for line in (stored or {}).get("whole_machine") or ():
         part, slope, offset = line["part"], line.get("slope"), line.get("offset")
@@ -344,7 +345,7 @@ def _calibration(root: str | None) -> dict[str, Any]:
         return {"path": str(path), "problem": str(error), "stored": None}
 
 
-def _idle_line(calibration: dict[str, Any], counted: bool) -> str:
+def _idle_line(calibration: dict[str, Any], counted: Collection[str]) -> str:
     if calibration.get("problem"):
         return f"modelled; {calibration['problem']}"
     stored = calibration.get("stored")
@@ -357,8 +358,8 @@ def _idle_line(calibration: dict[str, Any], counted: bool) -> str:
     return without if unused is None else f"{without}; what is stored is not used: {unused}"
 
 
-def _uncalibrated(counted: bool) -> str:
-    """Where idle power is from without a calibration."""
+def _uncalibrated(counted: Collection[str]) -> str:
+    """Where idle power is from without a calibration, by the methods that count joules."""
     configured = os.environ.get("LITHOWATT_IDLE_WATTS")
     if configured:
         try:
@@ -370,4 +371,8 @@ def _uncalibrated(counted: bool) -> str:
         return f"modelled; LITHOWATT_IDLE_WATTS={configured!r} is no number of watts, 0 or more"
     if not counted:
         return "modelled: there is no counter to measure it with"
-    return "modelled until the machine is seen at rest; measure it once: lithowatt calibrate"
+    if set(counted) == {"guest"}:
+        return "0 until this machine is seen at rest, then what the host stated of it meanwhile"
+    # The ladder without this is for RAPL and perf alone.
+    how = "lithowatt calibrate --idle-only"
+    return f"modelled until the machine is seen at rest; measure it once: {how}"

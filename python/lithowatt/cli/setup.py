@@ -184,6 +184,9 @@ class _Do:
             lines += wrapped(told, width, "", "  ")
         lines += wrapped(counters.SIDE_CHANNEL, width, "")
         lines += wrapped(PERF, width, "")
+        if not counters.there(self.root):
+            told = "note: there is no counter of powercap now; lithowatt doctor says why"
+            lines += wrapped(told, width, "", "  ")
         if counters.readable_by_all(self.root):
             told = "note: everybody may read the counters now, and setup takes no right away"
             lines += wrapped(told, width, "", "  ")
@@ -219,7 +222,7 @@ class _Do:
                 print(f"done: group {self.group.name} may read {counted(len(done), 'file')} now")
                 print("a user who was added to the group today logs in anew first")
             else:
-                print("done; there are no counters now: sudo modprobe intel_rapl_msr")
+                print("done")
         return _tell_systemd(self.commands)
 
 

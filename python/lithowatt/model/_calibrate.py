@@ -30,6 +30,7 @@ from lithowatt.errors import LithowattError
 from lithowatt.meter._meter import EnergyMeter
 from lithowatt.reference import open_references
 from lithowatt.reference._compare import Window, beyond, line_of, table, told
+from lithowatt.reference._open import available, with_reference
 from lithowatt.reference._watch import longest_delay, nothing_from
 from lithowatt.reference.table import MOST_BYTES, MOST_OFFSET, moment
 
@@ -331,7 +332,10 @@ def _at_rest(
     if counter and not step.zones:
         why = no_counter(arguments.root, "calibrate")
         if not _is_virtual(_core.doctor(arguments.root)):
-            why += "; or give a meter's rows by --meter-file FILE"
+            why += (
+                "; a meter of the whole machine can take its place: --reference METER, or its rows "
+                "by --meter-file FILE"
+            )
         raise CalibrationError(why)
     cpus = _core.cpu_identity(arguments.root)["logical_cpus"]
     most = arguments.max_busy or min(RESTING_PERCENT, 100 * RESTING_CPUS / cpus)
@@ -709,7 +713,8 @@ def curve_line(
         elif _is_virtual(findings):
             return "the shipped one; nothing to fit it to is seen in a virtual machine"
         elif not any(f["available"] for f in findings if f["method"] in ("rapl", "perf")):
-            how += " --meter-file FILE (readings of an external meter)"
+            meter = next(iter(available(root)), "METER (docs/how-to/whole-machine.md)")
+            how = with_reference("calibrate", meter)
         return f"the shipped one; fit it to this machine: {how}"
     day = time.strftime("%Y-%m-%d", time.gmtime(curve["date"]))
     whole = " (wall power of the whole machine)" if curve["method"] == "meter-file" else ""

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lithowatt._support.command import OURS, runnable
 from lithowatt.errors import ConflictingOptionsError, LithowattError
 from lithowatt.reference._watch import Reference
 
@@ -96,6 +97,12 @@ def _opened(text: str, root: str) -> Reference:
     raise LithowattError(
         f"reference {text[:80]!r} is not known; expected one of {', '.join(KINDS)}"
     )
+
+
+def with_reference(command: str, meter: str) -> str:
+    """A command of ours that reads a meter, as it runs from here: ``/dev/ipmi0`` is root's."""
+    ours = OURS if meter == "ipmi" else "lithowatt"
+    return runnable(f"{ours} {command} --reference {meter}")
 
 
 def available(root: str | os.PathLike[str] | None = None) -> list[str]:

@@ -176,4 +176,56 @@ mod tests {
             ));
         }
     }
+
+    /// Classes and operations of instructions (`include/uapi/linux/bpf.h`).
+    const JUMPS: [u8; 2] = [0x05, 0x06];
+    const ALWAYS: u8 = 0x05;
+    const CALL: u8 = 0x85;
+    const EXIT: u8 = 0x95;
+    /// It is as long as two.
+    const LOAD_CONSTANT: u8 = 0x18;
+
+    /// The instructions that may follow one, and whether it comes to each by a jump that may be a loop's.
+    fn following(code: &[bpf_insn], at: usize) -> Vec<(usize, bool)> {
+        let jump = at.wrapping_add_signed(1 + isize::from(code[at].off));
+        match code[at].code {
+            EXIT => vec![],
+            ALWAYS => vec![(jump, true)],
+            LOAD_CONSTANT => vec![(at + 2, false)],
+            op if op != CALL && JUMPS.contains(&(op & 7)) => vec![(at + 1, true), (jump, true)],
+            _ => vec![(at + 1, false)],
+        }
+    }
+
+    /// A place where a loop goes on at its beginning because that simply follows. Linux before 6.7 refuses
+    /// it ("back-edge from insn"): `check_cfg` in its `kernel/bpf/verifier.c`.
+    fn back_edge(code: &[bpf_insn]) -> Option<(usize, usize)> {
+        let mut left = vec![false; code.len()];
+        let mut way = vec![(0, following(code, 0))];
+        while let Some((at, next)) = way.last_mut() {
+            let at = *at;
+            let Some((to, jumps)) = next.pop() else {
+                left[at] = true;
+                way.pop();
+                continue;
+            };
+            if way.iter().any(|(on, _)| *on == to) {
+                if !jumps {
+                    return Some((at, to));
+                }
+            } else if !left[to] {
+                way.push((to, following(code, to)));
+            }
+        }
+        None
+    }
+
+    #[test]
+    fn loops_are_those_that_older_kernels_take() {
+        let object = aya_obj::Object::parse(super::super::load::object_bytes()).unwrap();
+        assert!(object.functions.len() > 10);
+        for function in object.functions.values() {
+            assert_eq!(back_edge(&function.instructions), None, "{}", function.name);
+        }
+    }
 }

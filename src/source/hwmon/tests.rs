@@ -496,3 +496,16 @@ fn power_beyond_reason_is_a_fault() {
     assert_eq!(of(none.clone()), Err(ReadFault::Failed));
     assert_eq!(open(none, true).read(), Ok(0.0));
 }
+
+#[test]
+fn one_command_opens_the_channels_of_all_sockets() {
+    let why = denied(Path::new("/sys/class/hwmon/hwmon2"), "energy17_input");
+    assert!(
+        why.denied
+            && why
+                .reason
+                .contains("hwmon2/energy17_input is readable by root only")
+    );
+    let fix = "sudo chmod a+r /sys/class/hwmon/hwmon2/energy*_input";
+    assert_eq!(why.fix.as_deref(), Some(fix));
+}

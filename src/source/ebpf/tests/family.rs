@@ -175,10 +175,12 @@ fn a_thread_that_outlives_the_last_to_end_is_counted() {
             finish(to);
         });
         let tree = follow(&probes, child.pid);
+        // It waits to begin.
+        let before = clock::process_cpu_ns(child.pid).unwrap();
         let ended = child.wait();
         wait_until(|| slot(&probes, &tree).members == 0);
         let used = used(&probes, &tree);
-        assert_close(used, ended.rusage_ns, "a thread after the last");
+        assert_close(used, ended.rusage_ns - before, "a thread after the last");
     }
 }
 
