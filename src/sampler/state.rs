@@ -142,6 +142,10 @@ pub(super) struct State {
     pub(super) faults: Vec<Option<ReadFault>>,
     /// What one source showed at one moment: kept, so that reading allocates nothing.
     pub(super) raw: Vec<Result<u64, ReadFault>>,
+    #[expect(
+        clippy::vec_box,
+        reason = "taken out as it is, one fills a page of the stack"
+    )]
     pub(super) active: Vec<Box<Active>>,
     pub(super) next_id: u64,
     /// CPUs that others than this process keep busy, smoothed: intervals too short for idle time's
@@ -433,13 +437,13 @@ impl State {
     /// The threads whose counters are to be opened in the background, once that is worth it.
     pub(super) fn wants_tree(&mut self) -> Option<Vec<i32>> {
         let now = clock::monotonic_ns();
-        let long = |active: &Box<Active>| {
+        let long = |active: &Active| {
             active.record.methods.has(Method::Perf)
                 && now.saturating_sub(active.record.start.t_ns) > TREE_AFTER_NS
         };
         let again = self.next_id >= TREE_AFTER_WINDOWS;
         let due = now.saturating_sub(self.tree_looked_ns) >= TREE_AGAIN_NS;
-        if !again || !due || !self.active.iter().any(long) {
+        if !again || !due || !self.active.iter().any(|active| long(active)) {
             return None;
         }
         self.tree_looked_ns = now;
