@@ -411,19 +411,21 @@ impl State {
     }
 
     /// For how long each counter did not count, from the start of the window: it had never moved, and for
-    /// longer than a slow one takes. A stand-in that was opened for it takes it for dead earlier. When between
-    /// two readings it began to count is not known.
+    /// longer than a slow one takes. Where a stand-in was opened for it, it was taken for dead earlier. When
+    /// between two readings it began to count is not known.
     fn dead_ns(&self, record: &Record) -> Vec<u64> {
-        let least_ns = match self.zones.iter().any(|zone| zone.method.stands_in()) {
-            true => NEVER_MOVED_NS,
-            false => STILL_NS,
-        };
+        let has_stand_in = self.zones.iter().any(|zone| zone.method.stands_in());
         let via = self.ring.via().map(|via| via.method);
         let firsts = record.first_moves.iter().zip(&record.start.totals);
-        let counters = self.zones.iter().zip(&self.counters).zip(firsts);
-        let dead = counters.map(|((zone, counter), (first, then))| {
-            let was_dead = *then == 0 && first.units.is_some() && counter.unmoved_ns >= least_ns;
-            match was_dead && !zone.may_stand_still() && via != Some(zone.method) {
+        let dead = firsts.enumerate().map(|(i, (first, then))| {
+            let method = self.zones[i].method;
+            let least_ns = match has_stand_in && !method.stands_in() {
+                true => NEVER_MOVED_NS,
+                false => STILL_NS,
+            };
+            let was_dead =
+                *then == 0 && first.units.is_some() && self.counters[i].unmoved_ns >= least_ns;
+            match was_dead && !self.may_rest(i) && via != Some(method) {
                 true => first.moved_ns,
                 false => 0,
             }

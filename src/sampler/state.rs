@@ -585,20 +585,27 @@ impl State {
 
     /// The counters of `methods` that could not be read last, and why, and those that have not moved yet.
     pub(super) fn silent(&self, methods: Methods) -> Vec<(Zone, Option<ReadFault>)> {
-        let all = std::iter::zip(&self.zones, std::iter::zip(&self.counters, &self.faults));
-        let asked = all.filter(|(zone, _)| methods.has(zone.method));
-        let another_moves = |of: &Zone| {
-            asked.clone().any(|(zone, (counter, _))| {
-                (zone.method, zone.domain) == (of.method, of.domain) && counter.total > 0
-            })
-        };
-        let silent = asked.clone().filter(|(zone, (counter, fault))| {
-            let rests = zone.may_stand_still() || zone.may_rest() && another_moves(zone);
-            fault.is_some() || (counter.total == 0 && !rests)
+        let all = self.zones.iter().zip(&self.faults).enumerate();
+        let silent = all.filter(|(i, (zone, fault))| {
+            let is_still = || self.counters[*i].total == 0 && !self.may_rest(*i);
+            methods.has(zone.method) && (fault.is_some() || is_still())
         });
         silent
-            .map(|(zone, (_, fault))| (zone.clone(), *fault))
+            .map(|(_, (zone, fault))| (zone.clone(), *fault))
             .collect()
+    }
+
+    /// Whether counter `i` may truly stand still: always, or as another one of its domain moves.
+    pub(super) fn may_rest(&self, i: usize) -> bool {
+        let own = &self.zones[i];
+        let mut all = self.zones.iter().zip(&self.counters).enumerate();
+        own.may_stand_still()
+            || own.may_rest()
+                && all.any(|(j, (zone, counter))| {
+                    j != i
+                        && (zone.method, zone.domain) == (own.method, own.domain)
+                        && counter.total > 0
+                })
     }
 
     /// Keeps what is not known of the totals that the source at `place` carried on.

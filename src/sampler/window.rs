@@ -499,9 +499,9 @@ impl Outcome {
 
     /// How much of the window has no energy of counter `i`, ns.
     pub fn missing_ns(&self, i: usize) -> u64 {
-        [self.dead_ns[i], self.anomalies[i].missing_ns]
-            .into_iter()
-            .fold(self.late_ns[i], u64::saturating_add)
+        // Both of these are from the start of the window.
+        let before_ns = self.late_ns[i].max(self.dead_ns[i]);
+        before_ns.saturating_add(self.anomalies[i].missing_ns)
     }
 
     /// For how long the counters of `method` of which the machine's energy is made did not count, ns.

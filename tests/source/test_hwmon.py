@@ -209,6 +209,25 @@ def test_a_rail_that_is_off_beside_others_is_no_gap(tmp_path: Path) -> None:
     assert found.available and "ina3221 VDD_CPU_CV" in found.gives
 
 
+def test_a_rail_that_is_switched_on_had_no_power_before(tmp_path: Path) -> None:
+    chips = Chips(tmp_path)
+    chips.add({"hwmon0/name": "ina3221"})
+    for number, label in (("1", "VDD_GPU_SOC"), ("2", "VDD_CPU_CV")):
+        chips.add({f"hwmon0/in{number}_label": label, f"hwmon0/in{number}_input": "5000"})
+        chips.add({f"hwmon0/curr{number}_input": "0" if number == "2" else "1000"})
+    with EnergyMeter(root=tmp_path) as meter:
+        time.sleep(0.8)
+        chips.add({"hwmon0/curr2_input": "2000"})
+        time.sleep(0.6)
+    reading = meter.reading
+    package = reading.hwmon.estimate("package")
+    assert package is not None, reading.warnings
+    truth = 5.0 * reading.duration + 10.0 * 0.6
+    assert package.value == pytest.approx(truth, rel=0.1)
+    assert package.low < truth < package.high
+    assert not [w for w in reading.warnings if "stood still" in w]
+
+
 def test_a_socket_that_shows_no_watts_for_a_while_has_not_less_energy(tmp_path: Path) -> None:
     chips = grace(tmp_path)
     with EnergyMeter(root=tmp_path) as meter:
