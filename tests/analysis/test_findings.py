@@ -648,6 +648,16 @@ def test_joules_of_calls_own_meters_are_not_called_ours(tmp_path: Path) -> None:
     assert "each worker's seconds times the watts" in text and "95 % band ×" in text
 
 
+def test_a_bias_that_is_above_zero_in_each_run_may_be_below(tmp_path: Path) -> None:
+    runs = {("sort", 512, 2): [(10.0, 100.0), (11.0, 101.0)]}
+    rapl, perf = [[101.0, 101.0], [103.0, 103.0]], [[100.0, 100.0]] * 2
+    folder = written(tmp_path, runs, rapl_energy_pkg=rapl, perf_energy_pkg=perf)
+    one = found(folder, "method-agreement")["rows"][0]
+    assert (one["a"], one["b"]) == ("rapl_energy_pkg", "perf_energy_pkg")
+    assert one["bias"]["ci"] == pytest.approx(t_interval([1.0, 3.0]))
+    assert one["bias"]["ci"][0] < 0
+
+
 def test_no_interval_of_two_runs_goes_below_zero(tmp_path: Path) -> None:
     folder = written(tmp_path, {("sort", 512, 2): [(1.0, 1.0), (9.0, 40.0)]})
     found = findings(read_profiles([folder], keep=USUAL | COLUMNS))["findings"]

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from lithowatt._core import TOLERANCE
-from lithowatt.analysis.findings._context import Context, Finding, Group
+from lithowatt.analysis.findings._context import Context, Finding, Group, ends
+from lithowatt.analysis.intervals import Sample, t_interval
 from lithowatt.analysis.selection import Selected
 from lithowatt.profiles._runs import Floats
 
@@ -74,7 +75,8 @@ def _row(context: Context, group: Group, pair: tuple[str, str]) -> dict[str, Any
     with np.errstate(divide="ignore", invalid="ignore"):
         relative = np.abs(difference) / np.maximum(a, b)
     means = _run_means(difference, runs)
-    over_runs = context.measure(means, "J")
+    # Of differences, which may be below 0 though those of few runs are not.
+    over_runs = t_interval(Sample.of(means), context.settings.confidence)
     log_runs = context.ratio(_run_means(logs, runs), "runs")
     return {
         "workload": group.workload,
@@ -85,7 +87,7 @@ def _row(context: Context, group: Group, pair: tuple[str, str]) -> dict[str, Any
         "runs": len(means),
         "bias": {
             "value": bias[0],
-            "ci": None if over_runs is None else over_runs["ci"],
+            "ci": ends(over_runs),
             "n": len(means),
             "unit": "J a call, a − b",
         },
