@@ -662,6 +662,17 @@ def test_a_metered_function_looks_like_the_function():
     assert metered(3, by=4.0) == 12.0
 
 
+def test_a_rehearsal_that_fails_costs_no_start_of_a_worker(monkeypatch):
+    def no_memory() -> None:
+        raise OSError("Cannot allocate memory")
+
+    monkeypatch.setattr(_worker, "_worker", None)
+    monkeypatch.setattr(_worker, "rehearse", no_memory)
+    with Harmless("warming up"):
+        _worker.warm_up(fresh=True)
+    assert _worker._this_worker()._startup_cpu is not None
+
+
 def test_a_panic_of_the_extension_is_swallowed(monkeypatch):
     class Panic(BaseException):
         """As PyO3's PanicException, not an Exception."""

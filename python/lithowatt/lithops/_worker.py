@@ -487,7 +487,8 @@ def warm_up(fresh: bool) -> None:
     # The first start on an idle machine takes the kernel some 13 ms (it
     # patches itself to count), and the first reading looks the processor
     # up (1 ms): while the worker starts, not in a call.
-    rehearse()
+    with Harmless("rehearsing a call"):
+        rehearse()
     _worker = _task.Worker(fresh)
 
 
