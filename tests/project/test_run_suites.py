@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -34,3 +35,15 @@ def test_a_pass_that_ran_to_its_end_is_not_called_early(tmp_path: Path) -> None:
     one = run_suites.pytest("one", "-p", "no:cacheprovider", "--maxfail=2", str(path))
     assert (one.code, one.cut) == (run_suites.TESTS_FAILED, False)
     assert one.counts == {"failed": 1, "passed": 1}
+
+
+@pytest.mark.parametrize(("chosen", "code"), [("first", 0), ("gone", run_suites.NO_TESTS)])
+def test_a_selection_without_a_test_is_no_success(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chosen: str, code: int
+) -> None:
+    (tmp_path / "pytest.ini").write_text("[pytest]\n")
+    path = tmp_path / "test_one.py"
+    path.write_text("def test_first(): pass\n")
+    options = ["--fast", "--without-doctests", "--workers", "1"]
+    monkeypatch.setattr(sys, "argv", ["run_suites.py", *options, "--", str(path), "-k", chosen])
+    assert run_suites.main() == code
