@@ -130,8 +130,8 @@ pub struct PhaseReading {
     pub name: String,
     /// Time in it, s.
     pub duration: f64,
-    /// CPU time of the function in it, s.
-    pub cpu_seconds: f64,
+    /// CPU time of the function in it, s; `None` where that of the window is unknown.
+    pub cpu_seconds: Option<f64>,
     /// Joules, by the headline's definition and method.
     pub joules: Option<f64>,
     /// Times it was entered.
@@ -326,7 +326,7 @@ impl Reading {
             .map(|phase| PhaseReading {
                 name: phase.name.clone(),
                 duration: phase.ledger.dt_ns * 1e-9,
-                cpu_seconds: phase.ledger.own_ns * 1e-9,
+                cpu_seconds: outcome.own_known.then_some(phase.ledger.own_ns * 1e-9),
                 joules: divided.as_ref().and_then(|d| d.joules_in(phase)),
                 entries: phase.entries,
             })

@@ -158,7 +158,7 @@ pub static PHASE_ROWS: [Row; 3] = [
         name: "phase_cpu_time_<name>",
         unit: Unit::S,
         meaning: "CPU time of the function in the phase",
-        absent: "",
+        absent: "the CPU time of what is metered is unknown",
         group: PHASES,
         in_stats: false,
     },

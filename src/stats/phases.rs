@@ -25,12 +25,10 @@ pub(super) fn entries<E>(
         if !FIXED.contains(&phase.name.as_str()) {
             take(&format!("energy_phase_{name}"), number(phase.joules))?;
         }
-        let seconds = |s: f64| number(Some(s));
-        take(&format!("phase_duration_{name}"), seconds(phase.duration))?;
-        take(
-            &format!("phase_cpu_time_{name}"),
-            seconds(phase.cpu_seconds),
-        )?;
+        let duration = number(Some(phase.duration));
+        take(&format!("phase_duration_{name}"), duration)?;
+        let cpu_seconds = number(phase.cpu_seconds);
+        take(&format!("phase_cpu_time_{name}"), cpu_seconds)?;
     }
     Ok(())
 }

@@ -531,7 +531,11 @@ def test_what_ended_before_it_was_looked_at_used_nobody_knows_how_much(tmp_path:
     code = "input(); sum(range(2_000_000))"
     process = subprocess.Popen([sys.executable, "-S", "-c", code], stdin=subprocess.PIPE)
     with EnergyMeter(pid=process.pid, methods=METHODS, interval=None) as busy:
-        process.communicate(b"\n")
+        with busy.phase("work"):
+            process.communicate(b"\n")
+    (phase,) = busy.reading.phases
+    assert phase.joules is None and phase.cpu_seconds is None
+    assert busy.reading.flat()["phase_cpu_time_work"] is None
     folder = tmp_path / "job"
     folder.mkdir()
     (folder / "cpu.stat").write_text("usage_usec 1000000\n")

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     class _Phase(NamedTuple):
         name: str
         duration: float
-        cpu_seconds: float
+        cpu_seconds: float | None
         joules: float | None
         entries: int
 
@@ -131,7 +131,7 @@ class Phase(_Phase):
     Attributes:
         name: As given to ``phase()``.
         duration: s.
-        cpu_seconds: CPU time of the function in it, s.
+        cpu_seconds: CPU time of the function in it, s; ``None`` where that of the window is unknown.
         joules: J, by the headline's method and definition; ``None`` where there is none.
         entries: How often it was entered.
     """
