@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from lithowatt import EnergyMeter
@@ -554,3 +555,14 @@ def test_what_ended_before_it_was_looked_at_used_nobody_knows_how_much(tmp_path:
     # Its start may come into the window.
     assert meter.reading.cpu_seconds is not None and meter.reading.cpu_seconds < 0.02
     assert meter.reading.joules is not None
+
+
+def test_a_timeline_shows_no_cpus_where_their_time_is_unknown() -> None:
+    process = subprocess.Popen(["true"])
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+    with EnergyMeter(pid=process.pid, methods=METHODS, interval=0.01) as meter:
+        process.wait()
+        time.sleep(0.05)
+    assert meter.reading.cpu_seconds is None
+    cpus = meter.timeline().cpu
+    assert len(cpus) and np.isnan(cpus).all()

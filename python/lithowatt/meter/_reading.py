@@ -131,7 +131,7 @@ class Phase(_Phase):
     Attributes:
         name: As given to ``phase()``.
         duration: s.
-        cpu_seconds: CPU time of the function in it, s; ``None`` where that of the window is unknown.
+        cpu_seconds: CPU time of the function in it, s; ``None`` where the window's is unknown.
         joules: J, by the headline's method and definition; ``None`` where there is none.
         entries: How often it was entered.
     """

@@ -43,7 +43,8 @@ class Timeline:
             model's (``model:package``, ``model:dram``). The model knows the machine's load every
             0.1 s, so within that time shorter intervals have the same watts. GPUs have no column:
             another thread reads them, and the window's whole joules are in `Reading.zones`.
-        cpu: CPUs that the function used in each interval, mean, shape ``(n,)``.
+        cpu: CPUs that the function used in each interval, mean, shape ``(n,)``; NaN where its CPU
+            time is unknown.
         times_ns: Edges of the intervals on ``CLOCK_MONOTONIC``, ns, shape ``(n + 1,)``.
         joules: Cumulative energy at the edges, J, shape ``(n + 1,)``, by column.
         phases: A `PhaseSpan` for each time that a phase was open, in the order in which they
@@ -91,6 +92,8 @@ class Timeline:
     def _about(self, reading: Reading, spans: Iterable[tuple[str, int, int]]) -> Self:
         """The same with the window's reading and the phases that began in it."""
         self.reading = reading
+        if reading.cpu_seconds is None:
+            self.cpu[:] = np.nan
         begin, end = reading.window_ns
         self.phases = tuple(
             PhaseSpan(name, (start - begin) * 1e-9, (min(stop, end) - begin) * 1e-9)
