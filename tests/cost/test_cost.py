@@ -525,6 +525,19 @@ def test_the_command_tells_dollars_joules_and_grams(
     assert "CO2e" not in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("form", [[], ["--json"], ["--sources"]])
+def test_the_command_doubts_an_intensity_in_kg(
+    form: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = ["cost", "--duration", "1", "--memory", "1024", "--joules", "3", *form]
+    monkeypatch.setenv("LITHOWATT_GRID_INTENSITY", "0.4")
+    assert main(command) == 0
+    assert "intensity is 0.4, but grids have 1 to 1500 g CO2e per kWh" in capsys.readouterr().err
+    monkeypatch.setenv("LITHOWATT_GRID_INTENSITY", "400")
+    assert main(command) == 0
+    assert not capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import sys
 from typing import TYPE_CHECKING, Any
 
 from lithowatt._support.command import refusing
@@ -72,7 +73,7 @@ def _joules(text: str) -> tuple[float, float, float]:
 
 def _cost(arguments: argparse.Namespace) -> int:
     # The tables are read for those who ask.
-    from lithowatt.carbon import pue, sci
+    from lithowatt.carbon import _doubt_of_intensity, _intensity, pue, sci
     from lithowatt.cost import ELECTRICITY_USD_PER_KWH, energy_cost, lambda_cost
     from lithowatt.estimate import Estimate
 
@@ -120,6 +121,10 @@ def _cost(arguments: argparse.Namespace) -> int:
                 "embodied_gco2e": _parts(score.embodied),
                 "sci_gco2e": _parts(score.score),
             }
+            grams = _intensity(arguments.region, None, arguments.intensity, None, None).value
+            if doubt := _doubt_of_intensity(grams):
+                # On stderr: grams that may be 1000 times off are doubted without --sources, too.
+                print(f"warning: the grid's intensity is {grams:g}, but {doubt}", file=sys.stderr)
     if arguments.json:
         print(json.dumps(report, indent=2, allow_nan=False))
     else:

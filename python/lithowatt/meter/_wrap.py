@@ -63,7 +63,10 @@ def decorate(meters: Meters, function: Any, on_result: Any, options: dict[str, A
             "decorate its methods, or a function that makes its instances"
         )
     if not callable(function):
-        raise TypeError(f"measure decorates functions, not {function!r}")
+        raise TypeError(
+            f"measure decorates functions, not {function!r}: "
+            "a block of code is metered by 'with EnergyMeter():'"
+        )
     return _decorated(meters, function, on_result, options)
 
 
