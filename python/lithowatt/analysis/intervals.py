@@ -107,13 +107,15 @@ def not_below_zero(low: Floats | float, least: Floats | float) -> Floats:
     """Lower ends of intervals of means of quantities that cannot be below 0, cut at 0.
 
     No mean is in what is cut off, so that the rest holds it as often. Where a value is below 0 all
-    the same (a cold start by two clocks), the quantity can be.
+    the same (a cold start by two clocks), the quantity can be. A lower end that no number shows
+    stays so.
 
     Args:
         low: The lower ends.
         least: The least value of each sample.
     """
-    return np.where(np.asarray(least) >= 0, np.maximum(low, 0.0), low)
+    cut = (np.asarray(least) >= 0) & np.isfinite(low)
+    return np.where(cut, np.maximum(low, 0.0), low)
 
 
 def ratio_interval(a: Sample, b: Sample, confidence: float = 0.95) -> tuple[float, float]:
