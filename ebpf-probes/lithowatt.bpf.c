@@ -626,6 +626,20 @@ static __always_inline void take_out(struct process *process, u32 index, struct 
 		leave(slot, control);
 }
 
+/* How long a thread that ends has run, where the switch to it was not traced: as its end moves it out
+ * of its session's group (autogroup), the scheduler keeps that moment for where the slice began. So it
+ * is all of `wall` but what the one before it had, whose slice was seen to begin. */
+static __attribute__((noinline)) u64 at_its_end(const struct slice_start *start, u64 kept, u64 wall)
+{
+	if (!start)
+		return kept;
+	u64 before = read64(start->task + off_ran) - start->ran;
+	/* It may have gone, and the memory be another's. */
+	if (before > wall)
+		return kept;
+	return wall - before > kept ? wall - before : kept;
+}
+
 /* Whether a thread that is at its last switch was the last of its process to get there. The thread that
  * begins to end last need not be: another one may still be busy with the memory of the process. Each
  * of the others is counted until its last switch: by `live`, before its end begins; by `threads`,
@@ -679,6 +693,8 @@ int on_switch(struct raw_tracepoint *ctx)
 			 * have run longer than that. */
 			state->lost += 1;
 			what.ns = ran - read64(prev + off_ran_when_picked);
+			if (read32(prev + off_flags) & PF_EXITING)
+				what.ns = at_its_end(start, what.ns, wall);
 			if (what.ns > wall)
 				what.ns = wall;
 			wall = what.ns;

@@ -15,6 +15,9 @@ use std::path::Path;
 /// below this, bytes.
 pub const MOST_OF_KERNEL_TEXT: u64 = 64 << 20;
 
+/// Room for what most texts of /proc need, bytes.
+const LEAST_ROOM: usize = 4096;
+
 /// `PROC_SUPER_MAGIC` of linux/magic.h.
 pub const PROC: i64 = 0x9fa0;
 
@@ -89,8 +92,10 @@ pub fn read(path: &Path, most: u64) -> io::Result<Vec<u8>> {
         return Err(too_large());
     }
     let mut bytes = Vec::new();
-    // Files of /proc say that they are empty: the size is a hint only.
-    bytes.try_reserve(usize::try_from(found.len()).map_err(io::Error::other)?)?;
+    // Files of /proc say that they are empty: the size is a hint only, and with none they would be read in steps
+    // that begin at 32 bytes.
+    let hint = usize::try_from(found.len()).map_err(io::Error::other)?;
+    bytes.try_reserve(hint.max(LEAST_ROOM))?;
     let read = file.take(most + 1).read_to_end(&mut bytes)?;
     if read as u64 > most {
         return Err(too_large());

@@ -226,6 +226,12 @@ fn bare_fork() -> i32 {
     pid
 }
 
+/// Whether a process with one thread waits for something.
+fn waits(pid: i32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    stat.rsplit(')').next().unwrap().starts_with(" S")
+}
+
 /// Forks; the child runs `work` once the parent has called `begin`, and writes what it used.
 fn fork(work: impl FnOnce(&OwnedFd)) -> Child {
     let (wait, begin) = pipe();
@@ -239,6 +245,8 @@ fn fork(work: impl FnOnce(&OwnedFd)) -> Child {
         finish(&to);
     }
     hear(&is_ready);
+    // While it runs, a hypervisor may take time from the slice that whoever follows it now has seen in part.
+    wait_until(|| waits(pid));
     Child {
         pid,
         begin: Some(begin),
