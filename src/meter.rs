@@ -507,6 +507,14 @@ impl Meter {
         Ok(())
     }
 
+    /// The hub of a window that has ended and is not settled, if it is this process's.
+    pub fn hub_of_ended(&self) -> Option<Arc<Hub>> {
+        match &self.state {
+            State::Ended { hub, .. } if !hub.is_foreign() => Some(Arc::clone(hub)),
+            _ => None,
+        }
+    }
+
     /// Whether it runs in this process.
     pub fn is_running(&self) -> bool {
         match &self.state {

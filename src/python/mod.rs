@@ -496,9 +496,15 @@ impl PyMeter {
     /// Stops, and leaves the window in the channel. False where that cannot be.
     fn leave(&self, channel: &channel::PyChannel) -> PyResult<bool> {
         self.with(|own| {
+            let hub = own.meter.hub_of_ended();
             own.meter.stop()?;
             let window = own.meter.hand_over();
-            Ok(window.is_some_and(|bytes| channel.0.write(&bytes)))
+            let left = window.is_some_and(|bytes| channel.0.write(&bytes));
+            // The process's end would wait for it.
+            if let Some(hub) = hub {
+                hub.end_thread();
+            }
+            Ok(left)
         })
     }
 

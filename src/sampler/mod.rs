@@ -112,6 +112,8 @@ pub struct Hub {
     /// Boxed, as what runs is: moved as they are, they would take a fresh fork's stack pages.
     state: Mutex<Box<State>>,
     wake: Condvar,
+    /// Whether the thread is to end, if no meter runs, and what rouses it from its first sleep.
+    ends: (Mutex<bool>, Condvar),
     /// It was let go, and another stands for its root.
     retired: AtomicBool,
 }
@@ -258,6 +260,7 @@ impl Hub {
             facts: OnceLock::new(),
             state: Mutex::new(state),
             wake: Condvar::new(),
+            ends: (Mutex::new(false), Condvar::new()),
             retired: AtomicBool::new(false),
         }
     }
@@ -286,6 +289,23 @@ impl Hub {
         let mut state = lock(&self.state);
         self.retired.store(true, Ordering::Relaxed);
         state.close_all();
+        self.rouse();
+    }
+
+    /// Has its thread end, if no meter runs: a process that is about to end has one thread less to wait
+    /// for.
+    pub fn end_thread(&self) {
+        let state = lock(&self.state);
+        if state.thread.runs && state.active.is_empty() {
+            self.rouse();
+        }
+    }
+
+    /// Has the thread look whether it is to end.
+    fn rouse(&self) {
+        let (ends, first) = &self.ends;
+        *lock(ends) = true;
+        first.notify_one();
         self.wake.notify_one();
     }
 
@@ -465,13 +485,15 @@ impl Hub {
 
     /// The thread: leaves the lock alone for `first`, then samples.
     fn run(&self, first: Duration) {
-        std::thread::sleep(first);
+        let (ends, roused) = &self.ends;
+        drop(roused.wait_timeout_while(lock(ends), first, |ends| !*ends));
         let mut state = lock(&self.state);
         let mut next = clock::monotonic_ns();
         let mut lingered = Duration::ZERO;
         loop {
             let now = clock::monotonic_ns();
-            if self.is_retired() {
+            let ends = std::mem::take(&mut *lock(ends)) && state.active.is_empty();
+            if ends || self.is_retired() {
                 (state.thread.runs, state.thread.tid) = (false, None);
                 return;
             }

@@ -662,6 +662,40 @@ def test_a_metered_function_looks_like_the_function():
     assert metered(3, by=4.0) == 12.0
 
 
+#: Prints the threads of a call's process while its function runs, once it has left its window, and
+#: while another meter runs in it later, with that one's samples.
+THREADS = """
+import os, time
+from lithowatt import EnergyMeter
+from lithowatt._core import Channel
+from lithowatt.worker.function_window import FunctionWindow
+
+def threads():
+    return len(os.listdir("/proc/self/task"))
+
+window = FunctionWindow(Channel())
+pid = os.fork()
+if pid == 0:
+    during = window.metered(threads)()
+    window.commit()
+    end = time.monotonic() + 10
+    while threads() > 1 and time.monotonic() < end:
+        time.sleep(0.001)
+    after = threads()
+    with EnergyMeter(interval=0.01) as meter:
+        time.sleep(0.3)
+        later = threads()
+    print(during, after, later, len(meter.timeline()) > 5, flush=True)
+    os._exit(0)
+os.waitpid(pid, 0)
+"""
+
+
+def test_the_thread_of_a_call_ends_with_its_window(tmp_path):
+    ran = run_python(Path(sys.executable), "-c", THREADS, directory=tmp_path)
+    assert (ran.stdout, ran.stderr) == ("2 1 2 True\n", "")
+
+
 def test_a_rehearsal_that_fails_costs_no_start_of_a_worker(monkeypatch):
     def no_memory() -> None:
         raise OSError("Cannot allocate memory")
