@@ -248,10 +248,9 @@ fn a_program_that_did_not_run_added_nothing_meanwhile() {
     assert_eq!(now.1.broken_ns - then.1.broken_ns, 300_000_000_000);
 }
 
-#[test]
-fn a_file_that_nobody_looked_at_was_not_silent() {
-    let root = tempfile::tempdir().unwrap();
-    let path = put(root.path(), "watts", "20.0\n");
+/// A file of 20 W that was written each second for 5 s and looked at ten times a second.
+fn seen_for_five_seconds(root: &Path) -> (PathBuf, Part) {
+    let path = put(root, "watts", "20.0\n");
     write_at(&path, "20.0\n", 0);
     let mut part = Part::open(&path, busy_to(0)).unwrap();
     for ms in (100..=5000).step_by(100) {
@@ -260,6 +259,13 @@ fn a_file_that_nobody_looked_at_was_not_silent() {
         }
         part.look(busy_to(ms));
     }
+    (path, part)
+}
+
+#[test]
+fn a_file_that_nobody_looked_at_was_not_silent() {
+    let root = tempfile::tempdir().unwrap();
+    let (path, mut part) = seen_for_five_seconds(root.path());
     // Two windows without samples; in the second one the last second was at rest by that file.
     let mut then = part.total(busy_to(5000)).unwrap();
     for (ms, watts) in [(13_000, 20.0), (21_000, 2.0)] {
@@ -297,15 +303,7 @@ fn watts_of_one_moment_are_not_those_of_a_first_stretch_that_nobody_saw() {
 #[test]
 fn a_file_that_is_being_written_is_not_left() {
     let root = tempfile::tempdir().unwrap();
-    let path = put(root.path(), "watts", "20.0\n");
-    write_at(&path, "20.0\n", 0);
-    let mut part = Part::open(&path, busy_to(0)).unwrap();
-    for ms in (100..=5000).step_by(100) {
-        if ms % 1000 == 0 {
-            write_at(&path, "20.0\n", ms);
-        }
-        part.look(busy_to(ms));
-    }
+    let (path, mut part) = seen_for_five_seconds(root.path());
     // A window without samples ends while the file is empty.
     let then = part.total(busy_to(5000)).unwrap();
     write_at(&path, "", 15_000);
@@ -333,15 +331,7 @@ fn a_file_that_is_being_written_is_not_left() {
 #[test]
 fn what_came_since_a_value_that_was_seen_late_is_in_doubt() {
     let root = tempfile::tempdir().unwrap();
-    let path = put(root.path(), "watts", "20.0\n");
-    write_at(&path, "20.0\n", 0);
-    let mut part = Part::open(&path, busy_to(0)).unwrap();
-    for ms in (100..=5000).step_by(100) {
-        if ms % 1000 == 0 {
-            write_at(&path, "20.0\n", ms);
-        }
-        part.look(busy_to(ms));
-    }
+    let (path, mut part) = seen_for_five_seconds(root.path());
     // Nobody looks, and one CPU works from 12 s on alone.
     let at = |ms: u64| Moment {
         t_ns: ms * 1_000_000,
