@@ -289,24 +289,26 @@ impl Hub {
         let mut state = lock(&self.state);
         self.retired.store(true, Ordering::Relaxed);
         state.close_all();
-        self.rouse();
+        self.rouse(&state);
     }
 
     /// Has its thread end, if no meter runs: a process that is about to end has one thread less to wait
     /// for.
     pub fn end_thread(&self) {
         let state = lock(&self.state);
-        if state.thread.runs && state.active.is_empty() {
-            self.rouse();
+        if state.active.is_empty() {
+            self.rouse(&state);
         }
     }
 
-    /// Has the thread look whether it is to end.
-    fn rouse(&self) {
-        let (ends, first) = &self.ends;
-        *lock(ends) = true;
-        first.notify_one();
-        self.wake.notify_one();
+    /// Has the thread, if there is one, look whether it is to end: one that comes later must not find that.
+    fn rouse(&self, state: &State) {
+        let (ends, roused) = &self.ends;
+        if state.thread.runs {
+            *lock(ends) = true;
+            roused.notify_one();
+            self.wake.notify_one();
+        }
     }
 
     /// The machine, found out once. Where no descriptor is free, it is what can be

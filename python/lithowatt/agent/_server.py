@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import contextlib
 import io
 import ipaddress
@@ -227,7 +228,7 @@ def _expect_time(connection: socket.socket, until: float) -> None:
     connection.settimeout(left)
 
 
-class RequestHandler(BaseHTTPRequestHandler):
+class RequestHandler(BaseHTTPRequestHandler, abc.ABC):
     """One request, from its connection to the end of its answer within ``REQUEST_SECONDS``."""
 
     server_version = "lithowatt"
@@ -238,8 +239,9 @@ class RequestHandler(BaseHTTPRequestHandler):
         self._until = time.monotonic() + REQUEST_SECONDS
         self.rfile = io.BufferedReader(_UntilThen(self.connection, self._until))
 
+    @abc.abstractmethod
     def do_GET(self) -> None:
-        raise NotImplementedError
+        """Answers the request."""
 
     def do_HEAD(self) -> None:
         self.do_GET()
